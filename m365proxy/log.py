@@ -1,0 +1,97 @@
+"""Log lines: one line an event, no control characters, no traceback above DEBUG."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+import time
+import traceback
+
+from .errors import CannotCreate
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+_LONGEST = 2000
+
+
+def clean(value: object, limit: int = 200) -> str:
+    """Text from outside, made safe for one log line: printable, at most `limit` characters."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else _escaped(c) for c in str(value)[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def quote(value: object, limit: int = 200) -> str:
+    """`clean`, in double quotes, so that a reader (fail2ban) sees where the value ends."""
+    return '"' + clean(value, limit).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+class _OneLine(logging.Formatter):
+    """Time in UTC, level, logger, message; an exception shrinks to its last frame."""
+
+    converter = time.gmtime
+
+    def __init__(self, stamp: bool):
+        form = "%(levelname)s %(noun)s: %(message)s"
+        super().__init__(("%(asctime)sZ " if stamp else "") + form, "%Y-%m-%dT%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.noun = record.name.rpartition("m365proxy.")[2]
+        return clean(super().format(record), _LONGEST)
+
+    def formatException(self, info) -> str:
+        kind, error, trace = info
+        if logging.getLogger("m365proxy").isEnabledFor(logging.DEBUG):
+            return "".join(traceback.format_exception(kind, error, trace))
+        frames = traceback.extract_tb(trace)
+        where = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+        return f"{kind.__name__}: {error}{where}"
+
+
+def setup(level: str = "INFO", file: str = "", syslog: bool = False) -> None:
+    """Send the program's log to stderr, or to `file` (re-opened after rotation), and to syslog if asked."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.addHandler(_main_handler(file))
+    if syslog:
+        root.addHandler(_syslog_handler())
+    root.setLevel(logging.WARNING)  # msal and urllib3 would tell URLs that hold secrets
+    logging.getLogger("m365proxy").setLevel(level)
+    logging.raiseExceptions = False
+
+
+def _main_handler(file: str) -> logging.Handler:
+    if not file:
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        # journald stamps every line itself
+        handler.setFormatter(_OneLine(stamp="JOURNAL_STREAM" not in os.environ))
+        return handler
+    try:
+        handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise CannotCreate(f"logging.file: {file} cannot be opened: {error.strerror}.") from None
+    handler.setFormatter(_OneLine(stamp=True))
+    return handler
+
+
+def _syslog_handler() -> logging.Handler:
+    address = "/dev/log" if os.path.exists("/dev/log") else ("localhost", 514)
+    handler = logging.handlers.SysLogHandler(address, facility=logging.handlers.SysLogHandler.LOG_MAIL)
+    handler.ident = "m365proxy: "
+    handler.setFormatter(_OneLine(stamp=False))
+    return handler
+
+
+def get(name: str) -> logging.Logger:
+    """The logger of one module, by its noun: get("smtp")."""
+    return logging.getLogger("m365proxy." + name)
