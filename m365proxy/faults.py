@@ -1,0 +1,200 @@
+"""Faults the stand-in tenant can be told to have: what networks, proxies and Graph really do.
+
+A fault is a rule: which requests it meets, how often, and what happens to
+them.  The server asks once per request and carries out the one fault it gets.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from typing import Dict, List, Optional
+
+# What may be asked for, and what it does.
+KINDS = {
+    "answer": "the given status instead of processing",
+    "answer_after": "processed, and the given status all the same (the 504 whose mail was sent)",
+    "hang": "no answer and no processing until released, until the client leaves, or for `seconds`",
+    "hang_after": "processed, then no answer",
+    "cut": "the connection closed before processing",
+    "cut_after": "processed, then the connection closed without an answer",
+    "cut_body": "the connection closed in the middle of the request body",
+    "cut_answer": "processed, then the headers and half of the answer's body, then closed",
+    "slow": "`seconds` of delay before processing",
+    "portal": "an HTML page of something between, without Graph's request-id; not processed",
+}
+
+# Kinds that come before processing; the others come after it.
+BEFORE = frozenset({"answer", "hang", "cut", "cut_body", "slow", "portal"})
+
+_DEFAULT_STATUS = {"answer_after": 504, "portal": 200}
+
+# What a random "answer" says (throttling and trouble), and a random "answer_after" (trouble only).
+_RANDOM_STATUS = {"answer": (429, 500, 503), "answer_after": (500, 502, 503, 504)}
+
+_CODES = {
+    401: "InvalidAuthenticationToken",
+    403: "ErrorAccessDenied",
+    404: "ErrorItemNotFound",
+    413: "RequestEntityTooLarge",
+    429: "ApplicationThrottled",
+    500: "ErrorInternalServerError",
+    502: "BadGateway",
+    503: "serviceNotAvailable",
+    504: "GatewayTimeout",
+}
+
+
+class Fault:
+    """One rule.  `hits` counts the requests it met; `release` lets those go that hang in it."""
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        path: str = "",
+        method: Optional[str] = None,
+        mailbox: Optional[str] = None,
+        times: Optional[int] = 1,
+        after: int = 0,
+        status: int = 0,
+        code: str = "",
+        message: str = "",
+        retry_after: object = None,
+        html: bool = False,
+        seconds: float = 0.0,
+        headers: Optional[Dict[str, str]] = None,
+    ):
+        """See Faults.add."""
+        if kind not in KINDS:
+            raise ValueError(f"no fault {kind!r}; there are {', '.join(KINDS)}")
+        self.kind = kind
+        self.status = status or _DEFAULT_STATUS.get(kind, 503)
+        self.code = code or _CODES.get(self.status, "UnknownError")
+        self.message = message or "A fault of the stand-in tenant."
+        self.retry_after = None if retry_after is None else str(retry_after)
+        self.html = html or kind == "portal"
+        self.seconds = seconds
+        self.headers = dict(headers or {})
+        self.hits = 0
+        self.released = threading.Event()
+        self._path = re.compile(path)
+        self._method = method.upper() if method else None
+        self._mailbox = mailbox.lower() if mailbox else None
+        self._skip = after
+        self._left = times
+
+    def release(self) -> None:
+        """Let the requests that hang in this fault end: their connections are closed."""
+        self.released.set()
+
+    def meets(self, method: str, target: str, mailbox: str) -> bool:
+        """Whether the rule is about such a request; `target` is path and query as sent."""
+        return (
+            self._method in (None, method)
+            and self._mailbox in (None, mailbox)
+            and self._path.search(target) is not None
+        )
+
+    def take(self) -> bool:
+        """Count a request that meets the rule: whether the fault happens to it."""
+        if self._skip > 0:
+            self._skip -= 1
+            return False
+        if self._left is not None:
+            if self._left <= 0:
+                return False
+            self._left -= 1
+        self.hits += 1
+        return True
+
+
+class Faults:
+    """The rules in force, in the order they were added; the first one that is due wins.  Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: List[Fault] = []
+        self._handed: List[Fault] = []
+        self._random: Optional[_Torture] = None
+
+    def add(self, kind: str, **rule: object) -> Fault:
+        """Add a fault; its `hits` tell when it happened.
+
+        path: regular expression searched in path and query; method; mailbox:
+        its address; times: how many requests it happens to (None: for ever);
+        after: how many matching requests pass first; status, code, message:
+        of an answer; retry_after: the header's value as it is to be sent
+        (3, "2.128", an HTTP date; None: no header); html: a page instead of
+        JSON; seconds: of "slow", or the longest a hang lasts (0: no end);
+        headers: further ones.
+        """
+        fault = Fault(kind, **rule)  # type: ignore[arg-type]
+        with self._lock:
+            self._rules.append(fault)
+            self._handed.append(fault)
+        return fault
+
+    def random(
+        self, seed: int, probability: Dict[str, float], *, path: str = "", method: Optional[str] = None,
+        seconds: float = 0.2, retry_after: object = 1,
+    ) -> None:
+        """Torture: each matching request suffers each kind with its probability, the same way for a seed.
+
+        `seconds` bounds hangs and delays; `retry_after` goes with a random 429.
+        """
+        with self._lock:
+            self._random = _Torture(seed, probability, Fault("slow", path=path, method=method), seconds, retry_after)
+
+    def clear(self) -> None:
+        """Forget every rule and release everything that hangs."""
+        with self._lock:
+            handed, self._handed = self._handed, []
+            self._rules.clear()
+            self._random = None
+        for fault in handed:
+            fault.release()
+
+    def release(self) -> None:
+        """Release what hangs; the rules stay."""
+        with self._lock:
+            handed = list(self._handed)
+        for fault in handed:
+            fault.release()
+
+    def choose(self, method: str, target: str, mailbox: str) -> Optional[Fault]:
+        """The fault that happens to this request, or None.  Every rule it meets counts it until one takes it."""
+        with self._lock:
+            for fault in self._rules:
+                if fault.meets(method, target, mailbox) and fault.take():
+                    return fault
+            if self._random is not None and self._random.scope.meets(method, target, mailbox):
+                return self._random.draw()
+        return None
+
+
+class _Torture:
+    """Random faults from a seed."""
+
+    def __init__(
+        self, seed: int, probability: Dict[str, float], scope: Fault, seconds: float, retry_after: object
+    ) -> None:
+        unknown = set(probability) - set(KINDS)
+        if unknown:
+            raise ValueError(f"no fault {unknown.pop()!r}")
+        self.scope = scope
+        self._random = random.Random(seed)
+        self._probability = dict(probability)
+        self._seconds = seconds
+        self._retry_after = retry_after
+
+    def draw(self) -> Optional[Fault]:
+        point = self._random.random()
+        for kind, share in self._probability.items():
+            if point < share:
+                status = self._random.choice(_RANDOM_STATUS.get(kind, (0,)))
+                retry_after = self._retry_after if status == 429 else None
+                return Fault(kind, status=status, seconds=self._seconds, retry_after=retry_after)
+            point -= share
+        return None

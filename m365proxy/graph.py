@@ -1,0 +1,518 @@
+"""A minimal client of Microsoft Graph: one call at a time, judged by others.
+
+Keeps Graph's rules that every caller shares: at most four requests at a time
+per mailbox, Retry-After holds that mailbox, a refused token is renewed once,
+nothing is retried or redirected by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.utils
+import json as jsonlib
+import math
+import ssl
+import threading
+import time
+import urllib.parse
+import uuid
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+from . import log
+from .errors import Permanent, Temporary
+
+logger = log.get("graph")
+
+# Outlook service limit per app and mailbox (throttling-limits.md).
+SLOTS = 4
+
+# Whole request body Graph takes (octets); both readings of "4 MB" allow it.
+REQUEST_LIMIT = 4_000_000
+
+# Seconds: to connect; a pooled connection unused for longer, or older, is not trusted with a request.
+_CONNECT_SECONDS = 15.0
+_IDLE_SECONDS = 20.0
+_AGE_SECONDS = 600.0
+
+# A JSON answer is never larger (octets): 1,000 items of a narrow listing are about 400 KB.
+_ANSWER_LIMIT = 16 * 1024 * 1024
+
+# What is waited for a free slot of a mailbox before giving up (seconds).
+_SLOT_SECONDS = 300.0
+
+_RETRY_AFTER_MOST = 600.0
+_RETRY_AFTER_UNSAID = 10.0
+
+
+class GraphUnreachable(Temporary):
+    """No answer came.  `maybe_processed`: Graph may nevertheless have acted on the request."""
+
+    def __init__(self, sentence: str, maybe_processed: bool):
+        super().__init__(sentence)
+        self.maybe_processed = maybe_processed
+
+
+class Throttled(GraphUnreachable):
+    """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent."""
+
+    def __init__(self, mailbox: str, seconds: float):
+        super().__init__(f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.", False)
+        self.seconds = seconds
+
+
+class NoAnswer(Temporary):
+    """Graph answered a read with an error that may pass.  `answer` holds it."""
+
+    def __init__(self, sentence: str, answer: "Answer"):
+        super().__init__(sentence)
+        self.answer = answer
+
+
+class Refused(Permanent):
+    """Graph refused a read.  `answer` holds it."""
+
+    def __init__(self, sentence: str, answer: "Answer"):
+        super().__init__(sentence)
+        self.answer = answer
+
+
+class Body:
+    """A request body of known length, read in pieces, that knows whether it has left completely.
+
+    Graph cannot have acted on a request whose last octet never reached the socket.
+    """
+
+    def __init__(self, length: int, pieces: Iterable[bytes]):
+        self._length = length
+        self._pieces = iter(pieces)
+        self._buffer = b""
+        self._given = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            data = self.read(16384)
+            if not data:
+                return
+            yield data
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._buffer) < size:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._buffer += piece
+        end = len(self._buffer) if size < 0 else size
+        data, self._buffer = self._buffer[:end], self._buffer[end:]
+        self._given += len(data)
+        return data
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every octet was handed to the socket."""
+        return self._given >= self._length
+
+
+def base64_body(length: int, pieces: Iterable[bytes]) -> Body:
+    """`length` octets in base64 without line breaks, as MIME sendMail takes them (user-sendmail.md)."""
+
+    def encoded() -> Iterator[bytes]:
+        held = b""
+        for piece in pieces:
+            held += piece
+            whole = len(held) - len(held) % 3
+            yield base64.b64encode(held[:whole])
+            held = held[whole:]
+        yield base64.b64encode(held)
+
+    return Body((length + 2) // 3 * 4, encoded())
+
+
+class Answer:
+    """An HTTP answer.  Close it (or use it in a with block): it holds one of the mailbox's slots."""
+
+    def __init__(self, response: Any, release: Callable[[bool], None]):
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.request_id: str = response.headers.get("request-id", "")
+        self._response = response
+        self._release = release
+        self._content: Optional[bytes] = None
+        self._complete = False
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def load(self) -> None:
+        """Read the whole answer (at most 16 MiB) and free the slot."""
+        try:
+            content = bytearray()
+            for chunk in self.chunks():
+                content += chunk
+                if len(content) > _ANSWER_LIMIT:
+                    raise GraphUnreachable("Graph's answer is larger than this program reads.", True)
+            self._content = bytes(content)
+        finally:
+            self.close()
+
+    def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
+        """The decoded body in pieces; GraphUnreachable if it breaks off."""
+        import requests
+
+        expected = self.headers.get("Content-Length", "")
+        plain = not self.headers.get("Content-Encoding")
+        received = 0
+        try:
+            for chunk in self._response.iter_content(size):
+                received += len(chunk)
+                yield chunk
+        except (requests.RequestException, OSError):
+            raise GraphUnreachable("Graph's answer broke off in the middle.", True) from None
+        # Older urllib3 does not mind a body that ends early.
+        if plain and expected.isdigit() and received < int(expected):
+            raise GraphUnreachable("Graph's answer broke off in the middle.", True)
+        self._complete = True
+
+    def json(self) -> Dict[str, Any]:
+        """The answer as a JSON object; {} if it is none."""
+        if self._content is None:
+            self.load()
+        try:
+            value = jsonlib.loads(self._content or b"null")
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def code(self) -> str:
+        """The innermost error.code, which is the most specific (errors.md); "" without one."""
+        error = self.json().get("error")
+        code = ""
+        for _ in range(10):
+            if not isinstance(error, dict):
+                break
+            if isinstance(error.get("code"), str):
+                code = error["code"]
+            error = error.get("innerError") or error.get("innererror")
+        return code
+
+    @property
+    def from_graph(self) -> bool:
+        """Whether Graph itself answered: its request-id, and JSON or nothing for a body."""
+        if not self.request_id:
+            return False
+        return self.status in (202, 204) or not self._content_is_other()
+
+    def _content_is_other(self) -> bool:
+        return bool(not self.json() and self._content)
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds Graph asks to wait; 0 if it does not."""
+        return parse_retry_after(self.headers.get("Retry-After"), self.headers.get("Date"))
+
+    def close(self) -> None:
+        release, self._release = self._release, lambda reusable: None
+        # After a 503 Graph wants a new connection (best-practices-concept.md).
+        release(self._complete and self.status != 503)
+
+    def __enter__(self) -> "Answer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def parse_retry_after(value: Optional[str], date: Optional[str] = None) -> float:
+    """Retry-After as seconds, 1 to 600: integer, fraction, or a date measured by Graph's own clock.
+
+    0 if absent; an unreadable value counts as 10 s.
+    """
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = _seconds_until(value, date)
+    if not math.isfinite(seconds):
+        seconds = _RETRY_AFTER_UNSAID
+    return min(max(math.ceil(seconds), 1.0), _RETRY_AFTER_MOST)
+
+
+def _seconds_until(value: str, date: Optional[str]) -> float:
+    try:
+        then = email.utils.parsedate_to_datetime(value).timestamp()
+        now = email.utils.parsedate_to_datetime(date).timestamp() if date else time.time()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return _RETRY_AFTER_UNSAID
+    return then - now
+
+
+class _Lane:
+    """One mailbox: its free slots and how long Graph wants it left alone."""
+
+    def __init__(self) -> None:
+        self.slots = threading.BoundedSemaphore(SLOTS)
+        self.held_until = 0.0  # monotonic
+
+
+class Graph:
+    """The client.  Any thread may call; a connection is used by one call at a time."""
+
+    def __init__(self, tokens: Any, outbound: Any, url: str, user: str = "", clock: Callable[[], float] = time.time):
+        """`url`: "https://graph.microsoft.com"; `user`: the signed-in address, "" when app-only."""
+        self.url = url.rstrip("/")
+        self.host = urllib.parse.urlsplit(url).netloc
+        self.user = user.lower()
+        self.skew = 0.0  # Graph's clock minus ours, seconds, as last seen
+        self.last_contact = 0.0  # monotonic; 0: never
+        self._tokens = tokens
+        self._outbound = outbound
+        self._clock = clock
+        self._lanes: Dict[str, _Lane] = {}
+        self._pool: List[Tuple[Any, float, float]] = []  # session, made, last used (monotonic)
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        """The time by Graph's clock, as far as we have seen it (seconds since 1970)."""
+        return self._clock() + self.skew
+
+    def held(self, mailbox: str) -> float:
+        """Seconds for which Graph wants this mailbox left alone; 0 if it may be asked."""
+        return max(0.0, self._lane(mailbox).held_until - time.monotonic())
+
+    def ready(self, mailbox: str) -> None:
+        """Returns if a call could be made now; Throttled, SignInNeeded or Temporary if not."""
+        wait = self.held(mailbox)
+        if wait:
+            raise Throttled(mailbox, wait)
+        self._tokens.access_token()
+
+    def call(
+        self,
+        method: str,
+        mailbox: str,
+        path: str,
+        *,
+        params: Optional[Mapping[str, str]] = None,
+        headers: Optional[Mapping[str, str]] = None,
+        body: Optional[Callable[[], Body]] = None,
+        json: Any = None,
+        stream: bool = False,
+        seconds: float = 60.0,
+    ) -> Answer:
+        """One request below the mailbox's URL; the answer whatever its status.
+
+        `body` makes the body anew for each try; `seconds` is the longest
+        silence waited for.  GraphUnreachable (or Throttled) if there is no
+        answer; SignInNeeded and Temporary if there is no token.
+        """
+        query = "?" + urllib.parse.urlencode(params, quote_via=urllib.parse.quote) if params else ""
+        url = self.url + "/v1.0" + self._root(mailbox) + path + query
+        return self._authorised(method, mailbox, url, headers, _body_maker(body, json), json is not None, stream, seconds)
+
+    def follow(self, mailbox: str, url: str, headers: Optional[Mapping[str, str]] = None) -> Answer:
+        """GET a nextLink or deltaLink as it is; Permanent if it leads away from Graph's host.  Judged as `read`."""
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "https" or parts.netloc.lower() != self.host.lower():
+            raise Permanent("Graph's link to the next page leads to another host; the token does not go there.")
+        return self._judged(self._authorised("GET", mailbox, url, headers, _body_maker(None, None), False, False, 60.0))
+
+    def read(self, method: str, mailbox: str, path: str, **more: Any) -> Answer:
+        """`call`, but NoAnswer or Refused (with a plain sentence) for everything that is not 2xx."""
+        return self._judged(self.call(method, mailbox, path, **more))
+
+    def batch(self, mailbox: str, requests: List[Dict[str, Any]]) -> Answer:
+        """POST $batch: at most 20 requests with ids and relative URLs (json-batching.md).  Judged as `read`."""
+        make = _body_maker(None, {"requests": requests})
+        return self._judged(
+            self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0)
+        )
+
+    def root(self, mailbox: str) -> str:
+        """The relative URL of a mailbox, for use inside a batch."""
+        return self._root(mailbox)
+
+    def upload(self, method: str, mailbox: str, url: str, headers: Mapping[str, str], body: Optional[bytes]) -> Answer:
+        """A request to an upload session's own URL: no token goes along, the URL is the secret."""
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "https":
+            raise Permanent("Graph's upload URL is not HTTPS; nothing is sent there.")
+        make = (lambda: Body(len(body), [body])) if body is not None else (lambda: None)
+        answer = self._exchange(method, mailbox, url, dict(headers), make(), False, 300.0)
+        answer.load()
+        return answer
+
+    def ping(self) -> bool:
+        """Whether Graph answers at all: one cheap request without a token; 401 is a fine answer."""
+        try:
+            answer = self._exchange("GET", "", self.url + "/v1.0/$metadata?ping", {}, None, False, 20.0, probe=True)
+        except GraphUnreachable:
+            return False
+        with answer:
+            return bool(answer.request_id)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            pool, self._pool = self._pool, []
+        for session, _, _ in pool:
+            session.close()
+
+    def _root(self, mailbox: str) -> str:
+        if mailbox.lower() == self.user:
+            return "/me"
+        return "/users/" + urllib.parse.quote(mailbox, safe="@")
+
+    def _judged(self, answer: Answer) -> Answer:
+        if answer.ok:
+            return answer
+        answer.load()
+        if answer.status >= 500 or answer.status in (408, 423, 429) or not answer.from_graph:
+            raise NoAnswer(f"Graph answered HTTP {answer.status} {log.clean(answer.code)}.", answer)
+        raise Refused(f"Graph refused with HTTP {answer.status} {log.clean(answer.code)}.", answer)
+
+    def _authorised(self, method, mailbox, url, headers, make_body, is_json, stream, seconds) -> Answer:
+        """The request with a token; once more with a new one if Graph refuses it (it did nothing then)."""
+        sent = dict(headers or {})
+        sent.setdefault("Accept", "application/json, text/plain")
+        if is_json:
+            sent["Content-Type"] = "application/json"
+        token = self._tokens.access_token()
+        answer = self._exchange(method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds)
+        if answer.status == 401:
+            answer.load()
+            token = self._tokens.access_token(refused=token)
+            answer = self._exchange(
+                method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds
+            )
+        return answer
+
+    def _exchange(self, method, mailbox, url, headers, body, stream, seconds, probe=False) -> Answer:
+        lane = self._lane(mailbox)
+        if not probe:
+            self._enter(lane, mailbox)
+        session, made = self._take_session()
+
+        def release(reusable: bool) -> None:
+            if not probe:
+                lane.slots.release()
+            self._give_session(session, made, reusable)
+
+        try:
+            answer = Answer(self._send(session, method, url, headers, body, seconds), release)
+        except BaseException:
+            release(False)
+            raise
+        self._note(answer, lane)
+        if not stream:
+            try:
+                answer.load()
+            except GraphUnreachable:
+                # The status line arrived whole: it is the answer.
+                answer._content = b""
+        return answer
+
+    def _enter(self, lane: _Lane, mailbox: str) -> None:
+        if not lane.slots.acquire(timeout=_SLOT_SECONDS):
+            raise GraphUnreachable(f"No free place among the {SLOTS} requests at a time for {mailbox}.", False)
+        wait = lane.held_until - time.monotonic()
+        if wait > 0:
+            lane.slots.release()
+            raise Throttled(mailbox, wait)
+
+    def _send(self, session, method, url, headers, body, seconds):
+        import requests
+
+        headers = dict(headers)
+        headers["client-request-id"] = str(uuid.uuid4())
+        if body is None and method in ("POST", "PUT", "PATCH"):
+            headers["Content-Length"] = "0"  # 411 otherwise (message-send.md)
+        try:
+            return session.request(
+                method, url, headers=headers, data=body, stream=True, allow_redirects=False,
+                timeout=(_CONNECT_SECONDS, seconds),
+            )
+        except (requests.RequestException, OSError) as error:
+            sentence = self._outbound.plain(error)
+            raise GraphUnreachable(sentence, _maybe_processed(error, body)) from None
+
+    def _note(self, answer: Answer, lane: _Lane) -> None:
+        if not answer.request_id:
+            return
+        self.last_contact = time.monotonic()
+        with contextlib.suppress(TypeError, ValueError, IndexError):
+            date = email.utils.parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+            self.skew = date - self._clock()
+        if answer.status in (429, 503):
+            wait = answer.retry_after or (_RETRY_AFTER_UNSAID if answer.status == 429 else 0.0)
+            lane.held_until = max(lane.held_until, time.monotonic() + wait)
+
+    def _lane(self, mailbox: str) -> _Lane:
+        with self._lock:
+            return self._lanes.setdefault(mailbox.lower(), _Lane())
+
+    def _take_session(self) -> Tuple[Any, float]:
+        now = time.monotonic()
+        old = []
+        found = None
+        with self._lock:
+            while self._pool and found is None:
+                session, made, used = self._pool.pop()
+                if now - used > _IDLE_SECONDS or now - made > _AGE_SECONDS:
+                    old.append(session)
+                else:
+                    found = (session, made)
+        for session in old:
+            session.close()
+        return found or (self._outbound.session(), now)
+
+    def _give_session(self, session: Any, made: float, reusable: bool) -> None:
+        if not reusable:
+            session.close()
+            return
+        with self._lock:
+            self._pool.append((session, made, time.monotonic()))
+
+
+def _body_maker(body: Optional[Callable[[], Body]], json: Any) -> Callable[[], Optional[Body]]:
+    if json is not None:
+        data = jsonlib.dumps(json).encode()
+        return lambda: Body(len(data), [data])
+    return body or (lambda: None)
+
+
+def _maybe_processed(error: Exception, body: Optional[Body]) -> bool:
+    """Whether the request may have reached Graph whole.
+
+    With a body, what left of it decides.  Without one, only failures to
+    connect are sure: urllib3 1.26 also calls a reset after the request a
+    ProxyError when there is a proxy.
+    """
+    import urllib3.exceptions
+
+    if body is not None and len(body):
+        return body.exhausted
+    never_connected = (
+        urllib3.exceptions.NewConnectionError,
+        urllib3.exceptions.ConnectTimeoutError,
+        ssl.SSLCertVerificationError,
+    )
+    return not any(isinstance(cause, never_connected) for cause in _causes(error))
+
+
+def _causes(error: Optional[BaseException]) -> Iterator[BaseException]:
+    """An exception and what it wraps, as requests and urllib3 nest them: args, reason, context."""
+    seen = []
+    todo = [error]
+    while todo and len(seen) < 20:
+        current = todo.pop()
+        if not isinstance(current, BaseException) or current in seen:
+            continue
+        seen.append(current)
+        yield current
+        todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]

@@ -1,0 +1,276 @@
+"""Internet messages as the stand-in tenant reads and writes them (RFC 5322, MIME).
+
+Pure functions over bytes.  Deliberately not the program's own message module:
+what that one writes is judged here by other code.
+"""
+
+from __future__ import annotations
+
+import binascii
+import email
+import email.header
+import email.policy
+import email.utils
+import os
+import re
+from email.message import EmailMessage
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+RECIPIENT_FIELDS = ("to", "cc", "bcc")
+
+# Fields of which a message has one at most (RFC 5322 3.6).
+_ONCE = ("from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "in-reply-to", "references")
+
+# Octets of a line without its CRLF (RFC 5322 2.1.1).
+_LONGEST_LINE = 998
+
+_ADDRESS = re.compile(r'(?:"(?:[^"\\\x00-\x1f]|\\[ -~])+"|[^\s@<>(),;:\\"\[\]]+)@(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+')
+_EMPTY_GROUP = re.compile(r'[^:;,<>@]*:\s*;')
+_BOUNDARY = re.compile(rb'(?i)(boundary=)(?:"([^"\r\n]+)"|([^\s;"]+))')
+
+
+class BadAddress(ValueError):
+    """A recipient field that Exchange would refuse (ErrorInvalidRecipients)."""
+
+
+class Attachment(NamedTuple):
+    """A file of a message."""
+
+    id: str
+    name: str
+    content_type: str
+    content: bytes
+    inline: bool = False
+    content_id: str = ""
+
+
+def split(raw: bytes) -> Tuple[List[bytes], bytes]:
+    """The header fields, each with its line ends and folding, and what follows the blank line."""
+    head, _, body = raw.partition(b"\r\n\r\n") if b"\r\n\r\n" in raw else raw.partition(b"\n\n")
+    fields: List[bytes] = []
+    for line in re.split(rb"\r?\n", head):
+        if line[:1] in (b" ", b"\t") and fields:
+            fields[-1] += line + b"\r\n"
+        elif line:
+            fields.append(line + b"\r\n")
+    return fields, body
+
+
+def join(fields: Sequence[bytes], body: bytes) -> bytes:
+    """The message that `split` took apart."""
+    return b"".join(fields) + b"\r\n" + body
+
+
+def name_of(field: bytes) -> str:
+    """A field's name in lower case."""
+    return field.partition(b":")[0].strip().decode("latin-1").lower()
+
+
+def values(raw: bytes, name: str) -> List[str]:
+    """Every value of a field, unfolded and not decoded."""
+    return [_unfolded(field) for field in split(raw)[0] if name_of(field) == name.lower()]
+
+
+def text(value: str) -> str:
+    """A field's value with its encoded words decoded (RFC 2047)."""
+    try:
+        return str(email.header.make_header(email.header.decode_header(value)))
+    except (LookupError, ValueError, email.errors.HeaderParseError):
+        return value
+
+
+def _unfolded(field: bytes) -> str:
+    value = field.partition(b":")[2].decode("utf-8", "replace")
+    return re.sub(r"\r?\n(?=[ \t])", "", value).strip()
+
+
+def without(raw: bytes, unwanted: Callable[[str], bool]) -> bytes:
+    """The message without the fields whose lower-case name is unwanted."""
+    fields, body = split(raw)
+    return join([field for field in fields if not unwanted(name_of(field))], body)
+
+
+def with_field(raw: bytes, name: str, value: str) -> bytes:
+    """The message with exactly one such field (none if `value` is empty), the rest untouched."""
+    fields, body = split(without(raw, lambda other: other == name.lower()))
+    if value:
+        message = EmailMessage(policy=email.policy.SMTP)
+        message[name] = value
+        fields.append(bytes(message).rpartition(b"\r\n")[0])
+    return join(fields, body)
+
+
+def problem(raw: bytes) -> str:
+    """What a strict reader has against the message's form, or "".
+
+    Exchange repairs or garbles most of these silently; the stand-in refuses
+    them so that they are never sent.
+    """
+    if b"\x00" in raw:
+        return "NUL octet"
+    if raw.count(b"\n") != raw.count(b"\r\n") or raw.count(b"\r") != raw.count(b"\r\n"):
+        return "bare CR or LF"
+    if max(map(len, raw.split(b"\r\n"))) > _LONGEST_LINE:
+        return "line of more than 998 octets"
+    head, blank, _ = raw.partition(b"\r\n\r\n")
+    if not blank:
+        return "no blank line after the header"
+    if not head.isascii():
+        return "raw 8-bit octets in the header"
+    return _header_problem(split(raw)[0])
+
+
+def _header_problem(fields: Sequence[bytes]) -> str:
+    names = [name_of(field) for field in fields]
+    for field, name in zip(fields, names):
+        if not re.match(rb"[!-9;-~]+:", field):
+            return "header line that is no field"
+        if name in _ONCE and names.count(name) > 1:
+            return f"more than one {name} field"
+    return ""
+
+
+def addresses(raw: bytes, name: str) -> List[Tuple[str, str]]:
+    """(display name, address) of an address field, in order; BadAddress for one that is none."""
+    found = []
+    for value in values(raw, name):
+        value = _EMPTY_GROUP.sub("", value).strip(" \t,")
+        if not value:
+            continue
+        for display, address in email.utils.getaddresses([value]):
+            if not _ADDRESS.fullmatch(address):
+                raise BadAddress(f"{name}: not an address: {address or value}")
+            found.append((text(display), address))
+    return found
+
+
+def is_address(address: str) -> bool:
+    return _ADDRESS.fullmatch(address) is not None
+
+
+def recipients(raw: bytes) -> List[str]:
+    """To + Cc + Bcc, lower case, each once: Graph knows no envelope (user-sendmail)."""
+    found: Dict[str, None] = {}
+    for name in RECIPIENT_FIELDS:
+        for _, address in addresses(raw, name):
+            found[address.lower()] = None
+    return list(found)
+
+
+def body_of(raw: bytes) -> Tuple[str, str]:
+    """("text" or "html", content) of what a mail reader would show."""
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    try:
+        part = message.get_body(("html", "plain"))
+        if part is None:
+            return "text", ""
+        return ("html" if part.get_content_subtype() == "html" else "text"), part.get_content()
+    except (LookupError, ValueError, AttributeError, TypeError):
+        return "text", ""  # a body in an unknown charset, or none that can be read
+
+
+def has_files(raw: bytes) -> bool:
+    """Whether a part stands as an attachment."""
+    return re.search(rb"(?im)^content-disposition:\s*attachment", raw) is not None
+
+
+def regenerated(raw: bytes) -> bytes:
+    """The same content under another outermost boundary: $value differs from call to call
+    (outlook-get-mime-message).  Signed and unusual messages stay as they are."""
+    fields, body = split(raw)
+    for index, field in enumerate(fields):
+        if name_of(field) != "content-type" or b"multipart/" not in field.lower() or b"signed" in field.lower():
+            continue
+        match = _BOUNDARY.search(field)
+        old = (match.group(2) or match.group(3)) if match else b""
+        if not match or len(old) < 6 or body.count(old) != len(re.findall(rb"(?m)^--" + re.escape(old), body)):
+            break
+        new = _new_boundary()
+        fields[index] = field[: match.start()] + b'boundary="' + new + b'"' + field[match.end() :]
+        return join(fields, body.replace(b"--" + old, b"--" + new))
+    return raw
+
+
+def _new_boundary() -> bytes:
+    # The length varies, so that nobody takes two fetches to have the same size.
+    return b"_%03d_" % (os.urandom(1)[0]) + os.urandom(12 + os.urandom(1)[0] % 8).hex().encode() + b"_"
+
+
+def build(properties: Dict[str, Any], attachments: Sequence[Attachment], extended: Dict[str, str]) -> bytes:
+    """MIME from a message's JSON properties, as Exchange makes it for what was no MIME.
+
+    Only one body, no structure but related and mixed, and of the header only
+    what is a property (message resource); In-Reply-To and References come
+    from the properties 0x1042 and 0x1039.
+    """
+    head = EmailMessage(policy=email.policy.SMTP)
+    for field, key in (("From", "from"), ("Sender", "sender")):
+        if properties.get(key):
+            head[field] = _formatted([properties[key]])
+    for field, key in (
+        ("To", "toRecipients"), ("Cc", "ccRecipients"), ("Bcc", "bccRecipients"), ("Reply-To", "replyTo"),
+    ):
+        if properties.get(key):
+            head[field] = _formatted(properties[key])
+    head["Subject"] = " ".join(str(properties.get("subject") or "").split())
+    head["Date"] = properties["date"]
+    head["Message-ID"] = properties["internetMessageId"]
+    for field, tag in (("In-Reply-To", "String 0x1042"), ("References", "String 0x1039")):
+        if extended.get(tag):
+            head[field] = extended[tag]
+    if properties.get("importance", "normal") != "normal":
+        head["Importance"] = properties["importance"]
+    for header in properties.get("internetMessageHeaders") or []:
+        head[header["name"]] = header["value"]
+    head["MIME-Version"] = "1.0"
+    return bytes(head).rpartition(b"\r\n")[0] + _content(properties, attachments)
+
+
+def _formatted(people: Sequence[Dict[str, Any]]) -> str:
+    pairs = [(p["emailAddress"].get("name") or "", p["emailAddress"]["address"]) for p in people]
+    return ", ".join(email.utils.formataddr(pair) for pair in pairs)
+
+
+def _content(properties: Dict[str, Any], attachments: Sequence[Attachment]) -> bytes:
+    body = properties.get("body") or {}
+    subtype = "html" if str(body.get("contentType", "")).lower() == "html" else "plain"
+    content = re.sub(r"\r\n?|\n", "\r\n", body.get("content") or "")
+    entity = b"Content-Type: text/%s; charset=utf-8\r\n" % subtype.encode() + _base64(content.encode("utf-8", "replace"))
+    inline = [_part(a) for a in attachments if a.inline]
+    if inline:
+        entity = _multipart(b"related", [entity, *inline])
+    files = [_part(a) for a in attachments if not a.inline]
+    return _multipart(b"mixed", [entity, *files]) if files else entity
+
+
+def with_files(raw: bytes, attachments: Sequence[Attachment]) -> bytes:
+    """A MIME message with attachments added: what was its content becomes the first part."""
+    fields, body = split(raw)
+    head = [field for field in fields if not name_of(field).startswith("content-")]
+    first = b"".join(field for field in fields if name_of(field).startswith("content-")) + b"\r\n" + body
+    return b"".join(head) + _multipart(b"mixed", [first, *map(_part, attachments)])
+
+
+def _part(attachment: Attachment) -> bytes:
+    head = EmailMessage(policy=email.policy.SMTP)
+    kind = attachment.content_type if re.fullmatch(r"[\w.+-]+/[\w.+-]+", attachment.content_type) else ""
+    head.add_header("Content-Type", kind or "application/octet-stream", name=attachment.name)
+    head.add_header("Content-Disposition", "inline" if attachment.inline else "attachment", filename=attachment.name)
+    if attachment.content_id:
+        head["Content-ID"] = f"<{attachment.content_id}>"
+    return bytes(head).rpartition(b"\r\n")[0] + _base64(attachment.content)
+
+
+def _base64(content: bytes) -> bytes:
+    encoded = binascii.b2a_base64(content, newline=False)
+    lines = [encoded[i : i + 76] for i in range(0, len(encoded), 76)]
+    return b"Content-Transfer-Encoding: base64\r\n\r\n" + b"\r\n".join(lines) + b"\r\n"
+
+
+def _multipart(subtype: bytes, parts: Sequence[bytes]) -> bytes:
+    boundary = _new_boundary()
+    pieces = [b"Content-Type: multipart/%s;\r\n\tboundary=\"%s\"\r\n\r\n" % (subtype, boundary)]
+    for part in parts:
+        pieces += [b"--", boundary, b"\r\n", part, b"" if part.endswith(b"\r\n") else b"\r\n"]
+    pieces += [b"--", boundary, b"--\r\n"]
+    return b"".join(pieces)

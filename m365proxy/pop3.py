@@ -1,0 +1,457 @@
+"""POP3 on one connection: RFC 1939 with 2449 (CAPA), 2595 (STLS), 3206 (response codes), 5034 (AUTH).
+
+A session knows nothing of Graph: it is handed `users.check` and
+`maildrops.open`.  Each verb returns a Reply; only the loop writes, counts and
+closes.  What a client deletes is deleted at QUIT and at no other time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import ssl
+from typing import BinaryIO, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
+
+from . import log
+from .errors import InUse, Permanent, ProxyError, Temporary
+from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, stuffed
+
+_log = log.get("pop3")
+
+# RFC 1939 section 3: an inactivity timer must be at least ten minutes.
+IDLE_SECONDS = 600.0
+
+# Octets of a command with its line end (RFC 2449 asks for 255), and of an AUTH exchange (RFC 4954).
+_COMMAND = 512
+_AUTH_LINE = 12288
+
+# A reply line may have 512 octets (RFC 2449 section 4); the sentence in it is kept shorter.
+_SENTENCE = 480
+
+# Octets read at once from a message's copy, and the most of one line that TOP holds.
+_CHUNK = 32 * 1024
+
+
+class Reply(NamedTuple):
+    """What a verb answers; the loop sends it."""
+
+    good: bool
+    text: str
+    body: Iterable[bytes] = ()  # as it goes on the wire, closing dot included
+    source: Optional[BinaryIO] = None  # what the body reads from; closed when the reply is sent
+    fault: bool = False  # the client's mistake: counts against the limit of errors
+    starts_tls: bool = False
+    ends: bool = False
+
+
+def _ok(text: str) -> Reply:
+    return Reply(True, text)
+
+
+def _refusal(text: str) -> Reply:
+    return Reply(False, text)
+
+
+def _fault(text: str) -> Reply:
+    return Reply(False, text, fault=True)
+
+
+def _listing(text: str, lines: Iterable[str]) -> Reply:
+    return Reply(True, text, stuffed(line.encode("ascii") + CRLF for line in lines))
+
+
+class _Refused(Exception):
+    """Ends a verb early with its reply."""
+
+    def __init__(self, reply: Reply):
+        super().__init__(reply.text)
+        self.reply = reply
+
+
+class Verb(NamedTuple):
+    """One row of a state's table; `form` is shown to a client that got the arguments wrong."""
+
+    do: Callable[..., Reply]
+    form: str
+    least: int = 0
+    most: int = 0
+    raw: bool = False  # takes the rest of the line as it stands, spaces included
+
+
+class Pop3Session:
+    """One client, from the greeting to the end.  Belongs to the one thread that calls `run`.
+
+    `users.check(login, password, "pop3", peer)` and `maildrops.open(user, peer)`
+    are all it asks of the rest of the program.  `tls_context` offers STLS;
+    `plaintext_networks` (ipaddress networks) may sign in without it.
+    `errors` mistakes end the session; `idle_seconds` without a command do too.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        users,
+        maildrops,
+        tls_context: Optional[ssl.SSLContext] = None,
+        plaintext_networks: Sequence = (),
+        errors: int = 10,
+        idle_seconds: float = IDLE_SECONDS,
+        handshake_seconds: float = 30.0,
+    ):
+        self._connection = connection
+        self._users = users
+        self._maildrops = maildrops
+        self._tls_context = tls_context
+        self._plaintext_allowed = _within(connection.peer, plaintext_networks)
+        self._errors = errors
+        self._idle_seconds = idle_seconds
+        self._handshake_seconds = handshake_seconds
+        self._login = ""
+        self._maildrop = None
+        self._marked: set = set()
+        self._faults = 0
+        self._retrieved = 0
+        self._deleted = 0
+        self._over = False
+
+    # -- the loop ---------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve the client until it quits, goes, idles too long or errs too often."""
+        reason = "connection lost"
+        try:
+            self._send(_ok("m365proxy POP3 ready"))
+            while not self._over:
+                self._send(self._next())
+            reason = "quit"
+            if self._faults >= self._errors:
+                reason = f"too many errors ({self._faults})"
+        except Closed as error:
+            reason = str(error) or reason
+        except TimedOut as error:
+            reason = str(error) or "timed out"
+        except Injection:
+            reason = "commands sent ahead of the TLS handshake"
+        except Exception:
+            # The last net: one session's bug must not reach the thread pool or the client.
+            reason = "internal error"
+            _log.exception("%s: the session failed", self._connection.peer)
+        finally:
+            self._close(reason)
+
+    def _next(self) -> Reply:
+        try:
+            line = self._connection.read_line(_AUTH_LINE, self._idle_seconds)
+            return self._obey(line)
+        except LineTooLong:
+            return _fault("That line is too long.")
+        except _Refused as refused:
+            return refused.reply
+
+    def _obey(self, line: bytes) -> Reply:
+        word, _, rest = line.partition(b" ")
+        word = word.upper()
+        if len(line) + len(CRLF) > _COMMAND and word != b"AUTH":
+            return _fault("That line is too long.")
+        here, elsewhere = self._AUTHORISATION, self._TRANSACTION
+        if self._maildrop is not None:
+            here, elsewhere = elsewhere, here
+        verb = here.get(word)
+        if verb is None and word in elsewhere:
+            return _fault("Sign in first." if self._maildrop is None else "You are signed in already.")
+        if verb is None:
+            return _fault("There is no such command.")
+        if verb.raw:
+            return verb.do(self, rest)
+        arguments = rest.split()
+        if not verb.least <= len(arguments) <= verb.most:
+            return _fault(f"The form is: {verb.form}")
+        return verb.do(self, *arguments)
+
+    def _send(self, reply: Reply) -> None:
+        """The only place that writes replies, counts mistakes and ends the session."""
+        text = log.clean(reply.text, _SENTENCE).encode("ascii", "replace")
+        try:
+            self._connection.write((b"+OK " if reply.good else b"-ERR ") + text + CRLF)
+            for chunk in reply.body:
+                self._connection.write(chunk)
+        finally:
+            if reply.source is not None:
+                reply.source.close()
+        self._faults += reply.fault
+        if reply.starts_tls:
+            self._connection.start_tls(self._tls_context, self._handshake_seconds)
+        self._over = reply.ends or self._faults >= self._errors
+
+    def _close(self, reason: str) -> None:
+        signed_in = self._maildrop is not None
+        if signed_in:
+            self._maildrop.close()
+        self._connection.close()
+        peer, who = self._connection.peer, log.quote(self._login)
+        if signed_in:
+            _log.info("%s user %s: session ended (%s), %d retrieved, %d deleted",
+                      peer, who, reason, self._retrieved, self._deleted)  # fmt: skip
+        else:
+            level = "info" if self._faults or reason not in ("quit", "connection lost") else "debug"
+            getattr(_log, level)("%s: ended before sign-in (%s)", peer, reason)
+
+    # -- either state -----------------------------------------------------
+
+    def _capa(self) -> Reply:
+        """RFC 2449: only what is true in this state and on this connection."""
+        able = ["TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER"]
+        if self._may_sign_in():
+            able += ["USER", "SASL PLAIN LOGIN"]
+        if self._may_start_tls() and self._maildrop is None:
+            able.append("STLS")
+        able.append("IMPLEMENTATION m365proxy")
+        return _listing("This is what I can do.", able)
+
+    # -- authorisation ----------------------------------------------------
+
+    def _may_sign_in(self) -> bool:
+        return self._plaintext_allowed or self._connection.tls_version is not None
+
+    def _may_start_tls(self) -> bool:
+        return self._tls_context is not None and self._connection.tls_version is None
+
+    def _require_privacy(self) -> None:
+        if not self._may_sign_in():
+            way = "use STLS first" if self._may_start_tls() else "use the TLS port"
+            raise _Refused(_fault(f"Sign-in needs encryption here: {way}."))
+
+    def _stls(self) -> Reply:
+        if not self._may_start_tls():
+            return _fault("TLS cannot begin here.")
+        self._login = ""  # RFC 2595 section 4: what was learnt before TLS is forgotten
+        return Reply(True, "Begin TLS now.", starts_tls=True)
+
+    def _user(self, rest: bytes) -> Reply:
+        self._require_privacy()
+        self._login = _text(rest.strip())
+        if not self._login:
+            return _fault("The form is: USER name")
+        return _ok("And the password?")
+
+    def _pass(self, rest: bytes) -> Reply:
+        self._require_privacy()
+        if not self._login:
+            return _fault("USER comes first.")
+        login, self._login = self._login, ""
+        return self._sign_in(login, _text(rest))
+
+    def _auth(self, rest: bytes) -> Reply:
+        """RFC 5034; a bare AUTH asks for the list, as old clients do."""
+        self._require_privacy()
+        name, _, initial = rest.strip().partition(b" ")
+        if not name:
+            return _listing("These are the mechanisms.", ("PLAIN", "LOGIN"))
+        if name.upper() == b"PLAIN":
+            parts = (_decoded(initial) if initial else self._ask(b"")).split(b"\0")
+            if len(parts) != 3 or parts[0] not in (b"", parts[1]):
+                return _fault("That is no AUTH PLAIN response.")
+            return self._sign_in(_text(parts[1]), _text(parts[2]))
+        if name.upper() == b"LOGIN":
+            login = _decoded(initial) if initial else self._ask(b"Username:")
+            return self._sign_in(_text(login), _text(self._ask(b"Password:")))
+        return _fault("I know AUTH PLAIN and AUTH LOGIN.")
+
+    def _ask(self, challenge: bytes) -> bytes:
+        """One step of an AUTH exchange; the space after + stands even before nothing."""
+        self._connection.write(b"+ " + base64.b64encode(challenge) + CRLF)
+        line = self._connection.read_line(_AUTH_LINE, self._idle_seconds)
+        if line == b"*":
+            raise _Refused(_fault("Sign-in cancelled."))
+        return _decoded(line)
+
+    def _sign_in(self, login: str, password: str) -> Reply:
+        peer, who = self._connection.peer, log.quote(login)
+        try:
+            user = self._users.check(login, password, "pop3", peer)
+        except Temporary as error:
+            _log.warning("%s user %s: sign-in put off: %s", peer, who, error)
+            return _refusal(f"[SYS/TEMP] {error}")
+        except Permanent as error:
+            reason = getattr(error, "reason", error)
+            _log.warning("sign-in failed from %s user %s: %s", peer, who, log.clean(reason))
+            return _fault("[AUTH] Sign-in failed: wrong name or password.")
+        try:
+            self._maildrop = self._maildrops.open(user, peer)
+        except ProxyError as error:
+            _log.warning("%s user %s: the mailbox cannot be opened: %s", peer, who, error)
+            return _refusal(f"[{_code(error)}] {error}")
+        self._login = login
+        _log.info("%s signed in as %s: %d messages", peer, who, len(self._maildrop.messages))
+        return self._stat_text("Welcome: {} messages ({} octets).")
+
+    # -- transaction ------------------------------------------------------
+
+    def _remaining(self) -> Iterator[tuple]:
+        """(number, item) of every message not marked deleted."""
+        for number, item in enumerate(self._maildrop.messages, 1):
+            if number not in self._marked:
+                yield number, item
+
+    def _number(self, text: bytes) -> int:
+        """A message number that exists and is not marked deleted."""
+        number = int(text) if text.isdigit() else 0
+        if not 1 <= number <= len(self._maildrop.messages):
+            raise _Refused(_fault("There is no such message."))
+        if number in self._marked:
+            raise _Refused(_refusal(f"Message {number} is marked as deleted."))
+        return number
+
+    def _stat_text(self, form: str) -> Reply:
+        sizes = [item.size for _, item in self._remaining()]
+        return _ok(form.format(len(sizes), sum(sizes)))
+
+    def _stat(self) -> Reply:
+        return self._stat_text("{} {}")
+
+    def _list(self, which: bytes = b"") -> Reply:
+        return self._scan(which, lambda item: item.size)
+
+    def _uidl(self, which: bytes = b"") -> Reply:
+        return self._scan(which, lambda item: item.uidl)
+
+    def _scan(self, which: bytes, value: Callable) -> Reply:
+        if which:
+            number = self._number(which)
+            return _ok(f"{number} {value(self._maildrop.messages[number - 1])}")
+        lines = [f"{number} {value(item)}" for number, item in self._remaining()]
+        return _listing(f"{len(lines)} messages", lines)
+
+    def _retr(self, which: bytes) -> Reply:
+        number = self._number(which)
+        file = self._copy(number)
+        size = self._maildrop.messages[number - 1].size  # exact, now that the copy is here
+        return Reply(True, f"{size} octets", self._whole(file), source=file)
+
+    def _top(self, which: bytes, count: bytes) -> Reply:
+        number = self._number(which)
+        if not count.isdigit():
+            return _fault("The form is: TOP message lines")
+        file = self._copy(number)
+        return Reply(True, "The top follows.", stuffed(top(file, int(count))), source=file)
+
+    def _copy(self, number: int) -> BinaryIO:
+        try:
+            return self._maildrop.retrieve(number - 1)
+        except Permanent as error:
+            raise _Refused(_refusal(str(error))) from None
+        except ProxyError as error:
+            _log.warning("%s user %s: message %d cannot be read: %s",
+                         self._connection.peer, log.quote(self._login), number, error)  # fmt: skip
+            raise _Refused(_refusal(f"[SYS/TEMP] {error}")) from None
+
+    def _whole(self, file: BinaryIO) -> Iterator[bytes]:
+        yield from stuffed(iter(lambda: file.read(_CHUNK), b""))
+        self._retrieved += 1
+
+    def _dele(self, which: bytes) -> Reply:
+        number = self._number(which)
+        self._marked.add(number)
+        return _ok(f"Message {number} goes at QUIT.")
+
+    def _rset(self) -> Reply:
+        self._marked.clear()
+        return _ok("Nothing is marked as deleted.")
+
+    def _noop(self) -> Reply:
+        return _ok("Still here.")
+
+    def _quit(self) -> Reply:
+        """RFC 1939 section 6: the UPDATE state; without a sign-in just the end."""
+        if self._maildrop is None or not self._marked:
+            return self._farewell(_ok("Bye."))
+        marked = len(self._marked)
+        try:
+            failed = self._maildrop.delete([number - 1 for number in sorted(self._marked)])
+        except ProxyError as error:
+            return self._farewell(_refusal(f"[SYS/TEMP] {error}"))
+        self._deleted = marked - failed
+        if failed:
+            return self._farewell(_refusal(f"[SYS/TEMP] {failed} of {marked} messages were not deleted."))
+        return self._farewell(_ok("Bye."))
+
+    def _farewell(self, reply: Reply) -> Reply:
+        # Given back before the client hears of it: it may come again at once.
+        if self._maildrop is not None:
+            self._maildrop.close()
+        return reply._replace(ends=True)
+
+    _AUTHORISATION = {
+        b"CAPA": Verb(_capa, "CAPA"),
+        b"STLS": Verb(_stls, "STLS"),
+        b"USER": Verb(_user, "USER name", raw=True),
+        b"PASS": Verb(_pass, "PASS password", raw=True),
+        b"AUTH": Verb(_auth, "AUTH mechanism [response]", raw=True),
+        b"QUIT": Verb(_quit, "QUIT"),
+    }
+
+    _TRANSACTION = {
+        b"CAPA": Verb(_capa, "CAPA"),
+        b"STAT": Verb(_stat, "STAT"),
+        b"LIST": Verb(_list, "LIST [message]", most=1),
+        b"UIDL": Verb(_uidl, "UIDL [message]", most=1),
+        b"RETR": Verb(_retr, "RETR message", 1, 1),
+        b"TOP": Verb(_top, "TOP message lines", 2, 2),
+        b"DELE": Verb(_dele, "DELE message", 1, 1),
+        b"RSET": Verb(_rset, "RSET"),
+        b"NOOP": Verb(_noop, "NOOP"),
+        b"QUIT": Verb(_quit, "QUIT"),
+    }
+
+
+def top(file: BinaryIO, lines: int) -> Iterator[bytes]:
+    """A message's header, the blank line, and so many lines of its body (RFC 1939 section 7).
+
+    `file` has CRLF line ends.  A line of any length passes in pieces.
+    """
+    at_start, in_header = True, True
+    while in_header or lines > 0:
+        piece = file.readline(_CHUNK)
+        if not piece:
+            return
+        yield piece
+        ended = piece.endswith(b"\n")
+        if not in_header:
+            lines -= ended
+        elif at_start and piece == CRLF:
+            in_header = False
+        at_start = ended
+
+
+def _code(error: ProxyError) -> str:
+    """RFC 3206: what kind of trouble kept the mailbox closed."""
+    if isinstance(error, InUse):
+        return "IN-USE"
+    return "SYS/PERM" if isinstance(error, Permanent) else "SYS/TEMP"
+
+
+def _within(peer: str, networks: Sequence) -> bool:
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
+def _decoded(response: bytes) -> bytes:
+    if response == b"=":  # RFC 5034: an empty initial response
+        return b""
+    try:
+        return base64.b64decode(response, validate=True)
+    except (binascii.Error, ValueError):
+        raise _Refused(_fault("That is not base64.")) from None
+
+
+def _text(data: bytes) -> str:
+    """Names and passwords: UTF-8 (RFC 6856), or what older clients send instead."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")

@@ -1,0 +1,255 @@
+"""Lines and dots: what SMTP and POP3 share on the socket.
+
+A Connection belongs to the one thread that serves it; only `interrupt` may be
+called by others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import ssl
+import time
+from typing import Iterable, Iterator, Optional
+
+CRLF = b"\r\n"
+
+# One recv, and the most that is buffered for reading beyond one line.
+_CHUNK = 64 * 1024
+
+# Replies are collected until this many octets or until the client waits for them (RFC 2920).
+_WRITE_BUFFER = 32 * 1024
+
+
+class WireError(Exception):
+    """Base: the conversation cannot go on as it was."""
+
+
+class Closed(WireError):
+    """The client is gone, or the connection broke."""
+
+
+class TimedOut(WireError):
+    """The client did not send, or did not take, what was due before the deadline."""
+
+
+class LineTooLong(WireError):
+    """A line went over its limit; it has been read to its end and dropped."""
+
+
+class Injection(WireError):
+    """Octets stood in the buffer when TLS was to begin (CVE-2011-0411); the session must end."""
+
+
+def normalise_address(address: str) -> str:
+    """A peer's address in one spelling: IPv4-mapped IPv6 becomes IPv4, zone ids go."""
+    address = address.partition("%")[0]
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return str(mapped or parsed)
+
+
+class Connection:
+    """A socket with a bounded line reader, collected replies, and a deadline on everything."""
+
+    def __init__(self, sock: socket.socket, peer: str, write_seconds: float = 60.0):
+        """`peer` is the client's normalised address; `write_seconds` bounds one flush."""
+        self.peer = peer
+        self._socket = sock
+        self._write_seconds = write_seconds
+        self._in = bytearray()
+        self._out = bytearray()
+
+    @property
+    def tls_version(self) -> Optional[str]:
+        """"TLSv1.3" and so on, or None without TLS."""
+        return self._socket.version() if isinstance(self._socket, ssl.SSLSocket) else None
+
+    def read_line(self, limit: int, seconds: float) -> bytes:
+        """One line without its LF or CRLF.
+
+        `limit` counts octets with the line end; `seconds` is for the whole
+        line, however slowly it drips.  Raises LineTooLong, Closed, TimedOut.
+        """
+        deadline = time.monotonic() + seconds
+        searched = 0
+        while True:
+            end = self._in.find(b"\n", searched)
+            if end >= limit or (end < 0 and len(self._in) > limit):
+                self._drop_line(deadline)
+                raise LineTooLong
+            if end >= 0:
+                line = bytes(self._in[:end])
+                del self._in[: end + 1]
+                return line[:-1] if line.endswith(b"\r") else line
+            searched = len(self._in)
+            self._in += self._receive(deadline)
+
+    def _drop_line(self, deadline: float) -> None:
+        while True:
+            end = self._in.find(b"\n")
+            if end >= 0:
+                del self._in[: end + 1]
+                return
+            self._in.clear()
+            self._in += self._receive(deadline)
+
+    def read_some(self, seconds: float) -> bytes:
+        """Whatever came in, at least one octet, at most about 64 KiB."""
+        if self._in:
+            data = bytes(self._in)
+            self._in.clear()
+            return data
+        return self._receive(time.monotonic() + seconds)
+
+    def unread(self, data: bytes) -> None:
+        """Put octets back in front of what is read next."""
+        self._in[:0] = data
+
+    def line_waiting(self) -> bool:
+        """Whether a whole line is buffered: the client pipelines and needs no flush yet."""
+        return b"\n" in self._in
+
+    def write(self, data: bytes) -> None:
+        """Collect output; it leaves with `flush`, or when enough has come together."""
+        self._out += data
+        if len(self._out) >= _WRITE_BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._out:
+            return
+        try:
+            self._socket.settimeout(self._write_seconds)
+            self._socket.sendall(self._out)
+        except (socket.timeout, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise TimedOut from None
+        except (OSError, ValueError) as error:
+            raise Closed(str(error)) from None
+        finally:
+            self._out.clear()
+
+    def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
+        """Do the server's TLS handshake; Injection if the client sent anything ahead of it."""
+        self.flush()
+        if self._in:
+            raise Injection
+        self._socket.settimeout(seconds)
+        try:
+            self._socket = context.wrap_socket(self._socket, server_side=True)
+        except (socket.timeout, ssl.SSLWantReadError):
+            raise TimedOut("no TLS handshake in time") from None
+        except (OSError, ValueError) as error:
+            raise Closed(f"TLS handshake failed: {getattr(error, 'reason', None) or error}") from None
+
+    def interrupt(self) -> None:
+        """Wake a reader from another thread: it sees the end of the client's data."""
+        # SSLSocket.shutdown would drop the TLS layer under the reader's feet.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)
+
+    def close(self) -> None:
+        with contextlib.suppress(WireError):
+            self.flush()
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _receive(self, deadline: float) -> bytes:
+        self.flush()
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimedOut
+        try:
+            self._socket.settimeout(remaining)
+            data = self._socket.recv(_CHUNK)
+        except (socket.timeout, ssl.SSLWantReadError):
+            raise TimedOut from None
+        except (OSError, ValueError) as error:
+            raise Closed(str(error)) from None
+        if not data:
+            raise Closed
+        return data
+
+
+class DotReader:
+    """Takes DATA apart as a pure function over chunks (RFC 5321 4.5.2).
+
+    Only CRLF.CRLF ends the data; LF.LF, LF.CRLF and CR.CR are text.
+    """
+
+    def __init__(self) -> None:
+        # The CRLF that ended the DATA command counts as the one before a lone dot.
+        self._held = b"\r\n"
+        self._virtual = True
+        self.done = False
+        self.rest = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Decoded octets; sets `done` at the end and leaves what followed it in `rest`."""
+        data = self._held + chunk
+        out = []
+        position = 0
+        while True:
+            found = data.find(b"\r\n.", position)
+            if found < 0:
+                keep = 2 if data.endswith(CRLF) else 1 if data.endswith(b"\r") else 0
+                keep = min(keep, len(data) - position)
+                out.append(data[position : len(data) - keep])
+                self._held = data[len(data) - keep :]
+                break
+            after = data[found + 3 : found + 5]
+            if after == CRLF:
+                out.append(data[position : found + 2])
+                self.done, self.rest, self._held = True, data[found + 5 :], b""
+                break
+            if after in (b"", b"\r"):
+                out.append(data[position:found])
+                self._held = data[found:]
+                break
+            out.append(data[position : found + 2])
+            position = found + 3
+        return self._without_virtual(b"".join(out))
+
+    def _without_virtual(self, decoded: bytes) -> bytes:
+        if self._virtual and decoded:
+            # Two octets leave _held together: they are CRLF or nothing has left yet.
+            self._virtual = False
+            return decoded[2:]
+        return decoded
+
+
+def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """A message as POP3 sends it: CRLF everywhere, leading dots doubled, CRLF.CRLF at the end
+    (RFC 1939 section 3)."""
+    held_cr = False
+    line_start = True
+    for chunk in chunks:
+        if not chunk:
+            continue
+        if held_cr:
+            chunk = b"\r" + chunk
+        held_cr = chunk.endswith(b"\r")
+        if held_cr:
+            chunk = chunk[:-1]
+            if not chunk:
+                continue
+        chunk = crlf(chunk)
+        starts_dotted = line_start and chunk.startswith(b".")
+        line_start = chunk.endswith(CRLF)
+        chunk = chunk.replace(b"\r\n.", b"\r\n..")
+        yield b"." + chunk if starts_dotted else chunk
+    if held_cr:
+        yield CRLF
+        line_start = True
+    yield b".\r\n" if line_start else b"\r\n.\r\n"
+
+
+def crlf(data: bytes) -> bytes:
+    """Every CRLF, lone LF and lone CR as CRLF.  The caller keeps a CR at the end of a chunk back."""
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return data.replace(b"\n", b"\r\n")
