@@ -11,7 +11,7 @@ import heapq
 import random
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import log, outcome
 from .delivery import Delivery, accepted_age
@@ -78,26 +78,30 @@ class Courier:
         for entry in self._spool.recover():
             if entry.phase == "posting":
                 self._hold_unknown(entry)
-        strangers = 0
-        waiting: Dict[str, List[Tuple[float, str]]] = {tag: [] for tag in self._lanes}
-        for entry in self._spool.entries("new"):
-            heap = waiting.get(tag_of(entry.id))
-            if heap is None:
-                strangers += 1
-            else:
-                heap.append((0.0, entry.id))
+        strangers = self._load(set(self._lanes))
         if strangers:
             logger.warning(
-                "%d queued messages belong to mailboxes that are no longer in the config; "
-                "they wait until the mailbox is back, or use `m365proxy queue drop`",
+                "%d queued messages belong to mailboxes that are not in the config; they wait "
+                "until the mailbox is back; see `m365proxy queue list`",
                 strangers,
             )
-        for tag, heap in waiting.items():
-            heap.sort()
-            with self._lock:
-                self._lanes[tag].heap += heap
-                heapq.heapify(self._lanes[tag].heap)
         self.flush()
+
+    def _load(self, tags: Set[str]) -> int:
+        """Put what waits for these mailboxes into their lanes; how many messages belong to no lane."""
+        waiting: Dict[str, List[Tuple[float, str]]] = {tag: [] for tag in tags}
+        strangers = 0
+        for entry in self._spool.entries("new"):
+            tag = tag_of(entry.id)
+            if tag in waiting:
+                waiting[tag].append((0.0, entry.id))
+            strangers += tag not in self._lanes
+        with self._lock:
+            for tag, found in waiting.items():
+                known = {id for _, id in self._lanes[tag].heap}
+                heap = self._lanes[tag].heap + [item for item in found if item[1] not in known]
+                self._lanes[tag].heap = sorted(heap)
+        return strangers
 
     def _hold_unknown(self, entry: Entry) -> None:
         claim = self._spool.resume(entry)
@@ -133,6 +137,16 @@ class Courier:
         with self._lock:
             for lane in self._order:
                 lane.heap = [(0.0, id) for _, id in sorted(lane.heap)]
+        self.flush()
+
+    def set_mailboxes(self, mailboxes: List[str]) -> None:
+        """The config changed: new mailboxes get a lane; the messages of removed ones stay queued."""
+        wanted = {mailbox_tag(name): name for name in mailboxes}
+        with self._lock:
+            new = {tag: _Lane(name) for tag, name in wanted.items() if tag not in self._lanes}
+            self._lanes = {tag: self._lanes.get(tag) or new[tag] for tag in wanted}
+            self._order = list(self._lanes.values())
+        self._load(set(new))
         self.flush()
 
     def stop(self, seconds: float) -> bool:
@@ -199,8 +213,7 @@ class Courier:
                 return None
             lane.active += 1
             # The lane that was served goes to the end: fair between mailboxes.
-            self._order.remove(lane)
-            self._order.append(lane)
+            self._order = [other for other in self._order if other is not lane] + [lane]
             return lane, heapq.heappop(lane.heap)[1]
 
     # In worker threads.
@@ -319,5 +332,3 @@ class Courier:
             self._away = ""
             logger.info("sending goes on")
         self.flush_all()
-
-

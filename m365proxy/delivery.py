@@ -92,5 +92,3 @@ def accepted_age(envelope: Envelope, now: float) -> float:
     if envelope.accepted < _PLAUSIBLE_CLOCK:
         return 0.0
     return max(0.0, now - envelope.accepted)
-
-

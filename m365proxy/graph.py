@@ -347,14 +347,15 @@ class Graph:
         answer.load()
         return answer
 
-    def ping(self) -> bool:
-        """Whether Graph answers at all: one cheap request without a token; 401 is a fine answer."""
-        try:
-            answer = self._exchange("GET", "", self.url + "/v1.0/$metadata?ping", {}, None, False, 20.0, probe=True)
-        except GraphUnreachable:
-            return False
-        with answer:
-            return bool(answer.request_id)
+    def check_reachable(self) -> None:
+        """One cheap request without a token, whatever the answer; GraphUnreachable if Graph gives none."""
+        with self._exchange("GET", "", self.url + "/v1.0/", {}, None, False, 20.0) as answer:
+            if not answer.request_id:
+                raise GraphUnreachable(
+                    f"{self.host} is answered by something else (HTTP {answer.status}): a proxy, filter or "
+                    "sign-on page stands in the way.",
+                    False,
+                )
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -392,15 +393,13 @@ class Graph:
             )
         return answer
 
-    def _exchange(self, method, mailbox, url, headers, body, stream, seconds, probe=False) -> Answer:
+    def _exchange(self, method, mailbox, url, headers, body, stream, seconds) -> Answer:
         lane = self._lane(mailbox)
-        if not probe:
-            self._enter(lane, mailbox)
+        self._enter(lane, mailbox)
         session, made = self._take_session()
 
         def release(reusable: bool) -> None:
-            if not probe:
-                lane.slots.release()
+            lane.slots.release()
             self._give_session(session, made, reusable)
 
         try:

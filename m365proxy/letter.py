@@ -21,6 +21,11 @@ RECIPIENT_FIELDS = ("to", "cc", "bcc")
 # Fields of which a message has one at most (RFC 5322 3.6).
 _ONCE = ("from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "in-reply-to", "references")
 
+# In-Reply-To and References of a JSON message: named by their MAPI tags.
+_THREADING = (("In-Reply-To", "String 0x1042"), ("References", "String 0x1039"))
+
+_PEOPLE = (("to", "toRecipients"), ("cc", "ccRecipients"), ("bcc", "bccRecipients"), ("reply-to", "replyTo"))
+
 # Octets of a line without its CRLF (RFC 5322 2.1.1).
 _LONGEST_LINE = 998
 
@@ -157,6 +162,25 @@ def recipients(raw: bytes) -> List[str]:
     return list(found)
 
 
+def properties(raw: bytes) -> Dict[str, Any]:
+    """A MIME message's header as the properties of Graph's message resource; lenient as a reader is."""
+    found: Dict[str, Any] = {"subject": text("".join(values(raw, "subject")[:1]))}
+    for name, key in (("from", "from"), ("sender", "sender")):
+        people = _people(raw, name)
+        if people:
+            found[key] = people[0]
+    for name, key in _PEOPLE:
+        found[key] = _people(raw, name)
+    importance = "".join(values(raw, "importance")[:1]).lower()
+    found["importance"] = importance if importance in ("low", "high") else "normal"
+    return found
+
+
+def _people(raw: bytes, name: str) -> List[Dict[str, Any]]:
+    pairs = email.utils.getaddresses([value for value in values(raw, name) if value])
+    return [{"emailAddress": {"name": text(n) or a, "address": a}} for n, a in pairs if a]
+
+
 def body_of(raw: bytes) -> Tuple[str, str]:
     """("text" or "html", content) of what a mail reader would show."""
     message = email.message_from_bytes(raw, policy=email.policy.default)
@@ -206,27 +230,26 @@ def build(properties: Dict[str, Any], attachments: Sequence[Attachment], extende
     head = EmailMessage(policy=email.policy.SMTP)
     for field, key in (("From", "from"), ("Sender", "sender")):
         if properties.get(key):
-            head[field] = _formatted([properties[key]])
-    for field, key in (
-        ("To", "toRecipients"), ("Cc", "ccRecipients"), ("Bcc", "bccRecipients"), ("Reply-To", "replyTo"),
-    ):
+            head[field] = formatted([properties[key]])
+    for name, key in _PEOPLE:
         if properties.get(key):
-            head[field] = _formatted(properties[key])
+            head[name.title()] = formatted(properties[key])
     head["Subject"] = " ".join(str(properties.get("subject") or "").split())
     head["Date"] = properties["date"]
-    head["Message-ID"] = properties["internetMessageId"]
-    for field, tag in (("In-Reply-To", "String 0x1042"), ("References", "String 0x1039")):
-        if extended.get(tag):
-            head[field] = extended[tag]
     if properties.get("importance", "normal") != "normal":
         head["Importance"] = properties["importance"]
     for header in properties.get("internetMessageHeaders") or []:
         head[header["name"]] = header["value"]
     head["MIME-Version"] = "1.0"
-    return bytes(head).rpartition(b"\r\n")[0] + _content(properties, attachments)
+    ids = [("Message-ID", properties["internetMessageId"])]
+    ids += [(field, extended[tag]) for field, tag in _THREADING if extended.get(tag)]
+    # By hand: EmailMessage would make encoded words of long ids.
+    lines = [f"{field}: " + "\r\n ".join(value.split()) + "\r\n" for field, value in ids]
+    return bytes(head).rpartition(b"\r\n")[0] + "".join(lines).encode() + _content(properties, attachments)
 
 
-def _formatted(people: Sequence[Dict[str, Any]]) -> str:
+def formatted(people: Sequence[Dict[str, Any]]) -> str:
+    """Recipients of a message resource as an address field's value."""
     pairs = [(p["emailAddress"].get("name") or "", p["emailAddress"]["address"]) for p in people]
     return ", ".join(email.utils.formataddr(pair) for pair in pairs)
 

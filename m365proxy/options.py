@@ -1,453 +1,222 @@
-"""The option table: every key of the configuration with its type, default, range and help.
+"""The option table: every key of the configuration, once, with type, default and help.
 
-Loading, `check`, the manual page and the sample configuration are all driven
-by OPTIONS.  A type turns one JSON value into what the program uses or raises
-Refused; a secret value is never part of a complaint.
+Loading, `check`, the manual page and the sample configuration all go by
+OPTIONS.  Ranges, choices and units stand in the types (`option.type.words`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import datetime
-import ipaddress
 import json
-import math
-import re
-import urllib.parse
-from typing import Iterable, NamedTuple, Optional, Union
+from typing import Iterator, NamedTuple
 
-# What one sign-in may cost: 16 MiB of memory.  Both users and config go by these.
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
-SCRYPT_KEY_OCTETS = 32
-
-HASH_HINT = "run `m365proxy hash-password` and put what it prints here"
-
-_OTHER_HASHES = (
-    (re.compile(r"\$2[abxy]?\$\d\d\$"), "a bcrypt hash"),
-    (re.compile(r"\$argon2(id|i|d)\$"), "an argon2 hash"),
-    (re.compile(r"\$(1|5|6|y|gy|7)\$[^$]*\$"), "a crypt hash"),
-    (re.compile(r"\{(SSHA|SHA|CRYPT|BLF-CRYPT|SHA512-CRYPT)\}"), "a hash of another program"),
+from .values import (
+    ADDRESS, ADDRESS_PATTERN, DELETE_POLICY, DOMAIN, NETWORK, THUMBPRINT, BindAddress, Boolean, Choice, Date,
+    Guid, Integer, ListOf, Number, Object, Objects, Password, Path, Port, ProxyUrl, RelayNetworks, SecretText,
+    SentItems, Tenant, Text, Type, Url,
 )
 
-_LOCAL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
-_DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}"
-_GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+class Option(NamedTuple):
+    """One key.
 
-
-class Refused(ValueError):
-    """A value does not fit its option.
-
-    `mistakes` are pairs (suffix, predicate): the option's path and the suffix
-    ("[2]" in a list, else "") with the predicate make a sentence.
+    In `path` a section's keys follow its name and a dot, and "[]" stands for
+    each object of a list.  `default` is spelled as in the file; None means
+    the key has no value unless it is given.  `example` is for the sample.
     """
 
-    def __init__(self, *mistakes: "tuple[str, str]"):
-        super().__init__("; ".join(predicate for _, predicate in mistakes))
-        self.mistakes = mistakes
-
-
-class Secret(str):
-    """A text that must not be shown; only its repr hides it, so never format one into a message."""
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-
-def shown(value: object) -> str:
-    """A JSON value as an error sentence may quote it: short, printable, one line."""
-    if isinstance(value, (dict, list)):
-        return kind(value)
-    text = json.dumps(value, ensure_ascii=not str(value).isprintable())
-    return text if len(text) <= 60 else text[:56] + "..."
-
-
-def kind(value: object) -> str:
-    """What sort of JSON value this is, for values that must not be quoted."""
-    for types, name in ((dict, "an object"), (list, "a list"), (str, "text"), (bool, "true or false")):
-        if isinstance(value, types):
-            return name
-    return "null" if value is None else "a number"
-
-
-class Type:
-    """Casts one JSON value; `words` completes "must be ..."; `hidden` values are never quoted."""
-
-    words = ""
-    hidden = False
-
-    def __call__(self, value: object) -> object:
-        raise NotImplementedError
-
-    def refusal(self, value: object) -> Refused:
-        found = kind(value) if self.hidden else shown(value)
-        # "must be a password, not text" would only puzzle
-        tail = "" if self.hidden and isinstance(value, str) else f", not {found}"
-        return Refused(("", f"must be {self.words}{tail}"))
-
-
-class Text(Type):
-    """One line of printable text of 1 to 1,000 characters, or what `pattern` allows; optionally lower-cased."""
-
-    def __init__(self, words: str = "text on one line, without spaces around it", pattern: str = "",
-                 lower: bool = False):
-        self.words = words
-        self._pattern = re.compile(pattern or ".*")
-        self._lower = lower
-
-    def __call__(self, value: object) -> str:
-        fits = (
-            isinstance(value, str)
-            and 0 < len(value) <= 1000
-            and value.isprintable()
-            and value == value.strip()
-            and self._pattern.fullmatch(value)
-        )
-        if not fits:
-            raise self.refusal(value)
-        return value.lower() if self._lower else value
-
-
-class SecretText(Type):
-    """A secret of 1 to 1,000 characters."""
-
-    words = "text of 1 to 1000 characters without control characters"
-    hidden = True
-
-    def __call__(self, value: object) -> Secret:
-        if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
-            raise self.refusal(value)
-        return Secret(value)
-
-
-class Password(SecretText):
-    """A plain password, or the scrypt hash `m365proxy hash-password` prints."""
-
-    def __call__(self, value: object) -> Secret:
-        secret = super().__call__(value)
-        if is_hash(secret):
-            try:
-                scrypt_parts(secret)
-            except ValueError as error:
-                raise Refused(("", str(error))) from None
-        for pattern, name in _OTHER_HASHES:
-            if pattern.match(secret):
-                raise Refused(("", f"is {name}, which cannot be checked here; {HASH_HINT}"))
-        return secret
-
-
-def is_hash(stored: str) -> bool:
-    """Whether a stored password is a hash of ours and not a plain one."""
-    return stored.startswith("scrypt$")
-
-
-def scrypt_parts(stored: str) -> "tuple[bytes, bytes]":
-    """Salt and key of "scrypt$16384$8$1$<base64 salt>$<base64 key>"; ValueError says what is wrong with it."""
-    parts = stored.split("$")
-    if len(parts) != 6:
-        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
-    if parts[1:4] != [str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P)]:
-        raise ValueError(
-            f"is a scrypt hash with other parameters than n={SCRYPT_N}, r={SCRYPT_R}, p={SCRYPT_P}, "
-            f"and larger ones would exhaust a small machine; {HASH_HINT}"
-        )
-    try:
-        salt, key = (base64.b64decode(part, validate=True) for part in parts[4:])
-    except (binascii.Error, ValueError):
-        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}") from None
-    if len(salt) < 8 or len(key) != SCRYPT_KEY_OCTETS:
-        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
-    return salt, key
-
-
-class Tenant(Text):
-    """A directory (tenant) ID or one of the tenant's domains."""
-
-    def __init__(self) -> None:
-        super().__init__("a tenant ID (GUID) or a domain of the tenant", f"{_GUID}|{_DOMAIN}", lower=True)
-
-    def __call__(self, value: object) -> str:
-        if isinstance(value, str) and value.lower() in ("common", "organizations", "consumers"):
-            raise Refused(("", f"must name your own tenant by its ID or a domain; {shown(value)} would let "
-                               "an account of any other tenant sign in"))
-        return filled_in(super().__call__(value))
-
-
-class Guid(Text):
-    """An application ID."""
-
-    def __init__(self) -> None:
-        super().__init__("an application ID (GUID)", _GUID, lower=True)
-
-    def __call__(self, value: object) -> str:
-        return filled_in(super().__call__(value))
-
-
-def filled_in(identifier: str) -> str:
-    """The identifier, unless it is the sample's all-zero one."""
-    if not identifier.strip("0-"):
-        raise Refused(("", "is still the sample's; put the ID the app registration's overview page shows"))
-    return identifier
-
-
-class Number(Type):
-    """A number from `low` to `high`, of `unit`; `note` explains the upper limit."""
-
-    _word, _python = "number", (int, float)
-
-    def __init__(self, low: float, high: float, unit: str = "", note: str = ""):
-        self._low, self._high = low, high
-        of = f" of {unit}" if unit else ""
-        self.words = f"a {self._word}{of} from {low} to {high}" + (f" ({note})" if note else "")
-
-    def __call__(self, value: object) -> float:
-        fits = isinstance(value, self._python) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or not self._low <= value <= self._high:
-            raise self.refusal(value)
-        return value
-
-
-class Integer(Number):
-    """A whole number from `low` to `high`; 5.0 and 1e3 are not whole numbers in JSON's spelling."""
-
-    _word, _python = "whole number", (int,)
-
-
-class Port(Integer):
-    """A TCP port; 0 takes any free one."""
-
-    def __init__(self) -> None:
-        super().__init__(0, 65535)
-        self.words = "a port number from 1 to 65535 (or 0 for any free port)"
-
-
-class Boolean(Type):
-    words = "true or false"
-
-    def __call__(self, value: object) -> bool:
-        if not isinstance(value, bool):
-            raise self.refusal(value)
-        return value
-
-
-class Choice(Type):
-    """One of a few words, in any case."""
-
-    def __init__(self, *names: str):
-        self.names = names
-        self.words = " or ".join(json.dumps(name) for name in names)
-
-    def __call__(self, value: object) -> str:
-        for name in self.names:
-            if isinstance(value, str) and value.lower() == name.lower():
-                return name
-        raise self.refusal(value)
-
-
-class Path(Type):
-    """A path of the file system; the loader makes it absolute.  Words in `special` stand for themselves."""
-
-    hidden = True  # somebody will paste a private key here
-
-    def __init__(self, *special: str):
-        self.special = special
-        self.words = " or ".join(["the path of a file or directory", *map(json.dumps, special)])
-
-    def __call__(self, value: object) -> str:
-        fits = isinstance(value, str) and 0 < len(value) <= 1000 and value.isprintable()
-        if not fits or value.startswith("-----BEGIN"):
-            raise self.refusal(value)
-        return value
-
-
-class Networks(Type):
-    """One network, as ipaddress.IPv4Network or IPv6Network; a bare address is a network of one."""
-
-    words = 'a network such as "192.168.10.0/24" or an IP address'
-
-    def __call__(self, value: object) -> Network:
-        if not isinstance(value, str) or "%" in value:
-            raise self.refusal(value)
-        try:
-            network = ipaddress.ip_network(value, strict=False)
-        except ValueError:
-            raise self.refusal(value) from None
-        address = value.partition("/")[0]
-        if ipaddress.ip_address(address) != network.network_address:
-            raise Refused(("", f"is {shown(value)}, an address inside a network: write "
-                               f"{network} for the network or {address} for the one device"))
-        # Peers are known by their IPv4 address, so this is the only spelling that can match.
-        if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped:
-            return ipaddress.ip_network((network.network_address.ipv4_mapped, network.prefixlen - 96))
-        return network
-
-
-class BindAddress(Type):
-    """An IP address to listen on, in its normal spelling."""
-
-    words = 'an IP address of this machine ("0.0.0.0" for all of IPv4, "::" for all of IPv6)'
-
-    def __call__(self, value: object) -> str:
-        try:
-            return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
-        except ValueError:
-            raise self.refusal(value) from None
-
-
-class Url(Type):
-    """An https URL without user, query or fragment; a slash at the end goes."""
-
-    def __init__(self, *schemes: str):
-        self._schemes = schemes
-        self.words = f"a URL beginning with {' or '.join(scheme + '://' for scheme in schemes)}"
-
-    def __call__(self, value: object) -> str:
-        if self.host(value) is None or "@" in value:
-            raise self.refusal(value)
-        return value.rstrip("/")
-
-    def host(self, value: object) -> Optional[str]:
-        """The host the URL names; None if it is no URL of ours."""
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-            return None
-        try:
-            parts = urllib.parse.urlsplit(value)
-            parts.port  # noqa: B018 - raises ValueError for "host:x"
-        except ValueError:
-            return None
-        if parts.scheme not in self._schemes or parts.query or parts.fragment:
-            return None
-        return parts.hostname
-
-
-class ProxyUrl(Url):
-    """The URL of an HTTP proxy, perhaps with user and password in it."""
-
-    hidden = True
-
-    def __init__(self) -> None:
-        super().__init__("http", "https")
-
-    def __call__(self, value: object) -> Secret:
-        if self.host(value) is None:
-            raise self.refusal(value)
-        return Secret(value.rstrip("/"))
-
-
-class Date(Type):
-    words = 'a date such as "2027-03-31"'
-
-    def __call__(self, value: object) -> datetime.date:
-        try:
-            if isinstance(value, str) and len(value) == 10:
-                return datetime.date.fromisoformat(value)
-        except ValueError:
-            pass
-        raise self.refusal(value)
-
-
-class SentItems(Type):
-    """None for "keep", else after how many days our own copies go."""
-
-    words = '"keep" or "delete_after_days:N" with N from 1 to 3650'
-
-    def __call__(self, value: object) -> Optional[int]:
-        match = re.fullmatch(r"keep|delete_after_days:([0-9]{1,4})", value) if isinstance(value, str) else None
-        days = match and match.group(1) and int(match.group(1))
-        if not match or (days is not None and not 1 <= days <= 3650):
-            raise self.refusal(value)
-        return days
-
-
-class ListOf(Type):
-    """A tuple of at least `least` items; one item may stand alone, without the brackets."""
-
-    def __init__(self, item: Type, least: int = 0):
-        self._item, self._least = item, least
-        self.words = f"{item.words}, or a list of such"
-
-    def __call__(self, value: object) -> tuple:
-        if not isinstance(value, list):
-            try:
-                return (self._item(value),)
-            except Refused as refused:
-                # A sentence of its own kind says more than the general one.
-                raise self.refusal(value) if "must be " in str(refused) else refused from None
-        result, mistakes = [], []
-        for index, item in enumerate(value):
-            try:
-                result.append(self._item(item))
-            except Refused as refused:
-                mistakes += [(f"[{index}]{suffix}", words) for suffix, words in refused.mistakes]
-        if mistakes:
-            raise Refused(*mistakes)
-        if len(result) < self._least:
-            raise Refused(("", "must not be an empty list"))
-        return tuple(result)
-
-
-class RelayNetworks(Type):
-    """{network: mailbox} as pairs (network, address), the smallest network first: the first hit is the rule."""
-
-    words = 'an object such as {"192.168.10.0/24": "scanner@contoso.com"}'
-
-    def __call__(self, value: object) -> "tuple[tuple[Network, str], ...]":
-        if not isinstance(value, dict):
-            raise self.refusal(value)
-        result, mistakes = {}, []
-        for name, mailbox in value.items():
-            if name.startswith("#"):
-                continue
-            suffix = f"[{shown(name)}]"
-            try:
-                network = Networks()(name)
-                if network in result:
-                    raise Refused(("", f"is given twice: {network} stands there in another spelling too"))
-                result[network] = ADDRESS(mailbox)
-            except Refused as refused:
-                mistakes += [(suffix, words) for _, words in refused.mistakes]
-        if mistakes:
-            raise Refused(*mistakes)
-        return tuple(sorted(result.items(), key=lambda pair: (-pair[0].prefixlen, str(pair[0]))))
-
-
-class Object(Type):
-    """A section; the loader reads what is in it.  `short` is the type of a plain value in its place."""
-
-    words = "an object in braces { }"
-    hidden = True
-
-    def __init__(self, short: Optional[Type] = None):
-        self._short = short
-
-    def __call__(self, value: object) -> object:
-        if isinstance(value, dict):
-            return value
-        if self._short:
-            return self._short(value)
-        raise Refused(("", f"must be {self.words}, not {kind(value)}"))
-
-
-class Objects(Type):
-    """A list of sections, at least `least`."""
-
-    words = "a list in brackets [ ] of objects in braces { }"
-
-    def __init__(self, least: int = 0):
-        self._least = least
-
-    def __call__(self, value: object) -> list:
-        if not isinstance(value, list):
-            raise Refused(("", f"must be {self.words}, not {kind(value)}"))
-        if len(value) < self._least:
-            raise Refused(("", "must not be an empty list"))
-        return value
-
-
-def address_matches(address: str, patterns: Iterable[str]) -> bool:
-    """Whether a mail address is one of the patterns, which are addresses or "*@domain"; case never matters."""
-    address = address.lower()
-    local, at, domain = address.rpartition("@")
-    return bool(local and at) and any(pattern in (address, "*@" + domain) for pattern in map(str.lower, patterns))
+    path: str
+    type: Type
+    default: object
+    help: str
+    required: bool = False
+    example: object = None
+
+    @property
+    def section(self) -> str:
+        """The path of the section the key stands in: "", "queue", "mailboxes[].logins[]"."""
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+_TEXT, _SECRET, _BOOLEAN, _PORT = Text(), SecretText(), Boolean(), Port()
+_BIND, _NETWORKS = ListOf(BindAddress(), least=1), ListOf(NETWORK)
+_HTTPS = Url("https")
+_SERVICES = ListOf(Choice("smtp", "pop3"), least=1)
+_TLS_VERSION = Choice("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+_NIL = "00000000-0000-0000-0000-000000000000"
+_HASH = "scrypt$16384$8$1$..."
+
+OPTIONS = (
+    # The account and the app registration
+    Option("user", ADDRESS, None, "The account that signs in and may open the mailboxes; not needed with "
+           "client_secret or client_certificate.", example="relay@contoso.com"),
+    Option("tenant_id", Tenant(), None, "Directory (tenant) ID of the app registration, or a domain of the tenant.",
+           required=True, example=_NIL),
+    Option("client_id", Guid(), None, "Application (client) ID of the app registration.", required=True,
+           example=_NIL),
+    Option("client_secret", _SECRET, None, "Client secret: the application signs in by itself, without user."),
+    Option("client_secret_expires", Date(), None, "Day the client secret or certificate expires, to be warned "
+           "before it."),
+    Option("client_certificate", Object(), None, "Certificate: the application signs in by itself, without user."),
+    Option("client_certificate.private_key", Path(), None, "File with the private key (PEM).", required=True,
+           example="app-key.pem"),
+    Option("client_certificate.thumbprint", THUMBPRINT, None, "SHA-1 thumbprint, as the app registration shows it.",
+           required=True, example="A1B2C3D4E5F60718293A4B5C6D7E8F9001122334"),
+    Option("permissions", Choice("full", "send"), "full", "\"send\" asks Microsoft for the right to send only: no "
+           "POP3, no mail over about 3 MB, no check whether a doubtful message went out."),
+    Option("cloud", Choice("global", "usgov-high", "usgov-dod", "china"), "global", "Which Microsoft cloud the "
+           "tenant is in."),
+    Option("graph_url", _HTTPS, None, "Graph's address, where it is not the cloud's usual one."),
+    Option("authority_url", _HTTPS, None, "The sign-in service's address, where it is not the cloud's usual one."),
+    Option("ca_file", Path(), None, "Certificates (PEM) to trust for Microsoft's side, such as those of a firewall "
+           "that looks into TLS; otherwise REQUESTS_CA_BUNDLE, SSL_CERT_FILE or the system's."),
+    Option("https_proxy", Object(short=ProxyUrl()), None, "Proxy on the way to Microsoft, as a URL or as an object; "
+           "otherwise the environment's HTTPS_PROXY."),
+    Option("https_proxy.url", ProxyUrl(), None, "The proxy's URL.", required=True,
+           example="http://proxy.contoso.com:3128"),
+    Option("https_proxy.user", _TEXT, None, "User name at the proxy.", example="m365proxy"),
+    Option("https_proxy.password", _SECRET, None, "Password at the proxy.", example="..."),
+
+    # The mailboxes
+    Option("mailboxes", Objects(least=1), None, "The mailboxes that send and are fetched.", required=True),
+    Option("mailboxes[].username", ADDRESS, None, "The mailbox's address; also a user name for signing in.",
+           required=True, example="scanner@contoso.com"),
+    Option("mailboxes[].password", Password(), None, "Its password here, best as `m365proxy hash-password` prints "
+           "it; Microsoft never sees it."),
+    Option("mailboxes[].login", _TEXT, None, "A second user name, for devices that cannot be told an address."),
+    Option("mailboxes[].logins", Objects(), [], "Further user names with passwords of their own, such as one for "
+           "each device."),
+    Option("mailboxes[].logins[].login", _TEXT, None, "User name.", required=True, example="printer-2"),
+    Option("mailboxes[].logins[].password", Password(), None, "Its password.", required=True, example=_HASH),
+    Option("mailboxes[].logins[].networks", _NETWORKS, ["0.0.0.0/0", "::/0"], "Where it may sign in from."),
+    Option("mailboxes[].logins[].services", _SERVICES, None, "What it may use; the mailbox's services if not given.",
+           example=["smtp"]),
+    Option("mailboxes[].send_as", ListOf(ADDRESS_PATTERN), [], "Further From addresses it may use; \"*@contoso.com\" "
+           "is a whole domain. Exchange must allow them too."),
+    Option("mailboxes[].default_from", ADDRESS, None, "From address for mail that has none; the mailbox's own if not "
+           "given."),
+    Option("mailboxes[].rewrite_from", _BOOLEAN, False, "Replace a From address it may not use instead of refusing "
+           "the mail; the original goes to Reply-To."),
+    Option("mailboxes[].services", _SERVICES, ["smtp", "pop3"], "What the mailbox is for."),
+    Option("mailboxes[].folder", _TEXT, "inbox", "Folder POP3 shows."),
+    Option("mailboxes[].pop3_delete", DELETE_POLICY, "trash", "What POP3 does with deleted mail: \"trash\", "
+           "\"permanent\", \"keep\" or \"move:FOLDER\"."),
+    Option("mailboxes[].pop3_mark_read", _BOOLEAN, False, "Mark fetched mail as read."),
+    Option("mailboxes[].sent_items", SentItems(), "keep", "\"keep\", or \"delete_after_days:N\" for the copies of our "
+           "own mail in Sent Items."),
+
+    # Where we listen
+    Option("bind", _BIND, ["127.0.0.1"], "Addresses to listen on; \"0.0.0.0\" is all of IPv4, \"::\" all of IPv6."),
+    Option("smtp_port", _PORT, 2525, "SMTP; with STARTTLS when there is a certificate."),
+    Option("smtps_port", _PORT, None, "SMTP with TLS from the first octet, usually 465."),
+    Option("pop3_port", _PORT, None, "POP3; with STLS when there is a certificate."),
+    Option("pop3s_port", _PORT, None, "POP3 with TLS from the first octet, usually 995."),
+    Option("listeners", Objects(), [], "Ports with settings of their own, beside the ones above; with any here, "
+           "smtp_port is only opened if it is given."),
+    Option("listeners[].protocol", Choice("smtp", "pop3"), None, "What is spoken there.", required=True,
+           example="smtp"),
+    Option("listeners[].bind", _BIND, None, "Addresses; those of bind if not given.", example=["192.168.10.1"]),
+    Option("listeners[].port", _PORT, None, "Port.", required=True, example=25),
+    Option("listeners[].tls", Choice("none", "starttls", "implicit"), None, "\"implicit\" is TLS from the first "
+           "octet; \"starttls\" if not given and there is a certificate.", example="starttls"),
+    Option("listeners[].min_version", _TLS_VERSION, None, "Oldest TLS version; that of tls if not given.",
+           example="TLSv1"),
+    Option("listeners[].required", _BOOLEAN, None, "Nothing but TLS; as in tls if not given.", example=False),
+    Option("listeners[].lf_only_clients", _BOOLEAN, False, "Serve clients that end every line with a bare LF."),
+    Option("tls", Object(), {}, "Encryption between the devices and this program."),
+    Option("tls.tls_cert", Path("auto"), None, "File with the certificate and its chain (PEM); \"auto\" makes a "
+           "self-signed one."),
+    Option("tls.tls_key", Path(), None, "File with its private key (PEM); not with \"auto\"."),
+    Option("tls.min_version", _TLS_VERSION, "TLSv1.2", "Oldest TLS version; anything below TLSv1.2 is unsafe and "
+           "only for devices that know no better."),
+    Option("tls.required", _BOOLEAN, False, "Nothing but TLS, whatever plaintext_networks says."),
+    Option("tls_first", _NETWORKS, [], "Networks whose devices begin TLS at once on a STARTTLS port."),
+
+    # Who may
+    Option("plaintext_networks", _NETWORKS, ["127.0.0.0/8", "::1/128"], "Where devices may sign in without TLS."),
+    Option("relay_networks", RelayNetworks(), {}, "Network and the mailbox its devices send as without signing in, "
+           "such as {\"192.168.10.7\": \"scanner@contoso.com\"}."),
+    Option("allowed_networks", _NETWORKS, ["0.0.0.0/0", "::/0"], "Who may connect at all."),
+    Option("proxy_protocol_from", _NETWORKS, [], "Load balancers: their PROXY protocol header is required and "
+           "believed."),
+    Option("allowed_domains", ListOf(DOMAIN, least=1), ["*"], "Recipient domains that may be written to; \"*\" is "
+           "all."),
+    Option("attachment_limit_mb", Number(1, 150, "MB", note="the most Exchange Online can be set to"), 80, "Size of the "
+           "attachments one message may hold (MB of 1,048,576 octets). Exchange has a limit of its own, 35 MB "
+           "unless raised."),
+
+    # Behaviour
+    Option("queue", Object(), {}, "Mail that waits for Microsoft."),
+    Option("queue.retry_interval", Number(1, 86400, "seconds"), 300, "Seconds between two attempts; the first come "
+           "sooner."),
+    Option("queue.lifetime_hours", Number(1, 8760, "hours"), 120, "Hours before a message is given up and its sender "
+           "told."),
+    Option("queue.min_free_mb", Integer(0, 1048576, "MB"), 64, "MB of the disk to leave free: mail is put off below "
+           "that."),
+    Option("queue.keep_failed_days", Number(1, 3650, "days"), 90, "Days failed messages are kept."),
+    Option("queue.pace_per_minute", Integer(0, 10000), 0, "Most messages a minute for each mailbox; 0 is no limit."),
+    Option("queue.on_ambiguous", Choice("retry", "hold"), "retry", "When it cannot be found out whether a message "
+           "went: \"retry\" may send it twice, \"hold\" keeps it for the administrator."),
+    Option("queue.dedupe_minutes", Number(0, 1440, "minutes"), 0, "Drop a message exactly like one of so many minutes "
+           "ago; 0 never does."),
+    Option("queue.max_waiting", Integer(0, 10000000), 0, "Most waiting messages before new ones are put off; 0 is no "
+           "limit."),
+    Option("pop3", Object(), {}, "Fetching by POP3."),
+    Option("pop3.exact_sizes", _BOOLEAN, False, "Fetch every message at sign-in to tell its exact size; slow."),
+    Option("pop3.read_ahead_mb", Integer(0, 1024, "MB"), 32, "MB of the next messages fetched ahead; 0 fetches none."),
+    Option("pop3.max_messages", Integer(0, 1000000), 0, "Most messages shown, oldest first; 0 shows all."),
+    Option("limits", Object(), {}, "Limits; those for each client do not count for loopback and proxy_protocol_from."),
+    Option("limits.connections", Integer(1, 10000), 500, "Connections at once."),
+    Option("limits.connections_per_client", Integer(1, 10000), 100, "Connections at once from one address."),
+    Option("limits.errors", Integer(1, 1000), 10, "Errors in a session before it is ended."),
+    Option("limits.recipients", Integer(1, 1000), 500, "Recipients of one message."),
+    Option("limits.command_seconds", Number(1, 3600, "seconds"), 300, "Seconds to wait for a command."),
+    Option("limits.data_seconds", Number(1, 86400, "seconds"), 600, "Seconds to wait for more of a message."),
+    Option("limits.session_seconds", Number(1, 86400, "seconds"), 3600, "Seconds a session may last."),
+    Option("limits.auth_failures", Integer(1, 1000), 10, "Failed sign-ins from one address before it is blocked."),
+    Option("limits.auth_block_minutes", Number(0, 1440, "minutes"), 10, "Minutes it is blocked; 0 never blocks."),
+    Option("notify", ADDRESS, None, "Address for warnings and reports."),
+    Option("status_port", _PORT, None, "Port of the status page."),
+    Option("status_password", _SECRET, None, "Password of the status page (plain)."),
+    Option("logging", Object(), {}, "The log."),
+    Option("logging.level", Choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "How much is logged: DEBUG, INFO, "
+           "WARNING or ERROR."),
+    Option("logging.file", Path(), None, "File to log to instead of standard error."),
+    Option("logging.syslog", _BOOLEAN, False, "Log to syslog too."),
+    Option("logging.events", Path(), None, "File for a line of JSON on each step of each message, for `m365proxy "
+           "trace`."),
+    Option("state_dir", Path(), None, "Directory of the queue and the sign-in; otherwise $STATE_DIRECTORY or "
+           "~/.m365proxy."),
+)
+
+
+def keys_of(section: str) -> list[Option]:
+    """The options that stand in one section, in the table's order."""
+    return [option for option in OPTIONS if option.section == section]
+
+
+def sample() -> str:
+    """The annotated sample configuration, etc/m365proxy.json, with every key of the table."""
+    head = ('Keys beginning with # are comments. Take the ## away from an example to use it. Paths are relative to '
+            'this file.')
+    return "{\n" + ",\n".join([f'  "#": {json.dumps(head)}', *_entries("", "  ")]) + "\n}\n"
+
+
+def _entries(section: str, indent: str) -> Iterator[str]:
+    """A section's keys, each behind its help; optional sections stand there as "##" examples."""
+    for option in keys_of(section):
+        yield f"{indent}{json.dumps('#' + option.name)}: {json.dumps(option.help)}"
+        mark = "" if option.required or option.default == {} else "##"
+        if keys_of(option.path + "[]"):
+            inner = ",\n".join(_entries(option.path + "[]", indent + "    "))
+            value = f"[\n{indent}  {{\n{inner}\n{indent}  }}\n{indent}]"
+        elif keys_of(option.path):
+            inner = ",\n".join(_entries(option.path, indent + "  "))
+            value = f"{{\n{inner}\n{indent}}}"
+        else:
+            mark = ""
+            value = json.dumps(option.default if option.example is None else option.example)
+        yield f"{indent}{json.dumps(mark + option.name)}: {value}"

@@ -1,0 +1,168 @@
+"""The command line: what to do, with which config, and with which exit status it ends."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import getpass
+import os
+import signal
+import sys
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
+
+from . import __version__, log
+from .errors import ConfigError, ProxyError, UsageError
+
+COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password", "reload", "demo")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our exit status and one clear sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}. `{self.prog} --help` lists what there is.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options (blueprint of the manual page)."""
+    top = _Parser(
+        prog="m365proxy",
+        description="SMTP and POP3 for old devices, relayed over Microsoft Graph.",
+        epilog="Exit status: 0 fine, 64 usage, 69 Microsoft unreachable or a library missing, 70 unexpected, "
+        "73 a port, directory or file cannot be made, 75 already running or port busy, 77 sign-in needed, "
+        "78 config, certificate or key.",
+    )
+    top.add_argument("--config", metavar="PATH", help="config file (else $M365PROXY_CONFIG, "
+                     "~/.m365proxy/config.json, /etc/m365proxy.json)")
+    top.add_argument("--version", action="version", version=f"m365proxy {__version__}")
+    top.add_argument("--login", action="store_const", const="login", dest="command", help="the same as `login`")
+    commands = top.add_subparsers(dest="named", metavar="COMMAND", parser_class=_Parser)
+    commands.add_parser("run", help="start the servers and deliver (the default)")
+    commands.add_parser("login", help="sign in to Microsoft 365 with a device code")
+    commands.add_parser("logout", help="forget the sign-in")
+    check = commands.add_parser("check", help="check the config and what it names")
+    check.add_argument("--offline", action="store_true", help="ask nothing of Microsoft")
+    check.add_argument("--json", action="store_true", help="one JSON object")
+    show = commands.add_parser("status", help="sign-in, listeners, queue and mailboxes")
+    show.add_argument("--json", action="store_true", help="one JSON object")
+    queue = commands.add_parser("queue", help="look into the queue")
+    actions = queue.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
+    listing = actions.add_parser("list", help="all messages")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    actions.add_parser("show", help="one message: envelope, state, header").add_argument("id", metavar="ID")
+    commands.add_parser("hash-password", help="hash a password for the config")
+    commands.add_parser("reload", help="let the running program read its config and certificates anew")
+    demo = commands.add_parser("demo", help="try everything against a built-in stand-in tenant")
+    demo.add_argument("--serve", action="store_true", help="stay up and print lines to try")
+    return top
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command; returns the exit status.  Never a traceback."""
+    try:
+        arguments = _parse(sys.argv[1:] if argv is None else list(argv))
+        return _commands()[arguments.command](arguments) or 0
+    except ConfigError as error:
+        for problem in error.problems:
+            _complain(problem)
+        return error.exit_status
+    except ProxyError as error:
+        _complain(str(error))
+        return error.exit_status
+    except ImportError as error:
+        _complain(
+            f"The Python library {error.name} is missing. Debian: apt install python3-msal python3-requests "
+            "python3-cryptography; elsewhere: pip install msal requests cryptography."
+        )
+        return 69
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output left
+        return 0
+    except OSError as error:
+        _complain(f"{error.filename or 'The system'}: {error.strerror or error}.")
+        return 73
+    except Exception:  # the last resort of the program
+        log.setup()
+        log.get("cli").exception("unexpected error; please report it with this line")
+        return 70
+
+
+def _parse(argv: List[str]) -> argparse.Namespace:
+    arguments, rest = parser().parse_known_args(_corrected(argv))
+    if rest:
+        raise UsageError(f"{rest[0]} is not known here. `m365proxy --help` lists what there is.")
+    arguments.command = arguments.named or arguments.command or "run"
+    return arguments
+
+
+def _corrected(argv: List[str]) -> List[str]:
+    """argv, after a look at the command's name: a wrong one is answered with the nearest."""
+    words = iter(argv)
+    for word in words:
+        if word == "--config":
+            next(words, None)
+        elif not word.startswith("-"):
+            if word not in COMMANDS:
+                near = difflib.get_close_matches(word, COMMANDS, 1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise UsageError(
+                    f"There is no command {log.quote(word, 40)}.{hint} `m365proxy --help` lists what there is."
+                )
+            break
+    return argv
+
+
+def _complain(sentence: str) -> None:
+    print(f"m365proxy: {sentence}", file=sys.stderr)
+
+
+def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
+    from . import commands
+
+    return {
+        "run": lambda arguments: commands.run(_config(arguments)),
+        "login": lambda arguments: commands.login(_config(arguments, owner=True)),
+        "logout": lambda arguments: commands.logout(_config(arguments, owner=True)),
+        "check": lambda arguments: commands.check(_config(arguments, owner=True), arguments.offline, arguments.json),
+        "status": lambda arguments: commands.status(_config(arguments, owner=True), arguments.json),
+        "queue": _queue,
+        "hash-password": lambda arguments: commands.hash_password(_ask_password()),
+        "reload": lambda arguments: commands.reload(_config(arguments, owner=True)),
+        "demo": _demo,
+    }
+
+
+def _config(arguments: argparse.Namespace, owner: bool = False) -> Any:
+    """The loaded config; with `owner`, root becomes the owner of the state directory first."""
+    from . import commands, config
+
+    loaded = config.load(config.find(arguments.config, os.environ))
+    if owner:
+        commands.become_owner(loaded.state_dir)
+    return loaded
+
+
+def _queue(arguments: argparse.Namespace) -> Optional[int]:
+    from . import commands
+
+    config = _config(arguments, owner=True)
+    if arguments.action == "list":
+        return commands.queue_list(config, arguments.json)
+    return commands.queue_show(config, arguments.id)
+
+
+def _demo(arguments: argparse.Namespace) -> Optional[int]:
+    from . import demo
+
+    return demo.run(arguments.serve)
+
+
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    first = getpass.getpass("Password: ")
+    if getpass.getpass("Once more: ") != first:
+        raise UsageError("The two are not the same. Run the command again.")
+    return first

@@ -1,0 +1,216 @@
+"""What each command does, apart from `demo`.  Prints for people; returns the exit status or None for 0."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+from . import files, log, status as statusfile
+from .config import Config
+from .errors import InUse, ProxyError, UsageError
+from .spool import DamagedMessage, Entry, Spool
+from .users import hash_password as hashed
+
+# Octets of a message's header that `queue show` prints.
+_HEADER_SHOWN = 8 * 1024
+
+
+def become_owner(state_dir: str) -> None:
+    """As root: go on as the owner of the state directory, so that no file in it becomes root's."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    try:
+        owner = os.stat(state_dir)
+    except FileNotFoundError:
+        return
+    if owner.st_uid != 0:
+        os.setgroups([owner.st_gid])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+
+
+def run(config: Config) -> Optional[int]:
+    from .daemon import Daemon
+
+    log.setup(config.logging.level, config.logging.file or "", config.logging.syslog)
+    daemon = Daemon(config)
+    daemon.start()
+    daemon.serve()
+    return None
+
+
+def login(config: Config) -> Optional[int]:
+    from .daemon import Account
+
+    files.make_directory(config.state_dir)
+    account = Account(config)
+    if config.client_secret or config.client_certificate:
+        print("No sign-in is needed: the app registration's own secret or certificate is used.")
+        return None
+    user = account.tokens.login(lambda text: print(text, flush=True))
+    print(f"Signed in as {user}.")
+    return None
+
+
+def logout(config: Config) -> Optional[int]:
+    from .daemon import Account
+
+    if Account(config).tokens.logout():
+        print("The sign-in is forgotten. Queued mail waits until somebody runs `m365proxy login`.")
+    else:
+        print("Nobody was signed in.")
+    return None
+
+
+def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
+    """One line per check; the exit status of the first that failed."""
+    from . import diagnosis
+
+    results = diagnosis.offline(config) + ([] if offline else diagnosis.online(config))
+    if as_json:
+        print(json.dumps([result._asdict() for result in results], indent=1))
+    else:
+        for result in results:
+            print(f"{result.mark:<7} {result.name}: {result.sentence}")
+    return next((result.exit_status for result in results if result.exit_status), None)
+
+
+def status(config: Config, as_json: bool) -> Optional[int]:
+    from .daemon import Account, spool_of
+
+    told = statusfile.read(config.state_dir)
+    told["running"] = is_running(config)
+    if not told["running"]:
+        told["sign_in"] = Account(config).tokens.state()
+        told["listeners"] = []
+    told["queue"] = statusfile.queue(spool_of(config), time.time()) if _has_queue(config) else _EMPTY_QUEUE
+    print(json.dumps(told, indent=1) if as_json else statusfile.render(told, time.time()))
+    return None
+
+
+_EMPTY_QUEUE = {"waiting": 0, "sending": 0, "held": 0, "failed": 0, "oldest_seconds": 0}
+
+
+def is_running(config: Config) -> bool:
+    """Whether a program holds the state directory."""
+    path = os.path.join(config.state_dir, "lock")
+    if not os.path.exists(path):
+        return False
+    lock = files.Lock(path)
+    try:
+        lock.acquire()
+    except InUse:
+        return True
+    lock.release()
+    return False
+
+
+def _has_queue(config: Config) -> bool:
+    return os.path.isdir(os.path.join(config.state_dir, "queue", "new"))
+
+
+def queue_list(config: Config, as_json: bool) -> Optional[int]:
+    from .daemon import spool_of
+
+    spool = spool_of(config)
+    entries = sorted(spool.entries(), key=lambda entry: entry.id) if _has_queue(config) else []
+    for entry in entries:
+        told = _told(spool, entry)
+        if told is None:
+            continue  # it moved on while we looked
+        print(json.dumps(told) if as_json else _line(told))
+    if not entries and not as_json:
+        print("The queue is empty.")
+    return None
+
+
+def _told(spool: Spool, entry: Entry) -> Optional[Dict[str, Any]]:
+    """One message as `queue` shows it; None if it is gone meanwhile."""
+    told: Dict[str, Any] = {"id": entry.id, "state": _state_word(entry)}
+    try:
+        envelope, file = spool.open(entry)
+        with file:
+            told["size"] = os.fstat(file.fileno()).st_size - file.tell()
+        told.update(mailbox=envelope.mailbox, sender=envelope.sender, recipients=list(envelope.recipients),
+                    client=envelope.client, kind=envelope.kind)
+    except DamagedMessage as error:
+        told["error"] = str(error)
+    except FileNotFoundError:
+        return None
+    state = spool.state(entry.id)
+    if state is not None:
+        told.update(attempts=state.attempts, due=state.due, error=state.error, code=state.code,
+                    request_id=state.request_id, message_id=state.message_id)
+    told["age_seconds"] = max(0, int(time.time() - statusfile.accepted_time(entry.id)))
+    return told
+
+
+def _state_word(entry: Entry) -> str:
+    if entry.place == "cur":
+        return "held" if entry.phase == "held" else "sending"
+    return "waiting" if entry.place == "new" else "failed"
+
+
+def _line(told: Dict[str, Any]) -> str:
+    recipients: List[str] = told.get("recipients", [])
+    more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
+    line = (
+        f"{told['id']}  {told['state']:<7}  {statusfile.ago(told['age_seconds']):>7}  "
+        f"{told.get('size', 0):>9}  {log.clean(told.get('mailbox', '?'))} -> "
+        f"{log.clean(recipients[0] if recipients else '?')}{more}"
+    )
+    return line + (f"\n    {log.clean(told['error'], 500)}" if told.get("error") else "")
+
+
+def queue_show(config: Config, id: str) -> Optional[int]:
+    from .daemon import spool_of
+
+    spool = spool_of(config)
+    entry = spool.find(id) if _has_queue(config) and _is_id(id) else None
+    told = _told(spool, entry) if entry else None
+    if entry is None or told is None:
+        raise UsageError(f"There is no message {log.quote(id, 60)} in the queue. `m365proxy queue list` shows all.")
+    for name, value in told.items():
+        if value not in ("", [], 0, 0.0):
+            shown = ", ".join(value) if isinstance(value, list) else value
+            print(f"{name.replace('_', ' ') + ':':<13} {log.clean(shown, 2000)}")
+    print(f"{'file:':<13} {spool.path(entry)}\n")
+    _print_header(spool, entry)
+    return None
+
+
+def _is_id(id: str) -> bool:
+    """Ids come from people: nothing that leads out of the queue's directories."""
+    return bool(id) and not set(id) & set("/\\.") and id.isprintable()
+
+
+def _print_header(spool: Spool, entry: Entry) -> None:
+    try:
+        _, file = spool.open(entry)
+    except (DamagedMessage, FileNotFoundError):
+        return
+    with file:
+        for line in file.read(_HEADER_SHOWN).splitlines():
+            if not line:
+                return
+            print(log.clean(line, 1000))
+
+
+def hash_password(password: str) -> Optional[int]:
+    if not password:
+        raise UsageError("An empty password cannot be used. Type one, or pipe it in.")
+    print(hashed(password))
+    return None
+
+
+def reload(config: Config) -> Optional[int]:
+    from . import control
+
+    if not is_running(config):
+        raise ProxyError("m365proxy is not running; it reads its config when it starts.")
+    control.tell(config.state_dir, "reload")
+    print("Asked. What changed, or why not, stands in the log.")
+    return None

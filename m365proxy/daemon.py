@@ -1,0 +1,317 @@
+"""The running program: everything put together from the config, started, told of changes, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any, Dict, List, Optional
+
+from . import config as configuration
+from . import control, files, log, message, oauth, status, tls
+from .config import Config
+from .courier import Courier
+from .delivery import Delivery
+from .errors import ConfigError, ProxyError
+from .graph import Graph
+from .maildrop import Maildrops
+from .outbound import Outbound
+from .pop3 import Pop3Session
+from .server import Connections, Context, Listener
+from .smtp import Policy, SmtpSession
+from .spool import Spool
+from .tokenfile import TokenFile
+from .users import Users
+
+logger = log.get("daemon")
+
+# Seconds an orderly stop may take; service managers kill after 90, the promise is 10.
+_STOP_SECONDS = 9.0
+
+# Seconds between looks at control/ and rewrites of status.json.
+_CONTROL_SECONDS = 0.5
+_STATUS_SECONDS = 5.0
+
+# The refresh token rolls on with each use and dies of 90 idle days (refresh-tokens.md).
+_REFRESH_SECONDS = 12 * 3600.0
+
+
+class Account:
+    """The way to Microsoft as configured: sign-in, Graph client.  Opens no connection by itself."""
+
+    def __init__(self, config: Config, outbound: Optional[Outbound] = None):
+        self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
+        authority, graph_url, discovery = oauth.endpoints(config.cloud, config.graph_url, config.authority_url)
+        self.token_file = TokenFile(config.state_dir)
+        self.tokens = oauth.Tokens(
+            client_id=config.client_id,
+            tenant_id=config.tenant_id,
+            user=config.user,
+            permissions=config.permissions,
+            token_file=self.token_file,
+            outbound=self.outbound,
+            authority_url=authority,
+            graph_url=graph_url,
+            instance_discovery=discovery,
+            client_secret=config.client_secret,
+            client_certificate=config.client_certificate,
+        )
+        app_only = bool(config.client_secret or config.client_certificate)
+        self.graph = Graph(self.tokens, self.outbound, graph_url, "" if app_only else config.user)
+
+
+def spool_of(config: Config) -> Spool:
+    """The queue of a config; nothing is made yet."""
+    return Spool(os.path.join(config.state_dir, "queue"), min_free=config.queue.min_free_mb * 1024 * 1024)
+
+
+class Daemon:
+    """One running m365proxy.  `start`, then `serve` until something calls `ask_stop`, or `stop` by hand."""
+
+    def __init__(self, config: Config, outbound: Optional[Outbound] = None):
+        """ConfigError if a certificate or key is wrong; nothing is opened yet."""
+        self.config = config
+        self.account = Account(config, outbound)
+        self.spool = spool_of(config)
+        self.listeners: List[Listener] = []
+        self._stop_asked = threading.Event()
+        self._reload_asked = threading.Event()
+        self._flush_asked = threading.Event()
+        self._tls = self._tls_contexts(config)
+        self._users = Users(config.mailboxes)
+        self._policy = self._make_policy(config)
+        self._lock = files.Lock(os.path.join(config.state_dir, "lock"))
+        self._maildrops: Optional[Maildrops] = None
+        self._connections = Connections(
+            config.limits.connections, config.limits.connections_per_client, config.proxy_protocol_from
+        )
+        self.courier = Courier(
+            self.spool,
+            self.account.graph,
+            Delivery(self.account.graph),
+            [mailbox.username for mailbox in config.mailboxes],
+            retry_interval=config.queue.retry_interval,
+            probe=self._probe,
+        )
+        self._refresh: Optional[threading.Timer] = None
+
+    # Starting.
+
+    def start(self) -> None:
+        """Take the state directory, listen, and start to deliver what is queued."""
+        state_dir = self.config.state_dir
+        files.make_directory(state_dir)
+        self._lock.acquire()
+        self._lock.note_holder()
+        try:
+            self.spool.make()
+            control.make(state_dir)
+            self._maildrops = Maildrops(
+                self.account.graph,
+                os.path.join(state_dir, "maildrop"),
+                max_messages=self.config.pop3.max_messages,
+            )
+            for wanted in self.config.listeners:
+                self._listen(wanted)
+        except BaseException:
+            for listener in self.listeners:
+                listener.close()
+            self._lock.release()
+            raise
+        for listener in self.listeners:
+            listener.start()
+        for warning in self.config.warnings:
+            logger.warning("%s", warning)
+        logger.info("started: %s", "; ".join(self.addresses()))
+        self.courier.start()
+        self._refresh_later(0.0)
+
+    def _listen(self, wanted: Any) -> None:
+        self.listeners.append(
+            Listener(
+                wanted.protocol,
+                wanted.address,
+                wanted.port,
+                self._session,
+                self._connections,
+                tls=self._tls.get(wanted.min_version) if wanted.tls != "none" else None,
+                tls_mode=wanted.tls,
+                tls_required=wanted.required,
+            )
+        )
+
+    def addresses(self) -> List[str]:
+        """"smtp 127.0.0.1:2525" and so on, with the ports really bound."""
+        return [
+            f"{listener.protocol} {_place(listener.server_address[0], listener.port)}" for listener in self.listeners
+        ]
+
+    @staticmethod
+    def _tls_contexts(config: Config) -> Dict[str, Any]:
+        """A context per min_version the listeners ask for; {} without a certificate."""
+        if not config.tls.tls_cert:
+            return {}
+        versions = {listener.min_version for listener in config.listeners if listener.tls != "none"}
+        return {
+            version: tls.server_context(config.tls.tls_cert, config.tls.tls_key, version) for version in versions
+        }
+
+    def _make_policy(self, config: Config) -> Policy:
+        return Policy(
+            size_limit=min(configuration.size_limit(config.attachment_limit_mb), message.LARGE_MIME_CEILING),
+            recipients=config.limits.recipients,
+            errors=config.limits.errors,
+            command_seconds=config.limits.command_seconds,
+            data_seconds=config.limits.data_seconds,
+            session_seconds=config.limits.session_seconds,
+            plaintext_networks=config.plaintext_networks,
+            allowed_domains=config.allowed_domains,
+        )
+
+    def _session(self, connection: Any, context: Context) -> Any:
+        if context.protocol == "smtp":
+            return SmtpSession(
+                connection,
+                context,
+                hostname=socket.gethostname(),
+                users=self._users,
+                accept=self._accept,
+                policy=self._policy,
+            )
+        return Pop3Session(
+            connection,
+            users=self._users,
+            maildrops=self._maildrops,
+            tls_context=context.tls if context.tls_mode == "starttls" else None,
+            plaintext_networks=self.config.plaintext_networks,
+            errors=self.config.limits.errors,
+        )
+
+    def _accept(self, envelope: Any) -> Any:
+        return self.spool.put(envelope, self.courier.accepted)
+
+    def _probe(self) -> None:
+        """Raises while nothing can be sent: no sign-in, or Graph does not answer."""
+        self.account.tokens.access_token()
+        self.account.graph.check_reachable()
+
+    # The sign-in.
+
+    def _refresh_later(self, seconds: float) -> None:
+        self._refresh = threading.Timer(seconds, self._refresh_now)
+        self._refresh.daemon = True
+        self._refresh.name = "refresh"
+        self._refresh.start()
+
+    def _refresh_now(self) -> None:
+        self.account.tokens.refresh_daily()
+        if not self._stop_asked.is_set():
+            self._refresh_later(_REFRESH_SECONDS)
+
+    # Running.
+
+    def serve(self) -> None:
+        """Run until TERM, INT or `ask_stop`; then stop orderly."""
+        for name, event in (
+            ("SIGTERM", self._stop_asked),
+            ("SIGINT", self._stop_asked),
+            ("SIGHUP", self._reload_asked),
+            ("SIGUSR1", self._flush_asked),
+        ):
+            number = getattr(signal, name, None)  # Windows has neither HUP nor USR1
+            if number is not None:
+                signal.signal(number, lambda *_, event=event: event.set())
+        written = 0.0
+        while not self._stop_asked.wait(_CONTROL_SECONDS):
+            self._obey()
+            if time.monotonic() - written >= _STATUS_SECONDS:
+                self.write_status()
+                written = time.monotonic()
+        self.stop()
+
+    def ask_stop(self) -> None:
+        self._stop_asked.set()
+
+    def _obey(self) -> None:
+        """Carry out what signals and files in control/ ask for."""
+        for word, id in control.take(self.config.state_dir):
+            if word == "queued":
+                self.courier.accepted(id)
+            elif word == "reload":
+                self._reload_asked.set()
+            elif word == "flush":
+                self._flush_asked.set()
+        if self._reload_asked.is_set():
+            self._reload_asked.clear()
+            self.reload()
+        if self._flush_asked.is_set():
+            self._flush_asked.clear()
+            self.courier.flush_all()
+
+    def reload(self) -> None:
+        """Take over users, rules and certificates from the config file; a wrong one changes nothing."""
+        try:
+            config = configuration.load(self.config.path)
+            contexts = self._tls_contexts(config)
+        except ConfigError as error:
+            for problem in error.problems:
+                logger.error("not reloaded: %s", problem)
+            return
+        needs_restart = [
+            name
+            for name in ("listeners", "state_dir", "user", "tenant_id", "client_id", "cloud", "queue", "limits")
+            if getattr(config, name) != getattr(self.config, name)
+        ]
+        self._tls = contexts
+        for listener, wanted in zip(self.listeners, config.listeners):
+            listener.tls = contexts.get(wanted.min_version) if wanted.tls != "none" else None
+        self.config = config
+        self._users = Users(config.mailboxes)
+        self._policy = self._make_policy(config)
+        self.courier.set_mailboxes([mailbox.username for mailbox in config.mailboxes])
+        logger.info("reloaded %s", config.path)
+        if needs_restart:
+            logger.warning("a change of %s needs a restart", ", ".join(needs_restart))
+
+    def write_status(self) -> None:
+        courier = self.courier.status()
+        try:
+            status.write(
+                self.config.state_dir,
+                {
+                    "pid": os.getpid(),
+                    "written": time.time(),
+                    "sign_in": self.account.tokens.state(),
+                    "listeners": self.addresses(),
+                    "connections": len(self._connections),
+                    "paused": courier["away"],
+                    "mailboxes": courier["mailboxes"],
+                },
+            )
+        except (OSError, ProxyError) as error:
+            logger.warning("status.json cannot be written: %s", error)
+
+    def stop(self) -> None:
+        """Stop accepting, let messages that are coming in and going out end, give the directory back."""
+        self._stop_asked.set()
+        deadline = time.monotonic() + _STOP_SECONDS
+        if self._refresh is not None:
+            self._refresh.cancel()
+        for listener in self.listeners:
+            listener.close()
+        cut = self._connections.stop(_STOP_SECONDS / 2)
+        idle = self.courier.stop(max(0.0, deadline - time.monotonic()))
+        self.account.graph.close()
+        self.write_status()
+        self._lock.release()
+        logger.info(
+            "stopped%s%s",
+            f"; {cut} sessions cut" if cut else "",
+            "" if idle else "; a message was being sent, its outcome is looked up at the next start",
+        )
+
+
+def _place(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

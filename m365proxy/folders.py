@@ -1,0 +1,274 @@
+"""Finding a mail folder and listing what is in it, page by page (user-list-messages.md).
+
+Ids are immutable ids (outlook-immutable-id.md), asked for on every request, so
+that they outlive a move between folders.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from urllib.parse import quote
+
+from . import log
+from .errors import Permanent, Temporary
+from .graph import Answer, GraphUnreachable, NoAnswer, Refused
+
+_log = log.get("folders")
+
+PREFER = {"Prefer": 'IdType="ImmutableId"'}
+
+# Messages asked for at once, and what is tried after a page that Graph could not make.
+_PAGES = (1000, 500, 250, 100)
+
+# PR_MESSAGE_SIZE: what the item takes in the store, as near as Graph comes to a size.
+_SIZE_TAG = 0x0E08
+_EXPAND = f"singleValueExtendedProperties($filter=id eq 'Long 0x{_SIZE_TAG:04X}')"
+
+# Octets a message without PR_MESSAGE_SIZE is said to have.
+_SIZE_UNSAID = 4096
+
+# How long one thing a client asks for is kept waiting because Graph wants a pause (seconds).
+_PATIENCE = 45.0
+
+# A folder's id is looked up again after this long (seconds): it may have been renamed.
+_LOOKUP_SECONDS = 3600.0
+
+# Names Graph takes as folder ids whatever the mailbox's language (mailfolder.md).
+_WELL_KNOWN = frozenset(
+    "archive clutter conflicts conversationhistory deleteditems drafts inbox junkemail localfailures "
+    "msgfolderroot outbox recoverableitemsdeletions scheduled searchfolders sentitems serverfailures "
+    "syncissues".split()
+)
+
+# Folder ids are longer than anybody's folder names, and hold no spaces.
+_ID = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
+
+# Codes of a 403 or 404 that speak of the mailbox and not of a right or folder in it.
+_NO_MAILBOX = {
+    "errorinvaliduser": "There is no mailbox {mailbox} in the tenant. Check the name in the config.",
+    "request_resourcenotfound": "There is no mailbox {mailbox} in the tenant. Check the name in the config.",
+    "resourcenotfound": "There is no mailbox {mailbox} in the tenant. Check the name in the config.",
+    "mailboxnotenabledforrestapi": "{mailbox} is no Exchange Online mailbox: "
+    "no licence, soft-deleted, a guest, or on premises.",
+}
+
+
+class Listed(NamedTuple):
+    """A message as the listing tells of it; `size` is an estimate in octets."""
+
+    id: str
+    size: int
+    received: str  # "2026-01-31T09:00:00Z", as Graph writes it
+
+
+class Patience:
+    """Waits as often as Graph asks for a pause, up to `seconds` in all.  For one thread."""
+
+    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object], seconds: float = _PATIENCE):
+        self._graph = graph
+        self._mailbox = mailbox
+        self._sleep = sleep
+        self._left = seconds
+
+    def ask(self, call: Callable[[], Answer]) -> Answer:
+        """`call()`, again after each pause Graph wants; its Temporary when patience ends."""
+        while True:
+            try:
+                return call()
+            except Temporary as error:
+                pause = getattr(error, "seconds", 0.0) or self._graph.held(self._mailbox)
+                if not self.wait(pause):
+                    raise
+
+    def wait(self, seconds: float) -> bool:
+        """Pause; False, at once, if that is no time at all or more than is left."""
+        if not 0 < seconds <= self._left:
+            return False
+        self._left -= seconds
+        self._sleep(seconds)
+        return True
+
+
+class Folders:
+    """Looks folders up and lists them.  Any thread may call."""
+
+    def __init__(
+        self,
+        graph,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._graph = graph
+        self._sleep = sleep
+        self._clock = clock
+        self._known: Dict[Tuple[str, str], Tuple[str, float]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, mailbox: str, name: str) -> str:
+        """The id of a folder given by well-known name, path ("Inbox/Scans") or id.
+
+        Permanent if there is none, or the account may not see it; Temporary
+        and SignInNeeded if Graph cannot be asked now.
+        """
+        if name.lower() in _WELL_KNOWN:
+            return name.lower()
+        if _ID.fullmatch(name):
+            return name
+        key = (mailbox, name.casefold())
+        with self._lock:
+            found, since = self._known.get(key, ("", 0.0))
+        if found and self._clock() - since < _LOOKUP_SECONDS:
+            return found
+        found = self._walk(mailbox, name)
+        with self._lock:
+            self._known[key] = (found, self._clock())
+        return found
+
+    def list(self, mailbox: str, name: str, newest: int = 0) -> List[Listed]:
+        """Every message of a folder, oldest first; only the `newest` so many if that is not 0.
+
+        Errors as `find`.  A page that Graph cannot make is asked for again
+        in a smaller size, from where the listing stands.
+        """
+        folder = self.find(mailbox, name)
+        patience = Patience(self._graph, mailbox, self._sleep)
+        found: Dict[str, Listed] = {}
+        for size in _PAGES:
+            try:
+                self._gather(found, mailbox, folder, size, newest, patience)
+                break
+            except Refused as refused:
+                self._forget(mailbox, name)
+                raise self._closed(mailbox, name, refused) from None
+            except Temporary as error:
+                if size == _PAGES[-1] or not _page_failed(error):
+                    raise
+                _log.info("%s: a page of %d messages failed, trying smaller ones: %s", mailbox, size, error)
+        messages = list(found.values())
+        if newest:
+            messages = messages[:newest][::-1]
+        return messages
+
+    def _gather(
+        self, found: Dict[str, Listed], mailbox: str, folder: str, size: int, newest: int, patience: Patience
+    ) -> None:
+        """Add a listing's pages to `found`, beginning at its last message."""
+        params = {
+            "$select": "id,receivedDateTime",
+            "$orderby": "receivedDateTime desc" if newest else "receivedDateTime asc",
+            "$top": str(min(size, newest) if newest else size),
+            "$expand": _EXPAND,
+        }
+        last = next(reversed(found.values())).received if found else ""
+        if last:
+            # A property in $orderby may be filtered by if it comes first in both.
+            params["$filter"] = f"receivedDateTime {'le' if newest else 'ge'} {last}"
+        for page in self._pages(mailbox, f"/mailFolders/{quote(folder, safe='')}/messages", params, patience):
+            for entry in page:
+                listed = _listed(entry)
+                # Mail that comes or goes meanwhile shifts the pages: some items come twice.
+                if listed is not None:
+                    found.setdefault(listed.id, listed)
+            if newest and len(found) >= newest:
+                return
+
+    def _pages(self, mailbox: str, path: str, params: Dict[str, str], patience: Patience) -> Iterator[List]:
+        """The pages of a collection; short and empty ones are not the end, only a missing nextLink is."""
+        answer = patience.ask(lambda: self._graph.read("GET", mailbox, path, params=params, headers=PREFER))
+        followed = set()
+        while True:
+            page = answer.json()
+            entries, link = page.get("value"), page.get("@odata.nextLink")
+            if not isinstance(entries, list) or link in followed:
+                # Never taken for the end: a client that sees an empty mailbox forgets what it has.
+                raise GraphUnreachable("Graph's listing of the mailbox cannot be read.", True)
+            yield entries
+            if not isinstance(link, str) or not link:
+                return
+            followed.add(link)
+            answer = patience.ask(lambda url=link: self._graph.follow(mailbox, url, headers=PREFER))
+
+    def _walk(self, mailbox: str, name: str) -> str:
+        parts = [part.strip() for part in name.split("/") if part.strip()]
+        folder = ""
+        for depth, part in enumerate(parts):
+            if depth == 0 and part.lower() in _WELL_KNOWN:
+                folder = part.lower()
+                continue
+            folder = self._child(mailbox, folder, part, name)
+        if not folder:
+            raise Permanent(f'"{log.clean(name)}" is no folder name. Correct it in the config.')
+        return folder
+
+    def _child(self, mailbox: str, parent: str, wanted: str, name: str) -> str:
+        path = f"/mailFolders/{quote(parent, safe='')}/childFolders" if parent else "/mailFolders"
+        params = {"$select": "id,displayName", "$top": "250"}
+        try:
+            for page in self._pages(mailbox, path, params, Patience(self._graph, mailbox, self._sleep)):
+                for entry in page:
+                    shown = entry.get("displayName")
+                    if isinstance(shown, str) and shown.casefold() == wanted.casefold():
+                        return str(entry.get("id"))
+        except Refused as refused:
+            raise self._closed(mailbox, name, refused) from None
+        raise Permanent(
+            f'The mailbox {mailbox} has no folder "{log.clean(name)}" ("{log.clean(wanted)}" is missing). '
+            "Make it in Outlook, or correct the name in the config."
+        )
+
+    def _forget(self, mailbox: str, name: str) -> None:
+        with self._lock:
+            self._known.pop((mailbox, name.casefold()), None)
+
+    def _closed(self, mailbox: str, name: str, refused: Refused) -> Permanent:
+        """What a refusal to list means for the administrator; 403 and 404 are one thing here (GF 3.8)."""
+        answer = refused.answer
+        if answer.status not in (403, 404):
+            return refused
+        sentence = _NO_MAILBOX.get(answer.code.lower())
+        account = self._graph.user
+        if sentence:
+            return Permanent(sentence.format(mailbox=mailbox))
+        if not account:
+            grant = "Give the app registration the application permission Mail.ReadWrite for this mailbox."
+        elif account == mailbox:
+            grant = "Grant the app registration Mail.ReadWrite and run `m365proxy login` again."
+        else:
+            grant = f"Grant it: Add-MailboxPermission {mailbox} -User {account} -AccessRights FullAccess"
+        return Permanent(
+            f'Full Access is missing: the folder "{log.clean(name)}" of {mailbox} is not to be seen '
+            f"(HTTP {answer.status} {log.clean(answer.code)}). {grant}"
+        )
+
+
+def _page_failed(error: Temporary) -> bool:
+    """Whether a smaller page may succeed: Graph ran into its limits, not into a pause or a dead line."""
+    if isinstance(error, NoAnswer):
+        return error.answer.status >= 500
+    return isinstance(error, GraphUnreachable) and error.maybe_processed
+
+
+def _listed(entry: Any) -> Optional[Listed]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
+        return None
+    received = entry.get("receivedDateTime")
+    return Listed(entry["id"], _estimate(entry), received if isinstance(received, str) else "")
+
+
+def _estimate(entry: Dict[str, Any]) -> int:
+    """Octets a message will have: 1.37 times its size in the store, where attachments are not base64.
+
+    Only a guess: headers and properties weigh differently on small mail.
+    """
+    for known in entry.get("singleValueExtendedProperties") or ():
+        try:
+            # Graph writes the id back its own way: "Long 0xe08".
+            if int(known["id"].rpartition(" ")[2], 16) == _SIZE_TAG:
+                return max(1, int(known["value"]) * 137 // 100)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue
+    return _SIZE_UNSAID

@@ -1,0 +1,209 @@
+"""The way out: sessions for everything that goes to Microsoft, sign-in, Graph and uploads alike.
+
+requests takes long to load, so it is imported by the first session, not with
+this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import re
+import socket
+import ssl
+import urllib.parse
+from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Union
+
+from . import __version__
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import requests
+
+_CLOSED = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, ssl.SSLEOFError)
+
+
+def proxy_url(url: str, user: Optional[str] = None, password: Optional[str] = None) -> str:
+    """A proxy's URL with the credentials inside, percent-encoded; ConfigError if it cannot be one.
+
+    Credentials that stand in `url` already are left as they are; then there
+    must be no `user`.  requests can do HTTP proxies with Basic only.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url if "://" in url else "http://" + url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError("https_proxy: the URL has no host, or its port is not a number.")
+    if parts.scheme not in ("http", "https"):
+        raise ConfigError(f"https_proxy: {parts.scheme}:// proxies are not supported; give an http:// one.")
+    if not user:
+        if password:
+            raise ConfigError("https_proxy: there is a password but no user.")
+        return parts.geturl()
+    if parts.username is not None:
+        raise ConfigError("https_proxy: the user stands in the URL and beside it; give it once.")
+    try:
+        words = [urllib.parse.quote(word.encode("latin-1"), safe="") for word in (user, password or "")]
+    except UnicodeEncodeError:
+        raise ConfigError("https_proxy: user or password holds a letter beyond Latin-1.") from None
+    return parts._replace(netloc=f"{words[0]}:{words[1]}@{parts.netloc}").geturl()
+
+
+class Outbound:
+    """Makes sessions.  Any thread may call `session`; a session belongs to one thread at a time."""
+
+    def __init__(
+        self,
+        proxy: Optional[str] = None,
+        ca_file: Optional[str] = None,
+        user_agent: str = "m365proxy/" + __version__,
+        *,
+        direct: bool = False,
+        environ: Mapping[str, str] = os.environ,
+    ):
+        """`proxy`: a URL, credentials inside; None: HTTPS_PROXY and NO_PROXY decide for each URL.
+
+        `direct`: no proxy whatever the environment says.  ConfigError if the
+        file with the certificates to trust cannot be used.
+        """
+        self._environment = proxy is None and not direct
+        self._proxies = {"http": proxy, "https": proxy} if proxy and not direct else {}
+        self._verify = _trust(ca_file, environ)
+        self._user_agent = user_agent
+
+    def session(self) -> "requests.Session":
+        """A new session: no retries, no ~/.netrc.  Callers pass timeout= and allow_redirects=False."""
+        session = _session_type(self._environment)()
+        # With trust_env, ~/.netrc replaces our Authorization and REQUESTS_CA_BUNDLE our ca_file.
+        session.trust_env = False
+        session.proxies = dict(self._proxies)
+        session.verify = self._verify
+        session.headers["User-Agent"] = self._user_agent
+        session.hooks["response"].append(_whole_bodies_only)
+        return session
+
+    @staticmethod
+    def plain(error: BaseException) -> str:
+        """`plain`, for those who are handed an Outbound."""
+        return plain(error)
+
+
+def _session_type(environment: bool) -> type:
+    import requests
+    from requests.utils import get_environ_proxies
+
+    class EnvironmentSession(requests.Session):
+        """Asks the environment for proxies, and for nothing else."""
+
+        def merge_environment_settings(self, url, proxies, stream, verify, cert):
+            proxies = dict(get_environ_proxies(url), **(proxies or {}))
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    return EnvironmentSession if environment else requests.Session
+
+
+def _whole_bodies_only(response, *_args, **_more) -> None:
+    # urllib3 1.26 takes a body cut short of its Content-Length for a whole one unless told.
+    response.raw.enforce_content_length = True
+
+
+def _trust(ca_file: Optional[str], environ: Mapping[str, str]) -> Union[str, bool]:
+    """What requests calls verify: a path, or True for the libraries' own certificates."""
+    candidates = [("ca_file", ca_file)]
+    candidates += [(name, environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
+    for origin, path in candidates:
+        if path:
+            _check_certificates(origin, path)
+            return path
+    return True
+
+
+def _check_certificates(origin: str, path: str) -> None:
+    if os.path.isdir(path):
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ConfigError(f"{origin}: {path} holds no certificate in PEM form.") from None
+    except OSError as error:
+        raise ConfigError(f"{origin}: {path} cannot be read: {error.strerror}.") from None
+
+
+def plain(error: BaseException) -> str:
+    """One sentence for an error of requests, by how far the request got.
+
+    It names the host at most: no URL, no credentials, none of the library's text.
+    """
+    causes = list(_causes(error))
+    host = _host(causes) or "the server"
+    for cause in causes:
+        tunnel = re.search(r"Tunnel connection failed: (\d{3})", str(cause))
+        if tunnel:
+            return _of_tunnel(tunnel.group(1), host)
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    if names & {"InvalidProxyURL", "InvalidSchema", "InvalidURL", "LocationParseError"}:
+        return "The proxy's URL cannot be used: check https_proxy, or HTTPS_PROXY in the environment."
+    if "ProxyError" in names:
+        host = f"the proxy (on the way to {host})"
+    sentence = next(filter(None, (_of_cause(cause, host) for cause in reversed(causes))), None)
+    return sentence or f"No answer from {host} ({type(error).__name__})."
+
+
+def _of_tunnel(status: str, host: str) -> str:
+    if status == "407":
+        return f"The proxy does not let us to {host}: it wants another user or password (407). Check https_proxy."
+    return f"The proxy does not let us to {host} (status {status}). It must allow HTTPS to Microsoft."
+
+
+def _of_cause(cause: BaseException, host: str) -> Optional[str]:
+    """What one link of the chain says; None if it says nothing definite."""
+    if isinstance(cause, socket.gaierror):
+        return f"The name of {host} cannot be resolved. Check DNS and the network."
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _of_certificate(cause.verify_message or "", host)
+    if isinstance(cause, _CLOSED) and not isinstance(cause, ConnectionRefusedError):
+        return f"The connection to {host} was closed before the answer was complete."
+    if isinstance(cause, ssl.SSLError):
+        reason = (cause.reason or "unknown reason").replace("_", " ").lower()
+        return f"TLS with {host} failed ({reason}). Does a proxy or firewall stand in between?"
+    if isinstance(cause, socket.timeout):
+        return f"No answer from {host} in time. Check that a firewall lets TCP 443 out."
+    if isinstance(cause, http.client.HTTPException):
+        return f"What {host} answered is not HTTP. Does a proxy or firewall stand in between?"
+    if isinstance(cause, OSError) and "CA certificate" in str(cause):
+        return "The file with the certificates to trust cannot be read. Check ca_file or REQUESTS_CA_BUNDLE."
+    if isinstance(cause, OSError) and cause.errno in errno.errorcode and cause.strerror:
+        return f"No connection to {host}: {cause.strerror}."
+    return None
+
+
+def _of_certificate(reason: str, host: str) -> str:
+    said = f"The certificate of {host} is not trusted ({reason or 'no reason given'})."
+    if "not yet valid" in reason or "expired" in reason:
+        return said + " Is this machine's clock right?"
+    return said + " If a firewall inspects TLS, set ca_file to its CA certificate."
+
+
+def _causes(error: object) -> Iterator[BaseException]:
+    """The error and everything it wraps, outermost first, each once."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [getattr(one, "reason", None), one.__cause__, *one.args]
+        if not one.__suppress_context__:
+            waiting.append(one.__context__)
+
+
+def _host(causes: "list[BaseException]") -> str:
+    for cause in causes:
+        request = getattr(cause, "request", None)
+        if request is not None and request.url:
+            return urllib.parse.urlsplit(request.url).hostname or ""
+    return ""

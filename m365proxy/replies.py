@@ -1,0 +1,187 @@
+"""Every SMTP reply, by name, with its enhanced status code (RFC 2034, RFC 3463).
+
+A Reply that breaks a convention cannot be made, so importing this module
+checks the constants; a test makes every reply that has a variable part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Iterable, Optional, Tuple
+
+# A reply line with its CRLF (RFC 5321 4.5.3.1.5).
+LINE_LIMIT = 512
+
+# RFC 2034 section 4: no enhanced code in the greeting, in answers to EHLO and HELO, and in 3xx.
+_MAY_BE_BARE = (220, 250, 334, 354)
+
+_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """A code, its enhanced code (or None), and text, one string a line.  ValueError if it breaks a rule."""
+
+    code: int
+    enhanced: Optional[str]
+    lines: Tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        # RFC 5321 4.2: the first digit is 2 to 5, the second 0 to 5.
+        if not re.fullmatch("[2-5][0-5][0-9]", str(self.code)):
+            raise ValueError(f"{self.code} is no SMTP reply code")
+        if self.enhanced is None:
+            if self.code not in _MAY_BE_BARE:
+                raise ValueError(f"{self.code} needs an enhanced code")
+        elif not _ENHANCED.fullmatch(self.enhanced) or self.enhanced[0] != str(self.code)[0]:
+            raise ValueError(f"{self.enhanced} does not go with {self.code}")
+        if not self.lines:
+            raise ValueError("a reply has at least one line")
+        for line in bytes(self).split(b"\r\n")[:-1]:
+            if not all(0x20 <= octet < 0x7F for octet in line):
+                raise ValueError(f"{line!r} is not printable ASCII")
+            if len(line) + 2 >= LINE_LIMIT:
+                raise ValueError(f"{line!r} is too long")
+
+    def __bytes__(self) -> bytes:
+        text = f"{self.enhanced} " if self.enhanced else ""
+        last = len(self.lines) - 1
+        return b"".join(
+            f"{self.code}{' ' if number == last else '-'}{text}{line}\r\n".encode("utf-8")
+            for number, line in enumerate(self.lines)
+        )
+
+
+def _reply(code: int, enhanced: Optional[str], *lines: str) -> Reply:
+    return Reply(code, enhanced, lines)
+
+
+def _shown(value: str, limit: int = 100) -> str:
+    """Text from outside in a reply: printable ASCII, at most `limit` octets."""
+    text = "".join(c if " " <= c <= "~" else "?" for c in value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+# Greetings and the end
+
+def greeting(hostname: str) -> Reply:
+    return _reply(220, None, f"{_shown(hostname)} ESMTP m365proxy")  # RFC 5321 3.1
+
+
+def helo(hostname: str) -> Reply:
+    return _reply(250, None, _shown(hostname))  # RFC 5321 4.1.1.1
+
+
+def ehlo(hostname: str, extensions: Iterable[str]) -> Reply:
+    return _reply(250, None, _shown(hostname), *extensions)  # RFC 5321 4.1.1.1
+
+
+def help_text(verbs: Iterable[str]) -> Reply:
+    return _reply(214, "2.0.0", "Commands: " + " ".join(verbs))  # RFC 5321 4.1.1.8
+
+
+BYE = _reply(221, "2.0.0", "Bye")  # RFC 5321 4.1.1.10
+STOPPING = _reply(421, "4.3.2", "The server is being stopped, try again in a minute")  # RFC 5321 3.8
+TOO_SLOW = _reply(421, "4.4.2", "Nothing came for too long, closing")  # RFC 5321 4.5.3.2.7
+SESSION_TOO_LONG = _reply(421, "4.4.2", "This session has lasted too long, connect again")
+TOO_MANY_ERRORS = _reply(421, "4.7.0", "Too many errors, closing")
+NOT_SMTP = _reply(421, "4.7.0", "This is a mail server (SMTP), closing")
+TOO_MANY_CONNECTIONS = _reply(421, "4.3.2", "Too many connections, try again in a minute")
+OUR_FAULT = _reply(421, "4.3.0", "Trouble on this side, see its log; try again later")
+
+# Commands as such
+
+OK = _reply(250, "2.0.0", "Ok")
+CANNOT_VERIFY = _reply(252, "2.0.0", "Cannot tell, send the message and see")  # RFC 5321 3.5.3
+UNKNOWN_COMMAND = _reply(500, "5.5.2", "Unknown command")  # RFC 5321 4.2.4
+EMPTY_LINE = _reply(500, "5.5.2", "A command was expected, not an empty line")
+LINE_TOO_LONG = _reply(500, "5.5.2", "Line too long")  # RFC 5321 4.5.3.1.9
+NOT_IMPLEMENTED = _reply(502, "5.5.1", "Not done here")  # RFC 5321 3.5.2, EXPN
+NO_ARGUMENT = _reply(501, "5.5.4", "This command takes no argument")  # RFC 3207 section 4
+
+# TLS
+
+START_TLS = _reply(220, "2.0.0", "Ready to start TLS")  # RFC 3207 section 4
+NO_TLS = _reply(502, "5.5.1", "No certificate is configured here (tls.tls_cert), TLS is not possible")
+TLS_ALREADY = _reply(503, "5.5.1", "TLS is on already")
+TLS_FIRST = _reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 section 4
+
+# Sign-in (RFC 4954)
+
+ASK_USER = _reply(334, None, "VXNlcm5hbWU6")  # "Username:"; a Xerox quits at anything else
+ASK_PASSWORD = _reply(334, None, "UGFzc3dvcmQ6")  # "Password:"
+ASK_PLAIN = _reply(334, None, "")  # the space after 334 is part of it (RFC 4954 section 4)
+SIGNED_IN = _reply(235, "2.7.0", "Signed in")  # RFC 4954 section 6
+SIGN_IN_BUSY = _reply(454, "4.7.0", "Cannot check the password now, try again")  # RFC 4954 section 6
+SIGN_IN_CANCELLED = _reply(501, "5.0.0", "Sign-in cancelled")  # RFC 4954 section 4
+SIGN_IN_SYNTAX = _reply(501, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 4954 section 4
+BAD_BASE64 = _reply(501, "5.5.2", "Cannot decode this (base64, RFC 4954)")  # RFC 4954 section 4
+SIGN_IN_LINE_TOO_LONG = _reply(500, "5.5.6", "Sign-in line too long")  # RFC 4954 section 6
+SIGNED_IN_ALREADY = _reply(503, "5.5.1", "Signed in already")  # RFC 4954 section 4
+NOT_IN_TRANSACTION = _reply(503, "5.5.1", "Not during a mail transaction")  # RFC 4954 section 4
+UNKNOWN_MECHANISM = _reply(504, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 4954 section 4
+SIGN_IN_NEEDED = _reply(
+    530, "5.7.0", "Sign in first: set the mailbox's user name and password on the device"
+)  # RFC 4954 section 6
+SIGN_IN_NEEDED_TLS = _reply(
+    530, "5.7.0", "Sign in first: set TLS (STARTTLS), user name and password on the device"
+)
+SIGN_IN_NEEDS_TLS = _reply(
+    538, "5.7.11", "Sign-in needs TLS from this address: set STARTTLS on the device"
+)  # RFC 4954 section 4
+SIGN_IN_NEEDS_CERTIFICATE = _reply(
+    538, "5.7.11", "Sign-in needs TLS from this address: set tls.tls_cert (or plaintext_networks) here"
+)
+SIGN_IN_REFUSED = _reply(535, "5.7.8", "User name or password is wrong")  # RFC 4954 section 6
+SIGN_IN_EMPTY = _reply(
+    535, "5.7.8", "User name and password are empty: set the mailbox's on the device"
+)
+SIGN_IN_AS_OTHER = _reply(535, "5.7.8", "Signing in for another identity is not possible")  # RFC 4616
+
+# MAIL
+
+SENDER_OK = _reply(250, "2.1.0", "Ok")  # RFC 3463 3.2
+SENDER_SYNTAX = _reply(501, "5.1.7", "Use MAIL FROM:<address>")  # RFC 5321 4.1.1.2
+SIZE_SYNTAX = _reply(501, "5.5.4", "SIZE= takes a number of octets")  # RFC 1870 section 6
+NESTED_MAIL = _reply(503, "5.5.1", "A sender is set already, use RSET")  # RFC 5321 4.1.4
+NOT_ASCII = _reply(553, "5.6.7", "The address holds characters outside ASCII")  # RFC 6531 3.5
+
+
+def sender_refused(sender: str, mailbox: str) -> Reply:
+    return _reply(
+        550,
+        "5.7.60",
+        f"{_shown(mailbox)} may not send as {_shown(sender)}:",
+        f"set the device's sender address to {_shown(mailbox)}, or add it to send_as of this mailbox",
+    )
+
+
+# RCPT
+
+RECIPIENT_OK = _reply(250, "2.1.5", "Ok")  # RFC 3463 3.2
+RECIPIENT_SYNTAX = _reply(501, "5.1.3", "Use RCPT TO:<user@domain>")  # RFC 5321 4.1.1.3
+SENDER_FIRST = _reply(503, "5.5.1", "MAIL comes first")  # RFC 5321 4.1.4
+TOO_MANY_RECIPIENTS = _reply(452, "4.5.3", "Too many recipients, send the rest separately")  # 4.5.3.1.10
+
+
+def domain_refused(domain: str) -> Reply:
+    return _reply(550, "5.7.1", f"Mail to {_shown(domain)} is not allowed here (allowed_domains)")
+
+
+# DATA
+
+START_DATA = _reply(354, None, "Go ahead, end with a line that is only a dot")  # RFC 5321 4.1.1.4
+NO_RECIPIENTS = _reply(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
+TOO_LARGE = _reply(552, "5.3.4", "The message is too large (attachment_limit_mb)")  # RFC 1870 section 6
+NO_ROOM = _reply(452, "4.3.1", "Cannot store mail at the moment, try again later")  # RFC 5321 4.2.2
+CANNOT_TAKE = _reply(451, "4.3.0", "Cannot take this message at the moment, try again later")
+
+
+def queued(id: str) -> Reply:
+    """The promise of RFC 5321 4.2.5: sent only when the message is on the disk."""
+    return _reply(250, "2.0.0", f"Ok: queued as {_shown(id)}")
+
+
+def message_refused(reason: str) -> Reply:
+    return _reply(554, "5.6.0", _shown(reason, 400))  # RFC 3463 3.7

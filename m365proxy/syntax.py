@@ -1,0 +1,128 @@
+"""What clients write after a verb, taken apart: pure functions, tolerant where devices need it.
+
+Text here is a command line decoded as UTF-8 with surrogateescape, so that
+every octet survives and none outside ASCII passes for a letter of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Dict, Tuple
+
+# RFC 5321 4.5.3.1: octets of a local part and of an address without its <>.
+_LOCAL_LIMIT = 64
+_ADDRESS_LIMIT = 254
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+# Dots anywhere: some providers gave out a..b@ and a.@, and only the owner can judge it.
+_LOCAL = re.compile(rf"\.*{_ATOM}(?:\.+{_ATOM})*\.*|\"(?:[ !#-\[\]-~]|\\[ -~])*\"")
+# Underscores are no host name, but mail domains with them exist.
+_DOMAIN = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
+
+_BLANK = " \t"
+
+
+class Malformed(ValueError):
+    """It cannot be read as what it should be."""
+
+
+def command(line: bytes) -> Tuple[str, str]:
+    """(verb in upper case, argument); the verb is "" for an empty line."""
+    text = line.decode("utf-8", "surrogateescape").strip(_BLANK)
+    verb, *rest = re.split(r"[ \t]+", text, maxsplit=1)
+    return (verb.upper() if verb.isascii() else verb), (rest[0] if rest else "")
+
+
+def path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
+    """The address and parameters of MAIL ("FROM") or RCPT ("TO"); "" for <>.  Malformed.
+
+    Devices leave out <>, put a space beside the colon or forget it.  A source route is
+    dropped (RFC 5321 appendix C).
+    """
+    start = re.match(rf"{keyword}(?:[ \t]*:|[ \t])[ \t]*", argument, re.IGNORECASE)
+    if not start:
+        raise Malformed(keyword)
+    rest = argument[start.end() :]
+    bracketed = rest.startswith("<")
+    end = _end_of_path(rest[bracketed:], ">" if bracketed else _BLANK)
+    address = rest[bracketed:][:end].strip(_BLANK)
+    after = rest[bracketed:][end:]
+    if bracketed:
+        if not after:
+            raise Malformed("no closing >")
+        after = after[1:]
+    elif not address:
+        raise Malformed("no address")
+    if address.startswith("@") and ":" in address:
+        address = address.partition(":")[2]
+    return address, _parameters(after)
+
+
+def _end_of_path(text: str, ends: str) -> int:
+    """Where one of the characters `ends` stands outside a quoted string, or the length."""
+    quoted = False
+    escaped = False
+    for index, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted and character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        elif character in ends and not quoted:
+            return index
+    return len(text)
+
+
+def _parameters(text: str) -> Dict[str, str]:
+    found: Dict[str, str] = {}
+    for word in re.split(r"[ \t]+", text.strip(_BLANK)):
+        key, _, value = word.partition("=")
+        if key:
+            found[key.upper()] = value
+    return found
+
+
+def is_address(address: str) -> bool:
+    """Whether it is user@domain in ASCII (RFC 5321 4.1.2), without address literals."""
+    local, at, domain = address.rpartition("@")
+    return bool(
+        at
+        and len(address) <= _ADDRESS_LIMIT
+        and len(local) <= _LOCAL_LIMIT
+        and _LOCAL.fullmatch(local)
+        and _DOMAIN.fullmatch(domain)
+    )
+
+
+def unbase64(text: str) -> bytes:
+    """Decoded octets; "=" is the empty string (RFC 4954 section 4).  Malformed.
+
+    Nothing but base64 is taken, though some devices leave the padding out.
+    """
+    text = text.strip(_BLANK)
+    if text == "=":
+        return b""
+    try:
+        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise Malformed("base64") from None
+
+
+def credential(octets: bytes) -> str:
+    """A user name or password: UTF-8 (RFC 4616), else as the Latin-1 that old devices send."""
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return octets.decode("latin-1")
+
+
+def plain(octets: bytes) -> Tuple[str, str, str]:
+    """(authorization identity, user name, password) of SASL PLAIN (RFC 4616).  Malformed."""
+    parts = octets.split(b"\0")
+    if len(parts) != 3:
+        raise Malformed("PLAIN has three parts")
+    identity, login, password = (credential(part) for part in parts)
+    return identity, login, password

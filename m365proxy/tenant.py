@@ -1,0 +1,569 @@
+"""The stand-in Microsoft tenant: mailboxes, folders, items, rights, sending.
+
+No HTTP in here.  What Graph promises is always so; what Graph leaves open is
+an attribute of Tenant that a test can turn.  Any thread may call anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import os
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from . import letter
+
+# Well-known folder names (mailfolder) and what a mailbox's owner sees.
+FOLDERS = {
+    "msgfolderroot": "Top of Information Store",
+    "inbox": "Inbox",
+    "drafts": "Drafts",
+    "sentitems": "Sent Items",
+    "deleteditems": "Deleted Items",
+    "junkemail": "Junk Email",
+    "outbox": "Outbox",
+    "archive": "Archive",
+    "recoverableitemsdeletions": "Deletions",
+}
+
+# Properties that only a draft lets go of (message-update).
+_DRAFT_ONLY = frozenset({"body", "subject", "replyTo", "internetMessageId"})
+
+_PATCHABLE_FIELDS = {
+    "toRecipients": "To", "ccRecipients": "Cc", "bccRecipients": "Bcc", "replyTo": "Reply-To",
+    "from": "From", "sender": "Sender",
+}
+
+# Header fields that do not survive a MIME submission (docs#21904, msgraph-sdk-dotnet#2209).
+_DROPPED = ("auto-submitted", "precedence", "return-path", "received", "dkim-signature")
+
+# Lengths of ids (characters): 72 immutable, 152 classic.
+_IMMUTABLE_OCTETS, _CLASSIC_OCTETS, _FOLDER_OCTETS = 54, 113, 90
+
+
+class Refusal(Exception):
+    """Graph says no: HTTP status, error.code and text."""
+
+    def __init__(self, status: int, code: str, message: str = "", **headers: str):
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message or code
+        self.headers = headers
+
+
+class Person(NamedTuple):
+    """A directory entry: /me and /users/{id} are about one."""
+
+    oid: str
+    upn: str
+    mail: str
+
+
+@dataclass(eq=False)
+class Item:
+    """A message in a folder.  `raw` is the MIME it came as; without it, MIME is made from `properties`."""
+
+    mailbox: str
+    folder: "Folder"
+    key: int
+    classic: str
+    immutable: str
+    message_id: str
+    created: float
+    received: float
+    sent: float
+    raw: Optional[bytes] = None
+    properties: Dict[str, Any] = field(default_factory=dict)
+    attachments: List[letter.Attachment] = field(default_factory=list)
+    extended: Dict[str, str] = field(default_factory=dict)
+    draft: bool = False
+    read: bool = False
+    corrupt: bool = False
+    appears: float = 0.0  # by the tenant's clock: visible from
+    vanishes: float = float("inf")  # and until
+    changed: int = 0
+
+
+@dataclass(eq=False)
+class Folder:
+    """A mail folder: `known` is its well-known name or ""; removals are kept for delta queries."""
+
+    id: str
+    name: str
+    known: str = ""
+    parent: str = ""
+    items: Dict[int, Item] = field(default_factory=dict)
+    removed: List[Tuple[int, str, str]] = field(default_factory=list)
+
+
+class Mailbox:
+    """One address: its folders, and the X- header names it has learnt (docs#17444)."""
+
+    def __init__(self, address: str):
+        self.address = address
+        self.folders: Dict[str, Folder] = {}
+        self.known: Dict[str, Folder] = {}
+        self.header_names: Set[str] = set()
+        for name, title in FOLDERS.items():
+            parent = self.known["msgfolderroot"].id if name != "msgfolderroot" else ""
+            self.known[name] = self.add(title, name, parent)
+
+    def add(self, title: str, known: str = "", parent: str = "") -> Folder:
+        folder = Folder(_id(_FOLDER_OCTETS), title, known, parent)
+        self.folders[folder.id] = folder
+        return folder
+
+    def folder(self, reference: str) -> Folder:
+        """By id or well-known name, which are the same in every language."""
+        found = self.folders.get(reference) or self.known.get(reference.lower())
+        if found is None:
+            raise Refusal(404, "ErrorItemNotFound", "The specified folder could not be found in the store.")
+        return found
+
+
+class Delivery(NamedTuple):
+    """A message that was sent: tests count these.
+
+    sender: the From address; mailbox: the one in the URL; recipients: sorted;
+    raw: MIME as submitted (or as made from JSON); message_id: as the
+    recipients see it; marker: the value of the message's first named extended
+    property, or ""; time: by the tenant's clock.
+    """
+
+    sender: str
+    mailbox: str
+    recipients: Tuple[str, ...]
+    raw: bytes
+    message_id: str
+    marker: str
+    time: float
+
+
+class Tenant:
+    """The state.  The attributes below are the modes; they may be changed at any time."""
+
+    def __init__(self, mailboxes: Sequence[str], user: str, tenant_id: str, client_id: str):
+        self.user = user.lower()
+        self.tenant_id = tenant_id
+        self.client_id = client_id
+        self.lock = threading.RLock()
+        self.mailboxes: Dict[str, Mailbox] = {}
+        self.clock: Callable[[], float] = time.time  # Graph's clock, also in its Date header
+
+        # Signing in.
+        self.signs_in_as = self.user  # who types the device code
+        self.signs_in_tenant = tenant_id  # and the tenant that person belongs to
+        self.granted_scopes: Set[str] = {
+            "User.Read", "Mail.Send", "Mail.Send.Shared", "Mail.ReadWrite", "Mail.ReadWrite.Shared",
+        }
+        self.granted_roles: Set[str] = {"Mail.Send", "Mail.ReadWrite"}  # application permissions
+        self.client_secrets: Set[str] = {"sandbox-secret"}
+        self.client_certificate: Optional[bytes] = None  # PEM; None: any assertion is taken
+        self.upns: Dict[str, str] = {}  # mailbox -> userPrincipalName where it is another
+
+        # Rights in Exchange.
+        self.full_access: Set[str] = set()  # mailboxes the user may open
+        self.send_as: Set[Tuple[str, str]] = set()  # (mailbox in the URL, From address)
+        self.app_mailboxes: Optional[FrozenSet[str]] = None  # app-only: limited to these (None: all)
+        self.no_access = (403, "ErrorAccessDenied")  # what a mailbox without Full Access answers
+        self.drafts_denied: Set[str] = set()  # mailboxes that refuse POST /messages (403)
+        self.uploads_denied: Set[str] = set()  # ... and createUploadSession (known-issues: shared mailboxes)
+        self.unlicensed: Set[str] = set()  # 404 MailboxNotEnabledForRESTAPI
+        self.full: Set[str] = set()  # 403 ErrorQuotaExceeded
+        self.aliases: Dict[str, str] = {}  # proxy address -> mailbox; From is rewritten to the mailbox
+
+        # Sending.
+        self.strict_mime = True  # refuse what Exchange may garble: see letter.problem
+        self.message_id = "keep"  # or "replace_at_create", "replace_at_send"
+        self.draft_id_survives = True  # the draft's immutable id is the sent copy's (outlook-immutable-id)
+        self.marker_survives = True  # extended properties are on the sent copy too
+        self.sent_copy_delay = 0.0  # seconds until the copy is in Sent Items
+        self.while_sending = "gone"  # where the draft is meanwhile: "gone", "drafts" or "outbox"
+        self.save_sent_items = True
+        self.copy_for_sent_as = False  # a copy in the From mailbox as well (Set-Mailbox)
+        self.max_send_size = 150 * 1024 * 1024  # octets of MIME; Exchange's own default is 35 MB
+        self.drops_headers = True  # stored copies lose List-*, Auto-Submitted, unknown X- ...
+        self.request_limit = 4_000_000  # octets of one request body
+        self.over_limit = "413"  # or "400", "500", "reset", or "200": MIME swallowed, nothing sent (docs#13979)
+
+        # Reading.
+        self.regenerate = True  # another boundary at every $value
+        self.value_coding = "length"  # or "chunked", "gzip" (both without Content-Length)
+        self.value_line_ends = "crlf"  # or "lf"
+        self.store_size: Callable[[int], Optional[int]] = lambda octets: octets * 3 // 4 + 3500  # PR_MESSAGE_SIZE
+        self.page_cap = 1000  # most items of a page
+        self.page_short = False  # pages one item short of what was asked
+        self.page_empty = False  # an empty page with a nextLink before every page but the first
+        self.page_duplicate = False  # a page begins with the last item of the one before
+        self.strict_ids = True  # immutable ids need the Prefer header
+        self.delta_lost = False  # the next use of a delta token is 410 syncStateNotFound
+        self.permanent_delete = True  # False: 405, as in national clouds
+        self.delete_moves = True  # False: a plain DELETE destroys at once
+
+        # Uploads.
+        self.upload_seconds = 3600.0  # life of an upload session
+        self.upload_status_readable = False  # whether GET on the upload URL answers
+
+        # What happened.
+        self.delivered: List[Delivery] = []
+        self.outside: List[Tuple[str, bytes]] = []  # (address, MIME) for addresses without a mailbox here
+        self.created_drafts = 0
+
+        self._ids: Dict[str, List[Item]] = {}
+        self._key = 0
+        self._change = 0
+        for address in mailboxes:
+            self.add_mailbox(address)
+
+    # --- mailboxes, people, rights
+
+    def add_mailbox(self, address: str) -> Mailbox:
+        """A new mailbox: the user gets Full Access and Send As."""
+        address = address.lower()
+        with self.lock:
+            box = self.mailboxes[address] = Mailbox(address)
+            self.full_access.add(address)
+            self.send_as |= {(address, address), (self.user, address)}
+        return box
+
+    def person(self, address: str) -> Person:
+        """Whoever has that address."""
+        address = address.lower()
+        return Person(str(uuid.uuid5(uuid.NAMESPACE_DNS, address)), self.upns.get(address, address), address)
+
+    def mailbox(self, reference: str) -> Mailbox:
+        """By address, user principal name or object id; Refusal 404 if there is none."""
+        wanted = reference.lower()
+        with self.lock:
+            for address, box in self.mailboxes.items():
+                if wanted == address or wanted in (self.person(address).oid, self.person(address).upn.lower()):
+                    if address in self.unlicensed:
+                        raise Refusal(404, "MailboxNotEnabledForRESTAPI", "The mailbox is inactive or on-premise.")
+                    return box
+        raise Refusal(404, "ErrorInvalidUser", f"The requested user '{reference}' is invalid.")
+
+    def check_access(self, box: Mailbox, user: str) -> None:
+        """Refusal unless `user` ("" for app-only) may open the mailbox."""
+        if not user:
+            if self.app_mailboxes is not None and box.address not in self.app_mailboxes:
+                raise Refusal(403, "ErrorAccessDenied", "Access to OData is disabled.")
+        elif box.address != user and box.address not in self.full_access:
+            raise Refusal(*self.no_access, "Access is denied. Check credentials and try again.")
+
+    # --- items
+
+    def add_message(
+        self, mailbox: str, raw: bytes, folder: str = "inbox", received: Optional[float] = None, corrupt: bool = False
+    ) -> str:
+        """Put MIME into a folder as if it had been delivered; its immutable id."""
+        with self.lock:
+            item = self._new(self.mailbox(mailbox), folder, raw=raw, corrupt=corrupt)
+            if received is not None:
+                item.received = item.sent = received
+            return item.immutable
+
+    def items(self, mailbox: str, folder: str = "inbox") -> List[Item]:
+        """What is visible in a folder now, oldest first."""
+        with self.lock:
+            box = self.mailbox(mailbox)
+            return self.visible(box.folder(folder).items.values())
+
+    def visible(self, items: Iterable[Item]) -> List[Item]:
+        now = self.clock()
+        with self.lock:
+            return sorted((i for i in items if i.appears <= now < i.vanishes), key=lambda i: (i.received, i.key))
+
+    def add_folder(self, mailbox: str, name: str, parent: str = "msgfolderroot") -> str:
+        """A new folder; its id."""
+        with self.lock:
+            box = self.mailbox(mailbox)
+            return box.add(name, parent=box.folder(parent).id).id
+
+    def find(self, box: Mailbox, item_id: str, immutable: bool = True) -> Item:
+        """The item an id means in this mailbox; `immutable`: the request asked for immutable ids."""
+        with self.lock:
+            known = self._ids.get(item_id, [])
+            if not known and len(item_id) not in (72, 152):
+                raise Refusal(400, "ErrorInvalidIdMalformed", "Id is malformed.")
+            if known and known[0].mailbox != box.address:
+                raise Refusal(404, "ErrorInvalidMailboxItemId", "Item Id doesn't belong to the targeted mailbox.")
+            found = self.visible(known)
+            if not found:
+                raise Refusal(404, "ErrorItemNotFound", "The specified object was not found in the store.")
+            if self.strict_ids and not immutable and item_id == found[0].immutable:
+                raise Refusal(400, "ErrorInvalidIdMalformed", "An immutable id needs Prefer: IdType.")
+            return found[0]
+
+    def create_draft(
+        self, box: Mailbox, folder: str = "drafts", *, raw: Optional[bytes] = None,
+        properties: Optional[Dict[str, Any]] = None, attachments: Sequence[letter.Attachment] = (),
+        extended: Optional[Dict[str, str]] = None,
+    ) -> Item:
+        """A draft from MIME (a draft for ever: docs#14829) or from checked properties (user-post-messages)."""
+        if box.address in self.drafts_denied:
+            raise Refusal(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
+        self._check_room(box)
+        if raw is not None:
+            self._check_form(raw)
+        with self.lock:
+            item = self._new(
+                box, folder, raw=raw, properties=dict(properties or {}), attachments=list(attachments),
+                extended=dict(extended or {}), draft=True, read=True,
+            )
+            if raw is None:
+                item.message_id = item.properties.get("internetMessageId") or item.message_id
+                headers = item.properties.get("internetMessageHeaders") or []
+                box.header_names |= {header["name"].lower() for header in headers}
+            if self.message_id == "replace_at_create":
+                self._rename(item, self._new_message_id())
+            self.created_drafts += 1
+            return item
+
+    def update(self, item: Item, changes: Dict[str, Any], extended: Dict[str, str]) -> None:
+        """Checked changes of a PATCH (message-update)."""
+        if not item.draft and _DRAFT_ONLY & set(changes):
+            raise Refusal(400, "ErrorInvalidPropertySet", "Only a draft can be changed so.")
+        with self.lock:
+            self._touch(item)
+            item.extended.update(extended)
+            item.read = changes.pop("isRead", item.read)
+            if "internetMessageId" in changes:
+                self._rename(item, changes.pop("internetMessageId"))
+            if "body" in changes and item.raw is not None:
+                item.properties, item.raw = letter.properties(item.raw), None
+            if item.raw is None:
+                item.properties.update(changes)
+                return
+            for key, name in _PATCHABLE_FIELDS.items():
+                if key in changes:
+                    people = changes[key] if isinstance(changes[key], list) else [changes[key]]
+                    item.raw = letter.with_field(item.raw, name, letter.formatted(people))
+            if "subject" in changes:
+                item.raw = letter.with_field(item.raw, "Subject", changes["subject"] or " ")
+
+    def attach(self, item: Item, attachment: letter.Attachment) -> None:
+        """Add a file to a draft; a MIME draft's MIME is then made anew."""
+        if not item.draft:
+            raise Refusal(400, "ErrorInvalidRequest", "Only a draft takes attachments.")
+        with self.lock:
+            self._touch(item)
+            item.attachments.append(attachment)
+
+    def move(self, item: Item, destination: str) -> None:
+        """Into another folder: the classic id changes, the immutable one does not (message-move)."""
+        with self.lock:
+            target = self.mailboxes[item.mailbox].folder(destination)
+            self._leave(item)
+            item.folder = target
+            target.items[item.key] = item
+            self._ids[item.classic].remove(item)
+            item.classic = _id(_CLASSIC_OCTETS)
+            self._ids[item.classic] = [item]
+            self._touch(item)
+
+    def delete(self, item: Item) -> None:
+        """A plain DELETE: observed, not promised, to move (docs#19256)."""
+        if item.folder.known == "recoverableitemsdeletions":
+            raise Refusal(403, "ErrorCannotDeleteObject", "The object cannot be deleted.")
+        if not self.delete_moves:
+            self.purge(item)
+        else:
+            self.move(item, "recoverableitemsdeletions" if item.folder.known == "deleteditems" else "deleteditems")
+
+    def purge(self, item: Item) -> None:
+        """Gone for the user (message-permanentdelete)."""
+        with self.lock:
+            self._leave(item)
+            for known in (item.immutable, item.classic):
+                self._ids[known].remove(item)
+
+    def mime(self, item: Item) -> bytes:
+        """What $value gives: made anew at each call (outlook-get-mime-message)."""
+        if item.corrupt:
+            raise Refusal(500, "ErrorCorruptData", "Data is corrupt.")
+        if item.raw is None:
+            properties = dict(item.properties, internetMessageId=item.message_id, date=_date(item.sent))
+            properties.setdefault("from", {"emailAddress": {"address": item.mailbox}})
+            return letter.build(properties, item.attachments, item.extended)
+        if item.attachments:
+            return letter.with_files(item.raw, item.attachments)
+        return item.raw
+
+    def change(self) -> int:
+        """The number of the latest change: a delta token."""
+        with self.lock:
+            return self._change
+
+    # --- sending
+
+    def send_mime(self, box: Mailbox, raw: bytes) -> Delivery:
+        """sendMail with MIME: a copy is always saved (user-sendmail)."""
+        self._check_room(box)
+        self._check_form(raw)
+        return self._submit(box, raw, {}, True, None)
+
+    def send_json(
+        self, box: Mailbox, properties: Dict[str, Any], attachments: Sequence[letter.Attachment],
+        extended: Dict[str, str], save: bool,
+    ) -> Delivery:
+        """sendMail with JSON, already checked."""
+        self._check_room(box)
+        full = dict(properties, date=_date(self.clock()))
+        full["internetMessageId"] = properties.get("internetMessageId") or self._new_message_id()
+        full.setdefault("from", {"emailAddress": {"address": box.address}})
+        return self._submit(box, letter.build(full, attachments, extended), extended, save, None)
+
+    def send_draft(self, item: Item) -> Delivery:
+        """POST .../send: always saved, and the draft becomes the copy (message-send)."""
+        if not item.draft or item.vanishes < float("inf"):
+            raise Refusal(400, "ErrorInvalidRequest", "The item is not a draft.")
+        raw = self.mime(item)
+        return self._submit(self.mailboxes[item.mailbox], raw, item.extended, True, item)
+
+    def _submit(
+        self, box: Mailbox, raw: bytes, extended: Dict[str, str], save: bool, draft: Optional[Item]
+    ) -> Delivery:
+        sender, recipients = self._judge(box, raw)
+        own = draft.message_id if draft else "".join(letter.values(raw, "message-id")[:1])
+        kept = bool(own) and (self.message_id == "keep" or (draft and self.message_id == "replace_at_create"))
+        message_id = own if kept else self._new_message_id()
+        copy = self._as_stored(box, raw, message_id, sender)
+        marker = next((value for name, value in extended.items() if " Name " in name), "")
+        with self.lock:
+            if draft is not None and draft.vanishes < float("inf"):
+                raise Refusal(404, "ErrorItemNotFound", "The specified object was not found in the store.")
+            done = Delivery(sender, box.address, tuple(sorted(recipients)), raw, message_id, marker, self.clock())
+            self.delivered.append(done)
+            self._deliver(letter.without(copy, lambda name: name == "bcc"), recipients)
+            self._save_copy(box, copy, message_id, extended if self.marker_survives else {}, save, draft)
+            if self.copy_for_sent_as and sender != box.address and sender in self.mailboxes:
+                self._new(self.mailboxes[sender], "sentitems", raw=copy, read=True)
+        return done
+
+    def _judge(self, box: Mailbox, raw: bytes) -> Tuple[str, List[str]]:
+        """From and the recipients, or Exchange's refusal."""
+        try:
+            recipients = letter.recipients(raw)
+            senders = letter.addresses(raw, "from")
+            others = letter.addresses(raw, "sender")
+        except letter.BadAddress as error:
+            raise Refusal(400, "ErrorInvalidRecipients", f"At least one recipient is not valid: {error}") from None
+        if not recipients:
+            raise Refusal(400, "ErrorInvalidRecipients", "The message contains no recipients.")
+        if len(senders) > 1:
+            raise Refusal(400, "ErrorInvalidRequest", "More than one From address.")
+        for name, address in senders + others:
+            address = self.aliases.get(address.lower(), address.lower())
+            # A display name with an @ was seen to be refused (SMTP2Graph#28).
+            if "@" in name or (box.address, address) not in self.send_as:
+                raise Refusal(403, "ErrorSendAsDenied", "The user account does not have the right to send as this.")
+        if len(raw) > self.max_send_size:
+            raise Refusal(400, "ErrorMessageSizeExceeded", "The message exceeds the maximum supported size.")
+        sender = senders[0][1].lower() if senders else box.address
+        return self.aliases.get(sender, sender), recipients
+
+    def _as_stored(self, box: Mailbox, raw: bytes, message_id: str, sender: str) -> bytes:
+        """The message as Exchange keeps it: its own Message-ID, a From, and the headers it knows."""
+        copy = raw
+        if letter.values(raw, "message-id") != [message_id]:
+            copy = letter.with_field(copy, "Message-ID", message_id)
+        written = letter.addresses(raw, "from")
+        if not written or written[0][1].lower() != sender:
+            copy = letter.with_field(copy, "From", sender)
+        if not self.drops_headers:
+            return copy
+        known = box.header_names
+        return letter.without(
+            copy,
+            lambda name: name in _DROPPED
+            or name.startswith("list-")
+            or (name.startswith("x-") and name != "x-priority" and name not in known),
+        )
+
+    def _deliver(self, copy: bytes, recipients: Sequence[str]) -> None:
+        for address in recipients:
+            target = self.aliases.get(address, address)
+            if target in self.mailboxes:
+                self._new(self.mailboxes[target], "inbox", raw=copy)
+            else:
+                self.outside.append((address, copy))
+
+    def _save_copy(
+        self, box: Mailbox, copy: bytes, message_id: str, extended: Dict[str, str], save: bool, draft: Optional[Item]
+    ) -> None:
+        """Drafts -> Sent Items; in between, as long as sent_copy_delay says, the draft is where while_sending says."""
+        now = self.clock()
+        until = now + self.sent_copy_delay
+        if draft is not None:
+            if self.while_sending == "outbox" and self.sent_copy_delay:
+                self.move(draft, "outbox")
+            draft.vanishes = until if self.while_sending != "gone" else now
+            draft.folder.removed.append((self._next_change(), draft.classic, draft.immutable))
+        if not (save and self.save_sent_items):
+            return
+        sent = self._new(box, "sentitems", raw=copy, extended=dict(extended), read=True)
+        sent.message_id = message_id
+        sent.appears = until
+        if draft is not None and self.draft_id_survives:
+            self._ids.pop(sent.immutable)
+            sent.immutable = draft.immutable
+            self._ids[sent.immutable].append(sent)
+
+    def _check_room(self, box: Mailbox) -> None:
+        if box.address in self.full:
+            raise Refusal(403, "ErrorQuotaExceeded", "The mailbox has exceeded its quota.")
+
+    def _check_form(self, raw: bytes) -> None:
+        problem = letter.problem(raw) if self.strict_mime else ""
+        if problem or not raw.strip():
+            raise Refusal(400, "ErrorMimeContentInvalidBase64String", f"Invalid MIME content: {problem or 'empty'}.")
+
+    # --- ids and changes; the lock is held
+
+    def _new(self, box: Mailbox, folder: str, **more: Any) -> Item:
+        now = self.clock()
+        self._key += 1
+        raw = more.get("raw")
+        own = "".join(letter.values(raw, "message-id")[:1]) if raw is not None else ""
+        item = Item(
+            box.address, box.folder(folder), self._key, _id(_CLASSIC_OCTETS), _id(_IMMUTABLE_OCTETS),
+            own or self._new_message_id(), now, now, now, **more,
+        )
+        item.folder.items[item.key] = item
+        self._ids[item.classic] = [item]
+        self._ids[item.immutable] = [item]
+        self._touch(item)
+        return item
+
+    def _rename(self, item: Item, message_id: str) -> None:
+        item.message_id = message_id
+        if item.raw is not None:
+            item.raw = letter.with_field(item.raw, "Message-ID", message_id)
+
+    def _new_message_id(self) -> str:
+        return f"<{uuid.uuid4().hex.upper()}@sandbox.prod.outlook.com>"
+
+    def _leave(self, item: Item) -> None:
+        item.folder.items.pop(item.key, None)
+        item.folder.removed.append((self._next_change(), item.classic, item.immutable))
+
+    def _touch(self, item: Item) -> None:
+        item.changed = self._next_change()
+
+    def _next_change(self) -> int:
+        self._change += 1
+        return self._change
+
+
+def _id(octets: int) -> str:
+    # The standard alphabet on purpose: an id may contain "/", "+" and "=", so it has to be escaped in a URL.
+    return base64.b64encode(os.urandom(octets)).decode()
+
+
+def _date(when: float) -> str:
+    return email.utils.formatdate(when)

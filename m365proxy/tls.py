@@ -1,0 +1,102 @@
+"""Certificates: the servers' TLS contexts, and a self-signed certificate where none is at hand."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from typing import Sequence, Tuple
+
+from .errors import ConfigError
+
+# Days a self-signed certificate is valid: longer than any device lives.
+_SELF_SIGNED_DAYS = 3650
+
+VERSIONS = {
+    "TLSv1": ssl.TLSVersion.TLSv1,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSLContext:
+    """A context for listeners; ConfigError says what is wrong with the certificate or its key.
+
+    Below TLS 1.2 OpenSSL's security level 0 is set, without which it refuses
+    the old versions whatever is allowed.
+    """
+    _readable("tls.tls_cert", cert)
+    _readable("tls.tls_key", key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # The empty password keeps OpenSSL from asking on the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        raise ConfigError(_complaint(error, cert, key)) from None
+    if min_version in ("TLSv1", "TLSv1.1"):
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = VERSIONS[min_version]
+    return context
+
+
+def _readable(option: str, path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ConfigError(
+            f"{option}: {path} cannot be read: {error.strerror}. "
+            "Check the path, and that the user the program runs as may read it."
+        ) from None
+
+
+def _complaint(error: ssl.SSLError, cert: str, key: str) -> str:
+    reason = (error.reason or "").upper()
+    if "MISMATCH" in reason:
+        return f"tls: the key {key} does not belong to the certificate {cert}. Give the two that were made together."
+    if "PASSWORD" in reason or "BAD_DECRYPT" in reason:
+        return f"tls.tls_key: {key} is protected by a passphrase. Remove it: openssl pkey -in {key} -out new.key"
+    if "KEY_TOO_SMALL" in reason or "MD_TOO_WEAK" in reason:
+        return f"tls.tls_cert: {cert} is too weak for this OpenSSL. Make a new one with a 2048-bit key and SHA-256."
+    return f"tls: {cert} and {key} are not a PEM certificate and its PEM key ({reason.lower() or 'unreadable'})."
+
+
+def self_signed(names: Sequence[str]) -> Tuple[bytes, bytes]:
+    """(certificate, key) in PEM for host names and IP addresses; the first is the common name."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # Two days back: the clients' clocks are wrong too.
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=_SELF_SIGNED_DAYS))
+        .add_extension(x509.SubjectAlternativeName([_general_name(item) for item in names]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+
+
+def _general_name(name: str):
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

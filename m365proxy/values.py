@@ -1,0 +1,455 @@
+"""The types of the option table.
+
+A type turns one JSON value into what the program uses, or raises Refused with
+the words that complete an error sentence.  A secret is never part of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import ipaddress
+import json
+import re
+import urllib.parse
+from typing import Iterable, Optional, Union
+
+# What one sign-in may cost: 16 MiB of memory.  Both users and config go by these.
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
+SCRYPT_KEY_OCTETS = 32
+
+HASH_HINT = "run `m365proxy hash-password` and put what it prints here"
+
+_OTHER_HASHES = (
+    (re.compile(r"\$2[abxy]?\$\d\d\$"), "a bcrypt hash"),
+    (re.compile(r"\$argon2(id|i|d)\$"), "an argon2 hash"),
+    (re.compile(r"\$(1|5|6|y|gy|7)\$[^$]*\$"), "a crypt hash"),
+    (re.compile(r"\{(SSHA|SHA|CRYPT|BLF-CRYPT|SHA512-CRYPT)\}"), "a hash of another program"),
+)
+
+_LOCAL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
+_DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}"
+_GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+class Refused(ValueError):
+    """A value does not fit its option.
+
+    `mistakes` are pairs (suffix, predicate): the option's path and the suffix
+    ("[2]" in a list, else "") with the predicate make a sentence.
+    """
+
+    def __init__(self, *mistakes: tuple[str, str]):
+        super().__init__("; ".join(predicate for _, predicate in mistakes))
+        self.mistakes = mistakes
+
+
+class Secret(str):
+    """A text that must not be shown; only its repr hides it, so never format one into a message."""
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+def shown(value: object) -> str:
+    """A JSON value as an error sentence may quote it: short, printable, one line."""
+    if isinstance(value, (dict, list)):
+        return kind(value)
+    text = json.dumps(value, ensure_ascii=not str(value).isprintable())
+    return text if len(text) <= 60 else text[:56] + "..."
+
+
+def kind(value: object) -> str:
+    """What sort of JSON value this is, for values that must not be quoted."""
+    for types, name in ((dict, "an object"), (list, "a list"), (str, "text"), (bool, "true or false")):
+        if isinstance(value, types):
+            return name
+    return "null" if value is None else "a number"
+
+
+class Type:
+    """Casts one JSON value; `words` completes "must be ..."; `hidden` values are never quoted."""
+
+    words = ""
+    hidden = False
+
+    def __call__(self, value: object) -> object:
+        raise NotImplementedError
+
+    def refusal(self, value: object) -> Refused:
+        found = kind(value) if self.hidden else shown(value)
+        # "must be a password, not text" would only puzzle
+        tail = "" if self.hidden and isinstance(value, str) else f", not {found}"
+        return Refused(("", f"must be {self.words}{tail}"))
+
+
+class Text(Type):
+    """One line of printable text of 1 to 1,000 characters, or what `pattern` allows; optionally lower-cased."""
+
+    def __init__(self, words: str = "text on one line, without spaces around it", pattern: str = "",
+                 lower: bool = False):
+        self.words = words
+        self._pattern = re.compile(pattern or ".*")
+        self._lower = lower
+
+    def __call__(self, value: object) -> str:
+        fits = (
+            isinstance(value, str)
+            and 0 < len(value) <= 1000
+            and value.isprintable()
+            and value == value.strip()
+            and self._pattern.fullmatch(value)
+        )
+        if not fits:
+            raise self.refusal(value)
+        return value.lower() if self._lower else value
+
+
+class SecretText(Type):
+    """A secret of 1 to 1,000 characters."""
+
+    words = "text of 1 to 1000 characters without control characters"
+    hidden = True
+
+    def __call__(self, value: object) -> Secret:
+        if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
+            raise self.refusal(value)
+        return Secret(value)
+
+
+class Password(SecretText):
+    """A plain password, or the scrypt hash `m365proxy hash-password` prints."""
+
+    def __call__(self, value: object) -> Secret:
+        secret = super().__call__(value)
+        if is_hash(secret):
+            try:
+                scrypt_parts(secret)
+            except ValueError as error:
+                raise Refused(("", str(error))) from None
+        for pattern, name in _OTHER_HASHES:
+            if pattern.match(secret):
+                raise Refused(("", f"is {name}, which cannot be checked here; {HASH_HINT}"))
+        return secret
+
+
+def is_hash(stored: str) -> bool:
+    """Whether a stored password is a hash of ours and not a plain one."""
+    return stored.startswith("scrypt$")
+
+
+def scrypt_parts(stored: str) -> tuple[bytes, bytes]:
+    """Salt and key of "scrypt$16384$8$1$<base64 salt>$<base64 key>"; ValueError says what is wrong with it."""
+    parts = stored.split("$")
+    if len(parts) != 6:
+        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
+    if parts[1:4] != [str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P)]:
+        raise ValueError(
+            f"is a scrypt hash with other parameters than n={SCRYPT_N}, r={SCRYPT_R}, p={SCRYPT_P}, "
+            f"and larger ones would exhaust a small machine; {HASH_HINT}"
+        )
+    try:
+        salt, key = (base64.b64decode(part, validate=True) for part in parts[4:])
+    except (binascii.Error, ValueError):
+        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}") from None
+    if len(salt) < 8 or len(key) != SCRYPT_KEY_OCTETS:
+        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
+    return salt, key
+
+
+class Tenant(Text):
+    """A directory (tenant) ID or one of the tenant's domains."""
+
+    def __init__(self) -> None:
+        super().__init__("a tenant ID (GUID) or a domain of the tenant", f"{_GUID}|{_DOMAIN}", lower=True)
+
+    def __call__(self, value: object) -> str:
+        if isinstance(value, str) and value.lower() in ("common", "organizations", "consumers"):
+            raise Refused(("", f"must name your own tenant by its ID or a domain; {shown(value)} would let "
+                               "an account of any other tenant sign in"))
+        return filled_in(super().__call__(value))
+
+
+class Guid(Text):
+    """An application ID."""
+
+    def __init__(self) -> None:
+        super().__init__("an application ID (GUID)", _GUID, lower=True)
+
+    def __call__(self, value: object) -> str:
+        return filled_in(super().__call__(value))
+
+
+def filled_in(identifier: str) -> str:
+    """The identifier, unless it is the sample's all-zero one."""
+    if not identifier.strip("0-"):
+        raise Refused(("", "is still the sample's; put the ID the app registration's overview page shows"))
+    return identifier
+
+
+class Number(Type):
+    """A number from `low` to `high`, of `unit`; `note` explains the upper limit."""
+
+    _word, _python = "number", (int, float)
+
+    def __init__(self, low: float, high: float, unit: str = "", note: str = ""):
+        self._low, self._high = low, high
+        of = f" of {unit}" if unit else ""
+        self.words = f"a {self._word}{of} from {low} to {high}" + (f" ({note})" if note else "")
+
+    def __call__(self, value: object) -> float:
+        # a NaN is in no range
+        fits = isinstance(value, self._python) and not isinstance(value, bool)
+        if not fits or not self._low <= value <= self._high:
+            raise self.refusal(value)
+        return value
+
+
+class Integer(Number):
+    """A whole number from `low` to `high`; 5.0 and 1e3 are not whole numbers in JSON's spelling."""
+
+    _word, _python = "whole number", (int,)
+
+
+class Port(Integer):
+    """A TCP port; 0 takes any free one."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 65535)
+        self.words = "a port number from 1 to 65535 (or 0 for any free port)"
+
+
+class Boolean(Type):
+    words = "true or false"
+
+    def __call__(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise self.refusal(value)
+        return value
+
+
+class Choice(Type):
+    """One of a few words, in any case."""
+
+    def __init__(self, *names: str):
+        self.names = names
+        self.words = " or ".join(json.dumps(name) for name in names)
+
+    def __call__(self, value: object) -> str:
+        for name in self.names:
+            if isinstance(value, str) and value.lower() == name.lower():
+                return name
+        raise self.refusal(value)
+
+
+class Path(Type):
+    """A path of the file system; the loader makes it absolute.  Words in `special` stand for themselves."""
+
+    hidden = True  # somebody will paste a private key here
+
+    def __init__(self, *special: str):
+        self.special = special
+        self.words = " or ".join(["the path of a file or directory", *map(json.dumps, special)])
+
+    def __call__(self, value: object) -> str:
+        if isinstance(value, str) and value.startswith("-----BEGIN"):
+            raise Refused(("", "must be the path of a file, not what is in it"))
+        if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
+            raise self.refusal(value)
+        return value
+
+
+class NetworkRange(Type):
+    """One network, as ipaddress.IPv4Network or IPv6Network; a bare address is a network of one."""
+
+    words = 'a network such as "192.168.10.0/24" or an IP address'
+
+    def __call__(self, value: object) -> Network:
+        if not isinstance(value, str) or "%" in value:
+            raise self.refusal(value)
+        try:
+            network = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise self.refusal(value) from None
+        address = value.partition("/")[0]
+        if ipaddress.ip_address(address) != network.network_address:
+            raise Refused(("", f"is {shown(value)}, an address inside a network: write "
+                               f"{network} for the network or {address} for the one device"))
+        # Peers are known by their IPv4 address, so this is the only spelling that can match.
+        if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped:
+            return ipaddress.ip_network((network.network_address.ipv4_mapped, network.prefixlen - 96))
+        return network
+
+
+class BindAddress(Type):
+    """An IP address to listen on, in its normal spelling."""
+
+    words = 'an IP address of this machine ("0.0.0.0" for all of IPv4, "::" for all of IPv6)'
+
+    def __call__(self, value: object) -> str:
+        try:
+            return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
+        except ValueError:
+            raise self.refusal(value) from None
+
+
+class Url(Type):
+    """An https URL without user, query or fragment; a slash at the end goes."""
+
+    def __init__(self, *schemes: str):
+        self._schemes = schemes
+        self.words = f"a URL beginning with {' or '.join(scheme + '://' for scheme in schemes)}"
+
+    def __call__(self, value: object) -> str:
+        if self.host(value) is None or "@" in value:
+            raise self.refusal(value)
+        return value.rstrip("/")
+
+    def host(self, value: object) -> Optional[str]:
+        """The host the URL names; None if it is no URL of ours."""
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+            return None
+        try:
+            parts = urllib.parse.urlsplit(value)
+            parts.port  # noqa: B018 - raises ValueError for "host:x"
+        except ValueError:
+            return None
+        if parts.scheme not in self._schemes or parts.query or parts.fragment:
+            return None
+        return parts.hostname
+
+
+class ProxyUrl(Url):
+    """The URL of an HTTP proxy, perhaps with user and password in it."""
+
+    hidden = True
+
+    def __init__(self) -> None:
+        super().__init__("http", "https")
+
+    def __call__(self, value: object) -> Secret:
+        if self.host(value) is None:
+            raise self.refusal(value)
+        return Secret(value.rstrip("/"))
+
+
+class Date(Type):
+    words = 'a date such as "2027-03-31"'
+
+    def __call__(self, value: object) -> datetime.date:
+        try:
+            return datetime.datetime.strptime(value if isinstance(value, str) else "", "%Y-%m-%d").date()
+        except ValueError:
+            raise self.refusal(value) from None
+
+
+class SentItems(Type):
+    """None for "keep", else after how many days our own copies go."""
+
+    words = '"keep" or "delete_after_days:N" with N from 1 to 3650'
+
+    def __call__(self, value: object) -> Optional[int]:
+        match = re.fullmatch(r"keep|delete_after_days:([0-9]{1,4})", value) if isinstance(value, str) else None
+        days = match and match.group(1) and int(match.group(1))
+        if not match or (days is not None and not 1 <= days <= 3650):
+            raise self.refusal(value)
+        return days
+
+
+class ListOf(Type):
+    """A tuple of at least `least` items; one item may stand alone, without the brackets."""
+
+    def __init__(self, item: Type, least: int = 0):
+        self._item, self._least = item, least
+        self.words = f"{item.words}, or a list of such"
+
+    def __call__(self, value: object) -> tuple:
+        alone = not isinstance(value, list)
+        result, mistakes = [], []
+        for index, item in enumerate([value] if alone else value):
+            try:
+                result.append(self._item(item))
+            except Refused as refused:
+                place = "" if alone else f"[{index}]"
+                mistakes += [(place + suffix, words) for suffix, words in refused.mistakes]
+        if mistakes:
+            raise Refused(*mistakes)
+        if len(result) < self._least:
+            raise Refused(("", "must not be an empty list"))
+        return tuple(result)
+
+
+class RelayNetworks(Type):
+    """{network: mailbox} as pairs (network, address), the smallest network first: the first hit is the rule."""
+
+    words = 'an object such as {"192.168.10.0/24": "scanner@contoso.com"}'
+
+    def __call__(self, value: object) -> tuple[tuple[Network, str], ...]:
+        if not isinstance(value, dict):
+            raise self.refusal(value)
+        result, mistakes = {}, []
+        for name, mailbox in value.items():
+            if name.startswith("#"):
+                continue
+            suffix = f"[{shown(name)}]"
+            try:
+                network = NETWORK(name)
+                if network in result:
+                    raise Refused(("", f"is given twice: {network} stands there in another spelling too"))
+                result[network] = ADDRESS(mailbox)
+            except Refused as refused:
+                mistakes += [(suffix, words) for _, words in refused.mistakes]
+        if mistakes:
+            raise Refused(*mistakes)
+        return tuple(sorted(result.items(), key=lambda pair: (-pair[0].prefixlen, str(pair[0]))))
+
+
+class Object(Type):
+    """A section; the loader reads what is in it.  `short` is the type of a plain value in its place."""
+
+    words = "an object in braces { }"
+    hidden = True
+
+    def __init__(self, short: Optional[Type] = None):
+        self._short = short
+
+    def __call__(self, value: object) -> object:
+        if isinstance(value, dict):
+            return value
+        if self._short:
+            return self._short(value)
+        raise Refused(("", f"must be {self.words}, not {kind(value)}"))
+
+
+class Objects(Type):
+    """A list of sections, at least `least`."""
+
+    words = "a list in brackets [ ] of objects in braces { }"
+
+    def __init__(self, least: int = 0):
+        self._least = least
+
+    def __call__(self, value: object) -> list:
+        if not isinstance(value, list):
+            raise Refused(("", f"must be {self.words}, not {kind(value)}"))
+        if len(value) < self._least:
+            raise Refused(("", "must not be an empty list"))
+        return value
+
+
+ADDRESS = Text("a mail address", f"{_LOCAL}@{_DOMAIN}", lower=True)
+ADDRESS_PATTERN = Text('a mail address or "*@domain"', f"(?:{_LOCAL}|\\*)@{_DOMAIN}", lower=True)
+DOMAIN = Text('a domain or "*" for all', f"{_DOMAIN}|\\*", lower=True)
+NETWORK = NetworkRange()
+THUMBPRINT = Text("a SHA-1 thumbprint (40 hex digits without colons)", "[0-9A-Fa-f]{40}")
+DELETE_POLICY = Text('"trash", "permanent", "keep" or "move:FOLDER"', r"trash|permanent|keep|move:\S.*")
+
+
+def address_matches(address: str, patterns: Iterable[str]) -> bool:
+    """Whether a mail address is one of the patterns, which are addresses or "*@domain"; case never matters."""
+    address = address.lower()
+    local, at, domain = address.rpartition("@")
+    return bool(local and at) and any(pattern in (address, "*@" + domain) for pattern in map(str.lower, patterns))
