@@ -177,18 +177,21 @@ def _old_tls(config: SimpleNamespace) -> Iterator[str]:
 
 
 def _without_tls(config: SimpleNamespace) -> Iterator[str]:
-    """Listeners outside devices reach, on which no sign-in is safe or none is possible."""
-    keys = dict.fromkeys(
-        listener.key for listener in config.listeners
-        if listener.tls == "none" and not ipaddress.ip_address(listener.address).is_loopback)
+    """Listeners devices reach, on which a sign-in can be read on the way, or none is possible at all."""
     outside = [network for network in config.plaintext_networks if not network.is_loopback]
-    for key in keys:
+    seen = set()
+    for listener in config.listeners:
+        if (listener.tls != "none" or listener.key in seen
+                or ipaddress.ip_address(listener.address).is_loopback):
+            continue
+        seen.add(listener.key)
         if outside:
-            yield (f"{key} has no TLS, so passwords from {outside[0]} can be read on the way; set tls.tls_cert "
+            yield (f"{listener.key} has no TLS, so passwords from {outside[0]} can be read on the way; set tls.tls_cert "
                    '("auto" makes a self-signed one).')
-        else:
-            yield (f"{key} has no TLS, and plaintext_networks has only this machine, so no device can sign in there; "
-                   'set tls.tls_cert ("auto" makes a self-signed one), or add the devices to plaintext_networks.')
+        elif listener.protocol == "pop3" or not config.relay_networks:
+            yield (f"{listener.key} has no TLS, and plaintext_networks has only this machine, so no device can sign in "
+                   'there; set tls.tls_cert ("auto" makes a self-signed one), or add the devices to '
+                   "plaintext_networks.")
 
 
 def _wide_relays(config: SimpleNamespace) -> Iterator[str]:

@@ -69,7 +69,7 @@ def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
     """One line per check; the exit status of the first that failed."""
     from . import diagnosis
 
-    results = diagnosis.offline(config) + ([] if offline else diagnosis.online(config))
+    results = diagnosis.offline(config, is_running(config)) + ([] if offline else diagnosis.online(config))
     if as_json:
         print(json.dumps([result._asdict() for result in results], indent=1))
     else:

@@ -8,8 +8,9 @@ import os
 import stat
 import sys
 import urllib.parse
+from collections import Counter
 from types import SimpleNamespace
-from typing import Iterator, Mapping, NoReturn, Optional
+from typing import Iterator, Mapping, NoReturn, Optional, Tuple
 
 from .checks import contradictions, doubts
 from .errors import ConfigError
@@ -76,7 +77,8 @@ def size_limit(attachment_limit_mb: float) -> int:
 def load(path: str, environ: Optional[Mapping[str, str]] = None) -> Config:
     """Read and check a configuration file; ConfigError holds every mistake found in it."""
     path = os.path.abspath(path)
-    document = _parse(_content(path), path)
+    content, mode = _content(path)
+    document = _parse(content, path)
     reader = _Reader(os.path.dirname(path))
     config = Config(**vars(reader.section(document, "", "")))
     config.path = path
@@ -86,14 +88,16 @@ def load(path: str, environ: Optional[Mapping[str, str]] = None) -> Config:
     reader.problems += contradictions(config, reader.is_sound)
     if reader.problems:
         raise ConfigError(*reader.problems)
-    config.warnings = [*doubts(config), *_exposed(path, config)]
+    config.warnings = [*doubts(config), *_exposed(config, mode)]
     return config
 
 
-def _content(path: str) -> bytes:
+def _content(path: str) -> Tuple[bytes, int]:
+    """The file's octets and its mode."""
     try:
         with open(path, "rb") as file:
             content = file.read(_LONGEST_FILE + 1)
+            mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         advice = {
             FileNotFoundError: "Run `m365proxy init` to make one, or name another with --config.",
@@ -102,7 +106,7 @@ def _content(path: str) -> bytes:
         raise ConfigError(f"{path} cannot be read: {error.strerror}. {advice}") from None
     if len(content) > _LONGEST_FILE:
         raise ConfigError(f"{path} is longer than {_LONGEST_FILE} octets: that is no configuration of m365proxy.")
-    return content
+    return content, mode
 
 
 class _Document(dict):
@@ -110,9 +114,8 @@ class _Document(dict):
 
     def __init__(self, pairs: list[tuple[str, object]]):
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.repeated = [name for name in self if names.count(name) > 1 and not name.startswith("#")] \
-            if len(names) > len(self) else []
+        counts = Counter(name for name, _ in pairs)
+        self.repeated = [name for name, count in counts.items() if count > 1 and not name.startswith("#")]
 
 
 def _parse(content: bytes, path: str) -> _Document:
@@ -280,10 +283,11 @@ def _listeners(config: Config, document: dict) -> Iterator[SimpleNamespace]:
             )
 
 
-def _exposed(path: str, config: Config) -> Iterator[str]:
+def _exposed(config: Config, mode: int) -> Iterator[str]:
     """A warning if others may read the secrets in the file."""
-    secrets = config.client_secret or config.status_password or config.https_proxy or any(
+    secrets = config.client_secret or config.status_password or "@" in (config.https_proxy or "") or any(
         mailbox.password or mailbox.logins for mailbox in config.mailboxes
     )
-    if secrets and sys.platform != "win32" and os.stat(path).st_mode & stat.S_IROTH:
-        yield f"{path} holds passwords and every user of this machine can read it; run `chmod o-rwx {path}`."
+    if secrets and sys.platform != "win32" and mode & stat.S_IROTH:
+        yield (f"{config.path} holds passwords, and every user of this machine can read it; "
+               f"run `chmod o-rwx {config.path}`.")

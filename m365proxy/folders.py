@@ -128,6 +128,19 @@ class Folders:
             self._known[key] = (found, self._clock())
         return found
 
+    def confirm(self, mailbox: str, name: str) -> str:
+        """As `find`, but Graph is asked whether the folder is still there."""
+        folder = self.find(mailbox, name)
+        path = f"/mailFolders/{quote(folder, safe='')}"
+        try:
+            Patience(self._graph, mailbox, self._sleep).ask(
+                lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
+            )
+        except Refused as refused:
+            self._forget(mailbox, name)
+            raise self._closed(mailbox, name, refused) from None
+        return folder
+
     def list(self, mailbox: str, name: str, newest: int = 0) -> List[Listed]:
         """Every message of a folder, oldest first; only the `newest` so many if that is not 0.
 

@@ -35,7 +35,10 @@ _CHUNK = 16 * 1024
 _CRLF = b"\r\n"
 
 _FIELD = re.compile(rb"([!-9;-~]{1,%d})[ \t]*:" % _LONGEST_NAME)
-_FIRST_LINE_ENDS_IN_CR = re.compile(rb"[^\r\n]*\r(?!\r*\n)(?:[!-9;-~]+:|[ \t\r])")
+_FIRST_LINE_ENDS_IN_CR = re.compile(rb"[^\r\n]*\r(?!\r{0,4}\n)(?:[!-9;-~]+:|[ \t\r])")
+_LINE_END = re.compile(rb"\r{0,4}\n")
+_LINE_END_OR_CR = re.compile(rb"\r{0,4}\n|\r")
+_BLANK_LINE = re.compile(rb"\n\r{0,4}\n")
 _SOUND = re.compile(rb"[\t -~]*(?:\r\n[ \t]+[!-~][\t -~]*)*\Z")
 _SPACES = re.compile(rb"[ \t]{60,}")
 _TOKEN = re.compile(rb"[ \t]*[^ \t]+")
@@ -138,10 +141,6 @@ def read(file: BinaryIO, offset: int = 0, limit: int = LIMIT, end: Optional[int]
     return _Reader(data, offset).block()
 
 
-def _line_end(data: bytes) -> "re.Pattern[bytes]":
-    return re.compile(rb"\r*\n|\r" if _FIRST_LINE_ENDS_IN_CR.match(data) else rb"\r*\n")
-
-
 def _head(file: BinaryIO, offset: int, limit: int, end: Optional[int]) -> bytes:
     """Octets from `offset` that hold the whole header block, and perhaps more."""
     file.seek(offset)
@@ -149,7 +148,7 @@ def _head(file: BinaryIO, offset: int, limit: int, end: Optional[int]) -> bytes:
     data = b""
     while True:
         chunk = file.read(min(_CHUNK, room - len(data)))
-        searched = max(0, len(data) - 3)
+        searched = max(0, len(data) - 6)
         data += chunk
         if len(data) >= room or not chunk:
             break
@@ -165,7 +164,7 @@ def _begins_like_header(data: bytes) -> bool:
 
 
 def _blank_line(data: bytes, start: int) -> bool:
-    return bool(re.compile(rb"\n\r*\n").search(data, start)) or (
+    return bool(_BLANK_LINE.search(data, start)) or (
         data.find(b"\r\r", start) >= 0 and bool(_FIRST_LINE_ENDS_IN_CR.match(data))
     )
 
@@ -185,9 +184,10 @@ class _Reader:
     def block(self) -> Block:
         position = 0
         if self._data and not _begins_like_header(self._data):
-            blank = re.match(rb"\r*\n", self._data)
+            blank = _LINE_END.match(self._data)
             return Block([], self._offset + (blank.end() if blank else 0), sound=bool(blank))
-        for match in _line_end(self._data).finditer(self._data):
+        line_end = _LINE_END_OR_CR if _FIRST_LINE_ENDS_IN_CR.match(self._data) else _LINE_END
+        for match in line_end.finditer(self._data):
             if match.start() == position:
                 return self._done(match.end(), terminated=True)
             self._line(self._data[position : match.start()], position)
@@ -199,6 +199,8 @@ class _Reader:
     def _line(self, line: bytes, position: int) -> None:
         if line[0] in b" \t":
             if self._in_field and line.strip(b" \t\r"):
+                # A field whose first line is empty is read by few.
+                self._sound = self._sound and bool(self._values[-1][0].strip(b" \t\r"))
                 self._values[-1].append(line.rstrip(b" \t\r"))
             else:
                 self._sound = False

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import traceback
+from typing import Any
 
 from .errors import CannotCreate
 
@@ -44,10 +45,15 @@ class _OneLine(logging.Formatter):
         super().__init__(("%(asctime)sZ " if stamp else "") + form, "%Y-%m-%dT%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
+        record.asctime = self.formatTime(record, self.datefmt)
         record.noun = record.name.rpartition("m365proxy.")[2]
-        return clean(super().format(record), _LONGEST)
+        record.message = record.getMessage()
+        parts = [self.formatMessage(record)]
+        if record.exc_info:
+            parts.append(self.formatException(record.exc_info))
+        return clean(": ".join(parts), _LONGEST)
 
-    def formatException(self, info) -> str:
+    def formatException(self, info: Any) -> str:
         kind, error, trace = info
         if logging.getLogger("m365proxy").isEnabledFor(logging.DEBUG):
             return "".join(traceback.format_exception(kind, error, trace))

@@ -329,11 +329,11 @@ class Maildrop:
 
     def _move(self, items: Sequence[Item], left: Set[Item], patience: Patience) -> None:
         kind, _, folder = self._user.pop3_delete.partition(":")
-        target = self._folders.find(self._mailbox, folder) if kind == "move" else "deleteditems"
+        # Confirmed, because a 404 from a move may then only mean the message.
+        target = self._folders.confirm(self._mailbox, folder) if kind == "move" else "deleteditems"
         failed = []
         for outcome in self._each(items, "POST", "/move", {"destinationId": target}, patience):
-            # 404 may also speak of the target folder.
-            if outcome.ok or (outcome.status == 404 and "folder" not in outcome.code.lower()):
+            if outcome.ok or outcome.status == 404:
                 left.discard(outcome.item)
             else:
                 failed.append(outcome)

@@ -24,34 +24,6 @@ if TYPE_CHECKING:
 _CLOSED = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, ssl.SSLEOFError)
 
 
-def proxy_url(url: str, user: Optional[str] = None, password: Optional[str] = None) -> str:
-    """A proxy's URL with the credentials inside, percent-encoded; ConfigError if it cannot be one.
-
-    Credentials that stand in `url` already are left as they are; then there
-    must be no `user`.  requests can do HTTP proxies with Basic only.
-    """
-    try:
-        parts = urllib.parse.urlsplit(url if "://" in url else "http://" + url)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError("https_proxy: the URL has no host, or its port is not a number.")
-    if parts.scheme not in ("http", "https"):
-        raise ConfigError(f"https_proxy: {parts.scheme}:// proxies are not supported; give an http:// one.")
-    if not user:
-        if password:
-            raise ConfigError("https_proxy: there is a password but no user.")
-        return parts.geturl()
-    if parts.username is not None:
-        raise ConfigError("https_proxy: the user stands in the URL and beside it; give it once.")
-    try:
-        words = [urllib.parse.quote(word.encode("latin-1"), safe="") for word in (user, password or "")]
-    except UnicodeEncodeError:
-        raise ConfigError("https_proxy: user or password holds a letter beyond Latin-1.") from None
-    return parts._replace(netloc=f"{words[0]}:{words[1]}@{parts.netloc}").geturl()
-
-
 class Outbound:
     """Makes sessions.  Any thread may call `session`; a session belongs to one thread at a time."""
 
@@ -74,7 +46,7 @@ class Outbound:
         self._verify = _trust(ca_file, environ)
         self._user_agent = user_agent
 
-    def session(self) -> "requests.Session":
+    def session(self) -> requests.Session:
         """A new session: no retries, no ~/.netrc.  Callers pass timeout= and allow_redirects=False."""
         session = _session_type(self._environment)()
         # With trust_env, ~/.netrc replaces our Authorization and REQUESTS_CA_BUNDLE our ca_file.
@@ -146,6 +118,8 @@ def plain(error: BaseException) -> str:
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     if names & {"InvalidProxyURL", "InvalidSchema", "InvalidURL", "LocationParseError"}:
         return "The proxy's URL cannot be used: check https_proxy, or HTTPS_PROXY in the environment."
+    if "ConnectTimeout" in names:
+        return f"No connection to {host} in time. Does a firewall let TCP 443 out?"
     if "ProxyError" in names:
         host = f"the proxy (on the way to {host})"
     sentence = next(filter(None, (_of_cause(cause, host) for cause in reversed(causes))), None)
@@ -164,13 +138,15 @@ def _of_cause(cause: BaseException, host: str) -> Optional[str]:
         return f"The name of {host} cannot be resolved. Check DNS and the network."
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _of_certificate(cause.verify_message or "", host)
+    if type(cause).__name__ == "CertificateError":  # urllib3 1.26 compares the names itself
+        return _of_certificate("it is for another name", host)
     if isinstance(cause, _CLOSED) and not isinstance(cause, ConnectionRefusedError):
         return f"The connection to {host} was closed before the answer was complete."
     if isinstance(cause, ssl.SSLError):
         reason = (cause.reason or "unknown reason").replace("_", " ").lower()
         return f"TLS with {host} failed ({reason}). Does a proxy or firewall stand in between?"
     if isinstance(cause, socket.timeout):
-        return f"No answer from {host} in time. Check that a firewall lets TCP 443 out."
+        return f"No answer from {host} in time."
     if isinstance(cause, http.client.HTTPException):
         return f"What {host} answered is not HTTP. Does a proxy or firewall stand in between?"
     if isinstance(cause, OSError) and "CA certificate" in str(cause):
@@ -201,7 +177,7 @@ def _causes(error: object) -> Iterator[BaseException]:
             waiting.append(one.__context__)
 
 
-def _host(causes: "list[BaseException]") -> str:
+def _host(causes: list[BaseException]) -> str:
     for cause in causes:
         request = getattr(cause, "request", None)
         if request is not None and request.url:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import ssl
 from typing import BinaryIO, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from . import log
 from .errors import InUse, Permanent, ProxyError, Temporary
-from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, stuffed
+from .server import log_handshake_failure, within
+from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed
 
 _log = log.get("pop3")
 
@@ -28,6 +28,9 @@ _AUTH_LINE = 12288
 
 # A reply line may have 512 octets (RFC 2449 section 4); the sentence in it is kept shorter.
 _SENTENCE = 480
+
+# How a session may end that nobody needs to hear of.
+_QUIT, _LOST = "quit", "connection closed"
 
 # Octets read at once from a message's copy, and the most of one line that TOP holds.
 _CHUNK = 32 * 1024
@@ -101,10 +104,11 @@ class Pop3Session:
         handshake_seconds: float = 30.0,
     ):
         self._connection = connection
+        self._peer = connection.peer
         self._users = users
         self._maildrops = maildrops
         self._tls_context = tls_context
-        self._plaintext_allowed = _within(connection.peer, plaintext_networks)
+        self._plaintext_allowed = within(connection.peer, plaintext_networks)
         self._errors = errors
         self._idle_seconds = idle_seconds
         self._handshake_seconds = handshake_seconds
@@ -120,24 +124,20 @@ class Pop3Session:
 
     def run(self) -> None:
         """Serve the client until it quits, goes, idles too long or errs too often."""
-        reason = "connection lost"
+        reason = "a fault here"
         try:
             self._send(_ok("m365proxy POP3 ready"))
             while not self._over:
                 self._send(self._next())
-            reason = "quit"
+            reason = _QUIT
             if self._faults >= self._errors:
-                reason = f"too many errors ({self._faults})"
-        except Closed as error:
-            reason = str(error) or reason
-        except TimedOut as error:
-            reason = str(error) or "timed out"
+                reason = "too many errors"
+        except Closed:
+            reason = _LOST
+        except TimedOut:
+            reason = "nothing came or went in time"
         except Injection:
-            reason = "commands sent ahead of the TLS handshake"
-        except Exception:
-            # The last net: one session's bug must not reach the thread pool or the client.
-            reason = "internal error"
-            _log.exception("%s: the session failed", self._connection.peer)
+            reason = "commands were sent ahead of the TLS handshake"
         finally:
             self._close(reason)
 
@@ -182,21 +182,30 @@ class Pop3Session:
                 reply.source.close()
         self._faults += reply.fault
         if reply.starts_tls:
-            self._connection.start_tls(self._tls_context, self._handshake_seconds)
+            self._start_tls()
         self._over = reply.ends or self._faults >= self._errors
 
+    def _start_tls(self) -> None:
+        try:
+            self._connection.start_tls(self._tls_context, self._handshake_seconds)
+        except WireError as error:
+            log_handshake_failure(self._connection.peer, error)
+            raise
+
     def _close(self, reason: str) -> None:
-        signed_in = self._maildrop is not None
-        if signed_in:
+        if self._maildrop is not None:
             self._maildrop.close()
         self._connection.close()
-        peer, who = self._connection.peer, log.quote(self._login)
-        if signed_in:
-            _log.info("%s user %s: session ended (%s), %d retrieved, %d deleted",
-                      peer, who, reason, self._retrieved, self._deleted)  # fmt: skip
-        else:
-            level = "info" if self._faults or reason not in ("quit", "connection lost") else "debug"
-            getattr(_log, level)("%s: ended before sign-in (%s)", peer, reason)
+        if self._maildrop is not None:
+            _log.info(
+                "%s: session ended (%s), %d retrieved, %d deleted",
+                self._who(), reason, self._retrieved, self._deleted,
+            )  # fmt: skip
+        elif self._faults or reason not in (_QUIT, _LOST):
+            _log.info("%s: session ended before sign-in (%s, %d errors)", self._peer, reason, self._faults)
+
+    def _who(self) -> str:
+        return f"{self._peer} user {log.quote(self._login)}"
 
     # -- either state -----------------------------------------------------
 
@@ -268,7 +277,7 @@ class Pop3Session:
         return _decoded(line)
 
     def _sign_in(self, login: str, password: str) -> Reply:
-        peer, who = self._connection.peer, log.quote(login)
+        peer, who = self._peer, log.quote(login)
         try:
             user = self._users.check(login, password, "pop3", peer)
         except Temporary as error:
@@ -343,8 +352,7 @@ class Pop3Session:
         except Permanent as error:
             raise _Refused(_refusal(str(error))) from None
         except ProxyError as error:
-            _log.warning("%s user %s: message %d cannot be read: %s",
-                         self._connection.peer, log.quote(self._login), number, error)  # fmt: skip
+            _log.warning("%s: message %d cannot be read: %s", self._who(), number, error)
             raise _Refused(_refusal(f"[SYS/TEMP] {error}")) from None
 
     def _whole(self, file: BinaryIO) -> Iterator[bytes]:
@@ -430,14 +438,6 @@ def _code(error: ProxyError) -> str:
     if isinstance(error, InUse):
         return "IN-USE"
     return "SYS/PERM" if isinstance(error, Permanent) else "SYS/TEMP"
-
-
-def _within(peer: str, networks: Sequence) -> bool:
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return False
-    return any(address in network for network in networks)
 
 
 def _decoded(response: bytes) -> bytes:

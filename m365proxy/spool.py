@@ -160,7 +160,11 @@ class Spool:
         except OSError as error:
             raise _disk_trouble(error) from None
         incoming = Incoming(self, id, file, accepted)
-        incoming.begin(dataclasses.replace(envelope, accepted=now))
+        try:
+            incoming.begin(dataclasses.replace(envelope, accepted=now))
+        except BaseException:
+            incoming.abort()
+            raise
         return incoming
 
     def _check_room(self) -> None:
@@ -202,11 +206,18 @@ class Spool:
             return None
         try:
             known = json.loads(content)
-            names = {field.name for field in dataclasses.fields(State)}
-            return State(**{name: value for name, value in known.items() if name in names})
-        except (ValueError, TypeError, AttributeError):
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
             logger.error("state/%s.json cannot be read; its history is lost, the message is not", id)
             return None
+        state = State()
+        for name, default in dataclasses.asdict(state).items():
+            value = known.get(name, default)
+            # JSON writes 5.0 as 5 in other programs' hands
+            if type(value) is type(default) or (isinstance(default, float) and type(value) is int):
+                setattr(state, name, value)
+        return state
 
     def save_state(self, id: str, state: State) -> None:
         files.replace(self._path("state", id + ".json"), json.dumps(dataclasses.asdict(state)).encode())

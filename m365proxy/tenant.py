@@ -6,29 +6,14 @@ an attribute of Tenant that a test can turn.  Any thread may call anything.
 
 from __future__ import annotations
 
-import base64
 import email.utils
-import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from . import letter
-
-# Well-known folder names (mailfolder) and what a mailbox's owner sees.
-FOLDERS = {
-    "msgfolderroot": "Top of Information Store",
-    "inbox": "Inbox",
-    "drafts": "Drafts",
-    "sentitems": "Sent Items",
-    "deleteditems": "Deleted Items",
-    "junkemail": "Junk Email",
-    "outbox": "Outbox",
-    "archive": "Archive",
-    "recoverableitemsdeletions": "Deletions",
-}
+from .mailstore import CLASSIC_OCTETS, IMMUTABLE_OCTETS, Delivery, Item, Mailbox, Person, Refusal, new_id
 
 # Properties that only a draft lets go of (message-update).
 _DRAFT_ONLY = frozenset({"body", "subject", "replyTo", "internetMessageId"})
@@ -40,109 +25,6 @@ _PATCHABLE_FIELDS = {
 
 # Header fields that do not survive a MIME submission (docs#21904, msgraph-sdk-dotnet#2209).
 _DROPPED = ("auto-submitted", "precedence", "return-path", "received", "dkim-signature")
-
-# Lengths of ids (characters): 72 immutable, 152 classic.
-_IMMUTABLE_OCTETS, _CLASSIC_OCTETS, _FOLDER_OCTETS = 54, 113, 90
-
-
-class Refusal(Exception):
-    """Graph says no: HTTP status, error.code and text."""
-
-    def __init__(self, status: int, code: str, message: str = "", **headers: str):
-        super().__init__(f"{status} {code}: {message}")
-        self.status = status
-        self.code = code
-        self.message = message or code
-        self.headers = headers
-
-
-class Person(NamedTuple):
-    """A directory entry: /me and /users/{id} are about one."""
-
-    oid: str
-    upn: str
-    mail: str
-
-
-@dataclass(eq=False)
-class Item:
-    """A message in a folder.  `raw` is the MIME it came as; without it, MIME is made from `properties`."""
-
-    mailbox: str
-    folder: "Folder"
-    key: int
-    classic: str
-    immutable: str
-    message_id: str
-    created: float
-    received: float
-    sent: float
-    raw: Optional[bytes] = None
-    properties: Dict[str, Any] = field(default_factory=dict)
-    attachments: List[letter.Attachment] = field(default_factory=list)
-    extended: Dict[str, str] = field(default_factory=dict)
-    draft: bool = False
-    read: bool = False
-    corrupt: bool = False
-    appears: float = 0.0  # by the tenant's clock: visible from
-    vanishes: float = float("inf")  # and until
-    changed: int = 0
-
-
-@dataclass(eq=False)
-class Folder:
-    """A mail folder: `known` is its well-known name or ""; removals are kept for delta queries."""
-
-    id: str
-    name: str
-    known: str = ""
-    parent: str = ""
-    items: Dict[int, Item] = field(default_factory=dict)
-    removed: List[Tuple[int, str, str]] = field(default_factory=list)
-
-
-class Mailbox:
-    """One address: its folders, and the X- header names it has learnt (docs#17444)."""
-
-    def __init__(self, address: str):
-        self.address = address
-        self.folders: Dict[str, Folder] = {}
-        self.known: Dict[str, Folder] = {}
-        self.header_names: Set[str] = set()
-        for name, title in FOLDERS.items():
-            parent = self.known["msgfolderroot"].id if name != "msgfolderroot" else ""
-            self.known[name] = self.add(title, name, parent)
-
-    def add(self, title: str, known: str = "", parent: str = "") -> Folder:
-        folder = Folder(_id(_FOLDER_OCTETS), title, known, parent)
-        self.folders[folder.id] = folder
-        return folder
-
-    def folder(self, reference: str) -> Folder:
-        """By id or well-known name, which are the same in every language."""
-        found = self.folders.get(reference) or self.known.get(reference.lower())
-        if found is None:
-            raise Refusal(404, "ErrorItemNotFound", "The specified folder could not be found in the store.")
-        return found
-
-
-class Delivery(NamedTuple):
-    """A message that was sent: tests count these.
-
-    sender: the From address; mailbox: the one in the URL; recipients: sorted;
-    raw: MIME as submitted (or as made from JSON); message_id: as the
-    recipients see it; marker: the value of the message's first named extended
-    property, or ""; time: by the tenant's clock.
-    """
-
-    sender: str
-    mailbox: str
-    recipients: Tuple[str, ...]
-    raw: bytes
-    message_id: str
-    marker: str
-    time: float
-
 
 class Tenant:
     """The state.  The attributes below are the modes; they may be changed at any time."""
@@ -185,6 +67,7 @@ class Tenant:
         self.sent_copy_delay = 0.0  # seconds until the copy is in Sent Items
         self.while_sending = "gone"  # where the draft is meanwhile: "gone", "drafts" or "outbox"
         self.save_sent_items = True
+        self.keep_content = True  # False: only headers are kept of what is sent (long load tests)
         self.copy_for_sent_as = False  # a copy in the From mailbox as well (Set-Mailbox)
         self.max_send_size = 150 * 1024 * 1024  # octets of MIME; Exchange's own default is 35 MB
         self.drops_headers = True  # stored copies lose List-*, Auto-Submitted, unknown X- ...
@@ -354,6 +237,12 @@ class Tenant:
             self._touch(item)
             item.attachments.append(attachment)
 
+    def detach(self, item: Item, attachment_id: str) -> None:
+        """Take a file from a draft."""
+        with self.lock:
+            self._touch(item)
+            item.attachments = [file for file in item.attachments if file.id != attachment_id]
+
     def move(self, item: Item, destination: str) -> None:
         """Into another folder: the classic id changes, the immutable one does not (message-move)."""
         with self.lock:
@@ -362,7 +251,7 @@ class Tenant:
             item.folder = target
             target.items[item.key] = item
             self._ids[item.classic].remove(item)
-            item.classic = _id(_CLASSIC_OCTETS)
+            item.classic = new_id(CLASSIC_OCTETS)
             self._ids[item.classic] = [item]
             self._touch(item)
 
@@ -383,7 +272,7 @@ class Tenant:
                 self._ids[known].remove(item)
 
     def mime(self, item: Item) -> bytes:
-        """What $value gives: made anew at each call (outlook-get-mime-message)."""
+        """A message's MIME: as it came, or made from its properties and attachments."""
         if item.corrupt:
             raise Refusal(500, "ErrorCorruptData", "Data is corrupt.")
         if item.raw is None:
@@ -394,6 +283,13 @@ class Tenant:
             return letter.with_files(item.raw, item.attachments)
         return item.raw
 
+    def value(self, item: Item) -> bytes:
+        """What $value gives: made anew at each call (outlook-get-mime-message)."""
+        raw = self.mime(item)
+        if self.regenerate:
+            raw = letter.regenerated(raw)
+        return raw.replace(b"\r\n", b"\n") if self.value_line_ends == "lf" else raw
+
     def change(self) -> int:
         """The number of the latest change: a delta token."""
         with self.lock:
@@ -401,38 +297,43 @@ class Tenant:
 
     # --- sending
 
-    def send_mime(self, box: Mailbox, raw: bytes) -> Delivery:
-        """sendMail with MIME: a copy is always saved (user-sendmail)."""
+    def send_mime(self, box: Mailbox, raw: bytes, others: bool = True) -> Delivery:
+        """sendMail with MIME: a copy is always saved (user-sendmail).
+
+        `others`: the token may send as other addresses than the mailbox's own.
+        """
         self._check_room(box)
         self._check_form(raw)
-        return self._submit(box, raw, {}, True, None)
+        return self._submit(box, raw, {}, True, None, others)
 
     def send_json(
         self, box: Mailbox, properties: Dict[str, Any], attachments: Sequence[letter.Attachment],
-        extended: Dict[str, str], save: bool,
+        extended: Dict[str, str], save: bool, others: bool = True,
     ) -> Delivery:
         """sendMail with JSON, already checked."""
         self._check_room(box)
         full = dict(properties, date=_date(self.clock()))
         full["internetMessageId"] = properties.get("internetMessageId") or self._new_message_id()
         full.setdefault("from", {"emailAddress": {"address": box.address}})
-        return self._submit(box, letter.build(full, attachments, extended), extended, save, None)
+        return self._submit(box, letter.build(full, attachments, extended), extended, save, None, others)
 
-    def send_draft(self, item: Item) -> Delivery:
+    def send_draft(self, item: Item, others: bool = True) -> Delivery:
         """POST .../send: always saved, and the draft becomes the copy (message-send)."""
         if not item.draft or item.vanishes < float("inf"):
             raise Refusal(400, "ErrorInvalidRequest", "The item is not a draft.")
         raw = self.mime(item)
-        return self._submit(self.mailboxes[item.mailbox], raw, item.extended, True, item)
+        return self._submit(self.mailboxes[item.mailbox], raw, item.extended, True, item, others)
 
     def _submit(
-        self, box: Mailbox, raw: bytes, extended: Dict[str, str], save: bool, draft: Optional[Item]
+        self, box: Mailbox, raw: bytes, extended: Dict[str, str], save: bool, draft: Optional[Item], others: bool
     ) -> Delivery:
-        sender, recipients = self._judge(box, raw)
+        sender, recipients = self._judge(box, raw, others)
         own = draft.message_id if draft else "".join(letter.values(raw, "message-id")[:1])
         kept = bool(own) and (self.message_id == "keep" or (draft and self.message_id == "replace_at_create"))
         message_id = own if kept else self._new_message_id()
         copy = self._as_stored(box, raw, message_id, sender)
+        if not self.keep_content:
+            raw, copy = (octets.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for octets in (raw, copy))
         marker = next((value for name, value in extended.items() if " Name " in name), "")
         with self.lock:
             if draft is not None and draft.vanishes < float("inf"):
@@ -445,7 +346,7 @@ class Tenant:
                 self._new(self.mailboxes[sender], "sentitems", raw=copy, read=True)
         return done
 
-    def _judge(self, box: Mailbox, raw: bytes) -> Tuple[str, List[str]]:
+    def _judge(self, box: Mailbox, raw: bytes, others: bool) -> Tuple[str, List[str]]:
         """From and the recipients, or Exchange's refusal."""
         try:
             recipients = letter.recipients(raw)
@@ -459,6 +360,8 @@ class Tenant:
             raise Refusal(400, "ErrorInvalidRequest", "More than one From address.")
         for name, address in senders + others:
             address = self.aliases.get(address.lower(), address.lower())
+            if address != box.address and not others:
+                raise Refusal(403, "ErrorAccessDenied", "Mail.Send.Shared is needed.")
             # A display name with an @ was seen to be refused (SMTP2Graph#28).
             if "@" in name or (box.address, address) not in self.send_as:
                 raise Refusal(403, "ErrorSendAsDenied", "The user account does not have the right to send as this.")
@@ -502,8 +405,10 @@ class Tenant:
         if draft is not None:
             if self.while_sending == "outbox" and self.sent_copy_delay:
                 self.move(draft, "outbox")
-            draft.vanishes = until if self.while_sending != "gone" else now
+            draft.vanishes = until
             draft.folder.removed.append((self._next_change(), draft.classic, draft.immutable))
+            if self.while_sending == "gone" or not self.sent_copy_delay:
+                self.purge(draft)
         if not (save and self.save_sent_items):
             return
         sent = self._new(box, "sentitems", raw=copy, extended=dict(extended), read=True)
@@ -531,7 +436,7 @@ class Tenant:
         raw = more.get("raw")
         own = "".join(letter.values(raw, "message-id")[:1]) if raw is not None else ""
         item = Item(
-            box.address, box.folder(folder), self._key, _id(_CLASSIC_OCTETS), _id(_IMMUTABLE_OCTETS),
+            box.address, box.folder(folder), self._key, new_id(CLASSIC_OCTETS), new_id(IMMUTABLE_OCTETS),
             own or self._new_message_id(), now, now, now, **more,
         )
         item.folder.items[item.key] = item
@@ -558,11 +463,6 @@ class Tenant:
     def _next_change(self) -> int:
         self._change += 1
         return self._change
-
-
-def _id(octets: int) -> str:
-    # The standard alphabet on purpose: an id may contain "/", "+" and "=", so it has to be escaped in a URL.
-    return base64.b64encode(os.urandom(octets)).decode()
 
 
 def _date(when: float) -> str:

@@ -62,6 +62,17 @@ def _complaint(error: ssl.SSLError, cert: str, key: str) -> str:
     return f"tls: {cert} and {key} are not a PEM certificate and its PEM key ({reason.lower() or 'unreadable'})."
 
 
+def expiry(cert: str) -> datetime.datetime:
+    """When the first certificate of a PEM file ends (UTC)."""
+    from cryptography import x509
+
+    with open(cert, "rb") as file:
+        certificate = x509.load_pem_x509_certificate(file.read())
+    if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+
+
 def self_signed(names: Sequence[str]) -> Tuple[bytes, bytes]:
     """(certificate, key) in PEM for host names and IP addresses; the first is the common name."""
     from cryptography import x509

@@ -1,0 +1,65 @@
+"""A request and an answer of the stand-in tenant, free of sockets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, NamedTuple, Optional
+from urllib.parse import unquote
+
+from .mailstore import Refusal
+
+JSON = "application/json; odata.metadata=minimal; charset=utf-8"
+
+
+class Call(NamedTuple):
+    """What was asked: path and query as sent, header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Dict[str, str]
+    body: bytes
+
+    @property
+    def segments(self) -> List[str]:
+        """The path's segments, each decoded by itself: an id may hold an escaped slash."""
+        return [unquote(segment) for segment in self.path.split("/")[1:]]
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def prefers(self, wish: str) -> bool:
+        """Whether a Prefer header holds it, whatever quotes and case it comes in."""
+        wishes = self.headers.get("prefer", "").replace('"', "").replace(" ", "").lower().split(",")
+        return wish.lower() in wishes
+
+    def json(self) -> Any:
+        """The body as JSON: 415 for another content type, 400 if it is none (observed codes)."""
+        if self.content_type != "application/json":
+            raise Refusal(415, "RequestBodyRead", "A supported MIME type could not be found.")
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise Refusal(400, "BadRequest", "Unable to read JSON request payload.") from None
+
+
+class Answer(NamedTuple):
+    """What is answered.  `raw_value`: a $value, which may leave without a length."""
+
+    status: int
+    body: bytes = b""
+    headers: Optional[Dict[str, str]] = None
+    raw_value: bool = False
+
+
+def answer_json(status: int, value: Any, **headers: str) -> Answer:
+    """A JSON answer."""
+    return Answer(status, json.dumps(value).encode(), {"Content-Type": JSON, **headers})
+
+
+def refused(refusal: Refusal, request_id: str = "") -> Answer:
+    """Graph's error body (errors)."""
+    inner = {"request-id": request_id} if request_id else {}
+    error = {"code": refusal.code, "message": refusal.message, "innerError": inner}
+    return answer_json(refusal.status, {"error": error}, **refusal.headers)

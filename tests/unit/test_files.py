@@ -1,0 +1,95 @@
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from m365proxy import files
+from m365proxy.errors import CannotCreate, InUse
+
+
+def test_replace_exchanges_the_content_and_leaves_no_other_file(tmp_path):
+    path = tmp_path / "x.json"
+    files.replace(str(path), b"old")
+    files.replace(str(path), b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["x.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_replace_that_fails_keeps_the_old_content(tmp_path, monkeypatch, broken):
+    path = tmp_path / "x.json"
+    files.replace(str(path), b"old")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files.os, broken, fail)
+    with pytest.raises(OSError):
+        files.replace(str(path), b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_replace_syncs_the_file_before_the_rename_and_the_directory_after(tmp_path, monkeypatch):
+    steps = []
+    real_fsync, real_replace = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (steps.append("fsync"), real_fsync(fd)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (steps.append("rename"), real_replace(a, b)))
+    files.replace(str(tmp_path / "x"), b"1")
+    assert steps == ["fsync", "rename", "fsync"]
+    del steps[:]
+    files.replace(str(tmp_path / "x"), b"1", durable=False)
+    assert steps == ["rename"]
+
+
+def test_create_never_takes_a_name_twice(tmp_path):
+    files.create(str(tmp_path / "x")).close()
+    with pytest.raises(FileExistsError):
+        files.create(str(tmp_path / "x"))
+
+
+def test_make_directory_says_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotCreate, match="cannot be made"):
+        files.make_directory(str(tmp_path / "file" / "below"))
+
+
+def test_lock_is_refused_to_another_process_and_names_the_pid(tmp_path):
+    lock = files.Lock(str(tmp_path / "lock"))
+    lock.acquire()
+    lock.note_holder()
+    code = (
+        "import sys; from m365proxy import files\n"
+        "try: files.Lock(sys.argv[1]).acquire()\n"
+        "except files.InUse as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], capture_output=True, text=True)
+    assert f"pid {os.getpid()}" in said.stdout
+    lock.release()
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], capture_output=True, text=True)
+    assert said.stdout == said.stderr == ""
+
+
+def test_lock_waits_no_longer_than_told(tmp_path):
+    with files.locked(str(tmp_path / "lock")):
+        with pytest.raises(InUse):
+            files.Lock(str(tmp_path / "lock")).acquire(0.05)
+
+
+def test_move_over_a_rename_that_windows_refuses_for_a_moment(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("x")
+    real = os.replace
+    refusals = [PermissionError(13, "in use"), PermissionError(13, "in use")]
+
+    def replace(source, target):
+        if refusals:
+            raise refusals.pop()
+        real(source, target)
+
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    monkeypatch.setattr(files.os, "replace", replace)
+    files.move(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "b").read_text() == "x"
