@@ -18,8 +18,8 @@ from .errors import Permanent
 _LONGEST_LOCAL = 64
 _LONGEST = 254
 
-# Characters between "<" and ">", with route, quotes and white space.
-_LONGEST_ANGLE = 2000
+# Characters of a word put together from pieces; the bound keeps the time linear.
+_LONGEST_WORD = 1000
 
 # Characters of a display name; Outlook shows no more.
 _LONGEST_NAME = 255
@@ -31,7 +31,8 @@ _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+\Z")
 
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
-_ANGLE = re.compile(r'<((?:[^<>"]|"[^"\\]*(?:\\.[^"\\]*)*")*)>', re.S)
+_ANGLE = re.compile(r'<([^<>"]*)>')
+_QUOTED_ANGLE = re.compile(r'<([^<>"]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^<>"]*)+)>', re.S)
 _OPEN_ANGLE = re.compile(r"<([^<>,;]*)")
 _LITERAL = re.compile(r"\[[^\[\]\s]{0,100}\]")
 _RUN = re.compile(r'[^\s"(),;:<>\[\]]+')
@@ -109,7 +110,8 @@ def parse(text: str) -> List[Mailbox]:
 def _parse(text: str, again: bool) -> List[Mailbox]:
     result: List[Mailbox] = []
     entry = _Entry()
-    closed_quotes = closed_comments = True
+    # What is once found not to be closed is not looked for again: that keeps the time linear.
+    closed_quotes = closed_comments = closed_angles = True
     position = 0
     while position < len(text):
         character = text[position]
@@ -127,7 +129,11 @@ def _parse(text: str, again: bool) -> List[Mailbox]:
                 position = end
                 continue
         elif character == "<":
-            match = _ANGLE.match(text, position, position + _LONGEST_ANGLE) or _OPEN_ANGLE.match(text, position)
+            match = _ANGLE.match(text, position)
+            if not match and closed_angles:
+                match = _QUOTED_ANGLE.match(text, position)
+                closed_angles = match is not None
+            match = match or _OPEN_ANGLE.match(text, position)
             if entry.angle:
                 result += entry.mailboxes(again)
                 entry = _Entry()
@@ -193,10 +199,9 @@ class _Entry:
         """Take a word; pieces of an address written without brackets come together."""
         if self.words:
             before, was_quoted = self.words[-1]
-            joins = (not quoted and text.startswith("@") and not self.angle) or (
-                not was_quoted and before.endswith("@") and not self.angle
-            )
-            if joins or not (self.gap or quoted or was_quoted):
+            adjacent = not (self.gap or quoted or was_quoted)
+            around_at = (text.startswith("@") and not quoted) or (before.endswith("@") and not was_quoted)
+            if (adjacent or around_at) and len(before) <= _LONGEST_WORD:
                 if was_quoted and not _LOCAL.match(before):
                     before = f'"{before}"'
                 self.words[-1] = (before + text, False)

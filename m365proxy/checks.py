@@ -123,8 +123,6 @@ def _certificate(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
 
 
 def _ports(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
-    if not config.listeners and all(map(is_sound, ("smtp_port", "listeners"))):
-        yield "There is no port to listen on; set smtp_port, pop3_port or listeners."
     for one, other in itertools.combinations(config.listeners, 2):
         if one.port == other.port != 0 and _overlap(one.address, other.address):
             yield (f"{one.key} and {other.key} both want port {one.port} on {_shared(one.address, other.address)}; "
@@ -157,14 +155,17 @@ def doubts(config: SimpleNamespace) -> list[str]:
     ]
 
 
+def plain_passwords(config: SimpleNamespace) -> list[str]:
+    """The keys of the passwords that are not hashed."""
+    entries = [entry for mailbox in config.mailboxes for entry in (mailbox, *mailbox.logins)]
+    return [f"{entry.key}.password" for entry in entries if entry.password and not is_hash(entry.password)]
+
+
 def _plain_passwords(config: SimpleNamespace) -> Iterator[str]:
-    plain = []
-    for mailbox in config.mailboxes:
-        plain += [entry.key for entry in (mailbox, *mailbox.logins) if entry.password and not is_hash(entry.password)]
+    plain = plain_passwords(config)
     if plain:
         others = f" (and {len(plain) - 1} more)" if len(plain) > 1 else ""
-        yield (f"{plain[0]}.password{others} is plain text; `m365proxy hash-password` prints what to put there "
-               "instead.")
+        yield f"{plain[0]}{others} is plain text; `m365proxy hash-password` prints what to put there instead."
 
 
 def _old_tls(config: SimpleNamespace) -> Iterator[str]:
@@ -186,8 +187,8 @@ def _without_tls(config: SimpleNamespace) -> Iterator[str]:
             continue
         seen.add(listener.key)
         if outside:
-            yield (f"{listener.key} has no TLS, so passwords from {outside[0]} can be read on the way; set tls.tls_cert "
-                   '("auto" makes a self-signed one).')
+            yield (f"{listener.key} has no TLS, so passwords from {outside[0]} can be read on the way; set "
+                   'tls.tls_cert ("auto" makes a self-signed one).')
         elif listener.protocol == "pop3" or not config.relay_networks:
             yield (f"{listener.key} has no TLS, and plaintext_networks has only this machine, so no device can sign in "
                    'there; set tls.tls_cert ("auto" makes a self-signed one), or add the devices to '

@@ -16,6 +16,9 @@ from .errors import ConfigError, ProxyError, UsageError
 COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password", "reload", "demo")
 
 
+_LIBRARIES = ("msal", "requests", "cryptography", "urllib3", "jwt", "idna", "certifi", "charset_normalizer", "cffi")
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse with our exit status and one clear sentence."""
 
@@ -69,7 +72,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except ProxyError as error:
         _complain(str(error))
         return error.exit_status
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _LIBRARIES:
+            raise
         _complain(
             f"The Python library {error.name} is missing. Debian: apt install python3-msal python3-requests "
             "python3-cryptography; elsewhere: pip install msal requests cryptography."

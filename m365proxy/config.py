@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import stat
 import sys
 import urllib.parse
@@ -12,10 +13,10 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Iterator, Mapping, NoReturn, Optional, Tuple
 
-from .checks import contradictions, doubts
+from .checks import contradictions, doubts, plain_passwords
 from .errors import ConfigError
 from .options import OPTIONS, Option, keys_of
-from .values import Object, Path, Refused, Secret, kind
+from .values import Object, Path, Refused, Secret, kind, shown
 
 MIB = 1048576
 
@@ -82,6 +83,7 @@ def load(path: str, environ: Optional[Mapping[str, str]] = None) -> Config:
     reader = _Reader(os.path.dirname(path))
     config = Config(**vars(reader.section(document, "", "")))
     config.path = path
+    config.mailboxes = config.mailboxes or ()
     config.https_proxy = reader.proxy_url(config.https_proxy)
     config.state_dir = config.state_dir or _state_directory(os.environ if environ is None else environ)
     config.listeners = tuple(_listeners(config, document))
@@ -184,18 +186,18 @@ class _Reader:
 
     def _complain(self, path: str, predicate: str) -> None:
         self._broken.add(path)
-        self.problems.append(f"{path} {predicate}.")
+        self.problems.append(f"{path} {predicate}" + ("" if predicate.endswith("?") else "."))
 
     def _names(self, document: dict, options: list[Option], path: str) -> None:
         known = [option.name for option in options]
         for name in document:
             if name not in known and not name.startswith("#"):
-                self._complain(_joined(path, _spelled(name)), "is not a known option; " + _advice(name, known, path))
+                self._complain(_joined(path, name), "is not a known option; " + _advice(name, known, path))
         self._repeats(document, path)
 
     def _repeats(self, document: object, path: str) -> None:
         for name in getattr(document, "repeated", ()):
-            self._complain(_joined(path, _spelled(name)), "is there twice; keep one")
+            self._complain(_joined(path, name), "is there twice; keep one")
 
     def _value(self, document: dict, option: Option, path: str) -> object:
         value = document.get(option.name)
@@ -230,24 +232,22 @@ class _Reader:
 
 
 def _joined(path: str, name: str) -> str:
+    """The place of a key as a sentence shows it; a name with odd characters stands in quotes."""
+    if not re.fullmatch(r"[\w-]{1,60}", name):
+        return f"{path}[{shown(name)}]" if path else shown(name)
     return f"{path}.{name}" if path else name
 
 
-def _spelled(name: str) -> str:
-    """A key as a sentence may show it."""
-    return name if name.isprintable() and 0 < len(name) <= 60 and " " not in name else json.dumps(name)[:60]
-
-
 def _advice(name: str, known: list[str], path: str) -> str:
-    """What to do about an unknown key: the nearest one here, else one of that name elsewhere."""
-    name = name.lower()
-    near = difflib.get_close_matches(name, known, 1)
-    if near:
+    """What to do about an unknown key: the one of that name elsewhere, else the nearest here, else the nearest."""
+    names = [option.name for option in OPTIONS]
+    lower = name.lower()
+    near = difflib.get_close_matches(lower, known, 1)
+    if near and lower not in set(names) - set(known):
         return f"did you mean {_joined(path, near[0])}?"
-    elsewhere = difflib.get_close_matches(name, [option.name for option in OPTIONS], 1, cutoff=0.8)
+    elsewhere = difflib.get_close_matches(lower, names, 1, cutoff=0.8)
     if elsewhere:
-        paths = [option.path for option in OPTIONS if option.name == elsewhere[0]]
-        return f"did you mean {' or '.join(paths)}?"
+        return f"did you mean {' or '.join(option.path for option in OPTIONS if option.name == elsewhere[0])}?"
     return "remove it, or put # before its name to keep it as a comment"
 
 
@@ -284,10 +284,8 @@ def _listeners(config: Config, document: dict) -> Iterator[SimpleNamespace]:
 
 
 def _exposed(config: Config, mode: int) -> Iterator[str]:
-    """A warning if others may read the secrets in the file."""
-    secrets = config.client_secret or config.status_password or "@" in (config.https_proxy or "") or any(
-        mailbox.password or mailbox.logins for mailbox in config.mailboxes
-    )
-    if secrets and sys.platform != "win32" and mode & stat.S_IROTH:
-        yield (f"{config.path} holds passwords, and every user of this machine can read it; "
+    """A warning if others may read secrets in the file."""
+    secrets = config.client_secret or config.status_password or "@" in (config.https_proxy or "")
+    if (secrets or plain_passwords(config)) and sys.platform != "win32" and mode & stat.S_IROTH:
+        yield (f"{config.path} holds secrets in plain text, and every user of this machine can read it; "
                f"run `chmod o-rwx {config.path}`.")

@@ -105,7 +105,7 @@ class Courier:
 
     def _hold_unknown(self, entry: Entry) -> None:
         claim = self._spool.resume(entry)
-        claim.state.error = "The program ended while this message was being sent; it may have been sent."
+        claim.state.error = "The program was interrupted while this message was being sent; it may have been sent."
         claim.hold()
         logger.error("%s held: %s Look into Sent Items, then `m365proxy queue retry` or `drop`.", entry.id, claim.state.error)
 
@@ -229,13 +229,27 @@ class Courier:
             try:
                 again = self._attend(lane, id)
             except Exception:  # the worker loop: one broken message stops nothing else
-                logger.exception("%s: unexpected error; it is tried again later", id)
-                again = time.monotonic() + self._retry_interval
+                logger.exception("%s: unexpected error", id)
+                again = self._rescue(id)
             with self._lock:
                 lane.active -= 1
                 if again is not None:
                     heapq.heappush(lane.heap, (again, id))
             self.flush()
+
+    def _rescue(self, id: str) -> Optional[float]:
+        """After a fault here or of the disk: what was not being sent goes back, the rest is held."""
+        entry = self._spool.find(id)
+        try:
+            if entry is not None and entry.phase == "claimed":
+                self._spool.resume(entry).release()
+            elif entry is not None and entry.phase == "posting":
+                self._hold_unknown(entry)
+                return None
+        except OSError as error:
+            logger.error("%s stays as it is until the next start: %s", id, error)
+            return None
+        return time.monotonic() + self._retry_interval
 
     def _attend(self, lane: _Lane, id: str) -> Optional[float]:
         """See to one message; when to try again (monotonic), or None when it is out of the lane."""

@@ -43,7 +43,7 @@ class Account:
 
     def __init__(self, config: Config, outbound: Optional[Outbound] = None):
         self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
-        authority, graph_url, discovery = oauth.endpoints(config.cloud, config.graph_url, config.authority_url)
+        authority, graph_url, resource = oauth.endpoints(config.cloud, config.graph_url, config.authority_url)
         self.token_file = TokenFile(config.state_dir)
         self.tokens = oauth.Tokens(
             client_id=config.client_id,
@@ -54,7 +54,7 @@ class Account:
             outbound=self.outbound,
             authority_url=authority,
             graph_url=graph_url,
-            instance_discovery=discovery,
+            resource=resource,
             client_secret=config.client_secret,
             client_certificate=config.client_certificate,
         )

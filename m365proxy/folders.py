@@ -38,9 +38,25 @@ _LOOKUP_SECONDS = 3600.0
 
 # Names Graph takes as folder ids whatever the mailbox's language (mailfolder.md).
 _WELL_KNOWN = frozenset(
-    "archive clutter conflicts conversationhistory deleteditems drafts inbox junkemail localfailures "
-    "msgfolderroot outbox recoverableitemsdeletions scheduled searchfolders sentitems serverfailures "
-    "syncissues".split()
+    [
+        "archive",
+        "clutter",
+        "conflicts",
+        "conversationhistory",
+        "deleteditems",
+        "drafts",
+        "inbox",
+        "junkemail",
+        "localfailures",
+        "msgfolderroot",
+        "outbox",
+        "recoverableitemsdeletions",
+        "scheduled",
+        "searchfolders",
+        "sentitems",
+        "serverfailures",
+        "syncissues",
+    ]
 )
 
 # Folder ids are longer than anybody's folder names, and hold no spaces.

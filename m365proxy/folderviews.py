@@ -4,23 +4,21 @@ message-delta, mailfolder)."""
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 from urllib.parse import quote, urlencode
 
 from . import resource
 from .mailstore import Folder, Item, Refusal
 from .odata import Condition, Query
 from .tenant import Tenant
-from .webcall import Answer, answer_json
-
-if TYPE_CHECKING:
-    from .outlook import Context
+from .webcall import Answer, Context, answer_json
 
 # Items of a page if nothing is said, and the most that may be asked for.
 _PAGE, _LARGEST_PAGE = 10, 1000
 
-_MESSAGE_OPTIONS = frozenset({"$select", "$top", "$skip", "$filter", "$orderby", "$expand", "$count", "$skiptoken"})
-_DELTA_OPTIONS = frozenset({"$select", "$top", "$expand", "$filter", "$orderby", "$skiptoken", "$deltatoken", "changetype"})
+_BOTH = {"$select", "$top", "$expand", "$filter", "$orderby", "$skiptoken"}
+_MESSAGE_OPTIONS = frozenset(_BOTH | {"$skip", "$count"})
+_DELTA_OPTIONS = frozenset(_BOTH | {"$deltatoken", "changetype"})
 
 
 class FolderViews:
@@ -32,11 +30,12 @@ class FolderViews:
 
     # --- folders
 
-    def folder(self, context: "Context") -> Answer:
+    def folder(self, context: Context) -> Answer:
         """One folder, by id or well-known name."""
-        return answer_json(200, self._shown_folder(context, context.box.folder(context.names[1]), Query(context.call.query)))
+        folder = context.box.folder(context.names[1])
+        return answer_json(200, self._shown_folder(context, folder, Query(context.call.query)))
 
-    def folders(self, context: "Context") -> Answer:
+    def folders(self, context: Context) -> Answer:
         """The folders of the top, or the children of one."""
         query = Query(context.call.query)
         parent = context.box.folder(context.names[1] if len(context.names) > 1 else "msgfolderroot")
@@ -55,7 +54,7 @@ class FolderViews:
             value["@odata.nextLink"] = self._link(context, query, **{"$skip": str(skip + top)})
         return answer_json(200, value)
 
-    def _shown_folder(self, context: "Context", folder: Folder, query: Query) -> Dict[str, Any]:
+    def _shown_folder(self, context: Context, folder: Folder, query: Query) -> Dict[str, Any]:
         with self._tenant.lock:
             messages = self._tenant.visible(folder.items.values())
             shown = resource.shown_folder(context.box, folder, messages)
@@ -64,7 +63,7 @@ class FolderViews:
 
     # --- messages
 
-    def messages(self, context: "Context") -> Answer:
+    def messages(self, context: Context) -> Answer:
         """A page of a folder's messages, or of all folders' (whose order is no promise)."""
         query = _known_options(Query(context.call.query), _MESSAGE_OPTIONS)
         conditions = query.conditions()
@@ -93,25 +92,25 @@ class FolderViews:
         value["value"] = self._shown(context, query, page)
         return answer_json(200, value)
 
-    def _page_size(self, context: "Context", query: Query) -> int:
+    def _page_size(self, context: Context, query: Query) -> int:
         wish = re.search(r"odata\.maxpagesize\s*=\s*(\d{1,6})", context.call.headers.get("prefer", ""))
         size = query.number("$top", 1, _LARGEST_PAGE) or (int(wish.group(1)) if wish else _PAGE)
         size = max(1, min(size, self._tenant.page_cap))
         return max(1, size - 1) if self._tenant.page_short else size
 
-    def _shown(self, context: "Context", query: Query, items: Sequence[Item]) -> List[Dict[str, Any]]:
+    def _shown(self, context: Context, query: Query, items: Sequence[Item]) -> List[Dict[str, Any]]:
         select = query.select(sorted(resource.SELECTABLE))
         expand = query.expand()
         return [resource.shown(i, select, expand, context.immutable, self._tenant.store_size) for i in items]
 
-    def _link(self, context: "Context", query: Query, **changes: str) -> str:
+    def _link(self, context: Context, query: Query, **changes: str) -> str:
         options = {**query.options, **changes}
         kept = {name: value for name, value in options.items() if value}
         return f"{self._base()}{context.call.path}?{urlencode(kept, quote_via=quote, safe='$')}"
 
     # --- delta
 
-    def delta(self, context: "Context") -> Answer:
+    def delta(self, context: Context) -> Answer:
         """Changes of one folder: everything first, then since a token (message-delta).
 
         A $skiptoken is "first.since.until": where the page begins in what changed between two moments.
@@ -141,7 +140,7 @@ class FolderViews:
             value["@odata.deltaLink"] = self._link(context, query, **options)
         return answer_json(200, value)
 
-    def _returned(self, immutable: str, here: Sequence[int], context: "Context") -> bool:
+    def _returned(self, immutable: str, here: Sequence[int], context: Context) -> bool:
         """Whether an item that left the folder is in it again."""
         try:
             return self._tenant.find(context.box, immutable).key in here

@@ -46,9 +46,13 @@ _CONTROL = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
 _CONTROL_TO_SPACE = bytes.maketrans(_CONTROL, b" " * len(_CONTROL))
 _MESSAGE_ID = re.compile(rb"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 _REFERENCE = re.compile(r"<[!-;=?-~]{1,600}>")
+# RFC 5322 3.3; strftime would speak the user's language.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE = re.compile(
-    rb"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\s*,\s*)?[0-3]?\d\s+(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\s+"
-    rb"(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+(?:[+-]\d{4}|[A-Za-z]{1,5})\s*(?:\([^()]*\)\s*)?\Z",
+    rb"(?:(?:%s)\s*,\s*)?[0-3]?\d\s+(?:%s)\s+(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+"
+    rb"(?:[+-]\d{4}|[A-Za-z]{1,5})\s*(?:\([^()]*\)\s*)?\Z"
+    % ("|".join(_DAYS).encode(), "|".join(_MONTHS).encode()),
     re.I,
 )
 
@@ -184,7 +188,7 @@ class _Reader:
     def block(self) -> Block:
         position = 0
         if self._data and not _begins_like_header(self._data):
-            blank = _LINE_END.match(self._data)
+            blank = _LINE_END_OR_CR.match(self._data)
             return Block([], self._offset + (blank.end() if blank else 0), sound=bool(blank))
         line_end = _LINE_END_OR_CR if _FIRST_LINE_ENDS_IN_CR.match(self._data) else _LINE_END
         for match in line_end.finditer(self._data):
@@ -335,8 +339,7 @@ class TopHeader:
         if accepted is None:
             return None
         moment = datetime.fromtimestamp(accepted, timezone.utc)
-        day = "Mon Tue Wed Thu Fri Sat Sun".split()[moment.weekday()]
-        month = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()[moment.month - 1]
+        day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
         return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} +0000"
 
     def _set_recipients(self, recipients: Sequence[str]) -> None:

@@ -258,7 +258,7 @@ def _content(properties: Dict[str, Any], attachments: Sequence[Attachment]) -> b
     body = properties.get("body") or {}
     subtype = "html" if str(body.get("contentType", "")).lower() == "html" else "plain"
     content = re.sub(r"\r\n?|\n", "\r\n", body.get("content") or "")
-    entity = b"Content-Type: text/%s; charset=utf-8\r\n" % subtype.encode() + _base64(content.encode("utf-8", "replace"))
+    entity = f"Content-Type: text/{subtype}; charset=utf-8\r\n".encode() + _base64(content.encode("utf-8", "replace"))
     inline = [_part(a) for a in attachments if a.inline]
     if inline:
         entity = _multipart(b"related", [entity, *inline])

@@ -144,9 +144,7 @@ class Maildrops:
             self._release(key)
             raise
         copies = Copies(self._directory, self._copies_limit)
-        return Maildrop(
-            self._graph, self._folders, user, listed, copies, self._sleep, lambda: self._release(key)
-        )
+        return Maildrop(self._graph, self._folders, user, listed, copies, self._sleep, lambda: self._release(key))
 
     def _release(self, key: Tuple[str, str]) -> None:
         with self._lock:
@@ -280,9 +278,7 @@ class Maildrop:
                 raise
             except (NoAnswer, GraphUnreachable) as error:
                 if isinstance(error, NoAnswer) and error.answer.code.lower() == "errorcorruptdata":
-                    _log.warning(
-                        "%s: a damaged message (UIDL %s) is replaced by a text", self._mailbox, item.uidl
-                    )
+                    _log.warning("%s: a damaged message (UIDL %s) is replaced by a text", self._mailbox, item.uidl)
                     self._copies.keep(item, [self._substitute(item)])
                     return
                 if not tries_left:
@@ -292,9 +288,7 @@ class Maildrop:
     def _download(self, item: Item, patience: Patience) -> None:
         path = _path(item) + "/$value"
         answer = patience.ask(
-            lambda: self._graph.read(
-                "GET", self._mailbox, path, headers=PREFER, stream=True, seconds=_VALUE_SECONDS
-            )
+            lambda: self._graph.read("GET", self._mailbox, path, headers=PREFER, stream=True, seconds=_VALUE_SECONDS)
         )
         with answer:
             if not answer.request_id:
@@ -342,9 +336,7 @@ class Maildrop:
     def _report(self, what: str, failed: Sequence[_Outcome]) -> None:
         causes = sorted({f"HTTP {outcome.status} {log.clean(outcome.code, 60)}" for outcome in failed})
         if causes:
-            _log.warning(
-                "%s: %d messages were not %s: %s", self._mailbox, len(failed), what, ", ".join(causes)
-            )
+            _log.warning("%s: %d messages were not %s: %s", self._mailbox, len(failed), what, ", ".join(causes))
 
     def _each(
         self, items: Sequence[Item], method: str, suffix: str, json: Any, patience: Patience
@@ -362,9 +354,7 @@ class Maildrop:
                 yield from (outcome for outcome in outcomes if outcome.status not in _AGAIN)
                 waiting = [outcome.item for outcome in put_off]
 
-    def _batch(
-        self, items: Sequence[Item], method: str, suffix: str, json: Any, patience: Patience
-    ) -> List[_Outcome]:
+    def _batch(self, items: Sequence[Item], method: str, suffix: str, json: Any, patience: Patience) -> List[_Outcome]:
         """POST $batch; what it leaves unanswered counts as put off (503)."""
         root = self._graph.root(self._mailbox)
         requests = []
@@ -405,9 +395,9 @@ class _Outcome:
         self.item = item
         self.status = answer.get("status") if isinstance(answer.get("status"), int) else 503
         self.ok = 200 <= self.status < 300
-        headers = answer.get("headers") or {}
-        named = [value for name, value in headers.items() if name.lower() == "retry-after"]
-        self.pause = parse_retry_after(named[0]) if named else 0.0
+        headers = answer.get("headers")
+        named = {str(name).lower(): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
+        self.pause = parse_retry_after(named.get("retry-after"))
         body = answer.get("body")
         error = body.get("error") if isinstance(body, dict) else None
         self.code = str(error.get("code", "")) if isinstance(error, dict) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from . import letter
 
@@ -35,6 +35,17 @@ class Refusal(Exception):
         self.code = code
         self.message = message or code
         self.headers = headers
+
+
+class Actor(NamedTuple):
+    """Who a token speaks for: a user's address, or "" for the application itself."""
+
+    user: str
+    scopes: FrozenSet[str]
+
+    @property
+    def app(self) -> bool:
+        return not self.user
 
 
 class Person(NamedTuple):

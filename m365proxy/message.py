@@ -106,7 +106,9 @@ def prepare(
     content = _fields(root, edit, lambda name: name.startswith(b"content-") and name != b"content-length")
     if content or root.header.all("MIME-Version"):
         content.insert(0, b"MIME-Version: 1.0\r\n")
-    return Prepared(top, root, [top.emit(content), *body, *([] if root.children else writer.last_line_end(root, edit))])
+    ours = edit.encoding == "base64" and root.body_start < root.body_end
+    ends_open = ours or (root.children and isinstance(body[-1], bytes))
+    return Prepared(top, root, [top.emit(content), *body, *([_CRLF] if ends_open else [])])
 
 
 class _Edit(NamedTuple):
@@ -148,10 +150,6 @@ class _Writer:
         edit, pieces = self._leaf(part)
         return _named(part, edit), pieces
 
-    def last_line_end(self, root: Part, edit: _Edit) -> List[_Piece]:
-        """The end of a body whose lines are ours."""
-        return [_CRLF] if edit.encoding == "base64" and root.body_start < root.body_end else []
-
     def _multipart(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
         boundary, edit = self._boundary(part)
         pieces: List[_Piece] = [*self._aside(part.body_start, part.preamble_end)]
@@ -159,7 +157,7 @@ class _Writer:
             pieces += [b"--" + boundary + _CRLF, *self._child(child), _CRLF]
         pieces.append(b"--" + boundary + b"--")
         if part.epilogue_start is not None:
-            pieces += self._aside(part.epilogue_start, part.body_end) or [_CRLF]
+            pieces += self._aside(part.epilogue_start, part.body_end)
         return edit, pieces
 
     def _boundary(self, part: Part) -> Tuple[bytes, _Edit]:

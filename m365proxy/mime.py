@@ -192,12 +192,12 @@ class _Scan:
             child.body_end = max(child.body_start, content_end)
 
     def _run(self) -> None:
-        position = self.root.body_start
+        position = least = self.root.body_start
         while self._open and not self.root.broken:
             hit = self._next(position, self._end)
             if hit is None:
                 break
-            content_end = self._before_line_end(hit.start, position)
+            content_end = self._before_line_end(hit.start, least)
             self._leave(hit.level + 1, content_end)
             owner = self._open[hit.level]
             self._end_child(owner, content_end)
@@ -206,11 +206,11 @@ class _Scan:
             if hit.closing or self._nothing_follows(hit.after):
                 owner.epilogue_start = hit.stop
                 self._leave(hit.level, content_end)
-                position = hit.after
+                position, least = hit.after, hit.stop
             else:
-                position = self._begin(owner, hit.after)
+                position = least = self._begin(owner, hit.after)
         if self._open:
-            self._leave(0, self._before_line_end(self._end, position))
+            self._leave(0, self._before_line_end(self._end, least))
 
     def _nothing_follows(self, position: int) -> bool:
         """Whether the message ends here: the "--" of its last boundary was forgotten."""

@@ -10,9 +10,33 @@ import json
 from typing import Iterator, NamedTuple
 
 from .values import (
-    ADDRESS, ADDRESS_PATTERN, DELETE_POLICY, DOMAIN, NETWORK, THUMBPRINT, BindAddress, Boolean, Choice, Date,
-    Guid, Integer, ListOf, Number, Object, Objects, Password, Path, Port, ProxyUrl, RelayNetworks, SecretText,
-    SentItems, Tenant, Text, Type, Url,
+    ADDRESS,
+    ADDRESS_PATTERN,
+    DELETE_POLICY,
+    DOMAIN,
+    NETWORK,
+    THUMBPRINT,
+    BindAddress,
+    Boolean,
+    Choice,
+    Date,
+    Guid,
+    Integer,
+    ListOf,
+    Number,
+    Object,
+    Objects,
+    Password,
+    Path,
+    Port,
+    ProxyUrl,
+    RelayNetworks,
+    SecretText,
+    SentItems,
+    Tenant,
+    Text,
+    Type,
+    Url,
 )
 
 
@@ -90,7 +114,8 @@ OPTIONS = (
     Option("mailboxes[].logins", Objects(), [], "Further user names with passwords of their own, such as one for "
            "each device."),
     Option("mailboxes[].logins[].login", _TEXT, None, "User name.", required=True, example="printer-2"),
-    Option("mailboxes[].logins[].password", Password(), None, "Its password.", required=True, example=_HASH),
+    Option("mailboxes[].logins[].password", Password(), None, "The password that goes with it.", required=True,
+           example=_HASH),
     Option("mailboxes[].logins[].networks", _NETWORKS, ["0.0.0.0/0", "::/0"], "Where it may sign in from."),
     Option("mailboxes[].logins[].services", _SERVICES, None, "What it may use; the mailbox's services if not given.",
            example=["smtp"]),
@@ -116,10 +141,10 @@ OPTIONS = (
     Option("pop3s_port", _PORT, None, "POP3 with TLS from the first octet, usually 995."),
     Option("listeners", Objects(), [], "Ports with settings of their own, beside the ones above; with any here, "
            "smtp_port is only opened if it is given."),
-    Option("listeners[].protocol", Choice("smtp", "pop3"), None, "What is spoken there.", required=True,
-           example="smtp"),
+    Option("listeners[].protocol", Choice("smtp", "pop3"), None, "What is spoken there, \"smtp\" or \"pop3\".",
+           required=True, example="smtp"),
     Option("listeners[].bind", _BIND, None, "Addresses; those of bind if not given.", example=["192.168.10.1"]),
-    Option("listeners[].port", _PORT, None, "Port.", required=True, example=25),
+    Option("listeners[].port", _PORT, None, "Port number.", required=True, example=25),
     Option("listeners[].tls", Choice("none", "starttls", "implicit"), None, "\"implicit\" is TLS from the first "
            "octet; \"starttls\" if not given and there is a certificate.", example="starttls"),
     Option("listeners[].min_version", _TLS_VERSION, None, "Oldest TLS version; that of tls if not given.",
@@ -144,8 +169,8 @@ OPTIONS = (
            "believed."),
     Option("allowed_domains", ListOf(DOMAIN, least=1), ["*"], "Recipient domains that may be written to; \"*\" is "
            "all."),
-    Option("attachment_limit_mb", Number(1, 150, "MB", note="the most Exchange Online can be set to"), 80, "Size of the "
-           "attachments one message may hold (MB of 1,048,576 octets). Exchange has a limit of its own, 35 MB "
+    Option("attachment_limit_mb", Number(1, 150, "MB", note="the most Exchange Online can be set to"), 80, "Size of "
+           "the attachments one message may hold (MB of 1,048,576 octets). Exchange has a limit of its own, 35 MB "
            "unless raised."),
 
     # Behaviour

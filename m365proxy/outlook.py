@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import folderviews, resource
-from .entra import Actor, Entra
-from .mailstore import Item, Mailbox, Refusal
+from .mailstore import Actor, Item, Mailbox, Refusal
 from .odata import Query
+from .signin import Entra
 from .tenant import Tenant
 from .uploads import Uploads
-from .webcall import Answer, Call, answer_json, refused
+from .webcall import Answer, Call, Context, answer_json, refused
 
 # Requests of one $batch (json-batching).
 _BATCH_LIMIT = 20
@@ -27,25 +27,15 @@ _NEEDS = {
 }
 
 
-class Context(NamedTuple):
-    """One call after its token, its rights and its mailbox have been checked."""
-
-    call: Call
-    actor: Actor
-    box: Mailbox
-    path: str  # "/v1.0/me" or "/v1.0/users/..." as it was sent
-    names: List[str]  # the segments below that
-
-    @property
-    def immutable(self) -> bool:
-        """Whether ids are immutable ones (outlook-immutable-id)."""
-        return self.call.prefers("IdType=ImmutableId")
-
-
 class Outlook:
     """The calls.  Any thread may use it."""
 
-    def __init__(self, tenant: Tenant, entra: Entra, uploads: Uploads, base: Callable[[], str]):
+    def __init__(
+        self, tenant: Tenant, entra: Entra, uploads: Uploads, base: Callable[[], str],
+        fault: Callable[[Call], Optional[Answer]],
+    ):
+        """`base`: the server's URL; `fault`: the answer a fault gives to one request of a batch, if any."""
+        self._fault = fault
         self._tenant = tenant
         self._entra = entra
         self._uploads = uploads
@@ -92,7 +82,7 @@ class Outlook:
                 raise Refusal(400, "BadRequest", "/me request is only valid with delegated authentication flow.")
             owner, depth = actor.user, 1
         elif names[:1] == ["users"] and len(names) > 1 and names[1]:
-            owner, depth = names[1].lower(), 2
+            owner, depth = self._tenant.resolve(names[1]), 2
         else:
             raise Refusal(400, "BadRequest", f"Resource not found for the segment '{''.join(names[:1])}'.")
         rest = names[depth:]
@@ -112,8 +102,7 @@ class Outlook:
 
     def _check_permission(self, actor: Actor, need: str, owner: str) -> None:
         """permissions-reference: without .Shared only one's own mailbox is open."""
-        person = self._tenant.person(actor.user)
-        own = actor.app or owner in (actor.user, person.oid, person.upn.lower())
+        own = actor.app or owner == actor.user
         enough = _NEEDS[need] if own else {scope + ".Shared" for scope in _NEEDS[need]}
         if enough and not enough & actor.scopes:
             raise Refusal(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
@@ -237,10 +226,11 @@ class Outlook:
     def _move(self, context: Context) -> Answer:
         """message-move."""
         value = context.call.json()
-        if not isinstance(value, dict) or list(value) != ["destinationId"] or not isinstance(value["destinationId"], str):
+        target = value.get("destinationId") if isinstance(value, dict) and len(value) == 1 else None
+        if not isinstance(target, str):
             raise Refusal(400, "RequestBodyRead", "destinationId is expected.")
         item = self._item(context)
-        self._tenant.move(item, value["destinationId"])
+        self._tenant.move(item, target)
         return self._shown(context, item, 201)
 
     # --- batch
@@ -265,7 +255,8 @@ class Outlook:
             answer = refused(Refusal(424, "FailedDependency", "A request this one depends on failed."))
         else:
             try:
-                answer = self.inner(_inner_call(part, authorization))
+                call = _inner_call(part, authorization)
+                answer = self._fault(call) or self.handle(call)
             except Refusal as refusal:
                 answer = refused(refusal)
         statuses[part["id"]] = answer.status
@@ -275,10 +266,6 @@ class Outlook:
             is_json = headers.get("Content-Type", "").startswith("application/json")
             shown["body"] = json.loads(answer.body) if is_json else base64.b64encode(answer.body).decode()
         return shown
-
-    def inner(self, call: Call) -> Answer:
-        """One request of a batch; the server puts its own function here, with the faults before it."""
-        return self.handle(call)
 
 
 def _fits(pattern: str, names: Sequence[str]) -> bool:

@@ -14,7 +14,8 @@ from typing import BinaryIO, Callable, Iterable, Iterator, NamedTuple, Optional,
 
 from . import log
 from .errors import InUse, Permanent, ProxyError, Temporary
-from .server import log_handshake_failure, within
+from .server import log_handshake_failure
+from .users import within
 from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed
 
 _log = log.get("pop3")

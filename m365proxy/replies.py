@@ -38,17 +38,18 @@ class Reply:
             raise ValueError(f"{self.enhanced} does not go with {self.code}")
         if not self.lines:
             raise ValueError("a reply has at least one line")
-        for line in bytes(self).split(b"\r\n")[:-1]:
-            if not all(0x20 <= octet < 0x7F for octet in line):
+        for line in self.lines:
+            if not all(" " <= character <= "~" for character in line):
                 raise ValueError(f"{line!r} is not printable ASCII")
-            if len(line) + 2 >= LINE_LIMIT:
-                raise ValueError(f"{line!r} is too long")
+        for octets in bytes(self).splitlines(keepends=True):
+            if len(octets) >= LINE_LIMIT:
+                raise ValueError(f"{octets!r} is too long")
 
     def __bytes__(self) -> bytes:
         text = f"{self.enhanced} " if self.enhanced else ""
         last = len(self.lines) - 1
         return b"".join(
-            f"{self.code}{' ' if number == last else '-'}{text}{line}\r\n".encode("utf-8")
+            f"{self.code}{' ' if number == last else '-'}{text}{line}\r\n".encode()
             for number, line in enumerate(self.lines)
         )
 
@@ -88,7 +89,8 @@ SESSION_TOO_LONG = _reply(421, "4.4.2", "This session has lasted too long, conne
 TOO_MANY_ERRORS = _reply(421, "4.7.0", "Too many errors, closing")
 NOT_SMTP = _reply(421, "4.7.0", "This is a mail server (SMTP), closing")
 TOO_MANY_CONNECTIONS = _reply(421, "4.3.2", "Too many connections, try again in a minute")
-OUR_FAULT = _reply(421, "4.3.0", "Trouble on this side, see its log; try again later")
+OUR_FAULT = _reply(451, "4.3.0", "Trouble on this side, see its log; try again later")  # RFC 5321 4.2.2
+CLOSING = _reply(421, "4.3.0", "Closing after trouble on this side")
 
 # Commands as such
 
@@ -175,7 +177,6 @@ START_DATA = _reply(354, None, "Go ahead, end with a line that is only a dot")  
 NO_RECIPIENTS = _reply(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
 TOO_LARGE = _reply(552, "5.3.4", "The message is too large (attachment_limit_mb)")  # RFC 1870 section 6
 NO_ROOM = _reply(452, "4.3.1", "Cannot store mail at the moment, try again later")  # RFC 5321 4.2.2
-CANNOT_TAKE = _reply(451, "4.3.0", "Cannot take this message at the moment, try again later")
 
 
 def queued(id: str) -> Reply:

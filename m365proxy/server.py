@@ -16,15 +16,15 @@ import socketserver
 import ssl
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from . import log, replies
 from .errors import CannotCreate, InUse, ProxyError
+from .users import within
+from .values import Network
 from .wire import Closed, Connection, Injection, TimedOut, WireError, normalise_address
 
 logger = log.get("server")
-
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 # What a client is told that comes while the house is full.
 _BUSY = {
@@ -42,15 +42,6 @@ _REFUSAL_LINES = 10.0
 
 # Between two attempts to wake sessions during a stop (seconds).
 _WAKE_AGAIN = 0.1
-
-
-def within(address: str, networks: Sequence[Network]) -> bool:
-    """Whether a normalised address lies in one of the networks."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
 
 
 class Client(Connection):

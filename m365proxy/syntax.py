@@ -11,16 +11,6 @@ import binascii
 import re
 from typing import Dict, Tuple
 
-# RFC 5321 4.5.3.1: octets of a local part and of an address without its <>.
-_LOCAL_LIMIT = 64
-_ADDRESS_LIMIT = 254
-
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-# Dots anywhere: some providers gave out a..b@ and a.@, and only the owner can judge it.
-_LOCAL = re.compile(rf"\.*{_ATOM}(?:\.+{_ATOM})*\.*|\"(?:[ !#-\[\]-~]|\\[ -~])*\"")
-# Underscores are no host name, but mail domains with them exist.
-_DOMAIN = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
-
 _BLANK = " \t"
 
 
@@ -83,18 +73,6 @@ def _parameters(text: str) -> Dict[str, str]:
         if key:
             found[key.upper()] = value
     return found
-
-
-def is_address(address: str) -> bool:
-    """Whether it is user@domain in ASCII (RFC 5321 4.1.2), without address literals."""
-    local, at, domain = address.rpartition("@")
-    return bool(
-        at
-        and len(address) <= _ADDRESS_LIMIT
-        and len(local) <= _LOCAL_LIMIT
-        and _LOCAL.fullmatch(local)
-        and _DOMAIN.fullmatch(domain)
-    )
 
 
 def unbase64(text: str) -> bytes:

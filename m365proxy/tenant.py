@@ -119,16 +119,22 @@ class Tenant:
         address = address.lower()
         return Person(str(uuid.uuid5(uuid.NAMESPACE_DNS, address)), self.upns.get(address, address), address)
 
+    def resolve(self, reference: str) -> str:
+        """The address of whoever is meant by address, user principal name or object id."""
+        wanted = reference.lower()
+        if wanted in self.mailboxes:
+            return wanted
+        people = (self.person(address) for address in list(self.mailboxes) + [self.signs_in_as])
+        return next((p.mail for p in people if wanted in (p.oid, p.upn.lower())), wanted)
+
     def mailbox(self, reference: str) -> Mailbox:
         """By address, user principal name or object id; Refusal 404 if there is none."""
-        wanted = reference.lower()
-        with self.lock:
-            for address, box in self.mailboxes.items():
-                if wanted == address or wanted in (self.person(address).oid, self.person(address).upn.lower()):
-                    if address in self.unlicensed:
-                        raise Refusal(404, "MailboxNotEnabledForRESTAPI", "The mailbox is inactive or on-premise.")
-                    return box
-        raise Refusal(404, "ErrorInvalidUser", f"The requested user '{reference}' is invalid.")
+        address = self.resolve(reference)
+        if address in self.unlicensed:
+            raise Refusal(404, "MailboxNotEnabledForRESTAPI", "The mailbox is either inactive or on-premise.")
+        if address not in self.mailboxes:
+            raise Refusal(404, "ErrorInvalidUser", f"The requested user '{reference}' is invalid.")
+        return self.mailboxes[address]
 
     def check_access(self, box: Mailbox, user: str) -> None:
         """Refusal unless `user` ("" for app-only) may open the mailbox."""
@@ -219,8 +225,8 @@ class Tenant:
                 self._rename(item, changes.pop("internetMessageId"))
             if "body" in changes and item.raw is not None:
                 item.properties, item.raw = letter.properties(item.raw), None
+            item.properties.update(changes)
             if item.raw is None:
-                item.properties.update(changes)
                 return
             for key, name in _PATCHABLE_FIELDS.items():
                 if key in changes:
@@ -319,7 +325,7 @@ class Tenant:
 
     def send_draft(self, item: Item, others: bool = True) -> Delivery:
         """POST .../send: always saved, and the draft becomes the copy (message-send)."""
-        if not item.draft or item.vanishes < float("inf"):
+        if not item.draft:
             raise Refusal(400, "ErrorInvalidRequest", "The item is not a draft.")
         raw = self.mime(item)
         return self._submit(self.mailboxes[item.mailbox], raw, item.extended, True, item, others)
@@ -336,7 +342,8 @@ class Tenant:
             raw, copy = (octets.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for octets in (raw, copy))
         marker = next((value for name, value in extended.items() if " Name " in name), "")
         with self.lock:
-            if draft is not None and draft.vanishes < float("inf"):
+            # A draft that lingers can be sent again, and is: nobody promises otherwise.
+            if draft is not None and draft not in self._ids[draft.immutable]:
                 raise Refusal(404, "ErrorItemNotFound", "The specified object was not found in the store.")
             done = Delivery(sender, box.address, tuple(sorted(recipients)), raw, message_id, marker, self.clock())
             self.delivered.append(done)
@@ -402,6 +409,7 @@ class Tenant:
         """Drafts -> Sent Items; in between, as long as sent_copy_delay says, the draft is where while_sending says."""
         now = self.clock()
         until = now + self.sent_copy_delay
+        survives = self.draft_id_survives and draft is not None and draft.vanishes == float("inf")
         if draft is not None:
             if self.while_sending == "outbox" and self.sent_copy_delay:
                 self.move(draft, "outbox")
@@ -414,7 +422,7 @@ class Tenant:
         sent = self._new(box, "sentitems", raw=copy, extended=dict(extended), read=True)
         sent.message_id = message_id
         sent.appears = until
-        if draft is not None and self.draft_id_survives:
+        if draft is not None and survives:
             self._ids.pop(sent.immutable)
             sent.immutable = draft.immutable
             self._ids[sent.immutable].append(sent)

@@ -118,4 +118,5 @@ class Uploads:
 
 
 def _location(where: Tuple[str, str, str]) -> str:
-    return "Users('%s')/Messages('%s')/Attachments('%s')" % where
+    mailbox, item, file = where
+    return f"Users('{mailbox}')/Messages('{item}')/Attachments('{file}')"

@@ -236,7 +236,8 @@ class Choice(Type):
 
     def __init__(self, *names: str):
         self.names = names
-        self.words = " or ".join(json.dumps(name) for name in names)
+        *most, last = map(json.dumps, names)
+        self.words = f"{', '.join(most)} or {last}"
 
     def __call__(self, value: object) -> str:
         for name in self.names:

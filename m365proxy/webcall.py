@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any, Dict, List, NamedTuple, Optional
 from urllib.parse import unquote
 
-from .mailstore import Refusal
+from .mailstore import Actor, Mailbox, Refusal
 
 JSON = "application/json; odata.metadata=minimal; charset=utf-8"
 
@@ -40,8 +41,23 @@ class Call(NamedTuple):
             raise Refusal(415, "RequestBodyRead", "A supported MIME type could not be found.")
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refusal(400, "BadRequest", "Unable to read JSON request payload.") from None
+
+
+class Context(NamedTuple):
+    """One call after its token, its rights and its mailbox have been checked."""
+
+    call: Call
+    actor: Actor
+    box: Mailbox
+    path: str  # "/v1.0/me" or "/v1.0/users/..." as it was sent
+    names: List[str]  # the segments below that
+
+    @property
+    def immutable(self) -> bool:
+        """Whether ids are immutable ones (outlook-immutable-id)."""
+        return self.call.prefers("IdType=ImmutableId")
 
 
 class Answer(NamedTuple):
@@ -58,8 +74,8 @@ def answer_json(status: int, value: Any, **headers: str) -> Answer:
     return Answer(status, json.dumps(value).encode(), {"Content-Type": JSON, **headers})
 
 
-def refused(refusal: Refusal, request_id: str = "") -> Answer:
-    """Graph's error body (errors)."""
-    inner = {"request-id": request_id} if request_id else {}
-    error = {"code": refusal.code, "message": refusal.message, "innerError": inner}
-    return answer_json(refusal.status, {"error": error}, **refusal.headers)
+def refused(refusal: Refusal) -> Answer:
+    """Graph's error body, which holds the same request-id as the header (errors)."""
+    request_id = str(uuid.uuid4())
+    error = {"code": refusal.code, "message": refusal.message, "innerError": {"request-id": request_id}}
+    return answer_json(refusal.status, {"error": error}, **{"request-id": request_id, **refusal.headers})

@@ -54,13 +54,12 @@ def charset_known(charset: str) -> Optional[str]:
 
 
 def decoded(octets: bytes, charset: str) -> str:
-    """Octets in a declared charset as text; never raises, never holds a lone surrogate."""
+    """Octets in a declared charset as text; never raises.  UTF-7 may leave lone surrogates: `clean` takes them."""
     name = charset_known(charset)
     try:
-        result = octets.decode(name, "replace") if name and name != "ascii" else text(octets)
+        return octets.decode(name, "replace") if name and name != "ascii" else text(octets)
     except (LookupError, UnicodeError):  # a codec that is not for text
-        result = text(octets)
-    return result.encode("utf-8", "replace").decode("utf-8")
+        return text(octets)
 
 
 def decode(value: str) -> str:

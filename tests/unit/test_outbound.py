@@ -18,6 +18,9 @@ import pytest
 from m365proxy.errors import ConfigError
 from m365proxy.outbound import Outbound, plain
 
+# http.client of Python 3.9 leaves a failed CONNECT's answer to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 # As config makes it of a URL, a user and a password.
 PASSWORD, CREDENTIALS = "p@ss:w/rd%", "svc:p%40ss%3Aw%2Frd%25"
 

@@ -1,0 +1,526 @@
+"""SMTP on one connection: RFC 5321 with SIZE (1870), 8BITMIME (6152), PIPELINING (2920), STARTTLS (3207),
+AUTH (4954) and ENHANCEDSTATUSCODES (2034).
+
+A session knows nothing of Graph: it is handed `users.check` and `accept`
+(the spool).  Each verb returns a Reply; only the loop writes, logs, counts
+errors and ends the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+from . import log, replies, syntax
+from .addresses import domain_of, valid_address
+from .errors import Permanent, Temporary
+from .replies import Reply
+from .server import Context, log_handshake_failure
+from .spool import Envelope, Incoming
+from .syntax import Malformed
+from .users import SignInRefused, User, within
+from .values import Network
+from .wire import Closed, Connection, DotReader, LineTooLong, TimedOut, WireError
+
+logger = log.get("smtp")
+
+# Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
+_COMMAND_LIMIT = 4096
+
+# Octets of a line of an AUTH exchange (RFC 4954 section 4).
+_AUTH_LIMIT = 12288
+
+# A message may take data_seconds and a second more for this many octets (64 kbit/s).
+_SLOWEST = 8 * 1024
+
+# Who has not said one known command is cut off after this many lines.
+_GARBAGE = 3
+
+# First words of HTTP, which browsers and scanners send to any port.
+_HTTP = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI")
+
+# Replies to what the client did wrong as a client; what policy refuses is not counted.
+_MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
+
+# RFC 5321 4.2.1 (221, 421): the connection ends with them.
+_LAST = (221, 421)
+
+_KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID"), "RCPT": ("NOTIFY", "ORCPT")}
+
+# Peculiarities remembered; a device has a handful, an attacker can invent any number.
+_QUIRKS = 1000
+
+
+class Quirks:
+    """Peculiarities of clients, logged once for each address.  May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: Set[Tuple[str, str]] = set()
+
+    def note(self, peer: str, what: str) -> None:
+        with self._lock:
+            if (peer, what) in self._seen or len(self._seen) >= _QUIRKS:
+                return
+            self._seen.add((peer, what))
+        logger.info("first seen from %s: %s", peer, what)
+
+
+def _nobody(peer: str) -> Optional[User]:
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What the configuration allows, shared by all sessions."""
+
+    size_limit: int = 36 * 1024 * 1024  # octets of a message
+    recipients: int = 500  # of one message
+    errors: int = 10  # mistakes of the client that end a session
+    command_seconds: float = 300.0  # for one line, however slowly it drips
+    data_seconds: float = 600.0  # for a message, with a second more for every 8 KiB of it
+    session_seconds: float = 3600.0  # looked at between commands
+    plaintext_networks: Sequence[Network] = ()  # where AUTH is possible without TLS
+    allowed_domains: Sequence[str] = ("*",)  # of recipients, lower case; "*" is all
+    relay: Callable[[str], Optional[User]] = _nobody  # who sends from an address without sign-in
+    # Looks at a whole message before it is accepted; a Reply refuses it.
+    check_message: Optional[Callable[[BinaryIO, User], Optional[Reply]]] = None
+    quirks: Quirks = dataclasses.field(default_factory=Quirks)
+
+
+class _Transaction:
+    """From MAIL to the end of DATA (RFC 5321 3.3)."""
+
+    def __init__(self, sender: str):
+        self.sender = sender
+        self.recipients: Dict[str, str] = {}  # as compared -> as given, in order
+
+
+class _Cancelled(Exception):
+    """The client broke the sign-in off with "*" (RFC 4954 section 4)."""
+
+
+class SmtpSession:
+    """One client, from the greeting to the end.  Belongs to the one thread that calls `run`.
+
+    `users.check(login, password, "smtp", peer)` says who signs in;
+    `accept(envelope)` begins a message in the spool.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        context: Context,
+        *,
+        hostname: str,
+        users: Any,
+        accept: Callable[[Envelope], Incoming],
+        policy: Policy,
+    ):
+        self._connection = connection
+        self._context = context
+        self._peer = connection.peer
+        self._hostname = hostname
+        self._users = users
+        self._accept = accept
+        self._policy = policy
+        self._deadline = time.monotonic() + policy.session_seconds
+        self._relay_user = policy.relay(self._peer)
+        self._signed_in: Optional[User] = None
+        self._transaction: Optional[_Transaction] = None
+        self._errors = 0
+        self._spoke_smtp = False
+        self._last_refusal: Optional[Reply] = None
+        self._over = False
+
+    # -- the loop ---------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve the client until it quits, goes, takes too long or errs too often."""
+        try:
+            self._say(replies.greeting(self._hostname))
+            while not self._over:
+                self._turn()
+        except TimedOut:
+            self._end(replies.TOO_SLOW)
+        except Closed as error:
+            if self._context.stopping:
+                self._end(replies.STOPPING)
+            elif self._transaction is not None:
+                logger.info("session from %s ended in the middle of a message: %s", self._peer, error or "closed")
+        except Exception:
+            with contextlib.suppress(WireError):
+                self._say(replies.OUR_FAULT)
+            self._end(replies.CLOSING)
+            raise
+
+    def _turn(self) -> None:
+        """One command and its reply."""
+        remaining = self._deadline - time.monotonic()
+        if self._context.stopping:
+            return self._end(replies.STOPPING)
+        if remaining <= 0:
+            return self._end(replies.SESSION_TOO_LONG)
+        try:
+            line = self._connection.read_line(_AUTH_LIMIT, min(self._policy.command_seconds, remaining))
+            reply = self._obey(line)
+        except LineTooLong:
+            reply = replies.LINE_TOO_LONG
+        if reply is None:
+            return None
+        if reply.code in _MISTAKES:
+            self._errors += 1
+            if not self._spoke_smtp and self._errors >= _GARBAGE:
+                reply = replies.NOT_SMTP
+            elif self._errors >= self._policy.errors:
+                reply = replies.TOO_MANY_ERRORS
+        if reply.code in _LAST:
+            return self._end(reply)
+        self._log_refusal(reply)
+        return self._say(reply)
+
+    def _obey(self, line: bytes) -> Optional[Reply]:
+        verb, argument = syntax.command(line)
+        if len(line) > _COMMAND_LIMIT and verb != "AUTH":
+            return replies.LINE_TOO_LONG
+        if not verb:
+            return replies.EMPTY_LINE
+        if verb in _HTTP:
+            return replies.NOT_SMTP
+        if verb not in self._VERBS:
+            return replies.UNKNOWN_COMMAND
+        self._spoke_smtp = True
+        method, needs = self._VERBS[verb]
+        for need in needs:
+            refusal = need(self)
+            if refusal is not None:
+                return refusal
+        return method(self, argument)
+
+    def _say(self, reply: Reply) -> None:
+        self._connection.write(bytes(reply))
+
+    def _end(self, reply: Reply) -> None:
+        """Say a last reply and leave the loop."""
+        self._over = True
+        if reply.code != 221 and reply is not replies.STOPPING:
+            logger.info("session from %s ended: %s", self._peer, reply.lines[0])
+        with contextlib.suppress(WireError):
+            self._say(reply)
+            self._connection.flush()
+
+    def _log_refusal(self, reply: Reply) -> None:
+        """What policy or the disk refused, once for a row of equal ones."""
+        if reply.code < 400 or reply.code in _MISTAKES or reply == self._last_refusal:
+            return
+        self._last_refusal = reply
+        user = self._user
+        who = f" ({user.mailbox})" if user else ""
+        logger.info("refused from %s%s: %s %s", self._peer, who, reply.code, " ".join(reply.lines))
+
+    # -- what must be so before a verb ------------------------------------
+
+    @property
+    def _user(self) -> Optional[User]:
+        return self._signed_in or self._relay_user
+
+    def _tls_on(self) -> bool:
+        return self._connection.tls_version is not None
+
+    def _can_start_tls(self) -> bool:
+        return self._context.tls_mode == "starttls" and self._context.tls is not None and not self._tls_on()
+
+    def _may_sign_in(self) -> bool:
+        return self._tls_on() or (
+            not self._context.tls_required and within(self._peer, self._policy.plaintext_networks)
+        )
+
+    def _needs_tls_where_required(self) -> Optional[Reply]:
+        return replies.TLS_FIRST if self._context.tls_required and not self._tls_on() else None
+
+    def _needs_safe_sign_in(self) -> Optional[Reply]:
+        if self._may_sign_in():
+            return None
+        return replies.SIGN_IN_NEEDS_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDS_CERTIFICATE
+
+    def _needs_no_sign_in(self) -> Optional[Reply]:
+        return replies.SIGNED_IN_ALREADY if self._signed_in else None
+
+    def _needs_user(self) -> Optional[Reply]:
+        if self._user is not None:
+            return None
+        return replies.SIGN_IN_NEEDED if self._may_sign_in() else replies.SIGN_IN_NEEDED_TLS
+
+    def _needs_no_transaction(self) -> Optional[Reply]:
+        return replies.NOT_IN_TRANSACTION if self._transaction else None
+
+    def _needs_no_sender(self) -> Optional[Reply]:
+        return replies.NESTED_MAIL if self._transaction else None
+
+    def _needs_sender(self) -> Optional[Reply]:
+        return None if self._transaction else replies.SENDER_FIRST
+
+    def _needs_recipients(self) -> Optional[Reply]:
+        return None if self._transaction and self._transaction.recipients else replies.NO_RECIPIENTS
+
+    # -- greeting, TLS and the small verbs --------------------------------
+
+    def _ehlo(self, argument: str) -> Reply:
+        self._transaction = None  # RFC 5321 4.1.4; the name is never judged, TLS and sign-in stay
+        extensions = ["PIPELINING", f"SIZE {self._policy.size_limit}", "8BITMIME"]
+        if self._can_start_tls():
+            extensions.append("STARTTLS")
+        if self._may_sign_in():
+            extensions.append("AUTH LOGIN PLAIN")  # this order: some try the first only, and know LOGIN
+        return replies.ehlo(self._hostname, [*extensions, "ENHANCEDSTATUSCODES", "HELP"])
+
+    def _helo(self, argument: str) -> Reply:
+        self._transaction = None
+        return replies.helo(self._hostname)
+
+    def _starttls(self, argument: str) -> Optional[Reply]:
+        if argument:
+            return replies.NO_ARGUMENT
+        if self._tls_on():
+            return replies.TLS_ALREADY
+        if not self._can_start_tls():
+            return replies.NO_TLS
+        assert self._context.tls is not None
+        self._say(replies.START_TLS)
+        try:
+            self._connection.start_tls(self._context.tls, self._context.handshake_seconds)
+        except WireError as error:
+            log_handshake_failure(self._peer, error)
+            self._over = True  # without a word: neither side knows any more what the other reads
+            return None
+        # RFC 3207 4.2: nothing that was said before counts.
+        self._signed_in = None
+        self._transaction = None
+        return None
+
+    def _rset(self, argument: str) -> Reply:
+        self._transaction = None
+        return replies.OK
+
+    def _noop(self, argument: str) -> Reply:
+        return replies.OK
+
+    def _vrfy(self, argument: str) -> Reply:
+        return replies.CANNOT_VERIFY
+
+    def _expn(self, argument: str) -> Reply:
+        return replies.NOT_IMPLEMENTED
+
+    def _help(self, argument: str) -> Reply:
+        return replies.help_text(self._VERBS)
+
+    def _quit(self, argument: str) -> Reply:
+        return replies.BYE
+
+    # -- sign-in (RFC 4954) -----------------------------------------------
+
+    def _auth(self, argument: str) -> Reply:
+        mechanism, *initial = argument.split() or [""]
+        if not mechanism or len(initial) > 1:
+            return replies.SIGN_IN_SYNTAX
+        exchange = self._MECHANISMS.get(mechanism.upper())
+        if exchange is None:
+            return replies.UNKNOWN_MECHANISM
+        try:
+            return self._sign_in(*exchange(self, initial))
+        except Malformed:
+            return replies.BAD_BASE64
+        except LineTooLong:
+            return replies.SIGN_IN_LINE_TOO_LONG
+        except _Cancelled:
+            return replies.SIGN_IN_CANCELLED
+
+    def _auth_plain(self, initial: List[str]) -> Tuple[str, str, str]:
+        return syntax.plain(self._response(replies.ASK_PLAIN, initial))
+
+    def _auth_login(self, initial: List[str]) -> Tuple[str, str, str]:
+        login = syntax.credential(self._response(replies.ASK_USER, initial))
+        return "", login, syntax.credential(self._response(replies.ASK_PASSWORD, []))
+
+    def _response(self, challenge: Reply, initial: List[str]) -> bytes:
+        """What came with the command, else the answer to the challenge."""
+        if initial:
+            return syntax.unbase64(initial[0])
+        self._say(challenge)
+        line = self._connection.read_line(_AUTH_LIMIT, self._policy.command_seconds).strip()
+        if line == b"*":
+            raise _Cancelled
+        return syntax.unbase64(line.decode("latin-1"))
+
+    def _sign_in(self, identity: str, login: str, password: str) -> Reply:
+        if not (identity or login or password):
+            if self._relay_user is None:
+                return self._sign_in_failed(login, "user name and password are empty", replies.SIGN_IN_EMPTY)
+            self._signed_in = self._relay_user  # anonymous, and the network may send without sign-in
+            return replies.SIGNED_IN
+        try:
+            user = self._users.check(login, password, "smtp", self._peer)
+        except SignInRefused as error:
+            return self._sign_in_failed(login, error.reason, replies.SIGN_IN_REFUSED)
+        except Temporary as error:
+            logger.warning("sign-in put off from %s user %s: %s", self._peer, log.quote(login, 100), error)
+            return replies.SIGN_IN_BUSY
+        if identity and identity.lower() not in (login.lower(), user.mailbox):
+            return self._sign_in_failed(login, "it asked to act as somebody else", replies.SIGN_IN_AS_OTHER)
+        self._signed_in = user
+        return replies.SIGNED_IN
+
+    def _sign_in_failed(self, login: str, reason: str, reply: Reply) -> Reply:
+        logger.warning("sign-in failed from %s user %s: %s", self._peer, log.quote(login, 100), log.clean(reason))
+        return reply
+
+    # -- a mail transaction (RFC 5321 3.3) --------------------------------
+
+    def _mail(self, argument: str) -> Reply:
+        assert self._user is not None
+        try:
+            sender, parameters = syntax.path(argument, "FROM")
+        except Malformed:
+            return replies.SENDER_SYNTAX
+        self._note_unknown("MAIL", parameters)
+        size = parameters.get("SIZE", "0")
+        if not (size.isascii() and size.isdigit() and len(size) <= 20):
+            return replies.SIZE_SYNTAX
+        if int(size) > self._policy.size_limit:
+            return replies.TOO_LARGE
+        user = self._user
+        if not sender.partition("@")[2] or (user.rewrite_from and not user.may_send_as(sender)):
+            sender = user.default_from
+        elif not sender.isascii():
+            return replies.NOT_ASCII
+        elif not valid_address(sender):
+            return replies.SENDER_SYNTAX
+        elif not user.may_send_as(sender):
+            return replies.sender_refused(sender, user.mailbox)
+        self._transaction = _Transaction(sender)
+        return replies.SENDER_OK
+
+    def _rcpt(self, argument: str) -> Reply:
+        assert self._transaction is not None and self._user is not None
+        try:
+            recipient, parameters = syntax.path(argument, "TO")
+        except Malformed:
+            return replies.RECIPIENT_SYNTAX
+        self._note_unknown("RCPT", parameters)
+        if recipient.lower() == "postmaster":  # RFC 5321 4.5.1: always accepted; the mailbox is whose mail this is
+            recipient = self._user.mailbox
+        elif not recipient.isascii():
+            return replies.NOT_ASCII
+        elif not valid_address(recipient):
+            return replies.RECIPIENT_SYNTAX
+        elif not {"*", domain_of(recipient)} & set(self._policy.allowed_domains):
+            return replies.domain_refused(domain_of(recipient))
+        known = self._transaction.recipients
+        if recipient.lower() not in known and len(known) >= self._policy.recipients:
+            return replies.TOO_MANY_RECIPIENTS
+        known.setdefault(recipient.lower(), recipient)
+        return replies.RECIPIENT_OK
+
+    def _note_unknown(self, verb: str, parameters: Dict[str, str]) -> None:
+        for key in parameters:
+            if key not in _KNOWN_PARAMETERS[verb]:
+                self._policy.quirks.note(self._peer, f"parameter {log.quote(key, 30)} of {verb}, ignored")
+
+    def _data(self, argument: str) -> Reply:
+        assert self._transaction is not None and self._user is not None
+        user = self._user
+        envelope = Envelope(
+            mailbox=user.mailbox,
+            sender=self._transaction.sender,
+            recipients=tuple(self._transaction.recipients.values()),
+            client=self._peer,
+            login=user.login,
+        )
+        try:
+            incoming = self._accept(envelope)
+        except Temporary as error:
+            return self._disk_refused(error)
+        self._context.receiving = True
+        try:
+            self._say(replies.START_DATA)
+            reply = self._receive(incoming) or self._finish(incoming, envelope, user)
+        finally:
+            self._context.receiving = False
+            incoming.abort()  # leaves an accepted message alone
+        self._transaction = None
+        return reply
+
+    def _receive(self, incoming: Incoming) -> Optional[Reply]:
+        """Read to CRLF.CRLF whatever happens, for what follows must not be taken for commands."""
+        reader = DotReader()
+        received = 0
+        refusal = None
+        began = time.monotonic()
+        while not reader.done:
+            allowed = self._policy.data_seconds + min(received, self._policy.size_limit) / _SLOWEST
+            remaining = began + allowed - time.monotonic()
+            if remaining <= 0:
+                raise TimedOut
+            decoded = reader.feed(self._connection.read_some(remaining))
+            received += len(decoded)
+            if refusal is not None:
+                continue
+            if received > self._policy.size_limit:
+                incoming.abort()
+                refusal = replies.TOO_LARGE
+                continue
+            try:
+                incoming.write(decoded)
+            except Temporary as error:
+                refusal = self._disk_refused(error)
+        self._connection.unread(reader.rest)
+        return refusal
+
+    def _finish(self, incoming: Incoming, envelope: Envelope, user: User) -> Reply:
+        try:
+            if self._policy.check_message is not None:
+                with contextlib.closing(incoming.open()) as file:
+                    refusal = self._policy.check_message(file, user)
+                if refusal is not None:
+                    return refusal
+            id = incoming.commit()
+        except Temporary as error:
+            return self._disk_refused(error)
+        except Permanent as error:
+            return replies.message_refused(str(error))
+        logger.info(
+            "accepted %s from %s: mailbox=%s sender=%s recipients=%d size=%d tls=%s",
+            id, self._peer, envelope.mailbox, envelope.sender, len(envelope.recipients), incoming.size,
+            self._connection.tls_version or "none",
+        )  # fmt: skip
+        return replies.queued(id)
+
+    def _disk_refused(self, error: Temporary) -> Reply:
+        logger.error("mail from %s not accepted: %s", self._peer, error)
+        return replies.NO_ROOM
+
+    # -- the tables -------------------------------------------------------
+
+    _MECHANISMS = {"LOGIN": _auth_login, "PLAIN": _auth_plain}
+
+    # verb: what it does, and what must be so before (asked in this order)
+    _VERBS = {
+        "EHLO": (_ehlo, ()),
+        "HELO": (_helo, ()),
+        "STARTTLS": (_starttls, ()),
+        "AUTH": (
+            _auth, (_needs_tls_where_required, _needs_no_sign_in, _needs_no_transaction, _needs_safe_sign_in)
+        ),
+        "MAIL": (_mail, (_needs_tls_where_required, _needs_user, _needs_no_sender)),
+        "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender)),
+        "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_recipients)),
+        "RSET": (_rset, ()),
+        "NOOP": (_noop, ()),
+        "VRFY": (_vrfy, (_needs_tls_where_required,)),
+        "EXPN": (_expn, (_needs_tls_where_required,)),
+        "HELP": (_help, ()),
+        "QUIT": (_quit, ()),
+    }  # fmt: skip

@@ -1,0 +1,153 @@
+"""A POP3 session over a socketpair, with a mailbox made of bytes behind it."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import socket
+import threading
+from types import SimpleNamespace
+
+from m365proxy.errors import Permanent, Temporary
+from m365proxy.maildrop import normalised
+from m365proxy.pop3 import Pop3Session
+from m365proxy.wire import Connection
+
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
+
+MESSAGES = (
+    b"Subject: one\r\n\r\nHello\r\n",
+    b"Subject: dots\r\n\r\n.\r\n..\r\n.hidden\r\nlast line without an end",
+    b"Subject: 8bit\n\nGr\xfc\xdfe\nsecond\nthird\n",
+)
+
+
+class Users:
+    """scanner@contoso.com with the password "pass word"."""
+
+    def __init__(self):
+        self.seen = []
+        self.trouble = None
+
+    def check(self, login, password, service, peer):
+        self.seen.append((login, password, service, peer))
+        if self.trouble:
+            raise self.trouble
+        if (login, password) != ("scanner@contoso.com", "pass word"):
+            refusal = Permanent("not accepted")
+            refusal.reason = "wrong password"
+            raise refusal
+        return SimpleNamespace(mailbox=login)
+
+
+class Drop:
+    """What Maildrop promises, over a list of bytes."""
+
+    def __init__(self, raws):
+        self.raws = [b"".join(normalised([raw])) for raw in raws]
+        self.messages = [
+            SimpleNamespace(uidl=f"{number:040x}", size=len(raw)) for number, raw in enumerate(self.raws, 1)
+        ]
+        self.trouble = {}
+        self.undeletable = 0
+        self.deletions = []
+        self.closed = 0
+        self.files = []
+
+    def retrieve(self, index):
+        if index in self.trouble:
+            raise self.trouble[index]
+        self.files.append(io.BytesIO(self.raws[index]))
+        return self.files[-1]
+
+    def delete(self, indices):
+        self.deletions.append(list(indices))
+        return self.undeletable
+
+    def close(self):
+        self.closed += 1
+
+
+class Maildrops:
+    def __init__(self, drop):
+        self.drop = drop
+        self.trouble = None
+        self.opened = []
+
+    def open(self, user, peer):
+        self.opened.append((user.mailbox, peer))
+        if self.trouble:
+            raise self.trouble
+        return self.drop
+
+
+class House:
+    """One session in a thread, and the client's end of its socket."""
+
+    def __init__(self, raws=MESSAGES, peer="127.0.0.1", networks=LOOPBACK, tls=None, **more):
+        self.users = Users()
+        self.drop = Drop(raws)
+        self.maildrops = Maildrops(self.drop)
+        self.client, server = socket.socketpair()
+        self.client.settimeout(10)
+        self.file = self.client.makefile("rb")
+        self.connection = Connection(server, peer)
+        session = Pop3Session(
+            self.connection,
+            users=self.users,
+            maildrops=self.maildrops,
+            tls_context=tls,
+            plaintext_networks=networks,
+            **more,
+        )
+        self.thread = threading.Thread(target=session.run, daemon=True)
+        self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.leave()
+
+    def leave(self):
+        """Hang up, and wait for the session's end."""
+        self.file.close()
+        self.client.close()
+        self.ended()
+
+    def ended(self):
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+    def say(self, line):
+        self.client.sendall(line + b"\r\n")
+
+    def line(self):
+        """The next line without its CRLF; b"" when the session has hung up."""
+        line = self.file.readline()
+        assert line == b"" or line.endswith(b"\r\n")
+        return line[:-2]
+
+    def ask(self, line):
+        self.say(line)
+        return self.line()
+
+    def lines(self):
+        """A multi-line answer's lines as they came, up to its dot."""
+        found = []
+        while True:
+            line = self.line()
+            if line == b".":
+                return found
+            assert line or not self.file.closed
+            found.append(line)
+
+    def signed_in(self):
+        assert self.line().startswith(b"+OK")
+        assert self.ask(b"USER scanner@contoso.com").startswith(b"+OK")
+        assert self.ask(b"PASS pass word").startswith(b"+OK")
+        return self
+
+
+def temporary(text="Graph is away."):
+    return Temporary(text)

@@ -1,0 +1,317 @@
+"""The courier with a fake Graph and a fake delivery over a real spool."""
+
+import threading
+import time
+
+import pytest
+
+from m365proxy import outcome
+from m365proxy.courier import Courier
+from m365proxy.errors import SignInNeeded, Temporary
+from m365proxy.outcome import Verdict
+from m365proxy.spool import Envelope, Spool, State
+
+SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
+LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
+NEVER = Verdict(outcome.NOT_SENT, outcome.PERMANENT, "never", "5.1.3")
+WHO_KNOWS = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0")
+OFFLINE = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "no route", "4.4.1")
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+class FakeGraph:
+    user = "relay@contoso.com"
+    host = "graph.test"
+
+    def __init__(self):
+        self.holds = {}
+
+    def held(self, mailbox):
+        return max(0.0, self.holds.get(mailbox, 0.0) - time.monotonic())
+
+
+class FakeDelivery:
+    """Answers each attempt with what `say` gives for its subject; counts how many go on at once."""
+
+    def __init__(self, say=lambda body: SENT):
+        self.say = say
+        self.log = []
+        self.now = {}
+        self.most = {}
+        self.gate = None
+        self.lock = threading.Lock()
+
+    def deliver(self, claim, envelope, file):
+        box = envelope.mailbox
+        with self.lock:
+            self.now[box] = self.now.get(box, 0) + 1
+            self.most[box] = max(self.most.get(box, 0), self.now[box])
+        try:
+            if self.gate is not None:
+                assert self.gate(box)
+            body = file.read()
+            claim.posting()
+            verdict = self.say(body)
+            if isinstance(verdict, Exception):
+                claim.claimed()
+                raise verdict
+            return verdict
+        finally:
+            with self.lock:
+                self.now[box] -= 1
+                self.log.append((box, file and body if "body" in locals() else b""))
+
+
+class House:
+    def __init__(self, path, delivery, mailboxes=("a@contoso.com", "b@contoso.com"), probe=lambda: None, interval=300.0):
+        self.spool = Spool(str(path / "queue"))
+        self.spool.make()
+        self.graph = FakeGraph()
+        self.delivery = delivery
+        self.courier = Courier(
+            self.spool, self.graph, delivery, list(mailboxes), retry_interval=interval, probe=probe
+        )
+
+    def put(self, body=b"x", mailbox="a@contoso.com"):
+        incoming = self.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)), self.courier.accepted)
+        incoming.write(body)
+        return incoming.commit()
+
+    def places(self):
+        return sorted((entry.place, entry.phase) for entry in self.spool.entries())
+
+
+@pytest.fixture
+def house(tmp_path, request):
+    made = []
+
+    def make(*args, **more):
+        made.append(House(tmp_path, *args, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        assert one.courier.stop(10)
+
+
+def test_new_mail_leaves_at_once_and_nothing_stays(house):
+    h = house(FakeDelivery())
+    h.courier.start()
+    h.put(b"one")
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.log == [("a@contoso.com", b"one")]
+    wait_until(lambda: not any(t.name.startswith("courier") for t in threading.enumerate()))
+
+
+def test_what_waited_before_the_start_is_sent_oldest_first(house, tmp_path):
+    h = house(FakeDelivery())
+    spool = h.spool
+    ids = []
+    for number in range(3):
+        incoming = spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+        incoming.write(b"%d" % number)
+        ids.append(incoming.commit())
+    order = [body for _, body in sorted(zip(ids, (b"0", b"1", b"2")))]
+    one_at_a_time = threading.Lock()
+    h.delivery.gate = lambda box: True
+    h.delivery.say = lambda body: (one_at_a_time.acquire(), one_at_a_time.release(), SENT)[2]
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+    assert sorted(body for _, body in h.delivery.log) == sorted(order)
+
+
+def test_at_most_four_at_a_time_for_a_mailbox_and_none_waits_for_another(house):
+    release = threading.Event()
+    h = house(FakeDelivery())
+    h.delivery.gate = lambda box: box == "b@contoso.com" or release.wait(10)
+    h.courier.start()
+    for number in range(12):
+        h.put(b"slow %d" % number)
+    wait_until(lambda: h.delivery.now.get("a@contoso.com") == 4)
+    for number in range(5):
+        h.put(b"quick %d" % number, "b@contoso.com")
+    wait_until(lambda: len([1 for box, _ in h.delivery.log if box == "b@contoso.com"]) == 5)
+    assert h.delivery.most["a@contoso.com"] == 4
+    release.set()
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.most["a@contoso.com"] == 4
+
+
+def test_a_transient_refusal_is_tried_again(house):
+    answers = [LATER, LATER, SENT]
+    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 3
+
+
+def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
+    h = house(FakeDelivery(lambda body: LATER))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("new", "")] and h.spool.state(id) is not None)
+    state = h.spool.state(id)
+    assert state.attempts == 1 and state.error == "later"
+    assert 4 < state.due - time.time() < 6
+    # a new start waits for the due time, too
+    again = Courier(h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent early")), ["a@contoso.com"], probe=lambda: None)
+    again.start()
+    wait_until(lambda: again._workers == 0 and h.places() == [("new", "")])
+    assert again.stop(5)
+
+
+def test_an_unknown_outcome_is_held_and_never_tried_again(house):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held")])
+    again = Courier(h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"], probe=lambda: None)
+    again.start()
+    again.flush_all()
+    assert again.stop(5)
+    assert h.places() == [("cur", "held")]
+    assert h.spool.state(id).error == "who knows"
+
+
+def test_what_was_being_sent_when_the_program_died_is_held(house):
+    h = house(FakeDelivery(lambda body: pytest.fail("sent twice")))
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    incoming.write(b"x")
+    h.spool.claim(incoming.commit()).posting()
+    h.courier.start()
+    assert h.places() == [("cur", "held")]
+
+
+def test_a_permanent_refusal_goes_to_failed(house):
+    h = house(FakeDelivery(lambda body: NEVER))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).error == "never"
+    assert h.courier.status()["mailboxes"]["a@contoso.com"]["last_error"] == "never"
+
+
+def test_a_damaged_file_goes_to_failed_and_stops_nothing(house):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    with open(f"{h.spool.directory}/new/{id}", "wb") as file:
+        file.write(b"garbage")
+    h.courier.start()
+    h.put(b"fine")
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert [body for _, body in h.delivery.log] == [b"fine"]
+
+
+def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(house):
+    signed_in = threading.Event()
+
+    def probe():
+        if not signed_in.is_set():
+            raise SignInNeeded("run `m365proxy login`")
+
+    h = house(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
+    h.courier.start()
+    for number in range(5):
+        h.put(b"%d" % number)
+    wait_until(lambda: h.courier.status()["away"])
+    wait_until(lambda: h.places() == [("new", "")] * 5)
+    states = [h.spool.state(entry.id) for entry in h.spool.entries()]
+    assert not any(state and state.attempts for state in states), "waiting for a sign-in is no attempt"
+    signed_in.set()
+    wait_until(lambda: h.places() == [])
+
+
+def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(house):
+    away = threading.Event()
+    away.set()
+    probes = []
+
+    def probe():
+        probes.append(1)
+        if away.is_set():
+            raise Temporary("no route")
+
+    h = house(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: len(probes) >= 1)
+    for number in range(20):
+        h.put(b"%d" % number)
+    tried = len(h.delivery.log)
+    assert tried <= 4, "the queue is not run against a wall"
+    away.clear()
+    wait_until(lambda: h.places() == [])
+
+
+def test_a_throttled_mailbox_waits_alone(house):
+    h = house(FakeDelivery())
+    h.graph.holds["a@contoso.com"] = time.monotonic() + 0.3
+    h.courier.start()
+    h.put(b"held", "a@contoso.com")
+    h.put(b"free", "b@contoso.com")
+    wait_until(lambda: h.places() == [])
+    assert [body for _, body in h.delivery.log] == [b"free", b"held"]
+
+
+@pytest.mark.parametrize("phase,after", [("claimed", []), ("posting", [("cur", "held")])])
+def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(house, phase, after):
+    class Broken(FakeDelivery):
+        faults = 1
+
+        def deliver(self, claim, envelope, file):
+            if self.faults:
+                self.faults -= 1
+                if phase == "posting":
+                    claim.posting()
+                raise ZeroDivisionError("bug")
+            return super().deliver(claim, envelope, file)
+
+    h = house(Broken(), interval=0.05)
+    h.courier.start()
+    h.put(b"one")
+    wait_until(lambda: not h.delivery.faults)
+    h.put(b"two")
+    wait_until(lambda: h.places() == after)
+    assert (b"two" in [body for _, body in h.delivery.log]) and len(h.delivery.log) == (2 if not after else 1)
+
+
+def test_a_clock_that_jumped_strands_nothing(house):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    # written before the clock was set back
+    h.spool.save_state(id, State(due=time.time() + 10 * 365 * 86400))
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+
+
+def test_a_mailbox_that_came_with_a_new_config_gets_its_mail_sent(house):
+    h = house(FakeDelivery(), mailboxes=("a@contoso.com",))
+    h.courier.start()
+    h.put(b"stranger", "b@contoso.com")
+    h.put(b"known", "a@contoso.com")
+    wait_until(lambda: len(h.delivery.log) == 1)
+    assert h.places() == [("new", "")]
+    h.courier.set_mailboxes(["a@contoso.com", "b@contoso.com"])
+    wait_until(lambda: h.places() == [])
+
+
+def test_stop_waits_for_what_is_being_sent(house):
+    release = threading.Event()
+    h = house(FakeDelivery())
+    h.delivery.gate = lambda box: release.wait(10)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.delivery.now.get("a@contoso.com") == 1)
+    assert not h.courier.stop(0.05)
+    release.set()
+    assert h.courier.stop(10)
+    assert h.places() == []

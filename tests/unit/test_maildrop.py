@@ -1,0 +1,699 @@
+"""Maildrops over a Graph made of a few lines: listing, copies, deletion."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from types import SimpleNamespace
+from urllib.parse import unquote
+
+import pytest
+
+from m365proxy import files
+from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
+from m365proxy.graph import GraphUnreachable, NoAnswer, Refused, Throttled
+from m365proxy.maildrop import Maildrops, normalised
+
+PREFER = {"Prefer": 'IdType="ImmutableId"'}
+NEXT = "https://graph.example/next/"
+
+
+class Answer:
+    """An answer with a status, a JSON value, and chunks of a body; an exception among them is raised."""
+
+    def __init__(self, status=200, value=None, chunks=(), code="", request_id="r"):
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.closed = False
+        self._value = value or {}
+        self._chunks = chunks
+
+    def json(self):
+        return self._value
+
+    def chunks(self):
+        for chunk in self._chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+
+def refusal(status, code="", seconds=0.0):
+    """What Graph.read raises for an answer that is not 2xx."""
+    kind = NoAnswer if status >= 500 or status == 429 else Refused
+    error = kind(f"Graph answered HTTP {status} {code}.", Answer(status, code=code))
+    error.hold = seconds
+    return error
+
+
+class Graph:
+    """Answers from lists: `pages` for listings, `values` by id, `batches` by (method, last segment)."""
+
+    user = "alerts@contoso.com"
+
+    def __init__(self):
+        self.pages = []
+        self.values = {}
+        self.folders = {}
+        self.inner = lambda request: {"status": 204}
+        self.calls = []
+        self.batches = []
+        self.outer = []
+        self.hold = 0.0
+
+    def held(self, mailbox):
+        return self.hold
+
+    def root(self, mailbox):
+        return f"/users/{mailbox}"
+
+    def _give(self, answer):
+        if isinstance(answer, Exception):
+            self.hold = getattr(answer, "hold", 0.0)
+            raise answer
+        return answer
+
+    def read(self, method, mailbox, path, *, params=None, headers=None, stream=False, seconds=60.0):
+        assert headers == PREFER
+        self.calls.append((path, params))
+        if path.endswith("/$value"):
+            assert stream and seconds >= 300
+            return self._give(self.values[unquote(path.split("/")[2])].pop(0))
+        if path.endswith("/messages"):
+            return self._give(self.pages.pop(0))
+        return self._give(Answer(value=self.folders[path]) if path in self.folders else refusal(404))
+
+    def follow(self, mailbox, url, headers=None):
+        assert headers == PREFER
+        self.calls.append((url, None))
+        return self._give(self.pages.pop(0))
+
+    def batch(self, mailbox, requests):
+        self.batches.append(requests)
+        if self.outer:
+            self._give(self.outer.pop(0))
+        answers = [dict(self.inner(request), id=request["id"]) for request in requests]
+        return Answer(value={"responses": answers[::-1]})
+
+
+def user(folder="inbox", delete="trash", mark=False, mailbox="scanner@contoso.com"):
+    return SimpleNamespace(mailbox=mailbox, folder=folder, pop3_delete=delete, pop3_mark_read=mark)
+
+
+def entry(number, size=None):
+    found = {"id": f"id/{number}+=", "receivedDateTime": f"2026-01-01T00:00:{number % 60:02}Z"}
+    if size is not None:
+        found["singleValueExtendedProperties"] = [{"id": "Long 0xe08", "value": size}]
+    return found
+
+
+def page(*numbers, link=None):
+    value = {"value": [entry(number) for number in numbers]}
+    if link:
+        value["@odata.nextLink"] = NEXT + link
+    return Answer(value=value)
+
+
+class Rig:
+    def __init__(self, path, **more):
+        self.graph = Graph()
+        self.path = path / "maildrop"
+        self.slept = []
+        self.now = 1000.0
+        self.drops = Maildrops(self.graph, str(self.path), sleep=self._sleep, clock=lambda: self.now, **more)
+
+    def _sleep(self, seconds):
+        self.slept.append(seconds)
+        self.graph.hold = 0.0
+
+    def open(self, *pages, **more):
+        self.graph.pages = list(pages)
+        return self.drops.open(user(**more), "192.0.2.1")
+
+    def holding(self, raws, **more):
+        """A maildrop of such messages."""
+        drop = self.open(page(*range(len(raws))), **more)
+        for number, raw in enumerate(raws):
+            chunks = raw if isinstance(raw, list) else [Answer(chunks=[raw])]
+            self.graph.values[f"id/{number}+="] = chunks
+        return drop
+
+    def on_disk(self):
+        return sorted(os.listdir(self.path))
+
+
+@pytest.fixture
+def rig(tmp_path):
+    return Rig(tmp_path)
+
+
+def whole(drop, index):
+    with drop.retrieve(index) as file:
+        return file.read()
+
+
+def ids(drop):
+    return [int(item.id[3:-2]) for item in drop.messages]
+
+
+# Listing.
+
+
+def test_the_listing_asks_for_little_and_oldest_first(rig):
+    drop = rig.open(page(1, 2))
+    assert rig.graph.calls == [
+        (
+            "/mailFolders/inbox/messages",
+            {
+                "$select": "id,receivedDateTime",
+                "$orderby": "receivedDateTime asc",
+                "$top": "1000",
+                "$expand": "singleValueExtendedProperties($filter=id eq 'Long 0x0E08')",
+            },
+        )
+    ]
+    assert ids(drop) == [1, 2]
+
+
+def test_uidls_are_hashes_of_the_ids(rig):
+    item = rig.open(page(7)).messages[0]
+    assert item.uidl == hashlib.sha256(b"id/7+=").hexdigest()[:40]
+
+
+PAGINGS = {
+    "next links": ([page(1, 2, link="a"), page(3, link="b"), page(4)], [1, 2, 3, 4]),
+    "an empty page in between": ([page(link="a"), page(1, link="b"), page(link="c"), page(2)], [1, 2]),
+    "an empty page at the end": ([page(1, link="a"), page()], [1]),
+    "items twice": ([page(1, 2, link="a"), page(2, 3, link="b"), page(1, 4)], [1, 2, 3, 4]),
+    "nothing": ([page()], []),
+}
+
+
+@pytest.mark.parametrize("name", PAGINGS)
+def test_pages(rig, name):
+    pages, wanted = PAGINGS[name]
+    assert ids(rig.open(*pages)) == wanted
+    assert [path for path, _ in rig.graph.calls[1:]] == [NEXT + letter for letter in "abc"[: len(pages) - 1]]
+
+
+SIZES = [
+    ([{"id": "Long 0xe08", "value": "1000"}], 1370),
+    ([{"id": "Integer 0x0E08", "value": "1000"}], 1370),
+    ([{"id": "String 0x1000", "value": "x"}, {"id": "LONG 0XE08", "value": "200"}], 274),
+    ([{"id": "Long 0xe08", "value": "0"}], 1),
+    ([{"id": "Long 0xe08", "value": None}], 4096),
+    ([{"id": "Long 0xe08", "value": "many"}], 4096),
+    ([{"value": "1"}, "junk", {"id": 5, "value": "1"}], 4096),
+    ([], 4096),
+    (None, 4096),
+]
+
+
+@pytest.mark.parametrize("properties, size", SIZES)
+def test_sizes_are_estimated_from_the_store(rig, properties, size):
+    value = {"value": [dict(entry(1), singleValueExtendedProperties=properties)]}
+    assert rig.open(Answer(value=value)).messages[0].size == size
+
+
+def test_a_page_that_fails_is_asked_for_in_smaller_sizes_from_where_the_listing_stands(rig):
+    drop = rig.open(page(1, 2, link="a"), refusal(504), page(2, 3, link="b"), refusal(500), page(3, 4))
+    assert ids(drop) == [1, 2, 3, 4]
+    tops = [(params["$top"], params.get("$filter")) for _, params in rig.graph.calls if params]
+    assert tops == [
+        ("1000", None),
+        ("500", "receivedDateTime ge 2026-01-01T00:00:02Z"),
+        ("250", "receivedDateTime ge 2026-01-01T00:00:03Z"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        refusal(503),
+        refusal(500, "ErrorInternalServerError"),
+        GraphUnreachable("No answer in time.", True),
+        Answer(value={}),
+        Answer(value={"value": None}),
+    ],
+)
+def test_four_sizes_are_tried_and_the_mailbox_never_looks_empty(rig, trouble):
+    with pytest.raises(Temporary):
+        rig.open(*[trouble] * 9)
+    assert [params["$top"] for _, params in rig.graph.calls] == ["1000", "500", "250", "100"]
+
+
+def test_pages_that_lead_in_a_circle_end(rig):
+    with pytest.raises(Temporary):
+        rig.open(*[page(1, link="a") for _ in range(100)])
+    assert len(rig.graph.calls) < 15
+
+
+@pytest.mark.parametrize(
+    "trouble, kind",
+    [
+        (GraphUnreachable("graph.microsoft.com cannot be reached.", False), Temporary),
+        (SignInNeeded("Run `m365proxy login`."), SignInNeeded),
+        (refusal(400, "BadRequest"), Permanent),
+        (Permanent("The link leads to another host."), Permanent),
+    ],
+)
+def test_trouble_that_smaller_pages_do_not_help_ends_it_and_frees_the_mailbox(rig, trouble, kind):
+    with pytest.raises(kind):
+        rig.open(page(1, link="a"), trouble)
+    assert len(rig.graph.calls) == 2
+    assert ids(rig.open(page(1))) == [1]
+
+
+def test_pauses_graph_asks_for_are_kept(rig):
+    drop = rig.open(refusal(429, seconds=3.0), page(1, link="a"), Throttled("scanner@contoso.com", 2.5), page(2))
+    assert ids(drop) == [1, 2]
+    assert rig.slept == [3.0, 2.5]
+    assert [params["$top"] for _, params in rig.graph.calls if params] == ["1000", "1000"]
+
+
+def test_patience_ends(rig):
+    with pytest.raises(Temporary):
+        rig.open(*[refusal(429, seconds=20.0)] * 9)
+    assert rig.slept == [20.0, 20.0]
+
+
+def test_max_messages_shows_the_newest(tmp_path):
+    rig = Rig(tmp_path, max_messages=3)
+    drop = rig.open(page(9, 8, link="a"), page(8, 7, 6, link="b"))
+    assert ids(drop) == [7, 8, 9]
+    first = rig.graph.calls[0][1]
+    assert (first["$orderby"], first["$top"]) == ("receivedDateTime desc", "3")
+
+
+# Folders.
+
+LONG_ID = "AAMkAD" + "x" * 80 + "/+=="
+
+
+@pytest.mark.parametrize(
+    "name, path",
+    [
+        ("inbox", "/mailFolders/inbox/messages"),
+        ("SentItems", "/mailFolders/sentitems/messages"),
+        (LONG_ID, "/mailFolders/AAMkAD" + "x" * 80 + "%2F%2B%3D%3D/messages"),
+        ("Scans", "/mailFolders/s1/messages"),
+        ("scans/2026", "/mailFolders/s2/messages"),
+        (" Scans / 2026 /", "/mailFolders/s2/messages"),
+        ("Inbox/Done", "/mailFolders/d%2F1/messages"),
+    ],
+)
+def test_folders_by_name_path_and_id(rig, name, path):
+    rig.graph.folders = {
+        "/mailFolders": {"value": [{"id": "x", "displayName": "Other"}, {"id": "s1", "displayName": "Scans"}]},
+        "/mailFolders/s1/childFolders": {"value": [{"id": "s2", "displayName": "2026"}]},
+        "/mailFolders/inbox/childFolders": {"value": [{"id": "d/1", "displayName": "done"}]},
+    }
+    rig.open(page(1), folder=name)
+    assert rig.graph.calls[-1][0] == path
+
+
+def test_a_folders_id_is_remembered_for_an_hour(rig):
+    rig.graph.folders = {"/mailFolders": {"value": [{"id": "s1", "displayName": "Scans"}]}}
+    for _ in range(3):
+        rig.open(page(1), folder="Scans").close()
+    assert len(rig.graph.calls) == 4
+    rig.now += 3601
+    rig.open(page(1), folder="Scans").close()
+    assert len(rig.graph.calls) == 6
+
+
+def test_a_folder_that_went_is_looked_up_anew(rig):
+    rig.graph.folders = {"/mailFolders": {"value": [{"id": "s1", "displayName": "Scans"}]}}
+    with pytest.raises(Permanent):
+        rig.open(refusal(404, "ErrorItemNotFound"), folder="Scans")
+    rig.graph.folders = {"/mailFolders": {"value": [{"id": "s9", "displayName": "Scans"}]}}
+    rig.open(page(1), folder="Scans")
+    assert rig.graph.calls[-1][0] == "/mailFolders/s9/messages"
+
+
+@pytest.mark.parametrize("name", ["Scans", "Inbox/Scans", "/", "Inbox/"])
+def test_a_folder_that_does_not_exist(rig, name):
+    rig.graph.folders = {"/mailFolders": {"value": []}, "/mailFolders/inbox/childFolders": {"value": []}}
+    if name == "Inbox/":
+        assert ids(rig.open(page(1), folder=name)) == [1]
+        return
+    with pytest.raises(Permanent, match="folder"):
+        rig.open(folder=name)
+
+
+@pytest.mark.parametrize(
+    "answer, account, words",
+    [
+        (
+            refusal(403, "ErrorAccessDenied"),
+            "alerts@contoso.com",
+            "Add-MailboxPermission scanner@contoso.com -User alerts@contoso.com -AccessRights FullAccess",
+        ),
+        (refusal(404, "ErrorItemNotFound"), "alerts@contoso.com", "-AccessRights FullAccess"),
+        (refusal(403, "ErrorAccessDenied"), "scanner@contoso.com", "run `m365proxy login` again"),
+        (refusal(403, "ErrorAccessDenied"), "", "application permission Mail.ReadWrite"),
+        (refusal(404, "ErrorInvalidUser"), "alerts@contoso.com", "There is no mailbox scanner@contoso.com"),
+        (refusal(404, "MailboxNotEnabledForRESTAPI"), "alerts@contoso.com", "no licence"),
+    ],
+)
+def test_a_missing_right_is_named(rig, answer, account, words):
+    rig.graph.user = account
+    with pytest.raises(Permanent) as caught:
+        rig.open(answer)
+    assert words in str(caught.value)
+
+
+# One session at a time.
+
+
+def test_a_second_session_is_refused_until_the_first_closes(rig):
+    first = rig.open(page(1))
+    with pytest.raises(InUse, match="192.0.2.1"):
+        rig.open(page(1))
+    with pytest.raises(InUse):
+        rig.open(page(1), folder="INBOX")
+    rig.open(page(1), folder="sentitems").close()
+    rig.open(page(1), mailbox="other@contoso.com").close()
+    first.close()
+    second = rig.open(page(1))
+    first.close()  # once more: it must not let a third one in
+    with pytest.raises(InUse):
+        rig.open(page(1))
+    second.close()
+
+
+# Copies.
+
+
+@pytest.mark.parametrize(
+    "chunks, wanted",
+    [
+        ([b"a\r\nb\r\n"], b"a\r\nb\r\n"),
+        ([b"a\nb"], b"a\r\nb\r\n"),
+        ([b"a\r", b"\nb\r", b"c"], b"a\r\nb\r\nc\r\n"),
+        ([b"a\r", b"", b"\n"], b"a\r\n"),
+        ([b"a\r"], b"a\r\n"),
+        ([b"\r", b"\r", b"\n", b"\n"], b"\r\n\r\n\r\n"),
+        ([b"a\r\n", b"."], b"a\r\n.\r\n"),
+        ([b"\xff\x00\n"], b"\xff\x00\r\n"),
+        ([b""], b""),
+        ([], b""),
+    ],
+)
+def test_line_ends(chunks, wanted):
+    assert b"".join(normalised(chunks)) == wanted
+
+
+def test_a_message_is_fetched_once_and_its_size_is_then_exact(rig):
+    drop = rig.holding([b"Subject: x\n\nbody", b"other\r\n"])
+    assert drop.messages[0].size == 4096
+    for _ in range(3):
+        with drop.retrieve(0) as file:
+            assert file.read() == b"Subject: x\r\n\r\nbody\r\n"
+    assert drop.messages[0].size == 20
+    assert drop.messages[1].size == 4096
+    assert [path for path, _ in rig.graph.calls[1:]] == ["/messages/id%2F0%2B%3D/$value"]
+    drop.close()
+    assert rig.on_disk() == []
+
+
+def test_a_broken_fetch_is_made_whole_again(rig):
+    broken = Answer(chunks=[b"half", GraphUnreachable("broke off", True)])
+    drop = rig.holding([[broken, Answer(chunks=[b"who", b"le\r\n"])]])
+    with drop.retrieve(0) as file:
+        assert file.read() == b"whole\r\n"
+    assert broken.closed
+    assert not drop.messages[0].doubtful
+    assert len(rig.on_disk()) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Answer(chunks=[b"half", GraphUnreachable("broke off", True)]),
+        lambda: refusal(503),
+        lambda: GraphUnreachable("no answer", True),
+    ],
+)
+def test_a_fetch_that_breaks_twice_is_given_up(rig, make):
+    drop = rig.holding([[make(), make(), make()], b"next\r\n"])
+    with pytest.raises(Temporary):
+        drop.retrieve(0)
+    assert len(rig.graph.values["id/0+="]) == 1
+    assert rig.on_disk() == []
+    assert drop.messages[0].doubtful
+    assert whole(drop, 1) == b"next\r\n"
+
+
+def test_a_pause_is_kept_before_a_message_comes(rig):
+    drop = rig.holding([[refusal(429, seconds=4.0), Answer(chunks=[b"x\r\n"])]])
+    assert whole(drop, 0) == b"x\r\n"
+    assert rig.slept == [4.0]
+
+
+def test_a_message_that_is_gone(rig):
+    drop = rig.holding([[refusal(404, "ErrorItemNotFound")], b"next\r\n"])
+    with pytest.raises(Permanent, match="gone"):
+        drop.retrieve(0)
+    assert whole(drop, 1) == b"next\r\n"
+
+
+def test_a_page_of_something_between_is_no_message(rig):
+    drop = rig.holding([[Answer(chunks=[b"<html>Please sign on"], request_id="")]])
+    with pytest.raises(Temporary, match="between"):
+        drop.retrieve(0)
+    assert rig.on_disk() == []
+
+
+def test_a_damaged_item_becomes_a_text(rig):
+    drop = rig.holding([[refusal(500, "ErrorCorruptData")]])
+    with drop.retrieve(0) as file:
+        raw = file.read()
+    header, _, body = raw.partition(b"\r\n\r\n")
+    assert b"Date: Thu, 01 Jan 2026 00:00:00 +0000\r\n" in header + b"\r\n"
+    assert b"To: scanner@contoso.com" in header
+    assert b"ErrorCorruptData" in body
+    assert raw.count(b"\n") == raw.count(b"\r\n")
+    assert drop.messages[0].size == len(raw)
+    assert whole(drop, 0) == raw
+    assert len(rig.graph.calls) == 2
+
+
+def test_a_full_disk_is_temporary_and_leaves_nothing(rig, monkeypatch):
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    create = files.create
+    monkeypatch.setattr(files, "create", lambda path: Full(create(path)))
+    drop = rig.holding([b"x\r\n"])
+    with pytest.raises(Temporary, match="No space left"):
+        drop.retrieve(0)
+    assert rig.on_disk() == []
+    assert len(rig.graph.calls) == 2
+
+
+def test_what_is_kept_on_disk_is_bounded(tmp_path):
+    rig = Rig(tmp_path, copies_limit=100)
+    drop = rig.holding([b"a" * 38 + b"\r\n", b"b" * 38 + b"\r\n", [Answer(chunks=[b"c" * 500])] * 2, b"d\r\n"])
+    drop.retrieve(0).close()
+    drop.retrieve(1).close()
+    assert len(rig.on_disk()) == 2
+    drop.retrieve(2).close()  # alone over the limit, and kept all the same
+    assert len(rig.on_disk()) == 1
+    assert whole(drop, 2) == b"c" * 500 + b"\r\n"
+    drop.retrieve(3).close()
+    assert len(rig.on_disk()) == 1
+    assert whole(drop, 2) == b"c" * 500 + b"\r\n"  # fetched anew
+    assert [item.size for item in drop.messages] == [40, 40, 502, 3]
+    drop.close()
+    assert rig.on_disk() == []
+
+
+def test_what_an_earlier_run_left_is_removed(tmp_path):
+    directory = tmp_path / "maildrop"
+    directory.mkdir()
+    (directory / "0011-1.copy").write_bytes(b"old")
+    (directory / "note.txt").write_bytes(b"somebody's")
+    assert Rig(tmp_path).on_disk() == ["note.txt"]
+
+
+# Deletion.
+
+
+def told(graph):
+    """Every inner request as (method, what is done to which message)."""
+    return [
+        (request["method"], unquote(request["url"]).partition("/messages/")[2])
+        for batch in graph.batches
+        for request in batch
+    ]
+
+
+def test_trash_moves_to_deleted_items_in_batches(rig):
+    drop = rig.holding([b"x"] * 45)
+    assert drop.delete(list(range(45))) == 0
+    assert [len(batch) for batch in rig.graph.batches] == [20, 20, 5]
+    assert rig.graph.batches[0][3] == {
+        "id": "3",
+        "method": "POST",
+        "url": "/users/scanner@contoso.com/messages/id%2F3%2B%3D/move",
+        "headers": {"Prefer": 'IdType="ImmutableId"', "Content-Type": "application/json"},
+        "body": {"destinationId": "deleteditems"},
+    }
+    assert len(set(told(rig.graph))) == 45
+
+
+def test_keep_does_nothing(rig):
+    drop = rig.holding([b"x"] * 3, delete="keep")
+    assert drop.delete([0, 1, 2]) == 0
+    assert rig.graph.batches == []
+
+
+@pytest.mark.parametrize("policy, then", [("keep", []), ("trash", ["move"]), ("permanent", ["permanentDelete"])])
+def test_marking_as_read_comes_first_and_stops_nothing(rig, policy, then):
+    rig.graph.inner = lambda request: {"status": 500 if request["method"] == "PATCH" else 204}
+    drop = rig.holding([b"x"], delete=policy, mark=True)
+    assert drop.delete([0]) == 0
+    assert told(rig.graph) == [("PATCH", "id/0+=")] + [("POST", f"id/0+=/{verb}") for verb in then]
+    assert rig.graph.batches[0][0]["body"] == {"isRead": True}
+
+
+def test_permanent_deletes_for_good(rig):
+    drop = rig.holding([b"x"] * 2, delete="permanent")
+    assert drop.delete([0, 1]) == 0
+    assert told(rig.graph) == [("POST", "id/0+=/permanentDelete"), ("POST", "id/1+=/permanentDelete")]
+    assert "body" not in rig.graph.batches[0][0]
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_permanent_falls_back_to_trash(rig, status):
+    rig.graph.inner = lambda request: {"status": status if request["url"].endswith("permanentDelete") else 201}
+    drop = rig.holding([b"x"], delete="permanent")
+    assert drop.delete([0]) == 0
+    assert told(rig.graph) == [("POST", "id/0+=/permanentDelete"), ("POST", "id/0+=/move")]
+    assert rig.graph.batches[1][0]["body"] == {"destinationId": "deleteditems"}
+
+
+def test_what_was_not_seen_whole_is_never_deleted_for_good(rig):
+    drop = rig.holding(
+        [
+            [refusal(500, "ErrorCorruptData")],
+            [refusal(503), refusal(503)],
+            b"whole\r\n",
+            [refusal(503), refusal(503), Answer(chunks=[b"late\r\n"])],
+            b"never asked for",
+        ],
+        delete="permanent",
+    )
+    drop.retrieve(0).close()
+    for number in (1, 3):
+        with pytest.raises(Temporary):
+            drop.retrieve(number)
+    drop.retrieve(2).close()
+    drop.retrieve(3).close()
+    assert drop.delete([0, 1, 2, 3, 4]) == 0
+    assert sorted(told(rig.graph)) == [
+        ("POST", "id/0+=/move"),
+        ("POST", "id/1+=/move"),
+        ("POST", "id/2+=/permanentDelete"),
+        ("POST", "id/3+=/permanentDelete"),
+        ("POST", "id/4+=/permanentDelete"),
+    ]
+
+
+def test_moving_to_a_folder(rig):
+    rig.graph.folders = {
+        "/mailFolders": {"value": [{"id": "done/1", "displayName": "Done"}]},
+        "/mailFolders/done%2F1": {"id": "done/1"},
+    }
+    drop = rig.holding([b"x"], delete="move:Done")
+    assert drop.delete([0]) == 0
+    assert rig.graph.batches[0][0]["body"] == {"destinationId": "done/1"}
+
+
+@pytest.mark.parametrize("target", ["Done", "archive"])
+def test_a_missing_target_folder_is_not_taken_for_missing_messages(rig, target):
+    rig.graph.folders = {"/mailFolders": {"value": []}}
+    rig.graph.inner = lambda request: {"status": 404}
+    drop = rig.holding([b"x"] * 2, delete=f"move:{target}")
+    assert drop.delete([0, 1]) == 2
+    assert rig.graph.batches == []
+
+
+def test_what_is_gone_already_is_done(rig):
+    rig.graph.inner = lambda request: {"status": 404, "body": {"error": {"code": "ErrorItemNotFound"}}}
+    assert rig.holding([b"x"]).delete([0]) == 0
+
+
+def test_what_fails_is_counted_and_told_with_its_cause(rig, caplog):
+    rig.graph.inner = lambda request: (
+        {"status": 403, "body": {"error": {"code": "ErrorAccessDenied"}}} if request["id"] == "1" else {"status": 201}
+    )
+    assert rig.holding([b"x"] * 3).delete([0, 1, 2]) == 1
+    assert "scanner@contoso.com: 1 messages were not deleted: HTTP 403 ErrorAccessDenied" in caplog.text
+    assert len(rig.graph.batches) == 1
+
+
+def test_only_what_was_put_off_is_asked_again_after_the_longest_pause(rig):
+    def inner(request):
+        if len(rig.graph.batches) == 1 and request["id"] in ("1", "2"):
+            return {"status": 429, "headers": {"retry-after": "2" if request["id"] == "1" else "7"}}
+        return {"status": 201}
+
+    rig.graph.inner = inner
+    assert rig.holding([b"x"] * 4).delete([0, 1, 2, 3]) == 0
+    assert [len(batch) for batch in rig.graph.batches] == [4, 2]
+    assert [what for _, what in told(rig.graph)][4:] == ["id/1+=/move", "id/2+=/move"]
+    assert rig.slept == [7.0]
+
+
+@pytest.mark.parametrize(
+    "inner", [{"status": 429}, {"status": 503}, {"status": "junk"}, {"status": 412}, {"status": 429, "headers": "junk"}]
+)
+def test_what_is_put_off_again_and_again_is_given_up(rig, inner):
+    rig.graph.inner = lambda request: inner
+    assert rig.holding([b"x"]).delete([0]) == 1
+    assert len(rig.graph.batches) == 4
+
+
+def test_answers_that_are_missing_count_as_put_off(rig):
+    batch = rig.graph.batch
+    rig.graph.batch = lambda mailbox, requests: batch(mailbox, requests) and Answer(value={"responses": [None]})
+    assert rig.holding([b"x"]).delete([0]) == 1
+    assert len(rig.graph.batches) == 4
+
+
+def test_a_batch_without_an_answer_is_sent_once_more(rig):
+    rig.graph.outer = [GraphUnreachable("broke off", True)]
+    assert rig.holding([b"x"]).delete([0]) == 0
+    assert len(rig.graph.batches) == 2
+
+
+@pytest.mark.parametrize(
+    "trouble", [GraphUnreachable("away", False), SignInNeeded("sign in"), refusal(403, "ErrorAccessDenied")]
+)
+def test_when_graph_is_away_the_rest_is_counted(rig, trouble, caplog):
+    drop = rig.holding([b"x"] * 60)
+    rig.graph.outer = [None, trouble, trouble, trouble]
+    rig.graph._give = lambda answer: (_ for _ in ()).throw(answer) if answer else None
+    assert drop.delete(list(range(60))) == 40
+    assert "deletion stopped, 40 messages remain" in caplog.text
+    assert len(rig.graph.batches) <= 3

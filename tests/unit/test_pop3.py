@@ -1,0 +1,410 @@
+"""POP3 sessions over real sockets: what the dialogues cannot say."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import poplib
+import random
+import socket
+import ssl
+import threading
+
+import pytest
+from pop3_house import LOOPBACK, Drop, House, Maildrops, Users
+
+from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
+from m365proxy.pop3 import IDLE_SECONDS, Pop3Session, top
+from m365proxy.tls import self_signed
+from m365proxy.wire import Connection
+
+REMOTE = "192.0.2.7"
+
+
+@pytest.fixture(autouse=True)
+def info(caplog):
+    caplog.set_level(logging.INFO, "m365proxy")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for localhost with its key, in one file."""
+    path = tmp_path_factory.mktemp("certificate") / "both.pem"
+    path.write_bytes(b"".join(self_signed(["localhost"])))
+    return path
+
+
+@pytest.fixture
+def server_tls(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+@pytest.fixture
+def client_tls(certificate):
+    return ssl.create_default_context(cafile=certificate)
+
+
+@contextlib.contextmanager
+def listening(raws, tls=None, networks=LOOPBACK):
+    """A loopback port with one session behind it, for clients that want to connect: (port, drop)."""
+    drop = Drop(raws)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            client, address = listener.accept()
+            Pop3Session(
+                Connection(client, address[0]),
+                users=Users(),
+                maildrops=Maildrops(drop),
+                tls_context=tls,
+                plaintext_networks=networks,
+            ).run()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], drop
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+# Messages, and what a client has after it undid the dots (its lines joined with CRLF).
+EXACT = {
+    "plain": (b"A: b\r\n\r\ntext\r\n", b"A: b\r\n\r\ntext\r\n"),
+    "dots": (b"A: b\r\n\r\n.\r\n..\r\n.x\r\n", b"A: b\r\n\r\n.\r\n..\r\n.x\r\n"),
+    "first line is a dot": (b".\r\n", b".\r\n"),
+    "no final line end": (b"A: b\r\n\r\n.end", b"A: b\r\n\r\n.end\r\n"),
+    "bare LF": (b"A: b\n\n.one\ntwo\n", b"A: b\r\n\r\n.one\r\ntwo\r\n"),
+    "bare CR": (b"A: b\r\n\r\none\rtwo\r\n", b"A: b\r\n\r\none\r\ntwo\r\n"),
+    "8 bit": (bytes(range(14, 256)) + b"\r\n", bytes(range(14, 256)) + b"\r\n"),
+    "header only": (b"A: b\r\n", b"A: b\r\n"),
+    "empty": (b"", b""),
+    "blank lines at the end": (b"A: b\r\n\r\n\r\n\r\n", b"A: b\r\n\r\n\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_poplib_gets_every_octet(name):
+    raw, wanted = EXACT[name]
+    with listening([raw]) as (port, _):
+        client = poplib.POP3("127.0.0.1", port, timeout=10)
+        client.user("scanner@contoso.com")
+        client.pass_("pass word")
+        status, lines, _ = client.retr(1)
+        assert b"".join(line + b"\r\n" for line in lines) == wanted
+        assert status == b"+OK %d octets" % len(wanted)
+        assert client.list(1) == b"+OK 1 %d" % len(wanted)
+        client.quit()
+
+
+@pytest.mark.parametrize("length", [998, 999, 1000, 32 * 1024 - 1, 32 * 1024, 100_000])
+def test_lines_of_any_length_pass(length):
+    raw = b"A: b\r\n\r\n." + b"x" * length + b"\r\n.end\r\n"
+    with House([raw]).signed_in() as house:
+        assert house.ask(b"RETR 1") == b"+OK %d octets" % len(raw)
+        assert house.lines() == [b"A: b", b"", b".." + b"x" * length, b"..end"]
+        assert house.ask(b"TOP 1 1").startswith(b"+OK")
+        assert house.lines() == [b"A: b", b"", b".." + b"x" * length]
+
+
+def test_a_large_message_comes_whole_and_its_copy_is_closed():
+    raw = b"A: b\r\n\r\n" + random.Random(5).randbytes(3_000_000).hex().encode() + b"\r\n"
+    with House([raw]).signed_in() as house:
+        house.say(b"RETR 1")
+        assert house.line() == b"+OK %d octets" % len(raw)
+        whole = b"".join(line + b"\r\n" for line in house.lines())
+        assert hashlib.sha256(whole).digest() == hashlib.sha256(raw).digest()
+        house.say(b"RETR 1")  # and leaves in the middle of it
+        house.file.read(1000)
+    assert [file.closed for file in house.drop.files] == [True, True]
+
+
+def test_top_takes_long_lines_in_pieces():
+    class Pieces(io.BytesIO):
+        longest = 0
+
+        def readline(self, size=-1):
+            piece = super().readline(size)
+            self.longest = max(self.longest, len(piece))
+            return piece
+
+    file = Pieces(b"A: b\r\n\r\n" + b"x" * 500_000 + b"\r\nsecond\r\nthird\r\n")
+    assert b"".join(top(file, 2)) == b"A: b\r\n\r\n" + b"x" * 500_000 + b"\r\nsecond\r\n"
+    assert file.longest <= 64 * 1024
+
+
+def test_pipelined_commands_are_answered_in_order():
+    with House() as house:
+        house.client.sendall(
+            b"USER scanner@contoso.com\r\nPASS pass word\r\nSTAT\r\nLIST 1\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n"
+        )
+        answers = [house.line() for _ in range(5)]
+        assert answers[-2:] == [b"+OK 3 121", b"+OK 1 23"]
+        assert house.line() == b"+OK 23 octets"
+        assert house.lines() == [b"Subject: one", b"", b"Hello"]
+        assert house.line().startswith(b"+OK")
+        assert house.line() == b"+OK Bye."
+        house.ended()
+    assert house.drop.deletions == [[0]]
+
+
+def test_lf_alone_ends_a_command_too():
+    with House() as house:
+        house.line()
+        house.client.sendall(b"USER scanner@contoso.com\nPASS pass word\n")
+        assert house.line().startswith(b"+OK")
+        assert house.line().startswith(b"+OK")
+
+
+# Deletion.
+
+
+def test_deleted_at_quit_and_only_then():
+    with House().signed_in() as house:
+        house.ask(b"DELE 3")
+        house.ask(b"DELE 1")
+        assert house.drop.deletions == []
+        assert house.ask(b"QUIT") == b"+OK Bye."
+        assert house.line() == b""
+    assert house.drop.deletions == [[0, 2]]
+    assert house.drop.closed
+
+
+def test_hanging_up_deletes_nothing(caplog):
+    with House().signed_in() as house:
+        house.ask(b"DELE 1")
+    assert house.drop.deletions == []
+    assert house.drop.closed
+    assert '127.0.0.1 user "scanner@contoso.com": session ended (connection closed), 0 retrieved, 0 deleted' in (
+        caplog.text
+    )
+
+
+def test_rset_and_quit_deletes_nothing():
+    with House().signed_in() as house:
+        house.ask(b"DELE 1")
+        house.ask(b"RSET")
+        assert house.ask(b"QUIT") == b"+OK Bye."
+    assert house.drop.deletions == []
+
+
+def test_idling_deletes_nothing(caplog):
+    with House(idle_seconds=0.3).signed_in() as house:
+        house.ask(b"DELE 1")
+        assert house.line() == b""
+    assert house.drop.deletions == []
+    assert house.drop.closed
+    assert "nothing came or went in time" in caplog.text
+
+
+def test_the_inactivity_timer_is_ten_minutes():
+    assert IDLE_SECONDS >= 600
+
+
+def test_what_could_not_be_deleted_is_said(caplog):
+    with House().signed_in() as house:
+        house.drop.undeletable = 1
+        house.ask(b"DELE 1")
+        house.ask(b"DELE 2")
+        assert house.ask(b"QUIT") == b"-ERR [SYS/TEMP] 1 of 2 messages were not deleted."
+        assert house.line() == b""
+    assert "0 retrieved, 1 deleted" in caplog.text
+
+
+def test_the_mailbox_is_free_before_quit_is_answered():
+    order = []
+    with House().signed_in() as house:
+        house.drop.close = lambda: order.append("closed")
+        flush = house.connection.flush
+        house.connection.flush = lambda: (order.append("sent") if house.connection._out else None, flush())
+        assert house.ask(b"QUIT") == b"+OK Bye."
+        house.ended()
+    assert order.index("closed") < order.index("sent")
+
+
+# Trouble.
+
+
+@pytest.mark.parametrize(
+    "trouble, answer",
+    [
+        (InUse("Another session, from 192.0.2.9, is reading it."), b"-ERR [IN-USE] Another session"),
+        (Temporary("Graph is away."), b"-ERR [SYS/TEMP] Graph is away."),
+        (SignInNeeded("Run `m365proxy login`."), b"-ERR [SYS/TEMP] Run `m365proxy login`."),
+        (Permanent("Full Access is missing."), b"-ERR [SYS/PERM] Full Access is missing."),
+        (Permanent("two\r\nlines " + "ü" * 1000), b"-ERR [SYS/PERM] two\\x0d\\x0alines ?"),
+    ],
+)
+def test_a_mailbox_that_cannot_be_opened(trouble, answer, caplog):
+    with House() as house:
+        house.line()
+        house.maildrops.trouble = trouble
+        house.ask(b"USER scanner@contoso.com")
+        got = house.ask(b"PASS pass word")
+        assert got.startswith(answer)
+        assert len(got) <= 510
+        assert house.ask(b"STAT") == b"-ERR Sign in first."
+        house.maildrops.trouble = None  # and it can be tried again
+        house.ask(b"USER scanner@contoso.com")
+        assert house.ask(b"PASS pass word").startswith(b"+OK")
+    assert "the mailbox cannot be opened" in caplog.text
+
+
+def test_too_busy_to_check_passwords():
+    with House() as house:
+        house.line()
+        house.users.trouble = Temporary("Too many devices are signing in at once.")
+        house.ask(b"USER scanner@contoso.com")
+        assert house.ask(b"PASS pass word") == b"-ERR [SYS/TEMP] Too many devices are signing in at once."
+
+
+@pytest.mark.parametrize(
+    "trouble, answer",
+    [
+        (Temporary("Graph is away."), b"-ERR [SYS/TEMP] Graph is away."),
+        (SignInNeeded("Sign in."), b"-ERR [SYS/TEMP] Sign in."),
+        (Permanent("This message is gone."), b"-ERR This message is gone."),
+    ],
+)
+@pytest.mark.parametrize("command", [b"RETR 2", b"TOP 2 5"])
+def test_one_message_that_cannot_be_had_ends_nothing(trouble, answer, command):
+    with House(errors=2).signed_in() as house:
+        house.drop.trouble[1] = trouble
+        for _ in range(3):
+            assert house.ask(command) == answer
+        assert house.ask(b"RETR 1") == b"+OK 23 octets"
+        assert house.lines() == [b"Subject: one", b"", b"Hello"]
+
+
+def test_lines_too_long_are_refused_and_dropped():
+    with House() as house:
+        house.line()
+        assert house.ask(b"USER " + b"x" * 600) == b"-ERR That line is too long."
+        assert house.ask(b"A" * 30_000) == b"-ERR That line is too long."
+        assert house.ask(b"AUTH PLAIN " + b"=" * 600) == b"-ERR That is not base64."
+        assert house.ask(b"AUTH PLAIN " + b"=" * 13_000) == b"-ERR That line is too long."
+        assert house.ask(b"USER " + b"x" * 400).startswith(b"+OK")
+
+
+def test_a_line_too_long_inside_auth_is_one_error():
+    with House() as house:
+        house.line()
+        assert house.ask(b"AUTH PLAIN") == b"+ "
+        assert house.ask(b"A" * 13_000) == b"-ERR That line is too long."
+        assert house.ask(b"NOOP") == b"-ERR Sign in first."
+
+
+def test_errors_end_the_session_with_one_line(caplog):
+    with House(errors=3) as house:
+        house.line()
+        for _ in range(3):
+            assert house.ask(b"\xff\x00").startswith(b"-ERR")
+        assert house.file.readline() == b""
+        house.ended()
+    ours = [record.getMessage() for record in caplog.records]
+    assert ours == ["127.0.0.1: session ended before sign-in (too many errors, 3 errors)"]
+
+
+def test_a_connection_that_only_looks_leaves_no_line(caplog):
+    with House() as house:
+        house.line()
+    assert caplog.records == []
+
+
+# The log.
+
+
+def test_the_log_tells_who_came_and_never_the_password(caplog):
+    caplog.set_level(logging.DEBUG)
+    with House(peer="127.0.0.9") as house:
+        house.line()
+        house.ask(b'USER "\xc3\xa9vil\x1b')
+        assert house.ask(b"PASS sesame 4711").startswith(b"-ERR [AUTH]")
+        house.ask(b"AUTH LOGIN")
+        house.ask(b"c2Nhbm5lckBjb250b3NvLmNvbQ==")
+        house.ask(b"c2VzYW1lIDQ3MTE=")
+        house.ask(b"USER scanner@contoso.com")
+        house.ask(b"PASS pass word")
+        house.ask(b"RETR 1")
+        house.lines()
+        house.ask(b"QUIT")
+        house.ended()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        'sign-in failed from 127.0.0.9 user "\\"évil\\\\x1b": wrong password',
+        'sign-in failed from 127.0.0.9 user "scanner@contoso.com": wrong password',
+        '127.0.0.9 signed in as "scanner@contoso.com": 3 messages',
+        '127.0.0.9 user "scanner@contoso.com": session ended (quit), 1 retrieved, 0 deleted',
+    ]
+    assert "sesame" not in caplog.text and "pass word" not in caplog.text
+
+
+def test_passwords_come_through_as_they_were_sent():
+    with House() as house:
+        house.line()
+        for password in (b"  two spaces ", "größe".encode(), "größe".encode("latin-1")):
+            house.ask(b"USER scanner@contoso.com")
+            house.ask(b"PASS " + password)
+    assert [(seen[1], seen[2], seen[3]) for seen in house.users.seen] == [
+        ("  two spaces ", "pop3", "127.0.0.1"),
+        ("größe", "pop3", "127.0.0.1"),
+        ("größe", "pop3", "127.0.0.1"),
+    ]
+
+
+# TLS.
+
+
+def test_poplib_over_stls(server_tls, client_tls):
+    with listening([b"A: b\r\n\r\n.dot\r\n"], server_tls, networks=()) as (port, drop):
+        client = poplib.POP3("localhost", port, timeout=10)
+        assert "STLS" in client.capa() and "SASL" not in client.capa() and "USER" not in client.capa()
+        client.stls(client_tls)
+        able = client.capa()
+        assert "STLS" not in able
+        assert able["SASL"] == ["PLAIN", "LOGIN"]
+        client.user("scanner@contoso.com")
+        client.pass_("pass word")
+        assert client.retr(1)[1] == [b"A: b", b"", b".dot"]
+        assert "STLS" not in client.capa()
+        client.dele(1)
+        client.quit()
+    assert drop.deletions == [[0]]
+
+
+def test_what_was_said_before_tls_is_forgotten(server_tls, client_tls):
+    with House(tls=server_tls) as house:
+        house.line()
+        assert house.ask(b"USER scanner@contoso.com").startswith(b"+OK")
+        assert house.ask(b"STLS").startswith(b"+OK")
+        with client_tls.wrap_socket(house.client, server_hostname="localhost") as client:
+            client.sendall(b"PASS pass word\r\nSTLS\r\nQUIT\r\n")
+            answers = b""
+            while b"Bye" not in answers:
+                answers += client.recv(1000)
+        assert answers.startswith(b"-ERR USER comes first.\r\n-ERR TLS cannot begin here.\r\n")
+        house.ended()
+
+
+def test_commands_ahead_of_tls_end_the_session(server_tls, caplog):
+    with House(peer=REMOTE, tls=server_tls) as house:
+        house.line()
+        house.client.sendall(b"STLS\r\nUSER scanner@contoso.com\r\n")
+        assert house.line() == b"+OK Begin TLS now."
+        assert house.line() == b""
+        house.ended()
+    assert "commands were sent ahead of the TLS handshake" in caplog.text
+    assert house.users.seen == []
+
+
+def test_a_failed_handshake_is_told_once_with_the_address(server_tls, caplog):
+    with House(peer=REMOTE, tls=server_tls) as house:
+        house.line()
+        house.ask(b"STLS")
+        house.client.sendall(b"this is no TLS at all\r\n" * 5)
+        house.ended()
+    assert [record.getMessage() for record in caplog.records if "handshake failed" in record.getMessage()]
+    assert REMOTE in caplog.text

@@ -1,0 +1,53 @@
+"""Each tests/dialogs/pop3_*.txt is a conversation, played over a socketpair.
+
+"C: " is sent with CRLF; "S: " is what must come, where "..." at the end stands
+for any rest of the line; "S: <closed>" is the end of the connection.  "@ "
+sets the house up: peer=ADDRESS, errors=N, empty (no messages), tls (STLS can
+be had), in (signed in before the first line).  "#" lines explain.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+from pop3_house import MESSAGES, House
+
+SCRIPTS = sorted((Path(__file__).parents[1] / "dialogs").glob("pop3_*.txt"))
+
+
+def _settings(script):
+    words = " ".join(line[2:] for line in script if line.startswith("@ ")).split()
+    named = dict(word.split("=") for word in words if "=" in word)
+    more = {"errors": int(named["errors"])} if "errors" in named else {}
+    if "tls" in words:
+        more["tls"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    house = House(() if "empty" in words else MESSAGES, peer=named.get("peer", "127.0.0.1"), **more)
+    return house.signed_in() if "in" in words else house
+
+
+def _matches(wanted, line):
+    if wanted.endswith("..."):
+        return line.startswith(wanted[:-3])
+    return line == wanted
+
+
+def test_there_are_scripts():
+    assert len(SCRIPTS) >= 10
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_dialog(path):
+    script = path.read_text("utf-8").splitlines()
+    with _settings(script) as house:
+        for number, row in enumerate(script, 1):
+            if row.startswith("C: ") or row == "C:":
+                house.say(row[3:].encode("latin-1"))
+            elif row == "S: <closed>":
+                assert house.file.readline() == b"", f"line {number}: still open"
+            elif row.startswith("S: ") or row == "S:":
+                line = house.line().decode("latin-1")
+                assert _matches(row[3:], line), f"line {number}: wanted {row[3:]!r}, got {line!r}"
+            else:
+                assert not row or row[0] in "@#", f"line {number} is no part of a dialogue"

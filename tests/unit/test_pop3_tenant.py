@@ -1,0 +1,369 @@
+"""POP3 by poplib, through sessions, maildrops and the Graph client, to the stand-in tenant over HTTPS."""
+
+from __future__ import annotations
+
+import contextlib
+import poplib
+import socket
+import threading
+from types import SimpleNamespace
+
+import pytest
+from pop3_house import LOOPBACK
+
+from m365proxy.graph import Graph
+from m365proxy.maildrop import Maildrops
+from m365proxy.outbound import Outbound
+from m365proxy.pop3 import Pop3Session
+from m365proxy.sandbox import Sandbox
+from m365proxy.wire import Connection
+
+BOX = "scanner@contoso.com"
+
+
+class Tokens:
+    def __init__(self, sandbox):
+        self._sandbox = sandbox
+        self.renewed = 0
+        self._token = sandbox.entra.token()
+
+    def access_token(self, refused=None):
+        if refused:
+            self.renewed += 1
+            self._token = self._sandbox.entra.token()
+        return self._token
+
+
+class Users:
+    def __init__(self, user):
+        self.user = user
+
+    def check(self, login, password, service, peer):
+        return self.user
+
+
+class House:
+    """A loopback port with POP3 behind it; `user` may be changed before connecting."""
+
+    def __init__(self, sandbox, path):
+        self.sandbox = sandbox
+        self.tenant = sandbox.tenant
+        self.directory = path / "maildrop"
+        self.tokens = Tokens(sandbox)
+        self.slept = []
+        self.graph = Graph(
+            self.tokens, Outbound(None, sandbox.ca_file, direct=True), sandbox.graph_url, self.tenant.user
+        )
+        self.user = SimpleNamespace(mailbox=BOX, folder="inbox", pop3_delete="trash", pop3_mark_read=False)
+        self.maildrops = self.with_limits()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.threads = []
+
+    def with_limits(self, **more):
+        self.maildrops = Maildrops(self.graph, str(self.directory), sleep=self._sleep, **more)
+        return self.maildrops
+
+    def _sleep(self, seconds):
+        self.slept.append(seconds)
+        self.graph._lane(self.user.mailbox).held_until = 0.0
+
+    @contextlib.contextmanager
+    def client(self, sign_in=True):
+        def serve():
+            sock, address = self.listener.accept()
+            Pop3Session(
+                Connection(sock, address[0]),
+                users=Users(self.user),
+                maildrops=self.maildrops,
+                plaintext_networks=LOOPBACK,
+            ).run()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        client = poplib.POP3("127.0.0.1", self.listener.getsockname()[1], timeout=20)
+        try:
+            if sign_in:
+                client.user(BOX)
+                client.pass_("x")
+            yield client
+        finally:
+            client.close()
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def refused(self):
+        """What PASS is answered when it is refused."""
+        with self.client(sign_in=False) as client:
+            client.user(BOX)
+            with pytest.raises(poplib.error_proto) as caught:
+                client.pass_("x")
+        return str(caught.value)
+
+    def close(self):
+        self.listener.close()
+        self.graph.close()
+
+
+@pytest.fixture
+def house(tmp_path):
+    with Sandbox() as sandbox:
+        house = House(sandbox, tmp_path)
+        yield house
+        house.close()
+
+
+def mail(number, size=0):
+    return b"Subject: %d\r\n\r\n.text\r\n" % number + b"x" * size + b"\r\n"
+
+
+def fill(house, count):
+    for number in range(count):
+        house.tenant.add_message(BOX, mail(number), received=1_700_000_000 + number // 3)
+
+
+def subjects(client):
+    count, _ = client.stat()
+    return [int(client.top(number, 0)[1][0].partition(b" ")[2]) for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("quirk", ["", "page_short", "page_empty", "page_duplicate"])
+def test_a_listing_of_several_pages(house, quirk):
+    house.tenant.page_cap = 4
+    if quirk:
+        setattr(house.tenant, quirk, True)
+    fill(house, 10)
+    with house.client() as client:
+        assert subjects(client) == list(range(10))
+        uidls = client.uidl()[1]
+    assert len(set(uidls)) == 10
+    with house.client() as client:
+        assert client.uidl()[1] == uidls
+
+
+def test_the_listing_of_ten_thousand_takes_ten_requests(house):
+    raw = mail(1)
+    for number in range(10_000):
+        house.tenant.add_message(BOX, raw, received=1_700_000_000 + number)
+    house.sandbox.forget()
+    with house.client() as client:
+        assert client.stat()[0] == 10_000
+    assert len(house.sandbox.requests) == 10
+
+
+@pytest.mark.parametrize("kind", [{"kind": "answer", "status": 504}, {"kind": "cut"}, {"kind": "cut_answer"}])
+def test_a_page_that_fails_in_the_middle(house, kind):
+    fill(house, 2500)
+    house.sandbox.faults.add(kind.pop("kind"), path="messages", after=1, **kind)
+    with house.client() as client:
+        assert client.stat()[0] == 2500
+        assert len({line.split()[1] for line in client.uidl()[1]}) == 2500
+    tops = [request.query for request in house.sandbox.seen("filter=receivedDateTime")]
+    assert tops and all("top=500" in query for query in tops)
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked", "gzip"])
+@pytest.mark.parametrize("ends", ["crlf", "lf"])
+def test_octets_are_exact_however_graph_sends_them(house, coding, ends):
+    house.tenant.value_coding, house.tenant.value_line_ends = coding, ends
+    house.tenant.add_message(BOX, mail(1, 200_000))
+    with house.client() as client:
+        status, lines, _ = client.retr(1)
+        assert b"".join(line + b"\r\n" for line in lines) == mail(1, 200_000)
+        assert status == b"+OK %d octets" % len(mail(1, 200_000))
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked", "gzip"])
+def test_a_message_cut_off_by_graph_is_fetched_again(house, coding):
+    house.tenant.value_coding = coding
+    house.tenant.add_message(BOX, mail(1, 200_000))
+    fault = house.sandbox.faults.add("cut_answer", path="value")
+    with house.client() as client:
+        assert len(client.retr(1)[1][2]) == 200_000
+        house.tenant.add_message(BOX, mail(2))
+        again = client.retr(1)[1]
+        client.quit()
+    assert len(again[2]) == 200_000
+    assert fault.hits == 1
+    assert len(house.sandbox.seen("value")) == 2
+    assert list(house.directory.iterdir()) == []
+
+
+def test_one_message_out_of_reach_ends_nothing(house):
+    fill(house, 3)
+    house.sandbox.faults.add("cut_answer", path="value", times=2)
+    with house.client() as client:
+        with pytest.raises(poplib.error_proto, match="SYS/TEMP"):
+            client.retr(1)
+        assert client.retr(2)[1][0] == b"Subject: 1"
+        house.tenant.purge(house.tenant.items(BOX)[2])
+        with pytest.raises(poplib.error_proto, match="gone"):
+            client.retr(3)
+        assert client.retr(1)[1][0] == b"Subject: 0"
+
+
+def test_a_damaged_item_is_served_as_a_text_and_never_destroyed(house):
+    house.user.pop3_delete = "permanent"
+    house.tenant.add_message(BOX, mail(1), corrupt=True)
+    house.tenant.add_message(BOX, mail(2))
+    with house.client() as client:
+        assert b"Subject: A damaged message stands here" in client.retr(1)[1]
+        client.dele(1)
+        client.dele(2)
+        client.quit()
+    assert house.tenant.items(BOX) == []
+    assert [item.corrupt for item in house.tenant.items(BOX, "deleteditems")] == [True]
+
+
+@pytest.mark.parametrize(
+    "policy, inbox, trash, done",
+    [
+        ("trash", 2, 25, 0),
+        ("permanent", 2, 0, 0),
+        ("keep", 27, 0, 0),
+        ("move:Inbox/Done", 2, 0, 25),
+    ],
+)
+def test_deletion_by_policy(house, policy, inbox, trash, done):
+    folder = house.tenant.add_folder(BOX, "Done", "inbox")
+    house.user.pop3_delete = policy
+    house.user.pop3_mark_read = True
+    fill(house, 27)
+    with house.client() as client:
+        for number in range(1, 26):
+            client.dele(number)
+        assert len(house.tenant.items(BOX)) == 27
+        assert client.quit() == b"+OK Bye."
+    assert len(house.tenant.items(BOX)) == inbox
+    assert len(house.tenant.items(BOX, "deleteditems")) == trash
+    assert len(house.tenant.items(BOX, folder)) == done
+    moved = house.tenant.items(BOX, "deleteditems") + house.tenant.items(BOX, folder)
+    assert all(item.read for item in moved)
+    with house.client() as client:
+        assert client.stat()[0] == inbox
+
+
+def test_a_cloud_without_permanent_delete(house):
+    house.tenant.permanent_delete = False
+    house.user.pop3_delete = "permanent"
+    fill(house, 3)
+    with house.client() as client:
+        client.dele(2)
+        client.quit()
+    assert len(house.tenant.items(BOX, "deleteditems")) == 1
+
+
+def test_uidls_outlive_a_move(house):
+    fill(house, 1)
+    with house.client() as client:
+        before = client.uidl(1)
+    house.tenant.move(house.tenant.items(BOX)[0], "archive")
+    house.user.folder = "archive"
+    with house.client() as client:
+        assert client.uidl(1) == before
+
+
+def test_throttling_inside_a_batch(house):
+    fill(house, 30)
+    fault = house.sandbox.faults.add("answer", status=429, retry_after=2, path="/move", times=7)
+    with house.client() as client:
+        for number in range(1, 31):
+            client.dele(number)
+        assert client.quit() == b"+OK Bye."
+    assert fault.hits == 7
+    assert house.slept == [2.0]
+    assert house.tenant.items(BOX) == []
+
+
+def test_throttling_of_the_listing_and_of_a_message(house):
+    fill(house, 2)
+    house.sandbox.faults.add("answer", status=429, retry_after=3, path="mailFolders")
+    house.sandbox.faults.add("answer", status=429, retry_after=4, path="value")
+    with house.client() as client:
+        assert client.retr(1)[1][0] == b"Subject: 0"
+    assert [round(pause) for pause in house.slept] == [3, 4]
+
+
+def test_a_token_that_ends_in_the_middle(house):
+    fill(house, 2)
+    with house.client() as client:
+        client.retr(1)
+        house.sandbox.entra.revoke_access()
+        assert client.retr(2)[1][0] == b"Subject: 1"
+    assert house.tokens.renewed == 1
+
+
+def test_graph_away_is_never_an_empty_mailbox(house):
+    fill(house, 2)
+    house.sandbox.offline()
+    assert "-ERR [SYS/TEMP]" in house.refused()
+    house.sandbox.online()
+    with house.client() as client:
+        assert client.stat()[0] == 2
+        client.dele(1)
+        house.sandbox.offline()
+        with pytest.raises(poplib.error_proto, match=r"\[SYS/TEMP\] 1 of 1 messages were not deleted"):
+            client.quit()
+    house.sandbox.online()
+    assert len(house.tenant.items(BOX)) == 2
+
+
+@pytest.mark.parametrize("how", [(403, "ErrorAccessDenied"), (404, "ErrorItemNotFound")])
+def test_a_mailbox_without_full_access(house, how):
+    house.tenant.no_access = how
+    house.tenant.full_access.discard(BOX)
+    said = house.refused()
+    assert "-ERR [SYS/PERM]" in said
+    assert f"Add-MailboxPermission {BOX} -User {house.tenant.user} -AccessRights FullAccess" in said
+
+
+def test_a_page_of_a_portal_is_temporary(house):
+    house.sandbox.faults.add("portal", times=None)
+    assert "-ERR [SYS/TEMP]" in house.refused()
+
+
+def test_folders_in_a_folder(house):
+    scans = house.tenant.add_folder(BOX, "Scans")
+    house.tenant.add_folder(BOX, "2026", scans)
+    house.tenant.add_message(BOX, mail(5), folder=scans)
+    house.user.folder = "scans"
+    with house.client() as client:
+        assert subjects(client) == [5]
+    house.user.folder = "Scans/2026"
+    with house.client() as client:
+        assert client.stat()[0] == 0
+    house.user.folder = "Scans/2027"
+    assert "-ERR [SYS/PERM]" in house.refused()
+    house.user.folder = scans
+    with house.client() as client:
+        assert subjects(client) == [5]
+
+
+def test_only_the_newest(house):
+    house.with_limits(max_messages=5)
+    house.tenant.page_cap = 2
+    fill(house, 12)
+    with house.client() as client:
+        assert sorted(subjects(client)) == [7, 8, 9, 10, 11]
+
+
+def test_two_sessions_and_then_one(house):
+    fill(house, 1)
+    with house.client() as first:
+        assert "-ERR [IN-USE]" in house.refused()
+        first.quit()
+        with house.client() as second:
+            assert second.stat()[0] == 1
+
+
+def test_immutable_ids_are_asked_for_everywhere(house):
+    house.user.pop3_delete = "permanent"
+    house.user.pop3_mark_read = True
+    house.tenant.page_cap = 1
+    fill(house, 2)
+    with house.client() as client:
+        client.retr(1)
+        client.dele(1)
+        client.quit()
+    assert len(house.sandbox.requests) >= 5
+    assert house.tenant.strict_ids
+    assert len(house.tenant.items(BOX)) == 1

@@ -1,0 +1,96 @@
+"""Each tests/dialogs/smtp_*.txt is a conversation, played against a real listener.
+
+    C: line             sent with CRLF
+    R: octets           sent as they are, with Python's escapes (\\r \\n \\xe4)
+    S: line             what must come; "..." at the end stands for any rest of the line
+    S: <closed>         the end of the connection
+    T:                  the client's TLS handshake
+    A: octets           the last accepted message, with Python's escapes
+    E: name=value ...   its envelope; recipients separated by commas
+    N: number           how many messages have been accepted
+    @ word ...          the house: tls (STARTTLS can be had), required (TLS is), strange (the client's network
+                        may not sign in without TLS), relay (it may send without sign-in), rewrite (rewrite_from),
+                        and the limits of Policy as name=value; domains=a,b
+    #                   explains
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from smtp_house import House, Users, user
+
+SCRIPTS = sorted((Path(__file__).parents[1] / "dialogs").glob("smtp_*.txt"))
+NUMBERS = ("size_limit", "recipients", "errors")
+
+
+def _house(script, certificate):
+    words = " ".join(line[2:] for line in script if line.startswith("@ ")).split()
+    named = dict(word.split("=") for word in words if "=" in word)
+    policy = {name: int(named.pop(name)) for name in NUMBERS if name in named}
+    if "domains" in named:
+        policy["allowed_domains"] = tuple(named.pop("domains").split(","))
+    person = user(rewrite_from="rewrite" in words, send_as=("reports@contoso.com", "*@fabrikam.com"))
+    if "strange" in words:
+        policy["plaintext_networks"] = ()
+    if "relay" in words:
+        policy["relay"] = lambda peer: user("alerts@contoso.com", login="")
+    assert not named
+    assert set(words) <= {"tls", "required", "strange", "relay", "rewrite"} | {w for w in words if "=" in w}
+    return House(
+        certificate if "tls" in words else None, tls_required="required" in words, users=Users(person), **policy
+    )
+
+
+def _octets(text):
+    return ast.literal_eval('b"' + text.replace('"', '\\"') + '"')
+
+
+def _envelope(envelope, wanted):
+    for word in wanted.split():
+        name, _, value = word.partition("=")
+        found = getattr(envelope, name)
+        yield (",".join(found) if isinstance(found, tuple) else found) == value
+
+
+def _play(row, talk, house):
+    """Do one row; returns what went wrong, or ""."""
+    kind, text = row[:2], row[3:]
+    accepted = house.spool.accepted
+    if kind == "C:":
+        talk.send(text.encode("utf-8") + b"\r\n")
+    elif kind == "R:":
+        talk.send(_octets(text))
+    elif kind == "T:":
+        talk.start_tls()
+    elif row == "S: <closed>":
+        return "" if talk.closed() else "still open"
+    elif kind == "S:":
+        line = talk.line().decode("ascii")
+        fits = line.startswith(text[:-3]) if text.endswith("...") else line == text
+        return "" if fits else f"got {line!r}"
+    elif kind == "A:":
+        return "" if accepted and accepted[-1].content == _octets(text) else f"got {accepted and accepted[-1].content}"
+    elif kind == "E:":
+        return "" if accepted and all(_envelope(accepted[-1].envelope, text)) else f"got {accepted[-1].envelope}"
+    elif kind == "N:":
+        return "" if len(accepted) == int(text) else f"{len(accepted)} accepted"
+    else:
+        return "" if not row or row[0] in "@#" else "no part of a dialogue"
+    return ""
+
+
+def test_there_are_scripts():
+    assert len(SCRIPTS) >= 30
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_dialog(path, certificate):
+    script = path.read_text("utf-8").splitlines()
+    with _house(script, certificate) as house, house.client(greeted=False) as talk:
+        for number, row in enumerate(script, 1):
+            problem = _play(row, talk, house)
+            assert not problem, f"line {number}: {row}: {problem}"
+    assert not house.spool.open_ones

@@ -1,0 +1,90 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m365proxy import syntax
+from m365proxy.syntax import Malformed
+
+
+@pytest.mark.parametrize(
+    "line, verb, argument",
+    [
+        (b"", "", ""),
+        (b"  \t ", "", ""),
+        (b"quit", "QUIT", ""),
+        (b" noop \t a  b ", "NOOP", "a  b"),
+        (b"MAIL\tFROM:<a@b>", "MAIL", "FROM:<a@b>"),
+        ("ſtarttls".encode(), "ſtarttls", ""),
+        (b"\xff x", "\udcff", "x"),
+    ],
+)
+def test_command(line, verb, argument):
+    assert syntax.command(line) == (verb, argument)
+
+
+@pytest.mark.parametrize(
+    "argument, address, parameters",
+    [
+        ("FROM:<a@b.example>", "a@b.example", {}),
+        ("from:a@b.example", "a@b.example", {}),
+        ("FROM: <a@b.example> SIZE=10 body=8BITMIME x", "a@b.example", {"SIZE": "10", "BODY": "8BITMIME", "X": ""}),
+        ("FROM : a@b.example SIZE=10", "a@b.example", {"SIZE": "10"}),
+        ("FROM <a@b.example>", "a@b.example", {}),
+        ("FROM:<>", "", {}),
+        ("FROM:<> AUTH=<>", "", {"AUTH": "<>"}),
+        ("FROM:<a@b.example>SIZE=1", "a@b.example", {"SIZE": "1"}),
+        ("FROM:<@x.example,@y.example:a@b.example>", "a@b.example", {}),
+        ('FROM:<"a> b"@b.example>', '"a> b"@b.example', {}),
+        ('FROM:<"a\\" > b"@b.example> SIZE=1', '"a\\" > b"@b.example', {"SIZE": "1"}),
+        ('FROM:"a b"@b.example SIZE=1', '"a b"@b.example', {"SIZE": "1"}),
+        ("FROM:<a@b.example> ENVID=a=b", "a@b.example", {"ENVID": "a=b"}),
+    ],
+)
+def test_path(argument, address, parameters):
+    assert syntax.path(argument, "FROM") == (address, parameters)
+
+
+@pytest.mark.parametrize("argument", ["", "FROM", "FROM:", "FROM: ", "TO:<a@b>", "FROM:<a@b", "FROMa@b", 'FROM:<"a>'])
+def test_no_path(argument):
+    with pytest.raises(Malformed):
+        syntax.path(argument, "FROM")
+
+
+@given(st.text(max_size=60))
+def test_a_path_is_read_or_refused(text):
+    try:
+        address, parameters = syntax.path("FROM:" + text, "FROM")
+    except Malformed:
+        return
+    assert address in text
+    assert all(key == key.upper() for key in parameters)
+
+
+@pytest.mark.parametrize(
+    "text, octets",
+    [("YWJj", b"abc"), ("YWI=", b"ab"), ("YWI", b"ab"), ("YQ", b"a"), (" YWJj ", b"abc"), ("=", b""), ("", b"")],
+)
+def test_unbase64(text, octets):
+    assert syntax.unbase64(text) == octets
+
+
+@pytest.mark.parametrize("text", ["Y", "YWJ*", "YW Jj", "ü", "YW=Jj", "-_-_"])
+def test_no_base64(text):
+    with pytest.raises(Malformed):
+        syntax.unbase64(text)
+
+
+@pytest.mark.parametrize("octets, text", [(b"abc", "abc"), ("ü".encode(), "ü"), (b"\xfc", "ü"), (b"", "")])
+def test_credential(octets, text):
+    assert syntax.credential(octets) == text
+
+
+def test_plain():
+    assert syntax.plain(b"\0user\0p\xc3\xbc") == ("", "user", "pü")
+    assert syntax.plain(b"other\0user\0p") == ("other", "user", "p")
+
+
+@pytest.mark.parametrize("octets", [b"", b"user", b"\0user", b"\0user\0p\0"])
+def test_no_plain(octets):
+    with pytest.raises(Malformed):
+        syntax.plain(octets)
