@@ -64,6 +64,7 @@ def run(serve: bool) -> Optional[int]:
         steps.done("stand-in tenant is up (HTTPS on 127.0.0.1)")
         passwords = {name: secrets.token_urlsafe(9) for name in (_ALERTS, _SCANS)}
         daemon = Daemon(_config(directory, sandbox, passwords), Outbound(None, sandbox.ca_file, direct=True))
+        files.make_directory(daemon.config.state_dir)
         daemon.account.tokens.login(lambda text: None)
         steps.done("signed in with the device code flow of msal")
         daemon.start()

@@ -1,0 +1,152 @@
+"""Hostile and broken messages: what goes to Graph stays well formed and goes to nobody but the envelope."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import email.utils
+import io
+import re
+
+import pytest
+
+from m365proxy import message, mime
+from m365proxy.errors import Permanent
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+ENVELOPE = ["a@contoso.com", "B@contoso.com", "c@contoso.com"]
+WANTED = sorted(address.lower() for address in ENVELOPE)
+SENDER = "scanner@contoso.com"
+
+# What a reader that knows nothing of quoting would take for an address.
+NAIVE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
+
+short = hypothesis.settings(max_examples=300, deadline=None, database=None)
+
+
+def prepare(raw: bytes) -> bytes:
+    prepared = message.prepare(
+        io.BytesIO(raw), recipients=ENVELOPE, sender=SENDER, message_id="<made@contoso.com>", date=0.0
+    )
+    octets = b"".join(prepared.chunks())
+    assert prepared.size == len(octets)
+    return octets
+
+
+def check_form(octets: bytes) -> None:
+    head = octets.partition(b"\r\n\r\n")[0]
+    assert octets.count(b"\r\n") == octets.count(b"\n") == octets.count(b"\r")
+    assert head.isascii()
+    assert b"\0" not in octets
+    assert max(map(len, octets.split(b"\r\n"))) <= 998
+    made = email.message_from_bytes(octets)
+    assert made.defects == []
+    assert [made.get_all(name) is not None for name in ("From", "Subject", "Date", "Message-ID")] == [True] * 4
+    for name in ("From", "To", "Cc", "Bcc", "Subject", "Date", "Message-ID"):
+        assert len(made.get_all(name, [])) <= 1
+
+
+def check_recipients(octets: bytes) -> None:
+    """The envelope, read in three ways."""
+    made = email.message_from_bytes(octets)
+    values = [re.sub(r"\r\n", "", made[name]) for name in ("To", "Cc", "Bcc") if made[name] is not None]
+    assert sorted(address.lower() for _, address in email.utils.getaddresses(values)) == WANTED
+    assert sorted(found.lower() for value in values for found in NAIVE.findall(value)) == WANTED
+    made = email.message_from_bytes(octets, policy=email.policy.default)
+    fields = [made[name] for name in ("To", "Cc", "Bcc") if made[name] is not None]
+    assert sorted(address.addr_spec.lower() for field in fields for address in field.addresses) == WANTED
+    assert not any("@" in address.display_name for field in fields for address in field.addresses)
+    assert [address.addr_spec for address in made["From"].addresses] == [SENDER]
+    assert not {"sender", "resent-to", "resent-bcc", "apparently-to"} & {name.lower() for name in made}
+
+
+pieces = st.sampled_from(
+    [
+        *ENVELOPE, "evil@example.net", "evil", "example.net", "Doe", "J\u00fc", "\u65e5\u672c", "\U0001f600", "\uff20",
+        "<", ">", '"', "(", ")", ",", ";", ":", "@", ".", "\\", "'", "=", "?", "[192.0.2.1]", "<@x:", "mailto:",
+        " ", "\t", "\r\n ", "\n\t", "\r", "\0", "\x0b", "\x85", "\u2028", "undisclosed-recipients:;",
+        "=?utf-8?q?evil=40example.net?=", "=?utf-8?b?ZXZpbEBleGFtcGxlLm5ldA==?=", "=?utf-8?q?Doe=2C_J?=", "=?", "?=",
+        "=?x?q?=0D=0ABcc:_evil=40example.net?=", "=?utf-7?q?+2AA-?=", "=?iso-2022-jp?b?GyRC?=", "x" * 1200,
+    ]
+)  # fmt: skip
+values = st.lists(st.one_of(pieces, pieces, pieces, st.text(max_size=3)), max_size=14).map("".join)
+names = st.sampled_from(
+    "To to Cc Bcc From Sender Resent-To Resent-Bcc Reply-To Apparently-To Subject Date Message-ID References"
+    " X-Original-To X-Foo Content-Type Content-Disposition Content-Transfer-Encoding X\u00e4 To\u00a0".split()
+)
+line_ends = st.sampled_from(["\r\n", "\r\n", "\n", "\r", "\r\r\n", "\n\r"])
+fields = st.tuples(names, st.sampled_from([": ", ":", " : ", ""]), values, line_ends).map("".join)
+headers = st.lists(fields, max_size=8).map("".join)
+bodies = st.sampled_from(["\r\nbody\r\n", "\n\u00fc\n", "", "\r\n\0" + "y" * 2000, "\r\nBcc: evil@example.net\r\n\r\nx"])
+
+
+@short
+@hypothesis.given(headers, bodies, st.sampled_from(["utf-8", "cp1252"]))
+def test_nobody_but_the_envelope(head, body, charset):
+    octets = prepare((head + body).encode(charset, "replace"))
+    hypothesis.assume(b"Content-Type: m" not in octets)
+    check_form(octets)
+    check_recipients(octets)
+
+
+@short
+@hypothesis.given(st.binary(max_size=400))
+def test_any_octets(raw):
+    octets = prepare(raw)
+    check_form(octets)
+    check_recipients(octets)
+
+
+part_pieces = st.sampled_from(
+    [
+        b"--b", b"--c", b"--b--", b"--c--", b"--bc", b"--", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ",
+        b"Content-Type: multipart/mixed; boundary=c\r\n", b"Content-Type: multipart/alternative; boundary=b\r\n",
+        b"Content-Type: text/html\r\n", b"Content-Type: text/plain; charset=utf-16\r\n", b"Content-Type: a/b\r\n",
+        b"Content-Type: multipart/digest; boundary=c\n", b"Content-Type: multipart/mixed\r\n",
+        b"Content-Disposition: attachment; filename=\"\xfc\"\r\n", b"Content-Disposition: x; filename*=utf-8''%C3%BC\r\n",
+        b"Content-Transfer-Encoding: base64\r\n", b"Content-Transfer-Encoding: quoted-printable\r\n",
+        b"Content-Transfer-Encoding: 8bit\r\n", b"Content-Transfer-Encoding: binary\r\n", b"X: \xff\r\n", b"junk\r\n",
+        b"text", b"\xc3\xa4", b"\xff", b"\0", b"QUJD", b"=3D=\r\n", b"=C3=A4", b"y" * 1500,
+    ]
+)  # fmt: skip
+
+
+@short
+@hypothesis.given(st.sampled_from([b"b", b"c", b'"b c"']), st.lists(part_pieces, max_size=30).map(b"".join))
+def test_any_structure(boundary, body):
+    raw = b"Content-Type: multipart/mixed; boundary=" + boundary + b"\r\n\r\n" + body
+    octets = prepare(raw)
+    check_form(octets)
+    # Nothing is left to repair, and no part went: both trees have the same content.
+    again = prepare(octets)
+    assert again == octets
+    assert contents(octets) == contents(raw)
+
+
+def contents(raw: bytes):
+    file = io.BytesIO(raw)
+    found = [b"".join(mime.decode(file, part)) for part in mime.scan(file).leaves()]
+    return [re.sub(rb"\r{0,4}\n|\r", b"\n", content.replace(b"\0", b"")).rstrip() for content in found]
+
+
+@short
+@hypothesis.given(st.lists(part_pieces, max_size=30).map(b"".join), st.integers(1, 40))
+def test_decoding_does_not_depend_on_the_chunks(body, size):
+    for encoding in (b"base64", b"quoted-printable", b"8bit"):
+        file = io.BytesIO(b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body)
+        part = mime.scan(file)
+        assert b"".join(mime.decode(file, part, size)) == b"".join(mime.decode(file, part))
+
+
+@short
+@hypothesis.given(st.binary(max_size=300))
+def test_only_permanent_refusals(raw):
+    """An envelope from outside may be refused, but by name."""
+    recipient = raw.decode("latin-1")
+    try:
+        prepared = message.prepare(io.BytesIO(b""), recipients=[recipient], sender=SENDER, message_id="<1@contoso.com>")
+    except Permanent:
+        return
+    assert recipient.encode() in b"".join(prepared.chunks())
