@@ -10,7 +10,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from . import config as configuration
-from . import control, files, log, message, oauth, status, tls
+from . import control, files, intake, log, message, oauth, status, tls
 from .config import Config
 from .courier import Courier
 from .delivery import Delivery
@@ -90,7 +90,7 @@ class Daemon:
         self.courier = Courier(
             self.spool,
             self.account.graph,
-            Delivery(self.account.graph),
+            Delivery(self.account.graph, self._may_send_as),
             [mailbox.username for mailbox in config.mailboxes],
             retry_interval=config.queue.retry_interval,
             probe=self._probe,
@@ -168,6 +168,7 @@ class Daemon:
             session_seconds=config.limits.session_seconds,
             plaintext_networks=config.plaintext_networks,
             allowed_domains=config.allowed_domains,
+            check_message=intake.check,
         )
 
     def _session(self, connection: Any, context: Context) -> Any:
@@ -191,6 +192,12 @@ class Daemon:
 
     def _accept(self, envelope: Any) -> Any:
         return self.spool.put(envelope, self.courier.accepted)
+
+    def _may_send_as(self, mailbox: str, address: str) -> bool:
+        try:
+            return self._users.user_of_mailbox(mailbox).may_send_as(address)
+        except KeyError:  # a reload took the mailbox out while its mail was in hand
+            return False
 
     def _probe(self) -> None:
         """Raises while nothing can be sent: no sign-in, or Graph does not answer."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import BinaryIO, Callable
 
 from . import log, message, outcome
 from .errors import Permanent, SignInNeeded, Temporary
-from .graph import Answer, Graph, GraphUnreachable, base64_body
+from .graph import REQUEST_LIMIT, Answer, Graph, GraphUnreachable, base64_body
 from .outcome import Verdict
 from .spool import Claim, Envelope
 
@@ -23,8 +23,10 @@ _PLAUSIBLE_CLOCK = 1_750_000_000.0
 class Delivery:
     """Hands claimed messages to Graph.  Any thread may use it; a claim belongs to its caller."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, may_send_as: Callable[[str, str], bool]):
+        """`may_send_as(mailbox, address)`: whether the mailbox's From may be that address."""
         self._graph = graph
+        self._may_send_as = may_send_as
 
     def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
         """One attempt.  SignInNeeded and Temporary if there is no token; the claim is then still `claimed`."""
@@ -32,8 +34,8 @@ class Delivery:
             prepared = self._prepare(claim, envelope, file)
         except Permanent as error:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
-        if prepared.size > message.LARGE_MIME_CEILING:
-            sentence = f"The message has {prepared.size} octets; more than {message.LARGE_MIME_CEILING} cannot be sent."
+        if prepared.size * 4 / 3 > REQUEST_LIMIT:
+            sentence = f"The message has {prepared.size} octets, which is more than Graph takes in one request."
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, sentence, "5.3.4")
         self._graph.ready(envelope.mailbox)
         claim.posting()
@@ -66,6 +68,7 @@ class Delivery:
             sender=envelope.sender or envelope.mailbox,
             message_id=claim.state.message_id,
             date=accepted,
+            may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
         )
 
     def _judge(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:

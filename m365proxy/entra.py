@@ -208,6 +208,10 @@ _CODES: Dict[int, _Code] = {
             "and put it into client_secret.", Misconfigured
         ),
         (70002, 7000216): _Code("The client secret or certificate is refused. Check it in the config.", Misconfigured),
+        (700025,): _Code(
+            "The app registration is a public client, which must not have a secret. Take client_secret and "
+            "client_certificate out of the config, or set \"Allow public client flows\" to No.", Misconfigured
+        ),
         (700027,): _Code(
             "The certificate is not one of the app registration's. Upload it there, or check "
             "client_certificate.private_key and thumbprint.", Misconfigured

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import re
 import threading
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Pattern
+from urllib.parse import unquote
 
 # What may be asked for, and what it does.
 KINDS = {
@@ -44,6 +45,11 @@ _CODES = {
     503: "serviceNotAvailable",
     504: "GatewayTimeout",
 }
+
+
+def found(pattern: Pattern[str], target: str) -> bool:
+    """Whether path and query hold the pattern, as they were sent ("%24select") or decoded ("$select")."""
+    return pattern.search(target) is not None or pattern.search(unquote(target)) is not None
 
 
 class Fault:
@@ -94,7 +100,7 @@ class Fault:
         return (
             self._method in (None, method)
             and self._mailbox in (None, mailbox)
-            and self._path.search(target) is not None
+            and found(self._path, target)
         )
 
     def take(self) -> bool:
@@ -122,7 +128,7 @@ class Faults:
     def add(self, kind: str, **rule: object) -> Fault:
         """Add a fault; its `hits` tell when it happened.
 
-        path: regular expression searched in path and query; method; mailbox:
+        path: regular expression searched in path and query, as sent and decoded; method; mailbox:
         its address; times: how many requests it happens to (None: for ever);
         after: how many matching requests pass first; status, code, message:
         of an answer; retry_after: the header's value as it is to be sent

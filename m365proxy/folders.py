@@ -38,26 +38,12 @@ _LOOKUP_SECONDS = 3600.0
 
 # Names Graph takes as folder ids whatever the mailbox's language (mailfolder.md).
 _WELL_KNOWN = frozenset(
-    [
-        "archive",
-        "clutter",
-        "conflicts",
-        "conversationhistory",
-        "deleteditems",
-        "drafts",
-        "inbox",
-        "junkemail",
-        "localfailures",
-        "msgfolderroot",
-        "outbox",
-        "recoverableitemsdeletions",
-        "scheduled",
-        "searchfolders",
-        "sentitems",
-        "serverfailures",
-        "syncissues",
-    ]
-)
+    {
+        "archive", "clutter", "conflicts", "conversationhistory", "deleteditems", "drafts", "inbox", "junkemail",
+        "localfailures", "msgfolderroot", "outbox", "recoverableitemsdeletions", "scheduled", "searchfolders",
+        "sentitems", "serverfailures", "syncissues",
+    }
+)  # fmt: skip
 
 # Folder ids are longer than anybody's folder names, and hold no spaces.
 _ID = re.compile(r"[A-Za-z0-9+/=_-]{60,}")

@@ -13,11 +13,11 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 
 from . import log
+from .devicecode import DeviceSignIn
 from .entra import Busy, refusal
 from .errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary
 from .registration import Registration, msal
 from .registration import endpoints as endpoints
-from .devicecode import DeviceSignIn
 from .tokenfile import Identity, SignIn, TokenFile
 
 logger = log.get("oauth")

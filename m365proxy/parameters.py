@@ -20,7 +20,7 @@ _LONGEST_PLAIN = 200
 _SECTION = 54
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~-]+\Z")
-_MAIN = re.compile(r"\s*([^\s;()=\"]*)")
+_MAIN = re.compile(r"\s*([!#-'*+./0-9:<>?-~-]{0,127})(?![^\s;()=\"])|")
 _NAME = re.compile(r"([A-Za-z0-9!#$&+.^_`|~-]{1,60}?)(?:\*(\d{1,2}))?(\*)?\s*=\s*")
 _BEFORE_NAME = re.compile(r"[;\s]+")
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
@@ -101,7 +101,7 @@ def parse(text: str) -> Value:
             sections.setdefault(name, {}).setdefault(int(number or 0), (value, bool(starred)))
         else:
             plain.setdefault(name, value)
-    return Value(main.group(1).lower(), _merged(plain, sections))
+    return Value((main.group(1) or "").lower(), _merged(plain, sections))
 
 
 def _value(text: str, position: int, name: str, closed_quotes: bool) -> "tuple[str, int, bool]":

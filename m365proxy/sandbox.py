@@ -20,7 +20,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import unquote
 
-from .faults import Faults
+from .faults import Faults, found
 from .mailstore import Refusal
 from .outlook import Outlook
 from .signin import Entra
@@ -132,11 +132,9 @@ class Sandbox:
             return list(self._records)
 
     def seen(self, path: str = "", method: str = "") -> List[Request]:
-        """The requests whose path and query hold the regular expression."""
-        return [
-            r for r in self.requests
-            if method in ("", r.method) and re.search(path, r.path + ("?" + r.query if r.query else ""))
-        ]
+        """The requests whose path and query, as sent or decoded, hold the regular expression."""
+        pattern = re.compile(path)
+        return [r for r in self.requests if method in ("", r.method) and found(pattern, r.target)]
 
     def forget(self) -> None:
         """Begin new records and peaks."""
@@ -213,8 +211,7 @@ class Sandbox:
 
     def _inner_fault(self, call: Call) -> Optional[Answer]:
         """A fault that meets one request of a batch; only answers are possible there."""
-        target = call.path + ("?" + call.query if call.query else "")
-        fault = self.faults.choose(call.method, target, self.mailbox_of(call.path, call.headers))
+        fault = self.faults.choose(call.method, call.target, self.mailbox_of(call.path, call.headers))
         return fault_answer(fault) if fault is not None and fault.kind == "answer" else None
 
     # --- certificates

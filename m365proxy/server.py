@@ -148,8 +148,9 @@ class Connections:
 
     def leave(self, context: Context) -> None:
         with self._changed:
-            if self._running.pop(context, None) is None:
+            if context not in self._running:
                 return
+            del self._running[context]
             here = self._by_peer[context.peer] - 1
             if here:
                 self._by_peer[context.peer] = here
@@ -244,7 +245,7 @@ class Listener(socketserver.ThreadingTCPServer):
             found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             self.address_family = found[0]
             super().__init__(found[4], socketserver.BaseRequestHandler)  # type: ignore[arg-type]
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise bind_error(error, address, port) from None
 
     @property
@@ -361,10 +362,10 @@ def _told(error: WireError) -> str:
     )
 
 
-def bind_error(error: Exception, address: str, port: int) -> ProxyError:
+def bind_error(error: OSError, address: str, port: int) -> ProxyError:
     """A refused bind as a sentence with the next step."""
     place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    number = getattr(error, "errno", None)
+    number = error.errno
     if number == errno.EADDRINUSE:
         return InUse(f"{place} is in use by another program. Stop that one, or choose another port.")
     if number in (errno.EACCES, errno.EPERM):
@@ -383,5 +384,4 @@ def bind_error(error: Exception, address: str, port: int) -> ProxyError:
         return CannotCreate(f"{place}: this machine has no IPv6. Take the address out of bind.")
     if isinstance(error, socket.gaierror):
         return CannotCreate(f"{place}: {address} is no address of this machine. Correct bind.")
-    reason = getattr(error, "strerror", None) or error
-    return CannotCreate(f"{place} cannot be opened: {reason}. Correct bind and port.")
+    return CannotCreate(f"{place} cannot be opened: {error.strerror or error}. Correct bind and port.")

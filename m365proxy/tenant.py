@@ -358,14 +358,14 @@ class Tenant:
         try:
             recipients = letter.recipients(raw)
             senders = letter.addresses(raw, "from")
-            others = letter.addresses(raw, "sender")
+            named = senders + letter.addresses(raw, "sender")
         except letter.BadAddress as error:
             raise Refusal(400, "ErrorInvalidRecipients", f"At least one recipient is not valid: {error}") from None
         if not recipients:
             raise Refusal(400, "ErrorInvalidRecipients", "The message contains no recipients.")
         if len(senders) > 1:
             raise Refusal(400, "ErrorInvalidRequest", "More than one From address.")
-        for name, address in senders + others:
+        for name, address in named:
             address = self.aliases.get(address.lower(), address.lower())
             if address != box.address and not others:
                 raise Refusal(403, "ErrorAccessDenied", "Mail.Send.Shared is needed.")

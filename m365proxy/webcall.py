@@ -22,6 +22,10 @@ class Call(NamedTuple):
     body: bytes
 
     @property
+    def target(self) -> str:
+        return self.path + ("?" + self.query if self.query else "")
+
+    @property
     def segments(self) -> List[str]:
         """The path's segments, each decoded by itself: an id may hold an escaped slash."""
         return [unquote(segment) for segment in self.path.split("/")[1:]]

@@ -53,6 +53,10 @@ class Request:
     end: Optional[float] = None
     fault: str = ""
 
+    @property
+    def target(self) -> str:
+        return self.path + ("?" + self.query if self.query else "")
+
 
 class Cut(Exception):
     """The connection is to be closed without a further octet."""
@@ -149,8 +153,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def finish(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            super().finish()
+        # Each by itself: what cannot be flushed any more must not keep the socket open.
+        for stream in (self.wfile, self.rfile):
+            with contextlib.suppress(OSError, ValueError):
+                stream.close()
 
     def _serve(self) -> None:
         house = self.server.house
@@ -284,8 +290,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = b""
         if half:
             everything = head + body
-            # Without a body, the answer breaks off within its headers.
-            self._put(everything[: len(head) + len(body) // 2 if body else len(head) // 2])
+            # Without a body it breaks off in the status line: headers that end early pass for whole ones.
+            self._put(everything[: len(head) + len(body) // 2 if body else len("HTTP/1.1 ")])
             raise Cut
         # Before the last octet leaves the request is over: the client may be quicker than this thread.
         everything = head + body

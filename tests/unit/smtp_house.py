@@ -163,7 +163,7 @@ class House:
             context.load_cert_chain(*certificate)
         self.users = users or Users(user())
         self.spool = spool or Spool()
-        self.connections = connections or Connections()
+        self.connections = Connections() if connections is None else connections
         self.policy = Policy(**{"plaintext_networks": LOOPBACK, **policy})
         self.listener = Listener(
             "smtp", address, 0, self._session, self.connections,

@@ -401,6 +401,7 @@ def test_a_second_session_is_refused_until_the_first_closes(rig):
         ([b"a\r", b"\nb\r", b"c"], b"a\r\nb\r\nc\r\n"),
         ([b"a\r", b"", b"\n"], b"a\r\n"),
         ([b"a\r"], b"a\r\n"),
+        ([b"a\r\n\r"], b"a\r\n\r\n"),
         ([b"\r", b"\r", b"\n", b"\n"], b"\r\n\r\n\r\n"),
         ([b"a\r\n", b"."], b"a\r\n.\r\n"),
         ([b"\xff\x00\n"], b"\xff\x00\r\n"),
@@ -512,7 +513,9 @@ def test_a_full_disk_is_temporary_and_leaves_nothing(rig, monkeypatch):
 
 def test_what_is_kept_on_disk_is_bounded(tmp_path):
     rig = Rig(tmp_path, copies_limit=100)
-    drop = rig.holding([b"a" * 38 + b"\r\n", b"b" * 38 + b"\r\n", [Answer(chunks=[b"c" * 500])] * 2, b"d\r\n"])
+    drop = rig.holding(
+        [b"a" * 38 + b"\r\n", b"b" * 38 + b"\r\n", [Answer(chunks=[b"c" * 500])] * 2, [Answer(chunks=[b"d\r\n"])] * 2]
+    )
     drop.retrieve(0).close()
     drop.retrieve(1).close()
     assert len(rig.on_disk()) == 2
@@ -523,6 +526,10 @@ def test_what_is_kept_on_disk_is_bounded(tmp_path):
     assert len(rig.on_disk()) == 1
     assert whole(drop, 2) == b"c" * 500 + b"\r\n"  # fetched anew
     assert [item.size for item in drop.messages] == [40, 40, 502, 3]
+    rig.graph.values["id/1+="] = [Answer(chunks=[b"b" * 38])]
+    drop.retrieve(3).close()
+    drop.retrieve(1).close()
+    assert len(rig.on_disk()) == 2
     drop.close()
     assert rig.on_disk() == []
 

@@ -136,6 +136,11 @@ def test_top_takes_long_lines_in_pieces():
     assert file.longest <= 64 * 1024
 
 
+def test_the_end_of_a_long_header_line_is_no_blank_line():
+    raw = b"A: " + b"x" * (32 * 1024 - 3) + b"\r\nB: c\r\n\r\nbody\r\n"
+    assert b"".join(top(io.BytesIO(raw), 0)) == raw[:-6]
+
+
 def test_pipelined_commands_are_answered_in_order():
     with House() as house:
         house.client.sendall(

@@ -112,8 +112,8 @@ def house(tmp_path):
         house.close()
 
 
-def mail(number, size=0):
-    return b"Subject: %d\r\n\r\n.text\r\n" % number + b"x" * size + b"\r\n"
+def mail(number, lines=0):
+    return b"Subject: %d\r\n\r\n.text\r\n" % number + b"".join(b".%d\r\n" % line for line in range(lines))
 
 
 def fill(house, count):
@@ -165,24 +165,22 @@ def test_a_page_that_fails_in_the_middle(house, kind):
 @pytest.mark.parametrize("ends", ["crlf", "lf"])
 def test_octets_are_exact_however_graph_sends_them(house, coding, ends):
     house.tenant.value_coding, house.tenant.value_line_ends = coding, ends
-    house.tenant.add_message(BOX, mail(1, 200_000))
+    house.tenant.add_message(BOX, mail(1, 30_000))
     with house.client() as client:
         status, lines, _ = client.retr(1)
-        assert b"".join(line + b"\r\n" for line in lines) == mail(1, 200_000)
-        assert status == b"+OK %d octets" % len(mail(1, 200_000))
+        assert b"".join(line + b"\r\n" for line in lines) == mail(1, 30_000)
+        assert status == b"+OK %d octets" % len(mail(1, 30_000))
 
 
 @pytest.mark.parametrize("coding", ["length", "chunked", "gzip"])
 def test_a_message_cut_off_by_graph_is_fetched_again(house, coding):
     house.tenant.value_coding = coding
-    house.tenant.add_message(BOX, mail(1, 200_000))
+    house.tenant.add_message(BOX, mail(1, 30_000))
     fault = house.sandbox.faults.add("cut_answer", path="value")
     with house.client() as client:
-        assert len(client.retr(1)[1][2]) == 200_000
-        house.tenant.add_message(BOX, mail(2))
-        again = client.retr(1)[1]
+        assert len(client.retr(1)[1]) == 30_003
+        assert len(client.retr(1)[1]) == 30_003
         client.quit()
-    assert len(again[2]) == 200_000
     assert fault.hits == 1
     assert len(house.sandbox.seen("value")) == 2
     assert list(house.directory.iterdir()) == []

@@ -1,0 +1,258 @@
+"""Commands, their exit status and what they say: sign-in, status, queue, and everything that can be wrong."""
+
+import json
+import os
+import signal
+import smtplib
+import socket
+import stat
+
+import pytest
+from program import ALERTS, PASSWORD, SCANS, wait_until
+
+
+def submit(program, recipient=SCANS, body="x"):
+    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
+        smtp.login(ALERTS, PASSWORD)
+        smtp.sendmail(ALERTS, [recipient], f"From: {ALERTS}\r\nTo: {recipient}\r\nSubject: t\r\n\r\n{body}\r\n")
+
+
+def said(done):
+    assert "Traceback" not in done.stderr + done.stdout
+    return done.stderr
+
+
+def test_login_prints_code_and_address_and_stores_nothing_readable(make_program):
+    program = make_program()
+    done = program.login()
+    assert "devicelogin" in done.stdout and f"Signed in as {program.sandbox.tenant.user}" in done.stdout
+    state = program.directory / "state"
+    stored = (state / "tokens.enc").read_bytes()
+    assert b"refresh_token" not in stored and b"RefreshToken" not in stored
+    assert stat.S_IMODE((state / "token.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((state / "tokens.enc").stat().st_mode) == 0o600
+
+
+def test_dash_dash_login_is_login(make_program):
+    done = make_program().command("--login")
+    assert done.returncode == 0 and "Signed in" in done.stdout
+
+
+@pytest.mark.parametrize("wrong", ["user", "tenant"])
+def test_a_sign_in_of_somebody_else_is_refused_and_the_old_one_kept(make_program, wrong):
+    program = make_program()
+    program.login()
+    before = (program.directory / "state" / "tokens.enc").read_bytes()
+    if wrong == "user":
+        program.sandbox.tenant.signs_in_as = SCANS
+    else:
+        program.configure(tenant_id="11111111-2222-3333-4444-555555555555")
+    done = program.command("login")
+    assert done.returncode in (69, 77, 78) and said(done)
+    assert (program.directory / "state" / "tokens.enc").read_bytes() == before
+
+
+def test_logout(make_program):
+    program = make_program()
+    program.login()
+    assert "forgotten" in program.command("logout").stdout
+    assert program.command("logout").returncode == 0
+    assert "m365proxy login" in program.command("status").stdout
+
+
+def test_without_a_sign_in_mail_is_queued_and_leaves_after_login(make_program):
+    program = make_program().start()
+    submit(program)
+    wait_until(lambda: "sending is paused" in program.said(), what="the pause")
+    assert "m365proxy login" in program.said()
+    status = json.loads(program.command("status", "--json").stdout)
+    assert status["running"] and status["queue"]["waiting"] == 1
+    program.login()
+    wait_until(lambda: len(program.sandbox.tenant.delivered) == 1, what="the delivery after login")
+    wait_until(lambda: program.queue() == [])
+
+
+def test_status_and_queue_for_people(program):
+    program.sandbox.faults.add("answer_after", path="sendMail", status=504, code="UnknownError")
+    submit(program)
+    wait_until(lambda: program.queue() == [("cur", "held")], what="the hold")
+    assert len(program.sandbox.tenant.delivered) == 1
+    listed = program.command("queue", "list")
+    assert listed.returncode == 0 and "held" in listed.stdout and SCANS in listed.stdout
+    told = json.loads(program.command("queue", "list", "--json").stdout)
+    shown = program.command("queue", "show", told["id"])
+    assert shown.returncode == 0 and "Subject: t" in shown.stdout and "504" in shown.stdout
+    assert "1 held" in program.command("status").stdout
+    # held stays held, also over a restart
+    assert program.stop() == 0
+    assert "running        no" in program.command("status").stdout
+    program.start()
+    assert program.queue() == [("cur", "held")] and len(program.sandbox.tenant.delivered) == 1
+
+
+@pytest.mark.parametrize("id", ["nothing", "../../config.json", "", "a\nb"])
+def test_queue_show_of_what_is_not_there(make_program, id):
+    done = make_program().command("queue", "show", id)
+    assert done.returncode == 64 and "queue list" in said(done)
+
+
+def test_hash_password_reads_stdin_only(make_program):
+    program = make_program()
+    done = program.command("hash-password", stdin="secret word\n", config=False)
+    assert done.returncode == 0 and done.stdout.startswith("scrypt$16384$8$1$")
+    assert program.command("hash-password", "secret", config=False).returncode == 64
+    program.configure(mailboxes=[{"username": ALERTS, "password": done.stdout.strip()}])
+    program.login()
+    program.start()
+    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
+        assert smtp.login(ALERTS, "secret word")[0] == 235
+        with pytest.raises(smtplib.SMTPException):
+            smtplib.SMTP("localhost", program.port("smtp"), timeout=30).login(ALERTS, "secret")
+
+
+@pytest.mark.parametrize(
+    "words,status,hint",
+    [
+        (["staus"], 64, "status"),
+        (["queue"], 64, "--help"),
+        (["queue", "burn"], 64, "--help"),
+        (["run", "--fast"], 64, "--help"),
+        (["--help"], 0, ""),
+        (["--version"], 0, ""),
+    ],
+)
+def test_usage(make_program, words, status, hint):
+    done = make_program().command(*words)
+    assert done.returncode == status and hint in said(done)
+
+
+def test_check_offline(make_program):
+    program = make_program()
+    done = program.command("check", "--offline")
+    assert done.returncode == 77 and "m365proxy login" in done.stdout and "Traceback" not in done.stderr
+    program.login()
+    done = program.command("check", "--offline")
+    assert done.returncode == 0, done.stdout
+    done = program.command("check")
+    assert done.returncode == 0 and f"ok      {ALERTS}" in done.stdout
+
+
+def test_a_wrong_config_is_told_whole(make_program):
+    program = make_program(smtp_port="25", mailboxs=[], queue={"retry_intervall": 5})
+    for words in ([], ["check", "--offline"], ["status"], ["login"]):
+        done = program.command(*words)
+        assert done.returncode == 78
+        text = said(done)
+        assert "smtp_port" in text and "mailboxs" in text and "queue.retry_interval" in text
+
+
+def test_a_missing_config_names_the_places(make_program):
+    done = make_program().command("status", config=False)
+    assert done.returncode == 78 and "/etc/m365proxy.json" in said(done)
+
+
+def test_a_tampered_token_file(make_program):
+    program = make_program()
+    program.login()
+    path = program.directory / "state" / "tokens.enc"
+    path.write_bytes(path.read_bytes()[:-10] + b"tampered==")
+    done = program.command("check", "--offline")
+    assert done.returncode == 77 and "m365proxy login" in done.stdout
+    program.start()
+    submit(program)
+    wait_until(lambda: "m365proxy login" in program.said())
+    assert program.queue() == [("new", "")]
+    program.login()
+    wait_until(lambda: program.queue() == [] and len(program.sandbox.tenant.delivered) == 1)
+
+
+def test_a_busy_port(make_program):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        program = make_program(smtp_port=holder.getsockname()[1])
+        done = program.command("run")
+        assert done.returncode == 75 and "in use" in said(done)
+
+
+def test_a_second_run_names_the_pid(program):
+    done = program.command("run")
+    assert done.returncode == 75 and f"pid {program.process.pid}" in said(done)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_state_directory(make_program, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    done = make_program(state_dir=str(locked)).command("run")
+    assert done.returncode == 73 and str(locked) in said(done)
+
+
+def test_a_state_directory_that_cannot_be_made(make_program, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = make_program(state_dir=str(tmp_path / "file" / "state")).command("run")
+    assert done.returncode == 73 and "cannot be made" in said(done)
+
+
+@pytest.mark.parametrize("how", ["mismatch", "missing", "garbage"])
+def test_a_certificate_that_cannot_be_used(make_program, how):
+    from m365proxy import tls
+
+    program = make_program()
+    key = program.directory / "key.pem"
+    if how == "mismatch":
+        key.write_bytes(tls.self_signed(["other"])[1])
+    elif how == "missing":
+        key.unlink()
+    else:
+        key.write_bytes(b"garbage")
+    done = program.command("run")
+    assert done.returncode == 78 and "key.pem" in said(done)
+
+
+def test_an_orderly_stop_and_signals(program):
+    program.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded" in program.said())
+    program.process.send_signal(signal.SIGUSR1)
+    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
+        smtp.ehlo()
+        assert program.stop() == 0
+        with pytest.raises((smtplib.SMTPServerDisconnected, smtplib.SMTPResponseException)):
+            code, _ = smtp.noop()
+            raise smtplib.SMTPResponseException(code, b"") if code == 421 else AssertionError(code)
+    assert "stopped" in program.said()
+
+
+def test_reload_takes_new_passwords(program):
+    program.configure(mailboxes=[{"username": ALERTS, "password": "another one"}])
+    assert program.command("reload").returncode == 0
+    wait_until(lambda: "reloaded" in program.said())
+    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
+        assert smtp.login(ALERTS, "another one")[0] == 235
+
+
+def test_reload_of_a_broken_config_keeps_the_old(program):
+    good = program.config.read_text()
+    program.config.write_text(good.replace("smtp_port", "smtp_prot"))
+    program.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "not reloaded" in program.said())
+    program.config.write_text(good)
+    submit(program)
+    wait_until(lambda: len(program.sandbox.tenant.delivered) == 1)
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "pop3"])
+def test_garbage_gets_an_error_and_one_line(program, protocol):
+    for garbage in (b"\0\xff" * 4000 + b"\r\n", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+        with socket.create_connection(("127.0.0.1", program.port(protocol)), timeout=30) as client:
+            client.sendall(garbage)
+            client.shutdown(socket.SHUT_WR)
+            answer = b""
+            while True:
+                data = client.recv(4096)
+                if not data:
+                    break
+                answer += data
+        assert b"220" in answer or b"+OK" in answer
+    submit(program)
+    wait_until(lambda: len(program.sandbox.tenant.delivered) == 1)

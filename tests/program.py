@@ -1,0 +1,147 @@
+"""The real program as a child process, against the stand-in tenant in this one.
+
+M365PROXY_TEST_COMMAND names another way to start it (an installed package, the
+single file); without it the checkout is used.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+from m365proxy import tls
+from m365proxy.sandbox import Sandbox
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.executable, str(ROOT / "m365proxy.py")]
+
+RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
+PASSWORD = "drawer full of devices"
+
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def wait_until(condition, seconds=30.0, what="it"):
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(0.01)
+
+
+class Program:
+    """One installation: directory, config, tenant; started and stopped at will."""
+
+    def __init__(self, directory, **settings):
+        self.directory = pathlib.Path(directory)
+        self.sandbox = Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY)
+        self.sandbox.start()
+        certificate, key = tls.self_signed(["localhost", "127.0.0.1"])
+        self.certificate = self.directory / "cert.pem"
+        self.certificate.write_bytes(certificate)
+        (self.directory / "key.pem").write_bytes(key)
+        self.config = self.directory / "config.json"
+        self.settings = {
+            "user": RELAY,
+            "tenant_id": self.sandbox.tenant_id,
+            "client_id": self.sandbox.client_id,
+            "authority_url": self.sandbox.authority_url,
+            "graph_url": self.sandbox.graph_url,
+            "ca_file": self.sandbox.ca_file,
+            "mailboxes": [{"username": ALERTS, "password": PASSWORD}, {"username": SCANS, "password": PASSWORD}],
+            "smtp_port": 0,
+            "pop3_port": 0,
+            "tls": {"tls_cert": "cert.pem", "tls_key": "key.pem"},
+            "state_dir": "state",
+            "queue": {"min_free_mb": 0},
+        }
+        self.configure(**settings)
+        self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
+        self.environ.update(HOME=str(self.directory), PYTHONUNBUFFERED="1", PYTHONWARNINGS="default")
+        self.process = None
+        self.log = self.directory / "log"
+
+    def configure(self, **settings):
+        self.settings.update(settings)
+        self.config.write_text(json.dumps(self.settings))
+        self.config.chmod(0o600)
+
+    def command(self, *words, stdin="", config=True, timeout=60, **environ):
+        """Run one command to its end; the completed process with its texts."""
+        chosen = ["--config", str(self.config)] if config else []
+        return subprocess.run(
+            [*COMMAND, *chosen, *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=dict(self.environ, **environ),
+            cwd=self.directory,
+        )
+
+    def login(self):
+        done = self.command("login")
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def start(self, **environ):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(self.environ, **environ),
+                cwd=self.directory,
+            )
+        wait_until(self._is_up, what="start")
+        return self
+
+    def _is_up(self):
+        assert self.process.poll() is None, self.said()
+        status = self.status()
+        return status.get("pid") == self.process.pid and status["listeners"]
+
+    def status(self):
+        try:
+            return json.loads((self.directory / "state" / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+
+    def port(self, protocol):
+        return next(int(line.rpartition(":")[2]) for line in self.status()["listeners"] if line.startswith(protocol))
+
+    def said(self):
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def queue(self):
+        """(directory, phase) of every message, sorted."""
+        found = []
+        for place in ("new", "cur", "failed"):
+            path = self.directory / "state" / "queue" / place
+            for name in os.listdir(path) if path.exists() else ():
+                found.append((place, name.rpartition(".")[2] if place == "cur" else ""))
+        return sorted(found)
+
+    def stop(self, how=signal.SIGTERM):
+        """End it; its exit status."""
+        if self.process is None:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(how)
+        status = self.process.wait(30)
+        self.process = None
+        return status
+
+    def close(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self.sandbox.stop()
