@@ -186,8 +186,9 @@ class Daemon:
             users=self._users,
             maildrops=self._maildrops,
             tls_context=context.tls if context.tls_mode == "starttls" else None,
-            plaintext_networks=self.config.plaintext_networks,
+            plaintext_networks=() if context.tls_required else self.config.plaintext_networks,
             errors=self.config.limits.errors,
+            handshake_seconds=context.handshake_seconds,
         )
 
     def _accept(self, envelope: Any) -> Any:

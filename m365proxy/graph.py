@@ -148,7 +148,9 @@ class Answer:
         return 200 <= self.status < 300
 
     def load(self) -> None:
-        """Read the whole answer (at most 16 MiB) and free the slot."""
+        """Read the whole answer (at most 16 MiB) and free the slot; once is enough."""
+        if self._content is not None:
+            return
         try:
             content = bytearray()
             for chunk in self.chunks():
@@ -158,6 +160,10 @@ class Answer:
             self._content = bytes(content)
         finally:
             self.close()
+
+    def forget_body(self) -> None:
+        """The body broke off: what is left of the answer is its status."""
+        self._content = b""
 
     def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
         """The decoded body in pieces; GraphUnreachable if it breaks off."""
@@ -413,7 +419,7 @@ class Graph:
                 answer.load()
             except GraphUnreachable:
                 # The status line arrived whole: it is the answer.
-                answer._content = b""
+                answer.forget_body()
         return answer
 
     def _enter(self, lane: _Lane, mailbox: str) -> None:

@@ -213,8 +213,8 @@ class SmtpSession:
             self._connection.flush()
 
     def _log_refusal(self, reply: Reply) -> None:
-        """What policy or the disk refused, once for a row of equal ones."""
-        if reply.code < 400 or reply.code in _MISTAKES or reply == self._last_refusal:
+        """What policy refused, once for a row of equal ones."""
+        if reply.code < 550 and reply is not replies.TOO_MANY_RECIPIENTS or reply == self._last_refusal:
             return
         self._last_refusal = reply
         user = self._user

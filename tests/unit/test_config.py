@@ -418,6 +418,7 @@ QUIET = {**MINIMAL, "mailboxes": [HASHED]}
             ['relay_networks["2001::/31"] is very wide', 'relay_networks["0.0.0.0/7"] is very wide'],
         ),
         ({**QUIET, "relay_networks": {"2001:db8::/32": "scanner@contoso.com"}}, []),
+        ({**QUIET, "mailboxes": [{**HASHED, "pop3_delete": "permanent"}]}, []),
         (
             {**QUIET, "cloud": "china", "mailboxes": [{**HASHED, "pop3_delete": "permanent"}]},
             ['mailboxes[0].pop3_delete is "permanent", which this cloud does not offer'],
@@ -621,6 +622,9 @@ def test_types_accept(type_, value, expected):
         (values.Number(0, 5), 10**400),
         (values.Number(0, 5), False),
         (values.Port(), -1),
+        (values.Password(), "scrypt$16384$8$1$AAECAwQFBg==$" + "A" * 43 + "="),
+        (values.Password(), "scrypt$16384$8$1$AAECAwQFBgc=$" + "A" * 42 + "=="),
+        (values.Password(), "scrypt$16384$8$1$AAECAwQFBgc=$" + "*" * 44),
         (values.NETWORK, "10.0.0.0/8 "),
         (values.NETWORK, 10),
         (values.NETWORK, ""),
