@@ -51,14 +51,27 @@ class Attachment(NamedTuple):
 
 def split(raw: bytes) -> Tuple[List[bytes], bytes]:
     """The header fields, each with its line ends and folding, and what follows the blank line."""
-    head, _, body = raw.partition(b"\r\n\r\n") if b"\r\n\r\n" in raw else raw.partition(b"\n\n")
+    end, blank = _header_end(raw)
+    return _fields(raw[:end]), raw[end + blank :]
+
+
+def _header_end(raw: bytes) -> Tuple[int, int]:
+    """Where the header ends, and how many octets the line end and the blank line there have."""
+    for blank in (b"\r\n\r\n", b"\n\n"):
+        end = raw.find(blank)
+        if end >= 0:
+            return end, len(blank)
+    return len(raw), 0
+
+
+def _fields(head: bytes) -> List[bytes]:
     fields: List[bytes] = []
     for line in re.split(rb"\r?\n", head):
         if line[:1] in (b" ", b"\t") and fields:
             fields[-1] += line + b"\r\n"
         elif line:
             fields.append(line + b"\r\n")
-    return fields, body
+    return fields
 
 
 def join(fields: Sequence[bytes], body: bytes) -> bytes:
@@ -73,7 +86,8 @@ def name_of(field: bytes) -> str:
 
 def values(raw: bytes, name: str) -> List[str]:
     """Every value of a field, unfolded and not decoded."""
-    return [_unfolded(field) for field in split(raw)[0] if name_of(field) == name.lower()]
+    fields = _fields(raw[: _header_end(raw)[0]])
+    return [_unfolded(field) for field in fields if name_of(field) == name.lower()]
 
 
 def text(value: str) -> str:

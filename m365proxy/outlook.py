@@ -8,9 +8,9 @@ import json
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import folderviews, resource
+from .issuer import Entra
 from .mailstore import Actor, Item, Mailbox, Refusal
 from .odata import Query
-from .signin import Entra
 from .tenant import Tenant
 from .uploads import Uploads
 from .webcall import Answer, Call, Context, answer_json, refused

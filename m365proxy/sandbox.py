@@ -1,7 +1,7 @@
 """The stand-in Microsoft tenant on 127.0.0.1, over real HTTPS: what `demo` and the tests talk to.
 
 Stricter than Graph where it is not known what Graph does.  The state is in
-`tenant`, the sign-in in `signin`, the calls in `outlook`, the mishaps in
+`tenant`, the sign-in in `issuer`, the calls in `outlook`, the mishaps in
 `faults`, HTTP in `webserver`; this module puts them together.
 """
 
@@ -21,9 +21,9 @@ from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import unquote
 
 from .faults import Faults, found
+from .issuer import Entra
 from .mailstore import Refusal
 from .outlook import Outlook
-from .signin import Entra
 from .tenant import Tenant
 from .uploads import Uploads
 from .webcall import Answer, Call, refused

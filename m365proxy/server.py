@@ -47,6 +47,14 @@ _WAKE_AGAIN = 0.1
 class Client(Connection):
     """A Connection that other threads can wake or cut at any time, the TLS handshake included."""
 
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BufferError:
+            # A failed TLS send holds on to the buffer while its error is handled.
+            self._out = bytearray()
+            raise Closed("connection lost") from None
+
     def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
         self.flush()
         if self._in:

@@ -9,29 +9,25 @@ errors and ends the session.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import threading
 import time
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Optional
 
-from . import log, replies, syntax
+from . import log, replies, signin, syntax
 from .addresses import domain_of, valid_address
 from .errors import Permanent, Temporary
+from .policy import Policy
 from .replies import Reply
 from .server import Context, log_handshake_failure
+from .signin import SignIn
 from .spool import Envelope, Incoming
 from .syntax import Malformed
-from .users import SignInRefused, User, within
-from .values import Network
+from .users import User, within
 from .wire import Closed, Connection, DotReader, LineTooLong, TimedOut, WireError
 
 logger = log.get("smtp")
 
 # Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
 _COMMAND_LIMIT = 4096
-
-# Octets of a line of an AUTH exchange (RFC 4954 section 4).
-_AUTH_LIMIT = 12288
 
 # A message may take data_seconds and a second more for this many octets (64 kbit/s).
 _SLOWEST = 8 * 1024
@@ -50,57 +46,12 @@ _LAST = (221, 421)
 
 _KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID"), "RCPT": ("NOTIFY", "ORCPT")}
 
-# Peculiarities remembered; a device has a handful, an attacker can invent any number.
-_QUIRKS = 1000
-
-
-class Quirks:
-    """Peculiarities of clients, logged once for each address.  May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seen: Set[Tuple[str, str]] = set()
-
-    def note(self, peer: str, what: str) -> None:
-        with self._lock:
-            if (peer, what) in self._seen or len(self._seen) >= _QUIRKS:
-                return
-            self._seen.add((peer, what))
-        logger.info("first seen from %s: %s", peer, what)
-
-
-def _nobody(peer: str) -> Optional[User]:
-    return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Policy:
-    """What the configuration allows, shared by all sessions."""
-
-    size_limit: int = 36 * 1024 * 1024  # octets of a message
-    recipients: int = 500  # of one message
-    errors: int = 10  # mistakes of the client that end a session
-    command_seconds: float = 300.0  # for one line, however slowly it drips
-    data_seconds: float = 600.0  # for a message, with a second more for every 8 KiB of it
-    session_seconds: float = 3600.0  # looked at between commands
-    plaintext_networks: Sequence[Network] = ()  # where AUTH is possible without TLS
-    allowed_domains: Sequence[str] = ("*",)  # of recipients, lower case; "*" is all
-    relay: Callable[[str], Optional[User]] = _nobody  # who sends from an address without sign-in
-    # Looks at a whole message before it is accepted; a Reply refuses it.
-    check_message: Optional[Callable[[BinaryIO, User], Optional[Reply]]] = None
-    quirks: Quirks = dataclasses.field(default_factory=Quirks)
-
-
 class _Transaction:
     """From MAIL to the end of DATA (RFC 5321 3.3)."""
 
     def __init__(self, sender: str):
         self.sender = sender
         self.recipients: Dict[str, str] = {}  # as compared -> as given, in order
-
-
-class _Cancelled(Exception):
-    """The client broke the sign-in off with "*" (RFC 4954 section 4)."""
 
 
 class SmtpSession:
@@ -124,12 +75,11 @@ class SmtpSession:
         self._context = context
         self._peer = connection.peer
         self._hostname = hostname
-        self._users = users
         self._accept = accept
         self._policy = policy
         self._deadline = time.monotonic() + policy.session_seconds
         self._relay_user = policy.relay(self._peer)
-        self._signed_in: Optional[User] = None
+        self._sign_in = SignIn(connection, users, policy.command_seconds, self._relay_user)
         self._transaction: Optional[_Transaction] = None
         self._errors = 0
         self._spoke_smtp = False
@@ -150,7 +100,8 @@ class SmtpSession:
             if self._context.stopping:
                 self._end(replies.STOPPING)
             elif self._transaction is not None:
-                logger.info("session from %s ended in the middle of a message: %s", self._peer, error or "closed")
+                reason = str(error) or "connection closed"
+                logger.info("session from %s ended in the middle of a message: %s", self._peer, reason)
         except Exception:
             with contextlib.suppress(WireError):
                 self._say(replies.OUR_FAULT)
@@ -165,7 +116,7 @@ class SmtpSession:
         if remaining <= 0:
             return self._end(replies.SESSION_TOO_LONG)
         try:
-            line = self._connection.read_line(_AUTH_LIMIT, min(self._policy.command_seconds, remaining))
+            line = self._connection.read_line(signin.LINE_LIMIT, min(self._policy.command_seconds, remaining))
             reply = self._obey(line)
         except LineTooLong:
             reply = replies.LINE_TOO_LONG
@@ -225,7 +176,7 @@ class SmtpSession:
 
     @property
     def _user(self) -> Optional[User]:
-        return self._signed_in or self._relay_user
+        return self._sign_in.user or self._relay_user
 
     def _tls_on(self) -> bool:
         return self._connection.tls_version is not None
@@ -247,7 +198,7 @@ class SmtpSession:
         return replies.SIGN_IN_NEEDS_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDS_CERTIFICATE
 
     def _needs_no_sign_in(self) -> Optional[Reply]:
-        return replies.SIGNED_IN_ALREADY if self._signed_in else None
+        return replies.SIGNED_IN_ALREADY if self._sign_in.user else None
 
     def _needs_user(self) -> Optional[Reply]:
         if self._user is not None:
@@ -297,7 +248,7 @@ class SmtpSession:
             self._over = True  # without a word: neither side knows any more what the other reads
             return None
         # RFC 3207 4.2: nothing that was said before counts.
-        self._signed_in = None
+        self._sign_in.user = None
         self._transaction = None
         return None
 
@@ -320,62 +271,8 @@ class SmtpSession:
     def _quit(self, argument: str) -> Reply:
         return replies.BYE
 
-    # -- sign-in (RFC 4954) -----------------------------------------------
-
     def _auth(self, argument: str) -> Reply:
-        mechanism, *initial = argument.split() or [""]
-        if not mechanism or len(initial) > 1:
-            return replies.SIGN_IN_SYNTAX
-        exchange = self._MECHANISMS.get(mechanism.upper())
-        if exchange is None:
-            return replies.UNKNOWN_MECHANISM
-        try:
-            return self._sign_in(*exchange(self, initial))
-        except Malformed:
-            return replies.BAD_BASE64
-        except LineTooLong:
-            return replies.SIGN_IN_LINE_TOO_LONG
-        except _Cancelled:
-            return replies.SIGN_IN_CANCELLED
-
-    def _auth_plain(self, initial: List[str]) -> Tuple[str, str, str]:
-        return syntax.plain(self._response(replies.ASK_PLAIN, initial))
-
-    def _auth_login(self, initial: List[str]) -> Tuple[str, str, str]:
-        login = syntax.credential(self._response(replies.ASK_USER, initial))
-        return "", login, syntax.credential(self._response(replies.ASK_PASSWORD, []))
-
-    def _response(self, challenge: Reply, initial: List[str]) -> bytes:
-        """What came with the command, else the answer to the challenge."""
-        if initial:
-            return syntax.unbase64(initial[0])
-        self._say(challenge)
-        line = self._connection.read_line(_AUTH_LIMIT, self._policy.command_seconds).strip()
-        if line == b"*":
-            raise _Cancelled
-        return syntax.unbase64(line.decode("latin-1"))
-
-    def _sign_in(self, identity: str, login: str, password: str) -> Reply:
-        if not (identity or login or password):
-            if self._relay_user is None:
-                return self._sign_in_failed(login, "user name and password are empty", replies.SIGN_IN_EMPTY)
-            self._signed_in = self._relay_user  # anonymous, and the network may send without sign-in
-            return replies.SIGNED_IN
-        try:
-            user = self._users.check(login, password, "smtp", self._peer)
-        except SignInRefused as error:
-            return self._sign_in_failed(login, error.reason, replies.SIGN_IN_REFUSED)
-        except Temporary as error:
-            logger.warning("sign-in put off from %s user %s: %s", self._peer, log.quote(login, 100), error)
-            return replies.SIGN_IN_BUSY
-        if identity and identity.lower() not in (login.lower(), user.mailbox):
-            return self._sign_in_failed(login, "it asked to act as somebody else", replies.SIGN_IN_AS_OTHER)
-        self._signed_in = user
-        return replies.SIGNED_IN
-
-    def _sign_in_failed(self, login: str, reason: str, reply: Reply) -> Reply:
-        logger.warning("sign-in failed from %s user %s: %s", self._peer, log.quote(login, 100), log.clean(reason))
-        return reply
+        return self._sign_in.exchange(argument)
 
     # -- a mail transaction (RFC 5321 3.3) --------------------------------
 
@@ -502,9 +399,7 @@ class SmtpSession:
         logger.error("mail from %s not accepted: %s", self._peer, error)
         return replies.NO_ROOM
 
-    # -- the tables -------------------------------------------------------
-
-    _MECHANISMS = {"LOGIN": _auth_login, "PLAIN": _auth_plain}
+    # -- the table --------------------------------------------------------
 
     # verb: what it does, and what must be so before (asked in this order)
     _VERBS = {

@@ -1,19 +1,19 @@
 """The stand-in Microsoft tenant: mailboxes, folders, items, rights, sending.
 
 No HTTP in here.  What Graph promises is always so; what Graph leaves open is
-an attribute of Tenant that a test can turn.  Any thread may call anything.
+one of the modes.  Any thread may call anything.
 """
 
 from __future__ import annotations
 
 import email.utils
 import threading
-import time
 import uuid
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from . import letter
 from .mailstore import CLASSIC_OCTETS, IMMUTABLE_OCTETS, Delivery, Item, Mailbox, Person, Refusal, new_id
+from .modes import Modes
 
 # Properties that only a draft lets go of (message-update).
 _DRAFT_ONLY = frozenset({"body", "subject", "replyTo", "internetMessageId"})
@@ -26,71 +26,17 @@ _PATCHABLE_FIELDS = {
 # Header fields that do not survive a MIME submission (docs#21904, msgraph-sdk-dotnet#2209).
 _DROPPED = ("auto-submitted", "precedence", "return-path", "received", "dkim-signature")
 
-class Tenant:
-    """The state.  The attributes below are the modes; they may be changed at any time."""
+
+class Tenant(Modes):
+    """The state, and the modes it works in."""
 
     def __init__(self, mailboxes: Sequence[str], user: str, tenant_id: str, client_id: str):
+        super().__init__(signs_in_as=user.lower(), signs_in_tenant=tenant_id)
         self.user = user.lower()
         self.tenant_id = tenant_id
         self.client_id = client_id
         self.lock = threading.RLock()
         self.mailboxes: Dict[str, Mailbox] = {}
-        self.clock: Callable[[], float] = time.time  # Graph's clock, also in its Date header
-
-        # Signing in.
-        self.signs_in_as = self.user  # who types the device code
-        self.signs_in_tenant = tenant_id  # and the tenant that person belongs to
-        self.granted_scopes: Set[str] = {
-            "User.Read", "Mail.Send", "Mail.Send.Shared", "Mail.ReadWrite", "Mail.ReadWrite.Shared",
-        }
-        self.granted_roles: Set[str] = {"Mail.Send", "Mail.ReadWrite"}  # application permissions
-        self.client_secrets: Set[str] = {"sandbox-secret"}
-        self.client_certificate: Optional[bytes] = None  # PEM; None: any assertion is taken
-        self.upns: Dict[str, str] = {}  # mailbox -> userPrincipalName where it is another
-
-        # Rights in Exchange.
-        self.full_access: Set[str] = set()  # mailboxes the user may open
-        self.send_as: Set[Tuple[str, str]] = set()  # (mailbox in the URL, From address)
-        self.app_mailboxes: Optional[FrozenSet[str]] = None  # app-only: limited to these (None: all)
-        self.no_access = (403, "ErrorAccessDenied")  # what a mailbox without Full Access answers
-        self.drafts_denied: Set[str] = set()  # mailboxes that refuse POST /messages (403)
-        self.uploads_denied: Set[str] = set()  # ... and createUploadSession (known-issues: shared mailboxes)
-        self.unlicensed: Set[str] = set()  # 404 MailboxNotEnabledForRESTAPI
-        self.full: Set[str] = set()  # 403 ErrorQuotaExceeded
-        self.aliases: Dict[str, str] = {}  # proxy address -> mailbox; From is rewritten to the mailbox
-
-        # Sending.
-        self.strict_mime = True  # refuse what Exchange may garble: see letter.problem
-        self.message_id = "keep"  # or "replace_at_create", "replace_at_send"
-        self.draft_id_survives = True  # the draft's immutable id is the sent copy's (outlook-immutable-id)
-        self.marker_survives = True  # extended properties are on the sent copy too
-        self.sent_copy_delay = 0.0  # seconds until the copy is in Sent Items
-        self.while_sending = "gone"  # where the draft is meanwhile: "gone", "drafts" or "outbox"
-        self.save_sent_items = True
-        self.keep_content = True  # False: only headers are kept of what is sent (long load tests)
-        self.copy_for_sent_as = False  # a copy in the From mailbox as well (Set-Mailbox)
-        self.max_send_size = 150 * 1024 * 1024  # octets of MIME; Exchange's own default is 35 MB
-        self.drops_headers = True  # stored copies lose List-*, Auto-Submitted, unknown X- ...
-        self.request_limit = 4_000_000  # octets of one request body
-        self.over_limit = "413"  # or "400", "500", "reset", or "200": MIME swallowed, nothing sent (docs#13979)
-
-        # Reading.
-        self.regenerate = True  # another boundary at every $value
-        self.value_coding = "length"  # or "chunked", "gzip" (both without Content-Length)
-        self.value_line_ends = "crlf"  # or "lf"
-        self.store_size: Callable[[int], Optional[int]] = lambda octets: octets * 3 // 4 + 3500  # PR_MESSAGE_SIZE
-        self.page_cap = 1000  # most items of a page
-        self.page_short = False  # pages one item short of what was asked
-        self.page_empty = False  # an empty page with a nextLink before every page but the first
-        self.page_duplicate = False  # a page begins with the last item of the one before
-        self.strict_ids = True  # immutable ids need the Prefer header
-        self.delta_lost = False  # the next use of a delta token is 410 syncStateNotFound
-        self.permanent_delete = True  # False: 405, as in national clouds
-        self.delete_moves = True  # False: a plain DELETE destroys at once
-
-        # Uploads.
-        self.upload_seconds = 3600.0  # life of an upload session
-        self.upload_status_readable = False  # whether GET on the upload URL answers
 
         # What happened.
         self.delivered: List[Delivery] = []

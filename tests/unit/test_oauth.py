@@ -103,7 +103,7 @@ def sentence_of(error):
     """The text, if it is fit for an administrator."""
     text = str(error.value)
     assert text[0].isupper() or text.startswith(("client_", "relay@", "alerts@", "msal ", "127.0.0.1 ")), text
-    assert text.rstrip(")").endswith(".") or text.endswith(")"), text
+    assert text.endswith((".", "?", ")")), text
     assert "\n" not in text and "http" not in text.lower().replace("(http status", "").replace("https or", ""), text
     return text
 
@@ -235,7 +235,9 @@ def after(house, **changes):
 
 REFUSED_LOGINS = {
     # name: (what is wrong, exit status, words of the sentence)
-    "another user": (lambda h: after(h, signs_in_as="alerts@contoso.com"), 77, "alerts@contoso.com signed in, but user is"),
+    "another user": (
+        lambda h: after(h, signs_in_as="alerts@contoso.com"), 77, "alerts@contoso.com signed in, but user is relay@"
+    ),
     "another tenant": (
         lambda h: after(h, signs_in_tenant="11111111-2222-3333-4444-555555555555"), 77, "belongs to another tenant"
     ),
@@ -246,14 +248,18 @@ REFUSED_LOGINS = {
     "no consent": (lambda h: after(h, granted_scopes=set()), 77, "grant consent"),
     "declined": (lambda h: h.sandbox.entra.refuse("device_code", "authorization_declined"), 77, "was declined"),
     "expired": (lambda h: h.sandbox.entra.refuse("device_code", "expired_token", 70019), 77, "expired before"),
-    "wrong code": (lambda h: h.sandbox.entra.refuse("device_code", "bad_verification_code", 70018), 77, "not valid any more"),
+    "wrong code": (
+        lambda h: h.sandbox.entra.refuse("device_code", "bad_verification_code", 70018), 77, "not valid any more"
+    ),
     "policy": (lambda h: h.sandbox.entra.refuse("device_code", "invalid_grant", 53003), 77, "Conditional Access"),
     "not public": (lambda h: setattr(h.sandbox.entra, "public_client_allowed", False), 78, "public client flows"),
     "client": (lambda h: setattr(h.sandbox.tenant, "client_id", "other"), 78, "client_id and tenant_id"),
     "tenant": (lambda h: setattr(h.sandbox.tenant, "tenant_id", "other"), 78, "no such tenant"),
     "nobody comes": (lambda h: setattr(h.sandbox, "approve_after", None), 77, "before the code expired"),
     "Graph refuses": (lambda h: h.sandbox.faults.add("answer", path="/me", status=403), 77, "User.Read"),
-    "Graph is down": (lambda h: h.sandbox.faults.add("answer", path="/me", status=503, times=None), 69, "cannot answer now"),
+    "Graph is down": (
+        lambda h: h.sandbox.faults.add("answer", path="/me", status=503, times=None), 69, "cannot answer now"
+    ),
     "Entra is down": (lambda h: h.sandbox.offline(), 69, "Connection refused"),
     "start refused": (lambda h: h.sandbox.entra.refuse("devicecode", "invalid_scope", 70011), 78, "app registration"),
     "page at the start": (lambda h: h.sandbox.faults.add("portal", path="devicecode"), 69, "is not Microsoft"),
@@ -267,6 +273,7 @@ def test_refused_login_stores_nothing(house, name, before):
     if before:
         house.signed_in()
     kept = house.content()
+    house.sandbox.entra.code_seconds = 30
     arrange, status, words = REFUSED_LOGINS[name]
     arrange(house)
     with pytest.raises(ProxyError) as error:
@@ -278,9 +285,10 @@ def test_refused_login_stores_nothing(house, name, before):
 
 def test_nobody_comes_within_the_life_of_the_code(house):
     house.sandbox.approve_after = None
+    house.sandbox.entra.code_seconds = 60
     with pytest.raises(SignInNeeded):
         house.signed_in()
-    assert 900 <= sum(house.time.slept) <= 910
+    assert house.time.slept == [1] * 60
 
 
 def test_answer_without_tenant_is_refused(house, monkeypatch):
@@ -343,7 +351,7 @@ def test_token_in_memory_asks_nobody(house):
     tokens = house.signed_in()
     token = tokens.access_token()
     house.sandbox.forget()
-    house.time.now += 3900 - 300 - 1
+    house.time.now += 3900 - 300 - 10
     assert tokens.access_token() == token
     assert house.sandbox.requests == []
 
@@ -409,17 +417,20 @@ def test_refused_token_does_not_come_back(house):
     assert tokens.access_token(refused=token) != token
 
 
-def test_one_refresh_for_all_threads(house, wait_until):
+@pytest.mark.parametrize("refused", [False, True])
+def test_one_refresh_for_all_threads(house, wait_until, refused):
     tokens = house.signed_in()
     token = tokens.access_token()
     house.sandbox.entra.revoke_access()
     hanging = house.sandbox.faults.add("hang", path="/token")
+    if refused:
+        house.sandbox.entra.refuse("refresh_token", "invalid_grant", 50053)
     found = []
 
     def ask():
         try:
             found.append(tokens.access_token(refused=token))
-        except Temporary as error:
+        except SignInNeeded as error:
             found.append(str(error))
 
     threads = [threading.Thread(target=ask) for _ in range(20)]
@@ -429,17 +440,8 @@ def test_one_refresh_for_all_threads(house, wait_until):
     hanging.release()
     for thread in threads:
         thread.join(10)
-    # The one request was cut: all of them failed with it, and nobody asked again.
-    assert len(found) == 20 and len(set(found)) == 1 and "closed before" in found[0]
-    assert house.refreshes() == 0 and hanging.hits == 1
-    house.time.now += 10
-    found.clear()
-    threads = [threading.Thread(target=ask) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert len(found) == 20 and len(set(found)) == 1 and house.accepts(found[0]) == USER
+    assert len(found) == 20 and len(set(found)) == 1
+    assert "AADSTS50053" in found[0] if refused else house.accepts(found[0]) == USER
     assert house.refreshes() == 1
 
 
@@ -572,15 +574,15 @@ def test_outage_is_over_within_seconds(house):
 
 
 def test_ageing_token_serves_while_entra_is_down(house):
-    house.sandbox.entra.token_seconds = 3900
     tokens = house.signed_in()
     token = tokens.access_token()
     house.sandbox.offline()
     house.time.now += 3900 - 300
     assert tokens.access_token() == token
-    house.time.now += 300 - 31
+    assert tokens.state()["error"]
+    house.time.now += 300 - 40
     assert tokens.access_token() == token
-    house.time.now += 2
+    house.time.now += 10
     with pytest.raises(Temporary):
         tokens.access_token()
 
@@ -661,7 +663,8 @@ ODD_ANSWERS = [
     '{"access_token": "x", "expires_in": "soon"}', '{"access_token": "x", "expires_in": 3600, "id_token": "x"}',
     '{"access_token": "x", "expires_in": 3600, "id_token": 5}',
     '{"access_token": "x", "expires_in": 3600, "client_info": "%%"}',
-    '{"access_token": "x", "expires_in": 3600, "client_info": 7}', '{"error": null}', '{"error": ["x"]}', '{"error": 5}',
+    '{"access_token": "x", "expires_in": 3600, "client_info": 7}', '{"error": null}', '{"error": ["x"]}',
+    '{"error": 5}',
     '{"access_token": "x", "expires_in": 3600, "scope": 5}', '{"access_token": "x", "expires_in": null}',
 ]
 
@@ -672,18 +675,15 @@ def test_odd_answers_end_in_a_sentence(house, body):
     tokens = house.signed_in()
     token = tokens.access_token()
     before = house.content()
-    house.sandbox.faults.add("answer", path="/token", status=200, message="x")
-    answer = SimpleNamespace(status_code=200, headers={}, text=body)
-    with spoiled(answer, body), contextlib.suppress(Temporary, SignInNeeded):
+    with spoiled(body), contextlib.suppress(Temporary, SignInNeeded):
         tokens.access_token(refused=token)
     assert house.content() == before
-    house.sandbox.faults.clear()
     house.time.now += 900
     assert house.accepts(tokens.access_token(refused="x")) == USER
 
 
 @contextlib.contextmanager
-def spoiled(answer, body):
+def spoiled(body):
     """Token requests are answered with this body, whatever the server says."""
     whole = HttpClient.exchange
 
@@ -754,7 +754,7 @@ def test_every_request_has_time_limits_and_no_redirects():
     with HttpClient(out) as client:
         client.get("https://login.test/x", params={"a": "b"}, headers={"h": "v"})
         client.post("https://login.test/y", data={"c": "d"})
-    assert [(method, url) for method, url, _ in out.requests] == [("GET", "https://login.test/x"), ("POST", "https://login.test/y")]
+    assert [request[:2] for request in out.requests] == [("GET", "https://login.test/x"), ("POST", "https://login.test/y")]
     for _, _, more in out.requests:
         assert more["timeout"] == (10.0, 30.0) and more["allow_redirects"] is False
 
@@ -881,7 +881,9 @@ def test_daily_renewal_is_not_held_up_by_an_old_refusal(house):
     assert house.accepts(tokens.access_token()) == USER
 
 
-@pytest.mark.parametrize("arrange", [lambda h: h.sandbox.offline(), lambda h: h.sandbox.entra.revoke(), lambda h: h.file.remove()])
+@pytest.mark.parametrize(
+    "arrange", [lambda h: h.sandbox.offline(), lambda h: h.sandbox.entra.revoke(), lambda h: h.file.remove()]
+)
 def test_daily_renewal_logs_what_fails(house, caplog, arrange):
     tokens = house.signed_in()
     arrange(house)
@@ -892,6 +894,7 @@ def test_daily_renewal_logs_what_fails(house, caplog, arrange):
 
 
 def test_same_trouble_is_logged_once(house, caplog):
+    caplog.set_level(logging.INFO, "m365proxy")
     tokens = house.signed_in()
     token = tokens.access_token()
     house.sandbox.entra.refuse("refresh_token", "invalid_grant", 50053, times=3)
@@ -899,13 +902,11 @@ def test_same_trouble_is_logged_once(house, caplog):
         with pytest.raises(SignInNeeded):
             tokens.access_token(refused=token)
         house.time.now += 900
-    tokens.access_token(refused=token)
-    with caplog.at_level(logging.INFO, "m365proxy"):
-        house.sandbox.entra.refuse("refresh_token", "invalid_grant", 50053)
-        tokens.refresh_daily()
-        tokens.refresh_daily()
+    for _ in range(3):
+        house.time.now += 900
+        token = tokens.access_token(refused=token)
     texts = [record.getMessage() for record in caplog.records if record.name == "m365proxy.oauth"]
-    assert [text.partition(":")[0] for text in texts] == ["no access to Microsoft"] * 2 + ["access to Microsoft is back"]
+    assert [text.partition(":")[0] for text in texts] == ["no access to Microsoft", "access to Microsoft is back"]
 
 
 # For `status`

@@ -356,6 +356,16 @@ def test_no_private_key_is_left_on_disk(sandbox):
     assert b"PRIVATE" not in pathlib.Path(sandbox.ca_file).read_bytes()
 
 
+def test_a_silent_connection_is_closed(sandbox):
+    sandbox.idle_seconds = 0.05
+    client = Client(sandbox)
+    assert client("GET", "/me").status == 200
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "sandbox-connection"])
+    with pytest.raises((OSError, http.client.HTTPException)):
+        client("GET", "/me")
+    client.close()
+
+
 def test_garbage_is_survived_in_silence(sandbox, graph, capfd):
     for junk in (b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(200)):
         with socket.create_connection(("127.0.0.1", sandbox.port)) as sock:
