@@ -15,7 +15,7 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["m365proxy"],
+    packages=["m365proxy", "m365proxy.sandbox"],
     python_requires=">=3.9",
     install_requires=["msal>=1.21", "requests>=2.28", "cryptography>=38"],
     extras_require={"test": ["pytest>=7", "pytest-timeout", "hypothesis>=6", "ruff"]},

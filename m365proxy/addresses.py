@@ -55,14 +55,15 @@ def valid_address(address: str, smtputf8: bool = False) -> bool:
     as are quoted local parts and address literals: Graph fails a whole
     message for one address it cannot read.
     """
+    if "@" not in address or len(address) > _LONGEST:
+        return False
     if not address.isascii():
         if not smtputf8:
             return False
         address = _with_a_labels(address)
-    local, at, domain = address.rpartition("@")
+    local, _, domain = address.rpartition("@")
     return (
-        bool(at)
-        and len(local) <= _LONGEST_LOCAL
+        len(local) <= _LONGEST_LOCAL
         and len(address) <= _LONGEST
         and "=?" not in local  # some readers would decode it
         and bool(_LOCAL.match(local))
@@ -88,7 +89,7 @@ def key(address: str) -> str:
 
 
 def _with_a_labels(address: str) -> str:
-    if address.isascii():
+    if address.isascii() or len(address) > _LONGEST:
         return address
     local, at, domain = address.rpartition("@")
     try:

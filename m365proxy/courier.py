@@ -14,9 +14,9 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import log, outcome
-from .delivery import Delivery, accepted_age
+from .delivery import Delivery, clock_is_plausible
 from .errors import ProxyError, SignInNeeded, Temporary
-from .graph import SLOTS, Graph, Throttled
+from .graph import SLOTS, Graph, NoAnswer, Throttled
 from .outcome import Verdict
 from .spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
 
@@ -24,6 +24,18 @@ logger = log.get("courier")
 
 # Workers over all mailboxes: eight mailboxes at full speed.
 _WORKERS = 32
+
+# A message is not given up before so many tries, however old it is.
+_LEAST_TRIES = 10
+
+# Our clock may differ from Graph's by this much (seconds) for a message to be given up for its age.
+_CLOCK_DIFFERENCE = 300.0
+
+# A message that waits longer than this (seconds) leaves no draft behind.
+_DRAFT_KEPT = 900.0
+
+# Seconds until the disk is asked again to remove a message that was sent.
+_REMOVE_AGAIN = 60.0
 
 # Seconds between probes while Graph or the sign-in is away: the first, and the longest.
 _PROBE_FIRST, _PROBE_MOST = 1.0, 15.0
@@ -35,7 +47,10 @@ class _Lane:
     def __init__(self, mailbox: str):
         self.mailbox = mailbox
         self.heap: List[Tuple[float, str]] = []
+        self.to_look: Dict[str, Claim] = {}  # posting, outcome unknown: look before anything else
+        self.to_remove: Dict[str, Claim] = {}  # sent, but the disk would not remove the file
         self.active = 0
+        self.next_start = 0.0  # monotonic; pace_per_minute
         self.last_delivery = 0.0  # wall clock
         self.last_error = ""
         self.last_error_time = 0.0  # wall clock
@@ -52,17 +67,25 @@ class Courier:
         mailboxes: List[str],
         *,
         retry_interval: float = 300.0,
+        lifetime: float = 120 * 3600.0,
+        pace_per_minute: int = 0,
         probe: Callable[[], None],
+        failed: Callable[[Entry, Optional[Envelope], Verdict], None] = lambda entry, envelope, verdict: None,
         clock: Callable[[], float] = time.time,
     ):
-        """`retry_interval`: seconds between later tries; `probe` raises while nothing can be sent at all."""
+        """`retry_interval`: seconds between later tries; `lifetime`: seconds after which a message is given up;
+        `pace_per_minute`: most messages a minute and mailbox (0: any).  `probe` raises while nothing can be sent
+        at all; `failed` is told of each message that was given up."""
         self._spool = spool
         self._graph = graph
         self._delivery = delivery
         self._lanes: Dict[str, _Lane] = {mailbox_tag(name): _Lane(name) for name in mailboxes}
         self._order = list(self._lanes.values())
         self._retry_interval = retry_interval
+        self._lifetime = lifetime
+        self._pace = 60.0 / pace_per_minute if pace_per_minute else 0.0
         self._probe = probe
+        self._failed = failed
         self._clock = clock
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -77,7 +100,7 @@ class Courier:
         """Take over what an earlier run left.  Needs directory listings only, however long the queue."""
         for entry in self._spool.recover():
             if entry.phase == "posting":
-                self._hold_unknown(entry)
+                self._find_out(entry)
         strangers = self._load(set(self._lanes))
         if strangers:
             logger.warning(
@@ -103,11 +126,23 @@ class Courier:
                 self._lanes[tag].heap = sorted(heap)
         return strangers
 
-    def _hold_unknown(self, entry: Entry) -> None:
+    def _find_out(self, entry: Entry) -> None:
+        """A send was interrupted, nobody knows when: it has to be looked for, whoever's mail it is."""
         claim = self._spool.resume(entry)
-        claim.state.error = "The program was interrupted while this message was being sent; it may have been sent."
-        claim.hold()
-        logger.error("%s held: %s Look into Sent Items, then `m365proxy queue retry` or `drop`.", entry.id, claim.state.error)
+        lane = self._lanes.get(tag_of(entry.id))
+        if lane is None:
+            logger.warning("%s was being sent when the program ended, and its mailbox is not in the config any more; "
+                           "it is looked for when the mailbox is back", entry.id)
+            return
+        claim.state.error = claim.state.error or "The program ended while this message was being sent."
+        self._look_later(lane, claim, 0.0)
+        with self._lock:
+            heapq.heappush(lane.heap, (0.0, entry.id))
+
+    def _look_later(self, lane: _Lane, claim: Claim, wait: float) -> float:
+        with self._lock:
+            lane.to_look[claim.id] = claim
+        return time.monotonic() + wait
 
     def accepted(self, id: str) -> None:
         """A message is durable in new/: send it now."""
@@ -144,8 +179,8 @@ class Courier:
         wanted = {mailbox_tag(name): name for name in mailboxes}
         with self._lock:
             new = {tag: _Lane(name) for tag, name in wanted.items() if tag not in self._lanes}
-            self._lanes = {tag: self._lanes.get(tag) or new[tag] for tag in wanted}
-            self._order = list(self._lanes.values())
+            self._lanes.update(new)
+            self._order = [lane for tag, lane in self._lanes.items() if tag in wanted]
         self._load(set(new))
         self.flush()
 
@@ -178,14 +213,15 @@ class Courier:
 
     def _find_lane(self, now: float) -> Optional[_Lane]:
         for lane in self._order:
-            if lane.heap and lane.active < SLOTS and lane.heap[0][0] <= now and not self._graph.held(lane.mailbox):
+            due = lane.heap and max(lane.heap[0][0], lane.next_start) <= now and lane.active < SLOTS
+            if due and not self._graph.held(lane.mailbox):
                 return lane
         return None
 
     def _arm(self, now: float) -> None:
         """Let the timer ring when the next message becomes due."""
         dues = [
-            max(lane.heap[0][0], now + self._graph.held(lane.mailbox))
+            max(lane.heap[0][0], lane.next_start, now + self._graph.held(lane.mailbox))
             for lane in self._order
             if lane.heap and lane.active < SLOTS
         ]
@@ -212,6 +248,7 @@ class Courier:
                 self._idle.notify_all()
                 return None
             lane.active += 1
+            lane.next_start = time.monotonic() + self._pace
             # The lane that was served goes to the end: fair between mailboxes.
             self._order = [other for other in self._order if other is not lane] + [lane]
             return lane, heapq.heappop(lane.heap)[1]
@@ -230,22 +267,21 @@ class Courier:
                 again = self._attend(lane, id)
             except Exception:  # the worker loop: one broken message stops nothing else
                 logger.exception("%s: unexpected error", id)
-                again = self._rescue(id)
+                again = self._rescue(lane, id)
             with self._lock:
                 lane.active -= 1
                 if again is not None:
                     heapq.heappush(lane.heap, (again, id))
             self.flush()
 
-    def _rescue(self, id: str) -> Optional[float]:
-        """After a fault here or of the disk: what was not being sent goes back, the rest is held."""
+    def _rescue(self, lane: _Lane, id: str) -> Optional[float]:
+        """After a fault here or of the disk: what was not being sent goes back, the rest is looked for."""
         entry = self._spool.find(id)
         try:
             if entry is not None and entry.phase == "claimed":
                 self._spool.resume(entry).release()
             elif entry is not None and entry.phase == "posting":
-                self._hold_unknown(entry)
-                return None
+                return self._look_later(lane, self._spool.resume(entry), self._delivery.first_look())
         except OSError as error:
             logger.error("%s stays as it is until the next start: %s", id, error)
             return None
@@ -253,28 +289,45 @@ class Courier:
 
     def _attend(self, lane: _Lane, id: str) -> Optional[float]:
         """See to one message; when to try again (monotonic), or None when it is out of the lane."""
-        claim = self._spool.claim(id)
+        with self._lock:
+            sent, lost = lane.to_remove.pop(id, None), lane.to_look.pop(id, None)
+        if sent is not None:
+            return self._remove(lane, sent)
+        claim = lost or self._spool.claim(id)
         if claim is None:
             return None
-        wait = self._until_due(claim)
+        wait = 0.0 if lost else self._until_due(claim)
         if wait:
             claim.release()
             return time.monotonic() + wait
         try:
             envelope, file = claim.open()
         except (DamagedMessage, OSError) as error:
-            return self._give_up(lane, claim, None, f"The spooled file cannot be read: {error}")
+            verdict = Verdict(outcome.NOT_SENT, outcome.PERMANENT, f"The spooled file cannot be read: {error}", "5.3.0")
+            return self._give_up(lane, claim, None, verdict)
         with file:
             try:
-                verdict = self._delivery.deliver(claim, envelope, file)
-            except Throttled as error:
-                claim.release()
-                return time.monotonic() + error.seconds
+                if lost:
+                    verdict = self._delivery.look(claim, envelope)
+                else:
+                    verdict = self._delivery.deliver(claim, envelope, file)
             except (SignInNeeded, Temporary) as error:
-                claim.release()
-                self._go_away(str(error))
-                return 0.0
+                return self._not_now(lane, claim, error)
         return self._conclude(lane, claim, envelope, verdict)
+
+    def _not_now(self, lane: _Lane, claim: Claim, error: ProxyError) -> float:
+        """Nothing could be asked of Graph; the message stays what it was."""
+        wait = 0.0
+        if isinstance(error, Throttled):
+            wait = error.seconds
+        elif isinstance(error, NoAnswer):
+            wait = error.answer.retry_after or outcome.retry_delay(1, self._retry_interval, random.random())
+        else:
+            self._go_away(str(error))
+        if claim.entry.phase == "posting":
+            return self._look_later(lane, claim, wait)
+        claim.release()
+        return time.monotonic() + wait
 
     def _until_due(self, claim: Claim) -> float:
         """Seconds this message still waits; a clock that jumped makes nobody wait longer than one interval."""
@@ -283,28 +336,63 @@ class Courier:
 
     def _conclude(self, lane: _Lane, claim: Claim, envelope: Envelope, verdict: Verdict) -> Optional[float]:
         state = claim.state
+        now = self._clock()
         if verdict.sent == outcome.SENT:
-            claim.sent()
-            lane.last_delivery = self._clock()
+            lane.last_delivery = now
             self._probe_delay = _PROBE_FIRST
             logger.info("%s delivered for %s to %d recipients (request-id %s)",
-                        claim.id, lane.mailbox, len(envelope.recipients), log.clean(state.request_id))
-            return None
-        state.attempts += 1
-        state.last_attempt = self._clock()
+                        claim.id, lane.mailbox, len(envelope.recipients), log.clean(state.request_id) or "none")
+            return self._remove(lane, claim)
+        looked = bool(state.looks) and verdict.sent == outcome.AMBIGUOUS
+        state.attempts += not looked
+        state.last_attempt = now
         state.error = verdict.sentence
-        lane.last_error, lane.last_error_time = verdict.sentence, state.last_attempt
+        lane.last_error, lane.last_error_time = verdict.sentence, now
         if verdict.sent == outcome.AMBIGUOUS:
-            claim.hold()
-            logger.error("%s held, it may have been sent: %s Look into Sent Items of %s, then `m365proxy queue retry` or `drop`.",
-                         claim.id, verdict.sentence, lane.mailbox)
-            return None
-        if verdict.final(state.attempts, accepted_age(envelope, state.last_attempt)):
-            return self._give_up(lane, claim, envelope, verdict.sentence)
+            return self._wait_or_hold(lane, claim, verdict)
+        if verdict.final(state.attempts, self._age(claim, envelope)) or self._expired(claim, envelope):
+            return self._give_up(lane, claim, envelope, verdict)
         return self._defer(claim, verdict)
+
+    def _remove(self, lane: _Lane, claim: Claim) -> Optional[float]:
+        """It was sent: whatever the disk says, it is not sent again."""
+        try:
+            claim.sent()
+        except OSError as error:
+            logger.error("%s was sent, but its file cannot be removed: %s. Check the disk of state_dir.", claim.id, error)
+            with self._lock:
+                lane.to_remove[claim.id] = claim
+            return time.monotonic() + _REMOVE_AGAIN
+        return None
+
+    def _wait_or_hold(self, lane: _Lane, claim: Claim, verdict: Verdict) -> Optional[float]:
+        if verdict.then == outcome.PERMANENT:
+            claim.hold()
+            logger.error("%s held, it may have been sent: %s Look into Sent Items of %s, then `m365proxy queue retry` "
+                         "or `drop`.", claim.id, verdict.sentence, lane.mailbox)
+            return None
+        claim.save_state()
+        if not claim.state.looks:
+            logger.warning("%s may have been sent; it is looked for: %s", claim.id, verdict.sentence)
+        return self._look_later(lane, claim, verdict.wait or self._delivery.first_look())
+
+    def _age(self, claim: Claim, envelope: Envelope) -> float:
+        """Seconds since acceptance; 0 while our clock is wrong, since the first try where it was wrong then."""
+        state = claim.state
+        if not state.first_attempt and clock_is_plausible(state.last_attempt):
+            state.first_attempt = state.last_attempt
+        born = envelope.accepted if clock_is_plausible(envelope.accepted) else state.first_attempt
+        return max(0.0, state.last_attempt - born) if born and clock_is_plausible(state.last_attempt) else 0.0
+
+    def _expired(self, claim: Claim, envelope: Envelope) -> bool:
+        """Too old, often enough tried, and our clock agreed with Graph's at this last try."""
+        in_step = bool(claim.state.request_id) and abs(self._graph.skew) <= _CLOCK_DIFFERENCE
+        return in_step and claim.state.attempts >= _LEAST_TRIES and self._age(claim, envelope) > self._lifetime
 
     def _defer(self, claim: Claim, verdict: Verdict) -> float:
         delay = outcome.retry_delay(claim.state.attempts, self._retry_interval, random.random(), verdict.wait)
+        if delay > _DRAFT_KEPT:
+            self._delivery.drop_draft(claim)
         claim.state.due = self._clock() + delay
         claim.defer()
         logger.warning("%s deferred for %d s: %s", claim.id, delay, verdict.sentence)
@@ -312,12 +400,14 @@ class Courier:
             self._go_away(verdict.sentence)
         return time.monotonic() + delay
 
-    def _give_up(self, lane: _Lane, claim: Claim, envelope: Optional[Envelope], sentence: str) -> None:
-        claim.state.error = sentence
+    def _give_up(self, lane: _Lane, claim: Claim, envelope: Optional[Envelope], verdict: Verdict) -> None:
+        self._delivery.drop_draft(claim)
+        claim.state.error = verdict.sentence
         claim.fail()
-        lane.last_error, lane.last_error_time = sentence, self._clock()
+        lane.last_error, lane.last_error_time = verdict.sentence, self._clock()
         sender = log.clean(envelope.sender if envelope else "unknown")
-        logger.error("%s failed for good (from %s): %s It is kept in failed/.", claim.id, sender, sentence)
+        logger.error("%s failed for good (from %s): %s It is kept in failed/.", claim.id, sender, verdict.sentence)
+        self._failed(Entry(claim.id, "failed"), envelope, verdict)
 
     # While nothing can be sent at all.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -14,11 +15,14 @@ from . import control, files, intake, log, message, oauth, status, tls
 from .config import Config
 from .courier import Courier
 from .delivery import Delivery
+from .drafts import Drafts
 from .errors import ConfigError, ProxyError
 from .graph import Graph
 from .maildrop import Maildrops
 from .outbound import Outbound
 from .pop3 import Pop3Session
+from .routes import Routes
+from .seen import SeenIds
 from .server import Connections, Context, Listener
 from .smtp import Policy, SmtpSession
 from .spool import Spool
@@ -87,14 +91,7 @@ class Daemon:
         self._connections = Connections(
             config.limits.connections, config.limits.connections_per_client, config.proxy_protocol_from
         )
-        self.courier = Courier(
-            self.spool,
-            self.account.graph,
-            Delivery(self.account.graph, self._may_send_as),
-            [mailbox.username for mailbox in config.mailboxes],
-            retry_interval=config.queue.retry_interval,
-            probe=self._probe,
-        )
+        self.courier: Courier  # made by start(): it needs the state directory
         self._refresh: Optional[threading.Timer] = None
 
     # Starting.
@@ -108,6 +105,7 @@ class Daemon:
         try:
             self.spool.make()
             control.make(state_dir)
+            self.courier = self._make_courier()
             self._maildrops = Maildrops(
                 self.account.graph,
                 os.path.join(state_dir, "maildrop"),
@@ -127,6 +125,28 @@ class Daemon:
         logger.info("started: %s", "; ".join(self.addresses()))
         self.courier.start()
         self._refresh_later(0.0)
+
+    def _make_courier(self) -> Courier:
+        config, graph = self.config, self.account.graph
+        files.make_directory(os.path.join(config.state_dir, "seen"))
+        delivery = Delivery(
+            graph,
+            Drafts(graph, _installation(config.state_dir)),
+            Routes(config.state_dir, graph.user, config.permissions == "full"),
+            SeenIds(os.path.join(config.state_dir, "seen")),
+            self._may_send_as,
+            on_ambiguous=config.queue.on_ambiguous,
+        )
+        return Courier(
+            self.spool,
+            graph,
+            delivery,
+            [mailbox.username for mailbox in config.mailboxes],
+            retry_interval=config.queue.retry_interval,
+            lifetime=config.queue.lifetime_hours * 3600.0,
+            pace_per_minute=config.queue.pace_per_minute,
+            probe=self._probe,
+        )
 
     def _listen(self, wanted: Any) -> None:
         self.listeners.append(
@@ -319,6 +339,16 @@ class Daemon:
             f"; {cut} sessions cut" if cut else "",
             "" if idle else "; a message was being sent, its outcome is looked up at the next start",
         )
+
+
+def _installation(state_dir: str) -> str:
+    """This installation's random id, made at its first start: it marks our drafts as ours."""
+    path = os.path.join(state_dir, "installation")
+    known = (files.read(path) or b"").decode("ascii", "replace").strip()
+    if not known:
+        known = secrets.token_hex(8)
+        files.replace(path, known.encode() + b"\n")
+    return known
 
 
 def _place(address: str, port: int) -> str:

@@ -1,75 +1,320 @@
-"""One message's way to Graph: made ready, posted, and the answer judged."""
+"""One message's way to Graph: draft, send, and look when the answer got lost.
+
+Graph has no idempotency key.  So a message goes as a draft first, whose id is
+on disk before it is sent; after anything ambiguous the draft and its sent copy
+are looked for, and nothing is repeated before it is known that it was not
+sent.  Where drafts are not allowed one sendMail has to do, and what is lost
+there is settled by queue.on_ambiguous.
+"""
 
 from __future__ import annotations
 
-from typing import BinaryIO, Callable
+from typing import BinaryIO, Callable, List, Optional, Sequence
 
-from . import log, message, outcome
+from . import header, log, message, outcome
+from .drafts import DRAFT, EDITED, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
 from .errors import Permanent, SignInNeeded, Temporary
-from .graph import REQUEST_LIMIT, Answer, Graph, GraphUnreachable, base64_body
+from .graph import REQUEST_LIMIT, Answer, Graph, GraphUnreachable, NoAnswer, Refused, base64_body
 from .outcome import Verdict
-from .spool import Claim, Envelope
+from .routes import Route, Routes
+from .seen import SeenIds
+from .spool import Claim, Envelope, tag_of
 
 logger = log.get("delivery")
 
-# Seconds: a send may take this long to be answered, and a second more per this many octets.
-_SEND_SECONDS = 120.0
-_OCTETS_PER_SECOND = 32 * 1024
-
 # Our clock is believed after this moment: a board without a clock boots in 1970.
 _PLAUSIBLE_CLOCK = 1_750_000_000.0
+
+# Seconds between looks after an ambiguous send; after the last one the message is held.
+LOOKS = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0)
+
+# "Still a draft" means "not sent" when seen twice so far apart (seconds), the second time so long after sending.
+STILL_DRAFT_APART, STILL_DRAFT_AFTER = 30.0, 90.0
+
+# Seconds until a one-step sendMail whose answer got lost is repeated, where the administrator wants that.
+ONE_STEP_WAIT = 60.0
+
+# Refusals that another way may not meet: a right is missing on this one.
+_NO_RIGHT = ("erroraccessdenied", "errorsendasdenied", "erroritemnotfound", "errorinvaliduser")
 
 
 class Delivery:
     """Hands claimed messages to Graph.  Any thread may use it; a claim belongs to its caller."""
 
-    def __init__(self, graph: Graph, may_send_as: Callable[[str, str], bool]):
-        """`may_send_as(mailbox, address)`: whether the mailbox's From may be that address."""
+    def __init__(
+        self,
+        graph: Graph,
+        drafts: Drafts,
+        routes: Routes,
+        seen: SeenIds,
+        may_send_as: Callable[[str, str], bool],
+        *,
+        on_ambiguous: str = "retry",
+        looks: Sequence[float] = LOOKS,
+        still_draft: Sequence[float] = (STILL_DRAFT_APART, STILL_DRAFT_AFTER),
+    ):
+        """`may_send_as(mailbox, address)`: whether the mailbox's From may be that address.
+
+        `on_ambiguous`: "retry" or "hold" what was lost in a one-step sendMail.
+        """
         self._graph = graph
+        self._drafts = drafts
+        self._routes = routes
+        self._seen = seen
         self._may_send_as = may_send_as
+        self._on_ambiguous = on_ambiguous
+        self._looks = looks
+        self._draft_apart, self._draft_after = still_draft
 
     def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
-        """One attempt.  SignInNeeded and Temporary if there is no token; the claim is then still `claimed`."""
+        """One attempt at a claimed message.
+
+        SignInNeeded, Throttled and Temporary if nothing can be asked of Graph
+        now: nothing was sent then and the claim is `claimed`.
+        """
         try:
             prepared = self._prepare(claim, envelope, file)
         except Permanent as error:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
-        if prepared.size * 4 / 3 > REQUEST_LIMIT:
-            sentence = f"The message has {prepared.size} octets, which is more than Graph takes in one request."
-            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, sentence, "5.3.4")
         self._graph.ready(envelope.mailbox)
+        if claim.state.draft:
+            known = self._known_draft(claim, envelope)
+            if known is not None:
+                return known
+        return self._try_ways(claim, envelope, prepared)
+
+    def look(self, claim: Claim, envelope: Envelope) -> Verdict:
+        """What became of a send whose answer got lost.
+
+        SENT; NOT_SENT: it may be tried again now; AMBIGUOUS and TRANSIENT:
+        look again after `wait` seconds; AMBIGUOUS and PERMANENT: hold it.
+        Raises like `deliver`; such a look does not count.
+        """
+        state = claim.state
+        if not state.draft.get("id"):
+            return self._unverifiable(state.error)
+        try:
+            found = self._find(claim)
+        except Refused as error:
+            found = str(error)
+        if found == SENT:
+            return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
+        if found == EDITED:
+            return self._hold("Somebody edited the draft of this message; it is left to them.")
+        state.looks += 1
+        now = self._graph.now()
+        if found == DRAFT:
+            if not state.still_draft:
+                state.still_draft = now
+            elif now - state.still_draft >= self._draft_apart and now - state.posted >= self._draft_after:
+                return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "It is still a draft: it was not sent.", "4.4.0")
+        else:
+            state.still_draft = 0.0
+        if state.looks > len(self._looks):
+            return self._hold(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
+        wait = self._looks[state.looks - 1]
+        return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, state.error, "4.4.0", wait)
+
+    def first_look(self) -> float:
+        """Seconds from an ambiguous send to the first look."""
+        return self._looks[0]
+
+    def drop_draft(self, claim: Claim) -> None:
+        """The message waits for long or is given up: leave no draft in the mailbox, if that can be had."""
+        state = claim.state
+        if not state.draft.get("id"):
+            return
+        try:
+            self._delete_draft(claim)
+        except (SignInNeeded, Temporary, Permanent) as error:
+            logger.info("%s: its draft stays for now: %s", claim.id, error)
+
+    # One attempt.
+
+    def _prepare(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> message.Prepared:
+        start = file.tell()
+        if not claim.state.message_id:
+            claim.state.message_id = self._choose_message_id(claim, envelope, file, start)
+        return message.prepare(
+            file,
+            start,
+            recipients=envelope.recipients,
+            sender=envelope.sender or envelope.mailbox,
+            message_id=claim.state.message_id,
+            date=envelope.accepted if envelope.accepted > _PLAUSIBLE_CLOCK else None,
+            may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
+            replace_message_id=True,
+        )
+
+    def _choose_message_id(self, claim: Claim, envelope: Envelope, file: BinaryIO, start: int) -> str:
+        """The client's, if this mailbox has never used it before; else one of ours."""
+        theirs = header.client_message_id(header.read(file, start))
+        if theirs and self._seen.is_new(tag_of(claim.id), theirs):
+            return theirs
+        ours = f"<{claim.id}@{envelope.mailbox.rpartition('@')[2]}>"
+        if theirs:
+            logger.info("%s: Message-ID %s was used before by %s; replaced by %s",
+                        claim.id, log.quote(theirs), envelope.mailbox, ours)
+        return ours
+
+    def _known_draft(self, claim: Claim, envelope: Envelope) -> Optional[Verdict]:
+        """Go on with the draft of an earlier attempt; None if there is none any more and a new one may be made."""
+        state = claim.state
+        if not state.draft.get("id"):
+            try:
+                for id in self._drafts.orphans(state.draft["mailbox"], claim.id, state.message_id):
+                    self._drafts.delete(state.draft["mailbox"], id)
+            except Refused as error:
+                logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
+            state.draft = {}
+            return None
+        if state.draft.get("deleting"):
+            self._delete_draft(claim)
+            return None if not state.draft else self._lost(claim)
+        found = self._find(claim)
+        if found == SENT:
+            return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
+        if found == EDITED:
+            return self._hold("Somebody edited the draft of this message; it is left to them.")
+        if found != DRAFT:
+            return self._lost(claim)
+        return self._send_draft(claim, envelope)
+
+    def _lost(self, claim: Claim) -> Verdict:
+        """Our draft is not where it was: somebody may have sent it, so it has to be looked for."""
+        claim.state.posted = self._graph.now()
+        claim.posting()
+        sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
+        return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, sentence, "4.4.0")
+
+    def _try_ways(self, claim: Claim, envelope: Envelope, prepared: message.Prepared) -> Verdict:
+        """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
+        refusals: List[Verdict] = []
+        for route in self._routes.candidates(envelope.mailbox):
+            if not route.drafts and prepared.size * 4 / 3 > REQUEST_LIMIT:
+                continue
+            verdict = self._go(claim, envelope, prepared, route)
+            if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _NO_RIGHT:
+                return verdict
+            refusals.append(verdict)
+            self._routes.forget(envelope.mailbox)
+            if claim.state.draft:
+                return verdict
+        if not refusals:
+            sentence = "The message is too large for one request, and drafts are not allowed for {}.".format(envelope.mailbox)
+            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, sentence, "5.3.4")
+        return next((v for v in refusals if v.status == "5.7.60"), refusals[0])
+
+    def _go(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route) -> Verdict:
+        claim.state.code = claim.state.request_id = ""
+        if not route.drafts:
+            return self._send_at_once(claim, envelope, prepared, route)
+        try:
+            self._make_draft(claim, prepared, route)
+        except (NoAnswer, Refused) as error:
+            return self._not_made(claim, envelope, error.answer)
+        except GraphUnreachable as error:
+            return outcome.of_failure(str(error), False)
+        self._routes.learn(envelope.mailbox, route)
+        return self._send_draft(claim, envelope)
+
+    def _make_draft(self, claim: Claim, prepared: message.Prepared, route: Route) -> None:
+        """The intention is on disk before the draft is asked for, so that an orphan can be found."""
+        state = claim.state
+        state.draft = {"mailbox": route.url_mailbox}
+        state.drafted = self._graph.now()
+        state.still_draft = 0.0
+        state.looks = 0
+        claim.save_state()
+        value = self._drafts.create(route.url_mailbox, prepared)
+        state.draft = Draft.of(route.url_mailbox, value)._asdict()
+        value = self._drafts.put_marker(route.url_mailbox, value["id"], claim.id)
+        state.draft = Draft.of(route.url_mailbox, value)._asdict()
+
+    def _not_made(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
+        """A draft that was refused sent nothing, whatever the answer was."""
+        if not claim.state.draft.get("id") and answer.from_graph and 400 <= answer.status < 500:
+            claim.state.draft = {}  # Graph itself says that there is none
+        verdict = self._judge(claim, envelope, answer)._replace(sent=outcome.NOT_SENT)
+        if answer.ok and answer.from_graph:
+            return verdict._replace(then=outcome.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0)
+        return verdict
+
+    def _send_draft(self, claim: Claim, envelope: Envelope) -> Verdict:
+        state = claim.state
+        draft = Draft(**state.draft)
+        self._graph.ready(draft.mailbox)
+        state.posted, state.still_draft, state.looks = self._graph.now(), 0.0, 0
+        claim.posting()
+        try:
+            answer = self._drafts.send(draft.mailbox, draft.id)
+        except GraphUnreachable as error:
+            return outcome.of_failure(str(error), error.maybe_processed)
+        except (SignInNeeded, Temporary):
+            claim.claimed()  # the token was refused (401: nothing was sent) and there is no new one
+            raise
+        if answer.status == 404 and answer.from_graph:
+            return self._lost(claim)
+        return self._judge(claim, envelope, answer)
+
+    def _send_at_once(
+        self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route
+    ) -> Verdict:
+        self._graph.ready(route.url_mailbox)
+        claim.state.posted = self._graph.now()
         claim.posting()
         try:
             answer = self._graph.call(
                 "POST",
-                envelope.mailbox,
+                route.url_mailbox,
                 "/sendMail",
                 headers={"Content-Type": "text/plain"},
                 body=lambda: base64_body(prepared.size, prepared.chunks()),
-                seconds=_SEND_SECONDS + prepared.size / _OCTETS_PER_SECOND,
+                seconds=SEND_SECONDS + prepared.size / OCTETS_PER_SECOND,
             )
         except GraphUnreachable as error:
-            return outcome.of_failure(str(error), error.maybe_processed)
+            verdict = outcome.of_failure(str(error), error.maybe_processed)
         except (SignInNeeded, Temporary):
-            # The token was refused (401: nothing was sent) and there is no new one.
             claim.claimed()
             raise
-        return self._judge(claim, envelope, answer)
+        else:
+            verdict = self._judge(claim, envelope, answer)
+        if verdict.sent == outcome.SENT:
+            self._routes.learn(envelope.mailbox, route)
+        if verdict.sent == outcome.AMBIGUOUS:
+            return self._unverifiable(verdict.sentence)
+        return verdict
 
-    def _prepare(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> message.Prepared:
-        domain = envelope.mailbox.rpartition("@")[2]
-        if not claim.state.message_id:
-            claim.state.message_id = f"<{claim.id}@{domain}>"
-        accepted = envelope.accepted if envelope.accepted > _PLAUSIBLE_CLOCK else None
-        return message.prepare(
-            file,
-            file.tell(),
-            recipients=envelope.recipients,
-            sender=envelope.sender or envelope.mailbox,
-            message_id=claim.state.message_id,
-            date=accepted,
-            may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
-        )
+    def _unverifiable(self, sentence: str) -> Verdict:
+        """Nothing to look for: the administrator has chosen between once more and not at all."""
+        if self._on_ambiguous == "hold":
+            return self._hold(sentence)
+        sentence = f"{sentence} It is sent again (queue.on_ambiguous), and may arrive twice."
+        return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)
+
+    @staticmethod
+    def _hold(sentence: str) -> Verdict:
+        return Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, sentence, "4.4.0")
+
+    # Drafts that are known.
+
+    def _find(self, claim: Claim) -> str:
+        state = claim.state
+        draft = Draft(**{name: state.draft.get(name, "") for name in Draft._fields})
+        return self._drafts.look(draft, claim.id, state.message_id, state.drafted)
+
+    def _delete_draft(self, claim: Claim) -> None:
+        """Delete the draft; forget it once it is surely gone and was not sent."""
+        state = claim.state
+        if not state.draft.get("deleting"):
+            if self._find(claim) != DRAFT:
+                return
+            state.draft["deleting"] = "yes"
+            claim.save_state()
+        self._drafts.delete(state.draft["mailbox"], state.draft["id"])
+        if self._find(claim) not in (SENT, DRAFT, EDITED):
+            state.draft = {}
+            claim.save_state()
 
     def _judge(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
         claim.state.code = answer.code

@@ -75,7 +75,7 @@ def run(serve: bool) -> Optional[int]:
         sent = _submit(smtp_port, trust, passwords[_ALERTS])
         steps.done("250: the device's mail with its attachment is on disk")
         _wait_for(lambda: len(sandbox.tenant.delivered) == 1, "the mail did not reach the stand-in tenant")
-        steps.done("delivered with Graph sendMail (202)")
+        steps.done("delivered over Graph (202)")
         fetched = _fetch(pop3_port, trust, passwords[_SCANS])
         steps.done("fetched by POP3 over STLS")
         count = _compare(sent, fetched)

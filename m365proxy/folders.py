@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 from urllib.parse import quote
 
 from . import log
@@ -18,7 +18,8 @@ from .graph import Answer, GraphUnreachable, NoAnswer, Refused
 
 _log = log.get("folders")
 
-PREFER = {"Prefer": 'IdType="ImmutableId"'}
+_IMMUTABLE = 'IdType="ImmutableId"'
+PREFER = {"Prefer": _IMMUTABLE}
 
 # Messages asked for at once, and what is tried after a page that Graph could not make.
 _PAGES = (1000, 500, 250, 100)
@@ -32,6 +33,9 @@ _SIZE_UNSAID = 4096
 
 # How long one thing a client asks for is kept waiting because Graph wants a pause (seconds).
 _PATIENCE = 45.0
+
+# After Graph would not tell a folder's changes it is listed in full for so long (seconds).
+_UNTRACKED_SECONDS = 3600.0
 
 # A folder's id is looked up again after this long (seconds): it may have been renamed.
 _LOOKUP_SECONDS = 3600.0
@@ -108,6 +112,7 @@ class Folders:
         self._sleep = sleep
         self._clock = clock
         self._known: Dict[Tuple[str, str], Tuple[str, float]] = {}
+        self._untracked: Dict[Tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     def find(self, mailbox: str, name: str) -> str:
@@ -167,6 +172,74 @@ class Folders:
         if newest:
             messages = messages[:newest][::-1]
         return messages
+
+    def track(self, mailbox: str, name: str, known: Dict[str, Listed], link: str) -> Tuple[Dict[str, Listed], str]:
+        """The messages of a folder by id, oldest first, and a deltaLink that will tell what changes from now on.
+
+        `known` is what there was when Graph gave `link` ("": never).  The new
+        link is "" where Graph does not tell changes.  Errors as `find`.
+        """
+        folder = self.find(mailbox, name)
+        patience = Patience(self._graph, mailbox, self._sleep)
+        found = dict(known)
+        if link:
+            try:
+                return self._changes(found, mailbox, "", link, patience)
+            except (Permanent, Temporary) as error:
+                if isinstance(error, Temporary) and not _page_failed(error):
+                    raise
+                # 410 above all: Graph does not know the link any more.
+                _log.info("%s: the folder is listed in full: %s", mailbox, error)
+        with self._lock:
+            since = self._untracked.get((mailbox, folder))
+        if since is None or self._clock() - since >= _UNTRACKED_SECONDS:
+            try:
+                return self._changes({}, mailbox, folder, "", patience)
+            except Refused as refused:
+                if refused.answer.status in (403, 404):
+                    self._forget(mailbox, name)
+                    raise self._closed(mailbox, name, refused) from None
+                _log.info("%s: Graph does not tell the changes of the folder: %s", mailbox, refused)
+            except Temporary as error:
+                if not _page_failed(error):
+                    raise
+                _log.info("%s: Graph cannot tell the changes of the folder now: %s", mailbox, error)
+            with self._lock:
+                self._untracked[(mailbox, folder)] = self._clock()
+        return {one.id: one for one in self.list(mailbox, name)}, ""
+
+    def _changes(
+        self, found: Dict[str, Listed], mailbox: str, folder: str, link: str, patience: Patience
+    ) -> Tuple[Dict[str, Listed], str]:
+        """Follow a delta query to its deltaLink (message-delta.md); begins with the folder if there is no link.
+
+        Never with $top, which there is the most of all pages together.
+        """
+        path = f"/mailFolders/{quote(folder, safe='')}/messages/delta"
+        params = {"$select": "id,receivedDateTime", "$expand": _EXPAND}
+        sizes = iter(_PAGES)
+        headers = _page_of(next(sizes))
+        followed = set()
+        while True:
+            try:
+                if link:
+                    answer = patience.ask(lambda: self._graph.follow(mailbox, link, headers=headers))
+                else:
+                    answer = patience.ask(lambda: self._graph.read("GET", mailbox, path, params=params, headers=headers))
+                entries, link, end = _delta_page(answer, followed)
+            except Temporary as error:
+                smaller = next(sizes, None)
+                # What fails at once is left to the plain listing, which has its own smaller pages.
+                if smaller is None or not followed or not _page_failed(error):
+                    raise
+                _log.info("%s: a page of changes failed, trying a smaller one: %s", mailbox, error)
+                headers = _page_of(smaller)
+                continue
+            for entry in entries:
+                _apply(found, entry)
+            if end:
+                return dict(sorted(found.items(), key=lambda pair: pair[1].received)), link
+            followed.add(link)
 
     def _gather(
         self, found: Dict[str, Listed], mailbox: str, folder: str, size: int, newest: int, patience: Patience
@@ -267,17 +340,49 @@ def _page_failed(error: Temporary) -> bool:
     return isinstance(error, GraphUnreachable) and error.maybe_processed
 
 
+def _page_of(size: int) -> Dict[str, str]:
+    return {"Prefer": f"{_IMMUTABLE}, odata.maxpagesize={size}"}
+
+
+def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List, str, bool]:
+    """A page's entries, the link it ends with, and whether that is the deltaLink."""
+    page = answer.json()
+    entries, link = page.get("value"), page.get("@odata.nextLink")
+    end = not link
+    if end:
+        link = page.get("@odata.deltaLink")
+    if not isinstance(entries, list) or not isinstance(link, str) or not link or (link in followed and not end):
+        # Never taken for the end: a client that sees an empty mailbox forgets what it has.
+        raise GraphUnreachable("Graph's listing of the mailbox cannot be read.", True)
+    return entries, link, end
+
+
+def _apply(found: Dict[str, Listed], entry: Any) -> None:
+    """Take over one change; it may be told twice, and of a changed message only the id may be there."""
+    listed = _listed(entry)
+    if listed is None:
+        return
+    if "@removed" in entry:
+        found.pop(listed.id, None)
+        return
+    before = found.get(listed.id)
+    if before is not None:
+        size = _estimate(entry) or before.size
+        listed = Listed(listed.id, size, listed.received or before.received)
+    found[listed.id] = listed
+
+
 def _listed(entry: Any) -> Optional[Listed]:
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
         return None
     received = entry.get("receivedDateTime")
-    return Listed(entry["id"], _estimate(entry), received if isinstance(received, str) else "")
+    return Listed(entry["id"], _estimate(entry) or _SIZE_UNSAID, received if isinstance(received, str) else "")
 
 
 def _estimate(entry: Dict[str, Any]) -> int:
     """Octets a message will have: 1.37 times its size in the store, where attachments are not base64.
 
-    Only a guess: headers and properties weigh differently on small mail.
+    Only a guess: headers and properties weigh differently on small mail.  0 if nothing is said.
     """
     for known in entry.get("singleValueExtendedProperties") or ():
         try:
@@ -286,4 +391,4 @@ def _estimate(entry: Dict[str, Any]) -> int:
                 return max(1, int(known["value"]) * 137 // 100)
         except (AttributeError, KeyError, TypeError, ValueError):
             continue
-    return _SIZE_UNSAID
+    return 0

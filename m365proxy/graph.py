@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.parse
 import uuid
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import log
 from .errors import Permanent, Temporary
@@ -40,6 +40,9 @@ _ANSWER_LIMIT = 16 * 1024 * 1024
 
 # What is waited for a free slot of a mailbox before giving up (seconds).
 _SLOT_SECONDS = 300.0
+
+# Octets of a chunk that Body holds at once.
+_PIECE = 64 * 1024
 
 _RETRY_AFTER_MOST = 600.0
 _RETRY_AFTER_UNSAID = 10.0
@@ -263,6 +266,7 @@ class _Lane:
 
     def __init__(self) -> None:
         self.slots = threading.BoundedSemaphore(SLOTS)
+        self.wanted = 0  # calls that have a slot or wait for one
         self.held_until = 0.0  # monotonic
 
 
@@ -290,6 +294,10 @@ class Graph:
     def held(self, mailbox: str) -> float:
         """Seconds for which Graph wants this mailbox left alone; 0 if it may be asked."""
         return max(0.0, self._lane(mailbox).held_until - time.monotonic())
+
+    def spare(self, mailbox: str) -> int:
+        """Slots of a mailbox that no call has or waits for; 0 while Graph wants it left alone."""
+        return 0 if self.held(mailbox) else max(0, SLOTS - self._lane(mailbox).wanted)
 
     def ready(self, mailbox: str) -> None:
         """Returns if a call could be made now; Throttled, SignInNeeded or Temporary if not."""
@@ -326,16 +334,16 @@ class Graph:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https" or parts.netloc.lower() != self.host.lower():
             raise Permanent("Graph's link to the next page leads to another host; the token does not go there.")
-        return self._judged(self._authorised("GET", mailbox, url, headers, _body_maker(None, None), False, False, 60.0))
+        return self.judged(self._authorised("GET", mailbox, url, headers, _body_maker(None, None), False, False, 60.0))
 
     def read(self, method: str, mailbox: str, path: str, **more: Any) -> Answer:
         """`call`, but NoAnswer or Refused (with a plain sentence) for everything that is not 2xx."""
-        return self._judged(self.call(method, mailbox, path, **more))
+        return self.judged(self.call(method, mailbox, path, **more))
 
     def batch(self, mailbox: str, requests: List[Dict[str, Any]]) -> Answer:
         """POST $batch: at most 20 requests with ids and relative URLs (json-batching.md).  Judged as `read`."""
         make = _body_maker(None, {"requests": requests})
-        return self._judged(
+        return self.judged(
             self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0)
         )
 
@@ -343,13 +351,16 @@ class Graph:
         """The relative URL of a mailbox, for use inside a batch."""
         return self._root(mailbox)
 
-    def upload(self, method: str, mailbox: str, url: str, headers: Mapping[str, str], body: Optional[bytes]) -> Answer:
+    def upload(
+        self, method: str, mailbox: str, url: str, headers: Mapping[str, str], body: Union[bytes, bytearray, None]
+    ) -> Answer:
         """A request to an upload session's own URL: no token goes along, the URL is the secret."""
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https":
             raise Permanent("Graph's upload URL is not HTTPS; nothing is sent there.")
-        make = (lambda: Body(len(body), [body])) if body is not None else (lambda: None)
-        answer = self._exchange(method, mailbox, url, dict(headers), make(), False, 300.0)
+        pieces = (bytes(body[i : i + _PIECE]) for i in range(0, len(body or b""), _PIECE))
+        sent = Body(len(body), pieces) if body is not None else None
+        answer = self._exchange(method, mailbox, url, dict(headers), sent, False, 300.0)
         answer.load()
         return answer
 
@@ -375,7 +386,8 @@ class Graph:
             return "/me"
         return "/users/" + urllib.parse.quote(mailbox, safe="@")
 
-    def _judged(self, answer: Answer) -> Answer:
+    def judged(self, answer: Answer) -> Answer:
+        """The answer if it is 2xx; NoAnswer or Refused if not."""
         if answer.ok:
             return answer
         answer.load()
@@ -405,7 +417,7 @@ class Graph:
         session, made = self._take_session()
 
         def release(reusable: bool) -> None:
-            lane.slots.release()
+            self._leave(lane)
             self._give_session(session, made, reusable)
 
         try:
@@ -423,12 +435,21 @@ class Graph:
         return answer
 
     def _enter(self, lane: _Lane, mailbox: str) -> None:
+        with self._lock:
+            lane.wanted += 1
         if not lane.slots.acquire(timeout=_SLOT_SECONDS):
+            self._leave(lane, had_slot=False)
             raise GraphUnreachable(f"No free place among the {SLOTS} requests at a time for {mailbox}.", False)
         wait = lane.held_until - time.monotonic()
         if wait > 0:
-            lane.slots.release()
+            self._leave(lane)
             raise Throttled(mailbox, wait)
+
+    def _leave(self, lane: _Lane, had_slot: bool = True) -> None:
+        if had_slot:
+            lane.slots.release()
+        with self._lock:
+            lane.wanted -= 1
 
     def _send(self, session, method, url, headers, body, seconds):
         import requests

@@ -226,9 +226,8 @@ class _Scan:
             self.root.broken = f"The message has more than {MOST_PARTS} parts. Send it in several messages."
             return start
         hit = self._next(start, min(self._end, start + header.LIMIT))
-        while hit and hit.start == start and not hit.closing and self._open[hit.level] is owner:
-            start = hit.after  # one boundary right behind another is one
-            hit = self._next(start, min(self._end, start + header.LIMIT))
+        if hit and hit.start == start and not hit.closing and self._open[hit.level] is owner:
+            return self._begin(owner, hit.after)  # one boundary right behind another is one
         end = hit.start if hit else self._end
         try:
             block = header.read(self._file, start, end=end)

@@ -358,10 +358,7 @@ class SmtpSession:
         began = time.monotonic()
         while not reader.done:
             allowed = self._policy.data_seconds + min(received, self._policy.size_limit) / _SLOWEST
-            remaining = began + allowed - time.monotonic()
-            if remaining <= 0:
-                raise TimedOut
-            decoded = reader.feed(self._connection.read_some(remaining))
+            decoded = reader.feed(self._connection.read_some(began + allowed - time.monotonic()))
             received += len(decoded)
             if refusal is not None:
                 continue

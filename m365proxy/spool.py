@@ -6,6 +6,7 @@
     cur/ID.NODE.ATTEMPT.posting   a send may have begun; ambiguous after a crash
     cur/ID.NODE.ATTEMPT.held      the outcome is unknown and nothing more will be tried by itself
     failed/ID                     given up
+    failed/ID.told                given up, and whoever has to know was told
     state/ID.json                 attempts, due time, last error; never moves
 
 Each transition is one rename.  docs/internals.md has the table of who may do
@@ -20,60 +21,26 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import time
-from typing import BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import files, log
-from .errors import Permanent, Temporary
+from .envelope import DamagedMessage as DamagedMessage
+from .envelope import Envelope, envelope_lines, read_envelope
+from .errors import Temporary
 
 logger = log.get("spool")
 
 DIRECTORIES = ("tmp", "new", "cur", "failed", "state")
 PHASES = ("claimed", "posting", "held")
-
-_PREFIX = b"X-M365Proxy-"
-_END = b"X-M365Proxy-End: 1\r\n"
-
-# Envelope lines of the largest accepted message (1,000 recipients) stay far below this.
-_ENVELOPE_LIMIT = 1024 * 1024
+TOLD = "told"
 
 # A file in tmp/ of this age (seconds) has no writer any more: session_seconds is shorter.
 _STALE_TMP = 24 * 3600
 
-
-@dataclasses.dataclass(frozen=True)
-class Envelope:
-    """Who hands in what for whom (RFC 5321 2.3.1), and how it came."""
-
-    mailbox: str
-    sender: str = ""  # "" is the null reverse-path
-    recipients: Tuple[str, ...] = ()
-    client: str = ""
-    login: str = ""
-    kind: str = "message"  # "report": one of our own delivery reports
-    accepted: float = 0.0  # seconds since 1970 by the wall clock
-    ret: str = ""  # DSN RET=: FULL or HDRS (RFC 3461 4.3)
-    envid: str = ""  # DSN ENVID= (RFC 3461 4.4)
-    silent: Tuple[str, ...] = ()  # recipients with NOTIFY=NEVER (RFC 3461 4.1)
-    orcpt: Tuple[str, ...] = ()  # "recipient ORCPT-value" pairs (RFC 3461 4.2)
-
-
-# Envelope field -> header name.  Fields with a tuple write one line per value.
-_FIELDS = {
-    "mailbox": b"Mailbox",
-    "sender": b"Sender",
-    "recipients": b"Recipient",
-    "client": b"Client",
-    "login": b"Login",
-    "kind": b"Kind",
-    "accepted": b"Accepted",
-    "ret": b"Ret",
-    "envid": b"Envid",
-    "silent": b"Silent",
-    "orcpt": b"Orcpt",
-}
-_NAMES = {name: field for field, name in _FIELDS.items()}
-_TUPLES = ("recipients", "silent", "orcpt")
+# Commands change the queue beside us: the number of waiting messages is counted anew after so many seconds.
+_RECOUNT = 60.0
 
 
 @dataclasses.dataclass
@@ -85,12 +52,16 @@ class State:
     first_attempt: float = 0.0  # wall clock when it was in step with Graph's
     last_attempt: float = 0.0
     error: str = ""  # the sentence for the administrator
+    status: str = ""  # the enhanced code of the last failure (RFC 3463)
     code: str = ""  # Graph's error.code
     request_id: str = ""
     message_id: str = ""  # the Message-ID on its way
-    draft: Dict[str, str] = dataclasses.field(default_factory=dict)  # id, mailbox of the URL
-    looks: int = 0  # how often an ambiguous outcome was looked at
+    # drafts.Draft; only "mailbox" while it is being made; "deleting" once we asked to delete it
+    draft: Dict[str, str] = dataclasses.field(default_factory=dict)
+    drafted: float = 0.0  # Graph's clock when the draft was asked for
     posted: float = 0.0  # Graph's clock when the last send began
+    looks: int = 0  # how often an ambiguous outcome was looked at
+    still_draft: float = 0.0  # Graph's clock when a look first found it still to be a draft
     clock_ok: bool = False  # whether our clock agreed with Graph's at the last attempt
 
 
@@ -99,13 +70,9 @@ class Entry(NamedTuple):
 
     id: str
     place: str  # "new", "cur" or "failed"
-    phase: str = ""  # of PHASES, in cur only
+    phase: str = ""  # of PHASES in cur; in failed TOLD or ""
     node: str = ""
     attempt: int = 0
-
-
-class DamagedMessage(Permanent):
-    """A file of the spool has no readable envelope."""
 
 
 def mailbox_tag(mailbox: str) -> str:
@@ -126,32 +93,47 @@ class Spool:
         *,
         node: str = "1",
         min_free: int = 0,
+        max_waiting: int = 0,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ):
-        """`min_free`: octets below which new mail is refused for the time being."""
+        """New mail is refused for the time being with less than `min_free` octets of disk, or when `max_waiting`
+        messages wait (0: any number)."""
         self.directory = directory
         self.node = node
         self._min_free = min_free
+        self._max_waiting = max_waiting
         self._clock = clock
+        self._monotonic = monotonic
+        self._count_lock = threading.Lock()
+        self._waiting = 0
+        self._counted = -_RECOUNT
 
     def make(self) -> None:
         """Make the directories and sweep what an earlier run left half written."""
         for name in DIRECTORIES:
             files.make_directory(self._path(name))
-        for name in os.listdir(self._path("tmp")):
-            path = self._path("tmp", name)
-            age = self._clock() - os.stat(path).st_mtime
-            # A clock that jumped back makes the age negative: such a file has no writer either.
-            if age > _STALE_TMP or age < -_STALE_TMP:
-                files.remove(path)
-                logger.info("swept unfinished tmp/%s", name)
+        self.sweep()
         for name in os.listdir(self._path("state")):
             if name.endswith(".tmp"):
                 files.remove(self._path("state", name))
 
+    def sweep(self) -> None:
+        """Remove what stands in tmp/ without a writer."""
+        for name in os.listdir(self._path("tmp")):
+            path = self._path("tmp", name)
+            try:
+                age = self._clock() - os.stat(path).st_mtime
+            except FileNotFoundError:
+                continue  # its session has just ended
+            # A clock that jumped back makes the age negative: such a file has no writer either.
+            if age > _STALE_TMP or age < -_STALE_TMP:
+                files.remove(path)
+                logger.info("swept unfinished tmp/%s", name)
+
     def put(self, envelope: Envelope, accepted: Callable[[str], None] = lambda id: None) -> "Incoming":
         """Begin a message; Temporary if the disk has no room.  `accepted(id)` is called once it is durable."""
-        self._check_room()
+        self._check_room(envelope)
         now = self._clock()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
         id = f"{stamp}-{secrets.token_hex(6)}-{mailbox_tag(envelope.mailbox)}"
@@ -167,8 +149,14 @@ class Spool:
             raise
         return incoming
 
-    def _check_room(self) -> None:
+    def _check_room(self, envelope: Envelope) -> None:
         try:
+            # Our own reports are few and must not be the first to be shut out.
+            if self._max_waiting and envelope.kind != "report" and self.waiting() >= self._max_waiting:
+                raise Temporary(
+                    f"{self._max_waiting} messages wait already (queue.max_waiting); new mail is refused until "
+                    "some are sent. `m365proxy status` tells why they wait."
+                )
             if self._min_free and files.free_bytes(self.directory) < self._min_free:
                 raise Temporary(
                     f"Less than queue.min_free_mb is free on the disk of {self.directory}; "
@@ -178,6 +166,22 @@ class Spool:
                 raise Temporary(f"The file system of {self.directory} has no inodes left.")
         except OSError as error:
             raise _disk_trouble(error) from None
+
+    def waiting(self) -> int:
+        """Messages neither sent nor given up nor held; at most a minute out of date."""
+        with self._count_lock:
+            now = self._monotonic()
+            if now - self._counted < _RECOUNT:
+                return self._waiting
+            self._counted = now
+        found = sum(_waits(entry) for entry in self.entries("new", "cur"))
+        with self._count_lock:
+            self._waiting = found
+        return found
+
+    def _count(self, change: int) -> None:
+        with self._count_lock:
+            self._waiting += change
 
     def entries(self, *places: str) -> Iterator[Entry]:
         """The messages in the given directories (all by default), unsorted, from listings alone."""
@@ -189,14 +193,14 @@ class Spool:
 
     def find(self, id: str) -> Optional[Entry]:
         """Where a message is now; None if it is not in the queue (or sent)."""
-        for place in ("new", "failed"):
-            if os.path.exists(self._path(place, id)):
-                return Entry(id, place)
+        for entry in (Entry(id, "new"), Entry(id, "failed"), Entry(id, "failed", TOLD)):
+            if os.path.exists(self.path(entry)):
+                return entry
         return next((entry for entry in self.entries("cur") if entry.id == id), None)
 
     def path(self, entry: Entry) -> str:
         if entry.place != "cur":
-            return self._path(entry.place, entry.id)
+            return self._path(entry.place, f"{entry.id}.{entry.phase}" if entry.phase else entry.id)
         return self._path("cur", f"{entry.id}.{entry.node}.{entry.attempt}.{entry.phase}")
 
     def state(self, id: str) -> Optional[State]:
@@ -254,18 +258,44 @@ class Spool:
         return unknown
 
     def requeue(self, entry: Entry) -> None:
-        """An administrator wants it tried (again) now: back to new/, due at once."""
-        state = self.state(entry.id) or State()
-        state.due = 0.0
-        self.save_state(entry.id, state)
-        files.move(self.path(entry), self._path("new", entry.id))
+        """An administrator wants it tried (again) now: to new/, due at once and with all its tries.
+
+        FileNotFoundError if it has just moved on.  The state is changed only
+        while the file is ours, so a courier never meets an older one.
+        """
+        claim = Claim(self, Entry(entry.id, "cur", "claimed", self.node, entry.attempt), State())
+        files.move(self.path(entry), self.path(claim.entry))
+        claim.state = self.state(entry.id) or State()
+        claim.state.due = 0.0
+        if entry.place == "failed":
+            claim.state.attempts = 0
+        try:
+            claim.save_state()
+        except OSError:
+            files.move(self.path(claim.entry), self.path(entry))
+            raise
+        files.move(self.path(claim.entry), self._path("new", entry.id))
         files.sync_directory(self._path("new"))
+        self._count(not _waits(entry))
 
     def drop(self, entry: Entry) -> None:
-        """Remove a message for good."""
-        files.remove(self.path(entry))
-        files.remove(self._path("state", entry.id + ".json"))
+        """Remove a message for good; FileNotFoundError if it has just moved on."""
+        # By way of tmp/: a rename fails where somebody else was first, and nothing brings it back from there.
+        gone = self._path("tmp", entry.id)
+        files.move(self.path(entry), gone)
         files.sync_directory(self._path(entry.place))
+        files.remove(gone)
+        files.remove(self._path("state", entry.id + ".json"))
+        self._count(-_waits(entry))
+
+    def told(self, entries: Iterable[Entry]) -> None:
+        """Note of failed messages that nobody has to be told of them any more."""
+        for entry in entries:
+            try:
+                files.move(self.path(entry), self.path(entry._replace(phase=TOLD)))
+            except FileNotFoundError:
+                continue  # an administrator has taken it meanwhile
+        files.sync_directory(self._path("failed"))
 
     def open(self, entry: Entry) -> Tuple[Envelope, BinaryIO]:
         """The envelope, and the file positioned at the message itself.
@@ -284,12 +314,17 @@ class Spool:
 
 
 def _entry(place: str, name: str) -> Optional[Entry]:
-    if place != "cur":
-        return Entry(name, place) if "." not in name else None
     parts = name.split(".")
+    if place != "cur":
+        known = len(parts) == 1 or (place == "failed" and parts[1:] == [TOLD])
+        return Entry(parts[0], place, "".join(parts[1:])) if known else None
     if len(parts) != 4 or parts[3] not in PHASES or not parts[2].isdigit():
         return None
     return Entry(parts[0], "cur", parts[3], parts[1], int(parts[2]))
+
+
+def _waits(entry: Entry) -> bool:
+    return entry.place == "new" or (entry.place == "cur" and entry.phase != "held")
 
 
 class Incoming:
@@ -347,6 +382,7 @@ class Incoming:
             self.abort()
             _discard(target)
             raise _disk_trouble(error) from None
+        self._spool._count(1)
         self._accepted(self.id)
         return self.id
 
@@ -404,10 +440,12 @@ class Claim:
         """Nobody can tell whether it was sent: keep it, visibly, until an administrator decides."""
         self.save_state()
         self._change_phase("held")
+        self._spool._count(-1)
 
     def sent(self) -> None:
         """It is Exchange's now: forget it."""
         files.remove(self._spool.path(self.entry))
+        self._spool._count(-1)
         # Should power bring the file back, it is "posting" without a state: ambiguous, never sent blindly.
         files.sync_directory(self._spool._path("cur"))
         files.remove(self._spool._path("state", self.id + ".json"))
@@ -423,6 +461,7 @@ class Claim:
     def fail(self) -> None:
         """Give up: keep it in failed/ with the reason in its state."""
         self._leave("failed")
+        self._spool._count(-1)
 
     def _leave(self, place: str) -> None:
         self.save_state()
@@ -430,52 +469,13 @@ class Claim:
         files.sync_directory(self._spool._path(place))
 
     def _change_phase(self, phase: str) -> None:
-        entry = self.entry._replace(phase=phase)
-        files.move(self._spool.path(self.entry), self._spool.path(entry))
-        self.entry = entry
-        files.sync_directory(self._spool._path("cur"))
-
-
-def envelope_lines(envelope: Envelope) -> bytes:
-    """The envelope as the first lines of a spooled file.  ValueError if a value holds a line end."""
-    lines = []
-    for field, name in _FIELDS.items():
-        value = getattr(envelope, field)
-        for item in value if field in _TUPLES else (value,):
-            if item == "" or item == 0.0:
-                continue
-            text = f"{item:.3f}" if field == "accepted" else item
-            if "\r" in text or "\n" in text or "\0" in text:
-                raise ValueError(f"line end in envelope field {field}")
-            lines.append(_PREFIX + name + b": " + text.encode("utf-8", "surrogateescape") + b"\r\n")
-    return b"".join(lines) + _END
-
-
-def read_envelope(file: BinaryIO) -> Envelope:
-    """Parse the leading lines and leave `file` at the message; DamagedMessage if they are not whole."""
-    values: Dict[str, List[str]] = {}
-    total = 0
-    while True:
-        line = file.readline(_ENVELOPE_LIMIT)
-        total += len(line)
-        if line == _END:
-            break
-        name, colon, value = line.partition(b": ")
-        field = _NAMES.get(name[len(_PREFIX) :]) if name.startswith(_PREFIX) else None
-        if not field or not colon or not value.endswith(b"\r\n") or total > _ENVELOPE_LIMIT:
-            raise DamagedMessage("The spooled file has no readable envelope; it is kept in failed/.")
-        values.setdefault(field, []).append(value[:-2].decode("utf-8", "surrogateescape"))
-    if not values.get("mailbox") or not values.get("recipients"):
-        raise DamagedMessage("The spooled file has no readable envelope; it is kept in failed/.")
-    return Envelope(**{field: _field_value(field, items) for field, items in values.items()})
-
-
-def _field_value(field: str, items: List[str]):
-    if field in _TUPLES:
-        return tuple(items)
-    if field == "accepted":
+        before, after = self.entry, self.entry._replace(phase=phase)
+        files.move(self._spool.path(before), self._spool.path(after))
+        self.entry = after
         try:
-            return float(items[0])
-        except ValueError:
-            raise DamagedMessage("The spooled file has no readable envelope; it is kept in failed/.") from None
-    return items[0]
+            files.sync_directory(self._spool._path("cur"))
+        except OSError:
+            # The step is not durable, so nothing may follow it: take it back if the disk lets us.
+            files.move(self._spool.path(after), self._spool.path(before))
+            self.entry = before
+            raise

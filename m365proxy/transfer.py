@@ -41,7 +41,9 @@ def canonical(chunks: Iterable[bytes]) -> Iterator[bytes]:
         held = data[kept:]
         data = data[:kept]
         ends = data.count(b"\r\n")
-        if ends != data.count(b"\n") or ends != data.count(b"\r"):
+        if b"\r" not in data:
+            data = data.replace(b"\n", b"\r\n")
+        elif ends != data.count(b"\n") or ends != data.count(b"\r"):
             data = _LINE_END.sub(b"\r\n", data)
         yield data
     if held:
@@ -82,11 +84,10 @@ def _from_quoted_printable(chunks: Iterable[bytes]) -> Iterator[bytes]:
         data = held + data
         cut = data.rfind(b"\n") + 1
         if not cut and len(data) >= CHUNK:
-            # One endless line: cut it where no "=XX" and no space before a line end is torn.
+            # One endless line: cut it before spaces that may stand at its end, and not inside "=XX".
             cut = len(data[:-2].rstrip(b" \t"))
-            while cut and b"=" in data[cut - 2 : cut]:
-                cut -= 1
-            cut = cut or len(data)
+            escape = data.find(b"=", max(0, cut - 2), cut)
+            cut = (cut if escape < 0 else escape) or len(data)
         held = data[cut:]
         yield binascii.a2b_qp(_TRAILING_SPACE.sub(b"", data[:cut]))
     yield binascii.a2b_qp(held.rstrip(b" \t"))

@@ -72,7 +72,12 @@ def test_without_a_sign_in_mail_is_queued_and_leaves_after_login(make_program):
     wait_until(lambda: program.queue() == [])
 
 
-def test_status_and_queue_for_people(program):
+def test_status_and_queue_for_people(make_program):
+    program = make_program(permissions="send", queue={"on_ambiguous": "hold", "min_free_mb": 0})
+    program.settings.pop("pop3_port")
+    program.configure()
+    program.login()
+    program.start()
     program.sandbox.faults.add("answer_after", path="sendMail", status=504, code="UnknownError")
     submit(program)
     wait_until(lambda: program.queue() == [("cur", "held")], what="the hold")

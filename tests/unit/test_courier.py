@@ -5,16 +5,19 @@ import time
 
 import pytest
 
+from m365proxy import courier as courier_module
 from m365proxy import outcome
 from m365proxy.courier import Courier
 from m365proxy.errors import SignInNeeded, Temporary
 from m365proxy.outcome import Verdict
-from m365proxy.spool import Envelope, Spool, State
+from m365proxy.spool import Claim, Envelope, Spool, State
 
 SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
 LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
 NEVER = Verdict(outcome.NOT_SENT, outcome.PERMANENT, "never", "5.1.3")
 WHO_KNOWS = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0")
+HOLD = Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, "nobody knows", "4.4.0")
+LOOK_AGAIN = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0", 0.01)
 OFFLINE = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "no route", "4.4.1")
 
 
@@ -28,6 +31,7 @@ def wait_until(condition, seconds=10.0):
 class FakeGraph:
     user = "relay@contoso.com"
     host = "graph.test"
+    skew = 0.0
 
     def __init__(self):
         self.holds = {}
@@ -42,10 +46,24 @@ class FakeDelivery:
     def __init__(self, say=lambda body: SENT):
         self.say = say
         self.log = []
+        self.looked = []
+        self.found = []
+        self.dropped = []
         self.now = {}
         self.most = {}
         self.gate = None
         self.lock = threading.Lock()
+
+    def first_look(self):
+        return 0.01
+
+    def drop_draft(self, claim):
+        self.dropped.append(claim.id)
+
+    def look(self, claim, envelope):
+        self.looked.append(claim.id)
+        claim.state.looks += 1
+        return self.found.pop(0) if self.found else HOLD
 
     def deliver(self, claim, envelope, file):
         box = envelope.mailbox
@@ -167,26 +185,122 @@ def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
     assert again.stop(5)
 
 
-def test_an_unknown_outcome_is_held_and_never_tried_again(house):
+def test_an_unknown_outcome_is_looked_for_and_never_sent_again_meanwhile(house):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    h.delivery.found = [LOOK_AGAIN, LOOK_AGAIN, SENT]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and len(h.delivery.looked) == 3
+
+
+def test_what_was_not_sent_after_all_is_sent_again(house):
+    answers = [WHO_KNOWS, SENT]
+    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h.delivery.found = [LOOK_AGAIN, LATER]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 2 and len(h.delivery.looked) == 2
+
+
+def test_an_undecidable_outcome_is_held_and_never_tried_again(house):
     h = house(FakeDelivery(lambda body: WHO_KNOWS))
     h.courier.start()
     id = h.put()
     wait_until(lambda: h.places() == [("cur", "held")])
-    again = Courier(h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"], probe=lambda: None)
+    again = Courier(h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"],
+                    probe=lambda: None)
     again.start()
     again.flush_all()
     assert again.stop(5)
     assert h.places() == [("cur", "held")]
-    assert h.spool.state(id).error == "who knows"
+    assert h.spool.state(id).error == "nobody knows"
 
 
-def test_what_was_being_sent_when_the_program_died_is_held(house):
+def test_what_was_being_sent_when_the_program_died_is_looked_for(house):
     h = house(FakeDelivery(lambda body: pytest.fail("sent twice")))
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     incoming.write(b"x")
-    h.spool.claim(incoming.commit()).posting()
+    id = incoming.commit()
+    h.spool.claim(id).posting()
+    h.delivery.found = [SENT]
     h.courier.start()
-    assert h.places() == [("cur", "held")]
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.looked == [id]
+
+
+def test_looking_waits_while_graph_is_away(house):
+    away = [Temporary("no route")]
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    real = h.delivery.look
+
+    def look(claim, envelope):
+        if away:
+            raise away.pop()
+        return real(claim, envelope)
+
+    h.delivery.look = look
+    h.delivery.found = [SENT]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.looked) == 1
+
+
+def test_a_sent_file_the_disk_keeps_is_not_sent_again(house, monkeypatch):
+    h = house(FakeDelivery())
+    monkeypatch.setattr(courier_module, "_REMOVE_AGAIN", 0.05)
+    refusals = [OSError(30, "Read-only file system")] * 3
+    real = Claim.sent
+
+    def sent(claim):
+        if refusals:
+            raise refusals.pop()
+        real(claim)
+
+    monkeypatch.setattr(Claim, "sent", sent)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and not refusals
+
+
+def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock(house):
+    h = house(FakeDelivery(lambda body: LATER), interval=0.01)
+    h.courier._lifetime = -1.0
+    real = h.delivery.deliver
+
+    def deliver(claim, envelope, file):
+        claim.state.request_id = "r" if claim.state.attempts >= 11 else ""
+        return real(claim, envelope, file)
+
+    h.delivery.deliver = deliver
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).attempts == 12, "the tenth was not in step with Graph"
+
+
+def test_a_clock_out_of_step_gives_nothing_up(house):
+    h = house(FakeDelivery(lambda body: LATER), interval=0.01)
+    h.courier._lifetime = -1.0
+    h.graph.skew = 301.0
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: (h.spool.state(id) or State()).attempts > 14)
+    assert h.places() != [("failed", "")]
+
+
+def test_pace(house):
+    h = house(FakeDelivery())
+    h.courier._pace = 0.15
+    h.courier.start()
+    began = time.monotonic()
+    for _ in range(4):
+        h.put()
+    wait_until(lambda: h.places() == [])
+    assert time.monotonic() - began >= 0.4, "three pauses"
 
 
 def test_a_permanent_refusal_goes_to_failed(house):

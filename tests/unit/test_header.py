@@ -128,6 +128,8 @@ FROMS = [
     (b'"Scanner <a@contoso.com>', ["a@contoso.com"]),
     (b"Scanner (2nd floor <a@contoso.com>", ["a@contoso.com"]),
     (b"<<a@contoso.com>>", ["a@contoso.com"]),
+    (b'<"a"@contoso.com>', ["a@contoso.com"]),
+    (b'<"a>b"@contoso.com>', ['"a>b"@contoso.com']),
     (b"a@[192.0.2.1]", ["a@[192.0.2.1]"]),
     (b"<>", []),
     (b"Scanner <>", []),
@@ -200,6 +202,8 @@ def test_hostile_lists_are_read_in_linear_time(unit):
         ("a@" + ".".join(["b" * 50] * 5), False, False),
         ("a@b\u00fccher.example", False, True),
         ("\u00fc@contoso.com", False, False),
+        ("a@.\u00fc", False, False),
+        ("a@" + "\u00fc" * 400, False, False),
     ],
 )
 def test_valid_address(address, plain, smtputf8):
@@ -246,6 +250,8 @@ def test_emit(name, value, expected):
         b"=?utf-8?q?" + b"a" * 3000 + b"?=",
         "ascii ü ascii ".encode() * 100,
         b"a\r\n" + b" " * 990 + b"\r\n b",
+        "a \u202ecod.exe".encode(),
+        b"=?utf-7?q?+2AA-?= b",
     ],
 )
 def test_emitted_fields_can_be_read_by_anybody(value):
@@ -275,6 +281,7 @@ def test_folded_where_it_can_be():
         ("=?nonsense?q?=C3=BC?=", "ü"),
         ("=?us-ascii?q?=FC?=", "ü"),
         ("=?hex?q?41?=", "41"),
+        ("=?punycode?q?=C3=BC?=", "ü"),
         ("=?utf-8?b?w7w=w7w=?=", "üü"),
         ("=?utf-8?b?w?=", ""),
         ("=?utf-8?x?a?=", "=?utf-8?x?a?="),

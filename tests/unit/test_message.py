@@ -275,6 +275,11 @@ REPAIRS = [
         "--b\nContent-Type: text/html\n\none\n--b--\n",
     ),
     (
+        "raw encoding",
+        "--b\nContent-Transfer-Encoding: 7bit \xe4\n\none\n--b--\n",
+        "--b\nContent-Transfer-Encoding: 7bit\n\none\n--b--\n",
+    ),
+    (
         "raw description",
         "--b\nContent-Description: \xe4\n\none\n--b--\n",
         "--b\nContent-Description: =?utf-8?b?w6Q=?=\n\none\n--b--\n",
@@ -297,7 +302,7 @@ REPAIRS = [
             'Content-Disposition: attachment; filename="\xdc.pdf"\n\none\n--b--\n'
         ),
         (
-            "--b\nContent-Type: application/pdf;\n name=\"=?utf-8?b?w5wucGRm?=\"\n"
+            '--b\nContent-Type: application/pdf;\n name="=?utf-8?b?w5wucGRm?="\n'
             "Content-Disposition: attachment;\n filename*=utf-8''%C3%9C.pdf\n\none\n--b--\n"
         ),
     ),
@@ -305,7 +310,7 @@ REPAIRS = [
         "raw file name once",
         '--b\nContent-Type: application/pdf\nContent-Disposition: attachment; filename="\xdc.pdf"\n\none\n--b--\n',
         (
-            "--b\nContent-Type: application/pdf;\n name=\"=?utf-8?b?w5wucGRm?=\"\n"
+            '--b\nContent-Type: application/pdf;\n name="=?utf-8?b?w5wucGRm?="\n'
             "Content-Disposition: attachment;\n filename*=utf-8''%C3%9C.pdf\n\none\n--b--\n"
         ),
     ),
@@ -317,7 +322,7 @@ REPAIRS = [
         ),
         (
             "--b\nContent-Disposition: attachment; filename*=utf-8''%C3%9C.pdf\n"
-            "Content-Type: application/pdf;\n name=\"=?utf-8?b?w5wucGRm?=\"\n\none\n--b--\n"
+            'Content-Type: application/pdf;\n name="=?utf-8?b?w5wucGRm?="\n\none\n--b--\n'
         ),
     ),
     (
@@ -325,7 +330,7 @@ REPAIRS = [
         "--b\nContent-Disposition: attachment; filename*=utf-8''%C3%9C.pdf\n\none\n--b--\n",
         (
             "--b\nContent-Disposition: attachment; filename*=utf-8''%C3%9C.pdf\n"
-            "Content-Type: application/octet-stream;\n name=\"=?utf-8?b?w5wucGRm?=\"\n\none\n--b--\n"
+            'Content-Type: application/octet-stream;\n name="=?utf-8?b?w5wucGRm?="\n\none\n--b--\n'
         ),
     ),
     (
@@ -356,7 +361,7 @@ def test_repairs_in_multiparts(body, expected, line_end):
 def test_boundaries_that_few_can_read_are_replaced(boundary):
     raw = (
         f'Content-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n--{boundary}\r\n\r\n'
-        f'one\r\n--{boundary}\r\n\r\ntwo\r\n'
+        f"one\r\n--{boundary}\r\n\r\ntwo\r\n"
     ).encode()
     octets = sent(raw)
     assert is_sendable(octets)
@@ -464,7 +469,7 @@ def build_scanner():
     return (
         b"From: scanner\r\nTo: a@contoso.com\r\nSubject: Scan \xfc\r\nMIME-Version: 1.0\r\n"
         b'Content-Type: multipart/mixed; boundary="----=_Scan_1"\r\n\r\n------=_Scan_1\r\n'
-        b'Content-Type: text/plain; charset=iso-8859-1\r\n'
+        b"Content-Type: text/plain; charset=iso-8859-1\r\n"
         b"Content-Transfer-Encoding: 8bit\r\n\r\nBcc: x@y.org\r\nDatei \xfc.pdf\r\n\r\n------=_Scan_1\r\n"
         b'Content-Type: application/pdf; name="scan.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
         + pdf

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from m365proxy import files, oauth
+from m365proxy import entra, files
 from m365proxy.entra import Busy, HttpClient, Misconfigured, refusal
 from m365proxy.errors import CannotCreate, ProxyError, SignInNeeded, Temporary
 from m365proxy.oauth import Tokens, endpoints
@@ -343,8 +343,10 @@ def test_nobody_signed_in_asks_nobody(house):
 
 def test_stored_token_is_used_again(house):
     token = house.signed_in().access_token()
+    unchanged = house.file.identity()
     assert house.tokens().access_token() == token
     assert house.refreshes() == 0
+    assert house.file.identity() == unchanged
 
 
 def test_token_in_memory_asks_nobody(house):
@@ -749,6 +751,22 @@ def test_answers_have_a_limit():
         client.get("https://login.test/x")
 
 
+def test_answers_have_a_time_limit(monkeypatch):
+    class Dripping(Canned):
+        def iter_content(self, _size):
+            yield from (b"{", b"}")
+
+    monkeypatch.setattr(entra, "_ANSWER_SECONDS", -1.0)
+    with HttpClient(CannedOutbound(Dripping(""))) as client, pytest.raises(Temporary):
+        client.get("https://login.test/x")
+
+
+@pytest.mark.parametrize("status", [301, 302, 304, 307])
+def test_redirect_is_no_answer(status):
+    with HttpClient(CannedOutbound(Canned("{}", status))) as client, pytest.raises(Temporary, match="is not Microsoft"):
+        client.post("https://login.test/x")
+
+
 def test_every_request_has_time_limits_and_no_redirects():
     out = CannedOutbound(Canned("{}"))
     with HttpClient(out) as client:
@@ -1088,7 +1106,3 @@ def test_missing_library(house, monkeypatch):
     with pytest.raises(Temporary, match="msal is missing") as error:
         tokens.access_token()
     assert error.value.exit_status == 69
-
-
-def test_daemon_finds_endpoints_here():
-    assert oauth.endpoints("global")[0] == "https://login.microsoftonline.com"

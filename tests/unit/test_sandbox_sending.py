@@ -22,7 +22,7 @@ from sandbox_house import (
     users,
 )
 
-from m365proxy import letter
+from m365proxy.sandbox import letter
 
 sandbox, graph = sandbox_house.sandbox, sandbox_house.graph
 

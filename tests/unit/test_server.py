@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import socket
 import ssl
+import struct
 import threading
 from types import SimpleNamespace
 
@@ -474,6 +475,21 @@ def test_cut_ends_a_handshake(certificate):
         thread.join(5)
         client.close()
         assert result == ["closed"]
+
+
+def test_a_tls_client_that_vanishes_while_it_is_written_to(certificate):
+    with connected() as (ours, theirs):
+        client = Client(ours, "192.0.2.1")
+        thread = threading.Thread(target=client.start_tls, args=(server_context(certificate), 10))
+        thread.start()
+        trusting = ssl.create_default_context(cafile=certificate[0])
+        with trusting.wrap_socket(theirs, server_hostname="localhost") as secure:
+            thread.join()
+            secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with pytest.raises(Closed):
+            for _ in range(100):
+                client.write(b"x" * 40000)
+        client.close()
 
 
 def test_no_thread_and_no_descriptor_is_left(wait_until):

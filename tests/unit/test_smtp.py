@@ -325,6 +325,15 @@ def test_a_large_message_comes_in_small_pieces():
         assert incoming.largest <= 70000
 
 
+def test_a_message_that_is_too_large_is_off_the_disk_at_once(wait_until):
+    with House(size_limit=10) as house, house.client() as talk:
+        sign_in(talk)
+        begin(talk)
+        talk.send(b"x" * 11)
+        wait_until(lambda: house.spool.begun[0].aborted)
+        assert talk.ask("\r\n.").startswith("552 5.3.4 ")
+
+
 # -- deadlines -------------------------------------------------------------
 
 
@@ -388,8 +397,8 @@ def test_a_session_ends_between_two_commands_only():
         sign_in(talk)
         begin(talk)
         time.sleep(0.25)
-        assert talk.ask("x\r\n.") == "250 2.0.0 Ok: queued as ID1"
-        assert talk.reply().startswith("421 4.4.2 ")
+        assert talk.ask("x\r\n.\r\nNOOP") == "250 2.0.0 Ok: queued as ID1"
+        assert talk.reply() == "421 4.4.2 This session has lasted too long, connect again"
         assert talk.closed()
 
 
@@ -420,10 +429,20 @@ def test_a_stop_waits_for_a_message_that_comes_in():
         while not house.connections.stopping():
             pass
         talk.send(b"Subject: x\r\n")
-        assert talk.ask(".") == "250 2.0.0 Ok: queued as ID1"
+        assert talk.ask(".\r\nNOOP") == "250 2.0.0 Ok: queued as ID1"
         assert talk.reply().startswith("421 4.3.2 ")
         stopping.join()
         assert cut == [0]
+
+
+def test_a_stop_after_a_message_waits_for_nothing():
+    with House() as house, house.client() as talk:
+        sign_in(talk)
+        begin(talk)
+        talk.ask(".")
+        house.listener.close()
+        assert house.connections.stop(5) == 0
+        assert talk.reply().startswith("421 4.3.2 ")
 
 
 def test_a_stop_does_not_wait_for_ever():

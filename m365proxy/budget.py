@@ -1,0 +1,44 @@
+"""How much may go up to a mailbox in a while: Graph takes 150 MB in 5 minutes (throttling-limits.md)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Callable, Deque, Dict, Tuple
+
+# Octets of request bodies in a window of so many seconds; some are left for what is not counted here.
+MOST, WINDOW = 140_000_000, 300.0
+
+
+class UploadBudget:
+    """Makes uploads wait for their turn.  Any thread may call; all of a mailbox share its budget."""
+
+    def __init__(
+        self, *, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ):
+        """`sleep` may raise to break off a wait, as when the program stops."""
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._spent: Dict[str, Deque[Tuple[float, int]]] = {}
+
+    def spend(self, mailbox: str, octets: int) -> None:
+        """Returns once `octets` more may be sent to the mailbox, and counts them as sent."""
+        while True:
+            wait = self._try(mailbox.lower(), octets)
+            if not wait:
+                return
+            self._sleep(wait)
+
+    def _try(self, mailbox: str, octets: int) -> float:
+        """Seconds until it is worth another try; 0 if the octets are booked."""
+        with self._lock:
+            now = self._monotonic()
+            spent = self._spent.setdefault(mailbox, deque())
+            while spent and spent[0][0] <= now - WINDOW:
+                spent.popleft()
+            if spent and sum(size for _, size in spent) + octets > MOST:
+                return max(spent[0][0] + WINDOW - now, 0.01)
+            spent.append((now, octets))
+            return 0.0

@@ -1,0 +1,163 @@
+"""Deletion at QUIT: the user's policy carried out in batches (json-batching.md, message-permanentdelete.md)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+from urllib.parse import quote
+
+from . import log
+from .errors import ProxyError
+from .folders import PREFER, Folders, Patience
+from .graph import GraphUnreachable, NoAnswer, parse_retry_after
+
+_log = log.get("deletion")
+
+# A batch without an answer is sent again, so often in all.
+_TRIES = 2
+
+# Requests in one $batch; how often what it put off is asked again, and the pause before that
+# when Graph names none (seconds).
+_BATCH = 20
+_ROUNDS = 4
+_PAUSE_UNSAID = 2.0
+_AGAIN = (412, 423, 429, 503, 504)
+
+# Pauses one QUIT bears (seconds): most clients do not wait for its answer, so there is time.
+_PATIENCE = 300.0
+
+
+class Deletion:
+    """One QUIT.  Items have an `id` and are `doubtful` if the client may not have them whole."""
+
+    def __init__(self, graph, folders: Folders, user, sleep: Callable[[float], object] = time.sleep):
+        """`user` has mailbox, pop3_delete and pop3_mark_read."""
+        self._graph = graph
+        self._folders = folders
+        self._user = user
+        self._mailbox = user.mailbox
+        self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
+
+    def carry_out(self, items: Sequence[Any]) -> Set[Any]:
+        """Do with these what the policy says; the items that remain where they are.
+
+        What is gone already counts as done.  Raises nothing: trouble is logged.
+        """
+        policy = self._user.pop3_delete
+        left = set() if policy == "keep" else set(items)
+        try:
+            if self._user.pop3_mark_read:
+                self._mark_read(items)
+            if policy == "permanent":
+                items = self._destroy(items, left)
+            if policy != "keep":
+                self._move(items, left)
+        except ProxyError as error:
+            _log.warning("%s: deletion stopped, %d messages remain: %s", self._mailbox, len(left), error)
+        return left
+
+    def _mark_read(self, items: Sequence[Any]) -> None:
+        """Best effort: a message not marked is deleted all the same."""
+        outcomes = self._each(items, "PATCH", "", {"isRead": True})
+        self._report("marked as read", [o for o in outcomes if not o.ok and o.status != 404])
+
+    def _destroy(self, items: Sequence[Any], left: Set[Any]) -> List[Any]:
+        """Delete for good what may be; returns what must be moved to Deleted Items instead."""
+        moves = [item for item in items if item.doubtful]
+        failed = []
+        sure = [item for item in items if not item.doubtful]
+        for outcome in self._each(sure, "POST", "/permanentDelete", None):
+            if outcome.ok:
+                left.discard(outcome.item)
+            elif outcome.status in (400, 404, 405):  # a cloud without permanentDelete, or the item is gone
+                moves.append(outcome.item)
+            else:
+                failed.append(outcome)
+        self._report("deleted", failed)
+        return moves
+
+    def _move(self, items: Sequence[Any], left: Set[Any]) -> None:
+        kind, _, folder = self._user.pop3_delete.partition(":")
+        # Confirmed, because a 404 from a move may then only mean the message.
+        target = self._folders.confirm(self._mailbox, folder) if kind == "move" else "deleteditems"
+        failed = []
+        for outcome in self._each(items, "POST", "/move", {"destinationId": target}):
+            if outcome.ok or outcome.status == 404:
+                left.discard(outcome.item)
+            else:
+                failed.append(outcome)
+        self._report("deleted", failed)
+
+    def _report(self, what: str, failed: Sequence[_Outcome]) -> None:
+        causes = sorted({f"HTTP {outcome.status} {log.clean(outcome.code, 60)}" for outcome in failed})
+        if causes:
+            _log.warning("%s: %d messages were not %s: %s", self._mailbox, len(failed), what, ", ".join(causes))
+
+    def _each(
+        self, items: Sequence[Any], method: str, suffix: str, json: Any
+    ) -> Iterator[_Outcome]:
+        """One request per item, twenty at a time; outcomes as they come in."""
+        for start in range(0, len(items), _BATCH):
+            waiting = list(items[start : start + _BATCH])
+            for rounds_left in reversed(range(_ROUNDS)):
+                outcomes = self._batch(waiting, method, suffix, json)
+                put_off = [outcome for outcome in outcomes if outcome.status in _AGAIN]
+                pause = max((outcome.pause for outcome in put_off), default=0.0)
+                if not (put_off and rounds_left and self._patience.wait(pause or _PAUSE_UNSAID)):
+                    yield from outcomes
+                    break
+                yield from (outcome for outcome in outcomes if outcome.status not in _AGAIN)
+                waiting = [outcome.item for outcome in put_off]
+
+    def _batch(self, items: Sequence[Any], method: str, suffix: str, json: Any) -> List[_Outcome]:
+        """POST $batch; what it leaves unanswered counts as put off (503)."""
+        root = self._graph.root(self._mailbox)
+        requests = []
+        for number, item in enumerate(items):
+            request = {
+                "id": str(number),
+                "method": method,
+                "url": root + path_of(item.id) + suffix,
+                "headers": dict(PREFER),
+            }
+            if json is not None:
+                request["headers"]["Content-Type"] = "application/json"
+                request["body"] = json
+            requests.append(request)
+        answers = self._post(requests)
+        return [_Outcome(item, answers.get(str(number))) for number, item in enumerate(items)]
+
+    def _post(self, requests: List[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+        """The inner answers by id.  Repeating is safe: what was done answers 404 or moves nowhere."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                answer = self._patience.ask(lambda: self._graph.batch(self._mailbox, requests))
+                break
+            except (NoAnswer, GraphUnreachable):
+                if not tries_left:
+                    raise
+        inner = answer.json().get("responses")
+        if not isinstance(inner, list):
+            return {}
+        return {str(one.get("id")): one for one in inner if isinstance(one, dict)}
+
+
+class _Outcome:
+    """What one request of a batch came to; `pause` is what Graph asked for, in seconds."""
+
+    def __init__(self, item: Any, answer: Optional[Dict[str, Any]]):
+        answer = answer or {"status": 503}
+        self.item = item
+        self.status = answer.get("status") if isinstance(answer.get("status"), int) else 503
+        self.ok = 200 <= self.status < 300
+        headers = answer.get("headers")
+        named = {str(name).lower(): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
+        self.pause = parse_retry_after(named.get("retry-after"))
+        body = answer.get("body")
+        error = body.get("error") if isinstance(body, dict) else None
+        self.code = str(error.get("code", "")) if isinstance(error, dict) else ""
+
+
+def path_of(id: str) -> str:
+    """A message's path below its mailbox; ids may hold / + and = and are one segment."""
+    return "/messages/" + quote(id, safe="")

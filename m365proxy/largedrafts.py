@@ -1,0 +1,361 @@
+"""A draft made of JSON and attachments, for mail that does not fit one request (outlook-large-attachments.md).
+
+Nothing here sends a message.  What may have been added to the draft although
+no answer came is counted before it is added again; a draft that has too much
+is given up.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.parse
+from itertools import chain
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
+
+from . import log
+from .budget import UploadBudget
+from .errors import Permanent, Temporary
+from .graph import REQUEST_LIMIT, Answer, Body, Graph, GraphUnreachable, NoAnswer, Refused, Throttled, base64_body
+from .largemail import Attachment, LargeMail
+
+logger = log.get("largedrafts")
+
+# Octets of a PUT: below 4 MB, and a multiple of 320 KiB besides, should anybody ask for that.
+CHUNK = 3_276_800
+
+# Octets that an upload session takes at least; smaller files are posted.
+_SMALLEST_UPLOAD = 3 * 1024 * 1024
+
+# Sessions for one file, when they expire or are lost.
+_SESSIONS = 3
+
+# Seconds before each further try of what failed; for a 404 the first three (GF 2.3: replication).
+_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_WAITS_FOR_DRAFT = 3
+
+# Seconds: a request may take this long to be answered, and a second more per this many octets.
+_SECONDS, _OCTETS_PER_SECOND = 120.0, 32 * 1024
+
+_IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
+_BEGIN_OF_RANGE = re.compile(r"\s*(\d{1,12})")
+
+
+class UploadDenied(Refused):
+    """Graph lets nobody upload to another's mailbox (GF 2.3): make the draft in the signed-in user's own,
+    with the same From.  The draft holds what came before and is to be deleted."""
+
+
+class DraftSpoiled(GraphUnreachable):
+    """The draft is not what it should be; delete it and begin again.  Nothing was sent."""
+
+    def __init__(self, sentence: str):
+        super().__init__(sentence, False)
+
+
+class _Draft:
+    """A draft being filled: how many files it has, and whether it was ever unsure that one had arrived."""
+
+    def __init__(self, mailbox: str, id: str):
+        self.mailbox = mailbox
+        self.path = "/messages/" + urllib.parse.quote(id, safe="") + "/attachments"
+        self.count = 0
+        self.doubtful = False
+
+
+class LargeDrafts:
+    """Makes them.  Any thread may use it; the draft belongs to its caller."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        """`sleep` may raise to break off a wait, as when the program stops; an upload is then cancelled."""
+        self._graph = graph
+        self._sleep = sleep
+        self.budget = UploadBudget(monotonic=monotonic, sleep=sleep)
+
+    def create(
+        self,
+        mailbox: str,
+        mail: LargeMail,
+        extended: Mapping[str, str],
+        created: Callable[[Dict[str, Any]], None],
+    ) -> None:
+        """Make the draft below a mailbox's URL, with further extended properties (id -> value), and fill it.
+
+        `created` gets the new draft's JSON as soon as there is one, before
+        anything is added.  Raises what Graph.read raises; UploadDenied;
+        DraftSpoiled; Permanent if an attachment cannot be read as it was.
+        After any of these the draft, if `created` was called, is to be deleted.
+        """
+        value = self._create(mailbox, mail, extended)
+        created(value)
+        draft = _Draft(mailbox, value["id"])
+        for attachment in mail.attachments:
+            self._add(draft, attachment)
+        if draft.doubtful and self._count(draft) != len(mail.attachments):
+            raise DraftSpoiled("An attachment is in the draft twice or not at all; it is made anew.")
+
+    def _create(self, mailbox: str, mail: LargeMail, extended: Mapping[str, str]) -> Dict[str, Any]:
+        """POST /messages (user-post-messages.md), once: a repetition would be a second draft."""
+        properties = [
+            *mail.message.get("singleValueExtendedProperties", ()),
+            *({"id": name, "value": value} for name, value in extended.items()),
+        ]
+        message = dict(mail.message, singleValueExtendedProperties=properties)
+        # Not as \uXXXX: a long text in another script would not fit the request.
+        octets = json.dumps(message, ensure_ascii=False).encode("utf-8")
+        self.budget.spend(mailbox, len(octets))
+        with self._graph.read(
+            "POST", mailbox, "/messages", headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            body=lambda: Body(len(octets), [octets]), seconds=_patience(len(octets)),
+        ) as answer:  # fmt: skip
+            value = answer.json()
+            if not isinstance(value.get("id"), str) or not value["id"]:
+                raise NoAnswer(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
+            return value
+
+    def _add(self, draft: _Draft, attachment: Attachment) -> None:
+        """One attachment, by POST or by upload session; tried again while what hinders it may pass."""
+        post = attachment.size < _SMALLEST_UPLOAD and _json_size(attachment) <= REQUEST_LIMIT
+        tries = 0
+        while True:
+            try:
+                if post:
+                    self._post(draft, attachment)
+                else:
+                    self._upload(draft, attachment)
+            except (GraphUnreachable, NoAnswer, Refused) as error:
+                if _is_too_small(error) and not post:
+                    # Too large for the one, too small for the other: our idea of "4 MB" was too low.
+                    post = True
+                    continue
+                self._wait(error, tries)
+                if _may_have_happened(error) and self._arrived(draft):
+                    return
+                tries += 1
+            else:
+                draft.count += 1
+                return
+
+    def _wait(self, error: ProxyTrouble, tries: int) -> None:
+        """Sleep before the next try; the error itself if there is none."""
+        if tries >= len(_WAITS) or not _may_pass(error, tries):
+            raise error
+        asked = error.seconds if isinstance(error, Throttled) else 0.0
+        if isinstance(error, NoAnswer):
+            asked = error.answer.retry_after
+        self._sleep(max(_WAITS[tries], asked))
+
+    def _persist(self, request: Callable[[], Answer]) -> Answer:
+        """A request that may be repeated whatever became of it."""
+        tries = 0
+        while True:
+            try:
+                return request()
+            except (GraphUnreachable, NoAnswer, Refused) as error:
+                self._wait(error, tries)
+                tries += 1
+
+    def _arrived(self, draft: _Draft) -> bool:
+        """Whether the draft has one file more than we know of."""
+        draft.doubtful = True
+        if self._count(draft) <= draft.count:
+            return False
+        draft.count += 1
+        return True
+
+    def _count(self, draft: _Draft) -> int:
+        """How many attachments the draft has."""
+        mailbox, found = draft.mailbox, 0
+        params = {"$select": "id"}
+        answer = self._persist(
+            lambda: self._graph.read("GET", mailbox, draft.path, params=params, headers=_IMMUTABLE)
+        )
+        while True:
+            page = answer.json()
+            if not isinstance(page.get("value"), list):
+                raise NoAnswer("Graph's list of attachments is not readable.", answer)
+            found += len(page["value"])
+            link = page.get("@odata.nextLink")
+            if not link:
+                return found
+            answer = self._persist(lambda link=link: self._graph.follow(mailbox, link, headers=_IMMUTABLE))
+
+    # --- below 3 MB
+
+    def _post(self, draft: _Draft, attachment: Attachment) -> None:
+        """POST .../attachments (message-post-attachments.md), the content encoded while it leaves."""
+        length = _json_size(attachment)
+        self.budget.spend(draft.mailbox, length)
+        self._graph.read(
+            "POST", draft.mailbox, draft.path, headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            body=lambda: Body(length, _json_pieces(attachment)), seconds=_patience(length),
+        ).close()  # fmt: skip
+
+    # --- 3 MB and more
+
+    def _upload(self, draft: _Draft, attachment: Attachment) -> None:
+        """An upload session, and another when it is lost."""
+        for _ in range(_SESSIONS):
+            url = self._begin(draft, attachment)
+            done = False
+            try:
+                done = _Session(self, self._graph, draft, attachment, url).run()
+            finally:
+                if not done:
+                    self._cancel(draft, url)
+            if done:
+                return
+            # Expired, or complete without our knowing: then it is gone as well.
+            if self._arrived(draft):
+                draft.count -= 1  # the caller counts it
+                return
+            logger.info("an upload session for %s was lost; a new one begins", draft.mailbox)
+        raise GraphUnreachable(f"Graph lost {_SESSIONS} upload sessions for one attachment.", False)
+
+    def _begin(self, draft: _Draft, attachment: Attachment) -> str:
+        """createUploadSession (attachment-createuploadsession.md); the session's URL, which is a secret."""
+        item = {"attachmentType": "file", "size": attachment.size, **_description(attachment)}
+
+        def request() -> Answer:
+            return self._graph.read(
+                "POST", draft.mailbox, draft.path + "/createUploadSession", headers=_IMMUTABLE,
+                json={"AttachmentItem": item},
+            )  # fmt: skip
+
+        try:
+            answer = self._persist(request)
+        except Refused as error:
+            if error.answer.status == 403 and draft.mailbox.lower() != self._graph.user:
+                raise UploadDenied(
+                    f"Large attachments are not permitted in {draft.mailbox} (HTTP 403 on createUploadSession).",
+                    error.answer,
+                ) from None
+            raise
+        url = answer.json().get("uploadUrl")
+        if not isinstance(url, str):
+            raise NoAnswer("Graph began an upload session without telling its URL.", answer)
+        return url
+
+    def _cancel(self, draft: _Draft, url: str) -> None:
+        """Best effort: what is not cancelled expires by itself."""
+        try:
+            self._graph.upload("DELETE", draft.mailbox, url, {}, None)
+        except (Temporary, Permanent) as error:
+            logger.debug("an upload session was not cancelled: %s", error)
+
+    def pause(self, error: ProxyTrouble, tries: int) -> None:
+        """For a session: `_wait`."""
+        self._wait(error, tries)
+
+
+class _Session:
+    """One upload session: its chunks in order, from where Graph says it is."""
+
+    def __init__(self, drafts: LargeDrafts, graph: Graph, draft: _Draft, attachment: Attachment, url: str):
+        self._drafts = drafts
+        self._graph = graph
+        self._draft = draft
+        self._size = attachment.size
+        self._source = _Source(attachment)
+        self._url = url
+        self._position = 0
+        self._unsure = False  # whether the last chunk may have arrived without an answer
+
+    def run(self) -> bool:
+        """Send every octet.  False if the session is lost; raises what Graph.read raises."""
+        tries = 0
+        while self._position < self._size:
+            before = self._position
+            chunk = self._source.at(before, min(CHUNK, self._size - before))
+            try:
+                if not self._put(chunk):
+                    return False
+            except (GraphUnreachable, NoAnswer) as error:
+                self._unsure = self._unsure or _may_have_happened(error)
+                self._drafts.pause(error, tries)
+            tries = 0 if self._position > before else tries + 1
+            if tries > len(_WAITS):
+                return False  # answers, but no progress
+        return True
+
+    def _put(self, chunk: bytearray) -> bool:
+        """One chunk (outlook-large-attachments.md); False if the session is lost."""
+        first = self._position
+        after = first + len(chunk)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"bytes {first}-{after - 1}/{self._size}",
+        }
+        self._drafts.budget.spend(self._draft.mailbox, len(chunk))
+        answer = self._graph.upload("PUT", self._draft.mailbox, self._url, headers, chunk)
+        if answer.status in (404, 410):
+            return False
+        if answer.status == 416:
+            return self._resynchronise(after)
+        self._graph.judged(answer)
+        self._unsure = False
+        self._position = after if answer.status == 201 else _next_expected(answer, after)
+        if self._position >= self._size and answer.status != 201:
+            self._draft.doubtful = True
+        return True
+
+    def _resynchronise(self, after: int) -> bool:
+        """Graph expects another chunk: the one it tells, else the next if this one may have arrived before."""
+        position: Optional[int] = None
+        try:
+            answer = self._graph.upload("GET", self._draft.mailbox, self._url, {}, None)
+            if answer.ok:
+                position = _next_expected(answer, None)
+        except GraphUnreachable as error:
+            logger.debug("the state of an upload session was not told: %s", error)
+        if position is None and self._unsure:
+            position = after
+        if position is None:
+            return False
+        self._unsure = False
+        self._position = position
+        self._draft.doubtful = True
+        return True
+
+
+class _Source:
+    """An attachment's content by position; going on is cheap, going back decodes it from its beginning."""
+
+    def __init__(self, attachment: Attachment):
+        self._attachment = attachment
+        self._pieces: Iterator[bytes] = iter(())
+        self._rest = b""
+        self._next = -1  # the position that _rest and _pieces stand at; -1: not begun
+        self._start = 0
+        self._chunk = bytearray()
+
+    def at(self, position: int, length: int) -> bytearray:
+        """`length` octets; valid until the next call.  Permanent if the content is shorter than it was."""
+        if self._chunk and (self._start, len(self._chunk)) == (position, length):
+            return self._chunk
+        if position != self._next:
+            self._pieces, self._rest, self._next = self._attachment.chunks(), b"", 0
+            while self._next < position:
+                self._take(position - self._next)
+        self._start = position
+        self._chunk.clear()
+        while len(self._chunk) < length:
+            self._chunk += self._take(length - len(self._chunk))
+        return self._chunk
+
+    def _take(self, most: int) -> bytes:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise Permanent("The spooled message is shorter than it was. Is the disk damaged?")
+            self._rest = piece
+        taken, self._rest = self._rest[:most], self._rest[most:]
+        self._next += len(taken)
+        return taken

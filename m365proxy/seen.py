@@ -1,0 +1,62 @@
+"""Message-IDs that devices have used: many put one and the same on all their mail.
+
+A Message-ID that was seen before from a mailbox is replaced before sending, so
+that a copy found in Sent Items by it can be no other message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from typing import Dict
+
+from . import files, log
+
+logger = log.get("seen")
+
+# Message-IDs remembered per mailbox; the oldest are forgotten (a copy found by them is older than any attempt).
+_REMEMBERED = 5000
+
+
+class SeenIds:
+    """One file of short hashes per mailbox, appended to.  Any thread may call."""
+
+    def __init__(self, directory: str):
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._known: Dict[str, "OrderedDict[bytes, None]"] = {}
+
+    def is_new(self, tag: str, message_id: str) -> bool:
+        """Whether the mailbox (by its tag) uses this Message-ID for the first time; remembers it."""
+        mark = hashlib.sha256(message_id.encode("utf-8", "surrogateescape")).hexdigest()[:16].encode()
+        path = os.path.join(self._directory, tag)
+        with self._lock:
+            known = self._known.get(tag)
+        if known is None:
+            known = self._load(path)
+        with self._lock:
+            known = self._known.setdefault(tag, known)
+            if mark in known:
+                return False
+            known[mark] = None
+            while len(known) > _REMEMBERED:
+                known.popitem(last=False)
+        self._append(path, mark)
+        return True
+
+    def _load(self, path: str) -> "OrderedDict[bytes, None]":
+        lines = (files.read(path) or b"").split()
+        known = OrderedDict.fromkeys(lines[-_REMEMBERED:])
+        if len(lines) > 2 * _REMEMBERED:
+            files.replace(path, b"".join(line + b"\n" for line in known), durable=False)
+        return known
+
+    def _append(self, path: str, mark: bytes) -> None:
+        # Not synced: should power take a line away, sentDateTime still tells an old copy from a new one.
+        try:
+            with open(path, "ab") as file:
+                file.write(mark + b"\n")
+        except OSError as error:
+            logger.warning("%s cannot be written: %s", path, error.strerror)

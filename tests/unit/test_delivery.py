@@ -1,0 +1,290 @@
+"""Draft, send, look: the real spool, courier, client and the stand-in tenant, in every combination."""
+
+import itertools
+
+import pytest
+
+from m365proxy import delivery as delivery_module
+from m365proxy.courier import Courier
+from m365proxy.delivery import Delivery
+from m365proxy.drafts import MARKER, Drafts
+from m365proxy.errors import SignInNeeded
+from m365proxy.graph import Graph
+from m365proxy.outbound import Outbound
+from m365proxy.routes import Route, Routes
+from m365proxy.sandbox import Sandbox
+from m365proxy.seen import SeenIds
+from m365proxy.spool import Envelope, Spool
+
+RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
+MAIL = b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: t\r\n\r\nx\r\n"
+
+
+class Tokens:
+    """Hands out what the stand-in takes."""
+
+    def __init__(self, sandbox, *scopes):
+        self.token = sandbox.entra.token(RELAY, *scopes)
+
+    def access_token(self, refused=None):
+        return self.token
+
+
+class House:
+    """Everything from the spool to Graph; `open` again after a crash."""
+
+    def __init__(self, path, sandbox):
+        self.path = path
+        self.sandbox = sandbox
+        self.tenant = sandbox.tenant
+        self.full = True
+        self.on_ambiguous = "hold"
+        self.looks = (0.02, 0.05, 0.1, 0.2, 0.2, 0.3)
+        self.still_draft = (0.05, 0.15)
+        self.courier = None
+
+    def open(self):
+        self.spool = Spool(str(self.path / "queue"))
+        self.spool.make()
+        (self.path / "seen").mkdir(exist_ok=True)
+        self.graph = Graph(Tokens(self.sandbox), Outbound(None, self.sandbox.ca_file, direct=True),
+                           self.sandbox.graph_url, RELAY)
+        self.routes = Routes(str(self.path), RELAY, self.full)
+        self.drafts = Drafts(self.graph, "installation")
+        self.delivery = Delivery(
+            self.graph, self.drafts, self.routes, SeenIds(str(self.path / "seen")), lambda box, address: address == box,
+            on_ambiguous=self.on_ambiguous, looks=self.looks, still_draft=self.still_draft,
+        )
+        self.courier = Courier(self.spool, self.graph, self.delivery, [ALERTS, SCANS, RELAY], retry_interval=0.1,
+                               probe=self.graph.check_reachable)
+        self.courier.start()
+        return self
+
+    def close(self):
+        if self.courier is not None:
+            assert self.courier.stop(20)
+            self.graph.close()
+            self.courier = None
+
+    def put(self, mail=MAIL, recipients=(SCANS,), mailbox=ALERTS):
+        incoming = self.spool.put(Envelope(mailbox, mailbox, recipients), self.courier.accepted)
+        incoming.write(mail)
+        return incoming.commit()
+
+    def places(self):
+        return sorted((entry.place, entry.phase) for entry in self.spool.entries())
+
+    def settled(self):
+        """Nothing moves any more: all sent, held or failed."""
+        # new/ twice: a message that moves between two listings must not be missed
+        entries = list(self.spool.entries("new", "cur", "new"))
+        return all(entry.phase == "held" for entry in entries)
+
+
+@pytest.fixture
+def house(tmp_path):
+    with Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY) as sandbox:
+        made = House(tmp_path, sandbox)
+        yield made
+        sandbox.faults.clear()
+        made.close()
+
+
+def settle(house, wait_until):
+    wait_until(house.settled, 30)
+
+
+# What Graph may do with a Message-ID, with the draft's id, and how late the sent copy is.
+MODES = list(itertools.product(("keep", "replace_at_create", "replace_at_send"), (True, False), (0.0, 0.25)))
+
+
+def set_mode(house, mode):
+    house.tenant.message_id, house.tenant.draft_id_survives, house.tenant.sent_copy_delay = mode
+    house.looks = (0.05, 0.1, 0.2, 0.3, 0.4)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("kind", ["answer_after", "cut_after", "answer", "cut"])
+def test_a_lost_answer_to_send_is_settled_by_looking(house, wait_until, mode, kind):
+    set_mode(house, mode)
+    house.sandbox.faults.add(kind, path="/send$", status=504, code="UnknownError")
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == []
+    assert len(house.tenant.delivered) == 1
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_without_faults_three_requests_send_one_mail(house, wait_until, mode):
+    set_mode(house, mode)
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert [r.method for r in house.sandbox.requests] == ["POST", "PATCH", "POST"]
+    assert house.tenant.items(ALERTS, "drafts") == []
+
+
+@pytest.mark.parametrize("kind", ["answer_after", "cut_after", "answer", "cut", "cut_answer", "portal"])
+@pytest.mark.parametrize("path,method", [("/messages$", "POST"), ("/messages/", "PATCH")])
+def test_a_fault_before_sending_sends_once_and_leaves_no_draft(house, wait_until, kind, path, method):
+    house.sandbox.faults.add(kind, path=path, method=method, status=503, code="ErrorServerBusy")
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert house.tenant.items(ALERTS, "drafts") == []
+
+
+@pytest.mark.parametrize("status,code", [(429, "ApplicationThrottled"), (401, "InvalidAuthenticationToken")])
+def test_a_refused_send_is_repeated_with_the_same_draft(house, wait_until, status, code):
+    house.sandbox.faults.add("answer", path="/send$", status=status, code=code, retry_after="1")
+    house.open().put()
+    wait_until(lambda: house.places() == [], 30)
+    assert len(house.tenant.delivered) == 1 and house.tenant.created_drafts == 1
+
+
+def test_an_older_copy_with_the_same_message_id_proves_nothing(house, wait_until):
+    mail = MAIL.replace(b"Subject", b"Message-ID: <always@printer.local>\r\nSubject")
+    house.open().put(mail)
+    settle(house, wait_until)
+    house.sandbox.faults.add("cut", path="/send$")
+    house.put(mail)
+    settle(house, wait_until)
+    assert len(house.tenant.delivered) == 2
+    ids = [record.message_id for record in house.tenant.delivered]
+    assert ids[0] == "<always@printer.local>" and ids[1] != ids[0]
+
+
+@pytest.mark.parametrize("stays", ["gone", "drafts", "outbox"])
+def test_a_draft_that_lingers_while_it_is_sent(house, wait_until, stays):
+    house.tenant.while_sending = stays
+    house.tenant.sent_copy_delay = 0.3
+    house.still_draft = (0.2, 0.6)  # in the true proportion: longer than a draft lingers
+    house.looks = (0.1, 0.2, 0.3, 0.4, 0.5)
+    house.sandbox.faults.add("cut_after", path="/send$")
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+
+
+def test_nothing_to_be_found_is_held_and_not_looped(house, wait_until):
+    house.tenant.draft_id_survives = house.tenant.marker_survives = False
+    house.tenant.message_id = "replace_at_send"
+    house.sandbox.faults.add("cut_after", path="/send$")
+    id = house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [("cur", "held")] and len(house.tenant.delivered) == 1
+    assert "Sent Items" in house.spool.state(id).error
+
+
+def crash_after_draft(house, wait_until):
+    """A message whose draft exists and whose send was refused for the moment."""
+    house.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="2")
+    house.open().put()
+    wait_until(lambda: len(house.tenant.items(ALERTS, "drafts")) == 1 and house.places() == [("new", "")])
+    house.close()
+    return house.tenant.items(ALERTS, "drafts")[0]
+
+
+def test_a_human_who_sent_the_draft_counts(house, wait_until):
+    item = crash_after_draft(house, wait_until)
+    house.tenant.send_draft(item)
+    house.open()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+
+
+def test_a_draft_that_a_human_edited_is_held(house, wait_until):
+    item = crash_after_draft(house, wait_until)
+    house.tenant.update(item, {"subject": "edited"}, {})
+    house.open()
+    settle(house, wait_until)
+    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+
+
+def test_a_draft_that_a_human_deleted_is_held(house, wait_until):
+    item = crash_after_draft(house, wait_until)
+    house.tenant.delete(item)
+    house.open()
+    settle(house, wait_until)
+    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+
+
+def test_an_orphan_of_an_interrupted_create_is_removed(house, wait_until):
+    house.sandbox.faults.add("cut_after", path="/messages$", method="POST")
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert house.tenant.created_drafts == 2 and house.tenant.items(ALERTS, "drafts") == []
+
+
+def test_a_message_that_waits_long_keeps_no_draft(house, wait_until, monkeypatch):
+    monkeypatch.setattr("m365proxy.courier._DRAFT_KEPT", 0.0)
+    house.sandbox.faults.add("answer", path="/send$", status=403, code="ErrorQuotaExceeded")
+    house.open().put()
+    wait_until(lambda: house.places() == [("new", "")] and house.tenant.created_drafts == 1, 20)
+    assert house.tenant.items(ALERTS, "drafts") == []
+    id = next(house.spool.entries("new")).id
+    assert house.spool.state(id).draft == {}
+
+
+def test_a_permanent_refusal_leaves_no_draft(house, wait_until):
+    house.tenant.max_send_size = 10
+    id = house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [("failed", "")] and house.tenant.items(ALERTS, "drafts") == []
+    assert "Set-Mailbox alerts@contoso.com -MaxSendSize" in house.spool.state(id).error
+
+
+def test_send_as_without_full_access_goes_through_the_own_mailbox(house, wait_until):
+    house.tenant.full_access.discard(ALERTS)
+    house.open().put()
+    settle(house, wait_until)
+    assert len(house.tenant.delivered) == 1 and house.places() == []
+    assert house.routes.candidates(ALERTS)[0] == Route(RELAY, True)
+    house.sandbox.forget()
+    house.put()
+    settle(house, wait_until)
+    assert len(house.sandbox.requests) == 3, "the way is remembered"
+
+
+def test_without_drafts_one_step_has_to_do(house, wait_until):
+    house.tenant.drafts_denied |= {ALERTS, RELAY}
+    house.open().put()
+    settle(house, wait_until)
+    assert len(house.tenant.delivered) == 1 and house.places() == []
+    assert house.routes.candidates(ALERTS)[0] == Route(ALERTS, False)
+
+
+@pytest.mark.parametrize("policy,times,places", [("retry", 2, []), ("hold", 1, [("cur", "held")])])
+def test_permissions_send_and_a_lost_answer(house, wait_until, monkeypatch, policy, times, places):
+    monkeypatch.setattr(delivery_module, "ONE_STEP_WAIT", 0.0)
+    house.full, house.on_ambiguous = False, policy
+    house.sandbox.faults.add("cut_after", path="/sendMail$")
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == places and len(house.tenant.delivered) == times
+
+
+def test_the_marker_tells_our_drafts(house, wait_until):
+    item = crash_after_draft(house, wait_until)
+    house.open()
+    found = list(house.drafts.marked(ALERTS, "drafts"))
+    assert [entry["queue_id"] for entry in found] in ([next(house.spool.entries()).id], [])
+    assert MARKER in str(item.extended)
+
+
+def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(house, wait_until):
+    house.open()
+    good = house.graph._tokens
+
+    class Revoked:
+        def access_token(self, refused=None):
+            raise SignInNeeded("run login")
+
+    house.graph._tokens = Revoked()
+    house.put()
+    wait_until(lambda: house.courier.status()["away"])
+    assert house.places() == [("new", "")]
+    house.graph._tokens = good
+    settle(house, wait_until)
+    assert len(house.tenant.delivered) == 1
