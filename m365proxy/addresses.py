@@ -148,8 +148,6 @@ def _parse(text: str, again: bool) -> List[Mailbox]:
             entry = _Entry()
         elif character == ":":
             entry = _Entry()  # what stood there was the name of a group
-        elif character.isspace():
-            entry.gap = True
         else:
             match = _RUN.match(text, position)
             if match:
@@ -194,22 +192,18 @@ class _Entry:
         self.words: List[Tuple[str, bool]] = []  # text, quoted
         self.comments: List[str] = []
         self.angle = ""
-        self.gap = True
 
     def add(self, text: str, quoted: bool = False) -> None:
-        """Take a word; pieces of an address written without brackets come together."""
+        """Take a word; what stands on both sides of an "@" comes together."""
         if self.words:
             before, was_quoted = self.words[-1]
-            adjacent = not (self.gap or quoted or was_quoted)
             around_at = (text.startswith("@") and not quoted) or (before.endswith("@") and not was_quoted)
-            if (adjacent or around_at) and len(before) <= _LONGEST_WORD:
+            if around_at and len(before) <= _LONGEST_WORD:
                 if was_quoted and not _LOCAL.match(before):
                     before = f'"{before}"'
                 self.words[-1] = (before + text, False)
-                self.gap = False
                 return
         self.words.append((text, quoted))
-        self.gap = False
 
     def mailboxes(self, again: bool) -> List[Mailbox]:
         if "@" in self.angle:

@@ -48,11 +48,15 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="one JSON object")
     show = commands.add_parser("status", help="sign-in, listeners, queue and mailboxes")
     show.add_argument("--json", action="store_true", help="one JSON object")
-    queue = commands.add_parser("queue", help="look into the queue")
+    queue = commands.add_parser("queue", help="look into the queue and change it")
     actions = queue.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     listing = actions.add_parser("list", help="all messages")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     actions.add_parser("show", help="one message: envelope, state, header").add_argument("id", metavar="ID")
+    actions.add_parser("retry", help="try a message now, or all that wait or failed").add_argument(
+        "id", metavar="ID|all"
+    )
+    actions.add_parser("drop", help="remove a message for good").add_argument("id", metavar="ID")
     commands.add_parser("hash-password", help="hash a password for the config")
     commands.add_parser("reload", help="let the running program read its config and certificates anew")
     demo = commands.add_parser("demo", help="try everything against a built-in stand-in tenant")
@@ -155,7 +159,8 @@ def _queue(arguments: argparse.Namespace) -> Optional[int]:
     config = _config(arguments, owner=True)
     if arguments.action == "list":
         return commands.queue_list(config, arguments.json)
-    return commands.queue_show(config, arguments.id)
+    action = {"show": commands.queue_show, "retry": commands.queue_retry, "drop": commands.queue_drop}
+    return action[arguments.action](config, arguments.id)
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:

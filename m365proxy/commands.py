@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from . import files, log, status as statusfile
 from .config import Config
 from .errors import InUse, ProxyError, UsageError
-from .spool import DamagedMessage, Entry, Spool
+from .spool import DamagedMessage, Entry, Spool, State
 from .users import hash_password as hashed
 
 # Octets of a message's header that `queue show` prints.
 _HEADER_SHOWN = 8 * 1024
+
+# Phases in which a message may have been sent.
+_DOUBTFUL = ("posting", "held")
+
+# A message that moves on between our look and our rename is looked for again, so often.
+_LOOKS = 5
 
 
 def become_owner(state_dir: str) -> None:
@@ -96,16 +103,27 @@ _EMPTY_QUEUE = {"waiting": 0, "sending": 0, "held": 0, "failed": 0, "oldest_seco
 
 def is_running(config: Config) -> bool:
     """Whether a program holds the state directory."""
+    with _at_rest(config) as at_rest:
+        return not at_rest
+
+
+@contextlib.contextmanager
+def _at_rest(config: Config) -> Iterator[bool]:
+    """Whether no program runs; if so, none can start before the end of the block."""
     path = os.path.join(config.state_dir, "lock")
     if not os.path.exists(path):
-        return False
+        yield True
+        return
     lock = files.Lock(path)
     try:
         lock.acquire()
     except InUse:
-        return True
-    lock.release()
-    return False
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _has_queue(config: Config) -> bool:
@@ -169,10 +187,10 @@ def queue_show(config: Config, id: str) -> Optional[int]:
     from .daemon import spool_of
 
     spool = spool_of(config)
-    entry = spool.find(id) if _has_queue(config) and _is_id(id) else None
-    told = _told(spool, entry) if entry else None
-    if entry is None or told is None:
-        raise UsageError(f"There is no message {log.quote(id, 60)} in the queue. `m365proxy queue list` shows all.")
+    entry = _entry(config, spool, id)
+    told = _told(spool, entry)
+    if told is None:
+        raise _moved_on(id)
     for name, value in told.items():
         if value not in ("", [], 0, 0.0):
             shown = ", ".join(value) if isinstance(value, list) else value
@@ -180,6 +198,91 @@ def queue_show(config: Config, id: str) -> Optional[int]:
     print(f"{'file:':<13} {spool.path(entry)}\n")
     _print_header(spool, entry)
     return None
+
+
+def queue_retry(config: Config, id: str) -> Optional[int]:
+    """Send a message now, whatever it waits for: one by its id, or "all" that wait or failed."""
+    from .daemon import spool_of
+
+    spool = spool_of(config)
+    if id == "all":
+        _retry_all(config, spool)
+    else:
+        entry, _ = _take(config, spool, id, spool.requeue)
+        _tell_queued(config, id)
+        doubt = " It may have been sent before: then it arrives twice." if entry.phase in _DOUBTFUL else ""
+        print(f"{id} is tried again.{doubt}")
+    if not is_running(config):
+        print("m365proxy is not running; it sends when it is started.")
+    return None
+
+
+def _retry_all(config: Config, spool: Spool) -> None:
+    tried = held = 0
+    for entry in list(spool.entries()) if _has_queue(config) else ():
+        held += entry.phase == "held"
+        state = spool.state(entry.id) if entry.place == "new" else None
+        if entry.place == "failed" or (state is not None and state.due > time.time()):
+            with contextlib.suppress(UsageError, InUse):  # it has moved on by itself
+                _take(config, spool, entry.id, spool.requeue)
+                _tell_queued(config, entry.id)
+                tried += 1
+    print(f"{tried} waiting or failed messages are tried again." if tried else "No message waits for a later time.")
+    if held:
+        print(f"{held} held ones are left alone, because they may have been sent: see `m365proxy queue list`, then "
+              "retry or drop each by its ID.")
+
+
+def _tell_queued(config: Config, id: str) -> None:
+    from . import control
+
+    if is_running(config):
+        control.tell(config.state_dir, "queued", id)
+
+
+def queue_drop(config: Config, id: str) -> Optional[int]:
+    """Remove a message for good."""
+    from .daemon import spool_of
+
+    spool = spool_of(config)
+    entry, state = _take(config, spool, id, spool.drop)
+    print(f"{id} is removed.")
+    if entry.phase in _DOUBTFUL:
+        print("It may have been sent all the same: see Sent Items of its mailbox.")
+    if state.draft.get("id"):
+        print(f"A draft of it may remain in Drafts of {log.clean(state.draft.get('mailbox', 'its mailbox'))}.")
+    return None
+
+
+def _take(config: Config, spool: Spool, id: str, action: Callable[[Entry], None]) -> "tuple[Entry, State]":
+    """Do something to a message nobody is sending; what it was before.
+
+    UsageError if there is no such message, InUse (75) if it is being sent.
+    """
+    for _ in range(_LOOKS):
+        entry = _entry(config, spool, id)
+        with _at_rest(config) as at_rest:
+            if entry.phase in ("claimed", "posting") and not at_rest:
+                raise InUse(f"{id} is being sent just now. See what became of it: `m365proxy queue show {id}`.")
+            state = spool.state(id) or State()
+            try:
+                action(entry)
+            except FileNotFoundError:
+                continue
+        return entry, state
+    raise _moved_on(id)
+
+
+def _entry(config: Config, spool: Spool, id: str) -> Entry:
+    """Where a message is; UsageError if it is nowhere."""
+    entry = spool.find(id) if _has_queue(config) and _is_id(id) else None
+    if entry is None:
+        raise UsageError(f"There is no message {log.quote(id, 60)} in the queue. `m365proxy queue list` shows all.")
+    return entry
+
+
+def _moved_on(id: str) -> InUse:
+    return InUse(f"{id} has just moved on. `m365proxy queue list` shows where it is; it is not there once it is sent.")
 
 
 def _is_id(id: str) -> bool:

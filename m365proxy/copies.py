@@ -124,9 +124,10 @@ class Copy:
     def write(self, chunk: bytes) -> None:
         """Append; Stopped if the rest is not wanted, OSError if the disk refuses."""
         assert self._file is not None
-        if not self.claimed and self.size + len(chunk) > self.charge and not self._more(self):
-            self.stop()
+        outgrown = not self.claimed and self.size + len(chunk) > self.charge and not self._more(self)
         with self._changed:
+            if outgrown and not self.claimed:
+                self._stopped = True
             if self._stopped:
                 raise Stopped
         self._file.write(chunk)

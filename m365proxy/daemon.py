@@ -110,6 +110,8 @@ class Daemon:
                 self.account.graph,
                 os.path.join(state_dir, "maildrop"),
                 max_messages=self.config.pop3.max_messages,
+                read_ahead=self.config.pop3.read_ahead_mb * 1024 * 1024,
+                exact_sizes=self.config.pop3.exact_sizes,
             )
             for wanted in self.config.listeners:
                 self._listen(wanted)
@@ -188,7 +190,7 @@ class Daemon:
             session_seconds=config.limits.session_seconds,
             plaintext_networks=config.plaintext_networks,
             allowed_domains=config.allowed_domains,
-            check_message=intake.check,
+            check_message=intake.Intake(large_allowed=False).check,
         )
 
     def _session(self, connection: Any, context: Context) -> Any:

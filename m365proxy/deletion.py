@@ -36,6 +36,7 @@ class Deletion:
         self._folders = folders
         self._user = user
         self._mailbox = user.mailbox
+        self.policy: str = user.pop3_delete
         self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
 
     def carry_out(self, items: Sequence[Any]) -> Set[Any]:
@@ -43,7 +44,7 @@ class Deletion:
 
         What is gone already counts as done.  Raises nothing: trouble is logged.
         """
-        policy = self._user.pop3_delete
+        policy = self.policy
         left = set() if policy == "keep" else set(items)
         try:
             if self._user.pop3_mark_read:
@@ -77,7 +78,7 @@ class Deletion:
         return moves
 
     def _move(self, items: Sequence[Any], left: Set[Any]) -> None:
-        kind, _, folder = self._user.pop3_delete.partition(":")
+        kind, _, folder = self.policy.partition(":")
         # Confirmed, because a 404 from a move may then only mean the message.
         target = self._folders.confirm(self._mailbox, folder) if kind == "move" else "deleteditems"
         failed = []

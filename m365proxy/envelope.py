@@ -1,4 +1,4 @@
-"""Who hands in what for whom: the X-M365Proxy-* lines a spooled file begins with, written once, cut off before sending."""
+"""Who hands in what for whom: the X-M365Proxy-* lines before a spooled message, written once, never sent."""
 
 from __future__ import annotations
 

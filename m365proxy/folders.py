@@ -222,10 +222,11 @@ class Folders:
         followed = set()
         while True:
             try:
-                if link:
-                    answer = patience.ask(lambda: self._graph.follow(mailbox, link, headers=headers))
-                else:
-                    answer = patience.ask(lambda: self._graph.read("GET", mailbox, path, params=params, headers=headers))
+                answer = patience.ask(
+                    lambda url=link, sent=headers: self._graph.follow(mailbox, url, headers=sent)
+                    if url
+                    else self._graph.read("GET", mailbox, path, params=params, headers=sent)
+                )
                 entries, link, end = _delta_page(answer, followed)
             except Temporary as error:
                 smaller = next(sizes, None)

@@ -473,7 +473,10 @@ class Graph:
         self.last_contact = time.monotonic()
         with contextlib.suppress(TypeError, ValueError, IndexError):
             date = email.utils.parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
-            self.skew = date - self._clock()
+            skew = date + 0.5 - self._clock()
+            # Date counts whole seconds: less than that is no change.
+            if abs(skew - self.skew) > 1.0:
+                self.skew = skew
         if answer.status in (429, 503):
             wait = answer.retry_after or (_RETRY_AFTER_UNSAID if answer.status == 429 else 0.0)
             lane.held_until = max(lane.held_until, time.monotonic() + wait)

@@ -98,7 +98,7 @@ class Block:
     that the octets up to `body` may be passed on as they are.
     """
 
-    def __init__(self, fields: Sequence[Field], body: int, sound: bool = True):
+    def __init__(self, fields: Sequence[Field], body: int, sound: bool):
         self.fields = list(fields)
         self.body = body
         self.sound = sound

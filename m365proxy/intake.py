@@ -4,22 +4,46 @@ from __future__ import annotations
 
 from typing import BinaryIO, Optional
 
-from . import header, message, replies
+from . import header, largemail, message, mime, replies
+from .errors import Permanent
 from .replies import Reply
 from .users import User
 
+# So many octets for one at least remain of a message when it is made ready: quoted-printable becomes base64.
+_SHRINKS = 4
 
-def check(file: BinaryIO, user: User) -> Optional[Reply]:
-    """Why the message at the file's position cannot be taken from this user, or None.
+_SEND_ONLY = 'Mail of more than 2.9 MB needs "permissions": "full" in the configuration of m365proxy'
 
-    Permanent if its structure is beyond repair.
-    """
-    start = file.tell()
-    authors = header.from_addresses(header.read(file, start))
-    if authors and not user.rewrite_from and not any(map(user.may_send_as, authors)):
-        return replies.sender_refused(authors[0], user.mailbox)
-    # The true recipients make the header longer; Graph's limit leaves room for that.
-    prepared = message.prepare(
-        file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
-    )
-    return replies.TOO_LARGE if prepared.size > message.LARGE_MIME_CEILING else None
+
+class Intake:
+    """Any thread may use it."""
+
+    def __init__(self, large_allowed: bool):
+        """`large_allowed`: whether drafts may be made, without which there is no way for large mail."""
+        self._large_allowed = large_allowed
+
+    def check(self, file: BinaryIO, user: User) -> Optional[Reply]:
+        """Why the message at the file's position cannot be taken from this user, or None.
+
+        Permanent if its structure is beyond repair, or it has too many parts.
+        """
+        start = file.tell()
+        authors = header.from_addresses(header.read(file, start))
+        if authors and not user.rewrite_from and not any(map(user.may_send_as, authors)):
+            return replies.sender_refused(authors[0], user.mailbox)
+        end = file.seek(0, 2)
+        if end - start > _SHRINKS * message.LARGE_MIME_CEILING:
+            # Large whatever becomes of it: spare the device the wait while all of it is made ready.
+            root = mime.scan(file, start, end)
+            if root.broken:
+                raise Permanent(root.broken)
+            return self._check_large(root)
+        # The true recipients make the header longer; Graph's limit leaves room for that.
+        prepared = message.prepare(
+            file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
+        )
+        return self._check_large(prepared.root) if prepared.size > message.LARGE_MIME_CEILING else None
+
+    def _check_large(self, root: mime.Part) -> Optional[Reply]:
+        reason = largemail.obstacle(root) if self._large_allowed else _SEND_ONLY
+        return replies.too_large(reason) if reason else None

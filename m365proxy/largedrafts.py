@@ -12,7 +12,7 @@ import re
 import time
 import urllib.parse
 from itertools import chain
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Union
 
 from . import log
 from .budget import UploadBudget
@@ -39,6 +39,8 @@ _WAITS_FOR_DRAFT = 3
 _SECONDS, _OCTETS_PER_SECOND = 120.0, 32 * 1024
 
 _IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
+_TOO_SMALL = "errorattachmentsizeshouldnotbelessthanminimumsize"
+_JSON_END = b'"}'
 _BEGIN_OF_RANGE = re.compile(r"\s*(\d{1,12})")
 
 
@@ -54,6 +56,9 @@ class DraftSpoiled(GraphUnreachable):
         super().__init__(sentence, False)
 
 
+_Trouble = Union[GraphUnreachable, NoAnswer, Refused]
+
+
 class _Draft:
     """A draft being filled: how many files it has, and whether it was ever unsure that one had arrived."""
 
@@ -62,6 +67,32 @@ class _Draft:
         self.path = "/messages/" + urllib.parse.quote(id, safe="") + "/attachments"
         self.count = 0
         self.doubtful = False
+
+
+class _Patience:
+    """Waits before what failed is tried again."""
+
+    def __init__(self, sleep: Callable[[float], None]):
+        self._sleep = sleep
+
+    def wait(self, error: _Trouble, tries: int) -> None:
+        """Sleep before the next try, at least as long as Graph asks; the error itself if there is none."""
+        if tries >= len(_WAITS) or not _may_pass(error, tries):
+            raise error
+        asked = error.seconds if isinstance(error, Throttled) else 0.0
+        if isinstance(error, NoAnswer):
+            asked = error.answer.retry_after
+        self._sleep(max(_WAITS[tries], asked))
+
+    def persist(self, request: Callable[[], Answer]) -> Answer:
+        """A request that may be repeated whatever became of it."""
+        tries = 0
+        while True:
+            try:
+                return request()
+            except (GraphUnreachable, NoAnswer, Refused) as error:
+                self.wait(error, tries)
+                tries += 1
 
 
 class LargeDrafts:
@@ -76,7 +107,7 @@ class LargeDrafts:
     ):
         """`sleep` may raise to break off a wait, as when the program stops; an upload is then cancelled."""
         self._graph = graph
-        self._sleep = sleep
+        self._patience = _Patience(sleep)
         self.budget = UploadBudget(monotonic=monotonic, sleep=sleep)
 
     def create(
@@ -113,7 +144,7 @@ class LargeDrafts:
         self.budget.spend(mailbox, len(octets))
         with self._graph.read(
             "POST", mailbox, "/messages", headers={**_IMMUTABLE, "Content-Type": "application/json"},
-            body=lambda: Body(len(octets), [octets]), seconds=_patience(len(octets)),
+            body=lambda: Body(len(octets), [octets]), seconds=_seconds(len(octets)),
         ) as answer:  # fmt: skip
             value = answer.json()
             if not isinstance(value.get("id"), str) or not value["id"]:
@@ -121,60 +152,29 @@ class LargeDrafts:
             return value
 
     def _add(self, draft: _Draft, attachment: Attachment) -> None:
-        """One attachment, by POST or by upload session; tried again while what hinders it may pass."""
-        post = attachment.size < _SMALLEST_UPLOAD and _json_size(attachment) <= REQUEST_LIMIT
-        tries = 0
-        while True:
+        """One attachment, by POST or by upload session."""
+        if attachment.size < _SMALLEST_UPLOAD and _json_size(attachment) <= REQUEST_LIMIT:
+            self._post_once(draft, attachment)
+        else:
             try:
-                if post:
-                    self._post(draft, attachment)
-                else:
-                    self._upload(draft, attachment)
-            except (GraphUnreachable, NoAnswer, Refused) as error:
-                if _is_too_small(error) and not post:
-                    # Too large for the one, too small for the other: our idea of "4 MB" was too low.
-                    post = True
-                    continue
-                self._wait(error, tries)
-                if _may_have_happened(error) and self._arrived(draft):
-                    return
-                tries += 1
-            else:
-                draft.count += 1
-                return
-
-    def _wait(self, error: ProxyTrouble, tries: int) -> None:
-        """Sleep before the next try; the error itself if there is none."""
-        if tries >= len(_WAITS) or not _may_pass(error, tries):
-            raise error
-        asked = error.seconds if isinstance(error, Throttled) else 0.0
-        if isinstance(error, NoAnswer):
-            asked = error.answer.retry_after
-        self._sleep(max(_WAITS[tries], asked))
-
-    def _persist(self, request: Callable[[], Answer]) -> Answer:
-        """A request that may be repeated whatever became of it."""
-        tries = 0
-        while True:
-            try:
-                return request()
-            except (GraphUnreachable, NoAnswer, Refused) as error:
-                self._wait(error, tries)
-                tries += 1
+                self._upload(draft, attachment)
+            except Refused as error:
+                if error.answer.code.lower() != _TOO_SMALL:
+                    raise
+                # Too large for the one, too small for the other: our idea of "4 MB" was too low.
+                self._post_once(draft, attachment)
+        draft.count += 1
 
     def _arrived(self, draft: _Draft) -> bool:
         """Whether the draft has one file more than we know of."""
         draft.doubtful = True
-        if self._count(draft) <= draft.count:
-            return False
-        draft.count += 1
-        return True
+        return self._count(draft) > draft.count
 
     def _count(self, draft: _Draft) -> int:
         """How many attachments the draft has."""
         mailbox, found = draft.mailbox, 0
         params = {"$select": "id"}
-        answer = self._persist(
+        answer = self._patience.persist(
             lambda: self._graph.read("GET", mailbox, draft.path, params=params, headers=_IMMUTABLE)
         )
         while True:
@@ -185,9 +185,21 @@ class LargeDrafts:
             link = page.get("@odata.nextLink")
             if not link:
                 return found
-            answer = self._persist(lambda link=link: self._graph.follow(mailbox, link, headers=_IMMUTABLE))
+            answer = self._patience.persist(lambda link=link: self._graph.follow(mailbox, link, headers=_IMMUTABLE))
 
     # --- below 3 MB
+
+    def _post_once(self, draft: _Draft, attachment: Attachment) -> None:
+        """Have the file in the draft once, however often it must be posted."""
+        tries = 0
+        while True:
+            try:
+                return self._post(draft, attachment)
+            except (GraphUnreachable, NoAnswer, Refused) as error:
+                self._patience.wait(error, tries)
+                if _may_have_happened(error) and self._arrived(draft):
+                    return None
+                tries += 1
 
     def _post(self, draft: _Draft, attachment: Attachment) -> None:
         """POST .../attachments (message-post-attachments.md), the content encoded while it leaves."""
@@ -195,7 +207,7 @@ class LargeDrafts:
         self.budget.spend(draft.mailbox, length)
         self._graph.read(
             "POST", draft.mailbox, draft.path, headers={**_IMMUTABLE, "Content-Type": "application/json"},
-            body=lambda: Body(length, _json_pieces(attachment)), seconds=_patience(length),
+            body=lambda: Body(length, _json_pieces(attachment)), seconds=_seconds(length),
         ).close()  # fmt: skip
 
     # --- 3 MB and more
@@ -206,7 +218,7 @@ class LargeDrafts:
             url = self._begin(draft, attachment)
             done = False
             try:
-                done = _Session(self, self._graph, draft, attachment, url).run()
+                done = _Session(self._graph, self.budget, self._patience, draft, attachment, url).run()
             finally:
                 if not done:
                     self._cancel(draft, url)
@@ -214,7 +226,6 @@ class LargeDrafts:
                 return
             # Expired, or complete without our knowing: then it is gone as well.
             if self._arrived(draft):
-                draft.count -= 1  # the caller counts it
                 return
             logger.info("an upload session for %s was lost; a new one begins", draft.mailbox)
         raise GraphUnreachable(f"Graph lost {_SESSIONS} upload sessions for one attachment.", False)
@@ -230,9 +241,10 @@ class LargeDrafts:
             )  # fmt: skip
 
         try:
-            answer = self._persist(request)
+            answer = self._patience.persist(request)
         except Refused as error:
-            if error.answer.status == 403 and draft.mailbox.lower() != self._graph.user:
+            denied = error.answer.status == 403 and "denied" in error.answer.code.lower()
+            if denied and draft.mailbox.lower() != self._graph.user:
                 raise UploadDenied(
                     f"Large attachments are not permitted in {draft.mailbox} (HTTP 403 on createUploadSession).",
                     error.answer,
@@ -250,17 +262,16 @@ class LargeDrafts:
         except (Temporary, Permanent) as error:
             logger.debug("an upload session was not cancelled: %s", error)
 
-    def pause(self, error: ProxyTrouble, tries: int) -> None:
-        """For a session: `_wait`."""
-        self._wait(error, tries)
-
 
 class _Session:
     """One upload session: its chunks in order, from where Graph says it is."""
 
-    def __init__(self, drafts: LargeDrafts, graph: Graph, draft: _Draft, attachment: Attachment, url: str):
-        self._drafts = drafts
+    def __init__(
+        self, graph: Graph, budget: UploadBudget, patience: _Patience, draft: _Draft, attachment: Attachment, url: str
+    ):
         self._graph = graph
+        self._budget = budget
+        self._patience = patience
         self._draft = draft
         self._size = attachment.size
         self._source = _Source(attachment)
@@ -270,17 +281,17 @@ class _Session:
 
     def run(self) -> bool:
         """Send every octet.  False if the session is lost; raises what Graph.read raises."""
-        tries = 0
+        furthest, tries = 0, 0
         while self._position < self._size:
-            before = self._position
-            chunk = self._source.at(before, min(CHUNK, self._size - before))
+            chunk = self._source.at(self._position, min(CHUNK, self._size - self._position))
             try:
                 if not self._put(chunk):
                     return False
-            except (GraphUnreachable, NoAnswer) as error:
+            except (GraphUnreachable, NoAnswer, Refused) as error:
                 self._unsure = self._unsure or _may_have_happened(error)
-                self._drafts.pause(error, tries)
-            tries = 0 if self._position > before else tries + 1
+                self._patience.wait(error, tries)
+            tries = 0 if self._position > furthest else tries + 1
+            furthest = max(furthest, self._position)
             if tries > len(_WAITS):
                 return False  # answers, but no progress
         return True
@@ -293,11 +304,11 @@ class _Session:
             "Content-Type": "application/octet-stream",
             "Content-Range": f"bytes {first}-{after - 1}/{self._size}",
         }
-        self._drafts.budget.spend(self._draft.mailbox, len(chunk))
+        self._budget.spend(self._draft.mailbox, len(chunk))
         answer = self._graph.upload("PUT", self._draft.mailbox, self._url, headers, chunk)
         if answer.status in (404, 410):
             return False
-        if answer.status == 416:
+        if answer.status == 416 or (self._unsure and answer.status in (400, 409)):
             return self._resynchronise(after)
         self._graph.judged(answer)
         self._unsure = False
@@ -359,3 +370,50 @@ class _Source:
         taken, self._rest = self._rest[:most], self._rest[most:]
         self._next += len(taken)
         return taken
+
+
+def _next_expected(answer: Answer, otherwise: Optional[int]) -> Optional[int]:
+    """Where Graph wants to go on: the first of nextExpectedRanges, whose spelling varies."""
+    value = {key.lower(): part for key, part in answer.json().items()}.get("nextexpectedranges")
+    first = value[0] if isinstance(value, list) and value else value
+    match = _BEGIN_OF_RANGE.match(str(first))
+    return int(match.group(1)) if match else otherwise
+
+
+def _may_pass(error: _Trouble, tries: int) -> bool:
+    """Whether another try may help: always, but for a refusal that is not about the moment."""
+    if not isinstance(error, Refused):
+        return True
+    # A draft is not known everywhere at once; and only one change at a time is taken.
+    return error.answer.status in (409, 412) or (error.answer.status == 404 and tries < _WAITS_FOR_DRAFT)
+
+
+def _may_have_happened(error: _Trouble) -> bool:
+    """Whether Graph may have done it all the same."""
+    if isinstance(error, GraphUnreachable):
+        return error.maybe_processed
+    return isinstance(error, NoAnswer) and error.answer.status not in (423, 429)
+
+
+def _seconds(octets: int) -> float:
+    return _SECONDS + octets / _OCTETS_PER_SECOND
+
+
+def _description(attachment: Attachment) -> Dict[str, Any]:
+    described = {"name": attachment.name, "contentType": attachment.content_type, "isInline": attachment.inline}
+    return {**described, "contentId": attachment.content_id} if attachment.content_id else described
+
+
+def _json_frame(attachment: Attachment) -> bytes:
+    """A fileAttachment as JSON up to where its content begins; what follows that is _JSON_END."""
+    value = {"@odata.type": "#microsoft.graph.fileAttachment", **_description(attachment), "contentBytes": ""}
+    return json.dumps(value, ensure_ascii=False).encode("utf-8")[: -len(_JSON_END)]
+
+
+def _json_size(attachment: Attachment) -> int:
+    return len(_json_frame(attachment)) + (attachment.size + 2) // 3 * 4 + len(_JSON_END)
+
+
+def _json_pieces(attachment: Attachment) -> Iterator[bytes]:
+    content = base64_body(attachment.size, attachment.chunks())
+    return chain([_json_frame(attachment)], content, [_JSON_END])

@@ -180,8 +180,8 @@ class _Content:
         return shown or (part is self._root and part.is_text)
 
     def _is_blank(self, part: Part) -> bool:
-        self._file.seek(part.body_start)
-        return part.body_end - part.body_start <= _BLANK and not self._file.read(part.body_end - part.body_start).strip()
+        short = part.body_end - part.body_start <= _BLANK
+        return short and not b"".join(mime.decode(self._file, part)).strip()
 
     def _show(self, part: Part) -> None:
         """Take a text for the body, or say that it is attached."""
@@ -247,7 +247,7 @@ def _content_ids(text: str) -> Set[str]:
 
 def _properties(top: header.TopHeader) -> Dict[str, Any]:
     """The top header as properties of the message resource.  The date is Exchange's own."""
-    block = header.Block(top.kept, 0)
+    block = header.Block(top.kept, 0, sound=False)
     people = {
         "toRecipients": top.to, "ccRecipients": top.cc, "bccRecipients": top.bcc,
         "replyTo": [*_valid(block.mailboxes("Reply-To")), *top.reply_to],

@@ -71,7 +71,9 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False) -> None:
     root.addHandler(_main_handler(file))
     if syslog:
         root.addHandler(_syslog_handler())
-    root.setLevel(logging.WARNING)  # msal and urllib3 would tell URLs that hold secrets
+    root.setLevel(logging.WARNING)
+    for library in ("msal", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell URLs and claims
     logging.getLogger("m365proxy").setLevel(level)
     logging.raiseExceptions = False
 

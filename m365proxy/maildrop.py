@@ -1,4 +1,4 @@
-"""A mailbox folder as POP3 sees it: a snapshot of ids, copies of messages, deletion at the end.
+"""A mailbox folder as POP3 sees it: a snapshot of ids, messages as they come, deletion at the end.
 
 Exchange makes a message's MIME anew on each call (outlook-get-mime-message.md):
 boundaries and header order may differ.  So what a session fetched once is kept
@@ -7,55 +7,47 @@ and served again, and UIDLs come from ids, never from content.
 
 from __future__ import annotations
 
-import collections
 import email.utils
 import hashlib
-import os
-import secrets
 import threading
 import time
 from datetime import datetime, timezone
-from typing import (
-    Any,
-    BinaryIO,
-    Callable,
-    Deque,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
-from urllib.parse import quote
+from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
-from . import files, log
+from . import copies, files, log
+from .copies import Copy, Stopped, normalised
+from .deletion import Deletion, path_of
 from .errors import InUse, Permanent, ProxyError, Temporary
 from .folders import PREFER, Folders, Listed, Patience
-from .graph import GraphUnreachable, NoAnswer, Refused, parse_retry_after
-from .wire import CRLF, crlf
+from .graph import GraphUnreachable, NoAnswer, Refused
+from .ledger import Ledger
+from .readahead import ReadAhead
+from .wire import crlf
 
 _log = log.get("maildrop")
 
 # Longest silence of Graph within a message, which it makes while we wait (seconds).
 _VALUE_SECONDS = 300.0
 
-# A message whose fetch breaks off is fetched whole again, this often in all.
+# A message whose fetch breaks off before the client had any of it is fetched whole again, this often in all.
 _FETCHES = 2
 
-# Requests in one $batch (json-batching.md); how often what it put off is asked again, and
-# the pause before that when Graph names none (seconds).
-_BATCH = 20
-_ROUNDS = 4
-_PAUSE_UNSAID = 2.0
-_AGAIN = (412, 423, 429, 503, 504)
+# Octets taken from Graph at once: small, because they wait for each other on a slow line.
+_PIECE = 16 * 1024
 
-# Pauses one QUIT bears (seconds): most clients do not wait for its answer, so there is time.
-_DELETE_PATIENCE = 300.0
+# A session that waited so long for its client's next command gives way to a new one of the same client (seconds).
+_ABANDONED = 60.0
 
-_COPY = ".copy"
+# What is known of folders that nobody opened for so long is forgotten at a start (seconds).
+_LEDGER_AGE = 90 * 86400.0
+
+# What Exchange says of an item it cannot make MIME of, today or ever (EWS response codes).
+_DAMAGED = frozenset(
+    {
+        "errorcorruptdata", "errormimecontentinvalid", "errormimecontentinvalidbase64string",
+        "errormimecontentconversionfailed", "errorcontentconversionfailed",
+    }
+)  # fmt: skip
 
 _SUBSTITUTE = """\
 From: m365proxy <{mailbox}>
@@ -67,7 +59,7 @@ Content-Type: text/plain; charset=utf-8
 Content-Transfer-Encoding: 8bit
 
 Exchange cannot give out the message that stands here in {mailbox}:
-it says that the item is damaged (ErrorCorruptData).
+it says that the item is damaged ({code}).
 
 The item itself is still in the mailbox. Look at it with Outlook, or have an
 administrator repair the mailbox (New-MailboxRepairRequest). Deleting this
@@ -79,29 +71,89 @@ class Item:
     """One message of a snapshot.
 
     `size` is in octets as RETR sends them, dot-stuffing aside: an estimate
-    until the message was fetched.  `doubtful`: what was served is not the
-    whole message, so it is never deleted for good.
+    unless `exact`.
     """
 
-    __slots__ = ("id", "uidl", "size", "received", "copy", "doubtful")
+    __slots__ = ("id", "uidl", "size", "exact", "received", "tried", "seen")
 
-    def __init__(self, listed: Listed):
+    def __init__(self, listed: Listed, exact: int = 0):
+        """`exact` is the size an earlier session found; 0 if none did."""
         self.id = listed.id
         # RFC 1939 section 7: at most 70 printable characters, the same in every session.
         self.uidl = hashlib.sha256(listed.id.encode()).hexdigest()[:40]
-        self.size = listed.size
+        self.size = exact or listed.size
+        self.exact = bool(exact)
         self.received = listed.received
-        self.copy = ""
-        self.doubtful = False
+        self.tried = False  # a RETR was begun
+        self.seen = False  # a RETR gave the whole message
+
+    @property
+    def doubtful(self) -> bool:
+        """What was served is not the whole message, so it is never deleted for good."""
+        return self.tried and not self.seen
+
+    def measured(self, copy: Copy) -> None:
+        """Take the size of a whole copy.  Any thread may call."""
+        self.size = copy.size
+        self.exact = not copy.substitute
+
+
+class Message:
+    """A message being given out: its octets may still be coming.  For the session's thread."""
+
+    def __init__(self, item: Item, copy: Copy, retrieving: bool):
+        self._item = item
+        self._copy = copy
+        self._retrieving = retrieving
+        item.tried = item.tried or retrieving
+
+    @property
+    def size(self) -> Optional[int]:
+        """Octets; None while they are still coming."""
+        return self._copy.size if self._copy.whole else None
+
+    def ready(self, seconds: float) -> bool:
+        """Whether its first octets are here, after waiting up to `seconds`.
+
+        Permanent if it is gone; Temporary and SignInNeeded if it cannot be had now.
+        """
+        return self._copy.ready(seconds)
+
+    def chunks(self, before_wait: Callable[[], object]) -> Iterator[bytes]:
+        """Its octets with CRLF line ends, whole for a RETR.
+
+        `before_wait` is called when they are not here yet.  Raises as `ready`
+        if they break off.
+        """
+        yield from self._copy.chunks(before_wait)
+        if self._retrieving and not self._copy.substitute:
+            self._item.seen = True
+
+
+class Session(NamedTuple):
+    """What the registry may ask of whoever holds a maildrop."""
+
+    peer: str
+    idle: Callable[[], float]  # seconds since it began to wait for a command; 0 while it does something
+    end: Callable[[], object]
+
+
+class _Hold:
+    """One session's hold on a folder: compared by identity."""
+
+    def __init__(self, login: str, session: Session):
+        self.login = login
+        self.session = session
 
 
 class Maildrops:
     """The registry of open maildrops: one session at a time per mailbox and folder (RFC 1939 section 4).
 
-    `directory` holds the sessions' copies and nothing else; what an earlier
-    run left there is removed.  `max_messages` shows only the newest so many
-    (0: all).  `copies_limit` bounds what one session keeps on disk, in octets;
-    its newest copy always stays.  Any thread may call.
+    `directory` holds the sessions' copies and what is known of folders; copies
+    an earlier run left there are removed.  `max_messages` shows only the
+    newest so many (0: all).  `read_ahead` bounds what one session keeps on
+    disk, in octets (0: only the message it is at); `exact_sizes` fetches
+    messages at sign-in to measure them.  Any thread may call.
     """
 
     def __init__(
@@ -110,95 +162,80 @@ class Maildrops:
         directory: str,
         *,
         max_messages: int = 0,
-        copies_limit: int = 64 * 1024 * 1024,
+        read_ahead: int = 32 * 1024 * 1024,
+        exact_sizes: bool = False,
+        settle: float = 0.05,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ):
+        """`settle`: how long a message that began to come may take to be whole before it is streamed (seconds)."""
         self._graph = graph
         self._directory = directory
         self._max_messages = max_messages
-        self._copies_limit = copies_limit
+        self._read_ahead = read_ahead
+        self._exact_sizes = exact_sizes
+        self._settle = settle
         self._sleep = sleep
         self._folders = Folders(graph, sleep=sleep, clock=clock)
-        self._holders: Dict[Tuple[str, str], str] = {}
+        self._holds: Dict[Tuple[str, str], _Hold] = {}
         self._lock = threading.Lock()
         files.make_directory(directory)
-        for name in os.listdir(directory):
-            if name.endswith(_COPY):
-                files.remove(os.path.join(directory, name))
+        copies.clear(directory, _LEDGER_AGE)
 
-    def open(self, user, peer: str) -> Maildrop:
-        """Take the user's folder for a session from `peer`, and list it.
+    def open(self, user, session: Session) -> Maildrop:
+        """Take the user's folder for a session, and list it.
 
-        InUse if another session has it; Permanent names what the account
-        lacks; Temporary and SignInNeeded if Graph cannot be asked now.
+        InUse if another session has it; one of the same login and address that
+        waited for its client for over a minute is ended instead.  Permanent
+        names what the account lacks; Temporary and SignInNeeded if Graph cannot
+        be asked now.
         """
         key = (user.mailbox, user.folder.casefold())
+        hold = _Hold(user.login, session)
         with self._lock:
-            if key in self._holders:
-                raise InUse(f"Another session, from {self._holders[key]}, is reading {user.mailbox}.")
-            self._holders[key] = peer
+            before = self._holds.get(key)
+            if before is not None and not _gives_way(before, hold):
+                raise InUse(f"Another session, from {before.session.peer}, is reading {user.mailbox}.")
+            self._holds[key] = hold
+        if before is not None:
+            _log.info("%s: a session from %s waits no more, a new one takes over", user.mailbox, session.peer)
+            before.session.end()
         try:
-            listed = self._folders.list(user.mailbox, user.folder, self._max_messages)
+            return self._list(user, lambda: self._release(key, hold))
         except BaseException:
-            self._release(key)
+            self._release(key, hold)
             raise
-        copies = Copies(self._directory, self._copies_limit)
-        return Maildrop(self._graph, self._folders, user, listed, copies, self._sleep, lambda: self._release(key))
 
-    def _release(self, key: Tuple[str, str]) -> None:
+    def _list(self, user, release: Callable[[], None]) -> Maildrop:
+        mailbox = user.mailbox
+        folder = self._folders.find(mailbox, user.folder)
+        ledger = Ledger(self._directory, (self._graph.url, self._graph.user, mailbox, folder))
+        if self._max_messages:
+            # A few of many: what changes among the rest is of no interest.
+            found = {one.id: one for one in self._folders.list(mailbox, user.folder, self._max_messages)}
+            link = ""
+        else:
+            found, link = self._folders.track(mailbox, user.folder, ledger.messages, ledger.link)
+        items = [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()]
+        fetcher = Fetcher(self._graph, mailbox, self._sleep)
+        ahead = ReadAhead(
+            items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle
+        )
+        if self._exact_sizes:
+            ahead.measure(index for index, item in enumerate(items) if not item.exact)
+        return Maildrop(
+            items, ahead, Deletion(self._graph, self._folders, user, self._sleep), ledger, found, link, release
+        )
+
+    def _release(self, key: Tuple[str, str], hold: _Hold) -> None:
         with self._lock:
-            self._holders.pop(key, None)
+            if self._holds.get(key) is hold:
+                del self._holds[key]
 
 
-class Copies:
-    """The files of one session's messages, oldest first; for one thread."""
-
-    def __init__(self, directory: str, limit: int):
-        self._stem = os.path.join(directory, secrets.token_hex(8))
-        self._limit = limit
-        self._made = 0
-        self._total = 0
-        self._items: Deque[Item] = collections.deque()
-
-    def keep(self, item: Item, chunks: Iterable[bytes]) -> None:
-        """Write a message down, whole or not at all; the item's `size` and `copy` tell of it.
-
-        Temporary if the disk refuses.
-        """
-        self._made += 1
-        path = f"{self._stem}-{self._made}{_COPY}"
-        size = 0
-        try:
-            with files.create(path) as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                    size += len(chunk)
-        except OSError as error:
-            files.remove(path)
-            raise Temporary(f"The message cannot be put on this machine's disk: {error.strerror}.") from None
-        except BaseException:
-            files.remove(path)
-            raise
-        item.copy, item.size = path, size
-        self._items.append(item)
-        self._total += size
-        while len(self._items) > 1 and self._total > self._limit:
-            self._drop_oldest()
-
-    def clear(self) -> None:
-        while self._items:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        item = self._items.popleft()
-        path, item.copy = item.copy, ""
-        self._total -= item.size
-        try:
-            files.remove(path)
-        except OSError as error:
-            # Windows keeps a file that is open; the next start removes it.
-            _log.warning("%s cannot be removed: %s", path, error.strerror)
+def _gives_way(before: _Hold, after: _Hold) -> bool:
+    same = (before.login, before.session.peer) == (after.login, after.session.peer)
+    return same and before.session.idle() > _ABANDONED
 
 
 class Maildrop:
@@ -206,221 +243,128 @@ class Maildrop:
 
     def __init__(
         self,
-        graph,
-        folders: Folders,
-        user,
-        listed: Sequence[Listed],
-        copies: Copies,
-        sleep: Callable[[float], object],
+        messages: Sequence[Item],
+        ahead: ReadAhead,
+        deletion: Deletion,
+        ledger: Ledger,
+        found: Dict[str, Listed],
+        link: str,
         release: Callable[[], None],
     ):
-        self.messages = [Item(one) for one in listed]
-        self._graph = graph
-        self._folders = folders
-        self._user = user
-        self._mailbox = user.mailbox
-        self._copies = copies
-        self._sleep = sleep
-        self._release = release
+        self.messages = messages
+        self._ahead = ahead
+        self._deletion = deletion
+        self._ledger = ledger
+        self._found = found
+        self._link = link
+        self._release: Optional[Callable[[], None]] = release
 
-    def retrieve(self, index: int) -> BinaryIO:
-        """The whole message at `index` (from 0), CRLF line ends, open at its beginning; the caller closes it.
+    def measured(self, seconds: float) -> bool:
+        """Whether sizes are as exact as they are to be, after waiting up to `seconds`."""
+        return self._ahead.measured(seconds)
 
-        Fetched once, then kept for the session as far as `copies_limit`
-        allows.  A damaged item becomes a text that says so.  Permanent if it
-        is gone; Temporary and SignInNeeded if it cannot be had now.
+    def retrieve(self, index: int) -> Message:
+        """The whole message at `index` (from 0).
+
+        Fetched once, then kept for the session as far as the limit on disk
+        allows.  A damaged item becomes a text that says so.
         """
-        item = self.messages[index]
-        if not item.copy:
-            self._fetch(item)
-        return open(item.copy, "rb")
+        return Message(self.messages[index], self._ahead.want(index), True)
+
+    def top(self, index: int, lines: int) -> Message:
+        """At least the header and `lines` of the body; Graph is not made to send much more."""
+        return Message(self.messages[index], self._ahead.want(index, lines), False)
 
     def delete(self, indices: Sequence[int]) -> int:
         """Carry out the user's `pop3_delete` on these messages; how many could not be.
 
-        What is gone already counts as done.  Raises nothing: trouble is logged and counted.
+        Nothing can be retrieved afterwards.  Raises nothing: trouble is logged
+        and counted.
         """
+        self._ahead.close()  # what is still coming would only keep slots
         items = [self.messages[index] for index in indices]
-        policy = self._user.pop3_delete
-        patience = Patience(self._graph, self._mailbox, self._sleep, _DELETE_PATIENCE)
-        left = set() if policy == "keep" else set(items)
-        try:
-            if self._user.pop3_mark_read:
-                self._mark_read(items, patience)
-            if policy == "permanent":
-                items = self._destroy(items, left, patience)
-            if policy != "keep":
-                self._move(items, left, patience)
-        except ProxyError as error:
-            _log.warning("%s: deletion stopped, %d messages remain: %s", self._mailbox, len(left), error)
+        left, policy = self._deletion.carry_out(items), self._deletion.policy
+        if policy != "keep":
+            for item in items:
+                if item not in left:
+                    # Graph may tell of it a little later: it must not come again meanwhile.
+                    self._found.pop(item.id, None)
         return len(left)
 
     def close(self) -> None:
-        """Remove the copies and let the next session in; again is fine."""
-        self._copies.clear()
-        self._release()
-        self._release = _nothing
+        """Remove the copies, note what was learnt, and let the next session in; again is fine."""
+        self._ahead.close()
+        release, self._release = self._release, None
+        if release is not None:
+            sizes = {item.id: item.size for item in self.messages if item.exact}
+            self._ledger.save(self._found, sizes, self._link)
+            release()
 
-    # -- fetching ---------------------------------------------------------
 
-    def _fetch(self, item: Item) -> None:
-        """Bring the item's copy; whole again if Graph breaks off (it knows no ranges)."""
-        item.doubtful = True  # until it is here whole
+class Fetcher:
+    """Brings messages of one mailbox into copies.  Any thread may call."""
+
+    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object]):
+        self._graph = graph
+        self._mailbox = mailbox
+        self._sleep = sleep
+
+    def fetch(self, item: Item, copy: Copy) -> None:
+        """Fill a copy and close it; however that ends, the copy knows."""
+        try:
+            copy.open()
+            self._bring(item, copy)
+        except Stopped:
+            _log.debug("%s: the rest of a message is not wanted", self._mailbox)
+        except OSError as error:
+            copy.fail(Temporary(f"The message cannot be put on this machine's disk: {error.strerror}."))
+        except ProxyError as error:
+            copy.fail(error)
+        finally:
+            copy.close()
+
+    def _bring(self, item: Item, copy: Copy) -> None:
+        """The item's octets; whole again if Graph breaks off (it knows no ranges)."""
         patience = Patience(self._graph, self._mailbox, self._sleep)
         for tries_left in reversed(range(_FETCHES)):
             try:
-                self._download(item, patience)
-                item.doubtful = False
+                self._download(item, copy, patience)
                 return
-            except Refused as refused:
-                if refused.answer.status == 404:
-                    raise Permanent("This message is gone from the mailbox.") from None
-                raise
-            except (NoAnswer, GraphUnreachable) as error:
-                if isinstance(error, NoAnswer) and error.answer.code.lower() == "errorcorruptdata":
+            except (Refused, NoAnswer) as error:
+                code = error.answer.code
+                if code.lower() in _DAMAGED:
                     _log.warning("%s: a damaged message (UIDL %s) is replaced by a text", self._mailbox, item.uidl)
-                    self._copies.keep(item, [self._substitute(item)])
+                    copy.substitute = True
+                    copy.write(self._substitute(item, code))
+                    copy.complete()
                     return
-                if not tries_left:
+                if error.answer.status == 404:
+                    raise Permanent("This message is gone from the mailbox.") from None
+                if isinstance(error, Refused) or not tries_left:
+                    raise
+                _log.info("%s: fetching a message again: %s", self._mailbox, error)
+            except GraphUnreachable as error:
+                if not tries_left or not copy.restart():
                     raise
                 _log.info("%s: fetching a message again: %s", self._mailbox, error)
 
-    def _download(self, item: Item, patience: Patience) -> None:
-        path = _path(item) + "/$value"
+    def _download(self, item: Item, copy: Copy, patience: Patience) -> None:
+        path = path_of(item.id) + "/$value"
         answer = patience.ask(
             lambda: self._graph.read("GET", self._mailbox, path, headers=PREFER, stream=True, seconds=_VALUE_SECONDS)
         )
         with answer:
             if not answer.request_id:
                 raise Temporary("Something between here and Graph answered in its place.")
-            self._copies.keep(item, normalised(answer.chunks()))
+            for chunk in normalised(answer.chunks(_PIECE)):
+                copy.write(chunk)
+        copy.complete()
 
-    def _substitute(self, item: Item) -> bytes:
-        text = _SUBSTITUTE.format(mailbox=self._mailbox, uidl=item.uidl, date=_date_line(item.received))
+    def _substitute(self, item: Item, code: str) -> bytes:
+        text = _SUBSTITUTE.format(
+            mailbox=self._mailbox, uidl=item.uidl, date=_date_line(item.received), code=log.clean(code, 60)
+        )
         return crlf(text.encode("utf-8"))
-
-    # -- deletion ---------------------------------------------------------
-
-    def _mark_read(self, items: Sequence[Item], patience: Patience) -> None:
-        """Best effort: a message not marked is deleted all the same."""
-        outcomes = self._each(items, "PATCH", "", {"isRead": True}, patience)
-        self._report("marked as read", [o for o in outcomes if not o.ok and o.status != 404])
-
-    def _destroy(self, items: Sequence[Item], left: Set[Item], patience: Patience) -> List[Item]:
-        """Delete for good what may be; returns what must be moved to Deleted Items instead."""
-        moves = [item for item in items if item.doubtful]
-        failed = []
-        sure = [item for item in items if not item.doubtful]
-        for outcome in self._each(sure, "POST", "/permanentDelete", None, patience):
-            if outcome.ok:
-                left.discard(outcome.item)
-            elif outcome.status in (400, 404, 405):  # a cloud without permanentDelete, or the item is gone
-                moves.append(outcome.item)
-            else:
-                failed.append(outcome)
-        self._report("deleted", failed)
-        return moves
-
-    def _move(self, items: Sequence[Item], left: Set[Item], patience: Patience) -> None:
-        kind, _, folder = self._user.pop3_delete.partition(":")
-        # Confirmed, because a 404 from a move may then only mean the message.
-        target = self._folders.confirm(self._mailbox, folder) if kind == "move" else "deleteditems"
-        failed = []
-        for outcome in self._each(items, "POST", "/move", {"destinationId": target}, patience):
-            if outcome.ok or outcome.status == 404:
-                left.discard(outcome.item)
-            else:
-                failed.append(outcome)
-        self._report("deleted", failed)
-
-    def _report(self, what: str, failed: Sequence[_Outcome]) -> None:
-        causes = sorted({f"HTTP {outcome.status} {log.clean(outcome.code, 60)}" for outcome in failed})
-        if causes:
-            _log.warning("%s: %d messages were not %s: %s", self._mailbox, len(failed), what, ", ".join(causes))
-
-    def _each(
-        self, items: Sequence[Item], method: str, suffix: str, json: Any, patience: Patience
-    ) -> Iterator[_Outcome]:
-        """One request per item, twenty at a time; outcomes as they come in."""
-        for start in range(0, len(items), _BATCH):
-            waiting = list(items[start : start + _BATCH])
-            for rounds_left in reversed(range(_ROUNDS)):
-                outcomes = self._batch(waiting, method, suffix, json, patience)
-                put_off = [outcome for outcome in outcomes if outcome.status in _AGAIN]
-                pause = max((outcome.pause for outcome in put_off), default=0.0)
-                if not (put_off and rounds_left and patience.wait(pause or _PAUSE_UNSAID)):
-                    yield from outcomes
-                    break
-                yield from (outcome for outcome in outcomes if outcome.status not in _AGAIN)
-                waiting = [outcome.item for outcome in put_off]
-
-    def _batch(self, items: Sequence[Item], method: str, suffix: str, json: Any, patience: Patience) -> List[_Outcome]:
-        """POST $batch; what it leaves unanswered counts as put off (503)."""
-        root = self._graph.root(self._mailbox)
-        requests = []
-        for number, item in enumerate(items):
-            request = {
-                "id": str(number),
-                "method": method,
-                "url": root + _path(item) + suffix,
-                "headers": dict(PREFER),
-            }
-            if json is not None:
-                request["headers"]["Content-Type"] = "application/json"
-                request["body"] = json
-            requests.append(request)
-        answers = self._post(requests, patience)
-        return [_Outcome(item, answers.get(str(number))) for number, item in enumerate(items)]
-
-    def _post(self, requests: List[Dict[str, Any]], patience: Patience) -> Dict[str, Dict[str, Any]]:
-        """The inner answers by id.  Repeating is safe: what was done answers 404 or moves nowhere."""
-        for tries_left in reversed(range(_FETCHES)):
-            try:
-                answer = patience.ask(lambda: self._graph.batch(self._mailbox, requests))
-                break
-            except (NoAnswer, GraphUnreachable):
-                if not tries_left:
-                    raise
-        inner = answer.json().get("responses")
-        if not isinstance(inner, list):
-            return {}
-        return {str(one.get("id")): one for one in inner if isinstance(one, dict)}
-
-
-class _Outcome:
-    """What one request of a batch came to; `pause` is what Graph asked for, in seconds."""
-
-    def __init__(self, item: Item, answer: Optional[Dict[str, Any]]):
-        answer = answer or {"status": 503}
-        self.item = item
-        self.status = answer.get("status") if isinstance(answer.get("status"), int) else 503
-        self.ok = 200 <= self.status < 300
-        headers = answer.get("headers")
-        named = {str(name).lower(): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
-        self.pause = parse_retry_after(named.get("retry-after"))
-        body = answer.get("body")
-        error = body.get("error") if isinstance(body, dict) else None
-        self.code = str(error.get("code", "")) if isinstance(error, dict) else ""
-
-
-def normalised(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A message with CRLF line ends everywhere, and one at its end unless it is empty."""
-    held = b""
-    ended = True
-    for chunk in chunks:
-        chunk = held + chunk
-        held = b"\r" if chunk.endswith(b"\r") else b""
-        chunk = crlf(chunk[: len(chunk) - len(held)])
-        if chunk:
-            ended = chunk.endswith(CRLF)
-            yield chunk
-    if held or not ended:
-        yield CRLF
-
-
-def _path(item: Item) -> str:
-    # Ids may hold / + and =: one path segment.
-    return "/messages/" + quote(item.id, safe="")
 
 
 def _date_line(received: str) -> str:
@@ -430,7 +374,3 @@ def _date_line(received: str) -> str:
     except ValueError:
         return ""
     return f"Date: {email.utils.format_datetime(when)}\n"
-
-
-def _nothing() -> None:
-    """A release that has been done."""

@@ -21,8 +21,8 @@ from .mime import Part
 # them a third larger: 3.87 MB, below both readings of "4 MB" (GF 1.3).
 LARGE_MIME_CEILING = 2_900_000
 
-# RFC 5322 2.1.1: octets of a line; one less, as its CR may be missing here.
-_LONGEST_LINE = 997
+# RFC 5322 2.1.1: octets of a line.  A CR before the LF is counted in, as it may be missing.
+_LONGEST_LINE = 998
 
 # Labels that say nothing about 8-bit text.
 _NO_CHARSET = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "x-unknown"))

@@ -1,4 +1,4 @@
-"""POP3 on one connection: RFC 1939 with 2449 (CAPA), 2595 (STLS), 3206 (response codes), 5034 (AUTH).
+"""POP3 on one connection: RFC 1939 with 2449 (CAPA), 2595 (STLS), 3206 (response codes), 5034 (AUTH), 6856 (UTF8).
 
 A session knows nothing of Graph: it is handed `users.check` and
 `maildrops.open`.  Each verb returns a Reply; only the loop writes, counts and
@@ -10,10 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import ssl
-from typing import BinaryIO, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
+import time
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from . import log
+from .copies import top
 from .errors import InUse, Permanent, ProxyError, Temporary
+from .maildrop import Session
 from .server import log_handshake_failure
 from .users import within
 from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed
@@ -22,6 +25,9 @@ _log = log.get("pop3")
 
 # RFC 1939 section 3: an inactivity timer must be at least ten minutes.
 IDLE_SECONDS = 600.0
+
+# Clients give up after a minute or more of silence: this often they get a sign of life (seconds).
+_SILENCE = 20.0
 
 # Octets of a command with its line end (RFC 2449 asks for 255), and of an AUTH exchange (RFC 4954).
 _COMMAND = 512
@@ -33,9 +39,6 @@ _SENTENCE = 480
 # How a session may end that nobody needs to hear of.
 _QUIT, _LOST = "quit", "connection closed"
 
-# Octets read at once from a message's copy, and the most of one line that TOP holds.
-_CHUNK = 32 * 1024
-
 
 class Reply(NamedTuple):
     """What a verb answers; the loop sends it."""
@@ -43,7 +46,7 @@ class Reply(NamedTuple):
     good: bool
     text: str
     body: Iterable[bytes] = ()  # as it goes on the wire, closing dot included
-    source: Optional[BinaryIO] = None  # what the body reads from; closed when the reply is sent
+    begun: bool = False  # its +OK went ahead, because there was nothing else to say
     fault: bool = False  # the client's mistake: counts against the limit of errors
     starts_tls: bool = False
     ends: bool = False
@@ -73,6 +76,10 @@ class _Refused(Exception):
         self.reply = reply
 
 
+class _BrokenOff(Exception):
+    """What was begun cannot be ended properly: the connection closes, so that nobody takes a part for the whole."""
+
+
 class Verb(NamedTuple):
     """One row of a state's table; `form` is shown to a client that got the arguments wrong."""
 
@@ -86,7 +93,7 @@ class Verb(NamedTuple):
 class Pop3Session:
     """One client, from the greeting to the end.  Belongs to the one thread that calls `run`.
 
-    `users.check(login, password, "pop3", peer)` and `maildrops.open(user, peer)`
+    `users.check(login, password, "pop3", peer)` and `maildrops.open(user, session)`
     are all it asks of the rest of the program.  `tls_context` offers STLS;
     `plaintext_networks` (ipaddress networks) may sign in without it.
     `errors` mistakes end the session; `idle_seconds` without a command do too.
@@ -103,6 +110,8 @@ class Pop3Session:
         errors: int = 10,
         idle_seconds: float = IDLE_SECONDS,
         handshake_seconds: float = 30.0,
+        silence_seconds: float = _SILENCE,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._connection = connection
         self._peer = connection.peer
@@ -113,6 +122,9 @@ class Pop3Session:
         self._errors = errors
         self._idle_seconds = idle_seconds
         self._handshake_seconds = handshake_seconds
+        self._silence_seconds = silence_seconds
+        self._clock = clock
+        self._idle_since: Optional[float] = None
         self._login = ""
         self._maildrop = None
         self._marked: set = set()
@@ -137,6 +149,8 @@ class Pop3Session:
             reason = _LOST
         except TimedOut:
             reason = "nothing came or went in time"
+        except _BrokenOff as error:
+            reason = f"cut off in the middle of an answer: {error}"
         except Injection:
             reason = "commands were sent ahead of the TLS handshake"
         finally:
@@ -144,12 +158,19 @@ class Pop3Session:
 
     def _next(self) -> Reply:
         try:
+            self._idle_since = self._clock()
             line = self._connection.read_line(_AUTH_LINE, self._idle_seconds)
+            self._idle_since = None
             return self._obey(line)
         except LineTooLong:
             return _fault("That line is too long.")
         except _Refused as refused:
             return refused.reply
+
+    def _idle(self) -> float:
+        """Seconds waited for the client's next command; 0 while one is carried out.  Any thread may call."""
+        since = self._idle_since
+        return 0.0 if since is None else self._clock() - since
 
     def _obey(self, line: bytes) -> Reply:
         word, _, rest = line.partition(b" ")
@@ -174,13 +195,10 @@ class Pop3Session:
     def _send(self, reply: Reply) -> None:
         """The only place that writes replies, counts mistakes and ends the session."""
         text = log.clean(reply.text, _SENTENCE).encode("ascii", "replace")
-        try:
-            self._connection.write((b"+OK " if reply.good else b"-ERR ") + text + CRLF)
-            for chunk in reply.body:
-                self._connection.write(chunk)
-        finally:
-            if reply.source is not None:
-                reply.source.close()
+        head = b" " if reply.begun else b"+OK " if reply.good else b"-ERR "
+        self._connection.write(head + text + CRLF)
+        for chunk in reply.body:
+            self._connection.write(chunk)
         self._faults += reply.fault
         if reply.starts_tls:
             self._start_tls()
@@ -208,11 +226,29 @@ class Pop3Session:
     def _who(self) -> str:
         return f"{self._peer} user {log.quote(self._login)}"
 
+    def _wait(self, ready: Callable[[float], bool]) -> bool:
+        """Wait until something is ready; whether the +OK line was begun meanwhile.
+
+        A dot is added to it at every sign of life.  Once it is begun there
+        is no -ERR any more: _BrokenOff if the thing does not come.
+        """
+        begun = False
+        try:
+            while not ready(self._silence_seconds):
+                self._connection.write(b"." if begun else b"+OK Exchange is slow")
+                self._connection.flush()
+                begun = True
+        except ProxyError as error:
+            if begun:
+                raise _BrokenOff(str(error)) from None
+            raise
+        return begun
+
     # -- either state -----------------------------------------------------
 
     def _capa(self) -> Reply:
         """RFC 2449: only what is true in this state and on this connection."""
-        able = ["TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER"]
+        able = ["TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER", "UTF8 USER"]
         if self._may_sign_in():
             able += ["USER", "SASL PLAIN LOGIN"]
         if self._may_start_tls() and self._maildrop is None:
@@ -238,6 +274,10 @@ class Pop3Session:
             return _fault("TLS cannot begin here.")
         self._login = ""  # RFC 2595 section 4: what was learnt before TLS is forgotten
         return Reply(True, "Begin TLS now.", starts_tls=True)
+
+    def _utf8(self) -> Reply:
+        """RFC 6856: messages go as Exchange makes them in any case, names and passwords may be UTF-8."""
+        return _ok("UTF-8 is fine.")
 
     def _user(self, rest: bytes) -> Reply:
         self._require_privacy()
@@ -289,13 +329,15 @@ class Pop3Session:
             _log.warning("sign-in failed from %s user %s: %s", peer, who, log.clean(reason))
             return _fault("[AUTH] Sign-in failed: wrong name or password.")
         try:
-            self._maildrop = self._maildrops.open(user, peer)
+            session = Session(peer, self._idle, self._connection.interrupt)
+            self._maildrop = self._maildrops.open(user, session)
         except ProxyError as error:
             _log.warning("%s user %s: the mailbox cannot be opened: %s", peer, who, error)
             return _refusal(f"[{_code(error)}] {error}")
         self._login = login
         _log.info("%s signed in as %s: %d messages", peer, who, len(self._maildrop.messages))
-        return self._stat_text("Welcome: {} messages ({} octets).")
+        begun = self._wait(self._maildrop.measured)
+        return self._stat_text("Welcome: {} messages ({} octets).")._replace(begun=begun)
 
     # -- transaction ------------------------------------------------------
 
@@ -336,28 +378,37 @@ class Pop3Session:
 
     def _retr(self, which: bytes) -> Reply:
         number = self._number(which)
-        file = self._copy(number)
-        size = self._maildrop.messages[number - 1].size  # exact, now that the copy is here
-        return Reply(True, f"{size} octets", self._whole(file), source=file)
+        message, begun = self._message(number, self._maildrop.retrieve, number - 1)
+        text = "message follows" if message.size is None else f"{message.size} octets"
+        return Reply(True, text, self._whole(message), begun=begun)
 
     def _top(self, which: bytes, count: bytes) -> Reply:
         number = self._number(which)
         if not count.isdigit():
             return _fault("The form is: TOP message lines")
-        file = self._copy(number)
-        return Reply(True, "The top follows.", stuffed(top(file, int(count))), source=file)
+        lines = int(count)
+        message, begun = self._message(number, self._maildrop.top, number - 1, lines)
+        return Reply(True, "The top follows.", stuffed(top(self._octets(message), lines)), begun=begun)
 
-    def _copy(self, number: int) -> BinaryIO:
+    def _message(self, number: int, get: Callable[..., Any], *arguments: int) -> tuple:
+        """(message, whether the +OK line was begun while waiting for its first octets)."""
         try:
-            return self._maildrop.retrieve(number - 1)
+            message = get(*arguments)
+            return message, self._wait(message.ready)
         except Permanent as error:
             raise _Refused(_refusal(str(error))) from None
         except ProxyError as error:
             _log.warning("%s: message %d cannot be read: %s", self._who(), number, error)
             raise _Refused(_refusal(f"[SYS/TEMP] {error}")) from None
 
-    def _whole(self, file: BinaryIO) -> Iterator[bytes]:
-        yield from stuffed(iter(lambda: file.read(_CHUNK), b""))
+    def _octets(self, message: Any) -> Iterator[bytes]:
+        try:
+            yield from message.chunks(self._connection.flush)
+        except ProxyError as error:
+            raise _BrokenOff(str(error)) from None
+
+    def _whole(self, message: Any) -> Iterator[bytes]:
+        yield from stuffed(self._octets(message))
         self._retrieved += 1
 
     def _dele(self, which: bytes) -> Reply:
@@ -395,6 +446,7 @@ class Pop3Session:
     _AUTHORISATION = {
         b"CAPA": Verb(_capa, "CAPA"),
         b"STLS": Verb(_stls, "STLS"),
+        b"UTF8": Verb(_utf8, "UTF8"),
         b"USER": Verb(_user, "USER name", raw=True),
         b"PASS": Verb(_pass, "PASS password", raw=True),
         b"AUTH": Verb(_auth, "AUTH mechanism [response]", raw=True),
@@ -413,25 +465,6 @@ class Pop3Session:
         b"NOOP": Verb(_noop, "NOOP"),
         b"QUIT": Verb(_quit, "QUIT"),
     }
-
-
-def top(file: BinaryIO, lines: int) -> Iterator[bytes]:
-    """A message's header, the blank line, and so many lines of its body (RFC 1939 section 7).
-
-    `file` has CRLF line ends.  A line of any length passes in pieces.
-    """
-    at_start, in_header = True, True
-    while in_header or lines > 0:
-        piece = file.readline(_CHUNK)
-        if not piece:
-            return
-        yield piece
-        ended = piece.endswith(b"\n")
-        if not in_header:
-            lines -= ended
-        elif at_start and piece == CRLF:
-            in_header = False
-        at_start = ended
 
 
 def _code(error: ProxyError) -> str:

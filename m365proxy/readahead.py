@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 import time
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set
+from typing import Any, Callable, Deque, Iterable, List, Optional, Sequence, Set
 
 from . import copies, files
 from .copies import Copy
@@ -301,6 +301,7 @@ class ReadAhead:
                     self._items[index].measured(copy)
                 if measuring and self._total > self._limit and copy is not self._current:
                     self._drop(index, garbage)
+                self._make_room(0, garbage)
             self._changed.notify_all()
         _remove(garbage)
 

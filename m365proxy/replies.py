@@ -146,6 +146,7 @@ SIGN_IN_AS_OTHER = _reply(535, "5.7.8", "Signing in for another identity is not 
 SENDER_OK = _reply(250, "2.1.0", "Ok")  # RFC 3463 3.2
 SENDER_SYNTAX = _reply(501, "5.1.7", "Use MAIL FROM:<address>")  # RFC 5321 4.1.1.2
 SIZE_SYNTAX = _reply(501, "5.5.4", "SIZE= takes a number of octets")  # RFC 1870 section 6
+BINARY_REFUSED = _reply(501, "5.6.1", "BODY=BINARYMIME is not offered here")  # RFC 3030 section 3
 NESTED_MAIL = _reply(503, "5.5.1", "A sender is set already, use RSET")  # RFC 5321 4.1.4
 NOT_ASCII = _reply(553, "5.6.7", "The address holds characters outside ASCII")  # RFC 6531 3.5
 
@@ -179,9 +180,22 @@ TOO_LARGE = _reply(552, "5.3.4", "The message is too large (attachment_limit_mb)
 NO_ROOM = _reply(452, "4.3.1", "Cannot store mail at the moment, try again later")  # RFC 5321 4.2.2
 
 
+CHUNK_SYNTAX = _reply(501, "5.5.4", "Use BDAT octets [LAST]; closing")  # RFC 3030 section 2
+CHUNKS_BEGUN = _reply(503, "5.5.1", "Only BDAT and RSET after BDAT")  # RFC 3030 section 2
+
+
+def chunk_taken(size: int) -> Reply:
+    return _reply(250, "2.0.0", f"{size} octets received")  # RFC 3030 section 2
+
+
 def queued(id: str) -> Reply:
     """The promise of RFC 5321 4.2.5: sent only when the message is on the disk."""
     return _reply(250, "2.0.0", f"Ok: queued as {_shown(id)}")
+
+
+def too_large(reason: str) -> Reply:
+    """RFC 1870 section 6 again, where it is not attachment_limit_mb that speaks."""
+    return _reply(552, "5.3.4", _shown(reason, 400))
 
 
 def message_refused(reason: str) -> Reply:

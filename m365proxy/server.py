@@ -18,7 +18,8 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
-from . import log, replies
+from . import clienthello, log, replies
+from .clienthello import ClientHellos
 from .errors import CannotCreate, InUse, ProxyError
 from .users import within
 from .values import Network
@@ -47,6 +48,9 @@ _WAKE_AGAIN = 0.1
 class Client(Connection):
     """A Connection that other threads can wake or cut at any time, the TLS handshake included."""
 
+    # Whether a CR has come in since the connection began.
+    saw_cr = False
+
     def flush(self) -> None:
         try:
             super().flush()
@@ -71,6 +75,21 @@ class Client(Connection):
         except (OSError, ValueError) as error:
             raise Closed(getattr(error, "reason", None) or str(error) or "connection lost") from None
 
+    def first_octet(self, seconds: float) -> bytes:
+        """What the client sends first, left where it is; b"" if nothing comes in time.  Closed."""
+        try:
+            self._socket.settimeout(seconds)
+            return self._socket.recv(1, socket.MSG_PEEK)
+        except socket.timeout:
+            return b""
+        except OSError as error:
+            raise Closed(str(error)) from None
+
+    def _receive(self, deadline: float) -> bytes:
+        data = super()._receive(deadline)
+        self.saw_cr = self.saw_cr or b"\r" in data
+        return data
+
     def cut(self) -> None:
         """End the connection under its session's feet; every call of it fails from now on."""
         with contextlib.suppress(OSError):
@@ -89,6 +108,8 @@ class Context:
         tls_required: bool,
         handshake_seconds: float,
         stopping: Callable[[], bool],
+        client_hellos: Optional[ClientHellos] = None,
+        lf_only_clients: bool = False,
     ):
         """`tls_mode` is none, starttls or implicit; `tls` is None for none."""
         self.protocol = protocol
@@ -97,6 +118,8 @@ class Context:
         self.tls_mode = tls_mode
         self.tls_required = tls_required
         self.handshake_seconds = handshake_seconds
+        self.client_hellos = client_hellos
+        self.lf_only_clients = lf_only_clients
         self._stopping = stopping
         # True while a message comes in: an orderly stop lets it come to its end first.
         self.receiving = False
@@ -212,7 +235,7 @@ def _is_loopback(address: str) -> bool:
 class Listener(socketserver.ThreadingTCPServer):
     """One bound address and port; every client gets a session in a daemon thread.
 
-    `factory(connection, context)` makes a session; its run() is called once
+    `factory(client, context)` makes a session; its run() is called once
     and may raise WireError when the conversation broke.
     """
 
@@ -227,18 +250,22 @@ class Listener(socketserver.ThreadingTCPServer):
         protocol: str,
         address: str,
         port: int,
-        factory: Callable[[Connection, Context], Any],
+        factory: Callable[[Client, Context], Any],
         connections: Connections,
         *,
         tls: Optional[ssl.SSLContext] = None,
         tls_mode: str = "none",
         tls_required: bool = False,
         handshake_seconds: float = 30.0,
+        client_hellos: Optional[ClientHellos] = None,
+        lf_only_clients: bool = False,
     ):
         """Bind and listen; nothing is accepted before start().  Raises InUse or CannotCreate.
 
         `protocol` is smtp or pop3.  `tls` may be exchanged while running:
-        the next connection takes the new one.
+        the next connection takes the new one.  Clients that `client_hellos`
+        knows may begin TLS at once on a STARTTLS port; `lf_only_clients`
+        lets clients that know no CR end a message with LF.LF.
         """
         self.protocol = protocol
         self.tls = tls
@@ -247,6 +274,8 @@ class Listener(socketserver.ThreadingTCPServer):
         self._tls_mode = tls_mode
         self._tls_required = tls_required
         self._handshake_seconds = handshake_seconds
+        self._client_hellos = client_hellos
+        self._lf_only_clients = lf_only_clients
         self._closing = threading.Event()
         self._thread: Optional[threading.Thread] = None
         try:
@@ -308,6 +337,8 @@ class Listener(socketserver.ThreadingTCPServer):
             self._tls_required,
             self._handshake_seconds,
             self._connections.stopping,
+            self._client_hellos,
+            self._lf_only_clients,
         )
         refusal = self._connections.enter(context, client)
         if not refusal:
@@ -332,7 +363,7 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def _serve(self, client: Client, context: Context) -> None:
         try:
-            if self._tls_mode == "implicit":
+            if self._tls_mode == "implicit" or self._begins_with_tls(client, context):
                 self._shake_hands(client, context)
             self._factory(client, context).run()
         except WireError as error:
@@ -342,6 +373,13 @@ class Listener(socketserver.ThreadingTCPServer):
         finally:
             client.close()
             self._connections.leave(context)
+
+    def _begins_with_tls(self, client: Client, context: Context) -> bool:
+        """Let a client that is known for it speak before the banner."""
+        hellos = context.client_hellos
+        if hellos is None or self._tls_mode != "starttls" or not hellos.expected(context.peer):
+            return False
+        return client.first_octet(clienthello.PATIENCE) == clienthello.FIRST_OCTET
 
     def _shake_hands(self, client: Client, context: Context) -> None:
         assert context.tls is not None

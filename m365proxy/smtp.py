@@ -1,5 +1,5 @@
 """SMTP on one connection: RFC 5321 with SIZE (1870), 8BITMIME (6152), PIPELINING (2920), STARTTLS (3207),
-AUTH (4954) and ENHANCEDSTATUSCODES (2034).
+AUTH (4954), ENHANCEDSTATUSCODES (2034), CHUNKING (3030) and SMTPUTF8 (6531).
 
 A session knows nothing of Graph: it is handed `users.check` and `accept`
 (the spool).  Each verb returns a Reply; only the loop writes, logs, counts
@@ -10,27 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
-from . import log, replies, signin, syntax
-from .addresses import domain_of, valid_address
-from .errors import Permanent, Temporary
+from . import clienthello, log, replies, signin, syntax
+from .addresses import domain_of, on_the_wire, valid_address
+from .errors import Temporary
 from .policy import Policy
+from .reception import LfDotReader, Reception, disk_refused
 from .replies import Reply
-from .server import Context, log_handshake_failure
+from .server import Client, Context, log_handshake_failure
 from .signin import SignIn
 from .spool import Envelope, Incoming
 from .syntax import Malformed
 from .users import User, within
-from .wire import Closed, Connection, DotReader, LineTooLong, TimedOut, WireError
+from .wire import Closed, DotReader, LineTooLong, TimedOut, WireError
 
 logger = log.get("smtp")
 
 # Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
 _COMMAND_LIMIT = 4096
-
-# A message may take data_seconds and a second more for this many octets (64 kbit/s).
-_SLOWEST = 8 * 1024
 
 # Who has not said one known command is cut off after this many lines.
 _GARBAGE = 3
@@ -44,7 +42,7 @@ _MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
 # RFC 5321 4.2.1 (221, 421): the connection ends with them.
 _LAST = (221, 421)
 
-_KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID"), "RCPT": ("NOTIFY", "ORCPT")}
+_KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID", "SMTPUTF8"), "RCPT": ("NOTIFY", "ORCPT")}
 
 class _Transaction:
     """From MAIL to the end of DATA (RFC 5321 3.3)."""
@@ -52,6 +50,17 @@ class _Transaction:
     def __init__(self, sender: str):
         self.sender = sender
         self.recipients: Dict[str, str] = {}  # as compared -> as given, in order
+        self.smtputf8 = False
+        self.ret = ""
+        self.envid = ""
+        self.silent: List[str] = []  # recipients with NOTIFY=NEVER
+        self.orcpt: List[str] = []  # "recipient ORCPT-value"
+        self.envelope: Optional[Envelope] = None  # from DATA or the first BDAT on
+        self.reception: Optional[Reception] = None
+
+
+# What must be so before a verb: the reply if it is not.
+_Need = Callable[["SmtpSession"], Optional[Reply]]
 
 
 class SmtpSession:
@@ -63,7 +72,7 @@ class SmtpSession:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Client,
         context: Context,
         *,
         hostname: str,
@@ -92,6 +101,8 @@ class SmtpSession:
         """Serve the client until it quits, goes, takes too long or errs too often."""
         try:
             self._say(replies.greeting(self._hostname))
+            if not self._tls_on():
+                self._look_for_client_hello()
             while not self._over:
                 self._turn()
         except TimedOut:
@@ -107,6 +118,20 @@ class SmtpSession:
                 self._say(replies.OUR_FAULT)
             self._end(replies.CLOSING)
             raise
+        finally:
+            self._reset()
+
+    def _look_for_client_hello(self) -> None:
+        first = self._connection.read_some(self._policy.command_seconds)
+        self._connection.unread(first)
+        if not first.startswith(clienthello.FIRST_OCTET):
+            return
+        hellos = self._context.client_hellos
+        if hellos is None or not self._can_start_tls():
+            self._end(replies.NOT_SMTP)
+            return
+        hellos.note(self._peer)
+        self._over = True  # without a word: what it reads next must be TLS
 
     def _turn(self) -> None:
         """One command and its reply."""
@@ -145,11 +170,11 @@ class SmtpSession:
             return replies.UNKNOWN_COMMAND
         self._spoke_smtp = True
         method, needs = self._VERBS[verb]
-        for need in needs:
-            refusal = need(self)
-            if refusal is not None:
-                return refusal
-        return method(self, argument)
+        return self._refused(needs) or method(self, argument)
+
+    def _refused(self, needs: Sequence[_Need]) -> Optional[Reply]:
+        """What the first need says that is not met."""
+        return next((reply for reply in (need(self) for need in needs) if reply is not None), None)
 
     def _say(self, reply: Reply) -> None:
         self._connection.write(bytes(reply))
@@ -217,19 +242,22 @@ class SmtpSession:
     def _needs_recipients(self) -> Optional[Reply]:
         return None if self._transaction and self._transaction.recipients else replies.NO_RECIPIENTS
 
+    def _needs_no_chunks(self) -> Optional[Reply]:
+        return replies.CHUNKS_BEGUN if self._transaction and self._transaction.reception else None
+
     # -- greeting, TLS and the small verbs --------------------------------
 
     def _ehlo(self, argument: str) -> Reply:
-        self._transaction = None  # RFC 5321 4.1.4; the name is never judged, TLS and sign-in stay
+        self._reset()  # RFC 5321 4.1.4; the name is never judged, TLS and sign-in stay
         extensions = ["PIPELINING", f"SIZE {self._policy.size_limit}", "8BITMIME"]
         if self._can_start_tls():
             extensions.append("STARTTLS")
         if self._may_sign_in():
             extensions.append("AUTH LOGIN PLAIN")  # this order: some try the first only, and know LOGIN
-        return replies.ehlo(self._hostname, [*extensions, "ENHANCEDSTATUSCODES", "HELP"])
+        return replies.ehlo(self._hostname, [*extensions, "ENHANCEDSTATUSCODES", "CHUNKING", "SMTPUTF8", "HELP"])
 
     def _helo(self, argument: str) -> Reply:
-        self._transaction = None
+        self._reset()
         return replies.helo(self._hostname)
 
     def _starttls(self, argument: str) -> Optional[Reply]:
@@ -249,11 +277,11 @@ class SmtpSession:
             return None
         # RFC 3207 4.2: nothing that was said before counts.
         self._sign_in.user = None
-        self._transaction = None
+        self._reset()
         return None
 
     def _rset(self, argument: str) -> Reply:
-        self._transaction = None
+        self._reset()
         return replies.OK
 
     def _noop(self, argument: str) -> Reply:
@@ -288,16 +316,19 @@ class SmtpSession:
             return replies.SIZE_SYNTAX
         if int(size) > self._policy.size_limit:
             return replies.TOO_LARGE
+        if parameters.get("BODY", "").upper() == "BINARYMIME":
+            return replies.BINARY_REFUSED
         user = self._user
+        smtputf8 = "SMTPUTF8" in parameters
         if not sender.partition("@")[2] or (user.rewrite_from and not user.may_send_as(sender)):
             sender = user.default_from
-        elif not sender.isascii():
-            return replies.NOT_ASCII
-        elif not valid_address(sender):
-            return replies.SENDER_SYNTAX
-        elif not user.may_send_as(sender):
-            return replies.sender_refused(sender, user.mailbox)
-        self._transaction = _Transaction(sender)
+        elif not valid_address(sender, smtputf8):
+            return replies.SENDER_SYNTAX if sender.isascii() else replies.NOT_ASCII
+        elif not user.may_send_as(on_the_wire(sender)):
+            return replies.sender_refused(on_the_wire(sender), user.mailbox)
+        notes = syntax.delivery_notes(parameters)
+        transaction = self._transaction = _Transaction(on_the_wire(sender))
+        transaction.smtputf8, transaction.ret, transaction.envid = smtputf8, notes["ret"], notes["envid"]
         return replies.SENDER_OK
 
     def _rcpt(self, argument: str) -> Reply:
@@ -309,16 +340,24 @@ class SmtpSession:
         self._note_unknown("RCPT", parameters)
         if recipient.lower() == "postmaster":  # RFC 5321 4.5.1: always accepted; the mailbox is whose mail this is
             recipient = self._user.mailbox
-        elif not recipient.isascii():
-            return replies.NOT_ASCII
-        elif not valid_address(recipient):
-            return replies.RECIPIENT_SYNTAX
+        elif not valid_address(recipient, self._transaction.smtputf8):
+            return replies.RECIPIENT_SYNTAX if recipient.isascii() else replies.NOT_ASCII
         elif not {"*", domain_of(recipient)} & set(self._policy.allowed_domains):
             return replies.domain_refused(domain_of(recipient))
+        return self._add(on_the_wire(recipient), syntax.delivery_notes(parameters))
+
+    def _add(self, recipient: str, notes: Dict[str, str]) -> Reply:
+        assert self._transaction is not None
         known = self._transaction.recipients
-        if recipient.lower() not in known and len(known) >= self._policy.recipients:
+        if recipient.lower() in known:
+            return replies.RECIPIENT_OK
+        if len(known) >= self._policy.recipients:
             return replies.TOO_MANY_RECIPIENTS
-        known.setdefault(recipient.lower(), recipient)
+        known[recipient.lower()] = recipient
+        if notes["notify"] == "NEVER":
+            self._transaction.silent.append(recipient)
+        if notes["orcpt"]:
+            self._transaction.orcpt.append(f"{recipient} {notes['orcpt']}")
         return replies.RECIPIENT_OK
 
     def _note_unknown(self, verb: str, parameters: Dict[str, str]) -> None:
@@ -326,77 +365,87 @@ class SmtpSession:
             if key not in _KNOWN_PARAMETERS[verb]:
                 self._policy.quirks.note(self._peer, f"parameter {log.quote(key, 30)} of {verb}, ignored")
 
-    def _data(self, argument: str) -> Reply:
+    def _begin(self) -> Optional[Reply]:
+        """Have the spool begin the transaction's message unless it has; a Reply if it cannot."""
         assert self._transaction is not None and self._user is not None
-        user = self._user
+        transaction = self._transaction
+        if transaction.reception is not None:
+            return None
         envelope = Envelope(
-            mailbox=user.mailbox,
-            sender=self._transaction.sender,
-            recipients=tuple(self._transaction.recipients.values()),
+            mailbox=self._user.mailbox,
+            sender=transaction.sender,
+            recipients=tuple(transaction.recipients.values()),
             client=self._peer,
-            login=user.login,
+            login=self._user.login,
+            ret=transaction.ret,
+            envid=transaction.envid,
+            silent=tuple(transaction.silent),
+            orcpt=tuple(transaction.orcpt),
         )
         try:
             incoming = self._accept(envelope)
         except Temporary as error:
-            return self._disk_refused(error)
+            return disk_refused(self._peer, error)
+        transaction.envelope = envelope
+        transaction.reception = Reception(self._connection, self._policy, incoming, None)
+        return None
+
+    def _data(self, argument: str) -> Reply:
+        assert self._transaction is not None
+        refusal = self._begin()
+        if refusal is not None:
+            return refusal
+        reception = self._transaction.reception
+        assert reception is not None
+        self._say(replies.START_DATA)
+        lf_only = self._context.lf_only_clients and not self._connection.saw_cr
+        with self._receiving():
+            reception.read_data(LfDotReader() if lf_only else DotReader())
+            return self._finish(reception)
+
+    def _bdat(self, argument: str) -> Reply:
+        try:
+            size, last = syntax.chunk(argument)
+        except Malformed:
+            self._over = True  # nobody knows where the next command begins
+            return replies.CHUNK_SYNTAX
+        refusal = self._refused(self._BDAT_NEEDS) or self._begin()
+        reception = self._transaction.reception if self._transaction else None
+        if refusal is not None or reception is None:
+            reception = Reception(self._connection, self._policy, None, refusal)
+        with self._receiving():
+            reception.read_chunk(size)
+            if last or reception.refusal is not None:
+                return self._finish(reception)
+        return replies.chunk_taken(size)
+
+    @contextlib.contextmanager
+    def _receiving(self) -> Iterator[None]:
+        """While a message comes in, a stop of the program waits for it."""
         self._context.receiving = True
         try:
-            self._say(replies.START_DATA)
-            reply = self._receive(incoming) or self._finish(incoming, envelope, user)
+            yield
         finally:
             self._context.receiving = False
-            incoming.abort()  # leaves an accepted message alone
-        self._transaction = None
+
+    def _finish(self, reception: Reception) -> Reply:
+        transaction, user = self._transaction, self._user
+        reply = reception.refusal
+        if reply is None:
+            assert transaction is not None and transaction.envelope is not None and user is not None
+            reply = reception.finish(transaction.envelope, user)
+        self._reset()
         return reply
 
-    def _receive(self, incoming: Incoming) -> Optional[Reply]:
-        """Read to CRLF.CRLF whatever happens, for what follows must not be taken for commands."""
-        reader = DotReader()
-        received = 0
-        refusal = None
-        began = time.monotonic()
-        while not reader.done:
-            allowed = self._policy.data_seconds + min(received, self._policy.size_limit) / _SLOWEST
-            decoded = reader.feed(self._connection.read_some(began + allowed - time.monotonic()))
-            received += len(decoded)
-            if refusal is not None:
-                continue
-            if received > self._policy.size_limit:
-                incoming.abort()
-                refusal = replies.TOO_LARGE
-                continue
-            try:
-                incoming.write(decoded)
-            except Temporary as error:
-                refusal = self._disk_refused(error)
-        self._connection.unread(reader.rest)
-        return refusal
-
-    def _finish(self, incoming: Incoming, envelope: Envelope, user: User) -> Reply:
-        try:
-            if self._policy.check_message is not None:
-                with contextlib.closing(incoming.open()) as file:
-                    refusal = self._policy.check_message(file, user)
-                if refusal is not None:
-                    return refusal
-            id = incoming.commit()
-        except Temporary as error:
-            return self._disk_refused(error)
-        except Permanent as error:
-            return replies.message_refused(str(error))
-        logger.info(
-            "accepted %s from %s: mailbox=%s sender=%s recipients=%d size=%d tls=%s",
-            id, self._peer, envelope.mailbox, envelope.sender, len(envelope.recipients), incoming.size,
-            self._connection.tls_version or "none",
-        )  # fmt: skip
-        return replies.queued(id)
-
-    def _disk_refused(self, error: Temporary) -> Reply:
-        logger.error("mail from %s not accepted: %s", self._peer, error)
-        return replies.NO_ROOM
+    def _reset(self) -> None:
+        """Forget the transaction, and what has come in of its message."""
+        if self._transaction is not None and self._transaction.reception is not None:
+            self._transaction.reception.abort()  # leaves an accepted message alone
+        self._transaction = None
 
     # -- the table --------------------------------------------------------
+
+    _BDAT_NEEDS = (_needs_tls_where_required, _needs_user, _needs_sender, _needs_recipients)
 
     # verb: what it does, and what must be so before (asked in this order)
     _VERBS = {
@@ -407,8 +456,9 @@ class SmtpSession:
             _auth, (_needs_tls_where_required, _needs_no_sign_in, _needs_no_transaction, _needs_safe_sign_in)
         ),
         "MAIL": (_mail, (_needs_tls_where_required, _needs_user, _needs_no_sender)),
-        "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender)),
-        "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_recipients)),
+        "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks)),
+        "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks, _needs_recipients)),
+        "BDAT": (_bdat, ()),  # what it needs is asked inside, for its octets must be read in any case
         "RSET": (_rset, ()),
         "NOOP": (_noop, ()),
         "VRFY": (_vrfy, (_needs_tls_where_required,)),

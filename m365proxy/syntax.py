@@ -75,6 +75,30 @@ def _parameters(text: str) -> Dict[str, str]:
     return found
 
 
+def delivery_notes(parameters: Dict[str, str]) -> Dict[str, str]:
+    """RET, ENVID, ORCPT and NOTIFY as far as they are well formed (RFC 3461); "" for what is not there."""
+    ret = parameters.get("RET", "").upper()
+    return {
+        "ret": ret if ret in ("FULL", "HDRS") else "",
+        "envid": _xtext(parameters.get("ENVID", ""), 100),
+        "orcpt": _xtext(parameters.get("ORCPT", ""), 500),
+        "notify": parameters.get("NOTIFY", "").upper(),
+    }
+
+
+def _xtext(value: str, limit: int) -> str:
+    # Kept as written: a report gives it back in the same form.
+    return value if len(value) <= limit and all("!" <= character <= "~" for character in value) else ""
+
+
+def chunk(argument: str) -> Tuple[int, bool]:
+    """(octets, whether it is the last) of BDAT (RFC 3030 section 2).  Malformed."""
+    size, *last = argument.upper().split()[:3] or [""]
+    if not (size.isascii() and size.isdigit() and len(size) <= 20 and last in ([], ["LAST"])):
+        raise Malformed("BDAT")
+    return int(size), bool(last)
+
+
 def unbase64(text: str) -> bytes:
     """Decoded octets; "=" is the empty string (RFC 4954 section 4).  Malformed.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import hashlib
 import hmac
 import ipaddress
 import os
 import threading
 from types import SimpleNamespace
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Sequence
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
 
 from .errors import Permanent, Temporary, UsageError
 from .values import SCRYPT_KEY_OCTETS, SCRYPT_N, SCRYPT_P, SCRYPT_R, Network, address_matches, is_hash, scrypt_parts
@@ -54,6 +55,12 @@ class User:
     def may_send_as(self, address: str) -> bool:
         """Whether From may be `address`: the mailbox's own, or one in its send_as ("*@domain" is all of a domain)."""
         return address_matches(address, self._send_as)
+
+    def reading(self, folder: str) -> User:
+        """The same user, for another folder of the same mailbox."""
+        other = copy.copy(self)
+        other.folder = folder
+        return other
 
     def __repr__(self) -> str:
         return f"User({self.login!r}, {self.mailbox!r})"
@@ -129,8 +136,11 @@ class Users:
     def check(self, login: str, password: str, service: str, peer: str) -> User:
         """The user, if the password is right and `peer` (a normalised address) may use `service` ("smtp", "pop3").
 
-        Raises SignInRefused, or Temporary if too many checks are waiting.
+        For POP3, "login+Folder" is the same user reading another folder of
+        its mailbox.  Raises SignInRefused, or Temporary if too many checks are
+        waiting.
         """
+        login, folder = self._split(login) if service == "pop3" else (login, "")
         name = login.casefold()
         found = self._logins.get(name)
         refusal = self._refusal(found, service, peer)
@@ -146,11 +156,18 @@ class Users:
                 if not self._remembers(name, token):
                     self._verify(found, password)
                     self._remembered[name] = token
-        return found.user
+        return found.user.reading(folder) if folder else found.user
 
     def user_of_mailbox(self, address: str) -> User:
         """The user of a network that may relay through this mailbox without signing in; its login is ""."""
         return self._mailboxes[address.lower()]
+
+    def _split(self, login: str) -> Tuple[str, str]:
+        """Name and folder of "login+Folder"; the whole is the name if it is one, or no part before a + is."""
+        end = len(login)
+        while end > 0 and login[:end].casefold() not in self._logins:
+            end = login.rfind("+", 0, end)
+        return (login[:end], login[end + 1 :]) if end > 0 else (login, "")
 
     def _add(self, mailbox: SimpleNamespace) -> None:
         self._mailboxes[mailbox.username.lower()] = User(mailbox, "", mailbox.services)

@@ -165,8 +165,8 @@ def test_a_tampered_token_file(make_program):
     assert done.returncode == 77 and "m365proxy login" in done.stdout
     program.start()
     submit(program)
-    wait_until(lambda: "m365proxy login" in program.said())
-    assert program.queue() == [("new", "")]
+    wait_until(lambda: "sending is paused" in program.said())
+    wait_until(lambda: program.queue() == [("new", "")])
     program.login()
     wait_until(lambda: program.queue() == [] and len(program.sandbox.tenant.delivered) == 1)
 

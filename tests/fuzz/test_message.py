@@ -73,13 +73,18 @@ pieces = st.sampled_from(
 )  # fmt: skip
 values = st.lists(st.one_of(pieces, pieces, pieces, st.text(max_size=3)), max_size=14).map("".join)
 names = st.sampled_from(
-    "To to Cc Bcc From Sender Resent-To Resent-Bcc Reply-To Apparently-To Subject Date Message-ID References"
-    " X-Original-To X-Foo Content-Type Content-Disposition Content-Transfer-Encoding X\u00e4 To\u00a0".split()
+    [
+        *("To", "to", "Cc", "Bcc", "From", "Sender", "Resent-To", "Resent-Bcc", "Reply-To", "Apparently-To", "Subject"),
+        *("Date", "Message-ID", "References", "X-Original-To", "X-Foo", "X\u00e4", "To\u00a0"),
+        *("Content-Type", "Content-Disposition", "Content-Transfer-Encoding"),
+    ]
 )
 line_ends = st.sampled_from(["\r\n", "\r\n", "\n", "\r", "\r\r\n", "\n\r"])
 fields = st.tuples(names, st.sampled_from([": ", ":", " : ", ""]), values, line_ends).map("".join)
 headers = st.lists(fields, max_size=8).map("".join)
-bodies = st.sampled_from(["\r\nbody\r\n", "\n\u00fc\n", "", "\r\n\0" + "y" * 2000, "\r\nBcc: evil@example.net\r\n\r\nx"])
+bodies = st.sampled_from(
+    ["\r\nbody\r\n", "\n\u00fc\n", "", "\r\n\0" + "y" * 2000, "\r\nBcc: evil@example.net\r\n\r\nx"]
+)
 
 
 @short
@@ -105,7 +110,8 @@ part_pieces = st.sampled_from(
         b"Content-Type: multipart/mixed; boundary=c\r\n", b"Content-Type: multipart/alternative; boundary=b\r\n",
         b"Content-Type: text/html\r\n", b"Content-Type: text/plain; charset=utf-16\r\n", b"Content-Type: a/b\r\n",
         b"Content-Type: multipart/digest; boundary=c\n", b"Content-Type: multipart/mixed\r\n",
-        b"Content-Disposition: attachment; filename=\"\xfc\"\r\n", b"Content-Disposition: x; filename*=utf-8''%C3%BC\r\n",
+        b"Content-Disposition: attachment; filename=\"\xfc\"\r\n",
+        b"Content-Disposition: x; filename*=utf-8''%C3%BC\r\n",
         b"Content-Transfer-Encoding: base64\r\n", b"Content-Transfer-Encoding: quoted-printable\r\n",
         b"Content-Transfer-Encoding: 8bit\r\n", b"Content-Transfer-Encoding: binary\r\n", b"X: \xff\r\n", b"junk\r\n",
         b"text", b"\xc3\xa4", b"\xff", b"\0", b"QUJD", b"=3D=\r\n", b"=C3=A4", b"y" * 1500,

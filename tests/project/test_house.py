@@ -22,7 +22,7 @@ ORDER = """
     control spool users policy
     outbound tokenfile entra registration devicecode oauth outcome graph
     routes seen drafts largemail delivery report courier housekeeping
-    folders maildrop
+    folders ledger copies readahead deletion maildrop
     intake server signin smtp pop3 status
     daemon diagnosis commands
     sandbox demo

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import ipaddress
 import socket
 import threading
 from types import SimpleNamespace
 
 from m365proxy.errors import Permanent, Temporary
-from m365proxy.maildrop import normalised
+from m365proxy.copies import normalised
 from m365proxy.pop3 import Pop3Session
 from m365proxy.wire import Connection
 
@@ -37,7 +36,37 @@ class Users:
             refusal = Permanent("not accepted")
             refusal.reason = "wrong password"
             raise refusal
-        return SimpleNamespace(mailbox=login)
+        return SimpleNamespace(mailbox=login, login=login)
+
+
+class Message:
+    """What maildrop.Message promises, over the octets or the error it is made of.
+
+    `pieces` are what comes in turn: octets, an error, or a number of times that nothing comes in time.
+    """
+
+    def __init__(self, *pieces, known=True):
+        self.pieces = list(pieces)
+        self.size = sum(map(len, pieces)) if known else None
+
+    def ready(self, seconds):
+        if not self.pieces:
+            return True
+        if isinstance(self.pieces[0], int):
+            self.pieces[0] -= 1
+            if self.pieces[0] >= 0:
+                return False
+            self.pieces.pop(0)
+        if isinstance(self.pieces[0], Exception):
+            raise self.pieces[0]
+        return True
+
+    def chunks(self, before_wait):
+        for piece in self.pieces:
+            before_wait()
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
 
 
 class Drop:
@@ -52,13 +81,22 @@ class Drop:
         self.undeletable = 0
         self.deletions = []
         self.closed = 0
-        self.files = []
+        self.unmeasured = []
 
     def retrieve(self, index):
         if index in self.trouble:
-            raise self.trouble[index]
-        self.files.append(io.BytesIO(self.raws[index]))
-        return self.files[-1]
+            trouble = self.trouble[index]
+            return Message(*(trouble if isinstance(trouble, tuple) else (trouble,)), known=False)
+        return Message(self.raws[index])
+
+    def top(self, index, lines):
+        return self.retrieve(index)
+
+    def measured(self, seconds):
+        step = self.unmeasured.pop(0) if self.unmeasured else True
+        if isinstance(step, Exception):
+            raise step
+        return step
 
     def delete(self, indices):
         self.deletions.append(list(indices))
@@ -74,8 +112,8 @@ class Maildrops:
         self.trouble = None
         self.opened = []
 
-    def open(self, user, peer):
-        self.opened.append((user.mailbox, peer))
+    def open(self, user, session):
+        self.opened.append((user.mailbox, session))
         if self.trouble:
             raise self.trouble
         return self.drop

@@ -155,7 +155,8 @@ class House:
 
     def __init__(
         self, certificate=None, *, tls_mode=None, tls_required=False, users=None, spool=None,
-        connections=None, address="127.0.0.1", handshake_seconds=10.0, **policy
+        connections=None, address="127.0.0.1", handshake_seconds=10.0, client_hellos=None, lf_only_clients=False,
+        **policy
     ):  # fmt: skip
         context = None
         if certificate:
@@ -169,6 +170,7 @@ class House:
             "smtp", address, 0, self._session, self.connections,
             tls=context, tls_mode=tls_mode or ("starttls" if certificate else "none"),
             tls_required=tls_required, handshake_seconds=handshake_seconds,
+            client_hellos=client_hellos, lf_only_clients=lf_only_clients,
         )  # fmt: skip
 
     def _session(self, connection, context):

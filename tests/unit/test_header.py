@@ -122,7 +122,7 @@ FROMS = [
     (b'"a b"@contoso.com', ['"a b"@contoso.com']),
     (b'"a@contoso.com"', ["a@contoso.com"]),
     (b"=?utf-8?q?Scan_=3Ca=40contoso=2Ecom=3E?=", ["a@contoso.com"]),
-    (b"<mailto:a@contoso.com>", ["a@contoso.com"]),
+    (b"<Mailto:a@contoso.com>", ["a@contoso.com"]),
     (b"mailto:a@contoso.com", ["a@contoso.com"]),
     (b"Scanner <a@contoso.com", ["a@contoso.com"]),
     (b'"Scanner <a@contoso.com>', ["a@contoso.com"]),
@@ -199,7 +199,8 @@ def test_hostile_lists_are_read_in_linear_time(unit):
         ("=?utf-8?q?a?=@contoso.com", False, False),
         ("a" * 65 + "@contoso.com", False, False),
         ("a@" + "b" * 64 + ".com", False, False),
-        ("a@" + ".".join(["b" * 50] * 5), False, False),
+        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 48, True, True),  # 254 characters
+        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 49, False, False),
         ("a@b\u00fccher.example", False, True),
         ("\u00fc@contoso.com", False, False),
         ("a@.\u00fc", False, False),
@@ -228,6 +229,8 @@ EMITTED = [
     ("hidden line end", b"Subject", b"=?utf-8?q?a=0D=0ABcc:_b?=", b"Subject: a  Bcc: b\r\n"),
     ("empty", b"Subject", b"", b"Subject: \r\n"),
     ("addresses", b"Reply-To", b"J\xfc <a@x.org>, b@x.org", b"Reply-To: =?utf-8?b?SsO8?= <a@x.org>, b@x.org\r\n"),
+    ("comma in a name", b"Reply-To", b'"D\xfc, J" <a@x.org>', b"Reply-To: =?utf-8?b?RMO8LCBK?= <a@x.org>\r\n"),
+    ("domain", b"Reply-To", "a@b\u00fccher.example".encode(), b"Reply-To: a@xn--bcher-kva.example\r\n"),
     ("references", b"References", b"<a@x>\r\n\t\r\n  <b@x>", b"References: <a@x> <b@x>\r\n"),
     ("encoded reference", b"In-Reply-To", b"=?us-ascii?q?=3Ca=40x=3E?=", b"In-Reply-To: <a@x>\r\n"),
 ]
@@ -243,6 +246,8 @@ def test_emit(name, value, expected):
     [
         b"x" * 5000,
         b"word " * 1000,
+        b"word " + b"x" * 2000,
+        b"word\r\n " + b"word " * 600,
         b"a" + b" " * 3000 + b"b",
         "ü".encode() * 2000,
         "日本語 テキスト ".encode() * 100,
@@ -290,6 +295,21 @@ def test_folded_where_it_can_be():
 )
 def test_words_decode(encoded, text):
     assert words.decode(encoded) == text
+
+
+@pytest.mark.parametrize(
+    "charset, name",
+    [
+        ("UTF-8", "utf_8"),
+        ("iso-8859-1", "latin_1"),
+        ("koi8-u", "koi8_u"),
+        ("made-up", None),
+        ("idna", None),
+        ("", None),
+    ],
+)
+def test_charsets(charset, name):
+    assert words.charset_known(charset) == name
 
 
 @pytest.mark.parametrize("value", ["ü", "a ü  b", "日本語" * 60, "=?utf-8?q?a?=", "x" * 2000, 'ü_?= ="', "😀" * 40])
@@ -425,6 +445,9 @@ def test_international_domains_travel_as_a_labels():
     found = fields("To: a@bücher.example\r\n\r\n".encode(), recipients=["A@BÜCHER.example"])
     assert found["To"] == ["A@xn--bcher-kva.example"]
     assert "Bcc" not in found
+    found = fields("To: a@bücher.example\r\nFrom: b@bücher.example\r\n\r\n".encode())
+    assert found["X-Original-To"] == ["a@xn--bcher-kva.example"]
+    assert found["Reply-To"] == ["b@xn--bcher-kva.example"]
 
 
 @pytest.mark.parametrize("bad", ["ü@contoso.com", "a", "a@b\r\nBcc: c@x.org", "a b@x.org", ""])

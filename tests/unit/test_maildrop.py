@@ -13,10 +13,14 @@ import pytest
 from m365proxy import files
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
 from m365proxy.graph import GraphUnreachable, NoAnswer, Refused, Throttled
-from m365proxy.maildrop import Maildrops, normalised
+from m365proxy.copies import normalised
+from m365proxy.maildrop import Maildrops, Session
 
 PREFER = {"Prefer": 'IdType="ImmutableId"'}
 NEXT = "https://graph.example/next/"
+DELTA = "https://graph.example/delta/"
+EXPAND = "singleValueExtendedProperties($filter=id eq 'Long 0x0E08')"
+SESSION = Session("192.0.2.1", lambda: 0.0, lambda: None)
 
 
 class Answer:
@@ -33,7 +37,7 @@ class Answer:
     def json(self):
         return self._value
 
-    def chunks(self):
+    def chunks(self, size=65536):
         for chunk in self._chunks:
             if isinstance(chunk, Exception):
                 raise chunk
@@ -55,12 +59,19 @@ def refusal(status, code="", seconds=0.0):
 
 
 class Graph:
-    """Answers from lists: `pages` for listings, `values` by id, `batches` by (method, last segment)."""
+    """Answers from lists: `pages` for listings, `deltas` for changes (none: Graph does not tell them), `values` by id.
+
+    Nothing is fetched ahead: there are no slots to `spare`.
+    """
 
     user = "alerts@contoso.com"
+    url = "https://graph.example"
 
     def __init__(self):
         self.pages = []
+        self.deltas = []
+        self.asked = []  # delta requests: (URL or path, page size)
+        self.free = 0
         self.values = {}
         self.folders = {}
         self.inner = lambda request: {"status": 204}
@@ -72,6 +83,9 @@ class Graph:
     def held(self, mailbox):
         return self.hold
 
+    def spare(self, mailbox):
+        return self.free
+
     def root(self, mailbox):
         return f"/users/{mailbox}"
 
@@ -82,6 +96,9 @@ class Graph:
         return answer
 
     def read(self, method, mailbox, path, *, params=None, headers=None, stream=False, seconds=60.0):
+        if path.endswith("/messages/delta"):
+            assert params == {"$select": "id,receivedDateTime", "$expand": EXPAND}
+            return self._delta(path, headers)
         assert headers == PREFER
         self.calls.append((path, params))
         if path.endswith("/$value"):
@@ -91,7 +108,15 @@ class Graph:
             return self._give(self.pages.pop(0))
         return self._give(Answer(value=self.folders[path]) if path in self.folders else refusal(404))
 
+    def _delta(self, url, headers):
+        immutable, _, size = headers["Prefer"].partition(", odata.maxpagesize=")
+        assert {"Prefer": immutable} == PREFER
+        self.asked.append((url, int(size)))
+        return self._give(self.deltas.pop(0) if self.deltas else refusal(400, "NotHere"))
+
     def follow(self, mailbox, url, headers=None):
+        if url.startswith(DELTA):
+            return self._delta(url, headers)
         assert headers == PREFER
         self.calls.append((url, None))
         return self._give(self.pages.pop(0))
@@ -105,7 +130,9 @@ class Graph:
 
 
 def user(folder="inbox", delete="trash", mark=False, mailbox="scanner@contoso.com"):
-    return SimpleNamespace(mailbox=mailbox, folder=folder, pop3_delete=delete, pop3_mark_read=mark)
+    return SimpleNamespace(
+        mailbox=mailbox, folder=folder, pop3_delete=delete, pop3_mark_read=mark, login=mailbox
+    )
 
 
 def entry(number, size=None):
@@ -128,15 +155,19 @@ class Rig:
         self.path = path / "maildrop"
         self.slept = []
         self.now = 1000.0
-        self.drops = Maildrops(self.graph, str(self.path), sleep=self._sleep, clock=lambda: self.now, **more)
+        self.more = dict(sleep=self._sleep, clock=lambda: self.now, settle=10.0, **more)
+        self.restart()
+
+    def restart(self):
+        self.drops = Maildrops(self.graph, str(self.path), **self.more)
 
     def _sleep(self, seconds):
         self.slept.append(seconds)
         self.graph.hold = 0.0
 
-    def open(self, *pages, **more):
+    def open(self, *pages, session=SESSION, **more):
         self.graph.pages = list(pages)
-        return self.drops.open(user(**more), "192.0.2.1")
+        return self.drops.open(user(**more), session)
 
     def holding(self, raws, **more):
         """A maildrop of such messages."""
@@ -147,7 +178,7 @@ class Rig:
         return drop
 
     def on_disk(self):
-        return sorted(os.listdir(self.path))
+        return sorted(name for name in os.listdir(self.path) if not name.endswith(".json"))
 
 
 @pytest.fixture
@@ -156,8 +187,15 @@ def rig(tmp_path):
 
 
 def whole(drop, index):
-    with drop.retrieve(index) as file:
-        return file.read()
+    """The message, as RETR takes it."""
+    message = drop.retrieve(index)
+    assert message.ready(10.0)
+    return b"".join(message.chunks(lambda: None))
+
+
+def refused(drop, index, error, match=None):
+    with pytest.raises(error, match=match):
+        whole(drop, index)
 
 
 def ids(drop):
@@ -176,7 +214,7 @@ def test_the_listing_asks_for_little_and_oldest_first(rig):
                 "$select": "id,receivedDateTime",
                 "$orderby": "receivedDateTime asc",
                 "$top": "1000",
-                "$expand": "singleValueExtendedProperties($filter=id eq 'Long 0x0E08')",
+                "$expand": EXPAND,
             },
         )
     ]
@@ -417,8 +455,7 @@ def test_a_message_is_fetched_once_and_its_size_is_then_exact(rig):
     drop = rig.holding([b"Subject: x\n\nbody", b"other\r\n"])
     assert drop.messages[0].size == 4096
     for _ in range(3):
-        with drop.retrieve(0) as file:
-            assert file.read() == b"Subject: x\r\n\r\nbody\r\n"
+        assert whole(drop, 0) == b"Subject: x\r\n\r\nbody\r\n"
     assert drop.messages[0].size == 20
     assert drop.messages[1].size == 4096
     assert [path for path, _ in rig.graph.calls[1:]] == ["/messages/id%2F0%2B%3D/$value"]
@@ -429,8 +466,7 @@ def test_a_message_is_fetched_once_and_its_size_is_then_exact(rig):
 def test_a_broken_fetch_is_made_whole_again(rig):
     broken = Answer(chunks=[b"half", GraphUnreachable("broke off", True)])
     drop = rig.holding([[broken, Answer(chunks=[b"who", b"le\r\n"])]])
-    with drop.retrieve(0) as file:
-        assert file.read() == b"whole\r\n"
+    assert whole(drop, 0) == b"whole\r\n"
     assert broken.closed
     assert not drop.messages[0].doubtful
     assert len(rig.on_disk()) == 1
@@ -444,12 +480,11 @@ def test_a_broken_fetch_is_made_whole_again(rig):
         lambda: GraphUnreachable("no answer", True),
     ],
 )
-def test_a_fetch_that_breaks_twice_is_given_up(rig, make):
+def test_a_fetch_that_breaks_twice_is_given_up(rig, make, wait_until):
     drop = rig.holding([[make(), make(), make()], b"next\r\n"])
-    with pytest.raises(Temporary):
-        drop.retrieve(0)
+    refused(drop, 0, Temporary)
     assert len(rig.graph.values["id/0+="]) == 1
-    assert rig.on_disk() == []
+    wait_until(lambda: rig.on_disk() == [])
     assert drop.messages[0].doubtful
     assert whole(drop, 1) == b"next\r\n"
 
@@ -462,22 +497,19 @@ def test_a_pause_is_kept_before_a_message_comes(rig):
 
 def test_a_message_that_is_gone(rig):
     drop = rig.holding([[refusal(404, "ErrorItemNotFound")], b"next\r\n"])
-    with pytest.raises(Permanent, match="gone"):
-        drop.retrieve(0)
+    refused(drop, 0, Permanent, "gone")
     assert whole(drop, 1) == b"next\r\n"
 
 
-def test_a_page_of_something_between_is_no_message(rig):
+def test_a_page_of_something_between_is_no_message(rig, wait_until):
     drop = rig.holding([[Answer(chunks=[b"<html>Please sign on"], request_id="")]])
-    with pytest.raises(Temporary, match="between"):
-        drop.retrieve(0)
-    assert rig.on_disk() == []
+    refused(drop, 0, Temporary, "between")
+    wait_until(lambda: rig.on_disk() == [])
 
 
 def test_a_damaged_item_becomes_a_text(rig):
     drop = rig.holding([[refusal(500, "ErrorCorruptData")]])
-    with drop.retrieve(0) as file:
-        raw = file.read()
+    raw = whole(drop, 0)
     header, _, body = raw.partition(b"\r\n\r\n")
     assert b"Date: Thu, 01 Jan 2026 00:00:00 +0000\r\n" in header + b"\r\n"
     assert b"To: scanner@contoso.com" in header
@@ -488,15 +520,12 @@ def test_a_damaged_item_becomes_a_text(rig):
     assert len(rig.graph.calls) == 2
 
 
-def test_a_full_disk_is_temporary_and_leaves_nothing(rig, monkeypatch):
+def test_a_full_disk_is_temporary_and_leaves_nothing(rig, monkeypatch, wait_until):
     class Full:
         def __init__(self, file):
             self.file = file
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
+        def close(self):
             self.file.close()
 
         def write(self, data):
@@ -505,31 +534,27 @@ def test_a_full_disk_is_temporary_and_leaves_nothing(rig, monkeypatch):
     create = files.create
     monkeypatch.setattr(files, "create", lambda path: Full(create(path)))
     drop = rig.holding([b"x\r\n"])
-    with pytest.raises(Temporary, match="No space left"):
-        drop.retrieve(0)
-    assert rig.on_disk() == []
+    refused(drop, 0, Temporary, "No space left")
+    wait_until(lambda: rig.on_disk() == [])
     assert len(rig.graph.calls) == 2
 
 
-def test_what_is_kept_on_disk_is_bounded(tmp_path):
-    rig = Rig(tmp_path, copies_limit=100)
-    drop = rig.holding(
-        [b"a" * 38 + b"\r\n", b"b" * 38 + b"\r\n", [Answer(chunks=[b"c" * 500])] * 2, [Answer(chunks=[b"d\r\n"])] * 2]
-    )
-    drop.retrieve(0).close()
-    drop.retrieve(1).close()
+def test_what_is_kept_on_disk_is_bounded(tmp_path, wait_until):
+    rig = Rig(tmp_path, read_ahead=1_000_000)
+    first, second, huge, small = (letter * octets + b"\r\n" for letter, octets in zip(
+        (b"a", b"b", b"c", b"d"), (400_000, 400_000, 5_000_000, 3)
+    ))
+    drop = rig.holding([first, [Answer(chunks=[second])] * 2, [Answer(chunks=[huge])] * 2, small])
+    assert whole(drop, 0) == first and whole(drop, 1) == second
     assert len(rig.on_disk()) == 2
-    drop.retrieve(2).close()  # alone over the limit, and kept all the same
+    assert whole(drop, 2) == huge  # alone over the limit, and kept all the same
+    wait_until(lambda: len(rig.on_disk()) == 1)
+    assert whole(drop, 2) == huge and len(rig.graph.calls) == 4
+    assert whole(drop, 3) == small
     assert len(rig.on_disk()) == 1
-    assert whole(drop, 2) == b"c" * 500 + b"\r\n"
-    drop.retrieve(3).close()
-    assert len(rig.on_disk()) == 1
-    assert whole(drop, 2) == b"c" * 500 + b"\r\n"  # fetched anew
-    assert [item.size for item in drop.messages] == [40, 40, 502, 3]
-    rig.graph.values["id/1+="] = [Answer(chunks=[b"b" * 38])]
-    drop.retrieve(3).close()
-    drop.retrieve(1).close()
+    assert whole(drop, 1) == second  # fetched anew
     assert len(rig.on_disk()) == 2
+    assert [item.size for item in drop.messages] == [400_002, 400_002, 5_000_002, 5]
     drop.close()
     assert rig.on_disk() == []
 
@@ -610,12 +635,11 @@ def test_what_was_not_seen_whole_is_never_deleted_for_good(rig):
         ],
         delete="permanent",
     )
-    drop.retrieve(0).close()
+    whole(drop, 0)
     for number in (1, 3):
-        with pytest.raises(Temporary):
-            drop.retrieve(number)
-    drop.retrieve(2).close()
-    drop.retrieve(3).close()
+        refused(drop, number, Temporary)
+    whole(drop, 2)
+    whole(drop, 3)
     assert drop.delete([0, 1, 2, 3, 4]) == 0
     assert sorted(told(rig.graph)) == [
         ("POST", "id/0+=/move"),

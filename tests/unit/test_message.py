@@ -219,6 +219,25 @@ def test_base64_goes_on_as_it_is_unless_its_lines_are_too_long():
     assert content_fields(head + base64.b64encode(content)) == [VERSION, "Content-Type: application/pdf", BASE64]
 
 
+@pytest.mark.parametrize("length, copied", [(900, True), (997, True), (999, False), (70_000, False)])
+@pytest.mark.parametrize("before", [0, 1, 65_530, 65_536, 65_537])
+def test_long_lines_are_found_wherever_they_stand(length, copied, before):
+    body = (b"x" * 79 + b"\r\n") * (before // 81) + b"y" * (before % 81) + b"\r\n" + b"z" * length + b"\r\nend\r\n"
+    assert (body_of(b"\r\n" + body) == body) is copied
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_line_ends_on_a_reading_border_are_no_stray_ones(shift):
+    body = b"x" * shift + b"\r\n" * 40_000
+    assert body_of(b"Content-Type: application/x\r\n\r\n" + body) == body
+
+
+def test_the_client_s_message_id_stays_unless_it_is_to_be_replaced():
+    raw = b"Message-ID: <client@x.org>\r\n\r\n"
+    assert b"\r\nMessage-ID: <client@x.org>\r\n" in sent(raw)
+    assert b"\r\nMessage-ID: <made@contoso.com>\r\n" in sent(raw, replace_message_id=True)
+
+
 def test_start_and_end():
     raw = b"X-M365Proxy-Envelope: secret\r\n" + b"Subject: x\r\n\r\nHello\r\n" + b"more"
     prepared = prepare(raw, 30, end=len(raw) - 4)

@@ -277,7 +277,7 @@ def test_memory_does_not_grow_with_a_part(tmp_path):
         (b"Content-ID: <image001@x>", {"content_id": "image001@x"}),
         (b"Content-Type: multipart/signed; boundary=b", {"is_signed": True, "is_encrypted": False}),
         (b"Content-Type: multipart/encrypted; boundary=b", {"is_signed": False, "is_encrypted": True}),
-        (b"Content-Type: application/pkcs7-mime; smime-type=signed-data", {"is_signed": True, "is_encrypted": False}),
+        (b"Content-Type: application/pkcs7-mime; smime-type=Signed-Data", {"is_signed": True, "is_encrypted": False}),
         (
             b"Content-Type: application/x-pkcs7-mime; smime-type=enveloped-data",
             {"is_signed": False, "is_encrypted": True},

@@ -18,6 +18,8 @@ MADE = {
     "sender_refused": replies.sender_refused(NASTY, NASTY),
     "domain_refused": replies.domain_refused(NASTY),
     "queued": replies.queued(NASTY),
+    "chunk_taken": replies.chunk_taken(10**20),
+    "too_large": replies.too_large(NASTY),
     "message_refused": replies.message_refused(NASTY),
 }
 

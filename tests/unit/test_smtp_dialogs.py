@@ -10,7 +10,7 @@
     N: number           how many messages have been accepted
     @ word ...          the house: tls (STARTTLS can be had), required (TLS is), strange (the client's network
                         may not sign in without TLS), relay (it may send without sign-in), rewrite (rewrite_from),
-                        and the limits of Policy as name=value; domains=a,b
+                        lf (lf_only_clients), and the limits of Policy as name=value; domains=a,b
     #                   explains
 """
 
@@ -38,10 +38,11 @@ def _house(script, certificate):
     if "relay" in words:
         policy["relay"] = lambda peer: user("alerts@contoso.com", login="")
     assert not named
-    assert set(words) <= {"tls", "required", "strange", "relay", "rewrite"} | {w for w in words if "=" in w}
+    assert set(words) <= {"tls", "required", "strange", "relay", "rewrite", "lf"} | {w for w in words if "=" in w}
     return House(
-        certificate if "tls" in words else None, tls_required="required" in words, users=Users(person), **policy
-    )
+        certificate if "tls" in words else None, tls_required="required" in words, lf_only_clients="lf" in words,
+        users=Users(person), **policy
+    )  # fmt: skip
 
 
 def _octets(text):

@@ -1,0 +1,120 @@
+"""Guessing passwords made slow: failures are delayed, and too many of them blocked."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from typing import Any, Callable, Dict, Hashable, List, Sequence, Tuple
+
+from .users import SignInRefused, User, within
+from .values import Network
+
+# Before the answer to the first failure (seconds); doubled with each further one up to the longest.
+_FIRST_DELAY = 0.25
+_LONGEST_DELAY = 4.0
+
+# An address is blocked for all user names at this many times the failures that block one user name from there:
+# one device with a wrong password must not shut out the others behind the same router.
+_ADDRESS_FACTOR = 5
+
+# How long a success vouches for a user name from an address (seconds).
+_TRUSTED = 24 * 3600.0
+
+# Entries kept of each kind; the oldest go first.
+_LIMIT = 10000
+
+
+class Guard:
+    """Stands before Users.check for all sessions.  May be used from any thread.
+
+    A block refuses sign-in only, ends by itself, and never meets a user name
+    that signed in from the same address within a day.
+    """
+
+    def __init__(
+        self,
+        users: Any,
+        failures: int = 10,
+        block_seconds: float = 600.0,
+        exempt: Sequence[Network] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        """`failures` of one user name from one address block it for `block_seconds` (0: never).
+
+        Loopback and the `exempt` networks (proxies) stand for many clients and are not counted.
+        """
+        self._users = users
+        self._failures = failures
+        self._block_seconds = block_seconds
+        self._exempt = exempt
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._failed: Dict[Hashable, List[float]] = {}  # key -> count, time of the last
+        self._succeeded: Dict[Tuple[str, str], float] = {}
+
+    def check(self, login: str, password: str, service: str, peer: str) -> User:
+        """As Users.check, after its time.  Raises SignInRefused, Temporary."""
+        where = _where(peer)
+        pair = (where, login.casefold())
+        counted = where != "loopback" and not within(peer, self._exempt)
+        if counted and self._blocked(where, pair):
+            raise SignInRefused("blocked for a while after too many failures from there")
+        try:
+            user = self._users.check(login, password, service, peer)
+        except SignInRefused:
+            if counted:
+                self._sleep(self._note_failure(where, pair))
+            raise
+        if counted:
+            with self._lock:
+                self._failed.pop(pair, None)
+                _keep(self._succeeded, pair, self._clock())
+        return user
+
+    def _blocked(self, where: str, pair: Tuple[str, str]) -> bool:
+        now = self._clock()
+        with self._lock:
+            if now - self._succeeded.get(pair, float("-inf")) < _TRUSTED:
+                return False
+            return (
+                self._count(pair, now) >= self._failures
+                or self._count(where, now) >= self._failures * _ADDRESS_FACTOR
+            )
+
+    def _note_failure(self, where: str, pair: Tuple[str, str]) -> float:
+        """Count it; returns the seconds to wait before it is answered."""
+        now = self._clock()
+        with self._lock:
+            for key in (pair, where):
+                _keep(self._failed, key, [self._count(key, now) + 1, now])
+            exponent = min(self._failed[pair][0] - 1, 10)
+        return min(_FIRST_DELAY * 2**exponent, _LONGEST_DELAY)
+
+    def _count(self, key: Hashable, now: float) -> float:
+        """Failures that still count: they do until a block's length has passed without another."""
+        count, last = self._failed.get(key, (0, 0.0))
+        return count if now - last < self._block_seconds else 0
+
+
+def _keep(entries: Dict[Any, Any], key: Hashable, value: Any) -> None:
+    entries.pop(key, None)  # so that the order is by age
+    entries[key] = value
+    if len(entries) > _LIMIT:
+        del entries[next(iter(entries))]
+
+
+def _where(peer: str) -> str:
+    """What is counted as one address: a /64 is one customer of IPv6."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return peer
+    if address.is_loopback:
+        return "loopback"
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return peer
