@@ -253,7 +253,8 @@ class Daemon:
             number = getattr(signal, name, None)  # Windows has neither HUP nor USR1
             if number is not None:
                 signal.signal(number, lambda *_, event=event: event.set())
-        written = 0.0
+        self.write_status()
+        written = time.monotonic()
         while not self._stop_asked.wait(_CONTROL_SECONDS):
             self._obey()
             if time.monotonic() - written >= _STATUS_SECONDS:

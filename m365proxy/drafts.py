@@ -180,7 +180,7 @@ class Drafts:
             return True
         for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
             for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
-                if _moment(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE:
+                if moment(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE:
                     return True
         return False
 
@@ -229,7 +229,7 @@ def _marker_of(item: Dict[str, Any]) -> str:
     return ""
 
 
-def _moment(text: Any) -> float:
+def moment(text: Any) -> float:
     """An ISO date of Graph's as seconds since 1970; 0 if there is none."""
     try:
         return datetime.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()

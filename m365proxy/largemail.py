@@ -204,8 +204,7 @@ class _Content:
 
     def _attachment(self, part: Part, number: int, referred: Set[str]) -> Attachment:
         kind = part.content_type
-        undeclared = part.disposition and part.header.raw("Content-Type") is None
-        if undeclared or kind.startswith(("message/", "multipart/")):
+        if _undeclared(part) or kind.startswith(("message/", "multipart/")):
             # In Exchange's hands a message in a message is written anew; as a file it stays as it is.
             kind = "application/octet-stream"
         content_id = part.content_id if len(part.content_id) <= _LONGEST_ID else ""
@@ -214,7 +213,8 @@ class _Content:
         )
 
     def _name(self, part: Part, number: int) -> str:
-        name, ending = part.filename, _ENDINGS.get(part.content_type, "")
+        name = part.filename
+        ending = "" if _undeclared(part) else _ENDINGS.get(part.content_type, "")
         if part.content_type in _MESSAGES:
             name = name or self._inner_subject(part)
             name += "" if name.lower().endswith(ending) or not name else ending
@@ -228,6 +228,11 @@ class _Content:
             return header.read(self._file, part.body_start, end=part.body_end).text("Subject")
         except ProxyError:
             return ""
+
+
+def _undeclared(part: Part) -> bool:
+    """Whether it is a file of no declared type, which RFC 2045 5.2 would have be plain text."""
+    return bool(part.disposition) and part.header.raw("Content-Type") is None
 
 
 def bounded(name: str) -> str:

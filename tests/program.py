@@ -14,7 +14,10 @@ import subprocess
 import sys
 import time
 
-from m365proxy import tls
+from m365proxy import config as configuration
+from m365proxy import files, tls
+from m365proxy.daemon import Account
+from m365proxy.outbound import Outbound
 from m365proxy.sandbox import Sandbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -87,9 +90,29 @@ class Program:
         )
 
     def login(self):
+        """The login command; the completed process."""
         done = self.command("login")
         assert done.returncode == 0, done.stderr
         return done
+
+    def sign_in(self):
+        """What login does, in this process: for tests that are about something else."""
+        config = configuration.load(str(self.config), {})
+        files.make_directory(config.state_dir)
+        Account(config, Outbound(None, config.ca_file, direct=True)).tokens.login(lambda text: None)
+        return self
+
+    def clean(self):
+        """An empty tenant without faults for the next test on a running program; nothing may be queued."""
+        self.sandbox.faults.clear()
+        wait_until(lambda: self.queue() == [], what="an empty queue")
+        tenant = self.sandbox.tenant
+        with tenant.lock:
+            for address in list(tenant.mailboxes):
+                tenant.add_mailbox(address)
+            tenant.delivered.clear()
+            tenant.outside.clear()
+        self.sandbox.forget()
 
     def start(self, **environ):
         with open(self.log, "ab") as log:

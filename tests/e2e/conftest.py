@@ -2,6 +2,11 @@ import pytest
 from program import Program
 
 
+def _closed(program):
+    program.close()
+    assert "Traceback" not in program.said()
+
+
 @pytest.fixture
 def make_program(tmp_path):
     made = []
@@ -14,13 +19,26 @@ def make_program(tmp_path):
 
     yield make
     for program in made:
-        program.close()
-        assert "Traceback" not in program.said()
+        _closed(program)
 
 
 @pytest.fixture
 def program(make_program):
-    """Signed in and running."""
-    made = make_program()
-    made.login()
-    return made.start()
+    """Signed in and running, for one test."""
+    return make_program().sign_in().start()
+
+
+@pytest.fixture(scope="module")
+def _shared_program(tmp_path_factory):
+    program = Program(tmp_path_factory.mktemp("shared"))
+    try:
+        yield program.sign_in().start()
+    finally:
+        _closed(program)
+
+
+@pytest.fixture
+def shared_program(_shared_program):
+    """Signed in and running for all tests of a module that leave it as it was; the tenant is empty."""
+    _shared_program.clean()
+    return _shared_program

@@ -16,6 +16,11 @@ from program import ALERTS, PASSWORD, SCANS, wait_until
 PDF = b"%PDF-1.4\r\n" + bytes(range(256)) * 300 + b"\n%%EOF\r\n"
 
 
+@pytest.fixture
+def program(shared_program):
+    return shared_program
+
+
 def need(name):
     path = shutil.which(name)
     if path is None:

@@ -76,8 +76,7 @@ def test_status_and_queue_for_people(make_program):
     program = make_program(permissions="send", queue={"on_ambiguous": "hold", "min_free_mb": 0})
     program.settings.pop("pop3_port")
     program.configure()
-    program.login()
-    program.start()
+    program.sign_in().start()
     program.sandbox.faults.add("answer_after", path="sendMail", status=504, code="UnknownError")
     submit(program)
     wait_until(lambda: program.queue() == [("cur", "held")], what="the hold")
@@ -107,8 +106,7 @@ def test_hash_password_reads_stdin_only(make_program):
     assert done.returncode == 0 and done.stdout.startswith("scrypt$16384$8$1$")
     assert program.command("hash-password", "secret", config=False).returncode == 64
     program.configure(mailboxes=[{"username": ALERTS, "password": done.stdout.strip()}])
-    program.login()
-    program.start()
+    program.sign_in().start()
     with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
         assert smtp.login(ALERTS, "secret word")[0] == 235
         with pytest.raises(smtplib.SMTPException):
@@ -158,7 +156,7 @@ def test_a_missing_config_names_the_places(make_program):
 
 def test_a_tampered_token_file(make_program):
     program = make_program()
-    program.login()
+    program.sign_in()
     path = program.directory / "state" / "tokens.enc"
     path.write_bytes(path.read_bytes()[:-10] + b"tampered==")
     done = program.command("check", "--offline")

@@ -88,3 +88,32 @@ def test_plain():
 def test_no_plain(octets):
     with pytest.raises(Malformed):
         syntax.plain(octets)
+
+
+@pytest.mark.parametrize(
+    "argument, wanted", [("0", (0, False)), ("12", (12, False)), ("12 LAST", (12, True)), (" 12  last ", (12, True))]
+)
+def test_chunk(argument, wanted):
+    assert syntax.chunk(argument) == wanted
+
+
+@pytest.mark.parametrize(
+    "argument", ["", "LAST", "x", "-1", "+1", "1.0", "1 FIRST", "1 LAST x", "\u0661", "\u00b2", "9" * 21]
+)
+def test_no_chunk(argument):
+    with pytest.raises(Malformed):
+        syntax.chunk(argument)
+
+
+@pytest.mark.parametrize(
+    "parameters, wanted",
+    [
+        ({}, {}),
+        ({"RET": "full", "ENVID": "a+20b", "ORCPT": "rfc822;a@b", "NOTIFY": "never"},
+         {"ret": "FULL", "envid": "a+20b", "orcpt": "rfc822;a@b", "notify": "NEVER"}),
+        ({"RET": "ALL", "ENVID": "x" * 101, "ORCPT": "rfc822;\u00fc"}, {}),
+        ({"ENVID": "a\tb", "ORCPT": "x" * 501}, {}),
+    ],
+)  # fmt: skip
+def test_delivery_notes(parameters, wanted):
+    assert syntax.delivery_notes(parameters) == {"ret": "", "envid": "", "orcpt": "", "notify": "", **wanted}

@@ -1,0 +1,191 @@
+"""`queue retry` and `queue drop`, with the program running and without it."""
+
+import json
+import os
+import signal
+import smtplib
+import threading
+import time
+
+import pytest
+from program import ALERTS, PASSWORD, SCANS, wait_until
+
+from m365proxy.spool import Envelope, Spool, State
+
+
+def submit(program, subject="t"):
+    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
+        smtp.login(ALERTS, PASSWORD)
+        smtp.sendmail(ALERTS, [SCANS], f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {subject}\r\n\r\nx\r\n")
+
+
+def spool_of(program):
+    spool = Spool(str(program.directory / "state" / "queue"))
+    spool.make()
+    return spool
+
+
+def place(program, where, subject="t", due=0.0, **state):
+    """A message in a state, as a run that has ended left it."""
+    spool = spool_of(program)
+    incoming = spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
+    incoming.write(f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {subject}\r\n\r\nx\r\n".encode())
+    id = incoming.commit()
+    claim = spool.claim(id)
+    claim.state = State(attempts=3, due=due, error="because", **state)
+    if where == "claimed":
+        claim.save_state()
+    elif where == "held":
+        claim.posting()
+        claim.hold()
+    else:
+        getattr(claim, {"waiting": "defer", "failed": "fail", "posting": "posting"}[where])()
+    return id
+
+
+def tell(program, *words):
+    done = program.command("queue", *words)
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def subjects(program):
+    return sorted(letter.subject for letter in program.sandbox.tenant.delivered)
+
+
+FAR = 4_000_000_000.0
+
+
+@pytest.mark.parametrize("where", ["waiting", "failed", "claimed", "posting", "held"])
+def test_retry_while_nothing_runs(make_program, where):
+    program = make_program()
+    id = place(program, where, due=FAR)
+    done = tell(program, "retry", id)
+    assert done.returncode == 0 and "not running" in done.stdout
+    assert ("arrives twice" in done.stdout) == (where in ("posting", "held"))
+    assert program.queue() == [("new", "")] and spool_of(program).state(id).due == 0.0
+
+
+@pytest.mark.parametrize("where", ["waiting", "failed", "claimed", "posting", "held"])
+def test_drop_while_nothing_runs(make_program, where):
+    program = make_program()
+    id = place(program, where, due=FAR, draft={"id": "AAMk", "mailbox": ALERTS})
+    done = tell(program, "drop", id)
+    assert done.returncode == 0 and id in done.stdout
+    assert f"Drafts of {ALERTS}" in done.stdout
+    assert ("Sent Items" in done.stdout) == (where in ("posting", "held"))
+    assert program.queue() == [] and os.listdir(program.directory / "state" / "queue" / "state") == []
+    assert tell(program, "drop", id).returncode == 64
+
+
+@pytest.mark.parametrize("where", ["waiting", "failed"])
+def test_retry_while_it_runs_sends_at_once(make_program, where):
+    program = make_program()
+    program.login()
+    id = place(program, where, due=time.time() + 900)
+    program.start()
+    assert [entry for entry in program.queue() if entry[0] != "cur"]
+    done = tell(program, "retry", id)
+    assert done.returncode == 0 and "tried again" in done.stdout and "not running" not in done.stdout
+    wait_until(lambda: program.sandbox.tenant.delivered, what="the delivery")
+    wait_until(lambda: program.queue() == [])
+    assert len(program.sandbox.tenant.delivered) == 1
+
+
+@pytest.mark.parametrize("where", ["waiting", "failed", "held"])
+def test_drop_while_it_runs(make_program, where):
+    program = make_program()
+    program.login()
+    id = place(program, where, due=time.time() + 900)
+    program.start()
+    assert tell(program, "drop", id).returncode == 0
+    assert program.queue() == []
+    # what comes after it is delivered, and nothing else
+    submit(program, "after")
+    wait_until(lambda: program.sandbox.tenant.delivered)
+    wait_until(lambda: program.queue() == [])
+    assert len(program.sandbox.tenant.delivered) == 1
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_what_is_being_sent_is_left_alone(program, action):
+    fault = program.sandbox.faults.add("hang", path="sendMail|messages")
+    submit(program)
+    wait_until(lambda: fault.hits, what="the send")
+    [told] = map(json.loads, tell(program, "list", "--json").stdout.splitlines())
+    done = tell(program, action, told["id"])
+    assert done.returncode == 75 and "being sent" in done.stderr and told["id"] in done.stderr
+    assert [entry for entry in program.queue() if entry[0] == "cur"]
+    fault.release()
+    program.stop(signal.SIGKILL)
+
+
+def test_retry_all_leaves_held_ones_alone(make_program):
+    program = make_program()
+    program.login()
+    later = time.time() + 900
+    for number in range(3):
+        place(program, "failed", f"failed {number}")
+        place(program, "waiting", f"waiting {number}", due=later)
+    place(program, "held", "held", draft={})
+    program.start()
+    done = tell(program, "retry", "all")
+    assert done.returncode == 0 and "6 waiting or failed" in done.stdout and "1 held" in done.stdout
+    wait_until(lambda: len(program.sandbox.tenant.delivered) == 6, what="six deliveries")
+    wait_until(lambda: program.queue() == [("cur", "held")])
+    assert len(program.sandbox.tenant.delivered) == 6
+    assert "No message waits" in tell(program, "retry", "all").stdout
+
+
+def test_retry_all_while_nothing_runs(make_program):
+    program = make_program()
+    ids = [place(program, "failed"), place(program, "waiting", due=FAR)]
+    assert "2 waiting or failed" in tell(program, "retry", "all").stdout
+    assert program.queue() == [("new", "")] * 2
+    assert [spool_of(program).state(id).due for id in ids] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+@pytest.mark.parametrize("id", ["nothing", "../../config.json", "", "a\nb", "state"])
+def test_what_is_not_there(make_program, action, id):
+    done = tell(make_program(), action, id)
+    assert done.returncode == 64 and "queue list" in done.stderr
+
+
+def test_retry_all_of_an_empty_queue(make_program):
+    assert tell(make_program(), "retry", "all").returncode == 0
+
+
+def test_drop_takes_one_id_only(make_program):
+    program = make_program()
+    id = place(program, "failed")
+    assert tell(program, "drop", "all").returncode == 64
+    assert tell(program, "drop").returncode == 64
+    assert spool_of(program).find(id)
+
+
+def test_commands_beside_a_busy_courier_lose_and_double_nothing(make_program):
+    """Messages are retried and dropped while the courier works through the same ones."""
+    program = make_program(queue={"min_free_mb": 0, "retry_interval": 1})
+    program.login()
+    program.sandbox.faults.add("answer", path="sendMail|messages", status=429, retry_after=0.02, times=30)
+    program.start()
+    for number in range(24):
+        submit(program, f"busy {number}")
+    said = {"retry": [], "drop": []}
+
+    def work(action):
+        for entry in list(spool.entries())[:6]:
+            said[action].append((entry.id, tell(program, action, entry.id)))
+
+    spool = spool_of(program)
+    threads = [threading.Thread(target=work, args=(action,)) for action in ("retry", "drop")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {done.returncode for _, done in said["retry"] + said["drop"]} <= {0, 64, 75}
+    dropped = {id for id, done in said["drop"] if done.returncode == 0}
+    wait_until(lambda: program.queue() == [], seconds=60, what="an empty queue")
+    assert len(program.sandbox.tenant.delivered) == 24 - len(dropped)
+    assert len(set(subjects(program))) == len(program.sandbox.tenant.delivered)
