@@ -16,8 +16,9 @@ from .config import Config
 from .courier import Courier
 from .delivery import Delivery
 from .drafts import Drafts
-from .errors import ConfigError, ProxyError
+from .errors import ConfigError, ProxyError, Temporary
 from .graph import Graph
+from .largedrafts import LargeDrafts
 from .maildrop import Maildrops
 from .outbound import Outbound
 from .pop3 import Pop3Session
@@ -134,6 +135,7 @@ class Daemon:
         delivery = Delivery(
             graph,
             Drafts(graph, _installation(config.state_dir)),
+            LargeDrafts(graph, sleep=self._pause),
             Routes(config.state_dir, graph.user, config.permissions == "full"),
             SeenIds(os.path.join(config.state_dir, "seen")),
             self._may_send_as,
@@ -221,6 +223,11 @@ class Daemon:
             return self._users.user_of_mailbox(mailbox).may_send_as(address)
         except KeyError:  # a reload took the mailbox out while its mail was in hand
             return False
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless the program is to stop: then break off what waits."""
+        if self._stop_asked.wait(seconds):
+            raise Temporary("The program is being stopped.")
 
     def _probe(self) -> None:
         """Raises while nothing can be sent: no sign-in, or Graph does not answer."""

@@ -9,12 +9,13 @@ there is settled by queue.on_ambiguous.
 
 from __future__ import annotations
 
-from typing import BinaryIO, Callable, List, Optional, Sequence
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set
 
-from . import header, log, message, outcome
-from .drafts import DRAFT, EDITED, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
+from . import header, largemail, log, message, outcome
+from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
 from .errors import Permanent, SignInNeeded, Temporary
 from .graph import REQUEST_LIMIT, Answer, Graph, GraphUnreachable, NoAnswer, Refused, base64_body
+from .largedrafts import DraftSpoiled, LargeDrafts, UploadDenied
 from .outcome import Verdict
 from .routes import Route, Routes
 from .seen import SeenIds
@@ -45,6 +46,7 @@ class Delivery:
         self,
         graph: Graph,
         drafts: Drafts,
+        large: LargeDrafts,
         routes: Routes,
         seen: SeenIds,
         may_send_as: Callable[[str, str], bool],
@@ -59,12 +61,14 @@ class Delivery:
         """
         self._graph = graph
         self._drafts = drafts
+        self._large = large
         self._routes = routes
         self._seen = seen
         self._may_send_as = may_send_as
         self._on_ambiguous = on_ambiguous
         self._looks = looks
         self._draft_apart, self._draft_after = still_draft
+        self._no_uploads: Set[str] = set()  # mailboxes that refuse upload sessions
 
     def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
         """One attempt at a claimed message.
@@ -81,7 +85,7 @@ class Delivery:
             known = self._known_draft(claim, envelope)
             if known is not None:
                 return known
-        return self._try_ways(claim, envelope, prepared)
+        return self._try_ways(claim, envelope, prepared, file)
 
     def look(self, claim: Claim, envelope: Envelope) -> Verdict:
         """What became of a send whose answer got lost.
@@ -172,6 +176,9 @@ class Delivery:
             self._delete_draft(claim)
             return None if not state.draft else self._lost(claim)
         found = self._find(claim)
+        if state.draft.get("incomplete") and found != SENT:
+            self._discard_draft(claim)
+            return None
         if found == SENT:
             return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
         if found == EDITED:
@@ -187,49 +194,93 @@ class Delivery:
         sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
         return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, sentence, "4.4.0")
 
-    def _try_ways(self, claim: Claim, envelope: Envelope, prepared: message.Prepared) -> Verdict:
+    def _try_ways(
+        self, claim: Claim, envelope: Envelope, prepared: message.Prepared, file: BinaryIO
+    ) -> Verdict:
         """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
         refusals: List[Verdict] = []
+        large = prepared.size * 4 / 3 > REQUEST_LIMIT
         for route in self._routes.candidates(envelope.mailbox):
-            if not route.drafts and prepared.size * 4 / 3 > REQUEST_LIMIT:
+            if large and (not route.drafts or route.url_mailbox in self._no_uploads):
                 continue
-            verdict = self._go(claim, envelope, prepared, route)
+            verdict = self._go(claim, envelope, prepared, route, file if large else None)
             if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _NO_RIGHT:
                 return verdict
             refusals.append(verdict)
-            self._routes.forget(envelope.mailbox)
+            if not large:
+                self._routes.forget(envelope.mailbox)
             if claim.state.draft:
                 return verdict
         if not refusals:
-            sentence = "The message is too large for one request, and drafts are not allowed for {}.".format(envelope.mailbox)
-            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, sentence, "5.3.4")
+            sentence = (
+                f"The message is too large for one request, and Exchange allows no drafts for {envelope.mailbox}. Grant: "
+                f"Add-MailboxPermission {envelope.mailbox} -User {self._graph.user} -AccessRights FullAccess"
+            )
+            return Verdict(outcome.NOT_SENT, outcome.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
         return next((v for v in refusals if v.status == "5.7.60"), refusals[0])
 
-    def _go(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route) -> Verdict:
+    def _go(
+        self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route, large: Optional[BinaryIO]
+    ) -> Verdict:
+        """One way; `large` is the file of a message that does not fit one request."""
         claim.state.code = claim.state.request_id = ""
         if not route.drafts:
             return self._send_at_once(claim, envelope, prepared, route)
         try:
-            self._make_draft(claim, prepared, route)
+            if large is None:
+                self._make_draft(claim, prepared, route)
+            else:
+                self._make_large_draft(claim, prepared, route, large)
+        except UploadDenied as error:
+            self._no_uploads.add(route.url_mailbox)
+            self._discard_draft(claim)
+            return self._not_made(claim, envelope, error.answer)
         except (NoAnswer, Refused) as error:
             return self._not_made(claim, envelope, error.answer)
+        except DraftSpoiled as error:
+            return outcome.of_failure(str(error), False)._replace(status="4.4.0")
         except GraphUnreachable as error:
             return outcome.of_failure(str(error), False)
-        self._routes.learn(envelope.mailbox, route)
+        except Permanent as error:
+            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
+        if large is None:
+            self._routes.learn(envelope.mailbox, route)
         return self._send_draft(claim, envelope)
 
-    def _make_draft(self, claim: Claim, prepared: message.Prepared, route: Route) -> None:
-        """The intention is on disk before the draft is asked for, so that an orphan can be found."""
+    def _intend_draft(self, claim: Claim, route: Route) -> None:
+        """The intention is on disk before a draft is asked for, so that an orphan can be found."""
         state = claim.state
         state.draft = {"mailbox": route.url_mailbox}
         state.drafted = self._graph.now()
-        state.still_draft = 0.0
-        state.looks = 0
         claim.save_state()
+
+    def _make_draft(self, claim: Claim, prepared: message.Prepared, route: Route) -> None:
+        self._intend_draft(claim, route)
         value = self._drafts.create(route.url_mailbox, prepared)
-        state.draft = Draft.of(route.url_mailbox, value)._asdict()
+        claim.state.draft = Draft.of(route.url_mailbox, value)._asdict()
         value = self._drafts.put_marker(route.url_mailbox, value["id"], claim.id)
-        state.draft = Draft.of(route.url_mailbox, value)._asdict()
+        claim.state.draft = Draft.of(route.url_mailbox, value)._asdict()
+
+    def _make_large_draft(
+        self, claim: Claim, prepared: message.Prepared, route: Route, file: BinaryIO
+    ) -> None:
+        mail = largemail.compose(prepared, file)
+        self._intend_draft(claim, route)
+
+        def created(value: Dict[str, Any]) -> None:
+            claim.state.draft = {**Draft.of(route.url_mailbox, value)._asdict(), "incomplete": "yes"}
+            claim.save_state()
+
+        self._large.create(route.url_mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created)
+        value = self._drafts.get(route.url_mailbox, claim.state.draft["id"])
+        if value is None:
+            raise DraftSpoiled("The draft of a large message is gone; it is made anew.")
+        claim.state.draft = Draft.of(route.url_mailbox, value)._asdict()
+
+    def _discard_draft(self, claim: Claim) -> None:
+        """Delete a draft that was never sent, nor meant to be as it is."""
+        self._drafts.delete(claim.state.draft["mailbox"], claim.state.draft["id"])
+        claim.state.draft = {}
 
     def _not_made(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
         """A draft that was refused sent nothing, whatever the answer was."""
@@ -307,7 +358,7 @@ class Delivery:
         """Delete the draft; forget it once it is surely gone and was not sent."""
         state = claim.state
         if not state.draft.get("deleting"):
-            if self._find(claim) != DRAFT:
+            if self._find(claim) != DRAFT and not state.draft.get("incomplete"):
                 return
             state.draft["deleting"] = "yes"
             claim.save_state()

@@ -119,13 +119,25 @@ class Drafts:
             if error.answer.status != 404:
                 raise
 
+    def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
+        """An item with what `Draft.of` needs; None if there is none of this id."""
+        try:
+            with self._graph.read(
+                "GET", mailbox, _path(id), params={"$select": _FIELDS}, headers=_IMMUTABLE
+            ) as answer:
+                return _message(answer)
+        except Refused as error:
+            if error.answer.status == 404:
+                return None
+            raise
+
     def look(self, draft: Draft, queue_id: str, message_id: str, since: float) -> str:
         """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
 
         GONE means neither the draft nor, so far, a sent copy is to be found.
         `since`: no sent copy before this moment of Graph's clock counts.
         """
-        value = self._get(draft)
+        value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
             return SENT
         if self._sent_copy(draft, queue_id, message_id, since):
@@ -163,17 +175,6 @@ class Drafts:
             if not page.get("@odata.nextLink"):
                 return
             answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=_IMMUTABLE)
-
-    def _get(self, draft: Draft) -> Optional[Dict[str, Any]]:
-        try:
-            with self._graph.read(
-                "GET", draft.mailbox, _path(draft.id), params={"$select": _FIELDS}, headers=_IMMUTABLE
-            ) as answer:
-                return _message(answer)
-        except Refused as error:
-            if error.answer.status == 404:
-                return None
-            raise
 
     def _sent_copy(self, draft: Draft, queue_id: str, message_id: str, since: float) -> bool:
         if self._search(draft.mailbox, "sentitems", _marker_filter(self.mark(queue_id))):

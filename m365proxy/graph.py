@@ -59,8 +59,8 @@ class GraphUnreachable(Temporary):
 class Throttled(GraphUnreachable):
     """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent."""
 
-    def __init__(self, mailbox: str, seconds: float):
-        super().__init__(f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.", False)
+    def __init__(self, mailbox: str, seconds: float, sentence: str = ""):
+        super().__init__(sentence or f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.", False)
         self.seconds = seconds
 
 
@@ -439,7 +439,7 @@ class Graph:
             lane.wanted += 1
         if not lane.slots.acquire(timeout=_SLOT_SECONDS):
             self._leave(lane, had_slot=False)
-            raise GraphUnreachable(f"No free place among the {SLOTS} requests at a time for {mailbox}.", False)
+            raise Throttled(mailbox, 1.0, f"No free place among the {SLOTS} requests at a time for {mailbox}.")
         wait = lane.held_until - time.monotonic()
         if wait > 0:
             self._leave(lane)

@@ -12,7 +12,7 @@ import re
 import time
 import urllib.parse
 from itertools import chain
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
 
 from . import log
 from .budget import UploadBudget
@@ -57,6 +57,7 @@ class DraftSpoiled(GraphUnreachable):
 
 
 _Trouble = Union[GraphUnreachable, NoAnswer, Refused]
+_Result = TypeVar("_Result")
 
 
 class _Draft:
@@ -84,8 +85,8 @@ class _Patience:
             asked = error.answer.retry_after
         self._sleep(max(_WAITS[tries], asked))
 
-    def persist(self, request: Callable[[], Answer]) -> Answer:
-        """A request that may be repeated whatever became of it."""
+    def persist(self, request: Callable[[], _Result]) -> _Result:
+        """The result of a request that may be repeated whatever became of it."""
         tries = 0
         while True:
             try:
@@ -172,20 +173,25 @@ class LargeDrafts:
 
     def _count(self, draft: _Draft) -> int:
         """How many attachments the draft has."""
-        mailbox, found = draft.mailbox, 0
-        params = {"$select": "id"}
-        answer = self._patience.persist(
-            lambda: self._graph.read("GET", mailbox, draft.path, params=params, headers=_IMMUTABLE)
-        )
-        while True:
-            page = answer.json()
-            if not isinstance(page.get("value"), list):
-                raise NoAnswer("Graph's list of attachments is not readable.", answer)
+        page = self._patience.persist(lambda: self._page(draft, ""))
+        found = len(page["value"])
+        while page.get("@odata.nextLink"):
+            page = self._patience.persist(lambda link=page["@odata.nextLink"]: self._page(draft, link))
             found += len(page["value"])
-            link = page.get("@odata.nextLink")
-            if not link:
-                return found
-            answer = self._patience.persist(lambda link=link: self._graph.follow(mailbox, link, headers=_IMMUTABLE))
+        return found
+
+    def _page(self, draft: _Draft, link: str) -> Dict[str, Any]:
+        """A page of the list of attachments: the first, or that of a nextLink."""
+        if link:
+            answer = self._graph.follow(draft.mailbox, link, headers=_IMMUTABLE)
+        else:
+            answer = self._graph.read(
+                "GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=_IMMUTABLE
+            )
+        page = _from_graph(answer).json()
+        if not isinstance(page.get("value"), list):
+            raise NoAnswer("Graph's list of attachments is not readable.", answer)
+        return page
 
     # --- below 3 MB
 
@@ -205,10 +211,10 @@ class LargeDrafts:
         """POST .../attachments (message-post-attachments.md), the content encoded while it leaves."""
         length = _json_size(attachment)
         self.budget.spend(draft.mailbox, length)
-        self._graph.read(
+        _from_graph(self._graph.read(
             "POST", draft.mailbox, draft.path, headers={**_IMMUTABLE, "Content-Type": "application/json"},
             body=lambda: Body(length, _json_pieces(attachment)), seconds=_seconds(length),
-        ).close()  # fmt: skip
+        ))  # fmt: skip
 
     # --- 3 MB and more
 
@@ -234,14 +240,18 @@ class LargeDrafts:
         """createUploadSession (attachment-createuploadsession.md); the session's URL, which is a secret."""
         item = {"attachmentType": "file", "size": attachment.size, **_description(attachment)}
 
-        def request() -> Answer:
-            return self._graph.read(
+        def request() -> str:
+            answer = _from_graph(self._graph.read(
                 "POST", draft.mailbox, draft.path + "/createUploadSession", headers=_IMMUTABLE,
                 json={"AttachmentItem": item},
-            )  # fmt: skip
+            ))  # fmt: skip
+            url = answer.json().get("uploadUrl")
+            if not isinstance(url, str):
+                raise NoAnswer("Graph began an upload session without telling its URL.", answer)
+            return url
 
         try:
-            answer = self._patience.persist(request)
+            return self._patience.persist(request)
         except Refused as error:
             denied = error.answer.status == 403 and "denied" in error.answer.code.lower()
             if denied and draft.mailbox.lower() != self._graph.user:
@@ -250,10 +260,6 @@ class LargeDrafts:
                     error.answer,
                 ) from None
             raise
-        url = answer.json().get("uploadUrl")
-        if not isinstance(url, str):
-            raise NoAnswer("Graph began an upload session without telling its URL.", answer)
-        return url
 
     def _cancel(self, draft: _Draft, url: str) -> None:
         """Best effort: what is not cancelled expires by itself."""
@@ -311,10 +317,14 @@ class _Session:
         if answer.status == 416 or (self._unsure and answer.status in (400, 409)):
             return self._resynchronise(after)
         self._graph.judged(answer)
+        position = after if answer.status == 201 else _next_expected(answer)
+        if position is None:
+            # The answer broke off, or a page of something between.
+            raise NoAnswer(f"An upload was answered with HTTP {answer.status} and no next range.", answer)
         self._unsure = False
-        self._position = after if answer.status == 201 else _next_expected(answer, after)
-        if self._position >= self._size and answer.status != 201:
-            self._draft.doubtful = True
+        self._position = position
+        if answer.status != 201 and position >= self._size:
+            self._draft.doubtful = True  # all is there, but nobody said that it became an attachment
         return True
 
     def _resynchronise(self, after: int) -> bool:
@@ -323,7 +333,7 @@ class _Session:
         try:
             answer = self._graph.upload("GET", self._draft.mailbox, self._url, {}, None)
             if answer.ok:
-                position = _next_expected(answer, None)
+                position = _next_expected(answer)
         except GraphUnreachable as error:
             logger.debug("the state of an upload session was not told: %s", error)
         if position is None and self._unsure:
@@ -372,12 +382,19 @@ class _Source:
         return taken
 
 
-def _next_expected(answer: Answer, otherwise: Optional[int]) -> Optional[int]:
-    """Where Graph wants to go on: the first of nextExpectedRanges, whose spelling varies."""
+def _from_graph(answer: Answer) -> Answer:
+    """The answer; NoAnswer if a proxy or sign-on page gave it, which may say 200 to everything."""
+    if not answer.request_id:
+        raise NoAnswer(f"Something else than Graph answered with HTTP {answer.status}.", answer)
+    return answer
+
+
+def _next_expected(answer: Answer) -> Optional[int]:
+    """Where Graph wants to go on: the first of nextExpectedRanges, whose spelling varies; None if it is not told."""
     value = {key.lower(): part for key, part in answer.json().items()}.get("nextexpectedranges")
     first = value[0] if isinstance(value, list) and value else value
     match = _BEGIN_OF_RANGE.match(str(first))
-    return int(match.group(1)) if match else otherwise
+    return int(match.group(1)) if match else None
 
 
 def _may_pass(error: _Trouble, tries: int) -> bool:

@@ -45,8 +45,6 @@ class LfDotReader:
         elif cr:
             decoded += self._held
             self._strict = DotReader()
-            # In the middle of a line: the LF before was no line end in this reader's eyes.
-            self._strict.feed(b"x")
         if self._virtual and decoded:
             self._virtual = False
             decoded = decoded[1:]

@@ -108,8 +108,9 @@ class Program:
         wait_until(lambda: self.queue() == [], what="an empty queue")
         tenant = self.sandbox.tenant
         with tenant.lock:
-            for address in list(tenant.mailboxes):
-                tenant.add_mailbox(address)
+            for mailbox in tenant.mailboxes.values():
+                for item in [item for folder in mailbox.folders.values() for item in folder.items.values()]:
+                    tenant.purge(item)
             tenant.delivered.clear()
             tenant.outside.clear()
         self.sandbox.forget()

@@ -109,8 +109,8 @@ def test_hash_password_reads_stdin_only(make_program):
     program.sign_in().start()
     with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
         assert smtp.login(ALERTS, "secret word")[0] == 235
-        with pytest.raises(smtplib.SMTPException):
-            smtplib.SMTP("localhost", program.port("smtp"), timeout=30).login(ALERTS, "secret")
+    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp, pytest.raises(smtplib.SMTPException):
+        smtp.login(ALERTS, "secret")
 
 
 @pytest.mark.parametrize(

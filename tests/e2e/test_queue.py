@@ -186,6 +186,9 @@ def test_commands_beside_a_busy_courier_lose_and_double_nothing(make_program):
         thread.join()
     assert {done.returncode for _, done in said["retry"] + said["drop"]} <= {0, 64, 75}
     dropped = {id for id, done in said["drop"] if done.returncode == 0}
-    wait_until(lambda: program.queue() == [], seconds=60, what="an empty queue")
+    try:
+        wait_until(lambda: program.queue() == [], seconds=15, what="an empty queue")
+    except AssertionError:
+        print(program.said()[-6000:]); print(program.command("status").stdout, program.queue()); print(said); raise
     assert len(program.sandbox.tenant.delivered) == 24 - len(dropped)
     assert len(set(subjects(program))) == len(program.sandbox.tenant.delivered)

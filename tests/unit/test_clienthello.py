@@ -52,6 +52,11 @@ def test_the_oldest_are_forgotten(path):
     assert hellos.expected("address 1000")
     with open(path, encoding="utf-8") as file:
         assert len(json.load(file)) == 1000
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump([f"address {number}" for number in range(1500)], file)
+    again = ClientHellos(path)
+    assert not again.expected("address 499")
+    assert again.expected("address 500")
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[1]", "null", "\0"])

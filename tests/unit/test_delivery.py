@@ -1,5 +1,7 @@
 """Draft, send, look: the real spool, courier, client and the stand-in tenant, in every combination."""
 
+import base64
+import email
 import itertools
 
 import pytest
@@ -10,11 +12,12 @@ from m365proxy.delivery import Delivery
 from m365proxy.drafts import MARKER, Drafts
 from m365proxy.errors import SignInNeeded
 from m365proxy.graph import Graph
+from m365proxy.largedrafts import LargeDrafts
 from m365proxy.outbound import Outbound
 from m365proxy.routes import Route, Routes
 from m365proxy.sandbox import Sandbox
 from m365proxy.seen import SeenIds
-from m365proxy.spool import Envelope, Spool
+from m365proxy.spool import Envelope, Spool, State
 
 RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
 MAIL = b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: t\r\n\r\nx\r\n"
@@ -52,7 +55,7 @@ class House:
         self.routes = Routes(str(self.path), RELAY, self.full)
         self.drafts = Drafts(self.graph, "installation")
         self.delivery = Delivery(
-            self.graph, self.drafts, self.routes, SeenIds(str(self.path / "seen")), lambda box, address: address == box,
+            self.graph, self.drafts, LargeDrafts(self.graph), self.routes, SeenIds(str(self.path / "seen")), lambda box, address: address == box,
             on_ambiguous=self.on_ambiguous, looks=self.looks, still_draft=self.still_draft,
         )
         self.courier = Courier(self.spool, self.graph, self.delivery, [ALERTS, SCANS, RELAY], retry_interval=0.1,
@@ -288,3 +291,64 @@ def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(house, wait_until):
     house.graph._tokens = good
     settle(house, wait_until)
     assert len(house.tenant.delivered) == 1
+
+
+def large_mail(octets=5_000_000):
+    """A scanner's PDF that fits no single request."""
+    pdf = base64.encodebytes(bytes(range(256)) * (octets // 256)).replace(b"\n", b"\r\n")
+    return (b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: large\r\nMIME-Version: 1.0\r\n"
+            b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nsee\r\n--b\r\n'
+            b'Content-Type: application/pdf; name="scan.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+            + pdf + b"--b--\r\n")
+
+
+def pdf_of(raw):
+    parts = email.message_from_bytes(raw).walk()
+    return next(part.get_payload(decode=True) for part in parts if part.get_content_type() == "application/pdf")
+
+
+@pytest.mark.parametrize("fault", [None, ("cut_after", "/send$"), ("cut", "/send$"), ("answer", "/upload/"),
+                                   ("cut_after", "createUploadSession"), ("cut_after", "/messages$")], ids=str)
+def test_large_mail_goes_by_upload(house, wait_until, fault):
+    if fault:
+        house.sandbox.faults.add(fault[0], path=fault[1], status=503, code="ErrorServerBusy")
+    mail = large_mail()
+    house.open().put(mail)
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert pdf_of(house.tenant.delivered[0].raw) == pdf_of(mail)
+    assert house.tenant.items(ALERTS, "drafts") == []
+
+
+def test_a_large_draft_is_incomplete_on_disk_until_all_is_in_it(house, wait_until):
+    stuck = house.sandbox.faults.add("hang", path="createUploadSession")
+    house.open().put(large_mail())
+    wait_until(lambda: stuck.hits)
+    assert house.spool.state(next(house.spool.entries("cur")).id).draft["incomplete"]
+    house.sandbox.faults.release()
+    settle(house, wait_until)
+
+
+def test_an_incomplete_draft_is_never_sent(house, wait_until):
+    house.open()
+    house.courier.stop(5)
+    incoming = house.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
+    incoming.write(large_mail())
+    id = incoming.commit()
+    item = house.tenant.create_draft(house.tenant.mailbox(ALERTS), raw=MAIL)
+    house.spool.save_state(id, State(draft={"mailbox": ALERTS, "id": item.immutable, "incomplete": "yes"}))
+    house.open()
+    settle(house, wait_until)
+    assert [pdf_of(record.raw) for record in house.tenant.delivered] == [pdf_of(large_mail())]
+    assert house.tenant.items(ALERTS, "drafts") == []
+
+
+def test_uploads_denied_to_the_shared_mailbox_go_through_the_own(house, wait_until):
+    house.tenant.uploads_denied.add(ALERTS)
+    house.open().put(large_mail())
+    settle(house, wait_until)
+    assert len(house.tenant.delivered) == 1 and house.places() == []
+    assert house.tenant.items(ALERTS, "drafts") == [] and house.tenant.items(RELAY, "drafts") == []
+    house.put()
+    settle(house, wait_until)
+    assert house.routes.candidates(ALERTS)[0] == Route(ALERTS, True), "small mail keeps its own way"

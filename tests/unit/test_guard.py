@@ -142,6 +142,8 @@ def test_failures_are_answered_later_and_later():
     assert set(house.slept[5:]) == {4.0}
     house.ask("right")
     assert len(house.slept) == 20
+    house.ask("wrong")
+    assert house.slept[20] == 0.25
 
 
 def test_what_is_remembered_is_bounded():
@@ -151,6 +153,19 @@ def test_what_is_remembered_is_bounded():
         house.ask("right", peer=f"10.1.{number // 250}.{number % 250}", login=f"{number}@contoso.com")
     assert len(house.guard._failed) <= 10000
     assert len(house.guard._succeeded) <= 10000
+
+
+def test_who_was_there_lately_is_remembered_longest():
+    house = House()
+    house.ask("right")
+    for number in range(9999):
+        house.ask("right", login=f"{number}@contoso.com")
+    house.ask("right")
+    for number in range(9999, 19998):
+        house.ask("right", login=f"{number}@contoso.com")
+    for _ in range(3):
+        house.ask("wrong")
+    assert house.ask("right") == "good"
 
 
 def test_it_waits_by_the_real_clock_unless_told_otherwise():

@@ -124,7 +124,7 @@ def test_unknown_parameters_are_logged_once(logged):
             with house.client() as talk:
                 sign_in(talk)
                 for _ in range(2):
-                    talk.ask("MAIL FROM:<scanner@contoso.com> SIZE=1 BODY=8BITMIME XNEW=1 xnew=2")
+                    talk.ask("MAIL FROM:<scanner@contoso.com> SIZE=1 BODY=8BITMIME SMTPUTF8 RET=FULL XNEW=1 xnew=2")
                     talk.ask("RSET")
     assert logged() == ['first seen from 127.0.0.1: parameter "XNEW" of MAIL, ignored']
 

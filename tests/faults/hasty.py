@@ -1,0 +1,76 @@
+"""The real program with its waits shortened, for tests that cannot wait for minutes: python hasty.py [arguments].
+
+All true figures of looking and probing are divided by HASTE, so that they keep
+their proportions; tests give the stand-in's delays in the same measure.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from program import Program, wait_until  # noqa: E402
+
+from m365proxy import cli, courier, daemon, delivery, drafts, graph, oauth, outcome  # noqa: E402
+
+HASTE = 20.0
+
+# Retries and waits for the administrator are not looked at by the clock: no message waits longer (seconds) ...
+_LONGEST_RETRY = 4.0
+# ... and the longest waits still are longer than a draft is kept.
+_DRAFT_KEPT = 3.0
+
+
+def hurry() -> None:
+    """Shorten the waits of this process."""
+    daemon.Delivery = functools.partial(
+        delivery.Delivery,
+        looks=[wait / HASTE for wait in delivery.LOOKS],
+        still_draft=(delivery.STILL_DRAFT_APART / HASTE, delivery.STILL_DRAFT_AFTER / HASTE),
+    )
+    delivery.ONE_STEP_WAIT /= HASTE
+    drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
+    graph._RETRY_AFTER_UNSAID /= HASTE
+    courier._PROBE_FIRST, courier._PROBE_MOST = courier._PROBE_FIRST / HASTE, courier._PROBE_MOST / HASTE
+    courier._DRAFT_KEPT = _DRAFT_KEPT
+    outcome.ADMINISTRATOR_WAIT = _LONGEST_RETRY
+    retry_delay = outcome.retry_delay
+
+    def sooner(attempts: int, interval: float, jitter: float, wait: float = 0.0) -> float:
+        return max(min(retry_delay(attempts, interval, jitter) / HASTE, _LONGEST_RETRY), wait or 0.0)
+
+    outcome.retry_delay = sooner
+    oauth._FORCE_SECONDS /= HASTE
+    oauth._PASSING_WAITS = tuple(wait / HASTE for wait in oauth._PASSING_WAITS)
+    oauth._PERSON_WAITS = tuple(wait / HASTE for wait in oauth._PERSON_WAITS)
+    daemon._CONTROL_SECONDS, daemon._STATUS_SECONDS = 0.05, 0.2
+
+
+class HastyProgram(Program):
+    """Program, run by this file."""
+
+    def launch(self) -> "HastyProgram":
+        """Start it, and wait for nothing."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, "--config", str(self.config)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.directory,
+            )  # fmt: skip
+        return self
+
+    def start(self, **environ: str) -> "HastyProgram":
+        self.environ.update(environ)
+        self.launch()
+        wait_until(self._is_up, what="start")
+        return self
+
+
+if __name__ == "__main__":
+    hurry()
+    sys.exit(cli.main())

@@ -1,0 +1,433 @@
+"""Torture: nothing that was accepted is lost, nothing is delivered twice, whatever happens.
+
+The real program takes mail from several clients, while the stand-in tenant has
+every fault there is and SIGKILL comes at random moments.  One run for each way
+Graph may treat drafts and sent copies.  The long form, about a quarter of an
+hour: python tests/faults/torture.py  (--help for less, or the same once more).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import secrets
+import signal
+import smtplib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from faults.hasty import HASTE, HastyProgram  # noqa: E402
+from program import ALERTS, SCANS, wait_until  # noqa: E402
+
+from m365proxy.sandbox.faults import Fault, Faults  # noqa: E402
+
+CLIENTS = 4
+
+# Seconds (true ones: times HASTE): a sent copy is late by that, and a request may lie around before it is processed.
+# Together less than delivery.STILL_DRAFT_AFTER, or a draft that is being sent would pass for one that never will.
+COPY_DELAY, SLOW = 50.0 / HASTE, 10.0 / HASTE
+
+TOKEN = re.compile(rb"token-[0-9a-z-]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """One way Graph may behave; `one_step`: permissions "send", where a lost answer is held."""
+
+    message_id: str = "keep"
+    id_survives: bool = True
+    marker_survives: bool = True
+    late: bool = False
+    meanwhile: str = "gone"
+    one_step: bool = False
+
+    @property
+    def decidable(self) -> bool:
+        """Whether something of a draft can be recognised in its sent copy."""
+        traceable = self.message_id != "replace_at_send" or self.id_survives or self.marker_survives
+        return traceable and not self.one_step
+
+    def __str__(self) -> str:
+        if self.one_step:
+            return "one-step, hold"
+        late = f"late, draft {self.meanwhile}" if self.late else "at once"
+        return f"{self.message_id}, id {_kept(self.id_survives)}, marker {_kept(self.marker_survives)}, {late}"
+
+
+def _kept(survives: bool) -> str:
+    return "kept" if survives else "lost"
+
+
+def modes() -> List[Mode]:
+    """All ways that differ."""
+    rights = itertools.product(("keep", "replace_at_create", "replace_at_send"), (True, False), (True, False))
+    copies = [(False, "gone"), (True, "gone"), (True, "drafts"), (True, "outbox")]
+    return [Mode(*right, *copy) for right in rights for copy in copies] + [Mode(one_step=True)]
+
+
+@dataclasses.dataclass
+class Result:
+    """What became of the messages that got 250: each is counted once, but for `duplicated`."""
+
+    messages: int = 0
+    kills: int = 0
+    delivered: int = 0
+    held: int = 0
+    failed: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    seconds: float = 0.0
+    faults: Dict[str, int] = dataclasses.field(default_factory=dict)
+    names: Dict[str, List[str]] = dataclasses.field(default_factory=dict)  # of the lost and duplicated
+
+
+class Weather(Faults):
+    """Every fault at random, from a seed; calm until `storm` is set."""
+
+    # Of a hundred requests so many meet a fault: sends the most, as they are what can go wrong.
+    SHARES = {"send": 35, "token": 30, "other": 12}
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.storm = False
+        self.requests = 0
+        self.seen: Counter = Counter()
+        self._dice = random.Random(seed)
+        self._choosing = threading.Lock()
+        self._hanging: List[Fault] = []
+
+    def choose(self, method: str, target: str, mailbox: str) -> Optional[Fault]:
+        where = "token" if "/oauth2/" in target else "other"
+        if method == "POST" and target.endswith(("/send", "/sendMail")):
+            where = "send"
+        with self._choosing:
+            self.requests += 1
+            if not self.storm or self._dice.uniform(0, 100) >= self.SHARES[where]:
+                return None
+            fault = self._fault(where)
+            self.seen[f"{fault.kind} {fault.status}" if "answer" in fault.kind else fault.kind] += 1
+            self._hanging.append(fault)
+            return fault
+
+    def _fault(self, where: str) -> Fault:
+        dice = self._dice
+        kind = dice.choice(
+            ("answer", "answer", "answer_after", "portal", "html", "hang", "hang_after", "cut", "cut_after",
+             "cut_body", "cut_answer", "slow")
+        )  # fmt: skip
+        if kind == "answer":
+            status = dice.choice((401, 429, 429, 500, 502, 503, 504))
+            retry_after = dice.choice((1, "0.5", None)) if status in (429, 503) else None
+            return Fault(kind, status=status, retry_after=retry_after)
+        if kind == "answer_after":
+            return Fault(kind, status=dice.choice((500, 502, 503, 504)), html=dice.random() < 0.3)
+        if kind == "html":
+            return Fault("answer", status=403, html=True)
+        if kind == "portal":
+            return Fault(kind, status=dice.choice((200, 302, 403, 511)))
+        if kind == "slow":
+            return Fault(kind, seconds=dice.uniform(0, SLOW))
+        # Once in a while longer than the program waits for an answer (120 s in truth).
+        seconds = 8.0 if where == "send" and dice.random() < 0.03 else dice.uniform(0.05, 0.4)
+        return Fault(kind, seconds=seconds)
+
+    def clear(self) -> None:
+        self.storm = False
+        super().clear()
+        with self._choosing:
+            for fault in self._hanging:
+                fault.release()
+            self._hanging.clear()
+
+
+class Clients:
+    """Devices that send as fast as they are let; what was answered 250 is in `accepted`."""
+
+    def __init__(self, program: HastyProgram, password: str, seed: int):
+        self.accepted: List[str] = []
+        self.tried = 0
+        self.allowed = 0  # messages to be accepted so far
+        self._program = program
+        self._password = password
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send_all, args=(number, random.Random(seed * 100 + number)), daemon=True)
+            for number in range(CLIENTS)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _next(self, number: int) -> str:
+        """A token that was never used, when one more message is wanted."""
+        while not self._over.is_set():
+            with self._lock:
+                if len(self.accepted) + CLIENTS <= self.allowed + number:
+                    self.tried += 1
+                    return f"token-{number}-{self.tried}-{secrets.token_hex(4)}"
+            self._over.wait(0.01)
+        return ""
+
+    def _send_all(self, number: int, dice: random.Random) -> None:
+        token = self._next(number)
+        while token:
+            mailbox = dice.choice((ALERTS, SCANS))
+            with contextlib.suppress(OSError, smtplib.SMTPException, KeyError, StopIteration, ValueError):
+                port = self._program.port("smtp")
+                with smtplib.SMTP("127.0.0.1", port, timeout=30) as smtp:
+                    smtp.login(mailbox, self._password)
+                    for _ in range(dice.randint(1, 4)):
+                        smtp.sendmail(mailbox, [_recipient(dice)], _mail(mailbox, token, dice))
+                        with self._lock:
+                            self.accepted.append(token)
+                        token = ""
+                        token = self._next(number)
+                        if not token:
+                            return
+            # Without a 250 the device sends again, as another message: the first may have arrived all the same.
+            token = self._next(number)
+
+
+def _recipient(dice: random.Random) -> str:
+    return dice.choice((SCANS, ALERTS, "somebody@example.org"))
+
+
+def _mail(mailbox: str, token: str, dice: random.Random) -> bytes:
+    """Many devices put one and the same Message-ID on all their mail, or none."""
+    message_id = dice.choice((f"Message-ID: <{token}@printer.local>\r\n", "Message-ID: <1@printer.local>\r\n", ""))
+    body = "A line of text.\r\n" * dice.choice((1, 20, 3000))
+    return f"From: {mailbox}\r\nTo: somebody@example.org\r\nSubject: {token}\r\n{message_id}\r\n{body}".encode()
+
+
+def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) -> Result:
+    """One run in a mode: `messages` accepted at least, the child killed `kills` times."""
+    began = time.monotonic()
+    dice = random.Random(seed)
+    password = secrets.token_hex(8)  # a port of ours may become another program's while the child is down
+    queue = {"min_free_mb": 0, "retry_interval": 60, "on_ambiguous": "hold"}
+    boxes = [{"username": address, "password": password} for address in (ALERTS, SCANS)]
+    permissions = "send" if mode.one_step else "full"
+    program = HastyProgram(directory, mailboxes=boxes, queue=queue, permissions=permissions)
+    try:
+        weather = program.sandbox.faults = Weather(seed)
+        _set(program.sandbox.tenant, mode)
+        program.sign_in()
+        clients = Clients(program, password, seed)
+        clients.start()
+        try:
+            weather.storm = True
+            _kill_again_and_again(program, clients, weather, dice, messages, kills)
+            wait_until(lambda: len(clients.accepted) >= messages, 60, "the last mail")
+        finally:
+            clients.stop()
+        # What is left is sorted out in bad weather, as far as that goes.
+        _pass(weather, 100, 4.0)
+        weather.clear()
+        wait_until(lambda: settled(program), 120, "an empty queue")
+        assert program.stop() == 0
+        # What is still being processed there ends now.
+        program.sandbox.offline()
+        result = judge(program, clients.accepted)
+        result.kills, result.seconds, result.faults = kills, time.monotonic() - began, dict(weather.seen)
+        return result
+    finally:
+        program.close()
+
+
+def _set(tenant: object, mode: Mode) -> None:
+    tenant.message_id, tenant.draft_id_survives, tenant.marker_survives = (
+        mode.message_id, mode.id_survives, mode.marker_survives,
+    )  # fmt: skip
+    tenant.sent_copy_delay, tenant.while_sending = COPY_DELAY if mode.late else 0.0, mode.meanwhile
+    tenant.keep_content = False
+
+
+def _kill_again_and_again(
+    program: HastyProgram, clients: Clients, weather: Weather, dice: random.Random, messages: int, kills: int
+) -> None:
+    for number in range(kills + 1):
+        program.launch()
+        if number < kills and dice.random() < 0.1:
+            time.sleep(dice.uniform(0.05, 0.6))  # killed while it starts
+        else:
+            wait_until(program._is_up, what="start")
+            # Enough new mail for the kill to find some in each state.
+            clients.allowed = messages * (number + 1) // (kills + 1)
+            if dice.random() < 0.2:
+                _go_offline(program, dice)
+            if number == kills:
+                return
+            _pass(weather, dice.randint(0, 50), 3.0)
+            time.sleep(dice.uniform(0, 0.02))
+        program.stop(signal.SIGKILL)
+
+
+def _pass(weather: Weather, requests: int, seconds: float) -> None:
+    """Let the program make so many requests; or, while it waits for better days, the time pass."""
+    wanted, deadline = weather.requests + requests, time.monotonic() + seconds
+    while weather.requests < wanted and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def _go_offline(program: HastyProgram, dice: random.Random) -> None:
+    time.sleep(dice.uniform(0, 0.3))
+    program.sandbox.offline(dice.choice(("refuse", "reset")))
+    time.sleep(dice.uniform(0.05, 0.4))
+    program.sandbox.online()
+
+
+def _entries(program: HastyProgram, *places: str) -> List[Tuple[str, str]]:
+    """(directory, file name) of what is in the queue."""
+    queue = program.directory / "state" / "queue"
+    return [(place, name) for place in places for name in os.listdir(queue / place)]
+
+
+def settled(program: HastyProgram) -> bool:
+    """Nothing moves any more; new/ is read twice, so that nothing is missed that moves between two listings."""
+    assert program.process.poll() is None, program.said()[-2000:]
+    return all(name.endswith(".held") for _, name in _entries(program, "new", "cur", "new"))
+
+
+def judge(program: HastyProgram, accepted: Sequence[str]) -> Result:
+    """Count what the tenant delivered and what stands in the queue; nothing runs any more."""
+    times = Counter(_token(delivery.raw) for delivery in program.sandbox.tenant.delivered)
+    places: Dict[str, str] = {}
+    for place, name in _entries(program, "new", "cur", "failed"):
+        places[_token((program.directory / "state" / "queue" / place / name).read_bytes())] = place
+    result = Result(messages=len(accepted))
+    lost: Set[str] = set()
+    for token in accepted:
+        place = places.get(token)
+        if place == "failed":
+            result.failed += 1
+        elif place is not None:
+            result.held += 1
+        elif times[token]:
+            result.delivered += 1
+        else:
+            lost.add(token)
+    # Also without a 250: that mail may arrive once, as nobody knows who lost the answer, but not twice.
+    duplicated = {token for token, count in times.items() if count > 1}
+    result.lost, result.duplicated = len(lost), len(duplicated)
+    result.names = {"lost": sorted(lost), "duplicated": sorted(duplicated)}
+    return result
+
+
+def _token(content: bytes) -> str:
+    found = TOKEN.search(content)
+    return found.group().decode() if found else "unknown"
+
+
+# The command.
+
+_COLUMNS = ("messages", "kills", "delivered", "held", "failed", "lost", "duplicated", "seconds")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="default: a new one, printed")
+    parser.add_argument("--messages", type=int, default=3000, help="over all modes, at least")
+    parser.add_argument("--kills", type=int, default=300, help="over all modes, at least")
+    parser.add_argument("--jobs", type=int, default=2, help="modes at a time")
+    parser.add_argument("--mode", default="", help="only modes whose name contains this")
+    parser.add_argument("--keep", help="a directory for the installations of runs that found something")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)  # the number of one mode, for a child
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the modes, each in a process of its own, and print the table; 1 if anything was lost or came twice."""
+    arguments = _arguments()
+    chosen = [(number, mode) for number, mode in enumerate(modes()) if arguments.mode in str(mode)]
+    messages, kills = -(-arguments.messages // len(chosen)), -(-arguments.kills // len(chosen))
+    if arguments.one is not None:
+        return _one(arguments, modes()[arguments.one])
+    print(f"seed {arguments.seed}", flush=True)
+    width = max(len(str(mode)) for _, mode in chosen)
+    print(_row("mode", _COLUMNS, width), flush=True)
+    total, bad, faults = Result(), 0, Counter()
+    began = time.monotonic()
+
+    def run(job: Tuple[int, Mode]) -> Tuple[Mode, Optional[Result], str]:
+        number, mode = job
+        words = [
+            sys.executable, __file__, "--one", str(number), "--seed", str(arguments.seed + number),
+            "--messages", str(messages), "--kills", str(kills),
+        ]  # fmt: skip
+        words += ["--keep", arguments.keep] if arguments.keep else []
+        done = subprocess.run(words, capture_output=True, text=True)
+        result = Result(**json.loads(done.stdout)) if done.returncode == 0 else None
+        return mode, result, done.stderr
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for mode, result, said in pool.map(run, chosen):
+            if result is None:
+                bad += 1
+                print(f"{mode}: broken\n{said}", flush=True)
+                continue
+            bad += _is_bad(mode, result)
+            print(_row(str(mode), [getattr(result, name) for name in _COLUMNS], width), flush=True)
+            if any(result.names.values()):
+                print(result.names, flush=True)
+            faults.update(result.faults)
+            for name in _COLUMNS:
+                setattr(total, name, getattr(total, name) + getattr(result, name))
+    total.seconds = time.monotonic() - began
+    print(_row("all", [getattr(total, name) for name in _COLUMNS], width))
+    print("faults: " + ", ".join(f"{count} {name}" for name, count in sorted(faults.items())))
+    return 1 if bad else 0
+
+
+def _is_bad(mode: Mode, result: Result) -> bool:
+    return bool(result.lost or result.duplicated or result.failed or (result.held and mode.decidable))
+
+
+def _row(name: str, values: Sequence[object], width: int) -> str:
+    return name.ljust(width) + "".join(
+        (f"{value:.0f}" if isinstance(value, float) else str(value)).rjust(11) for value in values
+    )
+
+
+def _one(arguments: argparse.Namespace, mode: Mode) -> int:
+    directory = tempfile.mkdtemp(prefix="torture-", dir=arguments.keep)
+    result = torment(mode, arguments.seed, arguments.messages, arguments.kills, directory)
+    if not (arguments.keep and _is_bad(mode, result)):
+        _remove(directory)
+    print(json.dumps(dataclasses.asdict(result)))
+    return 0
+
+
+def _remove(directory: str) -> None:
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+Torment = Callable[[Mode, int, int, int, str], Result]
+
+if __name__ == "__main__":
+    sys.exit(main())
