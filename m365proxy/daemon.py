@@ -8,16 +8,17 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from . import config as configuration
-from . import control, files, intake, log, message, oauth, status, tls
+from . import control, files, log, message, oauth, status, tls
 from .config import Config
 from .courier import Courier
 from .delivery import Delivery
 from .drafts import Drafts
 from .errors import ConfigError, ProxyError, Temporary
 from .graph import Graph
+from .intake import Intake
 from .largedrafts import LargeDrafts
 from .maildrop import Maildrops
 from .outbound import Outbound
@@ -81,10 +82,11 @@ class Daemon:
         self.account = Account(config, outbound)
         self.spool = spool_of(config)
         self.listeners: List[Listener] = []
+        self._bound = config.listeners  # what they were made of; a reload opens no others
         self._stop_asked = threading.Event()
         self._reload_asked = threading.Event()
         self._flush_asked = threading.Event()
-        self._tls = self._tls_contexts(config)
+        self._tls = self._tls_contexts(config, config.listeners)
         self._users = Users(config.mailboxes)
         self._policy = self._make_policy(config)
         self._lock = files.Lock(os.path.join(config.state_dir, "lock"))
@@ -173,18 +175,20 @@ class Daemon:
         ]
 
     @staticmethod
-    def _tls_contexts(config: Config) -> Dict[str, Any]:
-        """A context per min_version the listeners ask for; {} without a certificate."""
+    def _tls_contexts(config: Config, listeners: Sequence[Any]) -> Dict[str, Any]:
+        """A context of the config's certificate per min_version of the listeners; {} without a certificate."""
         if not config.tls.tls_cert:
             return {}
-        versions = {listener.min_version for listener in config.listeners if listener.tls != "none"}
+        versions = {listener.min_version for listener in listeners if listener.tls != "none"}
         return {
             version: tls.server_context(config.tls.tls_cert, config.tls.tls_key, version) for version in versions
         }
 
     def _make_policy(self, config: Config) -> Policy:
+        large = config.permissions == "full"
+        size_limit = configuration.size_limit(config.attachment_limit_mb)
         return Policy(
-            size_limit=min(configuration.size_limit(config.attachment_limit_mb), message.LARGE_MIME_CEILING),
+            size_limit=size_limit if large else min(size_limit, message.LARGE_MIME_CEILING),
             recipients=config.limits.recipients,
             errors=config.limits.errors,
             command_seconds=config.limits.command_seconds,
@@ -192,7 +196,7 @@ class Daemon:
             session_seconds=config.limits.session_seconds,
             plaintext_networks=config.plaintext_networks,
             allowed_domains=config.allowed_domains,
-            check_message=intake.Intake(large_allowed=False).check,
+            check_message=Intake(large).check,
         )
 
     def _session(self, connection: Any, context: Context) -> Any:
@@ -292,7 +296,7 @@ class Daemon:
         """Take over users, rules and certificates from the config file; a wrong one changes nothing."""
         try:
             config = configuration.load(self.config.path)
-            contexts = self._tls_contexts(config)
+            contexts = self._tls_contexts(config, self._bound)
         except ConfigError as error:
             for problem in error.problems:
                 logger.error("not reloaded: %s", problem)
@@ -303,7 +307,7 @@ class Daemon:
             if getattr(config, name) != getattr(self.config, name)
         ]
         self._tls = contexts
-        for listener, wanted in zip(self.listeners, config.listeners):
+        for listener, wanted in zip(self.listeners, self._bound):
             listener.tls = contexts.get(wanted.min_version) if wanted.tls != "none" else None
         self.config = config
         self._users = Users(config.mailboxes)

@@ -256,6 +256,7 @@ class Delivery:
 
     def _make_draft(self, claim: Claim, prepared: message.Prepared, route: Route) -> None:
         self._intend_draft(claim, route)
+        self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         value = self._drafts.create(route.url_mailbox, prepared)
         claim.state.draft = Draft.of(route.url_mailbox, value)._asdict()
         value = self._drafts.put_marker(route.url_mailbox, value["id"], claim.id)
@@ -311,6 +312,7 @@ class Delivery:
     def _send_at_once(
         self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route
     ) -> Verdict:
+        self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         self._graph.ready(route.url_mailbox)
         claim.state.posted = self._graph.now()
         claim.posting()

@@ -173,7 +173,8 @@ def test_bcc_by_envelope_reaches_whom_it_should_and_nobody_else(program):
     assert b"hidden@" not in shown and b"smuggled@" not in shown
 
 
-def test_too_large_is_said_at_mail_and_after_data(program):
+def test_too_large_is_said_at_mail_and_after_data(make_program):
+    program = make_program(attachment_limit_mb=1).start()
     with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
         smtp.login(ALERTS, PASSWORD)
         limit = int(smtp.esmtp_features["size"])

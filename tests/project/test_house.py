@@ -19,11 +19,11 @@ ORDER = """
     values options checks config
     wire replies
     words syntax addresses parameters transfer header mime message
-    control spool users policy
+    control envelope spool users guard policy
     outbound tokenfile entra registration devicecode oauth outcome graph
-    routes seen drafts largemail delivery report courier housekeeping
+    budget routes seen drafts largemail largedrafts delivery report courier housekeeping leftovers
     folders ledger copies readahead deletion maildrop
-    intake server signin smtp pop3 status
+    intake clienthello server signin reception smtp pop3 status
     daemon diagnosis commands
     sandbox demo
     cli __main__
