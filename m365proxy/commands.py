@@ -9,7 +9,8 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from . import files, log, status as statusfile
+from . import files, log
+from . import status as statusfile
 from .config import Config
 from .errors import InUse, ProxyError, UsageError
 from .spool import DamagedMessage, Entry, Spool, State

@@ -88,8 +88,8 @@ class Copy:
     `lines` is what a TOP wants of the body; None is the whole message.
     """
 
-    def __init__(self, path: str, lines: Optional[int], more: Callable[["Copy"], bool], settle: float = 0.05):
-        """`more` is asked (by the writer) whether a copy nobody claimed may outgrow its `charge` in octets."""
+    def __init__(self, path: str, lines: Optional[int], more: Callable[["Copy", int], bool], settle: float = 0.05):
+        """`more(copy, octets)` is asked by the writer whether a copy nobody claimed may outgrow its `charge`."""
         self.path = path
         self.lines = lines
         self.charge = 0
@@ -124,7 +124,8 @@ class Copy:
     def write(self, chunk: bytes) -> None:
         """Append; Stopped if the rest is not wanted, OSError if the disk refuses."""
         assert self._file is not None
-        outgrown = not self.claimed and self.size + len(chunk) > self.charge and not self._more(self)
+        beyond = self.size + len(chunk) - self.charge
+        outgrown = not self.claimed and beyond > 0 and not self._more(self, beyond)
         with self._changed:
             if outgrown and not self.claimed:
                 self._stopped = True

@@ -12,24 +12,27 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from . import config as configuration
 from . import control, files, log, message, oauth, status, tls
+from .clienthello import ClientHellos
 from .config import Config
 from .courier import Courier
 from .delivery import Delivery
 from .drafts import Drafts
 from .errors import ConfigError, ProxyError, Temporary
 from .graph import Graph
+from .guard import Guard
 from .intake import Intake
 from .largedrafts import LargeDrafts
 from .maildrop import Maildrops
 from .outbound import Outbound
+from .policy import Policy
 from .pop3 import Pop3Session
 from .routes import Routes
 from .seen import SeenIds
 from .server import Connections, Context, Listener
-from .smtp import Policy, SmtpSession
+from .smtp import SmtpSession
 from .spool import Spool
 from .tokenfile import TokenFile
-from .users import Users
+from .users import User, Users, within
 
 logger = log.get("daemon")
 
@@ -88,7 +91,14 @@ class Daemon:
         self._flush_asked = threading.Event()
         self._tls = self._tls_contexts(config, config.listeners)
         self._users = Users(config.mailboxes)
+        self._guard = Guard(
+            self._users,
+            config.limits.auth_failures,
+            config.limits.auth_block_minutes * 60.0,
+            config.proxy_protocol_from,
+        )
         self._policy = self._make_policy(config)
+        self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._lock = files.Lock(os.path.join(config.state_dir, "lock"))
         self._maildrops: Optional[Maildrops] = None
         self._connections = Connections(
@@ -109,6 +119,7 @@ class Daemon:
             self.spool.make()
             control.make(state_dir)
             self.courier = self._make_courier()
+            self._client_hellos = ClientHellos(os.path.join(state_dir, "tls_first.json"), self.config.tls_first)
             self._maildrops = Maildrops(
                 self.account.graph,
                 os.path.join(state_dir, "maildrop"),
@@ -165,6 +176,8 @@ class Daemon:
                 tls=self._tls.get(wanted.min_version) if wanted.tls != "none" else None,
                 tls_mode=wanted.tls,
                 tls_required=wanted.required,
+                client_hellos=self._client_hellos,
+                lf_only_clients=wanted.lf_only_clients,
             )
         )
 
@@ -196,6 +209,7 @@ class Daemon:
             session_seconds=config.limits.session_seconds,
             plaintext_networks=config.plaintext_networks,
             allowed_domains=config.allowed_domains,
+            relay=self._relay_user,
             check_message=Intake(large).check,
         )
 
@@ -205,13 +219,13 @@ class Daemon:
                 connection,
                 context,
                 hostname=socket.gethostname(),
-                users=self._users,
+                users=self._guard,
                 accept=self._accept,
                 policy=self._policy,
             )
         return Pop3Session(
             connection,
-            users=self._users,
+            users=self._guard,
             maildrops=self._maildrops,
             tls_context=context.tls if context.tls_mode == "starttls" else None,
             plaintext_networks=() if context.tls_required else self.config.plaintext_networks,
@@ -221,6 +235,13 @@ class Daemon:
 
     def _accept(self, envelope: Any) -> Any:
         return self.spool.put(envelope, self.courier.accepted)
+
+    def _relay_user(self, peer: str) -> Optional[User]:
+        """Who sends from an address that need not sign in; the smallest of its networks decides."""
+        for network, mailbox in self.config.relay_networks:
+            if within(peer, [network]):
+                return self._users.user_of_mailbox(mailbox)
+        return None
 
     def _may_send_as(self, mailbox: str, address: str) -> bool:
         try:
@@ -310,7 +331,7 @@ class Daemon:
         for listener, wanted in zip(self.listeners, self._bound):
             listener.tls = contexts.get(wanted.min_version) if wanted.tls != "none" else None
         self.config = config
-        self._users = Users(config.mailboxes)
+        self._users = self._guard.users = Users(config.mailboxes)
         self._policy = self._make_policy(config)
         self.courier.set_mailboxes([mailbox.username for mailbox in config.mailboxes])
         logger.info("reloaded %s", config.path)

@@ -46,7 +46,7 @@ class Guard:
 
         Loopback and the `exempt` networks (proxies) stand for many clients and are not counted.
         """
-        self._users = users
+        self.users = users  # may be exchanged while running
         self._failures = failures
         self._block_seconds = block_seconds
         self._exempt = exempt
@@ -64,7 +64,7 @@ class Guard:
         if counted and self._blocked(where, pair):
             raise SignInRefused("blocked for a while after too many failures from there")
         try:
-            user = self._users.check(login, password, service, peer)
+            user = self.users.check(login, password, service, peer)
         except SignInRefused:
             if counted:
                 self._sleep(self._note_failure(where, pair))

@@ -215,17 +215,19 @@ class ReadAhead:
 
     # -- the fetches ------------------------------------------------------
 
-    def _grow(self, copy: Copy) -> bool:
-        """Whether a copy fetched ahead may go on beyond what it was charged."""
+    def _grow(self, copy: Copy, octets: int) -> bool:
+        """Whether a copy fetched ahead may go on for so many octets beyond what it was charged."""
         garbage: List[str] = []
         with self._changed:
             if self._closed or not copy.charge:
                 return False
-            self._make_room(_LEAST_CHARGE, garbage)
-            fits = self._total + _LEAST_CHARGE <= self._limit
+            self._make_room(max(octets, _LEAST_CHARGE), garbage)
+            left = self._limit - self._total
+            fits = octets <= left
             if fits:
-                self._total += _LEAST_CHARGE
-                copy.charge += _LEAST_CHARGE
+                more = max(octets, min(_LEAST_CHARGE, left))
+                self._total += more
+                copy.charge += more
         _remove(garbage)
         return fits
 

@@ -45,57 +45,6 @@ _REFUSAL_LINES = 10.0
 _WAKE_AGAIN = 0.1
 
 
-class Client(Connection):
-    """A Connection that other threads can wake or cut at any time, the TLS handshake included."""
-
-    # Whether a CR has come in since the connection began.
-    saw_cr = False
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except BufferError:
-            # A failed TLS send holds on to the buffer while its error is handled.
-            self._out = bytearray()
-            raise Closed("connection lost") from None
-
-    def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
-        self.flush()
-        if self._in:
-            raise Injection
-        try:
-            # Ours before the handshake begins, so that interrupt and cut reach it.
-            self._socket = context.wrap_socket(
-                self._socket, server_side=True, do_handshake_on_connect=False
-            )
-            self._socket.settimeout(seconds)
-            self._socket.do_handshake()
-        except (socket.timeout, ssl.SSLWantReadError):
-            raise TimedOut("no TLS handshake in time") from None
-        except (OSError, ValueError) as error:
-            raise Closed(getattr(error, "reason", None) or str(error) or "connection lost") from None
-
-    def first_octet(self, seconds: float) -> bytes:
-        """What the client sends first, left where it is; b"" if nothing comes in time.  Closed."""
-        try:
-            self._socket.settimeout(seconds)
-            return self._socket.recv(1, socket.MSG_PEEK)
-        except socket.timeout:
-            return b""
-        except OSError as error:
-            raise Closed(str(error)) from None
-
-    def _receive(self, deadline: float) -> bytes:
-        data = super()._receive(deadline)
-        self.saw_cr = self.saw_cr or b"\r" in data
-        return data
-
-    def cut(self) -> None:
-        """End the connection under its session's feet; every call of it fails from now on."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
 class Context:
     """What a session may know of the place it runs in.  `receiving` belongs to the session's thread."""
 
@@ -149,7 +98,7 @@ class Connections:
         self._exempt = exempt
         self._clock = clock
         self._changed = threading.Condition()
-        self._running: Dict[Context, Client] = {}
+        self._running: Dict[Context, Connection] = {}
         self._by_peer: Dict[str, int] = {}
         self._stopping = False
         self._refusals = 0
@@ -161,7 +110,7 @@ class Connections:
     def stopping(self) -> bool:
         return self._stopping
 
-    def enter(self, context: Context, client: Client) -> str:
+    def enter(self, context: Context, client: Connection) -> str:
         """Count a client in; returns why not, or ""."""
         peer = context.peer
         counted = not (_is_loopback(peer) or within(peer, self._exempt))
@@ -250,7 +199,7 @@ class Listener(socketserver.ThreadingTCPServer):
         protocol: str,
         address: str,
         port: int,
-        factory: Callable[[Client, Context], Any],
+        factory: Callable[[Connection, Context], Any],
         connections: Connections,
         *,
         tls: Optional[ssl.SSLContext] = None,
@@ -328,7 +277,7 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         peer = normalise_address(client_address[0])
-        client = Client(request, peer)
+        client = Connection(request, peer)
         context = Context(
             self.protocol,
             peer,
@@ -361,7 +310,7 @@ class Listener(socketserver.ThreadingTCPServer):
                 request.send(_BUSY[self.protocol])
         self.shutdown_request(request)
 
-    def _serve(self, client: Client, context: Context) -> None:
+    def _serve(self, client: Connection, context: Context) -> None:
         try:
             if self._tls_mode == "implicit" or self._begins_with_tls(client, context):
                 self._shake_hands(client, context)
@@ -374,14 +323,14 @@ class Listener(socketserver.ThreadingTCPServer):
             client.close()
             self._connections.leave(context)
 
-    def _begins_with_tls(self, client: Client, context: Context) -> bool:
+    def _begins_with_tls(self, client: Connection, context: Context) -> bool:
         """Let a client that is known for it speak before the banner."""
         hellos = context.client_hellos
         if hellos is None or self._tls_mode != "starttls" or not hellos.expected(context.peer):
             return False
         return client.first_octet(clienthello.PATIENCE) == clienthello.FIRST_OCTET
 
-    def _shake_hands(self, client: Client, context: Context) -> None:
+    def _shake_hands(self, client: Connection, context: Context) -> None:
         assert context.tls is not None
         try:
             client.start_tls(context.tls, self._handshake_seconds)

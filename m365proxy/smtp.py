@@ -18,12 +18,12 @@ from .errors import Temporary
 from .policy import Policy
 from .reception import LfDotReader, Reception, disk_refused
 from .replies import Reply
-from .server import Client, Context, log_handshake_failure
+from .server import Context, log_handshake_failure
 from .signin import SignIn
 from .spool import Envelope, Incoming
 from .syntax import Malformed
 from .users import User, within
-from .wire import Closed, DotReader, LineTooLong, TimedOut, WireError
+from .wire import Closed, Connection, DotReader, LineTooLong, TimedOut, WireError
 
 logger = log.get("smtp")
 
@@ -72,7 +72,7 @@ class SmtpSession:
 
     def __init__(
         self,
-        connection: Client,
+        connection: Connection,
         context: Context,
         *,
         hostname: str,

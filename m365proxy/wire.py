@@ -1,7 +1,7 @@
 """Lines and dots: what SMTP and POP3 share on the socket.
 
-A Connection belongs to the one thread that serves it; only `interrupt` may be
-called by others.
+A Connection belongs to the one thread that serves it; only `interrupt` and
+`cut` may be called by others.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Connection:
     def __init__(self, sock: socket.socket, peer: str, write_seconds: float = 60.0):
         """`peer` is the client's normalised address; `write_seconds` bounds one flush."""
         self.peer = peer
+        self.saw_cr = False  # whether the client has ever sent a CR
         self._socket = sock
         self._write_seconds = write_seconds
         self._in = bytearray()
@@ -123,34 +124,51 @@ class Connection:
     def flush(self) -> None:
         if not self._out:
             return
+        # A failed TLS send holds on to the buffer it was given.
+        data, self._out = self._out, bytearray()
         try:
             self._socket.settimeout(self._write_seconds)
-            self._socket.sendall(self._out)
+            self._socket.sendall(data)
         except (socket.timeout, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise TimedOut from None
         except (OSError, ValueError) as error:
             raise Closed(str(error)) from None
-        finally:
-            self._out.clear()
 
     def start_tls(self, context: ssl.SSLContext, seconds: float) -> None:
         """Do the server's TLS handshake; Injection if the client sent anything ahead of it."""
         self.flush()
         if self._in:
             raise Injection
-        self._socket.settimeout(seconds)
         try:
-            self._socket = context.wrap_socket(self._socket, server_side=True)
+            # Ours before the handshake begins, so that interrupt and cut reach it.
+            self._socket = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+            self._socket.settimeout(seconds)
+            self._socket.do_handshake()
         except (socket.timeout, ssl.SSLWantReadError):
             raise TimedOut("no TLS handshake in time") from None
         except (OSError, ValueError) as error:
-            raise Closed(f"TLS handshake failed: {getattr(error, 'reason', None) or error}") from None
+            raise Closed(getattr(error, "reason", None) or str(error) or "connection lost") from None
+
+    def first_octet(self, seconds: float) -> bytes:
+        """What the client sends first, left where it is; b"" if nothing comes in time.  Closed."""
+        try:
+            self._socket.settimeout(seconds)
+            return self._socket.recv(1, socket.MSG_PEEK)
+        except socket.timeout:
+            return b""
+        except OSError as error:
+            raise Closed(str(error)) from None
 
     def interrupt(self) -> None:
         """Wake a reader from another thread: it sees the end of the client's data."""
         # SSLSocket.shutdown would drop the TLS layer under the reader's feet.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """From another thread: end the connection under its session's feet; every call of it fails from now on."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         with contextlib.suppress(WireError):
@@ -172,6 +190,7 @@ class Connection:
             raise Closed(str(error)) from None
         if not data:
             raise Closed
+        self.saw_cr = self.saw_cr or b"\r" in data
         return data
 
 

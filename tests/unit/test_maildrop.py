@@ -428,6 +428,204 @@ def test_a_second_session_is_refused_until_the_first_closes(rig):
     second.close()
 
 
+def abandoned(seconds, ended, peer="192.0.2.1"):
+    return Session(peer, lambda: seconds, lambda: ended.append(seconds))
+
+
+def test_an_abandoned_session_gives_way_to_the_same_client(rig):
+    ended = []
+    first = rig.open(page(1), session=abandoned(60.5, ended))
+    second = rig.open(page(1, 2), session=abandoned(0.0, ended))
+    assert ended == [60.5] and ids(second) == [1, 2]
+    first.close()  # which it does now, late: the second still has the mailbox
+    with pytest.raises(InUse):
+        rig.open(page(1))
+    second.close()
+    rig.open(page(1)).close()
+
+
+@pytest.mark.parametrize(
+    "seconds, peer, login", [(60.0, "192.0.2.1", ""), (900.0, "192.0.2.2", ""), (900.0, "192.0.2.1", "other")]
+)
+def test_no_other_session_gives_way(rig, seconds, peer, login):
+    ended = []
+    rig.open(page(1), session=abandoned(seconds, ended, peer))
+    second = user()
+    second.login = login or second.login
+    with pytest.raises(InUse):
+        rig.drops.open(second, SESSION)
+    assert ended == []
+
+
+# Changes.
+
+
+def changes(*entries, link="1", more=None):
+    """A page of a delta query: numbers are messages, negative ones are gone."""
+    value = []
+    for one in entries:
+        value.append(dict(entry(-one), **{"@removed": {"reason": "deleted"}}) if one < 0 else entry(one, "1000"))
+    name = "@odata.nextLink" if more else "@odata.deltaLink"
+    return Answer(value={"value": value, name: DELTA + (more or link)})
+
+
+def poll(rig, *deltas, **more):
+    rig.graph.deltas, rig.graph.asked, rig.graph.calls = list(deltas), [], []
+    return rig.open(page(), **more)
+
+
+def test_the_first_sign_in_follows_the_pages_and_the_next_asks_for_changes(rig):
+    drop = poll(rig, changes(3, 1, more="p2"), changes(2, 3, link="d1"))
+    assert ids(drop) == [1, 2, 3]  # oldest first, none twice
+    assert [item.size for item in drop.messages] == [1370] * 3
+    assert rig.graph.asked == [("/mailFolders/inbox/messages/delta", 1000), (DELTA + "p2", 1000)]
+    drop.close()
+    rig.restart()
+    drop = poll(rig, changes(link="d2"))
+    assert ids(drop) == [1, 2, 3] and [item.size for item in drop.messages] == [1370] * 3
+    assert rig.graph.asked == [(DELTA + "d1", 1000)] and rig.graph.calls == []
+
+
+def test_what_came_and_went_since(rig):
+    poll(rig, changes(1, 2, 4, link="d1")).close()
+    drop = poll(rig, changes(3, more="p2"), changes(-2, -9, link="d2"))
+    assert ids(drop) == [1, 3, 4]
+    drop.close()
+    drop = poll(rig, changes(link="d3"))
+    assert rig.graph.asked == [(DELTA + "d2", 1000)] and ids(drop) == [1, 3, 4]
+
+
+def test_a_change_may_tell_no_more_than_the_id(rig):
+    poll(rig, changes(1, 2, link="d1")).close()
+    drop = poll(rig, Answer(value={"value": [{"id": "id/1+="}], "@odata.deltaLink": DELTA + "d2"}))
+    assert ids(drop) == [1, 2]
+    assert (drop.messages[0].size, drop.messages[0].received) == (1370, "2026-01-01T00:00:01Z")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [refusal(410, "syncStateNotFound"), refusal(400, "BadRequest"), refusal(500), Answer(value={}), Permanent("host")],
+)
+def test_a_link_that_is_of_no_use_costs_a_full_listing(rig, trouble):
+    poll(rig, changes(1, 2, link="d1")).close()
+    drop = poll(rig, trouble, changes(2, 5, link="d2"))
+    assert ids(drop) == [2, 5]
+    assert [size for _, size in rig.graph.asked] == [1000, 1000]
+    drop.close()
+    poll(rig, changes(link="d3"))
+    assert rig.graph.asked == [(DELTA + "d2", 1000)]
+
+
+def test_a_page_of_changes_that_fails_is_asked_for_in_smaller_sizes(rig):
+    drop = poll(rig, changes(1, more="p2"), refusal(504), Answer(value={}), changes(2, link="d1"))
+    assert ids(drop) == [1, 2]
+    assert rig.graph.asked[1:] == [(DELTA + "p2", size) for size in (1000, 500, 250)]
+
+
+def test_where_graph_does_not_tell_changes_it_is_not_asked_again_for_an_hour(rig):
+    rig.open(page(1)).close()
+    assert len(rig.graph.asked) == 1
+    rig.open(page(1)).close()
+    assert len(rig.graph.asked) == 1
+    rig.now += 3601
+    rig.open(page(1)).close()
+    assert len(rig.graph.asked) == 2
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_missing_right_shows_in_the_delta_query_too(rig, status):
+    with pytest.raises(Permanent, match="Add-MailboxPermission"):
+        poll(rig, refusal(status, "ErrorAccessDenied"))
+
+
+def test_graph_away_is_told_at_once(rig):
+    poll(rig, changes(1, link="d1")).close()
+    with pytest.raises(Temporary):
+        poll(rig, GraphUnreachable("no way there", False))
+    assert len(rig.graph.asked) == 1
+
+
+def test_what_was_deleted_does_not_come_again_before_graph_tells(rig):
+    drop = poll(rig, changes(1, 2, 3, link="d1"))
+    rig.graph.inner = lambda request: {"status": 403 if "id%2F3" in request["url"] else 201}
+    assert drop.delete([0, 2]) == 1
+    drop.close()
+    assert ids(poll(rig, changes(link="d2"))) == [2, 3]
+
+
+def test_with_max_messages_the_newest_are_listed_every_time(tmp_path):
+    rig = Rig(tmp_path, max_messages=2)
+    for _ in range(2):
+        drop = rig.open(page(3, 2))
+        assert ids(drop) == [2, 3]
+        drop.close()
+    assert rig.graph.asked == []
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"[]", b"{}", b'{"format":1,"messages":[[1]]}', b'{"format":9}'])
+def test_a_ledger_that_cannot_be_read_is_as_none(rig, content):
+    poll(rig, changes(1, link="d1")).close()
+    (path,) = rig.path.glob("*.json")
+    path.write_bytes(content)
+    assert ids(poll(rig, changes(1, 2, link="d2"))) == [1, 2]
+    assert rig.graph.asked == [("/mailFolders/inbox/messages/delta", 1000)]
+
+
+def test_ledgers_of_mailboxes_folders_and_accounts_are_apart(rig):
+    poll(rig, changes(1, link="d1")).close()
+    for more in ({"mailbox": "other@contoso.com"}, {"folder": "sentitems"}):
+        poll(rig, changes(2, link="d2"), **more).close()
+        assert rig.graph.asked[0][0].startswith("/mailFolders/")
+    rig.graph.user = "other@contoso.com"  # whose /me is another mailbox
+    poll(rig, changes(3, link="d3")).close()
+    assert rig.graph.asked[0][0].startswith("/mailFolders/")
+
+
+# Sizes.
+
+
+def test_sizes_are_remembered_over_sessions_and_full_listings(rig, wait_until):
+    drop = poll(rig, changes(0, 1, link="d1"))
+    rig.graph.values["id/0+="] = [Answer(chunks=[b"x" * 500])]
+    assert len(whole(drop, 0)) == 502
+    drop.close()
+    rig.restart()
+    assert [item.size for item in poll(rig, changes(link="d2")).messages] == [502, 1370]
+    rig.restart()
+    drop = poll(rig, refusal(410), changes(0, 1, 2, link="d3"))
+    assert [item.size for item in drop.messages] == [502, 1370, 1370]
+
+
+def test_the_size_of_a_substitute_is_not_remembered(rig):
+    drop = poll(rig, changes(0, link="d1"))
+    rig.graph.values["id/0+="] = [refusal(500, "ErrorCorruptData")]
+    text = whole(drop, 0)
+    assert drop.messages[0].size == len(text)
+    drop.close()
+    assert [item.size for item in poll(rig, changes(link="d2")).messages] == [1370]
+
+
+def test_exact_sizes_are_fetched_once(tmp_path):
+    rig = Rig(tmp_path, exact_sizes=True)
+    rig.graph.free = 4
+    rig.graph.values = {f"id/{number}+=": [Answer(chunks=[b"x" * (number + 8)])] for number in range(5)}
+    drop = poll(rig, changes(*range(5), link="d1"))
+    assert drop.measured(10.0)
+    assert [item.size for item in drop.messages] == [10, 11, 12, 13, 14]
+    assert [len(whole(drop, index)) for index in range(5)] == [10, 11, 12, 13, 14]
+    assert len(rig.graph.calls) == 5
+    drop.close()
+    drop = poll(rig, changes(link="d2"))
+    assert drop.measured(10.0) and [item.size for item in drop.messages] == [10, 11, 12, 13, 14]
+    assert rig.graph.calls == []
+
+
+def test_without_exact_sizes_nothing_is_fetched_at_sign_in(rig):
+    rig.graph.free = 4
+    assert rig.open(page(1, 2)).measured(0.0)
+    assert len(rig.graph.calls) == 1
+
+
 # Copies.
 
 
@@ -565,6 +763,40 @@ def test_what_an_earlier_run_left_is_removed(tmp_path):
     (directory / "0011-1.copy").write_bytes(b"old")
     (directory / "note.txt").write_bytes(b"somebody's")
     assert Rig(tmp_path).on_disk() == ["note.txt"]
+
+
+def test_a_top_is_not_fetched_to_the_end_and_the_retrieval_is(rig):
+    body = b"line\r\n" * 100_000
+    drop = rig.holding([[Answer(chunks=[b"A: b\r\n\r\n", *[body[:6000]] * 100]), Answer(chunks=[b"A: b\r\n\r\n", body])]])
+    answer = rig.graph.values["id/0+="][0]
+    message = drop.top(0, 2)
+    assert message.ready(10.0)
+    assert b"".join(message.chunks(lambda: None)).startswith(b"A: b\r\n\r\nline\r\nline\r\n")
+    assert answer.closed and not drop.messages[0].exact
+    assert whole(drop, 0) == b"A: b\r\n\r\n" + body
+    assert len(rig.graph.calls) == 3
+
+
+def test_a_top_that_reached_the_end_is_the_sessions_copy(rig):
+    drop = rig.holding([b"A: b\r\n\r\nbody\r\n"])
+    message = drop.top(0, 0)
+    assert message.ready(10.0) and b"".join(message.chunks(lambda: None)) == whole(drop, 0)
+    assert len(rig.graph.calls) == 2
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("code", ["ErrorCorruptData", "ErrorMimeContentConversionFailed"])
+def test_every_way_an_item_cannot_be_made_mime_of(rig, status, code):
+    drop = rig.holding([[refusal(status, code)]])
+    assert code.encode() in whole(drop, 0)
+    assert drop.messages[0].doubtful
+
+
+def test_a_message_left_in_the_middle_is_doubtful(rig):
+    drop = rig.holding([[Answer(chunks=[b"half", GraphUnreachable("broke off", True)])]])
+    octets = drop.retrieve(0)
+    assert octets.ready(0.0) or True
+    assert drop.messages[0].doubtful
 
 
 # Deletion.

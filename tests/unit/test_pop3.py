@@ -394,3 +394,112 @@ def test_a_failed_handshake_is_told_once_with_the_address(server_tls, caplog):
         house.ended()
     assert [record.getMessage() for record in caplog.records if "handshake failed" in record.getMessage()]
     assert REMOTE in caplog.text
+
+
+# Slow and broken messages.
+
+
+def test_a_message_whose_size_is_unknown_follows():
+    with House().signed_in() as house:
+        house.drop.trouble[0] = (b"A: b\r\n\r\n.", b"two\r\n")
+        assert house.ask(b"RETR 1") == b"+OK message follows"
+        assert house.lines() == [b"A: b", b"", b"..two"]
+
+
+@pytest.mark.parametrize("command, said", [(b"RETR 1", b"message follows"), (b"TOP 1 9", b"The top follows.")])
+def test_the_answer_is_begun_while_graph_is_silent(command, said):
+    with House().signed_in() as house:
+        house.drop.trouble[0] = (3, b"A: b\r\n\r\nbody\r\n")
+        assert house.ask(command) == b"+OK Exchange is slow.. " + said
+        assert house.lines() == [b"A: b", b"", b"body"]
+        assert house.ask(b"NOOP").startswith(b"+OK")
+
+
+def test_silence_that_ends_badly_is_a_clean_cut(caplog):
+    with House().signed_in() as house:
+        house.ask(b"DELE 2")
+        house.drop.trouble[0] = (2, Temporary("Graph is away."))
+        house.say(b"RETR 1")
+        assert house.file.read() == b"+OK Exchange is slow."
+        house.ended()
+    assert house.drop.deletions == [] and house.drop.closed
+    assert "cut off in the middle of an answer: Graph is away." in caplog.text
+
+
+@pytest.mark.parametrize("command", [b"RETR 1", b"TOP 1 9"])
+def test_a_message_that_breaks_off_never_looks_whole(command, caplog):
+    with House().signed_in() as house:
+        house.ask(b"DELE 2")
+        house.drop.trouble[0] = (b"A: b\r\n\r\nbody\r\n", Temporary("Graph's answer broke off."))
+        house.say(command)
+        answer = house.file.read()
+        house.ended()
+    assert answer.partition(b"\r\n")[2] == b"A: b\r\n\r\nbody\r\n"
+    assert house.drop.deletions == []
+    assert "0 retrieved" in caplog.text
+
+
+def test_octets_leave_before_the_session_waits_for_more():
+    with House().signed_in() as house:
+        seen = []
+
+        class Message:
+            size = None
+
+            def ready(self, seconds):
+                assert seconds == 20.0
+                return True
+
+            def chunks(self, before_wait):
+                yield b"first\r\n"
+                before_wait()
+                seen.append(house.line())
+                seen.append(house.line())
+                yield b"second\r\n"
+
+        house.drop.retrieve = lambda index: Message()
+        house.say(b"RETR 1")
+        house.say(b"QUIT")
+        house.ended()
+    assert seen == [b"+OK message follows", b"first"]
+
+
+def test_signing_in_waits_for_exact_sizes_with_signs_of_life():
+    with House() as house:
+        house.line()
+        house.drop.unmeasured = [False, False, True]
+        house.ask(b"USER scanner@contoso.com")
+        assert house.ask(b"PASS pass word") == b"+OK Exchange is slow. Welcome: 3 messages (121 octets)."
+
+
+def test_the_registry_can_tell_an_idle_session_and_end_it(caplog):
+    now = [100.0]
+    with House(clock=lambda: now[0]).signed_in() as house:
+        (_, session), = house.maildrops.opened
+        assert isinstance(session, Session) and session.peer == "127.0.0.1"
+        house.ask(b"DELE 1")
+        house.ask(b"NOOP")
+        now[0] += 61
+        assert session.idle() == 61
+        session.end()
+        assert house.file.readline() == b""
+        house.ended()
+    assert house.drop.deletions == [] and house.drop.closed
+
+
+def test_a_session_at_work_is_not_idle():
+    now = [100.0]
+    with House(clock=lambda: now[0]).signed_in() as house:
+        (_, session), = house.maildrops.opened
+        idle = []
+        retrieve = house.drop.retrieve
+
+        def slowly(index):
+            now[0] += 300
+            idle.append(session.idle())
+            return retrieve(index)
+
+        house.drop.retrieve = slowly
+        house.ask(b"RETR 1")
+        house.lines()
+    assert idle == [0.0]

@@ -13,8 +13,8 @@ from smtp_house import House
 
 from m365proxy import server
 from m365proxy.errors import CannotCreate, InUse
-from m365proxy.server import Client, Connections, Context, Listener, bind_error
-from m365proxy.wire import Closed, WireError
+from m365proxy.server import Connections, Context, Listener, bind_error
+from m365proxy.wire import Connection, Closed, WireError
 
 BUSY = b"421 4.3.2 Too many connections, try again in a minute\r\n"
 
@@ -458,7 +458,7 @@ def test_who_comes_during_a_stop_is_turned_away(listen):
 
 def test_cut_ends_a_handshake(certificate):
     with connected() as (ours, _theirs):
-        client = Client(ours, "192.0.2.1")
+        client = Connection(ours, "192.0.2.1")
         result = []
 
         def shake():
@@ -479,7 +479,7 @@ def test_cut_ends_a_handshake(certificate):
 
 def test_a_tls_client_that_vanishes_while_it_is_written_to(certificate):
     with connected() as (ours, theirs):
-        client = Client(ours, "192.0.2.1")
+        client = Connection(ours, "192.0.2.1")
         thread = threading.Thread(target=client.start_tls, args=(server_context(certificate), 10))
         thread.start()
         trusting = ssl.create_default_context(cafile=certificate[0])

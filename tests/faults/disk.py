@@ -1,0 +1,66 @@
+"""A disk that fails where it is told to: stands before the functions of m365proxy.files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import threading
+from typing import Any, List, Optional
+
+from m365proxy import files
+
+STEPS = ("create", "sync_file", "move", "remove", "sync_directory")
+
+
+class FaultyDisk:
+    """Counts the calls of the file layer, and raises at one of them, or from one on ("sticky").
+
+    `short`: every write(2) takes only so many octets.
+    """
+
+    def __init__(self, monkeypatch: Any):
+        self.steps: List[str] = []
+        self.fail_at: Optional[int] = None
+        self.code = errno.EIO
+        self.sticky = False
+        self.short = 0
+        self.failed = 0
+        self._lock = threading.Lock()
+        for name in STEPS:
+            monkeypatch.setattr(files, name, self._wrapped(name, getattr(files, name)))
+
+    def _wrapped(self, name: str, real: Any) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
+            self.step(name)
+            if name != "create":
+                return real(*args, **more)
+            file = real(*args, **more)
+            raw = _Raw(self, os.dup(file.fileno()))
+            file.close()
+            return io.BufferedWriter(raw)
+
+        return call
+
+    def step(self, name: str) -> None:
+        with self._lock:
+            number = len(self.steps)
+            self.steps.append(name)
+            if self.fail_at is None or not (number == self.fail_at or (self.sticky and number > self.fail_at)):
+                return
+            self.failed += 1
+        raise OSError(self.code, os.strerror(self.code))
+
+    def heal(self) -> None:
+        with self._lock:
+            self.fail_at = None
+
+
+class _Raw(io.FileIO):
+    def __init__(self, disk: FaultyDisk, handle: int):
+        super().__init__(handle, "wb")
+        self._disk = disk
+
+    def write(self, data: Any) -> int:
+        self._disk.step("write")
+        return super().write(data[: self._disk.short] if self._disk.short else data)

@@ -1,0 +1,284 @@
+"""What is fetched ahead: in whose order, how far, and within which bounds.
+
+The fetches are threads that wait until the test lets them go on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from m365proxy import files, readahead
+from m365proxy.copies import Stopped
+from m365proxy.errors import Permanent, Temporary
+from m365proxy.readahead import ReadAhead
+
+SMALL = b"A: b\r\n\r\nbody\r\n"
+
+
+class Item:
+    def __init__(self, number, size):
+        self.number = number
+        self.size = size
+        self.raw = SMALL
+        self.error = None
+        self.found = None
+
+    def measured(self, copy):
+        self.found = copy.size
+
+
+class Rig:
+    """`begun` lists the messages whose fetch began; `let` lets one (or all) of them end."""
+
+    def __init__(self, path, count=20, limit=1 << 20, size=1000):
+        self.path = path
+        self.items = [Item(number, size) for number in range(count)]
+        self.begun = []
+        self.lines = {}
+        self.gates = [threading.Event() for _ in range(count)]
+        self.room = 4
+        self.ahead = ReadAhead(self.items, self._fetch, str(path), limit, lambda: self.room, settle=10.0)
+
+    def _fetch(self, item, copy):
+        self.begun.append(item.number)
+        self.lines[item.number] = copy.lines
+        try:
+            copy.open()
+            assert self.gates[item.number].wait(20)
+            if item.error:
+                copy.fail(item.error)
+                return
+            for at in range(0, len(item.raw), 10_000):
+                copy.write(item.raw[at : at + 10_000])
+            copy.complete()
+        except Stopped:
+            pass
+        finally:
+            copy.close()
+
+    def let(self, *numbers):
+        for number in numbers or range(len(self.gates)):
+            self.gates[number].set()
+
+    def want(self, index, lines=None):
+        copy = self.ahead.want(index, lines)
+        self.let(index)
+        assert copy.ready(10.0)
+        return b"".join(copy.chunks(lambda: None))
+
+    def quiet(self, wait_until):
+        """Every fetch that was let go has ended."""
+        wait_until(lambda: all(not self.gates[item.number].is_set() for item in self._open()))
+
+    def _open(self):
+        with self.ahead._changed:
+            running = {copy.path for copy in self.ahead._running}
+            return [self.items[index] for index, copy in self.ahead._copies.items() if copy.path in running]
+
+    def on_disk(self):
+        return sum(path.stat().st_size for path in self.path.iterdir())
+
+
+@pytest.fixture
+def rig(tmp_path):
+    made = []
+
+    def make(**more):
+        made.append(Rig(tmp_path, **more))
+        return made[-1]
+
+    yield make
+    for rig in made:
+        rig.let()
+        rig.ahead.close()
+
+
+ORDERS = {
+    "oldest first": ([0], [1, 2, 3]),
+    "newest first": ([19], [18, 17, 16]),
+    "from the middle: nothing yet": ([7], []),
+    "from the middle and up": ([7, 8], [9, 10, 11]),
+    "from the middle and down": ([7, 6], [5, 4, 3]),
+    "the same again": ([7, 7], []),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_three_are_fetched_ahead_in_the_clients_order(rig, wait_until, name):
+    wanted, ahead = ORDERS[name]
+    rig = rig()
+    for index in wanted:
+        assert rig.want(index) == SMALL
+    wait_until(lambda: sorted(rig.begun) == sorted(set(wanted) | set(ahead)))
+
+
+def test_what_came_ahead_is_served_without_a_request(rig, wait_until):
+    rig = rig()
+    rig.let()
+    for index in range(20):
+        assert rig.want(index) == SMALL
+    rig.quiet(wait_until)
+    assert sorted(rig.begun) == list(range(20))
+    assert [item.found for item in rig.items] == [len(SMALL)] * 20
+
+
+def test_a_client_that_turns_round_gets_the_other_side(rig, wait_until):
+    rig = rig()
+    rig.want(0)
+    wait_until(lambda: sorted(rig.begun) == [0, 1, 2, 3])
+    rig.want(15)
+    rig.let(1, 2, 3)  # nobody wants them any more
+    rig.want(14)
+    wait_until(lambda: {13, 12, 11} <= set(rig.begun))
+
+
+def test_a_pass_over_the_tops_fetches_tops_ahead(rig, wait_until):
+    rig = rig()
+    rig.want(0, 0)
+    wait_until(lambda: sorted(rig.begun) == [0, 1, 2, 3])
+    assert rig.lines == dict.fromkeys(range(4), 0)
+
+
+def test_a_top_before_each_retrieval_is_no_pass(rig, wait_until):
+    rig = rig()
+    rig.let()
+    for index in range(10):
+        rig.want(index, 0)
+        rig.want(index)
+    rig.quiet(wait_until)
+    assert rig.lines[12] is rig.lines[14] is None
+
+
+def test_a_top_of_all_lines_is_a_retrieval(rig):
+    rig = rig()
+    rig.want(0, 99999999)
+    assert rig.lines[0] is None
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_it_takes_only_slots_nobody_else_wants(rig, wait_until, room):
+    rig = rig()
+    rig.room = 0
+    rig.want(0)
+    rig.quiet(wait_until)
+    assert rig.begun == [0]
+    rig.room = room
+    rig.want(1)
+    if room:
+        wait_until(lambda: len(rig.begun) > 2)
+    else:
+        rig.quiet(wait_until)
+        assert rig.begun == [0, 1]
+
+
+def test_large_messages_leave_a_slot_free(rig, wait_until):
+    rig = rig(size=readahead._LARGE + 1, limit=1 << 30)
+    rig.want(0)
+    wait_until(lambda: rig.begun == [0, 1, 2])
+    rig.room = 1
+    rig.want(1)
+    rig.quiet(wait_until)
+    assert rig.begun == [0, 1, 2]
+
+
+def test_what_is_held_ahead_is_bounded(rig, wait_until):
+    limit = 300_000
+    rig = rig(limit=limit, size=90_000)
+    for item in rig.items:
+        item.raw = b"A: b\r\n\r\n" + b"x" * 90_000
+    rig.let()
+    for index in range(20):
+        rig.want(index)
+        rig.quiet(wait_until)
+        assert rig.on_disk() <= limit
+    assert sorted(set(rig.begun)) == list(range(20)) and len(rig.begun) <= 22
+
+
+def test_one_that_outgrows_the_bound_is_given_up(rig, wait_until):
+    rig = rig(limit=200_000)
+    rig.items[1].raw = b"x" * 500_000  # said to have 1,000
+    rig.let()
+    rig.want(0)
+    rig.quiet(wait_until)
+    wait_until(lambda: rig.on_disk() <= 200_000)
+    assert len(rig.want(1)) == 500_000  # and comes when it is asked for
+    assert rig.begun.count(1) == 2
+
+
+def test_none_are_fetched_ahead_with_a_limit_of_nothing(rig, wait_until):
+    rig = rig(limit=0)
+    rig.let()
+    for index in range(5):
+        rig.want(index)
+        rig.quiet(wait_until)
+    assert rig.begun == [0, 1, 2, 3, 4]
+    assert rig.on_disk() == len(SMALL)
+
+
+def test_none_are_fetched_ahead_on_a_disk_that_is_nearly_full(rig, wait_until, monkeypatch):
+    monkeypatch.setattr(files, "free_bytes", lambda path: readahead._DISK_RESERVE)
+    rig = rig()
+    rig.let()
+    rig.want(0)
+    rig.quiet(wait_until)
+    assert rig.begun == [0]
+
+
+def test_one_that_fails_ahead_is_asked_for_again_only_by_the_client(rig, wait_until):
+    rig = rig(count=3)
+    rig.items[1].error = Temporary("away")
+    rig.let()
+    rig.want(0)
+    wait_until(lambda: sorted(rig.begun) == [0, 1, 2])
+    rig.quiet(wait_until)
+    rig.items[1].error = None
+    assert rig.want(1) == SMALL
+    assert sorted(rig.begun) == [0, 1, 1, 2]
+
+
+def test_closing_removes_everything_and_stops_what_comes(rig, wait_until):
+    rig = rig()
+    rig.want(0)
+    wait_until(lambda: sorted(rig.begun) == [0, 1, 2, 3])
+    rig.ahead.close()
+    rig.let()
+    wait_until(lambda: os.listdir(rig.path) == [])
+    wait_until(lambda: not rig.ahead._running)
+    assert sorted(rig.begun) == [0, 1, 2, 3]
+
+
+def test_measuring_fetches_all_and_keeps_what_fits(rig, wait_until):
+    rig = rig(limit=400_000, size=90_000)
+    for item in rig.items:
+        item.raw = b"x" * 90_000
+    rig.ahead.measure(range(20))
+    assert not rig.ahead.measured(0.0)
+    rig.let()
+    wait_until(lambda: rig.ahead.measured(0.1))
+    assert [item.found for item in rig.items] == [90_000] * 20
+    assert sorted(rig.begun) == list(range(20))
+    assert rig.on_disk() <= 400_000
+
+
+def test_measuring_goes_on_without_a_free_slot_but_one_at_a_time(rig, wait_until):
+    rig = rig(count=3)
+    rig.room = 0
+    rig.ahead.measure(range(3))
+    wait_until(lambda: rig.begun == [0])
+    rig.let()
+    wait_until(lambda: rig.ahead.measured(0.1))
+    assert rig.begun == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error, begun", [(Permanent("gone"), 4), (Temporary("away"), 1)])
+def test_measuring_skips_what_is_gone_and_ends_when_graph_is_away(rig, wait_until, error, begun):
+    rig = rig(count=4)
+    rig.room = 0
+    rig.items[0].error = error
+    rig.let()
+    rig.ahead.measure(range(4))
+    wait_until(lambda: rig.ahead.measured(0.1))
+    assert len(rig.begun) == begun
