@@ -8,10 +8,10 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from . import config as configuration
-from . import control, files, log, message, oauth, status, tls
+from . import control, files, housekeeping, log, message, oauth, status, tls
 from .clienthello import ClientHellos
 from .config import Config
 from .courier import Courier
@@ -22,15 +22,17 @@ from .graph import Graph
 from .guard import Guard
 from .intake import Intake
 from .largedrafts import LargeDrafts
+from .leftovers import Leftovers
 from .maildrop import Maildrops
 from .outbound import Outbound
 from .policy import Policy
 from .pop3 import Pop3Session
+from .report import Reporter
 from .routes import Routes
 from .seen import SeenIds
 from .server import Connections, Context, Listener
 from .smtp import SmtpSession
-from .spool import Spool
+from .spool import Spool, mailbox_tag
 from .tokenfile import TokenFile
 from .users import User, Users, within
 
@@ -45,6 +47,39 @@ _STATUS_SECONDS = 5.0
 
 # The refresh token rolls on with each use and dies of 90 idle days (refresh-tokens.md).
 _REFRESH_SECONDS = 12 * 3600.0
+
+# Seconds between sweeps of the queue and of what we leave in mailboxes.
+_SWEEP_SECONDS = 24 * 3600.0
+
+
+class Repeating:
+    """An action in a threading.Timer of its own, at once and then every so many seconds."""
+
+    def __init__(self, seconds: float, action: Callable[[], object], name: str):
+        self._seconds = seconds
+        self._action = action
+        self._name = name
+        self._stopped = threading.Event()
+        self._timer: Optional[threading.Timer] = None
+
+    def start(self, after: float = 0.0) -> None:
+        self._timer = threading.Timer(after, self._run)
+        self._timer.daemon = True
+        self._timer.name = self._name
+        self._timer.start()
+
+    def _run(self) -> None:
+        try:
+            self._action()
+        except (ProxyError, OSError) as error:
+            logger.warning("%s: %s", self._name, error)
+        if not self._stopped.is_set():
+            self.start(self._seconds)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Account:
@@ -105,7 +140,11 @@ class Daemon:
             config.limits.connections, config.limits.connections_per_client, config.proxy_protocol_from
         )
         self.courier: Courier  # made by start(): it needs the state directory
-        self._refresh: Optional[threading.Timer] = None
+        self._reporter = self._make_reporter()
+        self._chores = [
+            Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh"),
+            Repeating(_SWEEP_SECONDS, self._sweep, "sweep"),
+        ]
 
     # Starting.
 
@@ -140,7 +179,9 @@ class Daemon:
             logger.warning("%s", warning)
         logger.info("started: %s", "; ".join(self.addresses()))
         self.courier.start()
-        self._refresh_later(0.0)
+        self._reporter.start()
+        for chore in self._chores:
+            chore.start()
 
     def _make_courier(self) -> Courier:
         config, graph = self.config, self.account.graph
@@ -163,6 +204,16 @@ class Daemon:
             lifetime=config.queue.lifetime_hours * 3600.0,
             pace_per_minute=config.queue.pace_per_minute,
             probe=self._probe,
+            failed=self._reporter.failed,
+        )
+
+    def _make_reporter(self) -> Reporter:
+        return Reporter(
+            self.spool,
+            lambda id: self.courier.accepted(id),
+            [mailbox.username for mailbox in self.config.mailboxes],
+            notify=self.config.notify,
+            host=socket.gethostname(),
         )
 
     def _listen(self, wanted: Any) -> None:
@@ -259,18 +310,15 @@ class Daemon:
         self.account.tokens.access_token()
         self.account.graph.check_reachable()
 
-    # The sign-in.
-
-    def _refresh_later(self, seconds: float) -> None:
-        self._refresh = threading.Timer(seconds, self._refresh_now)
-        self._refresh.daemon = True
-        self._refresh.name = "refresh"
-        self._refresh.start()
-
-    def _refresh_now(self) -> None:
-        self.account.tokens.refresh_daily()
-        if not self._stop_asked.is_set():
-            self._refresh_later(_REFRESH_SECONDS)
+    def _sweep(self) -> None:
+        """Once a day: what is too old in the queue, and what we left in mailboxes."""
+        housekeeping.sweep(self.spool, self.config.queue.keep_failed_days, self.account.graph.now())
+        if self.config.permissions != "full":
+            return
+        mailboxes = dict.fromkeys(filter(None, [m.username for m in self.config.mailboxes] + [self.account.graph.user]))
+        keep_days = {mailbox_tag(m.username): m.sent_items for m in self.config.mailboxes if m.sent_items is not None}
+        drafts = Drafts(self.account.graph, _installation(self.config.state_dir))
+        Leftovers(self.account.graph, drafts, self.spool, keep_days).sweep(mailboxes)
 
     # Running.
 
@@ -333,7 +381,9 @@ class Daemon:
         self.config = config
         self._users = self._guard.users = Users(config.mailboxes)
         self._policy = self._make_policy(config)
-        self.courier.set_mailboxes([mailbox.username for mailbox in config.mailboxes])
+        addresses = [mailbox.username for mailbox in config.mailboxes]
+        self._reporter.configure(addresses, config.notify)
+        self.courier.set_mailboxes(addresses)
         logger.info("reloaded %s", config.path)
         if needs_restart:
             logger.warning("a change of %s needs a restart", ", ".join(needs_restart))
@@ -360,8 +410,9 @@ class Daemon:
         """Stop accepting, let messages that are coming in and going out end, give the directory back."""
         self._stop_asked.set()
         deadline = time.monotonic() + _STOP_SECONDS
-        if self._refresh is not None:
-            self._refresh.cancel()
+        for chore in self._chores:
+            chore.stop()
+        self._reporter.stop()
         for listener in self.listeners:
             listener.close()
         cut = self._connections.stop(_STOP_SECONDS / 2)

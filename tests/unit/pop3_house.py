@@ -7,8 +7,8 @@ import socket
 import threading
 from types import SimpleNamespace
 
-from m365proxy.errors import Permanent, Temporary
 from m365proxy.copies import normalised
+from m365proxy.errors import Permanent, Temporary
 from m365proxy.pop3 import Pop3Session
 from m365proxy.wire import Connection
 

@@ -369,6 +369,37 @@ def test_a_failing_scrypt_gives_its_turn_back():
             house.check("scanner@contoso.com", "plain", "smtp", PEER)
 
 
+FOLDERS = [
+    ("ups", "inbox"),
+    ("ups+Scans", "Scans"),
+    ("UPS+Scans/2026", "Scans/2026"),
+    ("ups+a+b", "a+b"),
+    ("scanner@contoso.com+SentItems", "SentItems"),
+    ("ups+door", "inbox"),  # a login of its own
+    ("ups+door+Scans", "Scans"),
+    ("ups+", "inbox"),
+]
+
+
+@pytest.mark.parametrize("login, folder", FOLDERS)
+def test_a_folder_after_the_login(login, folder):
+    more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
+    house = Users([mailbox(password="plain", login="ups", logins=[more])])
+    user = house.check(login, "plain", "pop3", PEER)
+    assert (user.mailbox, user.folder) == ("scanner@contoso.com", folder)
+    assert house.check("ups", "plain", "pop3", PEER).folder == "inbox"
+
+
+@pytest.mark.parametrize(
+    "login, password, service", [("ups+Scans", "wrong", "pop3"), ("nobody+ups", "plain", "pop3"), ("+ups", "plain", "pop3"),
+                                 ("ups+Scans", "plain", "smtp"), ("up+s", "plain", "pop3"), ("", "plain", "pop3")]
+)
+def test_a_folder_opens_nothing_else(login, password, service):
+    house = Users([mailbox(password="plain", login="ups")])
+    with pytest.raises(SignInRefused):
+        house.check(login, password, service, PEER)
+
+
 def test_nothing_shows_a_password():
     house = Users([mailbox(password="plain-secret")])
     user = house.check("scanner@contoso.com", "plain-secret", "smtp", PEER)
