@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"m365proxy {__version__}")
     top.add_argument("--login", action="store_const", const="login", dest="command", help="the same as `login`")
     commands = top.add_subparsers(dest="named", metavar="COMMAND", parser_class=_Parser)
-    commands.add_parser("run", help="start the servers and deliver (the default)")
+    run = commands.add_parser("run", help="start the servers and deliver (the default)")
+    run.add_argument("--wait", action="store_true", help="while the config is still the sample, wait for it to be "
+                     "filled in instead of failing (for services)")
     commands.add_parser("login", help="sign in to Microsoft 365 with a device code")
     commands.add_parser("logout", help="forget the sign-in")
     check = commands.add_parser("check", help="check the config and what it names")
@@ -131,7 +133,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
     from . import commands
 
     return {
-        "run": lambda arguments: commands.run(_config(arguments)),
+        "run": _run,
         "login": lambda arguments: commands.login(_config(arguments, owner=True)),
         "logout": lambda arguments: commands.logout(_config(arguments, owner=True)),
         "check": lambda arguments: commands.check(_config(arguments, owner=True), arguments.offline, arguments.json),
@@ -151,6 +153,16 @@ def _config(arguments: argparse.Namespace, owner: bool = False) -> Any:
     if owner:
         commands.become_owner(loaded.state_dir)
     return loaded
+
+
+def _run(arguments: argparse.Namespace) -> Optional[int]:
+    from . import commands, config, notify
+
+    notifier = notify.Notifier(os.environ)
+    path = config.find(arguments.config, os.environ)
+    if getattr(arguments, "wait", False):  # `run` is also what happens without any command
+        commands.wait_for_config(path, notifier)
+    return commands.run(config.load(path), notifier)
 
 
 def _queue(arguments: argparse.Namespace) -> Optional[int]:

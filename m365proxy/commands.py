@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
+from . import config as configuration
 from . import files, log
 from . import status as statusfile
 from .config import Config
-from .errors import InUse, ProxyError, UsageError
+from .errors import ConfigError, InUse, ProxyError, UsageError
+from .notify import Notifier
 from .spool import DamagedMessage, Entry, Spool, State
 from .users import hash_password as hashed
 
@@ -24,6 +27,9 @@ _DOUBTFUL = ("posting", "held")
 
 # A message that moves on between our look and our rename is looked for again, so often.
 _LOOKS = 5
+
+# Seconds between looks at a config that waits to be filled in.
+_CONFIG_SECONDS = 2.0
 
 
 def become_owner(state_dir: str) -> None:
@@ -40,11 +46,54 @@ def become_owner(state_dir: str) -> None:
         os.setuid(owner.st_uid)
 
 
-def run(config: Config) -> Optional[int]:
+def wait_for_config(path: str, notifier: Notifier) -> None:
+    """Return once the config is no longer the sample: right from the start, or filled in and without mistakes.
+
+    The service manager is told that all is well meanwhile: a package that was
+    just installed is no failed service.
+    """
+    if not _is_sample(path):
+        return
+    for name in ("SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)  # there is nothing to reload or flush yet
+    log.setup()
+    logger = log.get("run")
+    told = (f"{path} is not filled in yet: put user, tenant_id, client_id and the mailboxes there. "
+            "It is looked at every few seconds; no restart is needed.")
+    logger.warning("%s", told)
+    notifier.ready("Waits for its configuration: " + told)
+    seen = files.read(path)
+    while True:
+        time.sleep(_CONFIG_SECONDS)
+        notifier.alive()
+        content = files.read(path)
+        if content == seen:
+            continue
+        seen = content
+        try:
+            configuration.load(path)
+            return
+        except ConfigError as error:
+            for problem in error.problems:
+                logger.warning("still waiting: %s", problem)
+
+
+def _is_sample(path: str) -> bool:
+    """Whether the two IDs that nobody can do without are missing or still the sample's zeros."""
+    try:
+        document = json.loads(files.read(path) or b"{}")
+    except (OSError, ValueError):
+        return False  # somebody's own file: loading it says what is wrong
+    ids = [str(document.get(name) or "") for name in ("tenant_id", "client_id")] if isinstance(document, dict) else []
+    return bool(ids) and not "".join(ids).strip("0-")
+
+
+def run(config: Config, notifier: Notifier) -> Optional[int]:
     from .daemon import Daemon
 
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog)
-    daemon = Daemon(config)
+    daemon = Daemon(config, notifier=notifier)
     daemon.start()
     daemon.serve()
     return None

@@ -234,11 +234,18 @@ class Courier:
             if self._timer.is_alive() and now < self._timer_due <= due:
                 return
             self._timer.cancel()
-        self._timer = threading.Timer(max(0.0, due - now), action)
+        self._timer = threading.Timer(max(0.0, due - now), self._rang, (action,))
         self._timer.daemon = True
         self._timer.name = "courier-timer"
         self._timer_due = due
         self._timer.start()
+
+    def _rang(self, action: Callable[[], None]) -> None:
+        with self._lock:
+            # A timer that has rung rings no more, however early it was: the next _ring must set another.
+            if self._timer is threading.current_thread():
+                self._timer = None
+        action()
 
     def _take(self) -> Optional[Tuple[_Lane, str]]:
         with self._lock:
@@ -326,6 +333,8 @@ class Courier:
             self._go_away(str(error))
         if claim.entry.phase == "posting":
             return self._look_later(lane, claim, wait)
+        if claim.state.draft:
+            claim.save_state()  # it may have been made just now
         claim.release()
         return time.monotonic() + wait
 
@@ -418,7 +427,12 @@ class Courier:
                 return
             self._away = reason
             logger.warning("sending is paused: %s", reason)
-            self._ring(time.monotonic() + self._probe_delay, time.monotonic(), self._ask)
+            self._ask_later()
+
+    def _ask_later(self) -> None:
+        now = time.monotonic()
+        self._timer_due = 0.0  # the timer of what was due sooner is of no use now
+        self._ring(now + self._probe_delay, now, self._ask)
 
     def _ask(self) -> None:
         try:
@@ -428,9 +442,7 @@ class Courier:
                 self._away = str(error)
                 self._probe_delay = min(self._probe_delay * 2, _PROBE_MOST)
                 if not self._stopping:
-                    now = time.monotonic()
-                    self._timer_due = 0.0
-                    self._ring(now + self._probe_delay, now, self._ask)
+                    self._ask_later()
             return
         with self._lock:
             self._away = ""

@@ -24,6 +24,8 @@ from .intake import Intake
 from .largedrafts import LargeDrafts
 from .leftovers import Leftovers
 from .maildrop import Maildrops
+from .notify import Notifier
+from .notify import Notifier
 from .outbound import Outbound
 from .policy import Policy
 from .pop3 import Pop3Session
@@ -53,16 +55,20 @@ _SWEEP_SECONDS = 24 * 3600.0
 
 
 class Repeating:
-    """An action in a threading.Timer of its own, at once and then every so many seconds."""
+    """An action in a threading.Timer of its own: after `first` seconds, then every so many."""
 
-    def __init__(self, seconds: float, action: Callable[[], object], name: str):
+    def __init__(self, seconds: float, action: Callable[[], object], name: str, first: float):
         self._seconds = seconds
+        self._first = first
         self._action = action
         self._name = name
         self._stopped = threading.Event()
         self._timer: Optional[threading.Timer] = None
 
-    def start(self, after: float = 0.0) -> None:
+    def start(self) -> None:
+        self._start(self._first)
+
+    def _start(self, after: float) -> None:
         self._timer = threading.Timer(after, self._run)
         self._timer.daemon = True
         self._timer.name = self._name
@@ -74,7 +80,7 @@ class Repeating:
         except (ProxyError, OSError) as error:
             logger.warning("%s: %s", self._name, error)
         if not self._stopped.is_set():
-            self.start(self._seconds)
+            self._start(self._seconds)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -114,9 +120,10 @@ def spool_of(config: Config) -> Spool:
 class Daemon:
     """One running m365proxy.  `start`, then `serve` until something calls `ask_stop`, or `stop` by hand."""
 
-    def __init__(self, config: Config, outbound: Optional[Outbound] = None):
+    def __init__(self, config: Config, outbound: Optional[Outbound] = None, notifier: Optional[Notifier] = None):
         """ConfigError if a certificate or key is wrong; nothing is opened yet."""
         self.config = config
+        self._notifier = notifier or Notifier({})
         self.account = Account(config, outbound)
         self.spool = spool_of(config)
         self.listeners: List[Listener] = []
@@ -142,8 +149,9 @@ class Daemon:
         self.courier: Courier  # made by start(): it needs the state directory
         self._reporter = self._make_reporter()
         self._chores = [
-            Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh"),
-            Repeating(_SWEEP_SECONDS, self._sweep, "sweep"),
+            Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
+            # Not in the rush after a start.
+            Repeating(_SWEEP_SECONDS, self._sweep, "sweep", first=600.0),
         ]
 
     # Starting.
@@ -335,7 +343,9 @@ class Daemon:
                 signal.signal(number, lambda *_, event=event: event.set())
         self.write_status()
         written = time.monotonic()
+        self._notifier.ready("; ".join(self.addresses()))
         while not self._stop_asked.wait(_CONTROL_SECONDS):
+            self._notifier.alive()
             self._obey()
             if time.monotonic() - written >= _STATUS_SECONDS:
                 self.write_status()
@@ -391,12 +401,14 @@ class Daemon:
     def write_status(self) -> None:
         courier = self.courier.status()
         try:
+            sign_in = self.account.tokens.state()
+            self._notifier.status("; ".join([*self.addresses(), *([sign_in["error"]] if sign_in["error"] else [])]))
             status.write(
                 self.config.state_dir,
                 {
                     "pid": os.getpid(),
                     "written": time.time(),
-                    "sign_in": self.account.tokens.state(),
+                    "sign_in": sign_in,
                     "listeners": self.addresses(),
                     "connections": len(self._connections),
                     "paused": courier["away"],
@@ -409,6 +421,7 @@ class Daemon:
     def stop(self) -> None:
         """Stop accepting, let messages that are coming in and going out end, give the directory back."""
         self._stop_asked.set()
+        self._notifier.stopping()
         deadline = time.monotonic() + _STOP_SECONDS
         for chore in self._chores:
             chore.stop()

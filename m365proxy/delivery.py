@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set
 from . import header, largemail, log, message, outcome
 from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
 from .errors import Permanent, SignInNeeded, Temporary
-from .graph import REQUEST_LIMIT, Answer, Graph, GraphUnreachable, NoAnswer, Refused, base64_body
+from .graph import REQUEST_LIMIT, Answer, Graph, GraphUnreachable, NoAnswer, Refused, Throttled, base64_body
 from .largedrafts import DraftSpoiled, LargeDrafts, UploadDenied
 from .outcome import Verdict
 from .routes import Route, Routes
@@ -82,7 +82,10 @@ class Delivery:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
         self._graph.ready(envelope.mailbox)
         if claim.state.draft:
-            known = self._known_draft(claim, envelope)
+            try:
+                known = self._known_draft(claim, envelope)
+            except Refused as error:
+                return self._judge(claim, envelope, error.answer)
             if known is not None:
                 return known
         return self._try_ways(claim, envelope, prepared, file)
@@ -185,6 +188,8 @@ class Delivery:
             return self._hold("Somebody edited the draft of this message; it is left to them.")
         if found != DRAFT:
             return self._lost(claim)
+        if state.draft.get("unmarked"):
+            self._mark(claim)
         return self._send_draft(claim, envelope)
 
     def _lost(self, claim: Claim) -> Verdict:
@@ -239,6 +244,8 @@ class Delivery:
             return self._not_made(claim, envelope, error.answer)
         except DraftSpoiled as error:
             return outcome.of_failure(str(error), False)._replace(status="4.4.0")
+        except Throttled:
+            raise
         except GraphUnreachable as error:
             return outcome.of_failure(str(error), False)
         except Permanent as error:
@@ -258,9 +265,13 @@ class Delivery:
         self._intend_draft(claim, route)
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         value = self._drafts.create(route.url_mailbox, prepared)
-        claim.state.draft = Draft.of(route.url_mailbox, value)._asdict()
-        value = self._drafts.put_marker(route.url_mailbox, value["id"], claim.id)
-        claim.state.draft = Draft.of(route.url_mailbox, value)._asdict()
+        claim.state.draft = {**Draft.of(route.url_mailbox, value)._asdict(), "unmarked": "yes"}
+        self._mark(claim)
+
+    def _mark(self, claim: Claim) -> None:
+        draft = claim.state.draft
+        value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id)
+        claim.state.draft = Draft.of(draft["mailbox"], value)._asdict()
 
     def _make_large_draft(
         self, claim: Claim, prepared: message.Prepared, route: Route, file: BinaryIO
@@ -300,10 +311,11 @@ class Delivery:
         claim.posting()
         try:
             answer = self._drafts.send(draft.mailbox, draft.id)
-        except GraphUnreachable as error:
-            return outcome.of_failure(str(error), error.maybe_processed)
-        except (SignInNeeded, Temporary):
-            claim.claimed()  # the token was refused (401: nothing was sent) and there is no new one
+        except (SignInNeeded, Temporary) as error:
+            if isinstance(error, GraphUnreachable) and not isinstance(error, Throttled):
+                return outcome.of_failure(str(error), error.maybe_processed)
+            # Throttled meanwhile, or the token was refused (401) and there is no new one: nothing was sent.
+            claim.claimed()
             raise
         if answer.status == 404 and answer.from_graph:
             return self._lost(claim)
@@ -325,11 +337,12 @@ class Delivery:
                 body=lambda: base64_body(prepared.size, prepared.chunks()),
                 seconds=SEND_SECONDS + prepared.size / OCTETS_PER_SECOND,
             )
-        except GraphUnreachable as error:
-            verdict = outcome.of_failure(str(error), error.maybe_processed)
-        except (SignInNeeded, Temporary):
-            claim.claimed()
-            raise
+        except (SignInNeeded, Temporary) as error:
+            if isinstance(error, GraphUnreachable) and not isinstance(error, Throttled):
+                verdict = outcome.of_failure(str(error), error.maybe_processed)
+            else:
+                claim.claimed()
+                raise
         else:
             verdict = self._judge(claim, envelope, answer)
         if verdict.sent == outcome.SENT:

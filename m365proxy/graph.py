@@ -226,6 +226,8 @@ class Answer:
 
     def close(self) -> None:
         release, self._release = self._release, lambda reusable: None
+        if not self._complete:
+            self._response.close()  # its connection is in no pool that would close it
         # After a 503 Graph wants a new connection (best-practices-concept.md).
         release(self._complete and self.status != 503)
 
@@ -535,7 +537,10 @@ def _maybe_processed(error: Exception, body: Optional[Body]) -> bool:
 
 
 def _causes(error: Optional[BaseException]) -> Iterator[BaseException]:
-    """An exception and what it wraps, as requests and urllib3 nest them: args, reason, context."""
+    """An exception and what it wraps, as requests and urllib3 nest them: args, reason, cause.
+
+    Not its context: a caller may be handling another failure, which Python would chain to this one.
+    """
     seen = []
     todo = [error]
     while todo and len(seen) < 20:
@@ -544,4 +549,4 @@ def _causes(error: Optional[BaseException]) -> Iterator[BaseException]:
             continue
         seen.append(current)
         yield current
-        todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+        todo += [current.__cause__, getattr(current, "reason", None), *current.args]

@@ -16,7 +16,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Union
 
 from . import __version__
-from .errors import ConfigError
+from .errors import ConfigError, ProxyError
 
 if TYPE_CHECKING:
     import requests
@@ -164,11 +164,11 @@ def _of_certificate(reason: str, host: str) -> str:
 
 
 def _causes(error: object) -> Iterator[BaseException]:
-    """The error and everything it wraps, outermost first, each once."""
+    """The error and everything it wraps, outermost first, each once; errors of ours belong to an earlier call."""
     waiting, seen = [error], set()
     while waiting:
         one = waiting.pop(0)
-        if not isinstance(one, BaseException) or id(one) in seen:
+        if not isinstance(one, BaseException) or isinstance(one, ProxyError) or id(one) in seen:
             continue
         seen.add(id(one))
         yield one

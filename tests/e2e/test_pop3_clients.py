@@ -26,7 +26,7 @@ BODIES = {
 HUGE = (b".scanned page, " + b"p" * 60 + b"\r\n") * (30 * 1024 * 1024 // 77)
 
 # How the connection is secured, and whether the 30 MB are part of it: once for each client and policy.
-WAYS = [("plain", False), ("stls", True), ("tls", False)]
+WAYS = [("plain", True), ("stls", True), ("tls", True)]
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,7 @@ def test_commands_beside_a_busy_courier_lose_and_double_nothing(make_program):
     """Messages are retried and dropped while the courier works through the same ones."""
     program = make_program(queue={"min_free_mb": 0, "retry_interval": 1})
     program.login()
-    program.sandbox.faults.add("answer", path="sendMail|messages", status=429, retry_after=0.02, times=30)
+    program.sandbox.faults.add("answer", path="sendMail|messages", status=429, retry_after=0.02, times=8)
     program.start()
     for number in range(24):
         submit(program, f"busy {number}")

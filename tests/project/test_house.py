@@ -15,7 +15,7 @@ PACKAGE = ROOT / "m365proxy"
 
 # Each module may import only modules that stand before it.
 ORDER = """
-    errors files log tls
+    errors files log notify tls
     values options checks config
     wire replies
     words syntax addresses parameters transfer header mime message

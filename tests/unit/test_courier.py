@@ -365,6 +365,17 @@ def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(house):
     wait_until(lambda: h.places() == [])
 
 
+def test_a_probe_comes_also_when_a_retry_was_due_before_it(house):
+    first = {b"later": LATER, b"offline": OFFLINE}
+    h = house(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.5)
+    h.courier.start()
+    h.put(b"later")
+    wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
+    h.put(b"offline")
+    wait_until(lambda: h.places() == [], 20)
+    assert sorted(body for _, body in h.delivery.log) == [b"later", b"later", b"offline", b"offline"]
+
+
 def test_a_throttled_mailbox_waits_alone(house):
     h = house(FakeDelivery())
     h.graph.holds["a@contoso.com"] = time.monotonic() + 0.3

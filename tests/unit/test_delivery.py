@@ -11,7 +11,7 @@ from m365proxy.courier import Courier
 from m365proxy.delivery import Delivery
 from m365proxy.drafts import MARKER, Drafts
 from m365proxy.errors import SignInNeeded
-from m365proxy.graph import Graph
+from m365proxy.graph import Graph, Throttled
 from m365proxy.largedrafts import LargeDrafts
 from m365proxy.outbound import Outbound
 from m365proxy.routes import Route, Routes
@@ -143,6 +143,47 @@ def test_a_refused_send_is_repeated_with_the_same_draft(house, wait_until, statu
     house.open().put()
     wait_until(lambda: house.places() == [], 30)
     assert len(house.tenant.delivered) == 1 and house.tenant.created_drafts == 1
+
+
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["create", "mark", "send"])
+def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house, wait_until, monkeypatch, before):
+    """Another request of the mailbox was told to wait while this message was on its way."""
+    house.tenant.message_id = "replace_at_create"  # a draft that is forgotten cannot be found again
+    house.open()
+    enter, entered, away = house.graph._enter, [], []
+
+    def told_to_wait_once(lane, mailbox):
+        entered.append(mailbox)
+        if len(entered) == before + 1:
+            raise Throttled(mailbox, 0.2)
+        enter(lane, mailbox)
+
+    monkeypatch.setattr(house.graph, "_enter", told_to_wait_once)
+    monkeypatch.setattr(house.courier, "_go_away", away.append)
+    house.put()
+    settle(house, wait_until)
+    assert away == [] and house.places() == [] and len(house.tenant.delivered) == 1
+    assert house.tenant.created_drafts == 1 and house.tenant.items(ALERTS, "drafts") == []
+
+
+@pytest.mark.parametrize("kind", ["cut", "cut_after"])
+def test_a_draft_whose_marking_was_interrupted_is_marked_before_it_is_sent(house, wait_until, kind):
+    house.tenant.message_id, house.tenant.draft_id_survives = "replace_at_send", False
+    house.sandbox.faults.add(kind, path="/messages/", method="PATCH")
+    house.sandbox.faults.add("cut_after", path="/send$")
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1, "only the marker tells that it was sent"
+
+
+def test_a_known_draft_that_may_not_be_read_any_more_waits_for_the_administrator(house, wait_until, caplog):
+    crash_after_draft(house, wait_until)
+    house.tenant.full_access.discard(ALERTS)
+    house.open()
+    id = next(house.spool.entries("new", "cur")).id
+    wait_until(lambda: "Add-MailboxPermission" in house.spool.state(id).error, 20)
+    wait_until(lambda: house.places() == [("new", "")])
+    assert house.tenant.delivered == [] and "unexpected" not in caplog.text
 
 
 def test_an_older_copy_with_the_same_message_id_proves_nothing(house, wait_until):
@@ -287,7 +328,7 @@ def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(house, wait_until):
     house.graph._tokens = Revoked()
     house.put()
     wait_until(lambda: house.courier.status()["away"])
-    assert house.places() == [("new", "")]
+    wait_until(lambda: house.places() == [("new", "")])
     house.graph._tokens = good
     settle(house, wait_until)
     assert len(house.tenant.delivered) == 1

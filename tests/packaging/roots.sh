@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# Debian roots for the package tests, made once by debootstrap and kept outside the checkout.
+#
+#   . tests/packaging/roots.sh
+#   make_root bookworm full          # a root in the cache; prints a reason and returns 1 if no mirror answers
+#   use_root bookworm full DIRECTORY # a throw-away copy
+
+ROOTS=${XDG_CACHE_HOME:-$HOME/.cache}/m365proxy-roots
+
+# "bare" has what the single file asks for and nothing else; "full" what the .deb depends on, and the tests' tools.
+packages_of() {
+  case $1 in
+    bare) echo python3 python3-cryptography ;;
+    full) echo python3 python3-cryptography python3-msal python3-requests ca-certificates \
+            python3-pytest python3-pytest-timeout swaks libnet-ssleay-perl libauthen-sasl-perl curl msmtp mpop fetchmail ;;
+  esac
+}
+
+# The mirror this machine's apt is set to; a root is made from the same one.
+mirror() {
+  apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' |
+    awk '$1 == "Debian" && $2 !~ /security/ { print $2; exit }'
+}
+
+# A proxy that apt is set to use, for debootstrap and for apt in the root.
+apt_proxy() {
+  local proxy
+  proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
+  echo "${proxy:-${http_proxy:-}}"
+}
+
+in_root() {
+  local root=$1
+  shift
+  env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive HOME=/root \
+    http_proxy="$(apt_proxy)" chroot "$root" "$@"
+}
+
+make_root() {
+  local suite=$1 kind=$2 root=$ROOTS/$1-$2 source
+  [ -e "$root/.ready" ] && return 0
+  source=$(mirror)
+  if [ -z "$source" ] || ! http_proxy="$(apt_proxy)" curl -fsS --max-time 30 -o /dev/null "${source%/}/dists/$suite/Release"; then
+    echo "skipped: no Debian mirror answers for $suite"
+    return 1
+  fi
+  rm -rf "$root" "$root.new"
+  mkdir -p "$ROOTS"
+  http_proxy="$(apt_proxy)" debootstrap --variant=minbase "$suite" "$root.new" "$source" >"$root.log" 2>&1 ||
+    { tail -n 5 "$root.log"; return 1; }
+  # No service is started in a root, and no downloaded package is kept.
+  printf '#!/bin/sh\nexit 101\n' >"$root.new/usr/sbin/policy-rc.d"
+  chmod +x "$root.new/usr/sbin/policy-rc.d"
+  # shellcheck disable=SC2046
+  in_root "$root.new" apt-get install -qq -y --no-install-recommends $(packages_of "$kind") >>"$root.log" 2>&1 ||
+    { tail -n 5 "$root.log"; return 1; }
+  in_root "$root.new" apt-get clean
+  touch "$root.new/.ready"
+  mv "$root.new" "$root"
+}
+
+use_root() {
+  cp -a --reflink=auto "$ROOTS/$1-$2" "$3"
+}
