@@ -25,7 +25,6 @@ from .largedrafts import LargeDrafts
 from .leftovers import Leftovers
 from .maildrop import Maildrops
 from .notify import Notifier
-from .notify import Notifier
 from .outbound import Outbound
 from .policy import Policy
 from .pop3 import Pop3Session

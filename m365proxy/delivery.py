@@ -98,6 +98,8 @@ class Delivery:
         Raises like `deliver`; such a look does not count.
         """
         state = claim.state
+        if not state.posted:
+            return self._hold("What was known of this message is lost, and it may have been sent.")
         if not state.draft.get("id"):
             return self._unverifiable(state.error)
         try:

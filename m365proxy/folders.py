@@ -385,11 +385,12 @@ def _estimate(entry: Dict[str, Any]) -> int:
 
     Only a guess: headers and properties weigh differently on small mail.  0 if nothing is said.
     """
-    for known in entry.get("singleValueExtendedProperties") or ():
+    properties = entry.get("singleValueExtendedProperties")
+    for known in properties if isinstance(properties, list) else ():
         try:
             # Graph writes the id back its own way: "Long 0xe08".
             if int(known["id"].rpartition(" ")[2], 16) == _SIZE_TAG:
                 return max(1, int(known["value"]) * 137 // 100)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             continue
     return 0

@@ -45,7 +45,7 @@ class Ledger:
             content = files.read(self._path, _FILE_LIMIT)
             if content is not None:
                 self._take(json.loads(content))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             self.messages, self.sizes, self.link = {}, {}, ""
             _log.info("%s cannot be used, the folder is listed in full: %s", self._path, error)
 

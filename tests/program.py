@@ -26,7 +26,10 @@ COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.exec
 RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
 PASSWORD = "drawer full of devices"
 
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+# What the machine's own environment says of the network must not decide a test.
+_NETWORK = (
+    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle", "ssl_cert_file"
+)
 
 
 def wait_until(condition, seconds=30.0, what="it"):
@@ -66,7 +69,7 @@ class Program:
             "queue": {"min_free_mb": 0},
         }
         self.configure(**settings)
-        self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
+        self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _NETWORK}
         self.environ.update(HOME=str(self.directory), PYTHONUNBUFFERED="1", PYTHONWARNINGS="default")
         self.process = None
         self.log = self.directory / "log"

@@ -231,7 +231,9 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
     queue = {"min_free_mb": 0, "retry_interval": 60, "on_ambiguous": "hold"}
     boxes = [{"username": address, "password": password} for address in (ALERTS, SCANS)]
     permissions = "send" if mode.one_step else "full"
-    program = HastyProgram(directory, mailboxes=boxes, queue=queue, permissions=permissions)
+    program = HastyProgram(directory, mailboxes=boxes, queue=queue)
+    program.settings.pop("pop3_port")
+    program.configure(permissions=permissions)
     try:
         weather = program.sandbox.faults = Weather(seed)
         _set(program.sandbox.tenant, mode)

@@ -393,3 +393,17 @@ def test_uploads_denied_to_the_shared_mailbox_go_through_the_own(house, wait_unt
     house.put()
     settle(house, wait_until)
     assert house.routes.candidates(ALERTS)[0] == Route(ALERTS, True), "small mail keeps its own way"
+
+
+def test_posting_without_its_state_is_held(house, wait_until):
+    house.on_ambiguous = "retry"
+    house.open()
+    house.courier.stop(5)
+    incoming = house.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
+    incoming.write(MAIL)
+    claim = house.spool.claim(incoming.commit())
+    claim.posting()
+    (house.path / "queue" / "state" / f"{claim.id}.json").unlink()
+    house.open()
+    settle(house, wait_until)
+    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
