@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import itertools
 from types import SimpleNamespace
@@ -10,6 +11,9 @@ from typing import Callable, Iterator
 from .values import address_matches, is_hash
 
 Sound = Callable[[str], bool]
+
+# Days before its end at which a client secret is warned about.
+_SECRET_DAYS = 30
 
 _OLD_TLS = ("TLSv1", "TLSv1.1")
 
@@ -152,7 +156,27 @@ def doubts(config: SimpleNamespace) -> list[str]:
         *_without_tls(config),
         *_wide_relays(config),
         *_cloud(config),
+        *_secret_ends(config),
+        *_not_yet(config),
     ]
+
+
+def _secret_ends(config: SimpleNamespace) -> Iterator[str]:
+    end = config.client_secret_expires
+    if end and (end - datetime.date.today()).days < _SECRET_DAYS:
+        yield (f"client_secret_expires: the client secret or certificate ends on {end}. Make a new one in Entra and "
+               "put it into the config before that day.")
+
+
+def _not_yet(config: SimpleNamespace) -> Iterator[str]:
+    """Options of the contract that nothing uses in this version; saying nothing would be a promise."""
+    set_ones = {
+        "status_port": config.status_port, "logging.events": config.logging.events,
+        "queue.dedupe_minutes": config.queue.dedupe_minutes,
+    }  # fmt: skip
+    for path, value in set_ones.items():
+        if value:
+            yield f"{path} is set, but has no effect in this version."
 
 
 def plain_passwords(config: SimpleNamespace) -> list[str]:

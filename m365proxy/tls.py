@@ -12,6 +12,9 @@ from .errors import ConfigError
 # Days a self-signed certificate is valid: longer than any device lives.
 _SELF_SIGNED_DAYS = 3650
 
+# A board without a clock believes in 1970; what it makes must be valid all the same.
+_NOT_BEFORE_THIS = datetime.datetime(2025, 1, 1)
+
 VERSIONS = {
     "TLSv1": ssl.TLSVersion.TLSv1,
     "TLSv1.1": ssl.TLSVersion.TLSv1_1,
@@ -64,10 +67,15 @@ def _complaint(error: ssl.SSLError, cert: str, key: str) -> str:
 
 def expiry(cert: str) -> datetime.datetime:
     """When the first certificate of a PEM file ends (UTC)."""
+    with open(cert, "rb") as file:
+        return end_of(file.read())
+
+
+def end_of(pem: bytes) -> datetime.datetime:
+    """When the first certificate in `pem` ends (UTC)."""
     from cryptography import x509
 
-    with open(cert, "rb") as file:
-        certificate = x509.load_pem_x509_certificate(file.read())
+    certificate = x509.load_pem_x509_certificate(pem)
     if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42
         return certificate.not_valid_after_utc
     return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
@@ -82,7 +90,7 @@ def self_signed(names: Sequence[str]) -> Tuple[bytes, bytes]:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    now = max(datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None), _NOT_BEFORE_THIS)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

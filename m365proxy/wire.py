@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from typing import Iterable, Iterator, Optional
+from typing import Callable, Iterable, Iterator, Optional
 
 CRLF = b"\r\n"
 
@@ -56,9 +56,19 @@ def normalise_address(address: str) -> str:
 class Connection:
     """A socket with a bounded line reader, collected replies, and a deadline on everything."""
 
-    def __init__(self, sock: socket.socket, peer: str, write_seconds: float = 60.0):
-        """`peer` is the client's normalised address; `write_seconds` bounds one flush."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: str,
+        write_seconds: float = 60.0,
+        tls_begun: Optional[Callable[[Connection], None]] = None,
+    ):
+        """`peer` is the client's normalised address; `write_seconds` bounds one flush.
+
+        `tls_begun` is called after each successful handshake.
+        """
         self.peer = peer
+        self._tls_begun = tls_begun
         self.saw_cr = False  # whether the client has ever sent a CR
         self._socket = sock
         self._write_seconds = write_seconds
@@ -148,6 +158,18 @@ class Connection:
             raise TimedOut("no TLS handshake in time") from None
         except (OSError, ValueError) as error:
             raise Closed(getattr(error, "reason", None) or str(error) or "connection lost") from None
+        if self._tls_begun is not None:
+            self._tls_begun(self)
+
+    def receive_exactly(self, count: int, deadline: float) -> bytes:
+        """`count` octets from the socket, and not one beyond them: TLS may begin there.
+
+        `deadline` is by time.monotonic().  Nothing may have been read before.  Raises Closed, TimedOut.
+        """
+        data = b""
+        while len(data) < count:
+            data += self._receive(deadline, count - len(data))
+        return data
 
     def first_octet(self, seconds: float) -> bytes:
         """What the client sends first, left where it is; b"" if nothing comes in time.  Closed."""
@@ -176,14 +198,14 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.close()
 
-    def _receive(self, deadline: float) -> bytes:
+    def _receive(self, deadline: float, most: int = _CHUNK) -> bytes:
         self.flush()
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise TimedOut
         try:
             self._socket.settimeout(remaining)
-            data = self._socket.recv(_CHUNK)
+            data = self._socket.recv(most)
         except (socket.timeout, ssl.SSLWantReadError):
             raise TimedOut from None
         except (OSError, ValueError) as error:

@@ -29,8 +29,8 @@ SIGN_IN = b"USER scanner@contoso.com\r\nPASS pass word\r\n"
 numbers = st.sampled_from([b"0", b"1", b"2", b"3", b"4", b"-1", b"01", b"9" * 40, b"\xb2", b"1.0", b"", b"x"])
 words = st.sampled_from(
     [
-        b"USER", b"PASS", b"AUTH", b"STLS", b"CAPA", b"QUIT", b"UTF8", b"STAT", b"LIST", b"UIDL", b"RETR", b"TOP", b"DELE",
-        b"RSET", b"NOOP", b"retr", b"Quit", b"APOP", b"HELO", b"GET", b"", b"\0", b"\xff\xfe", b" LIST",
+        b"USER", b"PASS", b"AUTH", b"STLS", b"CAPA", b"QUIT", b"UTF8", b"STAT", b"LIST", b"UIDL", b"RETR", b"TOP",
+        b"DELE", b"RSET", b"NOOP", b"retr", b"Quit", b"APOP", b"HELO", b"GET", b"", b"\0", b"\xff\xfe", b" LIST",
     ]
 )  # fmt: skip
 arguments = st.one_of(

@@ -742,3 +742,20 @@ def test_any_json_loads_or_is_complained_about(load, document):
 @given(content=st.binary(max_size=60) | st.text(alphabet='{}[]",:#\\u0123456789eE+-. truefalsn\n', max_size=60))
 def test_any_octets_load_or_are_complained_about(load, content):
     loads_or_complains(load, content)
+
+
+@pytest.mark.parametrize("change,hint", [
+    ({"status_port": 8080}, "status_port is set, but has no effect"),
+    ({"logging": {"events": "events.log"}}, "logging.events is set, but has no effect"),
+    ({"queue": {"dedupe_minutes": 5}}, "queue.dedupe_minutes is set, but has no effect"),
+    ({"user": None, "client_secret": "s", "client_secret_expires": "2020-01-01"}, "ends on 2020-01-01"),
+])
+def test_what_is_not_done_or_ends_soon_is_said(tmp_path, change, hint):
+    settings = {
+        "user": "relay@contoso.com", "client_id": "00000000-0000-0000-0000-000000000001",
+        "tenant_id": "00000000-0000-0000-0000-000000000002", "smtp_port": 2525,
+        "mailboxes": [{"username": "alerts@contoso.com", "password": "x"}], **change,
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
+    assert any(hint in warning for warning in config.load(str(path), {}).warnings)

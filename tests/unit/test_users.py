@@ -391,8 +391,15 @@ def test_a_folder_after_the_login(login, folder):
 
 
 @pytest.mark.parametrize(
-    "login, password, service", [("ups+Scans", "wrong", "pop3"), ("nobody+ups", "plain", "pop3"), ("+ups", "plain", "pop3"),
-                                 ("ups+Scans", "plain", "smtp"), ("up+s", "plain", "pop3"), ("", "plain", "pop3")]
+    "login, password, service",
+    [
+        ("ups+Scans", "wrong", "pop3"),
+        ("ups+Scans", "plain", "smtp"),
+        ("nobody+ups", "plain", "pop3"),
+        ("+ups", "plain", "pop3"),
+        ("up+s", "plain", "pop3"),
+        ("", "plain", "pop3"),
+    ],
 )
 def test_a_folder_opens_nothing_else(login, password, service):
     house = Users([mailbox(password="plain", login="ups")])

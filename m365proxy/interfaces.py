@@ -1,0 +1,71 @@
+"""This machine's place in the network: its own addresses, and the gateways it goes out by.
+
+Best effort: what the system does not tell is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import struct
+import sys
+from typing import Iterable, Iterator, List, Union
+
+_Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+
+_IPV4_OF_INTERFACE = 0x8915  # SIOCGIFADDR
+
+# Flags of /proc/net/if_inet6: privacy addresses change daily, deprecated ones go, tentative ones may never come.
+_FLEETING = 0x01 | 0x20 | 0x40
+
+_RTF_GATEWAY = 0x2
+
+
+def own_addresses() -> List[str]:
+    """The addresses clients may know this machine by, without loopback, link-local and fleeting ones; sorted."""
+    found = _from_linux() if sys.platform.startswith("linux") else _from_resolver()
+    chosen = {a for a in found if not (a.is_loopback or a.is_link_local or a.is_unspecified or a.is_multicast)}
+    return [str(address) for address in sorted(chosen, key=lambda a: (a.version, int(a)))]
+
+
+def default_gateways() -> List[str]:
+    """The gateways of the default routes of IPv4 (Linux only; elsewhere none are known)."""
+    found = []
+    for line in _lines("/proc/net/route")[1:]:
+        fields = line.split()
+        with contextlib.suppress(ValueError, IndexError):
+            if int(fields[1], 16) == 0 and int(fields[7], 16) == 0 and int(fields[3], 16) & _RTF_GATEWAY:
+                # The kernel prints the octets as a number of this machine's own order.
+                found.append(str(ipaddress.IPv4Address(struct.pack("=I", int(fields[2], 16)))))
+    return found
+
+
+def _from_linux() -> Iterator[_Address]:
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it has no IPv4 address
+                request = struct.pack("256s", name.encode()[:15])
+                yield ipaddress.IPv4Address(fcntl.ioctl(sock.fileno(), _IPV4_OF_INTERFACE, request)[20:24])
+    for line in _lines("/proc/net/if_inet6"):
+        fields = line.split()
+        with contextlib.suppress(ValueError, IndexError):
+            if not int(fields[4], 16) & _FLEETING:
+                yield ipaddress.IPv6Address(int(fields[0], 16))
+
+
+def _from_resolver() -> Iterable[_Address]:
+    with contextlib.suppress(OSError):
+        for entry in socket.getaddrinfo(socket.gethostname(), None):
+            with contextlib.suppress(ValueError):
+                yield ipaddress.ip_address(str(entry[4][0]).partition("%")[0])
+
+
+def _lines(path: str) -> List[str]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
