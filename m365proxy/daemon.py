@@ -10,14 +10,14 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from . import autocert, control, files, housekeeping, log, message, oauth, status, tls
 from . import config as configuration
-from . import control, files, housekeeping, log, message, oauth, status, tls
 from .clienthello import ClientHellos
 from .config import Config
 from .courier import Courier
 from .delivery import Delivery
 from .drafts import Drafts
-from .errors import ConfigError, ProxyError, Temporary
+from .errors import CannotCreate, ConfigError, ProxyError, Temporary
 from .graph import Graph
 from .guard import Guard
 from .intake import Intake
@@ -130,7 +130,8 @@ class Daemon:
         self._stop_asked = threading.Event()
         self._reload_asked = threading.Event()
         self._flush_asked = threading.Event()
-        self._tls = self._tls_contexts(config, config.listeners)
+        # A certificate of our own making needs the state directory: start() sees to it.
+        self._tls = {} if config.tls.tls_cert == "auto" else self._tls_contexts(config, config.listeners)
         self._users = Users(config.mailboxes)
         self._guard = Guard(
             self._users,
@@ -138,13 +139,16 @@ class Daemon:
             config.limits.auth_block_minutes * 60.0,
             config.proxy_protocol_from,
         )
+        self._connections = Connections(
+            config.limits.connections,
+            config.limits.connections_per_client,
+            config.proxy_protocol_from,
+            config.allowed_networks,
+        )
         self._policy = self._make_policy(config)
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._lock = files.Lock(os.path.join(config.state_dir, "lock"))
         self._maildrops: Optional[Maildrops] = None
-        self._connections = Connections(
-            config.limits.connections, config.limits.connections_per_client, config.proxy_protocol_from
-        )
         self.courier: Courier  # made by start(): it needs the state directory
         self._reporter = self._make_reporter()
         self._chores = [
@@ -164,6 +168,7 @@ class Daemon:
         try:
             self.spool.make()
             control.make(state_dir)
+            self._tls = self._tls or self._tls_contexts(self.config, self._bound)
             self.courier = self._make_courier()
             self._client_hellos = ClientHellos(os.path.join(state_dir, "tls_first.json"), self.config.tls_first)
             self._maildrops = Maildrops(
@@ -251,9 +256,10 @@ class Daemon:
         if not config.tls.tls_cert:
             return {}
         versions = {listener.min_version for listener in listeners if listener.tls != "none"}
-        return {
-            version: tls.server_context(config.tls.tls_cert, config.tls.tls_key, version) for version in versions
-        }
+        cert, key = config.tls.tls_cert, config.tls.tls_key
+        if cert == "auto" and versions:
+            cert = key = autocert.ensure(config.state_dir, autocert.own_names([wanted.address for wanted in listeners]))
+        return {version: tls.server_context(cert, key, version) for version in versions}
 
     def _make_policy(self, config: Config) -> Policy:
         large = config.permissions == "full"
@@ -269,6 +275,7 @@ class Daemon:
             allowed_domains=config.allowed_domains,
             relay=self._relay_user,
             check_message=Intake(large).check,
+            quirks=self._connections.quirks,
         )
 
     def _session(self, connection: Any, context: Context) -> Any:
@@ -379,6 +386,9 @@ class Daemon:
             for problem in error.problems:
                 logger.error("not reloaded: %s", problem)
             return
+        except CannotCreate as error:
+            logger.error("not reloaded: %s", error)
+            return
         needs_restart = [
             name
             for name in ("listeners", "state_dir", "user", "tenant_id", "client_id", "cloud", "queue", "limits")
@@ -389,6 +399,8 @@ class Daemon:
             listener.tls = contexts.get(wanted.min_version) if wanted.tls != "none" else None
         self.config = config
         self._users = self._guard.users = Users(config.mailboxes)
+        self._guard.exempt = config.proxy_protocol_from
+        self._connections.set_networks(config.proxy_protocol_from, config.allowed_networks)
         self._policy = self._make_policy(config)
         addresses = [mailbox.username for mailbox in config.mailboxes]
         self._reporter.configure(addresses, config.notify)

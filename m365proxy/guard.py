@@ -49,7 +49,7 @@ class Guard:
         self.users = users  # may be exchanged while running
         self._failures = failures
         self._block_seconds = block_seconds
-        self._exempt = exempt
+        self.exempt = exempt  # this too
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Guard:
         """As Users.check, after its time.  Raises SignInRefused, Temporary."""
         where = _where(peer)
         pair = (where, login.casefold())
-        counted = where != "loopback" and not within(peer, self._exempt)
+        counted = where != "loopback" and not within(peer, self.exempt)
         if counted and self._blocked(where, pair):
             raise SignInRefused("blocked for a while after too many failures from there")
         try:

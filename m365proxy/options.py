@@ -165,8 +165,8 @@ OPTIONS = (
     Option("relay_networks", RelayNetworks(), {}, "Network and the mailbox its devices send as without signing in, "
            "such as {\"192.168.10.7\": \"scanner@contoso.com\"}."),
     Option("allowed_networks", _NETWORKS, ["0.0.0.0/0", "::/0"], "Who may connect at all."),
-    Option("proxy_protocol_from", _NETWORKS, [], "Load balancers: their PROXY protocol header is required and "
-           "believed."),
+    Option("proxy_protocol_from", _NETWORKS, [], "Load balancers: their PROXY protocol header (version 1 or 2) "
+           "is required and believed; all rules then go by the client's address in it."),
     Option("allowed_domains", ListOf(DOMAIN, least=1), ["*"], "Recipient domains that may be written to; \"*\" is "
            "all."),
     Option("attachment_limit_mb", Number(1, 150, "MB", note="the most Exchange Online can be set to"), 80, "Size of "
@@ -193,16 +193,20 @@ OPTIONS = (
     Option("pop3.exact_sizes", _BOOLEAN, False, "Fetch every message at sign-in to tell its exact size; slow."),
     Option("pop3.read_ahead_mb", Integer(0, 1024, "MB"), 32, "MB of the next messages fetched ahead; 0 fetches none."),
     Option("pop3.max_messages", Integer(0, 1000000), 0, "Most messages shown, oldest first; 0 shows all."),
-    Option("limits", Object(), {}, "Limits; those for each client do not count for loopback and proxy_protocol_from."),
+    Option("limits", Object(), {}, "Limits; those for each client do not count for loopback and for the addresses in "
+           "proxy_protocol_from."),
     Option("limits.connections", Integer(1, 10000), 500, "Connections at once."),
     Option("limits.connections_per_client", Integer(1, 10000), 100, "Connections at once from one address."),
     Option("limits.errors", Integer(1, 1000), 10, "Errors in a session before it is ended."),
     Option("limits.recipients", Integer(1, 1000), 500, "Recipients of one message."),
     Option("limits.command_seconds", Number(1, 3600, "seconds"), 300, "Seconds to wait for a command."),
-    Option("limits.data_seconds", Number(1, 86400, "seconds"), 600, "Seconds to wait for more of a message."),
+    Option("limits.data_seconds", Number(1, 86400, "seconds"), 600, "Seconds a message may take to come in, and "
+           "one more for each 8 KiB of it."),
     Option("limits.session_seconds", Number(1, 86400, "seconds"), 3600, "Seconds a session may last."),
-    Option("limits.auth_failures", Integer(1, 1000), 10, "Failed sign-ins from one address before it is blocked."),
-    Option("limits.auth_block_minutes", Number(0, 1440, "minutes"), 10, "Minutes it is blocked; 0 never blocks."),
+    Option("limits.auth_failures", Integer(1, 1000), 10, "Failed sign-ins with one user name from one address before "
+           "that pair is blocked; five times as many block the address."),
+    Option("limits.auth_block_minutes", Number(0, 1440, "minutes"), 10, "Minutes the block lasts; 0 never blocks. A "
+           "user name that signed in from there within a day is not blocked."),
     Option("notify", ADDRESS, None, "Address for warnings and reports."),
     Option("status_port", _PORT, None, "Port of the status page."),
     Option("status_password", _SECRET, None, "Password of the status page (plain)."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from typing import BinaryIO, Callable, Optional, Sequence, Set, Tuple
 
@@ -24,12 +25,12 @@ class Quirks:
         self._lock = threading.Lock()
         self._seen: Set[Tuple[str, str]] = set()
 
-    def note(self, peer: str, what: str) -> None:
+    def note(self, peer: str, what: str, level: int = logging.INFO) -> None:
         with self._lock:
             if (peer, what) in self._seen or len(self._seen) >= _QUIRKS:
                 return
             self._seen.add((peer, what))
-        logger.info("first seen from %s: %s", peer, what)
+        logger.log(level, "first seen from %s: %s", peer, what)
 
 
 def _nobody(peer: str) -> Optional[User]:

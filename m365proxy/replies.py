@@ -88,6 +88,7 @@ TOO_SLOW = _reply(421, "4.4.2", "Nothing came for too long, closing")  # RFC 532
 SESSION_TOO_LONG = _reply(421, "4.4.2", "This session has lasted too long, connect again")
 TOO_MANY_ERRORS = _reply(421, "4.7.0", "Too many errors, closing")
 NOT_SMTP = _reply(421, "4.7.0", "This is a mail server (SMTP), closing")
+NOT_ALLOWED = _reply(554, "5.7.1", "This address may not connect here (allowed_networks)")  # RFC 5321 3.1
 TOO_MANY_CONNECTIONS = _reply(421, "4.3.2", "Too many connections, try again in a minute")
 OUR_FAULT = _reply(451, "4.3.0", "Trouble on this side, see its log; try again later")  # RFC 5321 4.2.2
 CLOSING = _reply(421, "4.3.0", "Closing after trouble on this side")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import socketserver
@@ -18,9 +19,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
-from . import clienthello, log, replies
+from . import clienthello, log, proxyprotocol, replies
 from .clienthello import ClientHellos
 from .errors import CannotCreate, InUse, ProxyError
+from .policy import Quirks
+from .tls import OLD_VERSIONS
 from .users import within
 from .values import Network
 from .wire import Closed, Connection, Injection, TimedOut, WireError, normalise_address
@@ -32,6 +35,27 @@ _BUSY = {
     "smtp": bytes(replies.TOO_MANY_CONNECTIONS),
     "pop3": b"-ERR [SYS/TEMP] Too many connections, try again in a minute\r\n",  # RFC 3206
 }
+
+# What a client is told that may not connect at all (allowed_networks).
+_NOT_ALLOWED = {
+    "smtp": bytes(replies.NOT_ALLOWED),
+    "pop3": b"-ERR [SYS/PERM] This address may not connect here (allowed_networks)\r\n",  # RFC 3206
+}
+
+# Seconds a proxy has for its PROXY header, which it sends at once.
+_HEADER_SECONDS = 5.0
+
+# What OpenSSL's reason for a failed handshake usually means for an administrator.
+_HINTS = (
+    ("UNKNOWN_CA", "the client does not trust the certificate"),
+    ("CERTIFICATE_UNKNOWN", "the client does not trust the certificate"),
+    ("BAD_CERTIFICATE", "the client does not trust the certificate"),
+    ("UNSUPPORTED_PROTOCOL", "the client knows only older TLS: see min_version"),
+    ("VERSION_TOO_LOW", "the client knows only older TLS: see min_version"),
+    ("NO_SHARED_CIPHER", "the client knows only older ciphers: see min_version"),
+    ("WRONG_VERSION_NUMBER", "the client did not speak TLS"),
+    ("HTTP_REQUEST", "the client spoke HTTP"),
+)
 
 # How long the accept thread rests when the system has no descriptor or memory left (seconds).
 _SHORTAGE_PAUSE = 0.1
@@ -89,13 +113,15 @@ class Connections:
         self,
         total: int = 500,
         per_client: int = 100,
-        exempt: Sequence[Network] = (),
+        proxies: Sequence[Network] = (),
+        allowed: Optional[Sequence[Network]] = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`exempt`: networks of configured proxies, whose addresses stand for many clients."""
+        """`proxies` must say whose connection they pass on (PROXY protocol); `allowed` may connect, None for all."""
+        self.set_networks(proxies, allowed)
+        self.quirks = Quirks()
         self._total = total
         self._per_client = per_client
-        self._exempt = exempt
         self._clock = clock
         self._changed = threading.Condition()
         self._running: Dict[Context, Connection] = {}
@@ -110,33 +136,59 @@ class Connections:
     def stopping(self) -> bool:
         return self._stopping
 
+    def set_networks(self, proxies: Sequence[Network], allowed: Optional[Sequence[Network]]) -> None:
+        """Exchange them while running; the next connection goes by the new ones."""
+        self._proxies = proxies
+        self._allowed = allowed
+
+    def is_proxy(self, peer: str) -> bool:
+        return within(peer, self._proxies)
+
+    def may_connect(self, peer: str) -> bool:
+        return self._allowed is None or within(peer, self._allowed)
+
     def enter(self, context: Context, client: Connection) -> str:
         """Count a client in; returns why not, or ""."""
-        peer = context.peer
-        counted = not (_is_loopback(peer) or within(peer, self._exempt))
         with self._changed:
             if self._stopping:
                 return "the program is being stopped"
             if len(self._running) >= self._total:
                 return f"{self._total} connections are open (limits.connections)"
-            here = self._by_peer.get(peer, 0)
-            if counted and here >= self._per_client:
-                return f"it has {here} connections open (limits.connections_per_client)"
-            self._by_peer[peer] = here + 1
-            self._running[context] = client
-        return ""
+            refusal = self._count_in(context.peer)
+            if not refusal:
+                self._running[context] = client
+        return refusal
+
+    def rename(self, context: Context, client: Connection, peer: str) -> str:
+        """Whom a proxy passes on: from now on it is this client; returns why not, or ""."""
+        with self._changed:
+            refusal = self._count_in(peer)
+            if not refusal:
+                self._count_out(context.peer)
+                context.peer = client.peer = peer
+        return refusal
 
     def leave(self, context: Context) -> None:
         with self._changed:
             if context not in self._running:
                 return
             del self._running[context]
-            here = self._by_peer[context.peer] - 1
-            if here:
-                self._by_peer[context.peer] = here
-            else:
-                del self._by_peer[context.peer]
+            self._count_out(context.peer)
             self._changed.notify_all()
+
+    def _count_in(self, peer: str) -> str:
+        here = self._by_peer.get(peer, 0)
+        if here >= self._per_client and not (_is_loopback(peer) or self.is_proxy(peer)):
+            return f"it has {here} connections open (limits.connections_per_client)"
+        self._by_peer[peer] = here + 1
+        return ""
+
+    def _count_out(self, peer: str) -> None:
+        here = self._by_peer[peer] - 1
+        if here:
+            self._by_peer[peer] = here
+        else:
+            del self._by_peer[peer]
 
     def log_refusal(self, what: str) -> None:
         """One line now and then, with the number of those that were not told."""
@@ -277,7 +329,12 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         peer = normalise_address(client_address[0])
-        client = Connection(request, peer)
+        proxy = self._connections.is_proxy(peer)
+        if not proxy and not self._connections.may_connect(peer):
+            self._log_not_allowed(peer)
+            self._turn_away(request, _NOT_ALLOWED)
+            return
+        client = Connection(request, peer, tls_begun=self._note_old_tls)
         context = Context(
             self.protocol,
             peer,
@@ -292,7 +349,7 @@ class Listener(socketserver.ThreadingTCPServer):
         refusal = self._connections.enter(context, client)
         if not refusal:
             name = f"{self.protocol} {peer}"
-            thread = threading.Thread(target=self._serve, args=(client, context), name=name, daemon=True)
+            thread = threading.Thread(target=self._serve, args=(client, context, proxy), name=name, daemon=True)
             try:
                 request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 thread.start()
@@ -301,17 +358,22 @@ class Listener(socketserver.ThreadingTCPServer):
                 self._connections.leave(context)
                 refusal = str(error)
         self._connections.log_refusal(f"connection refused from {peer}: {refusal}")
-        self._turn_away(request)
+        self._turn_away(request, _BUSY)
 
-    def _turn_away(self, request: socket.socket) -> None:
+    def _turn_away(self, request: socket.socket, told: Dict[str, bytes]) -> None:
         with contextlib.suppress(OSError):
             if self._tls_mode != "implicit":
                 request.setblocking(False)
-                request.send(_BUSY[self.protocol])
+                request.send(told[self.protocol])
         self.shutdown_request(request)
 
-    def _serve(self, client: Connection, context: Context) -> None:
+    def _log_not_allowed(self, peer: str) -> None:
+        self._connections.log_refusal(f"connection refused from {peer}: it is not in allowed_networks")
+
+    def _serve(self, client: Connection, context: Context, proxy: bool) -> None:
         try:
+            if proxy and not self._introduced(client, context):
+                return
             if self._tls_mode == "implicit" or self._begins_with_tls(client, context):
                 self._shake_hands(client, context)
             self._factory(client, context).run()
@@ -322,6 +384,42 @@ class Listener(socketserver.ThreadingTCPServer):
         finally:
             client.close()
             self._connections.leave(context)
+
+    def _introduced(self, client: Connection, context: Context) -> bool:
+        """Let a proxy say whom it passes on; whether that one may come in.
+
+        What a proxy does on its own account, or for a client it knows no
+        address of, counts as coming from it where it may connect, and has no
+        other right that goes by address.
+        """
+        proxy = context.peer
+        deadline = time.monotonic() + _HEADER_SECONDS
+        try:
+            source = normalise_address(proxyprotocol.read(lambda count: client.receive_exactly(count, deadline)))
+        except (proxyprotocol.Malformed, TimedOut) as error:
+            reason = str(error) or "none came in time"
+            self._connections.log_refusal(
+                f"connection refused from {proxy}: its PROXY header is missing or wrong ({reason}); proxy_protocol_from "
+                "is for proxies that send one"
+            )
+            return False
+        refusal = self._connections.rename(context, client, source or f"proxy:{proxy}")
+        told = _BUSY
+        if not refusal and not self._connections.may_connect(source or proxy):
+            refusal, told = "it is not in allowed_networks", _NOT_ALLOWED
+        if refusal:
+            who = f"{source} through {proxy}" if source else context.peer
+            self._connections.log_refusal(f"connection refused from {who}: {refusal}")
+            if self._tls_mode != "implicit":
+                client.write(told[self.protocol])
+        return not refusal
+
+    def _note_old_tls(self, client: Connection) -> None:
+        version = client.tls_version
+        if version in OLD_VERSIONS:
+            self._connections.quirks.note(
+                client.peer, f"{version}, which can be read on the way; only min_version lets it in", logging.WARNING
+            )
 
     def _begins_with_tls(self, client: Connection, context: Context) -> bool:
         """Let a client that is known for it speak before the banner."""
@@ -352,6 +450,9 @@ def log_handshake_failure(peer: str, error: WireError) -> None:
 def _told(error: WireError) -> str:
     if isinstance(error, Injection):
         return "commands were sent ahead of it"
+    hint = next((hint for reason, hint in _HINTS if reason in str(error).upper().replace(" ", "_")), "")
+    if hint:
+        return f"{hint} ({log.clean(error)})"
     return log.clean(error) or {Closed: "connection closed", TimedOut: "nothing came in time"}.get(
         type(error), type(error).__name__
     )

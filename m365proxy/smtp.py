@@ -106,6 +106,8 @@ class SmtpSession:
             while not self._over:
                 self._turn()
         except TimedOut:
+            if self._transaction and self._transaction.reception and not self._connection.saw_cr:
+                self._policy.quirks.note(self._peer, "it ends its lines with a bare LF: it needs lf_only_clients")
             self._end(replies.TOO_SLOW)
         except Closed as error:
             if self._context.stopping:
@@ -399,6 +401,8 @@ class SmtpSession:
         assert reception is not None
         self._say(replies.START_DATA)
         lf_only = self._context.lf_only_clients and not self._connection.saw_cr
+        if lf_only:
+            self._policy.quirks.note(self._peer, "it ends its lines with a bare LF (lf_only_clients)")
         with self._receiving():
             reception.read_data(LfDotReader() if lf_only else DotReader())
             return self._finish(reception)

@@ -22,6 +22,9 @@ VERSIONS = {
     "TLSv1.3": ssl.TLSVersion.TLSv1_3,
 }
 
+# Those that OpenSSL allows only at its security level 0, by the names both config and OpenSSL use.
+OLD_VERSIONS = ("TLSv1", "TLSv1.1")
+
 
 def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSLContext:
     """A context for listeners; ConfigError says what is wrong with the certificate or its key.
@@ -37,7 +40,7 @@ def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSL
         context.load_cert_chain(cert, key, password="")
     except ssl.SSLError as error:
         raise ConfigError(_complaint(error, cert, key)) from None
-    if min_version in ("TLSv1", "TLSv1.1"):
+    if min_version in OLD_VERSIONS:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = VERSIONS[min_version]
     return context

@@ -169,6 +169,7 @@ class Connection:
         data = b""
         while len(data) < count:
             data += self._receive(deadline, count - len(data))
+        self.saw_cr = False  # that was a proxy, not the client
         return data
 
     def first_octet(self, seconds: float) -> bytes:

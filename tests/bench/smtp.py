@@ -15,6 +15,7 @@ import contextlib
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import smtplib
 import socket
@@ -63,7 +64,6 @@ def postfix(directory):
     config, queue, data = (directory / name for name in ("config", "queue", "data"))
     for path in (config, queue, data):
         path.mkdir(parents=True)
-    directory.chmod(0o755)
     shutil.chown(data, "postfix")
     port = free_port()
     (config / "main.cf").write_text(
@@ -74,9 +74,8 @@ def postfix(directory):
         f"maillog_file = {directory}/log\nmaillog_file_prefixes = {directory}\nsmtpd_client_connection_count_limit = 0\n"
     )
     stock = pathlib.Path("/usr/share/postfix/master.cf.dist").read_text().splitlines()
-    services = [line for line in stock if not line.startswith("smtp      inet")]
-    services = [line[:31] + " n " + line[34:] if line[:1].isalpha() and line[31:34].strip() == "y" else line
-                for line in services]
+    # Without the machine's port 25, and without chroot.
+    services = [re.sub(r"^((\S+\s+){4})y(?=\s)", r"\1n", line) for line in stock if not line.startswith("smtp      inet")]
     (config / "master.cf").write_text(f"127.0.0.1:{port} inet n - n - - smtpd\n" + "\n".join(services) + "\n")
     subprocess.run(["postfix", "-c", str(config), "start"], check=True, capture_output=True)
     try:
@@ -174,6 +173,7 @@ def main():
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="m365proxy-bench-", dir=chosen.directory) as name:
         directory = pathlib.Path(name)
+        directory.chmod(0o755)  # Postfix's processes are other users
         with running(directory / "idle") as program:
             starts = [program.started_in]
             for _ in range(4):

@@ -27,28 +27,28 @@ _LONGEST_RETRY = 4.0
 _DRAFT_KEPT = 3.0
 
 
-def hurry() -> None:
+def hurry(haste: float = HASTE) -> None:
     """Shorten the waits of this process."""
     daemon.Delivery = functools.partial(
         delivery.Delivery,
-        looks=[wait / HASTE for wait in delivery.LOOKS],
-        still_draft=(delivery.STILL_DRAFT_APART / HASTE, delivery.STILL_DRAFT_AFTER / HASTE),
+        looks=[wait / haste for wait in delivery.LOOKS],
+        still_draft=(delivery.STILL_DRAFT_APART / haste, delivery.STILL_DRAFT_AFTER / haste),
     )
-    delivery.ONE_STEP_WAIT /= HASTE
-    drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
-    graph._RETRY_AFTER_UNSAID /= HASTE
-    courier._PROBE_FIRST, courier._PROBE_MOST = courier._PROBE_FIRST / HASTE, courier._PROBE_MOST / HASTE
+    delivery.ONE_STEP_WAIT /= haste
+    drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE  # how busy this machine is, nobody knows
+    graph._RETRY_AFTER_UNSAID /= haste
+    courier._PROBE_FIRST, courier._PROBE_MOST = courier._PROBE_FIRST / haste, courier._PROBE_MOST / haste
     courier._DRAFT_KEPT = _DRAFT_KEPT
     outcome.ADMINISTRATOR_WAIT = _LONGEST_RETRY
     retry_delay = outcome.retry_delay
 
     def sooner(attempts: int, interval: float, jitter: float, wait: float = 0.0) -> float:
-        return max(min(retry_delay(attempts, interval, jitter) / HASTE, _LONGEST_RETRY), wait or 0.0)
+        return max(min(retry_delay(attempts, interval, jitter) / haste, _LONGEST_RETRY), wait or 0.0)
 
     outcome.retry_delay = sooner
-    oauth._FORCE_SECONDS /= HASTE
-    oauth._PASSING_WAITS = tuple(wait / HASTE for wait in oauth._PASSING_WAITS)
-    oauth._PERSON_WAITS = tuple(wait / HASTE for wait in oauth._PERSON_WAITS)
+    oauth._FORCE_SECONDS /= haste
+    oauth._PASSING_WAITS = tuple(wait / haste for wait in oauth._PASSING_WAITS)
+    oauth._PERSON_WAITS = tuple(wait / haste for wait in oauth._PERSON_WAITS)
     daemon._CONTROL_SECONDS, daemon._STATUS_SECONDS = 0.05, 0.2
 
 

@@ -74,9 +74,8 @@ def test_lock_is_refused_to_another_process_and_names_the_pid(tmp_path):
 
 
 def test_lock_waits_no_longer_than_told(tmp_path):
-    with files.locked(str(tmp_path / "lock")):
-        with pytest.raises(InUse):
-            files.Lock(str(tmp_path / "lock")).acquire(0.05)
+    with files.locked(str(tmp_path / "lock")), pytest.raises(InUse):
+        files.Lock(str(tmp_path / "lock")).acquire(0.05)
 
 
 def test_move_over_a_rename_that_windows_refuses_for_a_moment(tmp_path, monkeypatch):

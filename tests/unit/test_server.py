@@ -14,7 +14,7 @@ from smtp_house import House
 from m365proxy import server
 from m365proxy.errors import CannotCreate, InUse
 from m365proxy.server import Connections, Context, Listener, bind_error
-from m365proxy.wire import Connection, Closed, WireError
+from m365proxy.wire import Closed, Connection, WireError
 
 BUSY = b"421 4.3.2 Too many connections, try again in a minute\r\n"
 
@@ -223,7 +223,7 @@ def test_over_the_total_on_a_tls_port_no_plain_text(listen, certificate):
 
 
 def test_per_client(listen):
-    connections = Connections(per_client=2, exempt=(ipaddress.ip_network("198.51.100.0/24"),))
+    connections = Connections(per_client=2, proxies=(ipaddress.ip_network("198.51.100.0/24"),))
     contexts = [context_of("192.0.2.1") for _ in range(3)]
     refusals = [connections.enter(context, None) for context in contexts]
     assert refusals[:2] == ["", ""]
@@ -237,7 +237,7 @@ def test_per_client(listen):
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "198.51.100.9"])
 def test_loopback_and_proxies_stand_for_many(peer):
-    connections = Connections(per_client=1, exempt=(ipaddress.ip_network("198.51.100.0/24"),))
+    connections = Connections(per_client=1, proxies=(ipaddress.ip_network("198.51.100.0/24"),))
     assert [connections.enter(context_of(peer), None) for _ in range(50)] == [""] * 50
 
 

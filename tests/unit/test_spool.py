@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from m365proxy import files, spool as spool_module
+from m365proxy import files
+from m365proxy import spool as spool_module
 from m365proxy.errors import Temporary
 from m365proxy.spool import DamagedMessage, Entry, Envelope, Spool, State, mailbox_tag, tag_of
 

@@ -1,0 +1,214 @@
+"""A process that runs the real program in forks of itself and lets them die at one chosen step.
+
+Reads a job (JSON) a line and answers with a line; see `Job`.  A step is a call
+of a function of m365proxy.files on the queue, or a request to Graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import smtplib
+import subprocess
+import sys
+import threading
+import traceback
+from typing import Any, Callable, Dict, List, NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from faults.hasty import hurry  # noqa: E402
+from program import ALERTS, PASSWORD, SCANS, wait_until  # noqa: E402
+
+# What a fork that was to die at a step ends with.
+_DEAD = 9
+
+# The waits between looks and tries are this much shorter; nothing is late in the stand-in.
+_HASTE = 200.0
+
+
+class Job(NamedTuple):
+    """One run of the program: until it dies, or until nothing moves in its queue any more."""
+
+    config: str
+    subject: str = ""  # of a message it is given by SMTP
+    size: int = 10  # octets of that message's body
+    side: str = "before"  # or "after": when to die, seen from the step
+    number: int = -1  # of the step to die at; -1: see `name`
+    name: str = ""  # of the first step to die at; "": live
+
+
+class Outcome(NamedTuple):
+    """`said`: whether the message got 250; `died`: at which step, or ""; `steps`: all until then."""
+
+    said: bool
+    died: str
+    steps: List[str]
+
+
+class Server:
+    """The process, as the tests see it.  Belongs to one thread at a time."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, job: Job) -> Outcome:
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return Outcome(*json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(30)
+
+
+# In the process.
+
+
+class _Steps:
+    """Counts the steps of a fork and ends it at the chosen one."""
+
+    def __init__(self, job: Job, report: Callable[[Dict[str, Any]], None]):
+        self.names: List[str] = []
+        self._job = job
+        self._report = report
+        self._lock = threading.Lock()
+        self._queue = os.path.join(os.path.dirname(job.config), "state", "queue") + os.sep
+
+    def wrapped(self, function: Callable[..., Any], name_of: Callable[..., str]) -> Callable[..., Any]:
+        def step(*values: Any, **more: Any) -> Any:
+            name = name_of(*values)
+            fatal = name and self._is_fatal(name)
+            if fatal and self._job.side == "before":
+                self._die(name)
+            result = function(*values, **more)
+            if fatal:
+                self._die(name)
+            return result
+
+        return step
+
+    def _is_fatal(self, name: str) -> bool:
+        with self._lock:
+            self.names.append(name)
+            if self._job.name:
+                return name == self._job.name
+            return len(self.names) - 1 == self._job.number
+
+    def _die(self, name: str) -> None:
+        self._report({"died": f"{self._job.side} {name}", "steps": self.names})
+        os._exit(_DEAD)
+
+    def place(self, *paths: Any) -> str:
+        """The directories of the queue that paths (or an open file) are in; "" for all else."""
+        names = [str(getattr(path, "name", path)) for path in paths]
+        if not all(name.startswith(self._queue) for name in names):
+            return ""
+        return ">".join(name[len(self._queue) :].partition(os.sep)[0] for name in names)
+
+
+def _watch(steps: _Steps) -> None:
+    from m365proxy import files, graph
+
+    def named(word: str, count: int) -> Callable[..., str]:
+        return lambda *values: (lambda place: place and f"{word} {place}")(steps.place(*values[:count]))
+
+    for word, count in (("create", 1), ("sync_file", 1), ("sync_directory", 1), ("move", 2), ("remove", 1), ("replace", 1)):
+        setattr(files, word, steps.wrapped(getattr(files, word), named(word, count)))
+
+    def request(_: Any, method: str, mailbox: str, url: str, *more: Any) -> str:
+        tail = url.partition("?")[0].rpartition("/")[2]
+        return mailbox and f"{method} {tail if tail.islower() else 'message'}"
+
+    graph.Graph._exchange = steps.wrapped(graph.Graph._exchange, request)
+
+
+def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None:
+    """The fork: the program until its end."""
+    from m365proxy import config
+    from m365proxy.daemon import Daemon
+
+    steps = _Steps(job, report)
+    _watch(steps)
+    daemon = Daemon(config.load(job.config, {}))
+    daemon.start()
+    report({"port": daemon.listeners[0].port})
+    os.read(told, 1)  # the mail is in, or there is none
+
+    def settled() -> bool:
+        # new/ twice, so that nothing is missed that moves between two listings
+        return all(entry.phase == "held" for entry in list(daemon.spool.entries("new", "cur", "new")))
+
+    wait_until(settled, 60, "an empty queue")
+    daemon.stop()
+    report({"died": "", "steps": steps.names})
+
+
+def _run(job: Job) -> Outcome:
+    reading, writing = os.pipe()
+    told, telling = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            os.close(telling)
+            _live(job, lambda news: os.write(writing, json.dumps(news).encode() + b"\n") and None, told)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        os._exit(status)
+    os.close(writing)
+    os.close(told)
+    said, last = False, {"died": "", "steps": []}
+    with os.fdopen(reading) as news:
+        for line in news:
+            last = json.loads(line)
+            if "port" in last:
+                said = bool(job.subject) and _deliver(last["port"], job)
+                with contextlib.suppress(OSError):
+                    os.write(telling, b".")
+    os.close(telling)
+    status = os.WEXITSTATUS(os.waitpid(child, 0)[1])
+    assert status == (_DEAD if last.get("died") else 0), f"the program ended with {status}"
+    return Outcome(said, last["died"], last["steps"])
+
+
+def _deliver(port: int, job: Job) -> bool:
+    """Whether the message got its 250."""
+    mail = f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {job.subject}\r\n\r\n{'x' * 70}\r\n" + "x\r\n" * (job.size // 3)
+    try:
+        smtp = smtplib.SMTP("127.0.0.1", port, local_hostname="localhost", timeout=30)
+    except (OSError, smtplib.SMTPException):
+        return False
+    try:
+        smtp.login(ALERTS, PASSWORD)
+        smtp.sendmail(ALERTS, [SCANS], mail)
+        return True
+    except (OSError, smtplib.SMTPException):
+        return False
+    finally:
+        smtp.close()
+
+
+def main() -> None:
+    """Serve until the end of the input."""
+    import msal  # noqa: F401 - here, so that no fork has to
+    import requests  # noqa: F401
+
+    logging.getLogger("m365proxy").setLevel(logging.CRITICAL)
+    hurry(_HASTE)
+    for line in sys.stdin:
+        print(json.dumps(_run(Job(*json.loads(line)))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
