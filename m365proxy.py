@@ -5,10 +5,12 @@ import os
 import sys
 
 if not os.path.isdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "m365proxy")):
-    sys.exit(
-        "m365proxy.py needs the m365proxy directory beside it. For a single file to copy, "
-        "run `python3 setup.py single_file` in a checkout and take dist/m365proxy.py."
+    print(
+        "m365proxy.py: the m365proxy directory is not beside this file; for a single file to copy, run "
+        "`python3 setup.py single_file` in a checkout and take dist/m365proxy.py.",
+        file=sys.stderr,
     )
+    sys.exit(69)
 
 if __name__ == "__main__":
     # This file and the package have one name: look the package up as such.

@@ -33,13 +33,13 @@ class ClientHellos:
     def __init__(self, path: str, networks: Sequence[Network] = ()):
         """`path` is where they are kept; `networks` are known for it beforehand (tls_first)."""
         self._path = path
-        self._networks = networks
+        self.networks = networks  # may be exchanged while running
         self._lock = threading.Lock()
         self._known: Dict[str, None] = dict.fromkeys(_load(path))
 
     def expected(self, peer: str) -> bool:
         """Whether this (normalised) address should be let speak first."""
-        return peer in self._known or within(peer, self._networks)
+        return peer in self._known or within(peer, self.networks)
 
     def note(self, peer: str) -> None:
         """Remember an address, on the disk too."""

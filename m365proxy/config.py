@@ -15,6 +15,7 @@ from typing import Iterator, Mapping, NoReturn, Optional, Tuple
 
 from .checks import contradictions, doubts, plain_passwords
 from .errors import ConfigError
+from .interfaces import default_gateways
 from .options import OPTIONS, Option, keys_of
 from .values import Object, Path, Refused, Secret, kind, shown
 
@@ -90,7 +91,7 @@ def load(path: str, environ: Optional[Mapping[str, str]] = None) -> Config:
     reader.problems += contradictions(config, reader.is_sound)
     if reader.problems:
         raise ConfigError(*reader.problems)
-    config.warnings = [*doubts(config), *_exposed(config, mode)]
+    config.warnings = [*doubts(config), *_gateways(config), *_exposed(config, mode)]
     return config
 
 
@@ -281,6 +282,15 @@ def _listeners(config: Config, document: dict) -> Iterator[SimpleNamespace]:
                 required=(config.tls.required and given.tls != "none") if given.required is None else given.required,
                 lf_only_clients=given.lf_only_clients,
             )
+
+
+def _gateways(config: Config) -> Iterator[str]:
+    """A warning if a router may send without sign-in: it may hide many behind its address (NAT)."""
+    gateways = default_gateways() if config.relay_networks else []
+    for network, address in config.relay_networks:
+        if str(network.network_address) in gateways and network.num_addresses == 1:
+            yield (f'relay_networks["{network}"] is this machine\'s gateway: everybody whose address it hides (NAT) '
+                   f"can send as {address} without a password; name the devices' own addresses.")
 
 
 def _exposed(config: Config, mode: int) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -21,6 +22,7 @@ from .errors import CannotCreate, ConfigError, ProxyError, Temporary
 from .graph import Graph
 from .guard import Guard
 from .intake import Intake
+from .interfaces import default_gateways
 from .largedrafts import LargeDrafts
 from .leftovers import Leftovers
 from .maildrop import Maildrops
@@ -145,6 +147,7 @@ class Daemon:
             config.proxy_protocol_from,
             config.allowed_networks,
         )
+        self._gateways = default_gateways()
         self._policy = self._make_policy(config)
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._lock = files.Lock(os.path.join(config.state_dir, "lock"))
@@ -305,6 +308,11 @@ class Daemon:
         """Who sends from an address that need not sign in; the smallest of its networks decides."""
         for network, mailbox in self.config.relay_networks:
             if within(peer, [network]):
+                if peer in self._gateways:
+                    self._connections.quirks.note(
+                        peer, "mail without sign-in from this machine's gateway, which may hide others (NAT)",
+                        logging.WARNING,
+                    )  # fmt: skip
                 return self._users.user_of_mailbox(mailbox)
         return None
 
@@ -391,7 +399,7 @@ class Daemon:
             return
         needs_restart = [
             name
-            for name in ("listeners", "state_dir", "user", "tenant_id", "client_id", "cloud", "queue", "limits")
+            for name in ("listeners", "state_dir", "user", "tenant_id", "client_id", "cloud", "queue", "limits", "pop3")
             if getattr(config, name) != getattr(self.config, name)
         ]
         self._tls = contexts
@@ -400,6 +408,7 @@ class Daemon:
         self.config = config
         self._users = self._guard.users = Users(config.mailboxes)
         self._guard.exempt = config.proxy_protocol_from
+        self._client_hellos.networks = config.tls_first
         self._connections.set_networks(config.proxy_protocol_from, config.allowed_networks)
         self._policy = self._make_policy(config)
         addresses = [mailbox.username for mailbox in config.mailboxes]

@@ -133,6 +133,8 @@ class Delivery:
         state = claim.state
         if not state.draft.get("id"):
             return
+        if claim.entry.phase == "posting":
+            claim.claimed()  # it was refused; without its draft a crash would leave that unknown
         try:
             self._delete_draft(claim)
         except (SignInNeeded, Temporary, Permanent) as error:

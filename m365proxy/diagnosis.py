@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Any, Callable, List, NamedTuple, Union
 
-from . import files, tls
+from . import autocert, files, tls
 from .config import Config
 from .daemon import Account
 from .delivery import clock_is_plausible
@@ -68,14 +68,19 @@ def _tried(name: str, test: Callable[[], Union[Result, str]]) -> Result:
 def _certificate(config: Config) -> Union[Result, str]:
     if not config.tls.tls_cert:
         return Result(WARNING, "certificate", "None is set: passwords of devices cross the network unencrypted.")
-    tls.server_context(config.tls.tls_cert, config.tls.tls_key, "TLSv1.2")
-    end = tls.expiry(config.tls.tls_cert)
+    cert, key = config.tls.tls_cert, config.tls.tls_key
+    if cert == "auto":
+        cert = key = autocert.path_in(config.state_dir)
+        if not os.path.exists(cert):
+            return "a self-signed one is made at the first start"
+    tls.server_context(cert, key, "TLSv1.2")
+    end = tls.expiry(cert)
     days = (end - datetime.datetime.now(datetime.timezone.utc)).days
     if days < 0:
-        raise ConfigError(f"tls.tls_cert: {config.tls.tls_cert} has expired. Renew it, then `m365proxy reload`.")
+        raise ConfigError(f"tls.tls_cert: {cert} has expired. Renew it, then `m365proxy reload`.")
     if days < _CERTIFICATE_DAYS:
-        return Result(WARNING, "certificate", f"{config.tls.tls_cert} expires in {days} days.")
-    return f"{config.tls.tls_cert}, valid for another {days} days"
+        return Result(WARNING, "certificate", f"{cert} expires in {days} days.")
+    return f"{cert}, valid for another {days} days"
 
 
 def _state(config: Config) -> str:

@@ -192,7 +192,7 @@ OPTIONS = (
     Option("pop3", Object(), {}, "Fetching by POP3."),
     Option("pop3.exact_sizes", _BOOLEAN, False, "Fetch every message at sign-in to tell its exact size; slow."),
     Option("pop3.read_ahead_mb", Integer(0, 1024, "MB"), 32, "MB of the next messages fetched ahead; 0 fetches none."),
-    Option("pop3.max_messages", Integer(0, 1000000), 0, "Most messages shown, oldest first; 0 shows all."),
+    Option("pop3.max_messages", Integer(0, 1000000), 0, "Most messages shown, the newest ones; 0 shows all."),
     Option("limits", Object(), {}, "Limits; those for each client do not count for loopback and for the addresses in "
            "proxy_protocol_from."),
     Option("limits.connections", Integer(1, 10000), 500, "Connections at once."),

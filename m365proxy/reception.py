@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Optional, Union
+from typing import Optional, Sequence, Union
 
 from . import log, replies
 from .errors import Permanent, Temporary
@@ -18,6 +18,9 @@ logger = log.get("smtp")
 
 # A message may take data_seconds and a second more for this many octets (64 kbit/s).
 _SLOWEST = 8 * 1024
+
+# Recipients that stand in the line on an accepted message; the queue shows all.
+_LOGGED = 10
 
 
 class LfDotReader:
@@ -149,9 +152,9 @@ class Reception:
         except Permanent as error:
             return replies.message_refused(str(error))
         logger.info(
-            "accepted %s from %s: mailbox=%s sender=%s recipients=%d size=%d tls=%s",
-            id, self._connection.peer, envelope.mailbox, envelope.sender, len(envelope.recipients),
-            self._received, self._connection.tls_version or "none",
+            "accepted %s from %s: mailbox=%s sender=%s size=%d tls=%s recipients=%s",
+            id, self._connection.peer, envelope.mailbox, envelope.sender, self._received,
+            self._connection.tls_version or "none", _some(envelope.recipients),
         )  # fmt: skip
         return replies.queued(id)
 
@@ -166,6 +169,12 @@ class Reception:
         """Leave nothing on the disk; an accepted message stays."""
         if self._incoming is not None:
             self._incoming.abort()
+
+
+def _some(recipients: Sequence[str]) -> str:
+    """Recipients for one log line."""
+    rest = len(recipients) - _LOGGED
+    return ",".join(recipients[:_LOGGED]) + (f",+{rest}" if rest > 0 else "")
 
 
 def disk_refused(peer: str, error: Temporary) -> Reply:

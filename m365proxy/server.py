@@ -399,8 +399,8 @@ class Listener(socketserver.ThreadingTCPServer):
         except (proxyprotocol.Malformed, TimedOut) as error:
             reason = str(error) or "none came in time"
             self._connections.log_refusal(
-                f"connection refused from {proxy}: its PROXY header is missing or wrong ({reason}); proxy_protocol_from "
-                "is for proxies that send one"
+                f"connection refused from {proxy}: its PROXY header is missing or wrong ({reason}); "
+                "proxy_protocol_from is for proxies that send one"
             )
             return False
         refusal = self._connections.rename(context, client, source or f"proxy:{proxy}")

@@ -1,5 +1,7 @@
 """`queue retry` and `queue drop`, with the program running and without it."""
 
+import email
+import email.policy
 import json
 import os
 import re
@@ -190,3 +192,32 @@ def test_commands_beside_a_busy_courier_lose_and_double_nothing(make_program):
     wait_until(lambda: program.queue() == [], what="an empty queue")
     assert len(program.sandbox.tenant.delivered) == 24 - len(dropped)
     assert len(subjects(program)) == len(program.sandbox.tenant.delivered)
+
+
+def test_the_sender_is_told_of_what_failed_and_once(make_program):
+    program = make_program(queue={"min_free_mb": 0, "retry_interval": 1})
+    program.login()
+    refused = program.sandbox.faults.add(
+        "answer", path="sendMail|messages", status=400, code="ErrorInvalidRecipients", times=2
+    )
+    program.start()
+    submit(program, "refused")
+    wait_until(lambda: refused.hits == 2 and program.sandbox.tenant.delivered, what="the report")
+    wait_until(lambda: program.queue() == [("failed", "")])
+    [sent] = program.sandbox.tenant.delivered
+    assert (sent.sender, sent.recipients) == (ALERTS, (ALERTS,))
+    report = email.message_from_bytes(sent.raw, policy=email.policy.default)
+    assert report.get_content_type() == "multipart/report"
+    text, status, original = report.iter_parts()
+    [failed] = map(json.loads, tell(program, "list", "--json").stdout.splitlines())
+    assert failed["id"] in text.get_content() and "Check the addresses" in text.get_content()
+    group = status.get_payload()[1]
+    assert (group["Final-Recipient"], group["Action"], group["Status"]) == (f"rfc822; {SCANS}", "failed", "5.1.3")
+    assert "ErrorInvalidRecipients" in group["Diagnostic-Code"] and "request-id" in group["Diagnostic-Code"]
+    assert "Subject: refused" in original.get_content()
+    # it is not told of again after a restart, and can still be retried
+    program.stop()
+    program.start()
+    assert tell(program, "retry", failed["id"]).returncode == 0
+    wait_until(lambda: program.queue() == [])
+    assert [b"refused" in sent.raw.partition(b"\r\n\r\n")[0] for sent in program.sandbox.tenant.delivered] == [False, True]

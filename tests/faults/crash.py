@@ -39,8 +39,8 @@ class Job(NamedTuple):
     subject: str = ""  # of a message it is given by SMTP
     size: int = 10  # octets of that message's body
     side: str = "before"  # or "after": when to die, seen from the step
-    number: int = -1  # of the step to die at; -1: see `name`
-    name: str = ""  # of the first step to die at; "": live
+    step: str = ""  # where to die; "": live
+    time: int = 1  # ... when it is done for this time
 
 
 class Outcome(NamedTuple):
@@ -99,9 +99,7 @@ class _Steps:
     def _is_fatal(self, name: str) -> bool:
         with self._lock:
             self.names.append(name)
-            if self._job.name:
-                return name == self._job.name
-            return len(self.names) - 1 == self._job.number
+            return name == self._job.step and self.names.count(name) == self._job.time
 
     def _die(self, name: str) -> None:
         self._report({"died": f"{self._job.side} {name}", "steps": self.names})
@@ -109,7 +107,7 @@ class _Steps:
 
     def place(self, *paths: Any) -> str:
         """The directories of the queue that paths (or an open file) are in; "" for all else."""
-        names = [str(getattr(path, "name", path)) for path in paths]
+        names = [path if isinstance(path, str) else os.readlink(f"/proc/self/fd/{path.fileno()}") for path in paths]
         if not all(name.startswith(self._queue) for name in names):
             return ""
         return ">".join(name[len(self._queue) :].partition(os.sep)[0] for name in names)
@@ -126,7 +124,7 @@ def _watch(steps: _Steps) -> None:
 
     def request(_: Any, method: str, mailbox: str, url: str, *more: Any) -> str:
         tail = url.partition("?")[0].rpartition("/")[2]
-        return mailbox and f"{method} {tail if tail.islower() else 'message'}"
+        return mailbox and f"{method} {tail if len(tail) < 20 else 'message'}"
 
     graph.Graph._exchange = steps.wrapped(graph.Graph._exchange, request)
 

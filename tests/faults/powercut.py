@@ -18,6 +18,8 @@ from m365proxy import files
 # What became of octets that were written and not synced.
 CONTENTS = ("all", "half", "none")
 
+STEPS = ("create", "sync_file", "sync_directory", "move", "remove")
+
 # More changes than this at once cannot be tried in all combinations.
 _MOST = 10
 
@@ -70,7 +72,7 @@ class _Change(NamedTuple):
 
 
 class Disk:
-    """Everything below `root`; what is there already is synced.  The power fails at step `cut_at`, before it is done."""
+    """Everything below `root`; what is there already is synced.  Power fails instead of step `cut_at`."""
 
     def __init__(self, monkeypatch: Any, root: str):
         self.root = root
@@ -79,10 +81,11 @@ class Disk:
         self.off = False
         self._lock = threading.RLock()
         self._open: Dict[int, _File] = {}
+        self._opened: List[Any] = []
         self._live: Dict[str, _File] = {}
         self._synced: Dict[str, _File] = {}
         self._pending: List[_Change] = []
-        self._real = {name: getattr(files, name) for name in ("create", "sync_file", "sync_directory", "move", "remove")}
+        self._real = {name: getattr(files, name) for name in STEPS}
         self.calm()
         for name in self._real:
             monkeypatch.setattr(files, name, getattr(self, name))
@@ -123,6 +126,7 @@ class Disk:
             opened = self._real["create"](path, mode)
             file = self._open[opened.fileno()] = self._live[path] = _File(path)
             self._pending.append(_Change(None, path, file))
+            self._opened.append(opened)
             return opened
 
     def sync_file(self, opened: Any) -> None:
@@ -167,6 +171,8 @@ class Disk:
 
     def outcomes(self) -> Iterator[Tuple[str, Dict[str, bytes]]]:
         """Every state the disk may be in: a name for it, and the content of each path relative to the root."""
+        for opened in self._opened:
+            opened.close()  # what the program would have written later is of no account any more
         seen = set()
         assert len(self._pending) <= _MOST, [change.names for change in self._pending]
         for chosen in itertools.product((False, True), repeat=len(self._pending)):

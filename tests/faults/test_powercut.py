@@ -258,6 +258,10 @@ def wait_until(condition, seconds=10.0):
         time.sleep(0.001)
 
 
+def courier_of(spool, delivery):
+    return Courier(spool, Graph(), delivery, [A], retry_interval=0.001, probe=lambda: None)
+
+
 def quiet(courier):
     """Whether the courier has nothing to do, now or later."""
     lane = courier.status()["mailboxes"][A]
@@ -267,7 +271,9 @@ def quiet(courier):
 # pytest takes the end of a thread by PowerCut for a fault; threading itself does not.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
-    "verdicts,times", [([SENT], 1), ([LATER, SENT], 1), ([NEVER], 0), ([HOLD], 1)], ids=["sent", "later", "never", "hold"]
+    "verdicts,times",
+    [([SENT], 1), ([LATER, SENT], 1), ([NEVER], 0), ([HOLD], 1)],
+    ids=["sent", "later", "never", "hold"],
 )
 def test_the_real_courier_and_reporter(tmp_path, monkeypatch, verdicts, times):
     monkeypatch.setattr(courier_module, "_REMOVE_AGAIN", 0.001)
@@ -280,7 +286,7 @@ def test_the_real_courier_and_reporter(tmp_path, monkeypatch, verdicts, times):
         with monkeypatch.context() as patch:
             disk = Disk(patch, str(root))
             disk.cut_at = cut_at
-            courier = Courier(spool, Graph(), Delivery(world, *verdicts), [A], retry_interval=0.001, probe=lambda: None)
+            courier = courier_of(spool, Delivery(world, *verdicts))
             with contextlib.suppress(PowerCut):
                 courier.start()
             wait_until(lambda d=disk, c=courier: d.off or (quiet(c) and c.stop(0)))
@@ -297,7 +303,7 @@ def test_the_real_courier_and_reporter(tmp_path, monkeypatch, verdicts, times):
             after.make()
             later.sent = list(world.sent)
             Reporter(after, lambda id: None, [A]).work()
-            again = Courier(after, Graph(), Delivery(later, *verdicts[-1:]), [A], retry_interval=0.001, probe=lambda: None)
+            again = courier_of(after, Delivery(later, *verdicts[-1:]))
             again.start()
             wait_until(lambda again=again: quiet(again))
             assert again.stop(10)

@@ -749,7 +749,7 @@ def test_what_is_kept_on_disk_is_bounded(tmp_path, wait_until):
     wait_until(lambda: len(rig.on_disk()) == 1)
     assert whole(drop, 2) == huge and len(rig.graph.calls) == 4
     assert whole(drop, 3) == small
-    assert len(rig.on_disk()) == 1
+    wait_until(lambda: len(rig.on_disk()) == 1)
     assert whole(drop, 1) == second  # fetched anew
     assert len(rig.on_disk()) == 2
     assert [item.size for item in drop.messages] == [400_002, 400_002, 5_000_002, 5]

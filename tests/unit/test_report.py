@@ -60,7 +60,8 @@ def test_a_report_on_one_message():
     assert [group["Final-Recipient"] for group in recipients] == ["rfc822; x@example.org", "rfc822; y@example.org"]
     for group in recipients:
         assert (group["Action"], group["Status"]) == ("failed", "5.1.3")
-        assert group["Diagnostic-Code"].startswith("X-Microsoft-Graph; ErrorInvalidRecipients; request-id 11111111-2222;")
+        said = group["Diagnostic-Code"]
+        assert said.startswith("X-Microsoft-Graph; ErrorInvalidRecipients; request-id 11111111-2222;")
         assert group["Last-Attempt-Date"] == "Fri, 15 Jan 2027 07:59:00 +0000"
     assert original.get_content_type() == "text/rfc822-headers"
     back = email.message_from_string(original.get_content(), policy=email.policy.default)
@@ -77,7 +78,8 @@ def test_envid_and_orcpt_come_back_decoded():
 
 def test_recipients_of_whom_nobody_wants_to_hear_are_left_out():
     envelope = dataclasses.replace(ENVELOPE, silent=("X@example.org",))
-    assert [group["Final-Recipient"] for group in groups(parsed(built(failure(envelope))))[1:]] == ["rfc822; y@example.org"]
+    _, *told = groups(parsed(built(failure(envelope))))
+    assert [group["Final-Recipient"] for group in told] == ["rfc822; y@example.org"]
     assert b"x@example.org" not in built(failure(envelope))
 
 
@@ -234,7 +236,8 @@ def test_nobody_is_told_of_whom_he_never_wanted_to_hear(house):
 
 
 @pytest.mark.parametrize(
-    "ret,status,comes_back", [("FULL", "5.1.3", True), ("HDRS", "5.1.3", False), ("", "5.1.3", False), ("FULL", "5.6.0", False)]
+    "ret,status,comes_back",
+    [("FULL", "5.1.3", True), ("HDRS", "5.1.3", False), ("", "5.1.3", False), ("FULL", "5.6.0", False)],
 )
 def test_ret_is_obeyed(house, ret, status, comes_back):
     house.fail(ret=ret, status=status, content=b"Subject: x\r\n\r\nthe body\r\n")
@@ -242,7 +245,10 @@ def test_ret_is_obeyed(house, ret, status, comes_back):
     assert (b"the body" in house.reports()[0][2]) == comes_back
 
 
-@pytest.mark.parametrize("content", [b"Subject: x\r\n\r\n\xff", b"Subject: x\n\nlf", b"x" * 300_000, b"Subject: x\r\n\r\n" + b"y" * 2000])
+@pytest.mark.parametrize(
+    "content",
+    [b"Subject: x\r\n\r\n\xff", b"Subject: x\n\nlf", b"x" * 300_000, b"Subject: x\r\n\r\n" + b"y" * 2000],
+)
 def test_ret_full_never_brings_back_what_could_change_on_the_way(house, content):
     house.fail(ret="FULL", content=content)
     house.reporter.work()

@@ -49,8 +49,34 @@ def test_an_accepted_message_is_a_line(certificate, logged):
         version = talk.socket.version()
     assert logged() == [
         "accepted ID1 from 127.0.0.1: mailbox=scanner@contoso.com sender=scanner@contoso.com "
-        f"recipients=1 size=12 tls={version}"
+        f"size=12 tls={version} recipients=jones@contoso.com"
     ]
+
+
+def test_of_many_recipients_some_are_named(logged):
+    with House() as house, house.client() as talk:
+        sign_in(talk)
+        talk.ask("MAIL FROM:<>")
+        for number in range(13):
+            talk.ask(f"RCPT TO:<r{number}@contoso.com>")
+        talk.ask("DATA")
+        talk.ask(".")
+    named = ",".join(f"r{number}@contoso.com" for number in range(10))
+    assert logged()[-1].endswith(f" size=0 tls=none recipients={named},+3")
+
+
+def test_bare_lf_is_noted(logged):
+    with House(data_seconds=0.05, lf_only_clients=True) as house, house.client() as talk:
+        talk.send(f"AUTH PLAIN {PLAIN}\nMAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n.\n".encode())
+        assert [talk.reply()[:3] for _ in range(5)] == ["235", "250", "250", "354", "250"]
+    assert logged()[0] == "first seen from 127.0.0.1: it ends its lines with a bare LF (lf_only_clients)"
+
+
+def test_bare_lf_that_waits_in_vain_is_told_why(logged):
+    with House(data_seconds=0.05) as house, house.client() as talk:
+        talk.send(f"AUTH PLAIN {PLAIN}\nMAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n.\n".encode())
+        assert [talk.reply()[:3] for _ in range(5)] == ["235", "250", "250", "354", "421"]
+    assert logged()[0] == "first seen from 127.0.0.1: it ends its lines with a bare LF: it needs lf_only_clients"
 
 
 def test_a_failed_sign_in_is_a_line_with_the_address_first(logged):

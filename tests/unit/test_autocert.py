@@ -1,0 +1,130 @@
+"""The certificate of tls_cert "auto": made once, kept, remade when it must be."""
+
+import logging
+import os
+import ssl
+import stat
+import sys
+
+import pytest
+
+from m365proxy import autocert, tls
+from m365proxy.errors import CannotCreate
+
+NAMES = ["proxy", "localhost", "192.0.2.10", "fd00::10"]
+YEAR = 365.25 * 24 * 3600
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog):
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def names_in(path):
+    from cryptography import x509
+
+    with open(path, "rb") as file:
+        certificate = x509.load_pem_x509_certificate(file.read())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+
+
+def test_it_is_made_with_names_and_addresses(tmp_path, logged):
+    path = autocert.ensure(str(tmp_path), NAMES)
+    assert path == autocert.path_in(str(tmp_path))
+    assert names_in(path) == set(NAMES)
+    tls.server_context(path, path)
+    public = tmp_path / "tls-auto.crt"
+    assert b"PRIVATE" not in public.read_bytes()
+    ssl.create_default_context(cafile=str(public))
+    if sys.platform != "win32":
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert logged() == [
+        f"a new self-signed certificate was made; clients that check it must be told to trust {public}"
+    ]
+
+
+def test_it_is_kept(tmp_path, logged):
+    path = autocert.ensure(str(tmp_path), NAMES)
+    with open(path, "rb") as file:
+        content = file.read()
+    for names in (NAMES, NAMES[:2], NAMES[::-1]):  # an address that is gone is no reason
+        assert autocert.ensure(str(tmp_path), names) == path
+    with open(path, "rb") as file:
+        assert file.read() == content
+    assert len(logged()) == 1
+
+
+def test_a_new_address_makes_a_new_one_that_knows_the_old_ones_too(tmp_path, logged):
+    autocert.ensure(str(tmp_path), NAMES)
+    path = autocert.ensure(str(tmp_path), ["proxy", "192.0.2.99"])
+    assert names_in(path) == {*NAMES, "192.0.2.99"}
+    assert "was made for 192.0.2.99;" in logged()[-1]
+    autocert.ensure(str(tmp_path), NAMES)
+    assert len(logged()) == 2
+
+
+def test_names_do_not_grow_for_ever(tmp_path):
+    for number in range(3):
+        path = autocert.ensure(str(tmp_path), [f"192.0.{number}.{last}" for last in range(60)])
+    assert len(names_in(path)) == 100
+    assert {f"192.0.2.{last}" for last in range(60)} <= names_in(path)
+
+
+@pytest.mark.parametrize("years, remade", [(0, False), (9.8, False), (9.95, True), (30, True)])
+def test_near_its_end_it_is_remade(tmp_path, logged, years, remade):
+    import time
+
+    path = autocert.ensure(str(tmp_path), NAMES)
+    autocert.ensure(str(tmp_path), NAMES[:1], clock=lambda: time.time() + years * YEAR)
+    assert len(logged()) == 1 + remade
+    assert names_in(path) == set(NAMES)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\0", b"Names: proxy\nEnds: x ()\n", None])
+def test_what_cannot_be_read_is_remade(tmp_path, damage):
+    path = autocert.ensure(str(tmp_path), NAMES)
+    with open(path, "rb") as file:
+        content = file.read()
+    with open(path, "wb") as file:
+        file.write(content[: len(content) - 60] if damage is None else damage)
+    autocert.ensure(str(tmp_path), NAMES)
+    tls.server_context(path, path)
+
+
+def test_a_disk_that_refuses(tmp_path):
+    with pytest.raises(CannotCreate, match=r"cannot be written: .*\. Check the disk of state_dir\."):
+        autocert.ensure(str(tmp_path / "missing"), NAMES)
+
+
+def test_a_board_without_a_clock(monkeypatch):
+    import datetime
+
+    class Datetime(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime(1970, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(tls.datetime, "datetime", Datetime)
+    end = tls.end_of(tls.self_signed(["proxy"])[0])
+    assert end.year == 2034
+
+
+@pytest.mark.parametrize(
+    "host, binds, own, names",
+    [
+        ("proxy", ["192.0.2.10"], ["192.0.2.11"], ["proxy", "localhost", "192.0.2.10", "127.0.0.1", "::1"]),
+        ("proxy", ["0.0.0.0"], ["192.0.2.11"], ["proxy", "localhost", "192.0.2.11", "127.0.0.1", "::1"]),
+        ("a.b-c.example", ["127.0.0.1", "::"], [], ["a.b-c.example", "localhost", "127.0.0.1", "::1"]),
+        ("localhost", ["127.0.0.1"], [], ["localhost", "127.0.0.1", "::1"]),
+        ("gr\xfcn", ["127.0.0.1"], [], ["localhost", "127.0.0.1", "::1"]),
+        ("a b", ["127.0.0.1"], [], ["localhost", "127.0.0.1", "::1"]),
+        ("", ["127.0.0.1"], [], ["localhost", "127.0.0.1", "::1"]),
+    ],
+)
+def test_own_names(monkeypatch, host, binds, own, names):
+    monkeypatch.setattr(autocert.socket, "gethostname", lambda: host)
+    monkeypatch.setattr(autocert, "own_addresses", lambda: own)
+    assert autocert.own_names(binds) == names
+    tls.self_signed(names)

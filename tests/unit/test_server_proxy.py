@@ -1,0 +1,354 @@
+"""Who may connect: allowed_networks, and the PROXY protocol before everything else."""
+
+import base64
+import ipaddress
+import logging
+import socket
+import ssl
+import struct
+import threading
+
+import pytest
+from smtp_house import LOOPBACK, PASSWORD, House, Talk, Users, user
+
+from m365proxy import proxyprotocol, server
+from m365proxy.clienthello import ClientHellos
+from m365proxy.guard import Guard
+from m365proxy.server import Connections
+from m365proxy.tls import server_context
+
+ALL = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+OFFICE = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::/32"))
+REFUSED = "554 5.7.1 This address may not connect here (allowed_networks)"
+SECOND = proxyprotocol.SIGNATURE + b"\x21\x21" + struct.pack("!H", 36)
+SECOND += ipaddress.ip_address("2001:db8::7").packed + ipaddress.ip_address("2001:db8::1").packed + b"\0\x05\0\x19"
+LOCAL = proxyprotocol.SIGNATURE + b"\x20\0\0\0"
+
+
+def first(client):
+    family = "TCP6" if ":" in client else "TCP4"
+    return f"PROXY {family} {client} {'::1' if ':' in client else '127.0.0.1'} 1 25\r\n".encode()
+
+
+def behind(allowed=None, **more):
+    """Connections whose every client on loopback is a proxy."""
+    return Connections(proxies=LOOPBACK, allowed=allowed, **more)
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog):
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def talk_through(house, header):
+    talk = house.client(greeted=False)
+    talk.send(header)
+    return talk
+
+
+# -- allowed_networks ------------------------------------------------------
+
+
+def test_who_may_not_connect_is_told_once_and_logged(logged):
+    with House(connections=Connections(allowed=OFFICE)) as house:
+        for _ in range(3):
+            with house.client(greeted=False) as talk:
+                assert talk.reply() == REFUSED
+                assert talk.closed()
+        assert len(house.connections) == 0
+    assert logged() == ["connection refused from 127.0.0.1: it is not in allowed_networks"]
+
+
+def test_who_may_not_connect_by_pop3():
+    connections = Connections(allowed=OFFICE)
+    listener = server.Listener("pop3", "127.0.0.1", 0, None, connections)
+    listener.start()
+    try:
+        with Talk(listener.port) as talk:
+            assert talk.line() == b"-ERR [SYS/PERM] This address may not connect here (allowed_networks)"
+            assert talk.closed()
+    finally:
+        listener.close()
+
+
+def test_no_plain_text_on_a_tls_port(certificate):
+    with House(certificate, tls_mode="implicit", connections=Connections(allowed=OFFICE)) as house:
+        with house.client(greeted=False) as talk:
+            assert talk.closed()
+
+
+def test_networks_are_exchanged_while_running():
+    with House(connections=Connections(allowed=LOOPBACK)) as house:
+        with house.client() as talk:
+            house.connections.set_networks((), OFFICE)
+            assert talk.ask("NOOP").startswith("250 ")  # who is in, stays
+        with house.client(greeted=False) as talk:
+            assert talk.reply() == REFUSED
+        house.connections.set_networks((), None)
+        with house.client():
+            pass
+
+
+# -- PROXY headers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header, peer",
+    [
+        (first("192.0.2.7"), "192.0.2.7"),
+        (first("2001:DB8::7"), "2001:db8::7"),
+        (first("::ffff:192.0.2.7"), "192.0.2.7"),
+        (SECOND, "2001:db8::7"),
+        (LOCAL, "proxy:127.0.0.1"),
+        (b"PROXY UNKNOWN\r\n", "proxy:127.0.0.1"),
+    ],
+)
+def test_the_client_behind_a_proxy(header, peer):
+    asked = []
+    with House(connections=behind(), relay=asked.append) as house:
+        with talk_through(house, header + b"QUIT\r\n") as talk:  # all at once
+            assert talk.reply().startswith("220 ")
+            assert talk.reply().startswith("221 ")
+    assert asked == [peer]
+
+
+def test_a_header_in_pieces():
+    with House(connections=behind()) as house, house.client(greeted=False) as talk:
+        for number in range(len(SECOND)):
+            talk.send(SECOND[number : number + 1])
+        assert talk.reply().startswith("220 ")
+
+
+@pytest.mark.parametrize("garbage", [b"EHLO device.contoso.com\r\n", b"\x16\x03\x01" + bytes(20), b"PROXY TCP4 x\r\n"])
+def test_a_proxy_without_header_gets_no_word(garbage, logged):
+    with House(connections=behind()) as house, talk_through(house, garbage) as talk:
+        assert talk.closed()
+    (line,) = logged()
+    assert line.startswith("connection refused from 127.0.0.1: its PROXY header is missing or wrong (")
+
+
+def test_a_silent_proxy_has_a_deadline(monkeypatch, logged, wait_until):
+    monkeypatch.setattr(server, "_HEADER_SECONDS", 0.05)
+    with House(connections=behind()) as house:
+        with talk_through(house, b"PROXY") as talk:
+            assert talk.closed()
+        wait_until(lambda: len(house.connections) == 0)
+    (line,) = logged()
+    assert "(none came in time)" in line
+
+
+def test_a_proxy_that_goes_again_is_no_line(logged, wait_until):
+    with House(connections=behind()) as house:
+        house.client(greeted=False).close()
+        wait_until(lambda: len(house.connections) == 0)
+    assert logged() == []
+
+
+@pytest.mark.parametrize("header", [first("192.0.2.7"), SECOND, LOCAL])
+def test_from_others_a_header_is_garbage(header):
+    asked = []
+    with House(relay=asked.append) as house, house.client() as talk:
+        talk.send(header + b"QUIT\r\n")
+        answers = []
+        while not answers or answers[-1]:
+            answers.append(talk.reply())
+        assert answers[0].startswith("500 ")
+    assert asked == ["127.0.0.1"]
+
+
+# -- before TLS ------------------------------------------------------------
+
+
+def test_before_implicit_tls(certificate):
+    asked = []
+    with House(certificate, tls_mode="implicit", connections=behind(), relay=asked.append) as house:
+        with talk_through(house, SECOND) as talk:
+            talk.start_tls()
+            assert talk.reply().startswith("220 ")
+    assert asked == ["2001:db8::7"]
+
+
+def test_before_starttls(certificate):
+    with House(certificate, connections=behind(), plaintext_networks=LOOPBACK) as house:
+        with talk_through(house, first("192.0.2.7")) as talk:
+            talk.reply()
+            assert "AUTH" not in talk.ask("EHLO x")
+            assert talk.ask("STARTTLS").startswith("220 ")
+            talk.start_tls()
+            assert "AUTH LOGIN PLAIN" in talk.ask("EHLO x")
+
+
+def test_before_tls_begun_at_once(certificate, tmp_path):
+    """tls_first goes by the client's address, and a header and a ClientHello in one packet are taken apart."""
+    hellos = ClientHellos(str(tmp_path / "hellos"), OFFICE)
+    with House(certificate, connections=behind(), client_hellos=hellos) as house:
+        with talk_through(house, first("192.0.2.7")) as talk:
+            talk.start_tls()
+            assert talk.reply().startswith("220 ")
+
+
+def test_a_refused_handshake_names_the_client(certificate, logged, wait_until):
+    with House(certificate, tls_mode="implicit", connections=behind()) as house:
+        with talk_through(house, SECOND + b"EHLO x\r\n\r\n") as talk:
+            assert talk.closed()
+        wait_until(lambda: len(house.connections) == 0)
+    assert [line.partition(": ")[0] for line in logged()] == ["TLS handshake failed from 2001:db8::7"]
+
+
+# -- all rules go by the inner address -------------------------------------
+
+
+def test_allowed_networks(logged):
+    with House(connections=behind(OFFICE)) as house:
+        with talk_through(house, first("192.0.2.7")) as talk:
+            assert talk.reply().startswith("220 ")
+        with talk_through(house, first("198.51.100.9")) as talk:
+            assert talk.reply() == REFUSED
+            assert talk.closed()
+    assert logged()[0] == (
+        "connection refused from 198.51.100.9 through 127.0.0.1: it is not in allowed_networks"
+    )
+
+
+@pytest.mark.parametrize("allowed, welcome", [(OFFICE, False), (LOOPBACK, True), (ALL, True), (None, True)])
+def test_a_proxy_for_itself_must_be_allowed_too(allowed, welcome):
+    with House(connections=behind(allowed)) as house, talk_through(house, LOCAL) as talk:
+        assert talk.reply().startswith("220 " if welcome else "554 ")
+
+
+def test_plaintext_and_relay_networks():
+    def relay(peer):
+        return user("alerts@contoso.com", login="") if peer == "192.0.2.7" else None
+
+    with House(connections=behind(), relay=relay, plaintext_networks=OFFICE) as house:
+        with talk_through(house, first("192.0.2.7")) as talk:
+            talk.reply()
+            assert "AUTH" in talk.ask("EHLO x")
+            assert talk.ask("MAIL FROM:<>").startswith("250 ")
+        for header in (first("198.51.100.9"), LOCAL, b"PROXY UNKNOWN\r\n"):
+            with talk_through(house, header) as talk:
+                talk.reply()
+                assert "AUTH" not in talk.ask("EHLO x")
+                assert talk.ask("MAIL FROM:<>").startswith("530 ")
+
+
+def test_connections_per_client(logged, wait_until):
+    with House(connections=behind(per_client=2)) as house:
+        held = [talk_through(house, first("192.0.2.7")) for _ in range(2)]
+        assert all(talk.reply().startswith("220 ") for talk in held)
+        with talk_through(house, first("192.0.2.7")) as talk:
+            assert talk.reply().startswith("421 4.3.2 ")
+            assert talk.closed()
+        with talk_through(house, first("192.0.2.8")) as talk:
+            assert talk.reply().startswith("220 ")
+        for talk in held:
+            talk.close()
+        wait_until(lambda: len(house.connections) == 0)
+        assert not house.connections._by_peer
+    assert "connection refused from 192.0.2.7 through 127.0.0.1: it has 2 connections open" in logged()[0]
+
+
+def test_the_guard_and_the_log(logged):
+    guard = Guard(Users(user()), failures=2, exempt=LOOPBACK, sleep=lambda seconds: None)
+    with House(connections=behind(), users=guard, plaintext_networks=ALL) as house:
+        for client in ("192.0.2.7", "192.0.2.7", "192.0.2.7", "192.0.2.8"):
+            with talk_through(house, first(client)) as talk:
+                talk.reply()
+                assert talk.ask("AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AeA==").startswith("535 ")
+    assert [line.split(": ") for line in logged()] == [
+        ['sign-in failed from 192.0.2.7 user "scanner@contoso.com"', "wrong password"],
+        ['sign-in failed from 192.0.2.7 user "scanner@contoso.com"', "wrong password"],
+        [
+            'sign-in failed from 192.0.2.7 user "scanner@contoso.com"',
+            "blocked for a while after too many failures from there",
+        ],
+        ['sign-in failed from 192.0.2.8 user "scanner@contoso.com"', "wrong password"],
+    ]
+
+
+def test_the_envelope_and_the_line_on_a_message(logged):
+    with House(connections=behind(), plaintext_networks=OFFICE) as house:
+        with talk_through(house, first("192.0.2.7")) as talk:
+            talk.reply()
+            talk.ask("AUTH PLAIN " + base64.b64encode(f"\0scanner@contoso.com\0{PASSWORD}".encode()).decode())
+            talk.ask("MAIL FROM:<>")
+            talk.ask("RCPT TO:<a@contoso.com>")
+            talk.ask("DATA")
+            assert talk.ask(".").startswith("250 ")
+        assert house.spool.accepted[0].envelope.client == "192.0.2.7"
+    assert logged()[0].startswith("accepted ID1 from 192.0.2.7: ")
+
+
+def test_bare_lf_behind_a_proxy():
+    """The CR of the PROXY line is not the client's."""
+    with House(connections=behind(), plaintext_networks=OFFICE, lf_only_clients=True) as house:
+        with talk_through(house, first("192.0.2.7")) as talk:
+            talk.send(b"AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk\n")
+            talk.send(b"MAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\nx\n.\n")
+            assert [talk.reply()[:3] for _ in range(6)] == ["220", "235", "250", "250", "354", "250"]
+
+
+# -- old TLS ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", [b"", first("192.0.2.7")], ids=["direct", "proxied"])
+@pytest.mark.parametrize("mode", ["starttls", "implicit"])
+def test_who_needs_old_tls_is_named_once(certificate, logged, header, mode):
+    connections = behind() if header else Connections()
+    with House(certificate, tls_mode=mode, connections=connections) as house:
+        house.listener.tls = server_context(*certificate, "TLSv1")
+        for _ in range(2):
+            with talk_through(house, header) as talk:
+                if mode == "starttls":
+                    talk.reply()
+                    talk.ask("STARTTLS")
+                old_tls(talk)
+                talk.ask("NOOP")
+    peer = "192.0.2.7" if header else "127.0.0.1"
+    assert [line for line in logged() if line.startswith("first")] == [
+        f"first seen from {peer}: TLSv1, which can be read on the way; only min_version lets it in"
+    ]
+
+
+def test_who_knows_only_old_tls_is_told_from_others(certificate, logged):
+    with House(certificate, tls_mode="implicit") as house, house.client(greeted=False) as talk:
+        with pytest.raises(ssl.SSLError):
+            old_tls(talk)
+    (line,) = logged()
+    assert line.startswith(
+        "TLS handshake failed from 127.0.0.1: the client knows only older TLS: see min_version (UNSUPPORTED_PROTOCOL"
+    )
+
+
+def test_who_mistrusts_the_certificate_is_told_from_others(certificate, logged, wait_until):
+    with House(certificate, tls_mode="implicit") as house, house.client(greeted=False) as talk:
+        strict = ssl.create_default_context()
+        strict.maximum_version = ssl.TLSVersion.TLSv1_2  # so that the alert comes within the handshake
+        with pytest.raises(ssl.SSLError):
+            strict.wrap_socket(talk.socket, server_hostname="localhost")
+        wait_until(lambda: logged())
+    assert "TLS handshake failed from 127.0.0.1: the client does not trust the certificate (" in logged()[0]
+
+
+def old_tls(talk):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+    talk._file.close()
+    talk.socket = context.wrap_socket(talk.socket)
+    talk._file = talk.socket.makefile("rb")
+    return talk
+
+
+def test_no_thread_is_left(wait_until):
+    before = threading.active_count()
+    with House(connections=behind()) as house:
+        socks = [socket.create_connection(("127.0.0.1", house.listener.port)) for _ in range(20)]
+        for number, sock in enumerate(socks):
+            sock.sendall([b"", b"PROXY", b"garbage of any kind", first("192.0.2.7"), SECOND[:20]][number % 5])
+    for sock in socks:
+        sock.close()
+    wait_until(lambda: threading.active_count() == before)
