@@ -54,6 +54,7 @@ sys.exit(main())
 SINGLE_FILE_CERTIFI = '''\
 """certifi, changed for m365proxy's single file: the system's certificates are preferred to the ones in it."""
 
+import os
 
 from .core import contents
 from .core import where as bundled
@@ -131,13 +132,13 @@ class SingleFile(Command):
 class WholeSdist(sdist):
     """The source archive holds everything somebody needs who has only it."""
 
-    def add_defaults(self):
-        super().add_defaults()
+    def make_release_tree(self, base_dir, files):
         names = ["CHANGELOG.md", "m365proxy.py"]
-        for top in ("etc", "docs", "debian", "tests"):
+        for top in ("etc", "docs", "debian", "tests", ".ci"):
             names += [path.relative_to(HERE).as_posix() for path in sorted((HERE / top).rglob("*"))
                       if path.is_file() and "__pycache__" not in path.parts]
-        self.filelist.extend(names)
+        super().make_release_tree(base_dir, [*files, *names])
+
 
 
 setup(

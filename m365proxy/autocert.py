@@ -10,7 +10,7 @@ import time
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from . import files, log, tls
-from .errors import CannotCreate
+from .errors import CannotCreate, ConfigError
 from .interfaces import own_addresses
 
 logger = log.get("tls")
@@ -70,13 +70,12 @@ def _read(path: str) -> Optional[Tuple[List[str], float]]:
     """The names and the end of the certificate there, from the lines above it; None if it is of no use."""
     try:
         content = (files.read(path) or b"").decode("ascii", "replace")
-    except OSError:
+        tls.server_context(path, path)
+    except (OSError, ConfigError):
         return None
     names = re.search(r"^Names: (.+)$", content, re.M)
     end = re.search(r"^Ends: (\d+) ", content, re.M)
-    if not names or not end or "-----END CERTIFICATE-----" not in content or "PRIVATE KEY-----" not in content:
-        return None
-    return names.group(1).split(), float(end.group(1))
+    return (names.group(1).split(), float(end.group(1))) if names and end else None
 
 
 def _make(path: str, names: Sequence[str], why: str) -> str:

@@ -93,6 +93,7 @@ class Courier:
         self._stopping = False
         self._timer: Optional[threading.Timer] = None
         self._timer_due = 0.0
+        self._flushed = 0.0  # wall clock of the last flush_all: nothing tried before it waits any more
         self._away = ""  # why nothing can be sent at all; "" when it can
         self._probe_delay = _PROBE_FIRST
 
@@ -163,15 +164,23 @@ class Courier:
             now = time.monotonic()
             # One more worker is enough: each starts the next as long as there is work.
             if self._workers < _WORKERS and self._find_lane(now) is not None:
-                self._workers += 1
-                threading.Thread(target=self._work, name="courier", daemon=True).start()
+                self._start_worker()
             self._arm(now)
+
+    def _start_worker(self) -> None:
+        self._workers += 1
+        try:
+            threading.Thread(target=self._work, name="courier", daemon=True).start()
+        except RuntimeError as error:  # no more threads: whoever flushes next tries again
+            self._workers -= 1
+            logger.warning("a delivery waits: %s", error)
 
     def flush_all(self) -> None:
         """An administrator wants everything tried now (USR1, `queue retry all`)."""
         with self._lock:
             for lane in self._order:
                 lane.heap = [(0.0, id) for _, id in sorted(lane.heap)]
+            self._flushed = self._clock()
         self.flush()
 
     def set_mailboxes(self, mailboxes: List[str]) -> None:
@@ -283,8 +292,8 @@ class Courier:
 
     def _rescue(self, lane: _Lane, id: str) -> Optional[float]:
         """After a fault here or of the disk: what was not being sent goes back, the rest is looked for."""
-        entry = self._spool.find(id)
         try:
+            entry = self._spool.find(id)
             if entry is not None and entry.phase == "claimed":
                 self._spool.resume(entry).release()
             elif entry is not None and entry.phase == "posting":
@@ -340,6 +349,8 @@ class Courier:
 
     def _until_due(self, claim: Claim) -> float:
         """Seconds this message still waits; a clock that jumped makes nobody wait longer than one interval."""
+        if claim.state.last_attempt < self._flushed:
+            return 0.0
         wait = claim.state.due - self._clock()
         return wait if 0 < wait <= 2 * max(self._retry_interval, outcome.ADMINISTRATOR_WAIT) else 0.0
 
@@ -411,7 +422,7 @@ class Courier:
 
     def _give_up(self, lane: _Lane, claim: Claim, envelope: Optional[Envelope], verdict: Verdict) -> None:
         self._delivery.drop_draft(claim)
-        claim.state.error = verdict.sentence
+        claim.state.error, claim.state.status = verdict.sentence, verdict.status
         claim.fail()
         lane.last_error, lane.last_error_time = verdict.sentence, self._clock()
         sender = log.clean(envelope.sender if envelope else "unknown")

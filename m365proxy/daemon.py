@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from . import autocert, control, files, housekeeping, log, message, oauth, status, tls
+from . import autocert, control, files, housekeeping, log, memory, message, oauth, status, tls
 from . import config as configuration
 from .clienthello import ClientHellos
 from .config import Config
@@ -115,7 +115,11 @@ class Account:
 
 def spool_of(config: Config) -> Spool:
     """The queue of a config; nothing is made yet."""
-    return Spool(os.path.join(config.state_dir, "queue"), min_free=config.queue.min_free_mb * 1024 * 1024)
+    return Spool(
+        os.path.join(config.state_dir, "queue"),
+        min_free=config.queue.min_free_mb * 1024 * 1024,
+        max_waiting=config.queue.max_waiting,
+    )
 
 
 class Daemon:
@@ -164,9 +168,10 @@ class Daemon:
 
     def start(self) -> None:
         """Take the state directory, listen, and start to deliver what is queued."""
+        memory.return_large_blocks()
         state_dir = self.config.state_dir
         files.make_directory(state_dir)
-        self._lock.acquire()
+        self._lock.acquire(2.0)  # a command may hold it for a moment
         self._lock.note_holder()
         try:
             self.spool.make()

@@ -119,9 +119,11 @@ class Delivery:
                 return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "It is still a draft: it was not sent.", "4.4.0")
         else:
             state.still_draft = 0.0
-        if state.looks > len(self._looks):
+        # A look may come early, as after a restart; the time for all of them has to pass nevertheless.
+        early = 0 <= now - state.posted < sum(self._looks)
+        if state.looks > len(self._looks) and not early:
             return self._hold(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
-        wait = self._looks[state.looks - 1]
+        wait = self._looks[min(state.looks, len(self._looks)) - 1]
         return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, state.error, "4.4.0", wait)
 
     def first_look(self) -> float:

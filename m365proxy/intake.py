@@ -12,6 +12,9 @@ from .users import User
 # So many octets for one at least remain of a message when it is made ready: quoted-printable becomes base64.
 _SHRINKS = 4
 
+# So many octets at most come of one: line ends grow to two octets, raw 8-bit header fields into encoded words.
+_GROWS = 16
+
 _SEND_ONLY = 'Mail of more than 2.9 MB needs "permissions": "full" in the configuration of m365proxy'
 
 
@@ -32,17 +35,18 @@ class Intake:
         if authors and not user.rewrite_from and not any(map(user.may_send_as, authors)):
             return replies.sender_refused(authors[0], user.mailbox)
         end = file.seek(0, 2)
-        if end - start > _SHRINKS * message.LARGE_MIME_CEILING:
-            # Large whatever becomes of it: spare the device the wait while all of it is made ready.
+        size, ceiling = end - start, message.LARGE_MIME_CEILING
+        if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
+            # Large or small whatever becomes of it: spare the device the wait while all of it is made ready.
             root = mime.scan(file, start, end)
             if root.broken:
                 raise Permanent(root.broken)
-            return self._check_large(root)
+            return self._check_large(root) if size > ceiling else None
         # The true recipients make the header longer; Graph's limit leaves room for that.
         prepared = message.prepare(
             file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
         )
-        return self._check_large(prepared.root) if prepared.size > message.LARGE_MIME_CEILING else None
+        return self._check_large(prepared.root) if prepared.size > ceiling else None
 
     def _check_large(self, root: mime.Part) -> Optional[Reply]:
         reason = largemail.obstacle(root) if self._large_allowed else _SEND_ONLY

@@ -21,7 +21,9 @@ def clean(value: object, limit: int = 200) -> str:
     """Text from outside, made safe for one log line: printable, at most `limit` characters."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else _escaped(c) for c in str(value)[: limit + 1])
+    text = str(value)[: limit + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else _escaped(c) for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -422,7 +422,7 @@ class Reporter:
             envelope, file = self._spool.open(entry)
         except FileNotFoundError:
             return None
-        except DamagedMessage as error:
+        except (DamagedMessage, OSError) as error:
             state.error = state.error or str(error)
             return Failure(entry.id, None, state)
         with file:

@@ -52,6 +52,7 @@ _HINTS = (
     ("BAD_CERTIFICATE", "the client does not trust the certificate"),
     ("UNSUPPORTED_PROTOCOL", "the client knows only older TLS: see min_version"),
     ("VERSION_TOO_LOW", "the client knows only older TLS: see min_version"),
+    ("NO_SUITABLE_SIGNATURE_ALGORITHM", "the client knows only older TLS: see min_version"),
     ("NO_SHARED_CIPHER", "the client knows only older ciphers: see min_version"),
     ("WRONG_VERSION_NUMBER", "the client did not speak TLS"),
     ("HTTP_REQUEST", "the client spoke HTTP"),

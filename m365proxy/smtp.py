@@ -356,7 +356,7 @@ class SmtpSession:
         if len(known) >= self._policy.recipients:
             return replies.TOO_MANY_RECIPIENTS
         known[recipient.lower()] = recipient
-        if notes["notify"] == "NEVER":
+        if notes["notify"] and "FAILURE" not in notes["notify"].upper().split(","):
             self._transaction.silent.append(recipient)
         if notes["orcpt"]:
             self._transaction.orcpt.append(f"{recipient} {notes['orcpt']}")

@@ -270,6 +270,9 @@ class Spool:
         claim.state.due = 0.0
         if entry.place == "failed":
             claim.state.attempts = 0
+        elif entry.place == "cur":
+            # It may have been sent, and is to be sent all the same: not to be looked for any more.
+            claim.state.draft, claim.state.posted, claim.state.looks = {}, 0.0, 0
         try:
             claim.save_state()
         except OSError:

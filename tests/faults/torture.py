@@ -18,6 +18,7 @@ import pathlib
 import random
 import re
 import secrets
+import shutil
 import signal
 import smtplib
 import subprocess
@@ -27,7 +28,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
@@ -418,18 +419,11 @@ def _one(arguments: argparse.Namespace, mode: Mode) -> int:
     directory = tempfile.mkdtemp(prefix="torture-", dir=arguments.keep)
     result = torment(mode, arguments.seed, arguments.messages, arguments.kills, directory)
     if not (arguments.keep and _is_bad(mode, result)):
-        _remove(directory)
+        shutil.rmtree(directory, ignore_errors=True)
     print(json.dumps(dataclasses.asdict(result)))
     return 0
 
 
-def _remove(directory: str) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-Torment = Callable[[Mode, int, int, int, str], Result]
 
 if __name__ == "__main__":
     sys.exit(main())

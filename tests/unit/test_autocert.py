@@ -1,10 +1,12 @@
 """The certificate of tls_cert "auto": made once, kept, remade when it must be."""
 
+import datetime
 import logging
 import os
 import ssl
 import stat
 import sys
+import time
 
 import pytest
 
@@ -74,8 +76,6 @@ def test_names_do_not_grow_for_ever(tmp_path):
 
 @pytest.mark.parametrize("years, remade", [(0, False), (9.8, False), (9.95, True), (30, True)])
 def test_near_its_end_it_is_remade(tmp_path, logged, years, remade):
-    import time
-
     path = autocert.ensure(str(tmp_path), NAMES)
     autocert.ensure(str(tmp_path), NAMES[:1], clock=lambda: time.time() + years * YEAR)
     assert len(logged()) == 1 + remade
@@ -98,17 +98,9 @@ def test_a_disk_that_refuses(tmp_path):
         autocert.ensure(str(tmp_path / "missing"), NAMES)
 
 
-def test_a_board_without_a_clock(monkeypatch):
-    import datetime
-
-    class Datetime(datetime.datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.datetime(1970, 1, 1, tzinfo=tz)
-
-    monkeypatch.setattr(tls.datetime, "datetime", Datetime)
-    end = tls.end_of(tls.self_signed(["proxy"])[0])
-    assert end.year == 2034
+def test_a_board_whose_clock_is_decades_behind(monkeypatch):
+    monkeypatch.setattr(tls, "_NOT_BEFORE_THIS", datetime.datetime(2100, 1, 1))
+    assert tls.end_of(tls.self_signed(["proxy"])[0]).year == 2109
 
 
 @pytest.mark.parametrize(

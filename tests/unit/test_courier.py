@@ -21,7 +21,7 @@ LOOK_AGAIN = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0",
 OFFLINE = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "no route", "4.4.1")
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -374,6 +374,18 @@ def test_a_probe_comes_also_when_a_retry_was_due_before_it(house):
     h.put(b"offline")
     wait_until(lambda: h.places() == [], 20)
     assert sorted(body for _, body in h.delivery.log) == [b"later", b"later", b"offline", b"offline"]
+
+
+def test_a_flush_tries_also_what_waits_for_its_time(house):
+    first = [LATER._replace(wait=100.0)] * 2
+    h = house(FakeDelivery(lambda body: first.pop() if first else SENT))
+    h.courier.start()
+    h.put(b"one")
+    h.put(b"two")
+    wait_until(lambda: len(h.delivery.log) == 2 and h.places() == [("new", "")] * 2)
+    h.courier.flush_all()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 4
 
 
 def test_a_throttled_mailbox_waits_alone(house):

@@ -186,6 +186,20 @@ def test_a_known_draft_that_may_not_be_read_any_more_waits_for_the_administrator
     assert house.tenant.delivered == [] and "unexpected" not in caplog.text
 
 
+def test_looks_before_their_time_do_not_use_up_the_patience(house, wait_until):
+    """As when Graph comes and goes, or the program is started again and again."""
+    house.looks, house.still_draft = (0.3, 0.3, 0.3, 0.3), (0.1, 0.8)
+    house.sandbox.faults.add("cut", path="/send$")
+    house.open().put()
+
+    def settled_though_pressed():
+        house.courier.flush_all()
+        return house.settled()
+
+    wait_until(settled_though_pressed, 30)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+
+
 def test_an_older_copy_with_the_same_message_id_proves_nothing(house, wait_until):
     mail = MAIL.replace(b"Subject", b"Message-ID: <always@printer.local>\r\nSubject")
     house.open().put(mail)

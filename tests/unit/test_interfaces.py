@@ -29,7 +29,7 @@ garbage
 def test_fleeting_addresses_are_left_out(monkeypatch):
     monkeypatch.setattr(interfaces.sys, "platform", "linux")
     monkeypatch.setattr(interfaces, "_lines", lambda path: IF_INET6.splitlines())
-    monkeypatch.setattr(interfaces.socket, "if_nameindex", lambda: [])
+    monkeypatch.setattr(interfaces.socket, "if_nameindex", list)
     # Of several documentation networks Python calls some private, none loopback.
     assert interfaces.own_addresses() == ["2001:db8::9", "fd00::10"]
 

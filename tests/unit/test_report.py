@@ -311,6 +311,21 @@ def test_a_damaged_message_is_reported_to_the_mailbox_its_id_names(house):
     assert [told[:2] for told in house.reports()] == [(A, (A,))] and house.told() == {id}
 
 
+def test_one_file_the_disk_cannot_read_stops_no_report(house, monkeypatch):
+    ids = [house.fail() for _ in range(3)]
+    real = house.spool.open
+
+    def broken(entry):
+        if entry.id == ids[1]:
+            raise OSError(5, "Input/output error")
+        return real(entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.spool, "open", broken)
+        house.reporter.work()
+    assert house.told() == set(ids) and all(id.encode() in house.reports()[0][2] for id in ids)
+
+
 def test_a_disk_that_refuses_the_report_loses_nothing(house, monkeypatch):
     id = house.fail()
 
