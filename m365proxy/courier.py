@@ -94,6 +94,7 @@ class Courier:
         self._timer: Optional[threading.Timer] = None
         self._timer_due = 0.0
         self._flushed = 0.0  # wall clock of the last flush_all: nothing tried before it waits any more
+        self._flushes = 0
         self._away = ""  # why nothing can be sent at all; "" when it can
         self._probe_delay = _PROBE_FIRST
 
@@ -181,6 +182,7 @@ class Courier:
             for lane in self._order:
                 lane.heap = [(0.0, id) for _, id in sorted(lane.heap)]
             self._flushed = self._clock()
+            self._flushes += 1
         self.flush()
 
     def set_mailboxes(self, mailboxes: List[str]) -> None:
@@ -279,6 +281,7 @@ class Courier:
             self.flush()
             lane, id = job
             again: Optional[float] = None
+            flushes = self._flushes
             try:
                 again = self._attend(lane, id)
             except Exception:  # the worker loop: one broken message stops nothing else
@@ -287,7 +290,8 @@ class Courier:
             with self._lock:
                 lane.active -= 1
                 if again is not None:
-                    heapq.heappush(lane.heap, (again, id))
+                    # A flush_all meanwhile did not see it in the heap, and meant it too.
+                    heapq.heappush(lane.heap, (again if flushes == self._flushes else 0.0, id))
             self.flush()
 
     def _rescue(self, lane: _Lane, id: str) -> Optional[float]:

@@ -122,7 +122,7 @@ def test_swaks(case, way, auth):
 def test_swaks_gets_no_mechanism_that_is_not_offered(case, auth):
     case = case("none")
     said = case.run(need("swaks"), "--server", "127.0.0.1", "--port", str(case.port), "--auth", auth, "--auth-user", ALERTS,
-                    "--auth-password", PASSWORD, "--to", SCANS, status=None or 28)
+                    "--auth-password", PASSWORD, "--to", SCANS, status=28)
     assert "250-AUTH LOGIN PLAIN" in said
 
 
@@ -194,7 +194,7 @@ def test_smtplib(case, way):
         if way == "starttls":
             client.starttls(context=trust)
         client.login(ALERTS, PASSWORD)
-        client.sendmail(ALERTS, [SCANS], case.mail().encode())
+        client.sendmail(ALERTS, [SCANS], case.mail().replace("\n", "\r\n").encode())
     case.check()
 
 
