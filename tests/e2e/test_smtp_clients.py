@@ -7,6 +7,7 @@ whose way to the tenant is looked at.
 import email
 import email.message
 import email.policy
+import json
 import os
 import pathlib
 import pwd
@@ -107,18 +108,18 @@ SWAKS_TLS = {"none": [], "starttls": ["--tls"], "implicit": ["--tls-on-connect"]
 
 
 @pytest.mark.parametrize("way", TLS)
-@pytest.mark.parametrize("auth", [["--auth"], *(["--auth", name] for name in ("LOGIN", "PLAIN", "LOGIN-INITIAL"))],
+@pytest.mark.parametrize("auth", [["--auth"], *(["--auth", name] for name in ("LOGIN", "PLAIN"))],
                          ids=" ".join)
 def test_swaks(case, way, auth):
     case = case(way)
     case.run(
         need("swaks"), "--server", "127.0.0.1", "--port", str(case.port), *SWAKS_TLS[way], *auth, "--auth-user", ALERTS,
-        "--auth-password", PASSWORD, "--from", ALERTS, "--to", SCANS, "--data", case.write("mail", case.mail()),
+        "--auth-password", PASSWORD, "--from", ALERTS, "--to", SCANS, "--data", "@" + case.write("mail", case.mail()),
     )  # fmt: skip
     case.check()
 
 
-@pytest.mark.parametrize("auth", ["CRAM-MD5", "DIGEST-MD5", "NTLM"])
+@pytest.mark.parametrize("auth", ["CRAM-MD5", "DIGEST-MD5"])
 def test_swaks_gets_no_mechanism_that_is_not_offered(case, auth):
     case = case("none")
     said = case.run(need("swaks"), "--server", "127.0.0.1", "--port", str(case.port), "--auth", auth, "--auth-user", ALERTS,
@@ -223,8 +224,6 @@ def nodemailer(tmp_path_factory):
 @pytest.mark.parametrize("auth", ["", "PLAIN", "LOGIN"])
 @pytest.mark.parametrize("way", TLS)
 def test_nodemailer(case, nodemailer, way, auth):
-    import json
-
     case = case(way)
     options = {"host": "localhost", "port": case.port, "auth": {"user": ALERTS, "pass": PASSWORD}}
     if auth:
@@ -265,14 +264,14 @@ def postfix(tmp_path_factory):
             "myhostname = smarthost.contoso.com", f"maillog_file = {directory}/log", "maillog_file_prefixes = /",
             f"relayhost = [localhost]:{case.port}", "smtp_sasl_auth_enable = yes", "smtp_host_lookup = native",
             f"smtp_sasl_password_maps = inline:{{ {{ [localhost]:{case.port} = {ALERTS}:{PASSWORD} }} }}",
-            f"smtp_tls_CAfile = {case.certificate}", "import_environment = TZ", *settings, "",
+            f"smtp_tls_CAfile = {case.certificate}", *settings, "",
         ]))  # fmt: skip
         stock = pathlib.Path("/usr/share/postfix/master.cf.dist").read_text().splitlines()
         # Without a port of its own, and without chroot.
         services = [re.sub(r"^((\S+\s+){4})y(?=\s)", r"\1n", line) for line in stock if not line.startswith("smtp      inet")]
         (config / "master.cf").write_text("\n".join(services) + "\n")
         done = subprocess.run([program, "-c", str(config), "start"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr + (directory / "log").read_text()
         started.append(str(config))
         return directory
 
@@ -293,7 +292,7 @@ POSTFIX_TLS = {
 def test_postfix_as_smarthost_client(case, postfix, way):
     case = case(way)
     directory = postfix(case, *POSTFIX_TLS[way])
-    case.run(need("sendmail"), "-C", str(directory / "config"), "-f", ALERTS, SCANS, stdin=case.mail())
+    case.run(need("sendmail"), "-i", "-C", str(directory / "config"), "-f", ALERTS, SCANS, stdin=case.mail())
     try:
         case.check()
     except AssertionError:

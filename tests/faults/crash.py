@@ -202,8 +202,11 @@ def main() -> None:
     import msal  # noqa: F401 - here, so that no fork has to
     import requests  # noqa: F401
 
+    from m365proxy import report
+
     logging.getLogger("m365proxy").setLevel(logging.CRITICAL)
     hurry(_HASTE)
+    report._GATHER = 3600.0  # no reports: they are mail of their own
     for line in sys.stdin:
         print(json.dumps(_run(Job(*json.loads(line)))), flush=True)
 

@@ -61,4 +61,5 @@ make_root() {
 
 use_root() {
   cp -a --reflink=auto "$ROOTS/$1-$2" "$3"
+  printf '127.0.0.1 localhost\n::1 localhost\n' >"$3/etc/hosts"
 }

@@ -14,7 +14,21 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "m365proxy"
 
 # Each module may import only modules that stand before it.
-ORDER = ["errors", "files", "log", "interfaces", "memory", "notify", "tls", "autocert", "values", "options", "checks", "config", "wire", "replies", "words", "syntax", "addresses", "parameters", "transfer", "header", "mime", "message", "control", "envelope", "spool", "users", "guard", "policy", "outbound", "tokenfile", "entra", "registration", "devicecode", "oauth", "outcome", "graph", "budget", "routes", "seen", "drafts", "largemail", "largedrafts", "delivery", "report", "courier", "housekeeping", "leftovers", "folders", "ledger", "copies", "readahead", "deletion", "maildrop", "intake", "clienthello", "proxyprotocol", "server", "signin", "reception", "smtp", "pop3", "status", "daemon", "diagnosis", "commands", "sandbox", "demo", "cli", "__main__"]
+LAYERS = """
+    errors files log interfaces memory notify tls autocert
+    values options checks config
+    wire replies
+    words syntax addresses parameters transfer header mime message
+    control envelope spool users guard policy
+    outbound tokenfile entra registration devicecode oauth outcome graph
+    budget routes seen drafts largemail largedrafts delivery report courier housekeeping leftovers
+    folders ledger copies readahead deletion maildrop
+    intake clienthello proxyprotocol server signin reception smtp pop3 status
+    daemon diagnosis commands
+    sandbox demo
+    cli __main__
+"""
+ORDER = LAYERS.split()
 MAY_SEE_THE_SANDBOX = {"demo", "sandbox"}
 MAY_READ_THE_CONFIG = {"daemon", "diagnosis", "commands", "demo", "cli"}
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}

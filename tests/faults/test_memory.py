@@ -1,0 +1,70 @@
+"""The most memory the program ever had while it relayed a message (VmHWM), against the budget of the design."""
+
+import base64
+import email
+import hashlib
+import os
+import random
+import smtplib
+import sys
+
+import pytest
+from program import ALERTS, PASSWORD, SCANS, Program, wait_until
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+
+# MB resident: idle with the newest libraries, and what relaying the largest attachment may add.
+IDLE, RELAYING = 55, 16
+
+MB = 1024 * 1024
+
+
+def peak(process):
+    """MB; the highest ever."""
+    with open(f"/proc/{process.pid}/status") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+@pytest.fixture
+def program(tmp_path):
+    made = Program(tmp_path)
+    made.sign_in().start()
+    yield made
+    made.close()
+
+
+def mail(content):
+    lines = base64.encodebytes(content).replace(b"\n", b"\r\n")
+    return (
+        b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: scan\r\nMIME-Version: 1.0\r\n"
+        b"Content-Type: multipart/mixed; boundary=limit\r\n\r\n--limit\r\nContent-Type: text/plain\r\n\r\nA scan.\r\n"
+        b"--limit\r\nContent-Type: application/pdf; name=scan.pdf\r\nContent-Transfer-Encoding: base64\r\n"
+        b"Content-Disposition: attachment; filename=scan.pdf\r\n\r\n" + lines + b"--limit--\r\n"
+    )
+
+
+@pytest.mark.parametrize("megabytes", [2, 80])
+def test_memory_does_not_grow_with_the_message(program, capsys, megabytes):
+    # The block repeated is no multiple of any piece's size: pieces in a wrong order or left out would show.
+    block = random.Random(1).randbytes(MB + 17)
+    content = (block * (megabytes + 1))[: megabytes * MB]
+    idle = peak(program.process)
+    with smtplib.SMTP("127.0.0.1", program.port("smtp"), timeout=100) as smtp:
+        smtp.login(ALERTS, PASSWORD)
+        smtp.sendmail(ALERTS, [SCANS], mail(content))
+    tenant = program.sandbox.tenant
+    wait_until(lambda: tenant.delivered and program.queue() == [], 100, "the delivery")
+    most = peak(program.process)
+    with capsys.disabled():
+        print(f"\n  {megabytes} MB relayed: peak {most:.0f} MB, {idle:.0f} MB before (budget {IDLE} + {RELAYING})")
+    assert most <= 2 * (IDLE + RELAYING)
+    assert len(tenant.delivered) == 1
+    parts = [part for part in email.message_from_bytes(tenant.delivered[0].raw).walk() if part.get_filename()]
+    assert [part.get_filename() for part in parts] == ["scan.pdf"]
+    arrived = parts[0].get_payload(decode=True)
+    assert hashlib.sha256(arrived).digest() == hashlib.sha256(content).digest()
+
+
+def test_the_measure_is_of_the_right_process(program):
+    assert peak(program.process) > 10 and program.status()["pid"] == program.process.pid != os.getpid()
