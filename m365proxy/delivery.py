@@ -378,13 +378,16 @@ class Delivery:
     def _delete_draft(self, claim: Claim) -> None:
         """Delete the draft; forget it once it is surely gone and was not sent."""
         state = claim.state
+        found = self._find(claim)
         if not state.draft.get("deleting"):
-            if self._find(claim) != DRAFT and not state.draft.get("incomplete"):
+            if found != DRAFT and not state.draft.get("incomplete"):
                 return
             state.draft["deleting"] = "yes"
             claim.save_state()
-        self._drafts.delete(state.draft["mailbox"], state.draft["id"])
-        if self._find(claim) not in (SENT, DRAFT, EDITED):
+        if found in (DRAFT, EDITED):
+            self._drafts.delete(state.draft["mailbox"], state.draft["id"])
+            found = self._find(claim)
+        if found not in (SENT, DRAFT, EDITED):
             state.draft = {}
             claim.save_state()
 

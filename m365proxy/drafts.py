@@ -116,7 +116,8 @@ class Drafts:
         try:
             self._graph.read("DELETE", mailbox, _path(id), headers=_IMMUTABLE).close()
         except Refused as error:
-            if error.answer.status != 404:
+            # Recoverable Items keeps what is there: deleted for good already.
+            if error.answer.status != 404 and error.answer.code.lower() != "errorcannotdeleteobject":
                 raise
 
     def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:

@@ -4,6 +4,7 @@ One running program for all of them; each case sends one message of its own,
 whose way to the tenant is looked at.
 """
 
+import contextlib
 import email
 import email.message
 import email.policy
@@ -17,6 +18,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import tempfile
 
 import pytest
 from program import ALERTS, PASSWORD, SCANS, Program, wait_until
@@ -122,8 +124,8 @@ def test_swaks(case, way, auth):
 @pytest.mark.parametrize("auth", ["CRAM-MD5", "DIGEST-MD5"])
 def test_swaks_gets_no_mechanism_that_is_not_offered(case, auth):
     case = case("none")
-    said = case.run(need("swaks"), "--server", "127.0.0.1", "--port", str(case.port), "--auth", auth, "--auth-user", ALERTS,
-                    "--auth-password", PASSWORD, "--to", SCANS, status=28)
+    said = case.run(need("swaks"), "--server", "127.0.0.1", "--port", str(case.port), "--auth", auth,
+                    "--auth-user", ALERTS, "--auth-password", PASSWORD, "--to", SCANS, status=28)
     assert "250-AUTH LOGIN PLAIN" in said
 
 
@@ -242,18 +244,16 @@ def test_nodemailer(case, nodemailer, way, auth):
 
 
 @pytest.fixture
-def postfix(tmp_path_factory):
+def postfix():
     """postfix(case, *settings) starts a Postfix of its own, whose smarthost is the program; returns its config."""
     program = need("postfix")
     if os.geteuid() or "postfix" not in {entry.pw_name for entry in pwd.getpwall()}:
         pytest.skip("Postfix starts for root only")
-    started = []
 
     def start(case, *settings):
-        # Its processes are other users, and its sockets have short names only.
-        directory = pathlib.Path(os.path.realpath(tmp_path_factory.mktemp("pf")))
-        for place in [directory, *directory.parents[:-2]]:
-            place.chmod(place.stat().st_mode | 0o011)
+        # Its processes are other users, who may not look into pytest's directories.
+        directory = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="m365proxy-postfix-")))
+        directory.chmod(0o755)
         config, queue, data = (directory / name for name in ("config", "queue", "data"))
         for path in (config, queue, data):
             path.mkdir()
@@ -268,16 +268,17 @@ def postfix(tmp_path_factory):
         ]))  # fmt: skip
         stock = pathlib.Path("/usr/share/postfix/master.cf.dist").read_text().splitlines()
         # Without a port of its own, and without chroot.
-        services = [re.sub(r"^((\S+\s+){4})y(?=\s)", r"\1n", line) for line in stock if not line.startswith("smtp      inet")]
+        services = [
+            re.sub(r"^((\S+\s+){4})y(?=\s)", r"\1n", line) for line in stock if not line.startswith("smtp      inet")
+        ]
         (config / "master.cf").write_text("\n".join(services) + "\n")
         done = subprocess.run([program, "-c", str(config), "start"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr + (directory / "log").read_text()
-        started.append(str(config))
+        stack.callback(subprocess.run, [program, "-c", str(config), "stop"], capture_output=True)
         return directory
 
-    yield start
-    for config in started:
-        subprocess.run([program, "-c", config, "stop"], capture_output=True)
+    with contextlib.ExitStack() as stack:
+        yield start
 
 
 POSTFIX_TLS = {

@@ -203,7 +203,8 @@ HOSTILE = [
     '": wrong password\r\n2026-01-31T12:00:00Z WARNING smtp: sign-in failed from 198.51.100.66 user "y',
     "\nWARNING smtp: sign-in failed from 198.51.100.66 user \"y",
     "sign-in failed from 198.51.100.66",
-    "\\", '\\"', "\x00\x1b[2K", "\u2028WARNING smtp: sign-in failed from 198.51.100.66 user \"", "%s<HOST>", "ü" * 3000, " ",
+    "\u2028WARNING smtp: sign-in failed from 198.51.100.66 user \"",
+    *("\\", '\\"', "\x00\x1b[2K", "%s<HOST>", "ü" * 3000, " "),
 ]
 GUESSERS = [*(f"192.0.2.{100 + number}" for number in range(len(HOSTILE))), "2001:db8::bad"]
 

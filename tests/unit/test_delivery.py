@@ -421,3 +421,21 @@ def test_posting_without_its_state_is_held(house, wait_until):
     house.open()
     settle(house, wait_until)
     assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+
+
+def test_a_draft_that_is_deleted_for_good_already_is_gone(house):
+    house.open()
+    item = house.tenant.create_draft(house.tenant.mailbox(ALERTS), raw=MAIL)
+    for _ in range(3):  # to Deleted Items, to Recoverable Items, refused there
+        house.drafts.delete(ALERTS, item.immutable)
+    assert house.tenant.items(ALERTS, "drafts") == []
+
+
+def test_lost_answers_to_deleting_a_draft(house, wait_until, monkeypatch):
+    monkeypatch.setattr("m365proxy.courier._DRAFT_KEPT", 0.0)
+    house.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="1")
+    house.sandbox.faults.add("cut_after", method="DELETE", path="/messages/", times=4)
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert house.tenant.items(ALERTS, "drafts") == []
