@@ -42,6 +42,8 @@ def default_gateways() -> List[str]:
 
 
 def _from_linux() -> Iterator[_Address]:
+    if sys.platform == "win32":
+        return  # nobody asks there; it says so to type checkers
     import fcntl
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

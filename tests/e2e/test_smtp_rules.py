@@ -21,6 +21,9 @@ FAIL2BAN = ROOT / "etc" / "fail2ban"
 def running(tmp_path_factory):
     program = Program(
         tmp_path_factory.mktemp("rules"),
+        mailboxes=[
+            {"username": ALERTS, "password": PASSWORD, "login": "mfp-1"}, {"username": SCANS, "password": PASSWORD}
+        ],
         tls={"tls_cert": "auto"},
         smtps_port=0,
         listeners=[{"protocol": "smtp", "port": 0, "min_version": "TLSv1"}],
@@ -196,6 +199,14 @@ def test_at_most_two_passwords_are_checked_at_once(running):
         thread.join()
     assert set(answers) == {"535 5.7.8 User name or password is wrong"}
     assert peak() - before < 80
+
+
+def test_a_user_name_without_domain(running):
+    with Client(ports(running)[0]) as client:
+        client.line()
+        assert client.ask(plain("MFP-1", PASSWORD)).startswith("235 ")
+        assert client.ask(f"MAIL FROM:<{SCANS}>").startswith("550 5.7.60 set the device's sender address to alerts@")
+        assert client.ask(f"MAIL FROM:<{ALERTS}>").startswith("250 ")
 
 
 HOSTILE = [

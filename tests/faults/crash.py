@@ -119,7 +119,8 @@ def _watch(steps: _Steps) -> None:
     def named(word: str, count: int) -> Callable[..., str]:
         return lambda *values: (lambda place: place and f"{word} {place}")(steps.place(*values[:count]))
 
-    for word, count in (("create", 1), ("sync_file", 1), ("sync_directory", 1), ("move", 2), ("remove", 1), ("replace", 1)):
+    paths = {"create": 1, "sync_file": 1, "sync_directory": 1, "move": 2, "remove": 1, "replace": 1}
+    for word, count in paths.items():
         setattr(files, word, steps.wrapped(getattr(files, word), named(word, count)))
 
     def request(_: Any, method: str, mailbox: str, url: str, *more: Any) -> str:

@@ -60,7 +60,7 @@ def test_mail_waits_from_logout_to_login_and_then_flows(program, clients):
     assert done.returncode == 0, done.stderr
     wait_until(lambda: program.status()["sign_in"]["needs_sign_in"], what="the logout to be noticed")
     clients.allowed = 0
-    wait_until(lambda: len(clients.accepted) > delivered(program) and program.status()["paused"], what="mail that waits")
+    wait_until(lambda: program.status()["paused"] and len(clients.accepted) > delivered(program), what="waiting mail")
     sent = delivered(program)
     flow(clients, 20)  # taken as ever
     assert delivered(program) == sent, "nobody is signed in"

@@ -93,8 +93,8 @@ class Bench:
             delivered = sum(name.encode() in delivery.raw for delivery in self.tenant.delivered)
             drafts = [item for item in self.tenant.items(ALERTS, "drafts") if name.encode() in (item.raw or b"")]
         queue = directory / "state" / "queue"
-        queued = [(place, entry.rpartition(".")[2]) for place in ("new", "cur", "failed") for entry in os.listdir(queue / place)]
-        return delivered, [place if place == "failed" else phase for place, phase in queued], len(drafts)
+        queued = [name.rpartition(".")[2] for place in ("new", "cur") for name in os.listdir(queue / place)]
+        return delivered, queued + ["failed" for _ in os.listdir(queue / "failed")], len(drafts)
 
 
 class Way:
@@ -117,8 +117,12 @@ WAYS = {
     ),
     "sent, and dead before that was noted": Way([SENT], "after POST send", steps={"GET message", "remove cur"}),
     "dead before it was sent": Way([SENT], "before POST send", steps=LOOKING | SENDING | {"POST send"}),
-    "dead before the draft's id was noted": Way([SENT], "after POST messages", steps={"GET messages"} | DRAFT | {"DELETE message"}),
-    "refused for good": Way([FAILED], size=2 * TOO_MUCH, steps={"DELETE message", "move cur>failed", "sync_directory failed"}),
+    "dead before the draft's id was noted": Way(
+        [SENT], "after POST messages", steps={"GET messages", "DELETE message"} | DRAFT
+    ),
+    "refused for good": Way(
+        [FAILED], size=2 * TOO_MUCH, steps={"DELETE message", "move cur>failed", "sync_directory failed"}
+    ),
 }
 
 

@@ -252,6 +252,7 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         weather.clear()
         wait_until(lambda: settled(program), 120, "an empty queue")
         assert program.stop() == 0
+        assert "Traceback" not in program.said(), program.said()
         # What is still being processed there ends now.
         program.sandbox.offline()
         result = judge(program, clients.accepted)

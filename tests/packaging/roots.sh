@@ -7,12 +7,15 @@
 
 ROOTS=${XDG_CACHE_HOME:-$HOME/.cache}/m365proxy-roots
 
-# "bare" has what the single file asks for and nothing else; "full" what the .deb depends on, and the tests' tools.
+# "bare" has what the single file asks for and nothing else; "full" what the .deb depends on, and the tests' tools,
+# "boot" what the .deb depends on and systemd itself.
 packages_of() {
   case $1 in
     bare) echo python3 python3-cryptography ;;
+    boot) echo python3-cryptography python3-msal python3-requests systemd systemd-sysv dbus ;;
     full) echo python3 python3-cryptography python3-msal python3-requests ca-certificates \
-            python3-pytest python3-pytest-timeout swaks libnet-ssleay-perl libauthen-sasl-perl curl msmtp mpop fetchmail ;;
+            python3-pytest python3-pytest-timeout swaks libnet-ssleay-perl libauthen-sasl-perl \
+            libauthen-ntlm-perl curl msmtp mpop fetchmail ;;
   esac
 }
 
@@ -38,7 +41,7 @@ in_root() {
 
 make_root() {
   local suite=$1 kind=$2 root=$ROOTS/$1-$2 source
-  [ -e "$root/.ready" ] && return 0
+  [ "$(cat "$root/.packages" 2>/dev/null)" = "$(packages_of "$kind")" ] && return 0
   source=$(mirror)
   if [ -z "$source" ] || ! http_proxy="$(apt_proxy)" curl -fsS --max-time 30 -o /dev/null "${source%/}/dists/$suite/Release"; then
     echo "skipped: no Debian mirror answers for $suite"
@@ -55,7 +58,7 @@ make_root() {
   in_root "$root.new" apt-get install -qq -y --no-install-recommends $(packages_of "$kind") >>"$root.log" 2>&1 ||
     { tail -n 5 "$root.log"; return 1; }
   in_root "$root.new" apt-get clean
-  touch "$root.new/.ready"
+  packages_of "$kind" >"$root.new/.packages"
   mv "$root.new" "$root"
 }
 

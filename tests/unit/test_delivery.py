@@ -285,6 +285,19 @@ def test_a_message_that_waits_long_keeps_no_draft(house, wait_until, monkeypatch
     assert house.spool.state(id).draft == {}
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_draft_is_deleted_once_however_often_the_answer_gets_lost(house, wait_until, monkeypatch, lost):
+    """A second DELETE would purge it, and Exchange refuses a third for ever."""
+    monkeypatch.setattr("m365proxy.courier._DRAFT_KEPT", 0.0)
+    house.sandbox.faults.add("answer", path="/send$", status=409, code="ErrorIrresolvableConflict")
+    house.sandbox.faults.add("cut_after", method="DELETE")
+    house.sandbox.faults.add("cut", path="/messages/", method="GET", after=1, times=lost)
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert len(house.sandbox.seen(method="DELETE")) == 1 and len(house.tenant.items(ALERTS, "deleteditems")) == 1
+
+
 def test_a_permanent_refusal_leaves_no_draft(house, wait_until):
     house.tenant.max_send_size = 10
     id = house.open().put()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
-import email
-import email.policy
-import glob
 import io
 import os
 import re
 import tracemalloc
-from email.message import EmailMessage
-from email.mime.application import MIMEApplication
-from email.mime.message import MIMEMessage
-from email.mime.multipart import MIMEMultipart
-from email.mime.text import MIMEText
 
 import pytest
+from messages import (
+    BECOMES_TEXT,
+    MADE,
+    SIGNED,
+    build_mixed,
+    build_scanner,
+    canonical,
+    corpus,
+    leaves,
+)
 
 from m365proxy import message, mime
 from m365proxy.errors import Permanent
@@ -45,32 +47,6 @@ def content_fields(raw: bytes):
     """MIME fields of the top header as they go out."""
     head = sent(raw).partition(b"\r\n\r\n")[0].replace(b"\r\n ", b" ").split(b"\r\n")
     return [line.decode("ascii") for line in head if line.lower().startswith((b"content-", b"mime-version"))]
-
-
-def canonical(octets: bytes) -> bytes:
-    return re.sub(rb"\r{0,4}\n|\r", b"\r\n", octets)
-
-
-def leaves(raw: bytes):
-    """(content type, decoded octets) of what the standard library finds; texts without their last line ends."""
-    """(content type, decoded octets) of what the standard library finds; texts without their last line ends."""
-    found = []
-
-    def walk(part):
-        if part.get_content_maintype() == "message" and part.is_multipart():
-            found.append(
-                (part.get_content_type(), b"".join(canonical(inner.as_bytes()) for inner in part.get_payload()))
-            )
-        elif part.is_multipart():
-            for inner in part.get_payload():
-                walk(inner)
-        else:
-            octets = part.get_payload(decode=True) or b""
-            text = part.get_content_maintype() in ("text", "multipart")
-            found.append((part.get_content_type(), canonical(octets).rstrip(b" \r\n") if text else octets))
-
-    walk(email.message_from_bytes(raw))
-    return found
 
 
 def is_sendable(octets: bytes) -> bool:
@@ -400,13 +376,6 @@ def test_a_boundary_that_begins_another_is_replaced():
     assert leaves(octets) == leaves(raw)
 
 
-SIGNED = crlf(
-    "--s\nContent-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n"
-    "X-Raw: \xe4\n\nsoft=\n=3D \xe4\n\n--s\n"
-    'Content-Type: application/pgp-signature; name="s.asc"\n\n-----BEGIN\n--s--\n'
-)
-
-
 @pytest.mark.parametrize("kind", [b"signed", b"encrypted"])
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
 def test_signed_content_is_not_touched(kind, line_end):
@@ -436,102 +405,6 @@ def test_a_header_too_large_is_refused():
 # ---------------------------------------------------------------- fidelity
 
 
-def build_alternative():
-    made = EmailMessage()
-    made.set_content("Gr\u00fc\u00dfe\n=3D=\n", cte="quoted-printable")
-    made.add_alternative('<p class="a=b">Gr\u00fc\u00dfe</p>\n', subtype="html", cte="quoted-printable")
-    return made.as_bytes()
-
-
-def build_related():
-    made = EmailMessage()
-    made.set_content("<img src=cid:x>", subtype="html", cte="8bit")
-    made.add_related(b"\x89PNG" + bytes(range(256)), "image", "png", cid="<x>")
-    return made.as_bytes()
-
-
-def build_mixed():
-    made = EmailMessage()
-    made.set_content("text")
-    made.add_alternative("<b>text</b>", subtype="html")
-    for number in range(3):
-        made.add_attachment(os.urandom(5000), "application", "octet-stream", filename=f"\u00dc{number}.bin")
-    return made.as_bytes()
-
-
-def build_calendar():
-    made = MIMEMultipart("alternative")
-    made.attach(MIMEText("invite"))
-    made.attach(
-        MIMEText(
-            "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nSUMMARY:Gr\u00fc\u00dfe\r\nEND:VCALENDAR\r\n", "calendar", "utf-8"
-        )
-    )
-    return made.as_bytes()
-
-
-def build_message():
-    made = MIMEMultipart("mixed")
-    made.attach(MIMEMessage(email.message_from_bytes(build_alternative())))
-    return made.as_bytes()
-
-
-def build_tnef():
-    made = MIMEMultipart("mixed")
-    made.attach(MIMEText("text"))
-    made.attach(MIMEApplication(b"\x78\x9f\x3e\x22" + os.urandom(500), "ms-tnef", name="winmail.dat"))
-    return made.as_bytes()
-
-
-def build_scanner():
-    pdf = base64.encodebytes(os.urandom(20_000)).replace(b"\n", b"\r\n")
-    return (
-        b"From: scanner\r\nTo: a@contoso.com\r\nSubject: Scan \xfc\r\nMIME-Version: 1.0\r\n"
-        b'Content-Type: multipart/mixed; boundary="----=_Scan_1"\r\n\r\n------=_Scan_1\r\n'
-        b"Content-Type: text/plain; charset=iso-8859-1\r\n"
-        b"Content-Transfer-Encoding: 8bit\r\n\r\nBcc: x@y.org\r\nDatei \xfc.pdf\r\n\r\n------=_Scan_1\r\n"
-        b'Content-Type: application/pdf; name="scan.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
-        + pdf
-        + b"\r\n------=_Scan_1--\r\n"
-    )
-
-
-def build_charset(charset, text):
-    def build():
-        return (
-            f"Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: 8bit\r\n\r\n".encode()
-            + text.encode(charset)
-            + b"\r\n"
-        )
-
-    return build
-
-
-MADE = {
-    "alternative": build_alternative,
-    "related": build_related,
-    "mixed": build_mixed,
-    "calendar": build_calendar,
-    "message": build_message,
-    "tnef": build_tnef,
-    "scanner": build_scanner,
-    **{
-        charset: build_charset(charset, text)
-        for charset, text in [
-            ("iso-8859-1", "Gr\u00fc\u00dfe"),
-            ("windows-1252", "\u20ac"),
-            ("koi8-r", "\u041f\u0440\u0438"),
-            ("iso-2022-jp", "\u65e5\u672c"),
-            ("shift_jis", "\u65e5\u672c"),
-            ("gb2312", "\u4e2d\u6587"),
-            ("big5", "\u4e2d\u6587"),
-            ("euc-kr", "\ud55c\uad6d"),
-            ("utf-8", "\u65e5\u672c \U0001f600"),
-        ]
-    },
-}
-
-
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
 def test_fidelity(name, line_end):
@@ -539,18 +412,6 @@ def test_fidelity(name, line_end):
     octets = sent(raw)
     assert is_sendable(octets)
     assert leaves(octets) == leaves(raw)
-
-
-def corpus():
-    try:
-        import test.test_email as suite
-    except ImportError:
-        return []
-    return sorted(glob.glob(os.path.join(os.path.dirname(suite.__file__), "data", "*.txt")))
-
-
-# A multipart without parts becomes text, and its reader sees it.
-BECOMES_TEXT = {"multipart/mixed", "multipart/alternative", "multipart/report"}
 
 
 @pytest.mark.parametrize("path", corpus(), ids=os.path.basename)

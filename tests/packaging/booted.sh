@@ -1,0 +1,49 @@
+#!/bin/sh
+# In a booted root: the package's service under systemd itself.  Installs /m365proxy.deb, says "booted: fine" at
+# the end, and powers off.
+set -eu
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+trap 'journalctl --no-pager -u m365proxy | tail -n 30; systemctl poweroff' EXIT
+dpkg -i /m365proxy.deb
+sh /service-test
+# A filled-in config is taken over without a restart; nobody is signed in, and it says so.
+sed -i 's/00000000-0000/12345678-0000/' /etc/m365proxy.json
+for _ in $(seq 60); do
+  systemctl status --no-pager m365proxy | grep 'smtp 127.0.0.1:2525' && break
+  sleep 1
+done
+systemctl status --no-pager m365proxy | grep 'm365proxy login'
+systemctl reload m365proxy
+systemctl is-active m365proxy
+# All libraries work within the unit's limits: the whole way in and out, as a unit of the same settings
+sed -e 's/^Type=.*/Type=oneshot/' -e 's/^Restart=.*/Restart=no/' -e '/^WatchdogSec/d' \
+  -e 's|^ExecStart=.*|ExecStart=/usr/bin/m365proxy demo|' /lib/systemd/system/m365proxy.service \
+  >/run/systemd/system/m365proxy-demo.service
+systemctl daemon-reload
+systemctl start m365proxy-demo
+journalctl --no-pager -u m365proxy-demo | grep 'octet by octet'
+# Low ports, without being root
+sed -i 's/"smtp_port": 2525/"smtp_port": 25/' /etc/m365proxy.json
+systemctl restart m365proxy
+systemctl status --no-pager m365proxy | grep 'smtp 127.0.0.1:25'
+# A hung program is ended by the watchdog and started anew
+pid=$(systemctl show -P MainPID m365proxy)
+mkdir -p /run/systemd/system/m365proxy.service.d
+printf '[Service]\nWatchdogSec=2\nRestartSec=1\n' >/run/systemd/system/m365proxy.service.d/soon.conf
+systemctl daemon-reload
+systemctl restart m365proxy
+pid=$(systemctl show -P MainPID m365proxy)
+kill -STOP "$pid"
+for _ in $(seq 60); do
+  now=$(systemctl show -P MainPID m365proxy)
+  [ "$now" != 0 ] && [ "$now" != "$pid" ] && systemctl is-active -q m365proxy && break
+  sleep 1
+done
+[ "$now" != "$pid" ]
+systemctl is-active m365proxy
+# A wrong config is a failed service, once
+sed -i 's/"smtp_port": 25/"smtp_port": "x"/' /etc/m365proxy.json
+systemctl restart m365proxy || true
+[ "$(systemctl show -P ExecMainStatus m365proxy)" = 78 ]
+[ "$(systemctl is-active m365proxy)" = failed ]
+echo "booted: fine"

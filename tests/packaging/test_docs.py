@@ -1,0 +1,156 @@
+"""The documentation says what the program does: commands run, configs load, error sentences are all explained."""
+
+import ast
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from program import COMMAND, Program
+
+from m365proxy import cli, config, entra, outcome
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+NOT_RUN = "# Not run by a test"
+NIL = "00000000-0000-0000-0000-000000000000"
+SHELLS = ("sh", "bash", "console")
+
+
+def blocks():
+    """(page, line, language, text) of every fenced block."""
+    for page in sorted(DOCS.glob("*.md")):
+        fence = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+        text = page.read_text("utf-8")
+        for found in fence.finditer(text):
+            indent = found.group(1)
+            lines = [line[len(indent):] for line in found.group(3).splitlines()]
+            yield page.name, text.count("\n", 0, found.start()) + 1, found.group(2), "\n".join(lines)
+
+
+def marked(*languages):
+    return pytest.mark.parametrize(
+        "text",
+        [pytest.param(text, id=f"{page}:{line}") for page, line, language, text in blocks() if language in languages],
+    )
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory):
+    """A directory with m365proxy on PATH, and a config that is signed in to the stand-in tenant."""
+    directory = tmp_path_factory.mktemp("docs")
+    program = Program(directory).sign_in()
+    (directory / "bin").mkdir()
+    launcher = directory / "bin" / "m365proxy"
+    launcher.write_text(f"#!/bin/sh\nexec {shlex.join(COMMAND)} \"$@\"\n")
+    launcher.chmod(0o755)
+    program.environ.update(
+        PATH=f"{directory / 'bin'}:{os.environ['PATH']}", M365PROXY_CONFIG=str(program.config)
+    )
+    yield program
+    program.close()
+
+
+@marked(*SHELLS)
+def test_shell_blocks_run_or_say_that_they_do_not(text, installation):
+    if text.startswith(NOT_RUN):
+        pytest.skip(text.splitlines()[0].lstrip("# "))
+    done = subprocess.run(["sh", "-euc", text], env=installation.environ, cwd=installation.directory,
+                          capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+
+
+@marked(*SHELLS)
+def test_the_programs_own_commands_exist(text):
+    """Also in blocks that are not run."""
+    for line in text.replace("\\\n", " ").splitlines():
+        found = re.search(r"(?:^|[|&;] *|sudo |bin/|python3 )m365proxy(?:\.py)? ([^|&;>#]+)", line)
+        if found and not line.startswith("#") and "extract" not in line:
+            parse(found.group(1))
+
+
+def parse(words):
+    """Whether the command line takes it; UsageError if not."""
+    try:
+        assert not cli.parser().parse_known_args(cli._corrected(shlex.split(words)))[1]
+    except SystemExit as done:  # --version
+        assert done.code == 0
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_commands_named_in_the_text_exist(page):
+    for words in re.findall(r"`(?:sudo )?m365proxy ([a-z-][^`]*)`", (DOCS / page).read_text("utf-8")):
+        parse(words)
+
+
+@marked("json")
+def test_configs_load(text, tmp_path):
+    document = json.loads(text)
+    text = json.dumps(document).replace(NIL, "5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11")
+    (tmp_path / "config.json").write_text(text)
+    assert config.load(str(tmp_path / "config.json"), {}).mailboxes
+
+
+def sentences():
+    yield from (code.sentence for code in entra._CODES.values())
+    yield from entra._BY_ERROR.values()
+    yield from (rule.sentence for rule in outcome._RULES.values())
+    yield from (outcome._UNKNOWN_REFUSAL, outcome._NOT_GRAPH, outcome._TROUBLE, outcome._SWALLOWED)
+
+
+def plain(text):
+    """Without what is filled in, so that pages and code can be compared."""
+    text = re.sub(r"\{\w+\}|\b(?:MAILBOX|USER|HOST|STATUS|CODE)\b", "*", text)
+    return re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize("sentence", sorted(set(sentences())))
+def test_every_sentence_is_explained(sentence):
+    assert plain(sentence) in plain((DOCS / "troubleshooting.md").read_text("utf-8"))
+
+
+def own_texts():
+    """Every text in the program, with * for what is filled in."""
+    for path in (ROOT / "m365proxy").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield plain(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "*" for part in node.values]
+                yield plain("".join(parts))
+
+
+def test_no_sentence_is_explained_that_nobody_says():
+    said = "\n".join(own_texts())
+    page = (DOCS / "troubleshooting.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([A-Z][^|]*?) \|", page.split("## Exit status")[0], re.MULTILINE)
+    assert len(rows) > 40
+    known = {plain(sentence) for sentence in sentences()}
+    for row in map(plain, rows):
+        # a sentence with what fills its end, such as "Run `m365proxy login`.", stands in parts in the code
+        first = re.split(r"(?<=[.:]) | \(", row)[0]
+        assert row in known or first in said or first.rstrip(".") in said, row
+
+
+def test_the_manual_pages_name_every_option_and_command(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "debian" / "manpages.py"), str(tmp_path)], cwd=ROOT,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    from m365proxy import options
+
+    page = (tmp_path / "m365proxy.json.5").read_text("utf-8")
+    for option in options.OPTIONS:
+        assert f"\n.B {option.path}\n" in page
+    command = (tmp_path / "m365proxy.1").read_text("utf-8").replace("\\-", "-")
+    for name in cli.COMMANDS:
+        assert re.search(rf"^\.B {name}\b", command, re.MULTILINE), name
+
+
+def test_all_pages_are_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
+    for page in DOCS.glob("*.md"):
+        assert f": {page.name}\n" in navigation, page.name
