@@ -12,7 +12,7 @@ from m365proxy.users import SignInRefused, User, Users, hash_password, within
 from m365proxy.values import scrypt_parts
 
 PEER = "192.168.1.9"
-HASH = hash_password("right")
+HASH = "scrypt$16384$8$1$zM5XIPAKNOIvYMzgW3+Nmg==$O//FsePlVdkLgv4wBzfqDTlD3ifJ40LBU59N26RPpHs="  # of "right"
 
 
 def networks(*names):
