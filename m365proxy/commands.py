@@ -52,7 +52,8 @@ def wait_for_config(path: str, notifier: Notifier) -> None:
     The service manager is told that all is well meanwhile: a package that was
     just installed is no failed service.
     """
-    if not _is_sample(path):
+    seen = _content(path)
+    if not _is_sample(seen):
         return
     for name in ("SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
@@ -63,11 +64,10 @@ def wait_for_config(path: str, notifier: Notifier) -> None:
             "It is looked at every few seconds; no restart is needed.")
     logger.warning("%s", told)
     notifier.ready("Waits for its configuration: " + told)
-    seen = files.read(path)
     while True:
         time.sleep(_CONFIG_SECONDS)
         notifier.alive()
-        content = files.read(path)
+        content = _content(path)
         if content == seen:
             continue
         seen = content
@@ -79,11 +79,19 @@ def wait_for_config(path: str, notifier: Notifier) -> None:
                 logger.warning("still waiting: %s", problem)
 
 
-def _is_sample(path: str) -> bool:
+def _content(path: str) -> bytes:
+    """The config's octets; as good as empty if it is not there, as good as somebody's own if it cannot be read."""
+    try:
+        return files.read(path) or b"{}"
+    except OSError:
+        return b""
+
+
+def _is_sample(content: bytes) -> bool:
     """Whether the two IDs that nobody can do without are missing or still the sample's zeros."""
     try:
-        document = json.loads(files.read(path) or b"{}")
-    except (OSError, ValueError):
+        document = json.loads(content)
+    except ValueError:
         return False  # somebody's own file: loading it says what is wrong
     ids = [str(document.get(name) or "") for name in ("tenant_id", "client_id")] if isinstance(document, dict) else []
     return bool(ids) and not "".join(ids).strip("0-")

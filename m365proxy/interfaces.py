@@ -34,10 +34,10 @@ def default_gateways() -> List[str]:
     found = []
     for line in _lines("/proc/net/route")[1:]:
         fields = line.split()
-        with contextlib.suppress(ValueError, IndexError):
+        with contextlib.suppress(ValueError, IndexError, OverflowError):
             if int(fields[1], 16) == 0 and int(fields[7], 16) == 0 and int(fields[3], 16) & _RTF_GATEWAY:
                 # The kernel prints the octets as a number of this machine's own order.
-                found.append(str(ipaddress.IPv4Address(struct.pack("=I", int(fields[2], 16)))))
+                found.append(str(ipaddress.IPv4Address(int(fields[2], 16).to_bytes(4, sys.byteorder))))
     return found
 
 

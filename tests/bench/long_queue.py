@@ -81,7 +81,8 @@ def main():
         for waiting in (100, chosen.messages):
             figures[waiting] = measure(pathlib.Path(name) / str(waiting), waiting)
             started, resident, peak, cost = figures[waiting]
-            print(f"{waiting:>8}  {started:>6.2f} s  {resident:>6.1f} MB  {peak:>6.1f} MB  {cost:>11.1f} ms (CPU)", flush=True)
+            line = f"{waiting:>8}  {started:>6.2f} s  {resident:>6.1f} MB  {peak:>6.1f} MB  {cost:>11.1f} ms (CPU)"
+            print(line, flush=True)
     more = figures[chosen.messages][2] - figures[100][2]
     print(f"budget: start at most 5 s; at most 64 MB more (here {more:.1f} MB at the peak); the same cost")
 

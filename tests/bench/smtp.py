@@ -71,11 +71,13 @@ def postfix(directory):
         "inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\nmydestination =\n"
         "myhostname = bench.contoso.com\nsmtpd_client_restrictions = static:HOLD\nalias_maps =\n"
         "smtpd_relay_restrictions = permit_mynetworks, reject\ndefault_process_limit = 100\n"
-        f"maillog_file = {directory}/log\nmaillog_file_prefixes = {directory}\nsmtpd_client_connection_count_limit = 0\n"
+        f"maillog_file = {directory}/log\nmaillog_file_prefixes = {directory}\n"
+        "smtpd_client_connection_count_limit = 0\n"
     )
     stock = pathlib.Path("/usr/share/postfix/master.cf.dist").read_text().splitlines()
     # Without the machine's port 25, and without chroot.
-    services = [re.sub(r"^((\S+\s+){4})y(?=\s)", r"\1n", line) for line in stock if not line.startswith("smtp      inet")]
+    services = [line for line in stock if not line.startswith("smtp      inet")]
+    services = [re.sub(r"^((\S+\s+){4})y(?=\s)", r"\1n", line) for line in services]
     (config / "master.cf").write_text(f"127.0.0.1:{port} inet n - n - - smtpd\n" + "\n".join(services) + "\n")
     subprocess.run(["postfix", "-c", str(config), "start"], check=True, capture_output=True)
     try:

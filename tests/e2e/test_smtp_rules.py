@@ -279,6 +279,18 @@ def banned(log):
     return [match.group("address") for match in matches if match]
 
 
+def test_networks_change_with_a_reload(running):
+    running.configure(allowed_networks=["127.0.0.1", STRANGER], proxy_protocol_from=[])
+    assert running.command("reload").returncode == 0
+
+    def welcome(address):
+        with Client(ports(running)[0], address) as client:
+            return client.line().startswith("220 ")
+
+    wait_until(lambda: welcome(STRANGER), what="the new networks")
+    assert not welcome(PROXY)
+
+
 def test_the_jail_uses_the_filter():
     jail = (FAIL2BAN / "jail.d" / "m365proxy.conf").read_text()
     assert "\n[m365proxy]\n" in jail and "\nfilter = m365proxy\n" in jail

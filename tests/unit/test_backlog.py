@@ -79,7 +79,8 @@ def test_the_start_opens_no_file(house, watch, tmp_path):
     h.courier.start()
     assert counts["open"] == 0 and counts["os.rename"] == 0 and counts["os.remove"] == 0
     assert counts["os.listdir"] + counts["os.scandir"] <= 6
-    assert {name: box["waiting"] for name, box in h.courier.status()["mailboxes"].items()} == dict.fromkeys(BOXES, MANY // 2)
+    lanes = h.courier.status()["mailboxes"]
+    assert {name: lane["waiting"] for name, lane in lanes.items()} == dict.fromkeys(BOXES, MANY // 2)
 
 
 def test_without_a_sign_in_few_are_looked_at(house, watch, tmp_path):

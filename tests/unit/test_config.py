@@ -759,3 +759,14 @@ def test_what_is_not_done_or_ends_soon_is_said(tmp_path, change, hint):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
     assert any(hint in warning for warning in config.load(str(path), {}).warnings)
+
+
+@pytest.mark.parametrize("network, warned", [
+    ("192.168.10.1", True), ("192.168.10.0/24", False), ("192.168.10.2", False), ("fd00::1", False),
+])
+def test_a_gateway_that_may_send_without_sign_in_is_warned_about(load, monkeypatch, network, warned):
+    monkeypatch.setattr(config, "default_gateways", lambda: ["192.168.10.1"])
+    loaded = load({**MINIMAL, "relay_networks": {network: MAILBOX["username"]}})
+    said = [warning for warning in loaded.warnings if "gateway" in warning]
+    assert len(said) == warned
+    assert all(warning.startswith(f'relay_networks["{network}/32"] is this machine\'s gateway: ') for warning in said)

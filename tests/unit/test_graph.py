@@ -366,6 +366,18 @@ def test_an_idle_connection_is_not_trusted(house, clock):
     assert house.sandbox.connections == 2
 
 
+def test_idle_connections_are_closed_by_the_next_call(house, clock, wait_until):
+    house.sandbox.latency = 0.1
+    together(house.get, house.get, house.get)
+    assert house.sandbox.connections == 3
+    clock.now += graph_module._IDLE_SECONDS * 0.9
+    house.get()  # with the newest of the three
+    clock.now += graph_module._IDLE_SECONDS * 0.2
+    house.get()
+    assert house.sandbox.connections == 3
+    wait_until(lambda: len(house.sandbox._server._workers) == 1)
+
+
 def test_nor_an_old_one(house, clock):
     end = clock.now + graph_module._AGE_SECONDS
     while clock.now < end:
@@ -463,7 +475,8 @@ def test_an_upload_carries_no_token(house):
     assert session.status == 201, session.code
     url = session.json()["uploadUrl"]
     asked = len(house.tokens.asked)
-    headers = {"Content-Type": "application/octet-stream", "Content-Range": f"bytes 0-{len(content) - 1}/{len(content)}"}
+    size = len(content)
+    headers = {"Content-Type": "application/octet-stream", "Content-Range": f"bytes 0-{size - 1}/{size}"}
     answer = house.graph.upload("PUT", ALERTS, url, headers, content)
     assert answer.status == 201
     seen = house.sandbox.seen("^/upload/")

@@ -60,9 +60,9 @@ class House:
         return self.graph
 
     def mime(self, raw):
+        pieces = [raw[i : i + 8192] for i in range(0, len(raw), 8192)]
         return self.graph.call("POST", ALERTS, "/sendMail", headers={"Content-Type": "text/plain"},
-                               body=lambda: base64_body(len(raw), [raw[i : i + 8192] for i in range(0, len(raw), 8192)]),
-                               seconds=SILENCE)
+                               body=lambda: base64_body(len(raw), pieces), seconds=SILENCE)
 
     def request(self, kind):
         if kind == "draft":
@@ -198,7 +198,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("way, name, set_up, kind, expected", TABLE, ids=[f"{row[0]}-{row[1]}-{row[3]}" for row in TABLE])
+@pytest.mark.parametrize(
+    "way, name, set_up, kind, expected", TABLE, ids=[f"{way}-{name}-{kind}" for way, name, _, kind, _ in TABLE]
+)
 def test_a_request_without_an_answer(make_house, monkeypatch, way, name, set_up, kind, expected):
     house = make_house(way == "proxy")
     with monkeypatch.context() as patches:

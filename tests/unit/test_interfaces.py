@@ -57,7 +57,7 @@ HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWind
 )
 def test_default_gateways(monkeypatch, rows, gateways):
     monkeypatch.setattr(interfaces, "_lines", lambda path: [HEAD, *rows])
-    monkeypatch.setattr(interfaces.struct, "pack", lambda form, number: number.to_bytes(4, "little"))
+    monkeypatch.setattr(interfaces.sys, "byteorder", "little")
     assert interfaces.default_gateways() == gateways
 
 
