@@ -329,7 +329,8 @@ class Graph:
         """
         query = "?" + urllib.parse.urlencode(params, quote_via=urllib.parse.quote) if params else ""
         url = self.url + "/v1.0" + self._root(mailbox) + path + query
-        return self._authorised(method, mailbox, url, headers, _body_maker(body, json), json is not None, stream, seconds)
+        make_body = _body_maker(body, json)
+        return self._authorised(method, mailbox, url, headers, make_body, json is not None, stream, seconds)
 
     def follow(self, mailbox: str, url: str, headers: Optional[Mapping[str, str]] = None) -> Answer:
         """GET a nextLink or deltaLink as it is; Permanent if it leads away from Graph's host.  Judged as `read`."""
@@ -404,7 +405,9 @@ class Graph:
         if is_json:
             sent["Content-Type"] = "application/json"
         token = self._tokens.access_token()
-        answer = self._exchange(method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds)
+        answer = self._exchange(
+            method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds
+        )
         if answer.status == 401:
             answer.load()
             token = self._tokens.access_token(refused=token)
@@ -489,15 +492,13 @@ class Graph:
 
     def _take_session(self) -> Tuple[Any, float]:
         now = time.monotonic()
-        old = []
-        found = None
         with self._lock:
-            while self._pool and found is None:
-                session, made, used = self._pool.pop()
-                if now - used > _IDLE_SECONDS or now - made > _AGE_SECONDS:
-                    old.append(session)
-                else:
-                    found = (session, made)
+            fresh = [
+                entry for entry in self._pool if now - entry[2] <= _IDLE_SECONDS and now - entry[1] <= _AGE_SECONDS
+            ]
+            old = [entry[0] for entry in self._pool if entry not in fresh]
+            found = fresh.pop()[:2] if fresh else None
+            self._pool = fresh
         for session in old:
             session.close()
         return found or (self._outbound.session(), now)
