@@ -133,8 +133,11 @@ class Courier:
         claim = self._spool.resume(entry)
         lane = self._lanes.get(tag_of(entry.id))
         if lane is None:
-            logger.warning("%s was being sent when the program ended, and its mailbox is not in the config any more; "
-                           "it is looked for when the mailbox is back", entry.id)
+            logger.warning(
+                "%s was being sent when the program ended, and its mailbox is not in the config any more; "
+                "it is looked for when the mailbox is back",
+                entry.id,
+            )
             return
         claim.state.error = claim.state.error or "The program ended while this message was being sent."
         self._look_later(lane, claim, 0.0)
@@ -364,8 +367,13 @@ class Courier:
         if verdict.sent == outcome.SENT:
             lane.last_delivery = now
             self._probe_delay = _PROBE_FIRST
-            logger.info("%s delivered for %s to %d recipients (request-id %s)",
-                        claim.id, lane.mailbox, len(envelope.recipients), log.clean(state.request_id) or "none")
+            logger.info(
+                "%s delivered for %s to %d recipients (request-id %s)",
+                claim.id,
+                lane.mailbox,
+                len(envelope.recipients),
+                log.clean(state.request_id) or "none",
+            )
             return self._remove(lane, claim)
         looked = bool(state.looks) and verdict.sent == outcome.AMBIGUOUS
         state.attempts += not looked
@@ -383,7 +391,9 @@ class Courier:
         try:
             claim.sent()
         except OSError as error:
-            logger.error("%s was sent, but its file cannot be removed: %s. Check the disk of state_dir.", claim.id, error)
+            logger.error(
+                "%s was sent, but its file cannot be removed: %s. Check the disk of state_dir.", claim.id, error
+            )
             with self._lock:
                 lane.to_remove[claim.id] = claim
             return time.monotonic() + _REMOVE_AGAIN
@@ -392,8 +402,13 @@ class Courier:
     def _wait_or_hold(self, lane: _Lane, claim: Claim, verdict: Verdict) -> Optional[float]:
         if verdict.then == outcome.PERMANENT:
             claim.hold()
-            logger.error("%s held, it may have been sent: %s Look into Sent Items of %s, then `m365proxy queue retry` "
-                         "or `drop`.", claim.id, verdict.sentence, lane.mailbox)
+            logger.error(
+                "%s held, it may have been sent: %s Look into Sent Items of %s, then `m365proxy queue retry` "
+                "or `drop`.",
+                claim.id,
+                verdict.sentence,
+                lane.mailbox,
+            )
             return None
         claim.save_state()
         if not claim.state.looks:

@@ -166,8 +166,13 @@ class Delivery:
             return theirs
         ours = f"<{claim.id}@{envelope.mailbox.rpartition('@')[2]}>"
         if theirs:
-            logger.info("%s: Message-ID %s was used before by %s; replaced by %s",
-                        claim.id, log.quote(theirs), envelope.mailbox, ours)
+            logger.info(
+                "%s: Message-ID %s was used before by %s; replaced by %s",
+                claim.id,
+                log.quote(theirs),
+                envelope.mailbox,
+                ours,
+            )
         return ours
 
     def _known_draft(self, claim: Claim, envelope: Envelope) -> Optional[Verdict]:
@@ -205,9 +210,7 @@ class Delivery:
         sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
         return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, sentence, "4.4.0")
 
-    def _try_ways(
-        self, claim: Claim, envelope: Envelope, prepared: message.Prepared, file: BinaryIO
-    ) -> Verdict:
+    def _try_ways(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, file: BinaryIO) -> Verdict:
         """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
         refusals: List[Verdict] = []
         large = prepared.size * 4 / 3 > REQUEST_LIMIT
@@ -224,8 +227,8 @@ class Delivery:
                 return verdict
         if not refusals:
             sentence = (
-                f"The message is too large for one request, and Exchange allows no drafts for {envelope.mailbox}. Grant: "
-                f"Add-MailboxPermission {envelope.mailbox} -User {self._graph.user} -AccessRights FullAccess"
+                f"The message is too large for one request, and Exchange allows no drafts for {envelope.mailbox}. "
+                f"Grant: Add-MailboxPermission {envelope.mailbox} -User {self._graph.user} -AccessRights FullAccess"
             )
             return Verdict(outcome.NOT_SENT, outcome.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
         return next((v for v in refusals if v.status == "5.7.60"), refusals[0])
@@ -279,9 +282,7 @@ class Delivery:
         value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id)
         claim.state.draft = Draft.of(draft["mailbox"], value)._asdict()
 
-    def _make_large_draft(
-        self, claim: Claim, prepared: message.Prepared, route: Route, file: BinaryIO
-    ) -> None:
+    def _make_large_draft(self, claim: Claim, prepared: message.Prepared, route: Route, file: BinaryIO) -> None:
         mail = largemail.compose(prepared, file)
         self._intend_draft(claim, route)
 
@@ -306,7 +307,9 @@ class Delivery:
             claim.state.draft = {}  # Graph itself says that there is none
         verdict = self._judge(claim, envelope, answer)._replace(sent=outcome.NOT_SENT)
         if answer.ok and answer.from_graph:
-            return verdict._replace(then=outcome.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0)
+            return verdict._replace(
+                then=outcome.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0
+            )
         return verdict
 
     def _send_draft(self, claim: Claim, envelope: Envelope) -> Verdict:
@@ -327,9 +330,7 @@ class Delivery:
             return self._lost(claim)
         return self._judge(claim, envelope, answer)
 
-    def _send_at_once(
-        self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route
-    ) -> Verdict:
+    def _send_at_once(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route) -> Verdict:
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         self._graph.ready(route.url_mailbox)
         claim.state.posted = self._graph.now()

@@ -19,7 +19,7 @@ def certificate(tmp_path_factory):
     return tuple(map(str, paths))
 
 
-def _wait_until(condition, seconds=5.0):
+def _wait_until(condition, seconds=20.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not come"
@@ -28,5 +28,5 @@ def _wait_until(condition, seconds=5.0):
 
 @pytest.fixture(scope="session")
 def wait_until():
-    """wait_until(condition, seconds=5): returns as soon as condition() is true, fails after `seconds`."""
+    """wait_until(condition, seconds=20): returns as soon as condition() is true, fails after `seconds`."""
     return _wait_until

@@ -246,7 +246,11 @@ def test_reload_of_a_broken_config_keeps_the_old(program):
 
 @pytest.mark.parametrize("protocol", ["smtp", "pop3"])
 def test_garbage_gets_an_error_and_one_line(program, protocol):
-    for garbage in (b"\0\xff" * 4000 + b"\r\n", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+    for garbage in (
+        b"\0\xff" * 4000 + b"\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ):
         with socket.create_connection(("127.0.0.1", program.port(protocol)), timeout=30) as client:
             client.sendall(garbage)
             client.shutdown(socket.SHUT_WR)

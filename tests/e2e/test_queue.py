@@ -220,4 +220,7 @@ def test_the_sender_is_told_of_what_failed_and_once(make_program):
     program.start()
     assert tell(program, "retry", failed["id"]).returncode == 0
     wait_until(lambda: program.queue() == [])
-    assert [b"refused" in sent.raw.partition(b"\r\n\r\n")[0] for sent in program.sandbox.tenant.delivered] == [False, True]
+    assert [b"refused" in sent.raw.partition(b"\r\n\r\n")[0] for sent in program.sandbox.tenant.delivered] == [
+        False,
+        True,
+    ]

@@ -87,14 +87,14 @@ class FakeDelivery:
 
 
 class House:
-    def __init__(self, path, delivery, mailboxes=("a@contoso.com", "b@contoso.com"), probe=lambda: None, interval=300.0):
+    def __init__(
+        self, path, delivery, mailboxes=("a@contoso.com", "b@contoso.com"), probe=lambda: None, interval=300.0
+    ):
         self.spool = Spool(str(path / "queue"))
         self.spool.make()
         self.graph = FakeGraph()
         self.delivery = delivery
-        self.courier = Courier(
-            self.spool, self.graph, delivery, list(mailboxes), retry_interval=interval, probe=probe
-        )
+        self.courier = Courier(self.spool, self.graph, delivery, list(mailboxes), retry_interval=interval, probe=probe)
 
     def put(self, body=b"x", mailbox="a@contoso.com"):
         incoming = self.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)), self.courier.accepted)
@@ -179,7 +179,9 @@ def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
     assert state.attempts == 1 and state.error == "later"
     assert 4 < state.due - time.time() < 6
     # a new start waits for the due time, too
-    again = Courier(h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent early")), ["a@contoso.com"], probe=lambda: None)
+    again = Courier(
+        h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent early")), ["a@contoso.com"], probe=lambda: None
+    )
     again.start()
     wait_until(lambda: again._workers == 0 and h.places() == [("new", "")])
     assert again.stop(5)
@@ -209,8 +211,9 @@ def test_an_undecidable_outcome_is_held_and_never_tried_again(house):
     h.courier.start()
     id = h.put()
     wait_until(lambda: h.places() == [("cur", "held")])
-    again = Courier(h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"],
-                    probe=lambda: None)
+    again = Courier(
+        h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"], probe=lambda: None
+    )
     again.start()
     again.flush_all()
     assert again.stop(5)

@@ -50,16 +50,30 @@ class House:
         self.spool = Spool(str(self.path / "queue"))
         self.spool.make()
         (self.path / "seen").mkdir(exist_ok=True)
-        self.graph = Graph(Tokens(self.sandbox), Outbound(None, self.sandbox.ca_file, direct=True),
-                           self.sandbox.graph_url, RELAY)
+        self.graph = Graph(
+            Tokens(self.sandbox), Outbound(None, self.sandbox.ca_file, direct=True), self.sandbox.graph_url, RELAY
+        )
         self.routes = Routes(str(self.path), RELAY, self.full)
         self.drafts = Drafts(self.graph, "installation")
         self.delivery = Delivery(
-            self.graph, self.drafts, LargeDrafts(self.graph), self.routes, SeenIds(str(self.path / "seen")), lambda box, address: address == box,
-            on_ambiguous=self.on_ambiguous, looks=self.looks, still_draft=self.still_draft,
+            self.graph,
+            self.drafts,
+            LargeDrafts(self.graph),
+            self.routes,
+            SeenIds(str(self.path / "seen")),
+            lambda box, address: address == box,
+            on_ambiguous=self.on_ambiguous,
+            looks=self.looks,
+            still_draft=self.still_draft,
         )
-        self.courier = Courier(self.spool, self.graph, self.delivery, [ALERTS, SCANS, RELAY], retry_interval=0.1,
-                               probe=self.graph.check_reachable)
+        self.courier = Courier(
+            self.spool,
+            self.graph,
+            self.delivery,
+            [ALERTS, SCANS, RELAY],
+            retry_interval=0.1,
+            probe=self.graph.check_reachable,
+        )
         self.courier.start()
         return self
 
@@ -364,10 +378,13 @@ def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(house, wait_until):
 def large_mail(octets=5_000_000):
     """A scanner's PDF that fits no single request."""
     pdf = base64.encodebytes(bytes(range(256)) * (octets // 256)).replace(b"\n", b"\r\n")
-    return (b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: large\r\nMIME-Version: 1.0\r\n"
-            b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nsee\r\n--b\r\n'
-            b'Content-Type: application/pdf; name="scan.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
-            + pdf + b"--b--\r\n")
+    return (
+        b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: large\r\nMIME-Version: 1.0\r\n"
+        b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nsee\r\n--b\r\n'
+        b'Content-Type: application/pdf; name="scan.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+        + pdf
+        + b"--b--\r\n"
+    )
 
 
 def pdf_of(raw):
@@ -375,8 +392,18 @@ def pdf_of(raw):
     return next(part.get_payload(decode=True) for part in parts if part.get_content_type() == "application/pdf")
 
 
-@pytest.mark.parametrize("fault", [None, ("cut_after", "/send$"), ("cut", "/send$"), ("answer", "/upload/"),
-                                   ("cut_after", "createUploadSession"), ("cut_after", "/messages$")], ids=str)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        None,
+        ("cut_after", "/send$"),
+        ("cut", "/send$"),
+        ("answer", "/upload/"),
+        ("cut_after", "createUploadSession"),
+        ("cut_after", "/messages$"),
+    ],
+    ids=str,
+)
 def test_large_mail_goes_by_upload(house, wait_until, fault):
     if fault:
         house.sandbox.faults.add(fault[0], path=fault[1], status=503, code="ErrorServerBusy")

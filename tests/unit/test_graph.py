@@ -375,7 +375,7 @@ def test_idle_connections_are_closed_by_the_next_call(house, clock, wait_until):
     clock.now += graph_module._IDLE_SECONDS * 0.2
     house.get()
     assert house.sandbox.connections == 3
-    wait_until(lambda: len(house.sandbox._server._workers) == 1)
+    wait_until(lambda: len(house.sandbox._server._workers) == 1, 30)
 
 
 def test_nor_an_old_one(house, clock):

@@ -28,7 +28,8 @@ def later(house, days):
 
 def draft(house, queue_id, installation="installation"):
     house.tenant.create_draft(
-        house.tenant.mailbox(ALERTS), raw=b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\n\r\nx\r\n",
+        house.tenant.mailbox(ALERTS),
+        raw=b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\n\r\nx\r\n",
         extended={MARKER: f"{installation} {queue_id}"} if installation else None,
     )
 
@@ -37,8 +38,9 @@ def subjects(house, folder):
     return len(house.tenant.items(ALERTS, folder))
 
 
-@pytest.mark.parametrize("installation,days,left", [("installation", 2, 0), ("installation", 0.5, 1),
-                                                     ("another", 2, 1), ("", 2, 1)])
+@pytest.mark.parametrize(
+    "installation,days,left", [("installation", 2, 0), ("installation", 0.5, 1), ("another", 2, 1), ("", 2, 1)]
+)
 def test_orphan_drafts(house, installation, days, left):
     draft(house, "20260101T000000-aaaa-bbbbbbbb", installation)
     later(house, days)
@@ -55,8 +57,10 @@ def test_a_draft_the_queue_still_needs_stays(house):
     assert subjects(house, "drafts") == 1
 
 
-@pytest.mark.parametrize("keep,days,left", [({}, 9, 2), ({mailbox_tag(ALERTS): 3}, 9, 1), ({mailbox_tag(ALERTS): 3}, 2, 2),
-                                            ({mailbox_tag(SCANS): 3}, 9, 2)])
+@pytest.mark.parametrize(
+    "keep,days,left",
+    [({}, 9, 2), ({mailbox_tag(ALERTS): 3}, 9, 1), ({mailbox_tag(ALERTS): 3}, 2, 2), ({mailbox_tag(SCANS): 3}, 9, 2)],
+)
 def test_sent_copies(house, wait_until, keep, days, left):
     house.put()
     wait_until(lambda: subjects(house, "sentitems") == 1 and house.places() == [])
