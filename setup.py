@@ -152,7 +152,7 @@ setup(
     python_requires=">=3.9",
     install_requires=["msal>=1.21", "requests>=2.28", "cryptography>=38"],
     extras_require={
-        "test": ["pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff"],
+        "test": ["setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff"],
         "docs": ["mkdocs>=1.5,<2"],
     },
     entry_points={"console_scripts": ["m365proxy = m365proxy.cli:main"]},
