@@ -11,12 +11,12 @@ import heapq
 import random
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
 from . import log, outcome
 from .delivery import Delivery, clock_is_plausible
 from .errors import ProxyError, SignInNeeded, Temporary
-from .graph import SLOTS, Graph, NoAnswer, Throttled
+from .graph import SLOTS, Graph, GraphUnreachable, NoAnswer, Throttled
 from .outcome import Verdict
 from .spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
 
@@ -37,7 +37,8 @@ _DRAFT_KEPT = 900.0
 # Seconds until the disk is asked again to remove a message that was sent.
 _REMOVE_AGAIN = 60.0
 
-# Seconds between probes while Graph or the sign-in is away: the first, and the longest.
+# Seconds between probes while Graph or the sign-in is away, and for which a mailbox rests after a
+# connection that failed: the first, and the longest.
 _PROBE_FIRST, _PROBE_MOST = 1.0, 15.0
 
 
@@ -51,9 +52,25 @@ class _Lane:
         self.to_remove: Dict[str, Claim] = {}  # sent, but the disk would not remove the file
         self.active = 0
         self.next_start = 0.0  # monotonic; pace_per_minute
+        self.rests_until = 0.0  # monotonic; after a connection that failed
+        self.rest = _PROBE_FIRST
         self.last_delivery = 0.0  # wall clock
         self.last_error = ""
         self.last_error_time = 0.0  # wall clock
+
+    def due(self) -> float:
+        """When the next waiting message may start (monotonic), as far as it is for the lane to say."""
+        return max(self.heap[0][0], self.next_start, self.rests_until)
+
+    def take_rest(self) -> None:
+        """Start nothing for a while, each time for longer; calls that fail together count once."""
+        now = time.monotonic()
+        if now >= self.rests_until:
+            self.rests_until = now + self.rest
+            self.rest = min(self.rest * 2, _PROBE_MOST)
+
+    def end_rest(self) -> None:
+        self.rests_until, self.rest = 0.0, _PROBE_FIRST
 
 
 class Courier:
@@ -96,6 +113,7 @@ class Courier:
         self._flushed = 0.0  # wall clock of the last flush_all: nothing tried before it waits any more
         self._flushes = 0
         self._away = ""  # why nothing can be sent at all; "" when it can
+        self._probe_timer: Optional[threading.Timer] = None  # set while a probe is due or under way
         self._probe_delay = _PROBE_FIRST
 
     def start(self) -> None:
@@ -202,8 +220,8 @@ class Courier:
         """Start nothing more and wait for what is being sent; whether all ended in time."""
         with self._lock:
             self._stopping = True
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in filter(None, (self._timer, self._probe_timer)):
+                timer.cancel()
             return self._idle.wait_for(lambda: self._workers == 0, seconds)
 
     def status(self) -> Dict[str, Any]:
@@ -227,7 +245,7 @@ class Courier:
 
     def _find_lane(self, now: float) -> Optional[_Lane]:
         for lane in self._order:
-            due = lane.heap and max(lane.heap[0][0], lane.next_start) <= now and lane.active < SLOTS
+            due = lane.heap and lane.due() <= now and lane.active < SLOTS
             if due and not self._graph.held(lane.mailbox):
                 return lane
         return None
@@ -235,31 +253,29 @@ class Courier:
     def _arm(self, now: float) -> None:
         """Let the timer ring when the next message becomes due."""
         dues = [
-            max(lane.heap[0][0], lane.next_start, now + self._graph.held(lane.mailbox))
+            max(lane.due(), now + self._graph.held(lane.mailbox))
             for lane in self._order
             if lane.heap and lane.active < SLOTS
         ]
         future = [due for due in dues if due > now]
         if future:
-            self._ring(min(future), now, self.flush)
+            self._ring(min(future), now)
 
-    def _ring(self, due: float, now: float, action: Callable[[], None]) -> None:
+    def _ring(self, due: float, now: float) -> None:
         if self._timer is not None:
             if self._timer.is_alive() and now < self._timer_due <= due:
                 return
             self._timer.cancel()
-        self._timer = threading.Timer(max(0.0, due - now), self._rang, (action,))
-        self._timer.daemon = True
-        self._timer.name = "courier-timer"
+        self._timer = _timer(due - now, self._rang)
         self._timer_due = due
         self._timer.start()
 
-    def _rang(self, action: Callable[[], None]) -> None:
+    def _rang(self) -> None:
         with self._lock:
             # A timer that has rung rings no more, however early it was: the next _ring must set another.
             if self._timer is threading.current_thread():
                 self._timer = None
-        action()
+        self.flush()
 
     def _take(self) -> Optional[Tuple[_Lane, str]]:
         with self._lock:
@@ -343,8 +359,8 @@ class Courier:
         wait = 0.0
         if isinstance(error, Throttled):
             wait = error.seconds
-        elif isinstance(error, NoAnswer):
-            wait = error.answer.retry_after or outcome.retry_delay(1, self._retry_interval, random.random())
+        elif isinstance(error, (NoAnswer, GraphUnreachable)):
+            wait = self._broken_off(lane, claim, error)
         else:
             self._go_away(str(error))
         if claim.entry.phase == "posting":
@@ -353,6 +369,16 @@ class Courier:
             claim.save_state()  # it may have been made just now
         claim.release()
         return time.monotonic() + wait
+
+    def _broken_off(self, lane: _Lane, claim: Claim, error: Union[NoAnswer, GraphUnreachable]) -> float:
+        wait = outcome.retry_delay(1, self._retry_interval, random.random())
+        if isinstance(error, NoAnswer):
+            wait = error.answer.retry_after or wait
+        else:
+            self._doubt(lane)
+        lane.last_error, lane.last_error_time = str(error), self._clock()
+        logger.warning("%s is seen to again in %d s: %s", claim.id, wait, error)
+        return wait
 
     def _until_due(self, claim: Claim) -> float:
         """Seconds this message still waits; a clock that jumped makes nobody wait longer than one interval."""
@@ -366,7 +392,7 @@ class Courier:
         now = self._clock()
         if verdict.sent == outcome.SENT:
             lane.last_delivery = now
-            self._probe_delay = _PROBE_FIRST
+            lane.end_rest()
             logger.info(
                 "%s delivered for %s to %d recipients (request-id %s)",
                 claim.id,
@@ -384,7 +410,7 @@ class Courier:
             return self._wait_or_hold(lane, claim, verdict)
         if verdict.final(state.attempts, self._age(claim, envelope)) or self._expired(claim, envelope):
             return self._give_up(lane, claim, envelope, verdict)
-        return self._defer(claim, verdict)
+        return self._defer(lane, claim, verdict)
 
     def _remove(self, lane: _Lane, claim: Claim) -> Optional[float]:
         """It was sent: whatever the disk says, it is not sent again."""
@@ -428,7 +454,7 @@ class Courier:
         in_step = bool(claim.state.request_id) and abs(self._graph.skew) <= _CLOCK_DIFFERENCE
         return in_step and claim.state.attempts >= _LEAST_TRIES and self._age(claim, envelope) > self._lifetime
 
-    def _defer(self, claim: Claim, verdict: Verdict) -> float:
+    def _defer(self, lane: _Lane, claim: Claim, verdict: Verdict) -> float:
         delay = outcome.retry_delay(claim.state.attempts, self._retry_interval, random.random(), verdict.wait)
         if delay > _DRAFT_KEPT:
             self._delivery.drop_draft(claim)
@@ -436,7 +462,7 @@ class Courier:
         claim.defer()
         logger.warning("%s deferred for %d s: %s", claim.id, delay, verdict.sentence)
         if verdict.status == "4.4.1":
-            self._go_away(verdict.sentence)
+            self._doubt(lane)
         return time.monotonic() + delay
 
     def _give_up(self, lane: _Lane, claim: Claim, envelope: Optional[Envelope], verdict: Verdict) -> None:
@@ -450,31 +476,61 @@ class Courier:
 
     # While nothing can be sent at all.
 
+    def _doubt(self, lane: _Lane) -> None:
+        """A connection failed: this mailbox rests, and one cheap request tells whether the others must too."""
+        with self._lock:
+            lane.take_rest()
+            if not (self._stopping or self._probe_timer):
+                self._probe_after(0.0)
+
     def _go_away(self, reason: str) -> None:
         """Leave everything queued and ask now and then, with one cheap request, whether it works again."""
         with self._lock:
-            if self._stopping or self._away:
-                return
-            self._away = reason
-            logger.warning("sending is paused: %s", reason)
-            self._ask_later()
+            self._pause(reason)
+            if not (self._stopping or self._probe_timer):
+                self._probe_after(self._probe_delay)
 
-    def _ask_later(self) -> None:
-        now = time.monotonic()
-        self._timer_due = 0.0  # the timer of what was due sooner is of no use now
-        self._ring(now + self._probe_delay, now, self._ask)
+    def _pause(self, reason: str) -> None:
+        if not (self._stopping or self._away):
+            logger.warning("sending is paused: %s", reason)
+        self._away = reason
+
+    def _probe_after(self, seconds: float) -> None:
+        self._probe_timer = _timer(seconds, self._ask)
+        self._probe_timer.start()
 
     def _ask(self) -> None:
         try:
             self._probe()
-        except ProxyError as error:
-            with self._lock:
-                self._away = str(error)
-                self._probe_delay = min(self._probe_delay * 2, _PROBE_MOST)
-                if not self._stopping:
-                    self._ask_later()
+        except Exception as error:  # the probe loop: were it to end, nothing would ever be sent again
+            if not isinstance(error, ProxyError):
+                logger.exception("unexpected error while asking whether Graph can be reached")
+            self._ask_again(str(error))
             return
         with self._lock:
-            self._away = ""
-            logger.info("sending goes on")
+            self._probe_timer = None
+            self._probe_delay = _PROBE_FIRST
+            was_away, self._away = self._away, ""
+        if was_away:
+            self._go_on()
+
+    def _ask_again(self, reason: str) -> None:
+        with self._lock:
+            self._pause(reason)
+            if not self._stopping:
+                self._probe_after(self._probe_delay)
+            self._probe_delay = min(self._probe_delay * 2, _PROBE_MOST)
+
+    def _go_on(self) -> None:
+        logger.info("sending goes on")
+        with self._lock:
+            for lane in self._order:
+                lane.end_rest()
         self.flush_all()
+
+
+def _timer(seconds: float, action: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(max(0.0, seconds), action)
+    timer.daemon = True
+    timer.name = "courier-timer"
+    return timer

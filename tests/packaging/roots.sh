@@ -14,7 +14,7 @@ packages_of() {
     bare) echo python3 python3-cryptography ;;
     boot) echo python3-cryptography python3-msal python3-requests systemd systemd-sysv dbus ;;
     full) echo python3 python3-cryptography python3-msal python3-requests ca-certificates \
-            python3-pytest python3-pytest-timeout swaks libnet-ssleay-perl libauthen-sasl-perl \
+            python3-pytest python3-pytest-timeout python3-pytest-xdist swaks libnet-ssleay-perl libauthen-sasl-perl \
             libauthen-ntlm-perl curl msmtp mpop fetchmail ;;
   esac
 }

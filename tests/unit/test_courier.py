@@ -6,11 +6,12 @@ import time
 import pytest
 
 from m365proxy import courier as courier_module
-from m365proxy import outcome
+from m365proxy import graph, outcome
 from m365proxy.courier import Courier
 from m365proxy.errors import SignInNeeded, Temporary
+from m365proxy.graph import GraphUnreachable
 from m365proxy.outcome import Verdict
-from m365proxy.spool import Claim, Envelope, Spool, State
+from m365proxy.spool import Claim, Envelope, Spool, State, mailbox_tag
 
 SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
 LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
@@ -366,6 +367,73 @@ def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(house):
     assert tried <= 4, "the queue is not run against a wall"
     away.clear()
     wait_until(lambda: h.places() == [])
+
+
+def broken_for(box, verdict):
+    """Deliveries of one mailbox end with `verdict` the first time."""
+    delivery = FakeDelivery()
+    real, first = delivery.deliver, [verdict]
+
+    def deliver(claim, envelope, file):
+        if envelope.mailbox == box and first:
+            delivery.say = lambda body: first.pop()
+        else:
+            delivery.say = lambda body: SENT
+        return real(claim, envelope, file)
+
+    delivery.deliver = deliver
+    return delivery
+
+
+@pytest.mark.parametrize("trouble", [OFFLINE, GraphUnreachable("cut", False)], ids=["sending", "asking"])
+def test_a_connection_that_breaks_stops_no_other_mailbox(house, caplog, trouble):
+    asked, answer = threading.Event(), threading.Event()
+
+    def probe():
+        asked.set()
+        assert answer.wait(30)
+
+    delivery = broken_for("a@contoso.com", trouble)
+    h = house(delivery, probe=probe, interval=0.2)
+    h.courier.start()
+    h.put(b"cut", "a@contoso.com")
+    assert asked.wait(30), "whether it is this mailbox alone"
+    for _ in range(5):
+        h.put(b"free", "b@contoso.com")
+    wait_until(lambda: [box for box, _ in delivery.log].count("b@contoso.com") == 5)
+    assert not h.courier.status()["away"] and h.courier.status()["mailboxes"]["a@contoso.com"]["last_error"]
+    answer.set()
+    wait_until(lambda: h.places() == [])
+    assert "sending is paused" not in caplog.text
+    assert delivery.log.count(("a@contoso.com", b"cut")) == 2
+
+
+def test_a_mailbox_whose_connections_break_rests_for_longer_each_time(house, monkeypatch):
+    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.05)
+    h = house(FakeDelivery(lambda body: OFFLINE))
+    h.courier.start()
+    for _ in range(40):
+        h.put()
+    lane = h.courier._lanes[mailbox_tag("a@contoso.com")]
+    wait_until(lambda: lane.rest >= 0.4)
+    assert len(h.delivery.log) <= 3 * graph.SLOTS, "each time at most what may run at once"
+
+
+def test_a_fault_in_the_probe_does_not_end_the_asking(house, monkeypatch):
+    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.02)
+    troubles = [RuntimeError("a bug"), SignInNeeded("run login"), None]
+    first = [SignInNeeded("run login")]
+
+    def probe():
+        trouble = troubles.pop(0)
+        if trouble:
+            raise trouble
+
+    h = house(FakeDelivery(lambda body: first.pop() if first else SENT), probe=probe)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert troubles == []
 
 
 def test_a_probe_comes_also_when_a_retry_was_due_before_it(house):
