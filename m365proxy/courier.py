@@ -14,9 +14,10 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
 from . import log, outcome
+from .answer import GraphUnreachable, NoAnswer, Throttled
 from .delivery import Delivery, clock_is_plausible
 from .errors import ProxyError, SignInNeeded, Temporary
-from .graph import SLOTS, Graph, GraphUnreachable, NoAnswer, Throttled
+from .graph import SLOTS, Graph
 from .outcome import Verdict
 from .spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
 

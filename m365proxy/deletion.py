@@ -7,9 +7,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 from urllib.parse import quote
 
 from . import log
+from .answer import GraphUnreachable, NoAnswer, parse_retry_after
 from .errors import ProxyError
 from .folders import PREFER, Folders, Patience
-from .graph import GraphUnreachable, NoAnswer, parse_retry_after
 
 _log = log.get("deletion")
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set
 
 from . import header, largemail, log, message, outcome
+from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from .body import REQUEST_LIMIT, base64_body
 from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
 from .errors import Permanent, SignInNeeded, Temporary
-from .graph import REQUEST_LIMIT, Answer, Graph, GraphUnreachable, NoAnswer, Refused, Throttled, base64_body
+from .graph import Graph
 from .largedrafts import DraftSpoiled, LargeDrafts, UploadDenied
 from .outcome import Verdict
 from .routes import Route, Routes

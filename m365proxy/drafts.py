@@ -12,7 +12,9 @@ import urllib.parse
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from .graph import Answer, Graph, GraphUnreachable, NoAnswer, Refused, base64_body
+from .answer import Answer, GraphUnreachable, NoAnswer, Refused
+from .body import base64_body
+from .graph import Graph
 from .message import Prepared
 
 # A named string property of our own (singlevaluelegacyextendedproperty).

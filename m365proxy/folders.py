@@ -13,8 +13,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 from urllib.parse import quote
 
 from . import log
+from .answer import Answer, GraphUnreachable, NoAnswer, Refused
 from .errors import Permanent, Temporary
-from .graph import Answer, GraphUnreachable, NoAnswer, Refused
 
 _log = log.get("folders")
 

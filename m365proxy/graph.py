@@ -7,260 +7,32 @@ nothing is retried or redirected by itself.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import email.utils
-import json as jsonlib
-import math
 import ssl
 import threading
 import time
 import urllib.parse
 import uuid
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import log
-from .errors import Permanent, Temporary
+from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from .body import Body, body_maker, of_octets
+from .errors import Permanent
 
 logger = log.get("graph")
 
 # Outlook service limit per app and mailbox (throttling-limits.md).
 SLOTS = 4
 
-# Whole request body Graph takes (octets); both readings of "4 MB" allow it.
-REQUEST_LIMIT = 4_000_000
-
 # Seconds: to connect; a pooled connection unused for longer, or older, is not trusted with a request.
 _CONNECT_SECONDS = 15.0
 _IDLE_SECONDS = 20.0
 _AGE_SECONDS = 600.0
 
-# A JSON answer is never larger (octets): 1,000 items of a narrow listing are about 400 KB.
-_ANSWER_LIMIT = 16 * 1024 * 1024
-
 # What is waited for a free slot of a mailbox before giving up (seconds).
 _SLOT_SECONDS = 300.0
-
-# Octets of a chunk that Body holds at once.
-_PIECE = 64 * 1024
-
-_RETRY_AFTER_MOST = 600.0
-_RETRY_AFTER_UNSAID = 10.0
-
-
-class GraphUnreachable(Temporary):
-    """No answer came.  `maybe_processed`: Graph may nevertheless have acted on the request."""
-
-    def __init__(self, sentence: str, maybe_processed: bool):
-        super().__init__(sentence)
-        self.maybe_processed = maybe_processed
-
-
-class Throttled(GraphUnreachable):
-    """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent."""
-
-    def __init__(self, mailbox: str, seconds: float, sentence: str = ""):
-        super().__init__(sentence or f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.", False)
-        self.seconds = seconds
-
-
-class NoAnswer(Temporary):
-    """Graph answered a read with an error that may pass.  `answer` holds it."""
-
-    def __init__(self, sentence: str, answer: "Answer"):
-        super().__init__(sentence)
-        self.answer = answer
-
-
-class Refused(Permanent):
-    """Graph refused a read.  `answer` holds it."""
-
-    def __init__(self, sentence: str, answer: "Answer"):
-        super().__init__(sentence)
-        self.answer = answer
-
-
-class Body:
-    """A request body of known length, read in pieces, that knows whether it has left completely.
-
-    Graph cannot have acted on a request whose last octet never reached the socket.
-    """
-
-    def __init__(self, length: int, pieces: Iterable[bytes]):
-        self._length = length
-        self._pieces = iter(pieces)
-        self._buffer = b""
-        self._given = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[bytes]:
-        while True:
-            data = self.read(16384)
-            if not data:
-                return
-            yield data
-
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._buffer) < size:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            self._buffer += piece
-        end = len(self._buffer) if size < 0 else size
-        data, self._buffer = self._buffer[:end], self._buffer[end:]
-        self._given += len(data)
-        return data
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether every octet was handed to the socket."""
-        return self._given >= self._length
-
-
-def base64_body(length: int, pieces: Iterable[bytes]) -> Body:
-    """`length` octets in base64 without line breaks, as MIME sendMail takes them (user-sendmail.md)."""
-
-    def encoded() -> Iterator[bytes]:
-        held = b""
-        for piece in pieces:
-            held += piece
-            whole = len(held) - len(held) % 3
-            yield base64.b64encode(held[:whole])
-            held = held[whole:]
-        yield base64.b64encode(held)
-
-    return Body((length + 2) // 3 * 4, encoded())
-
-
-class Answer:
-    """An HTTP answer.  Close it (or use it in a with block): it holds one of the mailbox's slots."""
-
-    def __init__(self, response: Any, release: Callable[[bool], None]):
-        self.status: int = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self.request_id: str = response.headers.get("request-id", "")
-        self._response = response
-        self._release = release
-        self._content: Optional[bytes] = None
-        self._complete = False
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    def load(self) -> None:
-        """Read the whole answer (at most 16 MiB) and free the slot; once is enough."""
-        if self._content is not None:
-            return
-        try:
-            content = bytearray()
-            for chunk in self.chunks():
-                content += chunk
-                if len(content) > _ANSWER_LIMIT:
-                    raise GraphUnreachable("Graph's answer is larger than this program reads.", True)
-            self._content = bytes(content)
-        finally:
-            self.close()
-
-    def forget_body(self) -> None:
-        """The body broke off: what is left of the answer is its status."""
-        self._content = b""
-
-    def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
-        """The decoded body in pieces; GraphUnreachable if it breaks off."""
-        import requests
-
-        expected = self.headers.get("Content-Length", "")
-        plain = not self.headers.get("Content-Encoding")
-        received = 0
-        try:
-            for chunk in self._response.iter_content(size):
-                received += len(chunk)
-                yield chunk
-        except (requests.RequestException, OSError):
-            raise GraphUnreachable("Graph's answer broke off in the middle.", True) from None
-        # Older urllib3 does not mind a body that ends early.
-        if plain and expected.isdigit() and received < int(expected):
-            raise GraphUnreachable("Graph's answer broke off in the middle.", True)
-        self._complete = True
-
-    def json(self) -> Dict[str, Any]:
-        """The answer as a JSON object; {} if it is none."""
-        if self._content is None:
-            self.load()
-        try:
-            value = jsonlib.loads(self._content or b"null")
-        except (ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
-
-    @property
-    def code(self) -> str:
-        """The innermost error.code, which is the most specific (errors.md); "" without one."""
-        error = self.json().get("error")
-        code = ""
-        for _ in range(10):
-            if not isinstance(error, dict):
-                break
-            if isinstance(error.get("code"), str):
-                code = error["code"]
-            error = error.get("innerError") or error.get("innererror")
-        return code
-
-    @property
-    def from_graph(self) -> bool:
-        """Whether Graph itself answered: its request-id, and JSON or nothing for a body."""
-        if not self.request_id:
-            return False
-        return self.status in (202, 204) or not self._content_is_other()
-
-    def _content_is_other(self) -> bool:
-        return bool(not self.json() and self._content)
-
-    @property
-    def retry_after(self) -> float:
-        """Seconds Graph asks to wait; 0 if it does not."""
-        return parse_retry_after(self.headers.get("Retry-After"), self.headers.get("Date"))
-
-    def close(self) -> None:
-        release, self._release = self._release, lambda reusable: None
-        if not self._complete:
-            self._response.close()  # its connection is in no pool that would close it
-        # After a 503 Graph wants a new connection (best-practices-concept.md).
-        release(self._complete and self.status != 503)
-
-    def __enter__(self) -> "Answer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def parse_retry_after(value: Optional[str], date: Optional[str] = None) -> float:
-    """Retry-After as seconds, 1 to 600: integer, fraction, or a date measured by Graph's own clock.
-
-    0 if absent; an unreadable value counts as 10 s.
-    """
-    if value is None:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = _seconds_until(value, date)
-    if not math.isfinite(seconds):
-        seconds = _RETRY_AFTER_UNSAID
-    return min(max(math.ceil(seconds), 1.0), _RETRY_AFTER_MOST)
-
-
-def _seconds_until(value: str, date: Optional[str]) -> float:
-    try:
-        then = email.utils.parsedate_to_datetime(value).timestamp()
-        now = email.utils.parsedate_to_datetime(date).timestamp() if date else time.time()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return _RETRY_AFTER_UNSAID
-    return then - now
 
 
 class _Lane:
@@ -329,7 +101,7 @@ class Graph:
         """
         query = "?" + urllib.parse.urlencode(params, quote_via=urllib.parse.quote) if params else ""
         url = self.url + "/v1.0" + self._root(mailbox) + path + query
-        make_body = _body_maker(body, json)
+        make_body = body_maker(body, json)
         return self._authorised(method, mailbox, url, headers, make_body, json is not None, stream, seconds)
 
     def follow(self, mailbox: str, url: str, headers: Optional[Mapping[str, str]] = None) -> Answer:
@@ -337,7 +109,7 @@ class Graph:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https" or parts.netloc.lower() != self.host.lower():
             raise Permanent("Graph's link to the next page leads to another host; the token does not go there.")
-        return self.judged(self._authorised("GET", mailbox, url, headers, _body_maker(None, None), False, False, 60.0))
+        return self.judged(self._authorised("GET", mailbox, url, headers, body_maker(None, None), False, False, 60.0))
 
     def read(self, method: str, mailbox: str, path: str, **more: Any) -> Answer:
         """`call`, but NoAnswer or Refused (with a plain sentence) for everything that is not 2xx."""
@@ -345,7 +117,7 @@ class Graph:
 
     def batch(self, mailbox: str, requests: List[Dict[str, Any]]) -> Answer:
         """POST $batch: at most 20 requests with ids and relative URLs (json-batching.md).  Judged as `read`."""
-        make = _body_maker(None, {"requests": requests})
+        make = body_maker(None, {"requests": requests})
         return self.judged(
             self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0)
         )
@@ -361,8 +133,7 @@ class Graph:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https":
             raise Permanent("Graph's upload URL is not HTTPS; nothing is sent there.")
-        pieces = (bytes(body[i : i + _PIECE]) for i in range(0, len(body or b""), _PIECE))
-        sent = Body(len(body), pieces) if body is not None else None
+        sent = of_octets(body) if body is not None else None
         answer = self._exchange(method, mailbox, url, dict(headers), sent, False, 300.0)
         answer.load()
         return answer
@@ -482,9 +253,7 @@ class Graph:
             # Date counts whole seconds: less than that is no change.
             if abs(skew - self.skew) > 1.0:
                 self.skew = skew
-        if answer.status in (429, 503):
-            wait = answer.retry_after or (_RETRY_AFTER_UNSAID if answer.status == 429 else 0.0)
-            lane.held_until = max(lane.held_until, time.monotonic() + wait)
+        lane.held_until = max(lane.held_until, time.monotonic() + answer.hold)
 
     def _lane(self, mailbox: str) -> _Lane:
         with self._lock:
@@ -509,13 +278,6 @@ class Graph:
             return
         with self._lock:
             self._pool.append((session, made, time.monotonic()))
-
-
-def _body_maker(body: Optional[Callable[[], Body]], json: Any) -> Callable[[], Optional[Body]]:
-    if json is not None:
-        data = jsonlib.dumps(json).encode()
-        return lambda: Body(len(data), [data])
-    return body or (lambda: None)
 
 
 def _maybe_processed(error: Exception, body: Optional[Body]) -> bool:

@@ -15,9 +15,11 @@ from itertools import chain
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
 
 from . import log
+from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from .body import REQUEST_LIMIT, Body, base64_body
 from .budget import UploadBudget
 from .errors import Permanent, Temporary
-from .graph import REQUEST_LIMIT, Answer, Body, Graph, GraphUnreachable, NoAnswer, Refused, Throttled, base64_body
+from .graph import Graph
 from .largemail import Attachment, LargeMail
 
 logger = log.get("largedrafts")

@@ -15,11 +15,11 @@ from datetime import datetime, timezone
 from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from . import copies, files, log
+from .answer import GraphUnreachable, NoAnswer, Refused
 from .copies import Copy, Stopped, normalised
 from .deletion import Deletion, path_of
 from .errors import InUse, Permanent, ProxyError, Temporary
 from .folders import PREFER, Folders, Listed, Patience
-from .graph import GraphUnreachable, NoAnswer, Refused
 from .ledger import Ledger
 from .readahead import ReadAhead
 from .wire import crlf

@@ -1,10 +1,12 @@
 """Under a service manager: waiting for a config, readiness, watchdog, an orderly end."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import tempfile
 
 import pytest
 from program import COMMAND, wait_until
@@ -18,7 +20,10 @@ class Service:
     def __init__(self, program):
         self.program = program
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(program.directory / "notify"))
+        # Not in the test's own directory: such a path may have 107 octets only.
+        self.directory = tempfile.TemporaryDirectory(dir="/tmp")
+        self.address = os.path.join(self.directory.name, "notify")
+        self.socket.bind(self.address)
         self.socket.settimeout(30)
         self.process = None
 
@@ -27,7 +32,7 @@ class Service:
             self.process = subprocess.Popen(
                 [*COMMAND, "--config", str(self.program.config), "run", "--wait"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.program.directory,
-                env=dict(self.program.environ, NOTIFY_SOCKET=str(self.program.directory / "notify"), **environ),
+                env=dict(self.program.environ, NOTIFY_SOCKET=self.address, **environ),
             )
 
     def hears(self, pattern):
@@ -42,6 +47,7 @@ class Service:
             self.process.kill()
             self.process.wait()
         self.socket.close()
+        self.directory.cleanup()
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ class Job(NamedTuple):
     side: str = "before"  # or "after": when to die, seen from the step
     step: str = ""  # where to die; "": live
     time: int = 1  # ... when it is done for this time
+    reports: bool = False  # whether the sender is told of what fails; a report is mail of its own
 
 
 class Outcome(NamedTuple):
@@ -133,7 +134,10 @@ def _watch(steps: _Steps) -> None:
 def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None:
     """The fork: the program until its end."""
     from m365proxy import config
+    from m365proxy import report as reporting
     from m365proxy.daemon import Daemon
+
+    reporting._GATHER = 0.01 if job.reports else 3600.0
 
     steps = _Steps(job, report)
     _watch(steps)
@@ -145,7 +149,8 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
 
     def settled() -> bool:
         # new/ twice, so that nothing is missed that moves between two listings
-        return all(entry.phase == "held" for entry in list(daemon.spool.entries("new", "cur", "new")))
+        untold = job.reports and any(not entry.phase for entry in daemon.spool.entries("failed"))
+        return not untold and all(entry.phase == "held" for entry in list(daemon.spool.entries("new", "cur", "new")))
 
     wait_until(settled, 60, "an empty queue")
     daemon.stop()
@@ -171,6 +176,8 @@ def _run(job: Job) -> Outcome:
     said, last = False, {"died": "", "steps": []}
     with os.fdopen(reading) as news:
         for line in news:
+            if last.get("died"):
+                continue  # what another of its threads said before the process had ended
             last = json.loads(line)
             if "port" in last:
                 said = bool(job.subject) and _deliver(last["port"], job)
@@ -203,11 +210,8 @@ def main() -> None:
     import msal  # noqa: F401 - here, so that no fork has to
     import requests  # noqa: F401
 
-    from m365proxy import report
-
     logging.getLogger("m365proxy").setLevel(logging.CRITICAL)
     hurry(_HASTE)
-    report._GATHER = 3600.0  # no reports: they are mail of their own
     for line in sys.stdin:
         print(json.dumps(_run(Job(*json.loads(line)))), flush=True)
 

@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from program import Program, wait_until  # noqa: E402
 
-from m365proxy import cli, courier, daemon, delivery, drafts, graph, oauth, outcome  # noqa: E402
+from m365proxy import answer, cli, courier, daemon, delivery, drafts, oauth, outcome  # noqa: E402
 
 HASTE = 20.0
 
@@ -36,7 +36,7 @@ def hurry(haste: float = HASTE) -> None:
     )
     delivery.ONE_STEP_WAIT /= haste
     drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE  # how busy this machine is, nobody knows
-    graph._RETRY_AFTER_UNSAID /= haste
+    answer._RETRY_AFTER_UNSAID /= haste
     courier._PROBE_FIRST, courier._PROBE_MOST = courier._PROBE_FIRST / haste, courier._PROBE_MOST / haste
     courier._DRAFT_KEPT = _DRAFT_KEPT
     outcome.ADMINISTRATOR_WAIT = _LONGEST_RETRY

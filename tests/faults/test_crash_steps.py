@@ -74,16 +74,16 @@ class Bench:
     def _play(self, server, name, way, kill):
         directory = self.path / name
         shutil.copytree(self.template.directory, directory)
-        config, said, mail = str(directory / "config.json"), False, {"subject": name, "size": way.size}
+        job, said, mail = Job(str(directory / "config.json"), reports=way.reports), False, way.mail(name)
         if way.first:
             side, step = way.first.split(" ", 1)
-            first = server.run(Job(config, side=side, step=step, **mail))
+            first = server.run(job._replace(side=side, step=step, **mail))
             assert first.died == way.first, f"never came to {way.first}: {first.steps}"
             said, mail = first.said, {}
-        run = server.run(Job(config, **mail, **dict(zip(("side", "step", "time"), kill or ()))))
+        run = server.run(job._replace(**mail, **dict(zip(("side", "step", "time"), kill or ()))))
         said = said or run.said
         if run.died:
-            assert server.run(Job(config)).died == ""
+            assert server.run(job).died == ""
         story = Story(kill, run.died, run.steps, said, *self._found(directory, name))
         shutil.rmtree(directory)
         return story
@@ -94,7 +94,8 @@ class Bench:
             drafts = [item for item in self.tenant.items(ALERTS, "drafts") if name.encode() in (item.raw or b"")]
         queue = directory / "state" / "queue"
         queued = [name.rpartition(".")[2] for place in ("new", "cur") for name in os.listdir(queue / place)]
-        return delivered, queued + ["failed" for _ in os.listdir(queue / "failed")], len(drafts)
+        failed = ["told" if name.endswith(".told") else "failed" for name in os.listdir(queue / "failed")]
+        return delivered, queued + failed, len(drafts)
 
 
 class Way:
@@ -102,15 +103,21 @@ class Way:
 
     first: where the program dies in it before the kill that goes through all
     steps; steps: what has to be among them; most: how often one and the same
-    step is tried, as looks come again and again.
+    step is tried, as looks come again and again; reports: whether the sender
+    is told of a failure.
     """
 
-    def __init__(self, good, first="", size=10, permissions="full", steps=(), most=2):
+    def __init__(self, good, first="", size=10, permissions="full", steps=(), most=2, reports=False):
         self.good, self.first, self.size, self.permissions = good, first, size, permissions
-        self.steps, self.most = set(steps), most
+        self.steps, self.most, self.reports = set(steps), most, reports
+
+    def mail(self, name):
+        return {"subject": name, "size": self.size}
 
 
 SENT, HELD, FAILED = (1, []), (1, ["held"]), (0, ["failed"])
+# What is delivered is the report. It comes again after a death between its commit and the note of it.
+REPORTED = [(1, ["told"]), (2, ["told"])]
 ACCEPTING = {"create tmp", "sync_file tmp", "move tmp>new", "sync_directory new"}
 SENDING = {"move new>cur", "replace state", "move cur>cur", "sync_directory cur", "remove cur", "remove state"}
 DRAFT = {"POST messages", "PATCH message", "POST send"}
@@ -128,6 +135,13 @@ WAYS = {
     ),
     "refused for good": Way(
         [FAILED], size=2 * TOO_MUCH, steps={"DELETE message", "move cur>failed", "sync_directory failed"}
+    ),
+    "refused for good, and the sender is told": Way(
+        REPORTED,
+        first="after sync_directory failed",
+        size=2 * TOO_MUCH,
+        steps=ACCEPTING | SENDING | DRAFT | {"move failed>failed", "sync_directory failed"},
+        reports=True,
     ),
 }
 

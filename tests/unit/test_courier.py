@@ -7,9 +7,9 @@ import pytest
 
 from m365proxy import courier as courier_module
 from m365proxy import graph, outcome
+from m365proxy.answer import GraphUnreachable
 from m365proxy.courier import Courier
 from m365proxy.errors import SignInNeeded, Temporary
-from m365proxy.graph import GraphUnreachable
 from m365proxy.outcome import Verdict
 from m365proxy.spool import Claim, Envelope, Spool, State, mailbox_tag
 

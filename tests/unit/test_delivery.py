@@ -7,11 +7,12 @@ import itertools
 import pytest
 
 from m365proxy import delivery as delivery_module
+from m365proxy.answer import Throttled
 from m365proxy.courier import Courier
 from m365proxy.delivery import Delivery
 from m365proxy.drafts import MARKER, Drafts
 from m365proxy.errors import SignInNeeded
-from m365proxy.graph import Graph, Throttled
+from m365proxy.graph import Graph
 from m365proxy.largedrafts import LargeDrafts
 from m365proxy.outbound import Outbound
 from m365proxy.routes import Route, Routes

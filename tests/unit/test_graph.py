@@ -12,20 +12,12 @@ import types
 
 import pytest
 
+from m365proxy import answer as answer_module
 from m365proxy import graph as graph_module
+from m365proxy.answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled, parse_retry_after
+from m365proxy.body import Body, base64_body
 from m365proxy.errors import Permanent, SignInNeeded
-from m365proxy.graph import (
-    SLOTS,
-    Answer,
-    Body,
-    Graph,
-    GraphUnreachable,
-    NoAnswer,
-    Refused,
-    Throttled,
-    base64_body,
-    parse_retry_after,
-)
+from m365proxy.graph import SLOTS, Graph
 from m365proxy.outbound import Outbound
 from m365proxy.sandbox import Sandbox
 
@@ -605,7 +597,7 @@ def test_from_graph(status, body, request_id, from_graph):
 
 
 def test_an_endless_answer_is_not_read(house, monkeypatch):
-    monkeypatch.setattr(graph_module, "_ANSWER_LIMIT", 1000)
+    monkeypatch.setattr(answer_module, "_ANSWER_LIMIT", 1000)
     for _ in range(20):
         house.tenant.add_message(ALERTS, MAIL)
     answer = house.get()

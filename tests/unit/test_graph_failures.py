@@ -9,7 +9,9 @@ import pytest
 from tunnel import Tunnel
 
 from m365proxy import graph as graph_module
-from m365proxy.graph import SLOTS, Graph, GraphUnreachable, base64_body
+from m365proxy.answer import GraphUnreachable
+from m365proxy.body import base64_body
+from m365proxy.graph import SLOTS, Graph
 from m365proxy.outbound import Outbound
 from m365proxy.sandbox import Sandbox
 

@@ -21,8 +21,9 @@ from urllib.parse import quote
 import pytest
 
 from m365proxy import budget, largedrafts, largemail, message
+from m365proxy.answer import GraphUnreachable, NoAnswer, Refused
 from m365proxy.errors import Permanent
-from m365proxy.graph import Graph, GraphUnreachable, NoAnswer, Refused
+from m365proxy.graph import Graph
 from m365proxy.largedrafts import DraftSpoiled, LargeDrafts, UploadDenied
 from m365proxy.outbound import Outbound
 from m365proxy.sandbox import Sandbox, uploads

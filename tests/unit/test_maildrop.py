@@ -11,9 +11,9 @@ from urllib.parse import unquote
 import pytest
 
 from m365proxy import files
+from m365proxy.answer import GraphUnreachable, NoAnswer, Refused, Throttled
 from m365proxy.copies import normalised
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
-from m365proxy.graph import GraphUnreachable, NoAnswer, Refused, Throttled
 from m365proxy.maildrop import Maildrops, Session
 
 PREFER = {"Prefer": 'IdType="ImmutableId"'}
