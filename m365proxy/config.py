@@ -26,6 +26,8 @@ _LONGEST_FILE = 4 * MIB
 
 _PLACES = (os.path.join("~", ".m365proxy", "config.json"), "/etc/m365proxy.json")
 
+_SAMPLE = "A sample is /usr/share/doc/m365proxy/examples/m365proxy.json, or etc/m365proxy.json in the source."
+
 _SHORTHANDS = (
     ("smtp_port", "smtp", False),
     ("smtps_port", "smtp", True),
@@ -63,7 +65,7 @@ def find(explicit: Optional[str], environ: Mapping[str, str]) -> str:
             return place
     raise ConfigError(
         f"There is no configuration: neither --config nor M365PROXY_CONFIG is set, and neither {_PLACES[0]} nor "
-        f"{_PLACES[1]} exists. Run `m365proxy init` to make one."
+        f"{_PLACES[1]} exists. {_SAMPLE}"
     )
 
 
@@ -103,7 +105,7 @@ def _content(path: str) -> Tuple[bytes, int]:
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         advice = {
-            FileNotFoundError: "Run `m365proxy init` to make one, or name another with --config.",
+            FileNotFoundError: f"Make it, or name another with --config. {_SAMPLE}",
             PermissionError: "Run as root or as the user the service runs as, or give this user the right to read it.",
         }.get(type(error), "Name a file with --config.")
         raise ConfigError(f"{path} cannot be read: {error.strerror}. {advice}") from None

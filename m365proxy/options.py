@@ -215,8 +215,7 @@ OPTIONS = (
            "WARNING or ERROR."),
     Option("logging.file", Path(), None, "File to log to instead of standard error."),
     Option("logging.syslog", _BOOLEAN, False, "Log to syslog too."),
-    Option("logging.events", Path(), None, "File for a line of JSON on each step of each message, for `m365proxy "
-           "trace`."),
+    Option("logging.events", Path(), None, "File for a line of JSON on each step of each message."),
     Option("state_dir", Path(), None, "Directory of the queue and the sign-in; otherwise $STATE_DIRECTORY or "
            "~/.m365proxy."),
 )

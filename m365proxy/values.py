@@ -125,6 +125,8 @@ class Password(SecretText):
 
     def __call__(self, value: object) -> Secret:
         secret = super().__call__(value)
+        if "hash-password" in secret:
+            raise Refused(("", f"is still the sample's; {HASH_HINT}"))
         if is_hash(secret):
             try:
                 scrypt_parts(secret)
