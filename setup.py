@@ -49,26 +49,6 @@ from m365proxy.cli import main
 sys.exit(main())
 '''
 
-# certifi's `where` as Debian has it, the system's certificates first: an administrator's own CA is among them,
-# and they are kept up to date.
-SINGLE_FILE_CERTIFI = '''\
-"""certifi, changed for m365proxy's single file: the system's certificates are preferred to the ones in it."""
-
-import os
-
-from .core import contents
-from .core import where as bundled
-
-__all__ = ["contents", "where"]
-
-# Debian, Alpine and OpenWrt; Fedora; BSD and older OpenWrt
-_SYSTEM = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-
-
-def where():
-    return next(filter(os.path.exists, _SYSTEM), None) or bundled()
-'''
-
 
 class SingleFile(Command):
     """dist/m365proxy.py: the package and its pure-Python dependencies in an executable zip."""
@@ -88,7 +68,6 @@ class SingleFile(Command):
             content[path.relative_to(HERE).as_posix()] = path.read_bytes()
         with tempfile.TemporaryDirectory() as directory:
             content.update(self._vendored(pathlib.Path(directory)))
-        content["certifi/__init__.py"] = SINGLE_FILE_CERTIFI.encode()
         target = HERE / "dist" / "m365proxy.py"
         target.parent.mkdir(exist_ok=True)
         with open(target, "wb") as file:
@@ -133,12 +112,11 @@ class WholeSdist(sdist):
     """The source archive holds everything somebody needs who has only it."""
 
     def make_release_tree(self, base_dir, files):
-        names = ["CHANGELOG.md", "m365proxy.py"]
+        names = ["CHANGELOG.md", "m365proxy.py", "mkdocs.yml"]
         for top in ("etc", "docs", "debian", "tests", ".ci"):
             names += [path.relative_to(HERE).as_posix() for path in sorted((HERE / top).rglob("*"))
                       if path.is_file() and "__pycache__" not in path.parts]
         super().make_release_tree(base_dir, [*files, *names])
-
 
 
 setup(

@@ -21,6 +21,9 @@ from .errors import ConfigError, ProxyError
 if TYPE_CHECKING:
     import requests
 
+# Debian, Alpine and OpenWrt; Fedora; BSD and older OpenWrt
+_SYSTEM_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
 _CLOSED = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, ssl.SSLEOFError)
 
 
@@ -83,14 +86,18 @@ def _whole_bodies_only(response, *_args, **_more) -> None:
 
 
 def _trust(ca_file: Optional[str], environ: Mapping[str, str]) -> Union[str, bool]:
-    """What requests calls verify: a path, or True for the libraries' own certificates."""
+    """What requests calls verify: a path, or True for the libraries' own certificates.
+
+    The system's are preferred to those: an administrator's own CA is among
+    them, and they are kept up to date.
+    """
     candidates = [("ca_file", ca_file)]
     candidates += [(name, environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
     for origin, path in candidates:
         if path:
             _check_certificates(origin, path)
             return path
-    return True
+    return next(filter(os.path.exists, _SYSTEM_STORES), True)
 
 
 def _check_certificates(origin: str, path: str) -> None:

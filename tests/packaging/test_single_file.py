@@ -51,14 +51,6 @@ def test_without_cryptography_it_says_so_in_one_sentence(single_file, tmp_path):
     assert "not for this machine" in done.stderr and "python3-cryptography" in done.stderr
 
 
-def test_the_systems_certificates_are_preferred(single_file):
-    code = f"import sys; sys.path.insert(0, {str(single_file)!r}); import os, certifi; " \
-           "os.path.exists = lambda path: path in sys.argv; print(certifi.where())"
-    for store in ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem"):
-        said = subprocess.run([sys.executable, "-c", code, store], capture_output=True, text=True, check=True).stdout
-        assert said.strip() == store
-
-
 def test_the_launcher_alone_says_how_to_make_the_single_file(tmp_path):
     shutil.copy(ROOT / "m365proxy.py", tmp_path)
     done = subprocess.run([sys.executable, str(tmp_path / "m365proxy.py")], capture_output=True, text=True)

@@ -284,6 +284,18 @@ def test_trust_from_the_environment(serve, certificate, name):
     assert "not trusted" in failure(Outbound(environ=CLEAN), url)
 
 
+def test_the_systems_certificates_are_preferred_to_the_libraries(serve, certificate, tmp_path, monkeypatch):
+    import certifi
+
+    web = serve(Web, certificate=certificate[0])
+    url = f"https://127.0.0.1:{web.port}/"
+    monkeypatch.setattr("m365proxy.outbound._SYSTEM_STORES", (str(tmp_path / "none"), certificate[1], "unused"))
+    assert get(Outbound(environ=CLEAN), url).text == "ok"
+    assert "not trusted" in failure(Outbound(environ={"SSL_CERT_FILE": certifi.where()}), url)
+    monkeypatch.setattr("m365proxy.outbound._SYSTEM_STORES", (str(tmp_path / "none"),))
+    assert Outbound(environ=CLEAN).session().verify is True
+
+
 def test_ca_file_beats_the_environment(serve, certificate, monkeypatch):
     import certifi
 
