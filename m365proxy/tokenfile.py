@@ -20,6 +20,8 @@ logger = log.get("tokenfile")
 
 _FORMAT = 1
 
+_OTHER_KEY = " If the service has its key from $M365PROXY_KEY or a systemd credential, run this with the same key."
+
 # Changes when somebody else exchanges the file; None: there is none.
 Identity = Optional[Tuple[int, int, int]]
 
@@ -74,10 +76,10 @@ class TokenFile:
             return None
         origin, key = self._key()
         if key is None:
-            raise self._damaged(f"{origin} is missing or is no key, so {self.path} cannot be decrypted")
+            raise self._damaged(f"{origin} is missing or is no key, so {self.path} cannot be decrypted", _OTHER_KEY)
         text = _decrypt(key, content)
         if text is None:
-            raise self._damaged(f"{self.path} cannot be decrypted with {origin}")
+            raise self._undecryptable(origin, content)
         sign_in = _parse(text)
         if sign_in is None:
             raise self._damaged(f"{self.path} is of another version of m365proxy")
@@ -161,9 +163,20 @@ class TokenFile:
         files.replace(self._key_path, key)
         return key
 
-    def _damaged(self, what: str) -> TokenFileDamaged:
+    def _undecryptable(self, origin: str, content: bytes) -> TokenFileDamaged:
+        if origin == self._key_path:
+            return self._damaged(f"{self.path} cannot be decrypted with {origin}", _OTHER_KEY)
+        own = _read(self._key_path)
+        if own is not None and _fernet(own) and _decrypt(own, content) is not None:
+            return TokenFileDamaged(
+                f"{self.path} was encrypted with {self._key_path}, but the key here is {origin}. Run `m365proxy login` "
+                "with that key, by systemd-run: see Security in the documentation."
+            )
+        return self._damaged(f"{self.path} cannot be decrypted with {origin}")
+
+    def _damaged(self, what: str, hint: str = "") -> TokenFileDamaged:
         return TokenFileDamaged(
-            f"{what}. Run `m365proxy login` to sign in again; the old file is kept as tokens.enc.bad."
+            f"{what}.{hint} Run `m365proxy login` to sign in again; the old file is kept as tokens.enc.bad."
         )
 
 

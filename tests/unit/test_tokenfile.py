@@ -153,6 +153,27 @@ def test_variable_comes_before_credential_before_file(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["M365PROXY_KEY", "credential"])
+def test_sign_in_without_the_services_key_is_told(tmp_path, place):
+    """The key is set for the service only, and `login` made one of its own."""
+    TokenFile(str(tmp_path), {}).sign_in(USER, TENANT, cache(), 0)
+    with pytest.raises(TokenFileDamaged) as caught:
+        TokenFile(str(tmp_path), keys(tmp_path, place, Fernet.generate_key())).load()
+    assert "was encrypted with" in str(caught.value) and "token.key, but the key here is" in str(caught.value)
+    assert place in str(caught.value) and "systemd-run" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["M365PROXY_KEY", "credential"])
+@pytest.mark.parametrize("own", [False, True])
+def test_command_without_the_services_key_is_told(tmp_path, place, own):
+    """The other way round: a command that has not got the key of the service."""
+    if own:
+        TokenFile(str(tmp_path), {}).sign_in(USER, TENANT, cache(), 0)
+    TokenFile(str(tmp_path), keys(tmp_path, place, Fernet.generate_key())).sign_in(USER, TENANT, cache(), 0)
+    with pytest.raises(TokenFileDamaged, match="If the service has its key from .*M365PROXY_KEY or a systemd cred"):
+        TokenFile(str(tmp_path), {}).load()
+
+
+@pytest.mark.parametrize("place", ["M365PROXY_KEY", "credential"])
 def test_key_from_outside_that_is_none(tmp_path, place):
     file = TokenFile(str(tmp_path), {})
     file.sign_in(USER, TENANT, cache("kept"), 0)
