@@ -20,7 +20,7 @@ logger = log.get("tokenfile")
 
 _FORMAT = 1
 
-_OTHER_KEY = " If the service has its key from $M365PROXY_KEY or a systemd credential, run this with the same key."
+_OTHER_KEY = "If the service has its key from $M365PROXY_KEY or a systemd credential, run this with the same key. "
 
 # Changes when somebody else exchanges the file; None: there is none.
 Identity = Optional[Tuple[int, int, int]]
@@ -176,7 +176,7 @@ class TokenFile:
 
     def _damaged(self, what: str, hint: str = "") -> TokenFileDamaged:
         return TokenFileDamaged(
-            f"{what}.{hint} Run `m365proxy login` to sign in again; the old file is kept as tokens.enc.bad."
+            f"{what}. {hint}Run `m365proxy login` to sign in again; the old file is kept as tokens.enc.bad."
         )
 
 

@@ -12,13 +12,16 @@ import sys
 import pytest
 from program import COMMAND, Program
 
-from m365proxy import cli, config, entra, outcome
+from m365proxy import cli, config, entra, outcome, users
+from m365proxy.errors import UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 NOT_RUN = "# Not run by a test"
 NIL = "00000000-0000-0000-0000-000000000000"
 SHELLS = ("sh", "bash", "console")
+# What pages write for what the program fills in
+FILLED_IN = "MAILBOX|USER|HOST|STATUS|CODE|FILE|DIRECTORY|KEY|PLACE|ADDRESS|REASON|PERMISSION|WHO"
 
 
 def blocks():
@@ -48,6 +51,9 @@ def installation(tmp_path_factory):
     launcher = directory / "bin" / "m365proxy"
     launcher.write_text(f"#!/bin/sh\nexec {shlex.join(COMMAND)} \"$@\"\n")
     launcher.chmod(0o755)
+    sudo = directory / "bin" / "sudo"
+    sudo.write_text('#!/bin/sh\nexec "$@"\n')
+    sudo.chmod(0o755)
     program.environ.update(
         PATH=f"{directory / 'bin'}:{os.environ['PATH']}", M365PROXY_CONFIG=str(program.config)
     )
@@ -87,12 +93,50 @@ def test_commands_named_in_the_text_exist(page):
         parse(words)
 
 
+def test_commands_named_in_messages_exist():
+    named = {words for text in own_texts() for words in re.findall(r"`(?:sudo )?m365proxy ([a-z-][^`]*)`", text)}
+    assert len(named) > 5
+    for words in named:
+        try:
+            parse(words)
+        except UsageError as error:
+            assert "arguments are required" in str(error), words  # only the command's name
+
+
 @marked("json")
-def test_configs_load(text, tmp_path):
+def test_configs_load_and_serve_devices(text, tmp_path):
+    document = filled_in(text)
+    (tmp_path / "config.json").write_text(document)
+    loaded = config.load(str(tmp_path / "config.json"), {})
+    assert loaded.mailboxes
+    assert not [warning for warning in loaded.warnings if "no device can sign in" in warning]
+    assert not [warning for warning in loaded.warnings if "is plain text" in warning]
+
+
+@marked("json")
+def test_configs_name_the_state_directory(text):
+    """Else the service takes systemd's, and `sudo m365proxy login` root's own."""
+    assert json.loads(text).get("state_dir")
+
+
+def test_the_readmes_config_loads_and_serves_devices(tmp_path):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    text = re.search(r"^ *```json\n(.*?)```", readme, re.MULTILINE | re.DOTALL).group(1)
+    (tmp_path / "config.json").write_text(filled_in(text))
+    warnings = config.load(str(tmp_path / "config.json"), {}).warnings
+    assert not [warning for warning in warnings if "no device can sign in" in warning]
+    assert '"state_dir": "/var/lib/m365proxy"' in readme
+
+
+def filled_in(text):
+    """A sample with what an administrator puts in."""
     document = json.loads(text)
-    text = json.dumps(document).replace(NIL, "5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11")
-    (tmp_path / "config.json").write_text(text)
-    assert config.load(str(tmp_path / "config.json"), {}).mailboxes
+    for mailbox in document["mailboxes"]:
+        for login in [mailbox, *mailbox.get("logins", [])]:
+            if "password" in login:
+                assert "hash-password" in login["password"], "a sample's password must be refused until it is replaced"
+                login["password"] = users.hash_password("a password for the printer")
+    return json.dumps(document).replace(NIL, "5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11")
 
 
 def sentences():
@@ -104,8 +148,33 @@ def sentences():
 
 def plain(text):
     """Without what is filled in, so that pages and code can be compared."""
-    text = re.sub(r"\{\w+\}|\b(?:MAILBOX|USER|HOST|STATUS|CODE)\b", "*", text)
+    text = re.sub(r"\{\w+\}|\b(?:" + FILLED_IN + r")\b", "*", text)
     return re.sub(r"\s+", " ", text)
+
+
+def text_of(node):
+    """A text in the program, with * for what is filled in; empty if it is none."""
+    if isinstance(node, ast.JoinedStr):
+        return plain("".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values))
+    return plain(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def raised():
+    """The first sentence of each error about the sign-in, its storage, ports and the state directory."""
+    kinds = ("SignInNeeded", "TokenFileDamaged", "KeyUnusable", "InUse", "CannotCreate", "Temporary", "_damaged")
+    for module in ("devicecode", "oauth", "tokenfile", "server"):
+        for node in ast.walk(ast.parse((ROOT / "m365proxy" / f"{module}.py").read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in kinds:
+                yield first_sentence(text_of(node.args[0]))
+
+
+def first_sentence(text):
+    return re.split(r"(?<=[.:]) |(?<=[.:])$", text)[0].rstrip(".:")
+
+
+@pytest.mark.parametrize("sentence", sorted(set(raised()) - {"*"}))
+def test_every_error_of_signing_in_and_ports_is_explained(sentence):
+    assert f"| {sentence}" in plain((DOCS / "troubleshooting.md").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("sentence", sorted(set(sentences())))
@@ -117,11 +186,8 @@ def own_texts():
     """Every text in the program, with * for what is filled in."""
     for path in (ROOT / "m365proxy").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield plain(node.value)
-            elif isinstance(node, ast.JoinedStr):
-                parts = [part.value if isinstance(part, ast.Constant) else "*" for part in node.values]
-                yield plain("".join(parts))
+            if isinstance(node, (ast.Constant, ast.JoinedStr)):
+                yield text_of(node)
 
 
 def test_no_sentence_is_explained_that_nobody_says():
