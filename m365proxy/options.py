@@ -217,7 +217,7 @@ OPTIONS = (
     Option("logging.syslog", _BOOLEAN, False, "Log to syslog too."),
     Option("logging.events", Path(), None, "File for a line of JSON on each step of each message."),
     Option("state_dir", Path(), None, "Directory of the queue and the sign-in; otherwise $STATE_DIRECTORY or "
-           "~/.m365proxy."),
+           "~/.m365proxy. Name it if there is a service, or commands look elsewhere.", example="/var/lib/m365proxy"),
 )
 
 

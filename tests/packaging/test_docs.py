@@ -94,7 +94,7 @@ def test_commands_named_in_the_text_exist(page):
 
 
 def test_commands_named_in_messages_exist():
-    named = {words for text in own_texts() for words in re.findall(r"`(?:sudo )?m365proxy ([a-z-][^`]*)`", text)}
+    named = {words for text in own_texts() for words in re.findall(r"`(?:sudo )?m365proxy ([a-z][^`]*)`", text)}
     assert len(named) > 5
     for words in named:
         try:
@@ -117,6 +117,11 @@ def test_configs_load_and_serve_devices(text, tmp_path):
 def test_configs_name_the_state_directory(text):
     """Else the service takes systemd's, and `sudo m365proxy login` root's own."""
     assert json.loads(text).get("state_dir")
+
+
+@pytest.mark.parametrize("sample", ["etc/m365proxy.json", "debian/m365proxy.json"])
+def test_samples_name_the_state_directory(sample):
+    assert json.loads((ROOT / sample).read_text("utf-8"))["state_dir"] == "/var/lib/m365proxy"
 
 
 def test_the_readmes_config_loads_and_serves_devices(tmp_path):

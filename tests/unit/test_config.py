@@ -557,7 +557,8 @@ def filled_in(text):
 
 def test_the_sample_asks_to_be_filled_in_and_nothing_else(load):
     assert [problem.split(" ")[0] for problem in problems(load, sample())] == ["tenant_id", "client_id", "mailboxes[0]"]
-    assert load(filled_in(sample())) == load({**MINIMAL, "tenant_id": MINIMAL["client_id"]})
+    plain = {**MINIMAL, "tenant_id": MINIMAL["client_id"], "state_dir": "/var/lib/m365proxy"}
+    assert load(filled_in(sample())) == load(plain)
 
 
 def test_the_samples_examples_are_right(load):
