@@ -170,7 +170,7 @@ class TokenFile:
         if own is not None and _fernet(own) and _decrypt(own, content) is not None:
             return TokenFileDamaged(
                 f"{self.path} was encrypted with {self._key_path}, but the key here is {origin}. Run `m365proxy login` "
-                "with that key, by systemd-run: see Security in the documentation."
+                "with that key too (with systemd, by systemd-run: see Security in the documentation)."
             )
         return self._damaged(f"{self.path} cannot be decrypted with {origin}")
 
