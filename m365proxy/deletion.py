@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set
 from urllib.parse import quote
 
 from . import log
-from .answer import GraphUnreachable, NoAnswer, parse_retry_after
-from .errors import ProxyError
+from .answer import GraphUnreachable, NoAnswer, Throttled, parse_retry_after
+from .errors import Permanent, ProxyError
 from .folders import PREFER, Folders, Patience
 
 _log = log.get("deletion")
+
+_TRASH = "deleteditems"
 
 # A batch without an answer is sent again, so often in all.
 _TRIES = 2
@@ -31,7 +33,7 @@ class Deletion:
     """One QUIT.  Items have an `id` and are `doubtful` if the client may not have them whole."""
 
     def __init__(self, graph, folders: Folders, user, sleep: Callable[[float], object] = time.sleep):
-        """`user` has mailbox, pop3_delete and pop3_mark_read."""
+        """`user` has mailbox, folder, pop3_delete and pop3_mark_read."""
         self._graph = graph
         self._folders = folders
         self._user = user
@@ -39,37 +41,34 @@ class Deletion:
         self.policy: str = user.pop3_delete
         self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
 
-    def carry_out(self, items: Sequence[Any]) -> Set[Any]:
-        """Do with these what the policy says; the items that remain where they are.
-
-        What is gone already counts as done.  Raises nothing: trouble is logged.
-        """
+    def carry_out(self, items: Sequence[Any]) -> Result:
+        """Do with these what the policy says.  Raises nothing: trouble is logged."""
         policy = self.policy
-        left = set() if policy == "keep" else set(items)
+        result = Result(items if policy != "keep" else ())
         try:
             if self._user.pop3_mark_read:
                 self._mark_read(items)
             if policy == "permanent":
-                items = self._destroy(items, left)
+                items = self._destroy(items, result)
             if policy != "keep":
-                self._move(items, left)
+                self._move(items, result)
         except ProxyError as error:
-            _log.warning("%s: deletion stopped, %d messages remain: %s", self._mailbox, len(left), error)
-        return left
+            _log.warning("%s: deletion stopped, %d messages remain: %s", self._mailbox, len(result.left), error)
+        return result
 
     def _mark_read(self, items: Sequence[Any]) -> None:
         """Best effort: a message not marked is deleted all the same."""
         outcomes = self._briefly(items, "PATCH", "", {"isRead": True})
         self._report("marked as read", [o for o in outcomes if not o.ok and o.status != 404])
 
-    def _destroy(self, items: Sequence[Any], left: Set[Any]) -> List[Any]:
+    def _destroy(self, items: Sequence[Any], result: Result) -> List[Any]:
         """Delete for good what may be; returns what must be moved to Deleted Items instead."""
         moves = [item for item in items if item.doubtful]
         failed = []
         sure = [item for item in items if not item.doubtful]
         for outcome in self._each(sure, "POST", "/permanentDelete", None):
             if outcome.ok:
-                left.discard(outcome.item)
+                result.did(outcome.item)
             elif outcome.status in (400, 404, 405):  # a cloud without permanentDelete, or the item is gone
                 moves.append(outcome.item)
             else:
@@ -77,17 +76,25 @@ class Deletion:
         self._report("deleted", failed)
         return moves
 
-    def _move(self, items: Sequence[Any], left: Set[Any]) -> None:
+    def _move(self, items: Sequence[Any], result: Result) -> None:
         kind, _, folder = self.policy.partition(":")
-        # Confirmed, because a 404 from a move may then only mean the message.
-        target = self._folders.confirm(self._mailbox, folder) if kind == "move" else "deleteditems"
-        failed = []
+        target = self._folders.confirm(self._mailbox, folder) if kind == "move" else _TRASH
+        if items and self._folders.same(self._mailbox, self._user.folder, target):
+            raise Permanent("What is deleted would go to the folder it is read from; set pop3_delete to permanent.")
+        failed, gone = [], []
         for outcome in self._briefly(items, "POST", "/move", {"destinationId": target}):
-            if outcome.ok or outcome.status == 404:
-                left.discard(outcome.item)
+            if outcome.ok:
+                result.did(outcome.item)
+            elif outcome.gone:
+                gone.append(outcome.item)
             else:
                 failed.append(outcome)
         self._report("deleted", failed)
+        if gone:
+            if kind != "move":
+                # Where only the inbox is shared, a 404 speaks of Deleted Items.
+                self._folders.confirm(self._mailbox, target)
+            result.left.difference_update(gone)
 
     def _report(self, what: str, failed: Sequence[_Outcome]) -> None:
         causes = sorted({f"HTTP {outcome.status} {log.clean(outcome.code, 60)}" for outcome in failed})
@@ -117,6 +124,10 @@ class Deletion:
                 pause = max((outcome.pause for outcome in put_off), default=0.0)
                 if not (put_off and rounds_left and self._patience.wait(pause or _PAUSE_UNSAID)):
                     yield from outcomes
+                    if pause:
+                        # Nobody else is to ask in the pause that is not waited for here.
+                        self._graph.rest(self._mailbox, pause)
+                        raise Throttled(self._mailbox, pause)
                     break
                 yield from (outcome for outcome in outcomes if outcome.status not in _AGAIN)
                 waiting = [outcome.item for outcome in put_off]
@@ -154,6 +165,21 @@ class Deletion:
         return {str(one.get("id")): one for one in inner if isinstance(one, dict)}
 
 
+class Result:
+    """What became of a QUIT's items: `done` were deleted or moved, `left` should have been.
+
+    What others deleted meanwhile is in neither.
+    """
+
+    def __init__(self, items: Iterable[Any]):
+        self.done: Set[Any] = set()
+        self.left: Set[Any] = set(items)
+
+    def did(self, item: Any) -> None:
+        self.done.add(item)
+        self.left.discard(item)
+
+
 class _Outcome:
     """What one request of a batch came to; `pause` is what Graph asked for, in seconds."""
 
@@ -168,6 +194,7 @@ class _Outcome:
         body = answer.get("body")
         error = body.get("error") if isinstance(body, dict) else None
         self.code = str(error.get("code", "")) if isinstance(error, dict) else ""
+        self.gone = self.status == 404 and self.code.lower() == "erroritemnotfound"
 
 
 def path_of(id: str) -> str:

@@ -112,6 +112,7 @@ class Folders:
         self._sleep = sleep
         self._clock = clock
         self._known: Dict[Tuple[str, str], Tuple[str, float]] = {}
+        self._ids: Dict[Tuple[str, str], str] = {}
         self._untracked: Dict[Tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
@@ -147,6 +148,34 @@ class Folders:
             self._forget(mailbox, name)
             raise self._closed(mailbox, name, refused) from None
         return folder
+
+    def same(self, mailbox: str, name: str, folder: str) -> bool:
+        """Whether a name is that of a folder `find` gave.  Errors as `find`."""
+        found = self.find(mailbox, name)
+        if found == folder or {found, folder} <= _WELL_KNOWN:
+            return found == folder
+        # The one may be a well-known name and the other an id: only Graph can tell.
+        id = self._id_of(mailbox, found)
+        return bool(id) and id == self._id_of(mailbox, folder)
+
+    def _id_of(self, mailbox: str, folder: str) -> str:
+        """The id Graph itself uses; "" if it does not show the folder."""
+        key = (mailbox, folder)
+        with self._lock:
+            known = self._ids.get(key)
+        if known is None:
+            patience = Patience(self._graph, mailbox, self._sleep)
+            path = f"/mailFolders/{quote(folder, safe='')}"
+            try:
+                answer = patience.ask(
+                    lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
+                )
+            except Refused:
+                return ""
+            known = str(answer.json().get("id", ""))
+            with self._lock:
+                self._ids[key] = known
+        return known
 
     def list(self, mailbox: str, name: str, newest: int = 0) -> List[Listed]:
         """Every message of a folder, oldest first; only the `newest` so many if that is not 0.

@@ -73,6 +73,11 @@ class Graph:
         """Slots of a mailbox that no call has or waits for; 0 while Graph wants it left alone."""
         return 0 if self.held(mailbox) else max(0, SLOTS - self._lane(mailbox).wanted)
 
+    def rest(self, mailbox: str, seconds: float) -> None:
+        """Leave this mailbox alone: an answer inside a batch wants it."""
+        lane = self._lane(mailbox)
+        lane.held_until = max(lane.held_until, time.monotonic() + seconds)
+
     def ready(self, mailbox: str) -> None:
         """Returns if a call could be made now; Throttled, SignInNeeded or Temporary if not."""
         wait = self.held(mailbox)
@@ -201,7 +206,7 @@ class Graph:
         except BaseException:
             release(False)
             raise
-        self._note(answer, lane)
+        self._note(answer, mailbox)
         if not stream:
             try:
                 answer.load()
@@ -243,7 +248,7 @@ class Graph:
             sentence = self._outbound.plain(error)
             raise GraphUnreachable(sentence, _maybe_processed(error, body)) from None
 
-    def _note(self, answer: Answer, lane: _Lane) -> None:
+    def _note(self, answer: Answer, mailbox: str) -> None:
         if not answer.request_id:
             return
         self.last_contact = time.monotonic()
@@ -253,7 +258,7 @@ class Graph:
             # Date counts whole seconds: less than that is no change.
             if abs(skew - self.skew) > 1.0:
                 self.skew = skew
-        lane.held_until = max(lane.held_until, time.monotonic() + answer.hold)
+        self.rest(mailbox, answer.hold)
 
     def _lane(self, mailbox: str) -> _Lane:
         with self._lock:

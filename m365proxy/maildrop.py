@@ -74,7 +74,7 @@ class Item:
     unless `exact`.
     """
 
-    __slots__ = ("id", "uidl", "size", "exact", "received", "tried", "seen")
+    __slots__ = ("id", "uidl", "size", "exact", "received", "tried", "seen", "substituted")
 
     def __init__(self, listed: Listed, exact: int = 0):
         """`exact` is the size an earlier session found; 0 if none did."""
@@ -86,11 +86,15 @@ class Item:
         self.received = listed.received
         self.tried = False  # a RETR was begun
         self.seen = False  # a RETR gave the whole message
+        self.substituted = False  # a text of ours took its place
 
     @property
     def doubtful(self) -> bool:
-        """What was served is not the whole message, so it is never deleted for good."""
-        return self.tried and not self.seen
+        """Nobody is known to have had the whole message, so it is never deleted for good.
+
+        An exact size says that it came whole once, in this session or an earlier one.
+        """
+        return self.substituted or not (self.seen or (self.exact and not self.tried))
 
     def measured(self, copy: Copy) -> None:
         """Take the size of a whole copy.  Any thread may call."""
@@ -282,14 +286,11 @@ class Maildrop:
         and counted.
         """
         self._ahead.close()  # what is still coming would only keep slots
-        items = [self.messages[index] for index in indices]
-        left, policy = self._deletion.carry_out(items), self._deletion.policy
-        if policy != "keep":
-            for item in items:
-                if item not in left:
-                    # Graph may tell of it a little later: it must not come again meanwhile.
-                    self._found.pop(item.id, None)
-        return len(left)
+        result = self._deletion.carry_out([self.messages[index] for index in indices])
+        for item in result.done:
+            # Graph may tell of it a little later: it must not come again meanwhile.
+            self._found.pop(item.id, None)
+        return len(result.left)
 
     def close(self) -> None:
         """Remove the copies, note what was learnt, and let the next session in; again is fine."""
@@ -334,7 +335,7 @@ class Fetcher:
                 code = error.answer.code
                 if code.lower() in _DAMAGED:
                     _log.warning("%s: a damaged message (UIDL %s) is replaced by a text", self._mailbox, item.uidl)
-                    copy.substitute = True
+                    item.substituted = copy.substitute = True
                     copy.write(self._substitute(item, code))
                     copy.complete()
                     return

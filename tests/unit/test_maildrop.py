@@ -79,12 +79,16 @@ class Graph:
         self.batches = []
         self.outer = []
         self.hold = 0.0
+        self.rests = []
 
     def held(self, mailbox):
         return self.hold
 
     def spare(self, mailbox):
         return self.free
+
+    def rest(self, mailbox, seconds):
+        self.rests.append((mailbox, seconds))
 
     def root(self, mailbox):
         return f"/users/{mailbox}"
@@ -846,6 +850,7 @@ def test_keep_does_nothing(rig):
 def test_marking_as_read_comes_first_and_stops_nothing(rig, policy, then):
     rig.graph.inner = lambda request: {"status": 500 if request["method"] == "PATCH" else 204}
     drop = rig.holding([b"x"], delete=policy, mark=True)
+    whole(drop, 0)
     assert drop.delete([0]) == 0
     assert told(rig.graph) == [("PATCH", "id/0+=")] + [("POST", f"id/0+=/{verb}") for verb in then]
     assert rig.graph.batches[0][0]["body"] == {"isRead": True}
@@ -853,6 +858,8 @@ def test_marking_as_read_comes_first_and_stops_nothing(rig, policy, then):
 
 def test_permanent_deletes_for_good(rig):
     drop = rig.holding([b"x"] * 2, delete="permanent")
+    for index in range(2):
+        whole(drop, index)
     assert drop.delete([0, 1]) == 0
     assert told(rig.graph) == [("POST", "id/0+=/permanentDelete"), ("POST", "id/1+=/permanentDelete")]
     assert "body" not in rig.graph.batches[0][0]
@@ -862,6 +869,7 @@ def test_permanent_deletes_for_good(rig):
 def test_permanent_falls_back_to_trash(rig, status):
     rig.graph.inner = lambda request: {"status": status if request["url"].endswith("permanentDelete") else 201}
     drop = rig.holding([b"x"], delete="permanent")
+    whole(drop, 0)
     assert drop.delete([0]) == 0
     assert told(rig.graph) == [("POST", "id/0+=/permanentDelete"), ("POST", "id/0+=/move")]
     assert rig.graph.batches[1][0]["body"] == {"destinationId": "deleteditems"}
@@ -889,8 +897,37 @@ def test_what_was_not_seen_whole_is_never_deleted_for_good(rig):
         ("POST", "id/1+=/move"),
         ("POST", "id/2+=/permanentDelete"),
         ("POST", "id/3+=/permanentDelete"),
-        ("POST", "id/4+=/permanentDelete"),
+        ("POST", "id/4+=/move"),
     ]
+
+
+def test_a_substitute_of_an_earlier_session_never_destroys_the_item(rig):
+    drop = rig.holding([[refusal(500, "ErrorCorruptData")]], delete="permanent")
+    whole(drop, 0)
+    drop.close()
+    drop = rig.open(page(0), delete="permanent")
+    assert drop.delete([0]) == 0
+    assert told(rig.graph) == [("POST", "id/0+=/move")]
+
+
+def test_a_substitute_seen_by_top_never_destroys_the_item(rig):
+    drop = rig.holding([b"whole\r\n"], delete="permanent")
+    whole(drop, 0)
+    drop.close()
+    drop = rig.holding([[refusal(500, "ErrorCorruptData")]], delete="permanent")
+    message = drop.top(0, 5)
+    assert message.ready(10.0) and b"".join(message.chunks(lambda: None))
+    assert drop.delete([0]) == 0
+    assert told(rig.graph) == [("POST", "id/0+=/move")]
+
+
+def test_what_an_earlier_session_had_whole_is_deleted_for_good(rig):
+    drop = rig.holding([b"whole\r\n"], delete="permanent")
+    whole(drop, 0)
+    drop.close()
+    drop = rig.open(page(0), delete="permanent")
+    assert drop.delete([0]) == 0
+    assert told(rig.graph) == [("POST", "id/0+=/permanentDelete")]
 
 
 def test_moving_to_a_folder(rig):
@@ -912,9 +949,49 @@ def test_a_missing_target_folder_is_not_taken_for_missing_messages(rig, target):
     assert rig.graph.batches == []
 
 
+TRASH = {"/mailFolders/deleteditems": {"id": "trash"}}
+
+
+def gone(code="ErrorItemNotFound"):
+    return {"status": 404, "body": {"error": {"code": code}}}
+
+
 def test_what_is_gone_already_is_done(rig):
-    rig.graph.inner = lambda request: {"status": 404, "body": {"error": {"code": "ErrorItemNotFound"}}}
-    assert rig.holding([b"x"]).delete([0]) == 0
+    rig.graph.folders = TRASH
+    rig.graph.inner = lambda request: gone()
+    drop = rig.holding([b"x"] * 45)
+    assert drop.delete(list(range(45))) == 0
+    assert [path for path, _ in rig.graph.calls].count("/mailFolders/deleteditems") == 1
+
+
+@pytest.mark.parametrize(
+    "folders, inner", [({}, gone()), (TRASH, gone("ErrorFolderNotFound")), (TRASH, {"status": 404})]
+)
+def test_a_404_that_does_not_mean_the_message_is_no_deletion(rig, folders, inner):
+    """Deleted Items may be closed to the account: then the messages are there again in the next session."""
+    rig.graph.folders = folders
+    rig.graph.inner = lambda request: inner
+    drop = poll(rig, changes(0, 1, link="d1"))
+    assert drop.delete([0, 1]) == 2
+    drop.close()
+    assert ids(poll(rig, changes(link="d2"))) == [0, 1]
+
+
+def test_what_was_moved_beside_a_404_is_done(rig):
+    rig.graph.inner = lambda request: gone() if request["id"] == "0" else {"status": 201}
+    drop = poll(rig, changes(0, 1, link="d1"))
+    assert drop.delete([0, 1]) == 1
+    drop.close()
+    assert ids(poll(rig, changes(link="d2"))) == [0]
+
+
+def test_a_message_said_to_be_gone_is_hidden_only_when_graph_tells(rig):
+    rig.graph.folders = TRASH
+    rig.graph.inner = lambda request: gone()
+    drop = poll(rig, changes(0, 1, link="d1"))
+    assert drop.delete([0]) == 0
+    drop.close()
+    assert ids(poll(rig, changes(link="d2"))) == [0, 1]
 
 
 def test_what_fails_is_counted_and_told_with_its_cause(rig, caplog):
@@ -946,6 +1023,31 @@ def test_what_is_put_off_again_and_again_is_given_up(rig, inner):
     rig.graph.inner = lambda request: inner
     assert rig.holding([b"x"]).delete([0]) == 1
     assert len(rig.graph.batches) == 4
+
+
+@pytest.mark.parametrize("pause, batches", [("400", 1), ("2", 4)])
+def test_a_pause_that_is_not_waited_for_ends_the_deletion(rig, pause, batches):
+    """Graph counts what is sent in the pause as well, and makes it longer."""
+    rig.graph.inner = lambda request: {"status": 429, "headers": {"retry-after": pause}}
+    assert rig.holding([b"x"] * 45).delete(list(range(45))) == 45
+    assert len(rig.graph.batches) == batches
+    assert rig.graph.rests == [("scanner@contoso.com", float(pause))]
+
+
+@pytest.mark.parametrize("read, delete", [("deleteditems", "trash"), ("Bin", "trash"), ("Bin", "move:bin/")])
+@pytest.mark.parametrize("mark", [False, True])
+def test_nothing_is_moved_to_the_folder_it_is_read_from(rig, read, delete, mark, caplog):
+    rig.graph.folders = {
+        "/mailFolders": {"value": [{"id": "b1", "displayName": "Bin"}]},
+        "/mailFolders/b1": {"id": "b1"},
+        "/mailFolders/deleteditems": {"id": "b1"},
+    }
+    drop = poll(rig, changes(0, link="d1"), folder=read, delete=delete, mark=mark)
+    assert drop.delete([0]) == 1
+    assert {verb for verb, _ in told(rig.graph)} == ({"PATCH"} if mark else set())
+    assert "would go to the folder it is read from" in caplog.text
+    drop.close()
+    assert ids(poll(rig, changes(link="d2"), folder=read)) == [0]
 
 
 def test_answers_that_are_missing_count_as_put_off(rig):

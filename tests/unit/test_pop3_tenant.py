@@ -115,6 +115,7 @@ def test_deletion_by_policy(house, policy, inbox, trash, done):
     fill(house, 27)
     with house.client() as client:
         for number in range(1, 26):
+            client.retr(number)
             client.dele(number)
         assert len(house.tenant.items(BOX)) == 27
         assert client.quit() == b"+OK Bye."
