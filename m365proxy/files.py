@@ -16,7 +16,19 @@ from typing import BinaryIO, Iterator, Optional
 from .errors import CannotCreate, InUse
 
 if sys.platform == "win32":
+    import ctypes
     import msvcrt
+    from ctypes import wintypes
+
+    # CreateFileW (Win32 API, fileapi.h): Python's own open lets nobody rename or remove the file.
+    _GENERIC_READ, _SHARE_ALL, _OPEN_EXISTING, _ATTRIBUTE_NORMAL = 0x80000000, 1 | 2 | 4, 3, 0x80
+    _INVALID_HANDLE = wintypes.HANDLE(-1).value
+    _create_file = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
+    _create_file.restype = wintypes.HANDLE
+    _create_file.argtypes = (
+        wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID, wintypes.DWORD, wintypes.DWORD,
+        wintypes.HANDLE,
+    )  # fmt: skip
 else:
     import fcntl
 
@@ -98,10 +110,26 @@ def read(path: str, limit: int = 16 * 1024 * 1024) -> Optional[bytes]:
         return None
 
 
+def open_shared(path: str) -> BinaryIO:
+    """Open a file for reading so that it can be renamed and removed meanwhile, which Windows has to be asked for."""
+    if sys.platform != "win32":
+        return open(path, "rb")
+    handle = _create_file(path, _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _ATTRIBUTE_NORMAL, None)
+    if handle == _INVALID_HANDLE:
+        raise ctypes.WinError(ctypes.get_last_error())
+    return os.fdopen(msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY), "rb")
+
+
 def make_directory(path: str) -> None:
-    """Make a directory (0700) and its parents, and see that it can be written."""
+    """Make a directory (0700) and its parents, and see that it can be written.
+
+    Windows gets no mode: its Pythons make an access list of 0700 that holds
+    the one who made the directory only, and would shut a service's user out.
+    What is inherited from the parent protects it there.
+    """
+    mode = {} if sys.platform == "win32" else {"mode": 0o700}
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.makedirs(path, exist_ok=True, **mode)
     except OSError as error:
         raise CannotCreate(
             f"The directory {path} cannot be made: {error.strerror}. "

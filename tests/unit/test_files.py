@@ -51,6 +51,16 @@ def test_create_never_takes_a_name_twice(tmp_path):
         files.create(str(tmp_path / "x"))
 
 
+@pytest.mark.parametrize("platform,told", [("linux", {"mode": 0o700}), ("win32", {})])
+def test_make_directory_leaves_the_rights_to_the_parent_on_windows(tmp_path, monkeypatch, platform, told):
+    """A mode of 0700 there is a protected access list without the service's user (gh-118486)."""
+    made = []
+    monkeypatch.setattr(files.sys, "platform", platform)
+    monkeypatch.setattr(files.os, "makedirs", lambda path, exist_ok, **more: made.append(more))
+    files.make_directory(str(tmp_path))
+    assert made == [told]
+
+
 def test_make_directory_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CannotCreate, match="cannot be made"):
