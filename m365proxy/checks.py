@@ -156,12 +156,13 @@ def doubts(config: SimpleNamespace) -> list[str]:
         *_without_tls(config),
         *_wide_relays(config),
         *_cloud(config),
-        *_secret_ends(config),
+        *secret_ends(config),
         *_not_yet(config),
     ]
 
 
-def _secret_ends(config: SimpleNamespace) -> Iterator[str]:
+def secret_ends(config: SimpleNamespace) -> Iterator[str]:
+    """A warning while the app registration's secret or certificate is about to end."""
     end = config.client_secret_expires
     if end and (end - datetime.date.today()).days < _SECRET_DAYS:
         yield (f"client_secret_expires: the client secret or certificate ends on {end}. Make a new one in Entra and "

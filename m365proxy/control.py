@@ -12,32 +12,51 @@ logger = log.get("control")
 WORDS = ("queued", "reload", "flush")
 
 
-def make(state_dir: str) -> None:
-    """Make the directory; what was asked of an earlier run is of no use any more."""
-    files.make_directory(_directory(state_dir))
-    take(state_dir)
+class Control:
+    """The running program's end.  A fault is logged once until all is well again."""
+
+    def __init__(self, state_dir: str):
+        self._directory = _directory(state_dir)
+        self._fault = ""
+
+    def make(self) -> None:
+        """Make the directory; what was asked of an earlier run is of no use any more."""
+        files.make_directory(self._directory)
+        self.take()
+
+    def take(self) -> List[Tuple[str, str]]:
+        """What was asked since the last look: (word, id).
+
+        A file that cannot be removed is left for the next look: obeyed now,
+        it would be obeyed again and again.
+        """
+        found, fault = [], ""
+        try:
+            names = os.listdir(self._directory)
+        except OSError as error:
+            names, fault = [], f"cannot be read, so no command is heard: {error.strerror or error}"
+        for name in names:
+            word, comma, id = name.partition(",")
+            if comma and word in WORDS and "." not in id:
+                try:
+                    files.remove(os.path.join(self._directory, name))
+                except OSError as error:
+                    fault = f"{name} cannot be removed, so it is not obeyed: {error.strerror or error}"
+                    continue
+                found.append((word, id))
+        self._note(fault)
+        return found
+
+    def _note(self, fault: str) -> None:
+        if fault and fault != self._fault:
+            logger.warning("%s: %s", self._directory, fault)
+        self._fault = fault
 
 
 def tell(state_dir: str, word: str, id: str = "") -> None:
     """Leave a word of WORDS, with a message's id for "queued"; it is read within a second."""
     files.make_directory(_directory(state_dir))
     files.replace(os.path.join(_directory(state_dir), f"{word},{id}"), b"", durable=False)
-
-
-def take(state_dir: str) -> List[Tuple[str, str]]:
-    """What was asked since the last look: (word, id)."""
-    found = []
-    try:
-        names = os.listdir(_directory(state_dir))
-    except OSError as error:
-        logger.warning("control/ cannot be read: %s", error.strerror)
-        return []
-    for name in names:
-        word, comma, id = name.partition(",")
-        if comma and word in WORDS and "." not in id:
-            files.remove(os.path.join(_directory(state_dir), name))
-            found.append((word, id))
-    return found
 
 
 def _directory(state_dir: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 import logging
 import os
 import secrets
@@ -9,12 +11,13 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from . import autocert, control, files, housekeeping, log, memory, message, oauth, status, tls
+from . import autocert, checks, files, housekeeping, log, memory, message, oauth, status, tls
 from . import config as configuration
 from .clienthello import ClientHellos
 from .config import Config
+from .control import Control
 from .courier import Courier
 from .delivery import Delivery
 from .drafts import Drafts
@@ -54,6 +57,27 @@ _REFRESH_SECONDS = 12 * 3600.0
 # Seconds between sweeps of the queue and of what we leave in mailboxes.
 _SWEEP_SECONDS = 24 * 3600.0
 
+# Days before its end at which the devices' certificate is warned about.
+CERTIFICATE_DAYS = 21
+
+# What is built once, at the start: a reload reads it, but only a restart puts it to use.
+_FIXED = (
+    "user", "tenant_id", "client_id", "client_secret", "client_certificate", "permissions", "cloud", "graph_url",
+    "authority_url", "ca_file", "https_proxy", "listeners", "state_dir", "logging", "pop3", "queue.retry_interval",
+    "queue.lifetime_hours", "queue.min_free_mb", "queue.pace_per_minute", "queue.on_ambiguous", "queue.max_waiting",
+    "limits.connections", "limits.connections_per_client", "limits.auth_failures", "limits.auth_block_minutes",
+)  # fmt: skip
+
+
+def survive(action: Callable[[], object], name: str) -> None:
+    """Do a part of a loop that has to go on whatever happens in it; what happened is logged."""
+    try:
+        action()
+    except (ProxyError, OSError) as error:
+        logger.warning("%s: %s", name, error)
+    except Exception:  # the last resort of a loop: without it the program would be deaf, or its sign-in die of age
+        logger.exception("%s broke off by a fault here", name)
+
 
 class Repeating:
     """An action in a threading.Timer of its own: after `first` seconds, then every so many."""
@@ -76,10 +100,7 @@ class Repeating:
         self._timer.start()
 
     def _run(self) -> None:
-        try:
-            self._action()
-        except (ProxyError, OSError) as error:
-            logger.warning("%s: %s", self._name, error)
+        survive(self._action, self._name)
         if not self._stopped.is_set():
             self._start(self._seconds)
 
@@ -92,10 +113,13 @@ class Repeating:
 class Account:
     """The way to Microsoft as configured: sign-in, Graph client.  Opens no connection by itself."""
 
-    def __init__(self, config: Config, outbound: Optional[Outbound] = None):
+    def __init__(
+        self, config: Config, outbound: Optional[Outbound] = None, environ: Mapping[str, str] = os.environ
+    ):
+        """`environ` may hold the key of the sign-in."""
         self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
         authority, graph_url, resource = oauth.endpoints(config.cloud, config.graph_url, config.authority_url)
-        self.token_file = TokenFile(config.state_dir)
+        self.token_file = TokenFile(config.state_dir, environ)
         self.tokens = oauth.Tokens(
             client_id=config.client_id,
             tenant_id=config.tenant_id,
@@ -125,19 +149,27 @@ def spool_of(config: Config) -> Spool:
 class Daemon:
     """One running m365proxy.  `start`, then `serve` until something calls `ask_stop`, or `stop` by hand."""
 
-    def __init__(self, config: Config, outbound: Optional[Outbound] = None, notifier: Optional[Notifier] = None):
+    def __init__(
+        self,
+        config: Config,
+        outbound: Optional[Outbound] = None,
+        notifier: Optional[Notifier] = None,
+        environ: Mapping[str, str] = os.environ,
+    ):
         """ConfigError if a certificate or key is wrong; nothing is opened yet."""
         self.config = config
+        self._built = config  # for what stays as it was at the start, whatever a reload reads
+        self._state_dir = config.state_dir
+        self._control = Control(self._state_dir)
         self._notifier = notifier or Notifier({})
-        self.account = Account(config, outbound)
+        self.account = Account(config, outbound, environ)
         self.spool = spool_of(config)
         self.listeners: List[Listener] = []
-        self._bound = config.listeners  # what they were made of; a reload opens no others
         self._stop_asked = threading.Event()
         self._reload_asked = threading.Event()
         self._flush_asked = threading.Event()
         # A certificate of our own making needs the state directory: start() sees to it.
-        self._tls = {} if config.tls.tls_cert == "auto" else self._tls_contexts(config, config.listeners)
+        self._tls = {} if config.tls.tls_cert == "auto" else self._tls_contexts(config)
         self._users = Users(config.mailboxes)
         self._guard = Guard(
             self._users,
@@ -154,7 +186,8 @@ class Daemon:
         self._gateways = default_gateways()
         self._policy = self._make_policy(config)
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
-        self._lock = files.Lock(os.path.join(config.state_dir, "lock"))
+        self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
+        self._stopped = False
         self._maildrops: Optional[Maildrops] = None
         self.courier: Courier  # made by start(): it needs the state directory
         self._reporter = self._make_reporter()
@@ -169,14 +202,14 @@ class Daemon:
     def start(self) -> None:
         """Take the state directory, listen, and start to deliver what is queued."""
         memory.return_large_blocks()
-        state_dir = self.config.state_dir
+        state_dir = self._state_dir
         files.make_directory(state_dir)
         self._lock.acquire(2.0)  # a command may hold it for a moment
         self._lock.note_holder()
         try:
             self.spool.make()
-            control.make(state_dir)
-            self._tls = self._tls or self._tls_contexts(self.config, self._bound)
+            self._control.make()
+            self._tls = self._tls or self._tls_contexts(self.config)
             self.courier = self._make_courier()
             self._client_hellos = ClientHellos(os.path.join(state_dir, "tls_first.json"), self.config.tls_first)
             self._maildrops = Maildrops(
@@ -258,19 +291,19 @@ class Daemon:
             f"{listener.protocol} {_place(listener.server_address[0], listener.port)}" for listener in self.listeners
         ]
 
-    @staticmethod
-    def _tls_contexts(config: Config, listeners: Sequence[Any]) -> Dict[str, Any]:
+    def _tls_contexts(self, config: Config) -> Dict[str, Any]:
         """A context of the config's certificate per min_version of the listeners; {} without a certificate."""
         if not config.tls.tls_cert:
             return {}
+        listeners = self._built.listeners
         versions = {listener.min_version for listener in listeners if listener.tls != "none"}
         cert, key = config.tls.tls_cert, config.tls.tls_key
         if cert == "auto" and versions:
-            cert = key = autocert.ensure(config.state_dir, autocert.own_names([wanted.address for wanted in listeners]))
+            cert = key = autocert.ensure(self._state_dir, autocert.own_names([wanted.address for wanted in listeners]))
         return {version: tls.server_context(cert, key, version) for version in versions}
 
     def _make_policy(self, config: Config) -> Policy:
-        large = config.permissions == "full"
+        large = self._built.permissions == "full"
         size_limit = configuration.size_limit(config.attachment_limit_mb)
         return Policy(
             size_limit=size_limit if large else min(size_limit, message.LARGE_MIME_CEILING),
@@ -338,14 +371,25 @@ class Daemon:
         self.account.graph.check_reachable()
 
     def _sweep(self) -> None:
-        """Once a day: what is too old in the queue, and what we left in mailboxes."""
+        """Once a day: what ends soon, what is too old in the queue, and what we left in mailboxes."""
+        survive(self._warn_of_ends, "sweep")
         housekeeping.sweep(self.spool, self.config.queue.keep_failed_days, self.account.graph.now())
-        if self.config.permissions != "full":
+        if self._built.permissions != "full":
             return
         mailboxes = dict.fromkeys(filter(None, [m.username for m in self.config.mailboxes] + [self.account.graph.user]))
         keep_days = {mailbox_tag(m.username): m.sent_items for m in self.config.mailboxes if m.sent_items is not None}
-        drafts = Drafts(self.account.graph, _installation(self.config.state_dir))
+        drafts = Drafts(self.account.graph, _installation(self._state_dir))
         Leftovers(self.account.graph, drafts, self.spool, keep_days).sweep(mailboxes)
+
+    def _warn_of_ends(self) -> None:
+        """Say what is to be renewed: the secret at Microsoft, and the certificate devices see."""
+        for warning in checks.secret_ends(self.config):
+            logger.warning("%s", warning)
+        cert = self.config.tls.tls_cert
+        if cert and cert != "auto":  # that one is made anew at a start
+            days = certificate_days(cert)
+            if days < CERTIFICATE_DAYS:
+                logger.warning("%s", expiry_sentence(cert, days))
 
     # Running.
 
@@ -365,9 +409,9 @@ class Daemon:
         self._notifier.ready("; ".join(self.addresses()))
         while not self._stop_asked.wait(_CONTROL_SECONDS):
             self._notifier.alive()
-            self._obey()
+            survive(self._obey, "control")
             if time.monotonic() - written >= _STATUS_SECONDS:
-                self.write_status()
+                survive(self.write_status, "status")
                 written = time.monotonic()
         self.stop()
 
@@ -376,7 +420,7 @@ class Daemon:
 
     def _obey(self) -> None:
         """Carry out what signals and files in control/ ask for."""
-        for word, id in control.take(self.config.state_dir):
+        for word, id in self._control.take():
             if word == "queued":
                 self.courier.accepted(id)
             elif word == "reload":
@@ -394,7 +438,7 @@ class Daemon:
         """Take over users, rules and certificates from the config file; a wrong one changes nothing."""
         try:
             config = configuration.load(self.config.path)
-            contexts = self._tls_contexts(config, self._bound)
+            contexts = self._tls_contexts(config)
         except ConfigError as error:
             for problem in error.problems:
                 logger.error("not reloaded: %s", problem)
@@ -402,14 +446,7 @@ class Daemon:
         except CannotCreate as error:
             logger.error("not reloaded: %s", error)
             return
-        needs_restart = [
-            name
-            for name in ("listeners", "state_dir", "user", "tenant_id", "client_id", "cloud", "queue", "limits", "pop3")
-            if getattr(config, name) != getattr(self.config, name)
-        ]
-        self._tls = contexts
-        for listener, wanted in zip(self.listeners, self._bound):
-            listener.tls = contexts.get(wanted.min_version) if wanted.tls != "none" else None
+        self._set_certificate(contexts)
         self.config = config
         self._users = self._guard.users = Users(config.mailboxes)
         self._guard.exempt = config.proxy_protocol_from
@@ -420,8 +457,20 @@ class Daemon:
         self._reporter.configure(addresses, config.notify)
         self.courier.set_mailboxes(addresses)
         logger.info("reloaded %s", config.path)
+        for warning in config.warnings:
+            logger.warning("%s", warning)
+        needs_restart = [path for path in _FIXED if _value(config, path) != _value(self._built, path)]
         if needs_restart:
             logger.warning("a change of %s needs a restart", ", ".join(needs_restart))
+
+    def _set_certificate(self, contexts: Dict[str, Any]) -> None:
+        """Use another certificate from the next handshake on."""
+        if self._tls and not contexts:
+            logger.warning("without tls.tls_cert: the listeners keep the certificate they have until a restart")
+            return
+        self._tls = contexts
+        for listener, wanted in zip(self.listeners, self._built.listeners):
+            listener.tls = contexts.get(wanted.min_version) if wanted.tls != "none" else None
 
     def write_status(self) -> None:
         courier = self.courier.status()
@@ -429,7 +478,7 @@ class Daemon:
             sign_in = self.account.tokens.state()
             self._notifier.status("; ".join([*self.addresses(), *([sign_in["error"]] if sign_in["error"] else [])]))
             status.write(
-                self.config.state_dir,
+                self._state_dir,
                 {
                     "pid": os.getpid(),
                     "written": time.time(),
@@ -444,7 +493,10 @@ class Daemon:
             logger.warning("status.json cannot be written: %s", error)
 
     def stop(self) -> None:
-        """Stop accepting, let messages that are coming in and going out end, give the directory back."""
+        """Stop accepting, let messages that are coming in and going out end, give the directory back; once."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._stop_asked.set()
         self._notifier.stopping()
         deadline = time.monotonic() + _STOP_SECONDS
@@ -463,6 +515,21 @@ class Daemon:
             f"; {cut} sessions cut" if cut else "",
             "" if idle else "; a message was being sent, its outcome is looked up at the next start",
         )
+
+
+def certificate_days(cert: str) -> int:
+    """Days a certificate is still valid; less than 0 once it has expired."""
+    return (tls.expiry(cert) - datetime.datetime.now(datetime.timezone.utc)).days
+
+
+def expiry_sentence(cert: str, days: int) -> str:
+    when = "has expired" if days < 0 else f"expires in {days} days"
+    return f"tls.tls_cert: {cert} {when}. Renew it, then `m365proxy reload`."
+
+
+def _value(config: Config, path: str) -> Any:
+    """The value of an option, by its path: "queue.retry_interval"."""
+    return functools.reduce(getattr, path.split("."), config)
 
 
 def _installation(state_dir: str) -> str:

@@ -63,7 +63,8 @@ def run(serve: bool) -> Optional[int]:
         sandbox = stack.enter_context(Sandbox(mailboxes=(_RELAY, _ALERTS, _SCANS), user=_RELAY))
         steps.done("stand-in tenant is up (HTTPS on 127.0.0.1)")
         passwords = {name: secrets.token_urlsafe(9) for name in (_ALERTS, _SCANS)}
-        daemon = Daemon(_config(directory, sandbox, passwords), Outbound(None, sandbox.ca_file, direct=True))
+        outbound = Outbound(None, sandbox.ca_file, direct=True)
+        daemon = Daemon(_config(directory, sandbox, passwords), outbound, environ={})
         files.make_directory(daemon.config.state_dir)
         daemon.account.tokens.login(lambda text: None)
         steps.done("signed in with the device code flow of msal")

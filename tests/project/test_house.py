@@ -34,8 +34,8 @@ MAY_READ_THE_CONFIG = {"daemon", "diagnosis", "commands", "demo", "cli"}
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 # urllib3 comes with requests, whose errors wrap its own.
 
-# The session's thread, the worker thread, the accept thread's last resort, and the program itself.
-BROAD = {"smtp", "pop3", "server", "courier", "cli"}
+# The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself.
+BROAD = {"smtp", "pop3", "server", "courier", "daemon", "cli"}
 
 
 def modules():

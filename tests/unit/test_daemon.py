@@ -1,0 +1,200 @@
+"""The running program in this process: what a reload changes and what not, and loops that go on."""
+
+import datetime
+import json
+import logging
+import os
+import smtplib
+import ssl
+import threading
+
+import pytest
+from program import ALERTS, Program
+
+from m365proxy import config as configuration
+from m365proxy import daemon as module
+from m365proxy.daemon import Daemon, Repeating
+from m365proxy.outbound import Outbound
+
+
+@pytest.fixture
+def program(tmp_path):
+    made = Program(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_daemon(program, caplog):
+    caplog.set_level(logging.INFO, "m365proxy")
+    made = []
+
+    def make(**settings):
+        program.configure(**settings)
+        config = configuration.load(str(program.config), {})
+        made.append(Daemon(config, Outbound(None, config.ca_file, direct=True), environ={}))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.stop()
+
+
+def reload(daemon, program, caplog, **settings):
+    """What the log says of a reload with other settings."""
+    caplog.clear()
+    program.configure(**settings)
+    daemon.reload()
+    return caplog.text
+
+
+@pytest.mark.parametrize("path,value", [
+    ("client_secret", "another"),
+    ("client_certificate", {"private_key": "key.pem", "thumbprint": "A1" * 20}),
+    ("permissions", "send"),
+    ("https_proxy", "http://proxy.contoso.com:3128"),
+    ("ca_file", "cert.pem"),
+    ("graph_url", "https://graph.contoso.com"),
+    ("authority_url", "https://login.contoso.com"),
+    ("logging", {"level": "DEBUG"}),
+    ("queue.retry_interval", 77),
+    ("limits.connections", 7),
+    ("state_dir", "elsewhere"),
+])
+def test_a_reload_says_each_time_what_needs_a_restart(make_daemon, program, caplog, path, value):
+    daemon = make_daemon(pop3_port=None)
+    section, _, name = path.partition(".")
+    settings = {section: dict(program.settings.get(section, {}), **{name: value}) if name else value}
+    for _ in range(2):
+        assert f"a change of {path} needs a restart" in reload(daemon, program, caplog, **settings)
+
+
+@pytest.mark.parametrize("settings", [
+    {"queue": {"min_free_mb": 0, "keep_failed_days": 7}}, {"limits": {"recipients": 3}}, {"notify": ALERTS}
+])
+def test_a_reload_that_needs_no_restart_does_not_ask_for_one(make_daemon, program, caplog, settings):
+    daemon = make_daemon()
+    said = reload(daemon, program, caplog, **settings)
+    assert "reloaded" in said and "restart" not in said
+
+
+def test_a_change_that_is_taken_back_needs_no_restart(make_daemon, program, caplog):
+    daemon = make_daemon()
+    assert "restart" in reload(daemon, program, caplog, ca_file=str(program.certificate))
+    assert "restart" not in reload(daemon, program, caplog, ca_file=program.sandbox.ca_file)
+
+
+def test_sizes_stay_those_of_the_permissions_that_work(make_daemon, program, caplog):
+    daemon = make_daemon(pop3_port=None)
+    before = daemon._policy.size_limit
+    reload(daemon, program, caplog, permissions="send")
+    assert daemon._policy.size_limit == before
+
+
+def test_a_reload_logs_the_warnings_of_the_config(make_daemon, program, caplog):
+    daemon = make_daemon()
+    assert "hash-password" in reload(daemon, program, caplog)
+
+
+def test_another_state_dir_does_not_cut_off_the_running_program(make_daemon, program, caplog):
+    daemon = make_daemon()
+    reload(daemon, program, caplog, state_dir="elsewhere")
+    status = program.directory / "state" / "status.json"
+    daemon.write_status()
+    assert json.loads(status.read_text())["pid"] == os.getpid()
+    caplog.clear()
+    (program.directory / "state" / "control" / "reload,").touch()
+    daemon._obey()
+    assert "reloaded" in caplog.text
+    daemon._sweep()
+    assert not (program.directory / "elsewhere").exists() and "cannot be" not in caplog.text
+
+
+def test_a_reload_without_certificate_keeps_the_old_one(make_daemon, program, caplog):
+    daemon = make_daemon(pop3_port=None, smtps_port=0)
+    said = reload(daemon, program, caplog, tls={}, smtps_port=None)
+    assert "keep the certificate they have" in said and "listeners" in said
+    trust = ssl.create_default_context(cafile=str(program.certificate))
+    plain, implicit = (listener.port for listener in daemon.listeners)
+    with smtplib.SMTP("localhost", plain, timeout=30) as smtp:
+        smtp.starttls(context=trust)
+        assert smtp.noop()[0] == 250
+    with smtplib.SMTP_SSL("localhost", implicit, timeout=30, context=trust) as smtp:
+        assert smtp.noop()[0] == 250
+    assert "fault" not in caplog.text
+
+
+def certificate_of_days(path, days):
+    """A certificate that ends in so many days, with its key, in place of the program's."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    key = serialization.load_pem_private_key((path / "key.pem").read_bytes(), None)
+    name = x509.load_pem_x509_certificate((path / "cert.pem").read_bytes()).subject
+    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(days=1000))
+    made = builder.not_valid_after(now + datetime.timedelta(days=days, hours=1)).sign(key, hashes.SHA256())
+    (path / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.mark.parametrize("days,said", [(20, "expires in 20 days"), (-3, "has expired"), (40, "")])
+def test_the_daily_sweep_warns_of_the_end_of_the_certificate(make_daemon, program, caplog, days, said):
+    daemon = make_daemon()
+    certificate_of_days(program.directory, days)
+    daemon._sweep()
+    assert said in caplog.text and ("tls.tls_cert" in caplog.text) == bool(said)
+
+
+def test_the_daily_sweep_warns_of_the_end_of_the_secret_and_survives_a_missing_certificate(
+    make_daemon, program, caplog
+):
+    soon = datetime.date.today() + datetime.timedelta(days=10)
+    daemon = make_daemon(client_secret="sandbox-secret", client_secret_expires=str(soon), permissions="send",
+                         pop3_port=None)
+    caplog.clear()
+    os.unlink(program.certificate)
+    daemon._sweep()
+    assert str(soon) in caplog.text and "cert.pem" in caplog.text
+
+
+def test_a_timer_goes_on_after_a_fault_of_its_action(caplog):
+    went_on = threading.Event()
+    calls = []
+
+    def action():
+        calls.append(1)
+        if len(calls) > 1:
+            went_on.set()
+        raise ValueError("a fault")
+
+    timer = Repeating(0.001, action, "refresh", first=0.0)
+    timer.start()
+    assert went_on.wait(30)
+    timer.stop()
+    assert "refresh broke off by a fault here" in caplog.text
+
+
+def test_a_fault_while_obeying_does_not_end_the_program(make_daemon, monkeypatch, caplog):
+    daemon = make_daemon()
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(module, "_CONTROL_SECONDS", 0.001)
+    calls = []
+
+    def obey():
+        calls.append(1)
+        if len(calls) > 1:
+            daemon.ask_stop()
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(daemon, "_obey", obey)
+    daemon.serve()
+    assert len(calls) == 2 and "control broke off by a fault here" in caplog.text
+
+
+def test_it_stops_once(make_daemon, caplog):
+    daemon = make_daemon()
+    daemon.stop()
+    daemon.stop()
+    assert [record.message for record in caplog.records].count("stopped") == 1
