@@ -16,7 +16,10 @@ from .errors import ConfigError, ProxyError, UsageError
 COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password", "reload", "demo")
 
 
-_LIBRARIES = ("msal", "requests", "cryptography", "urllib3", "jwt", "idna", "certifi", "charset_normalizer", "cffi")
+_LIBRARIES = (
+    "msal", "requests", "cryptography", "urllib3", "jwt", "idna", "certifi", "charset_normalizer", "cffi",
+    "_cffi_backend",
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,6 +71,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns the exit status.  Never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # Mail has characters that an ASCII or Windows console has not.
+            stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
         return _commands()[arguments.command](arguments) or 0
@@ -78,13 +85,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except ProxyError as error:
         _complain(str(error))
         return error.exit_status
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _LIBRARIES:
-            raise
-        _complain(
-            f"The Python library {error.name} is missing. Debian: apt install python3-msal python3-requests "
-            "python3-cryptography; elsewhere: pip install msal requests cryptography."
-        )
+    except ImportError as error:
+        _complain(_not_imported(error))
         return 69
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -98,6 +100,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         log.setup()
         log.get("cli").exception("unexpected error; please report it with this line")
         return 70
+
+
+def _not_imported(error: ImportError) -> str:
+    """A missing or broken library, as a sentence with the next step."""
+    name = error.name or "of its libraries"
+    what = "is missing" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({log.clean(error)})"
+    if name.split(".")[0] in _LIBRARIES:
+        return (f"The Python library {name} {what}. Debian: apt install python3-msal python3-requests "
+                "python3-cryptography; elsewhere: pip install msal requests cryptography.")
+    return (f"Python's module {name} {what}. Install the whole of Python (Debian: apt install python3), and see that "
+            f"the user the program runs as may read {sys.prefix}.")
 
 
 def _parse(argv: List[str]) -> argparse.Namespace:
@@ -121,6 +134,8 @@ def _corrected(argv: List[str]) -> List[str]:
                 raise UsageError(
                     f"There is no command {log.quote(word, 40)}.{hint} `m365proxy --help` lists what there is."
                 )
+            if any(later.split("=")[0] == "--config" for later in words):
+                raise UsageError(f"--config stands before the command: `m365proxy --config PATH {word}`.")
             break
     return argv
 
@@ -136,7 +151,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "run": _run,
         "login": lambda arguments: commands.login(_config(arguments, owner=True)),
         "logout": lambda arguments: commands.logout(_config(arguments, owner=True)),
-        "check": lambda arguments: commands.check(_config(arguments, owner=True), arguments.offline, arguments.json),
+        "check": _check,
         "status": lambda arguments: commands.status(_config(arguments, owner=True), arguments.json),
         "queue": _queue,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
@@ -162,7 +177,21 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
     path = config.find(arguments.config, os.environ)
     if getattr(arguments, "wait", False):  # `run` is also what happens without any command
         commands.wait_for_config(path, notifier)
-    return commands.run(config.load(path), notifier)
+    loaded = config.load(path)
+    commands.become_owner_to_run(loaded)
+    return commands.run(loaded, notifier)
+
+
+def _check(arguments: argparse.Namespace) -> Optional[int]:
+    from . import commands
+
+    try:
+        config = _config(arguments)
+    except ConfigError as error:
+        if arguments.json:
+            commands.check_broken(error)
+        raise
+    return commands.check(config, arguments.offline, arguments.json)
 
 
 def _queue(arguments: argparse.Namespace) -> Optional[int]:
@@ -182,8 +211,10 @@ def _demo(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _ask_password() -> str:
+    from . import commands
+
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        return commands.read_password()
     first = getpass.getpass("Password: ")
     if getpass.getpass("Once more: ") != first:
         raise UsageError("The two are not the same. Run the command again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from . import config as configuration
 from . import files, log
 from . import status as statusfile
 from .config import Config
-from .errors import ConfigError, InUse, ProxyError, UsageError
+from .errors import CannotCreate, ConfigError, InUse, ProxyError, UsageError
 from .notify import Notifier
 from .spool import DamagedMessage, Entry, Spool, State
 from .users import hash_password as hashed
@@ -31,19 +32,55 @@ _LOOKS = 5
 # Seconds between looks at a config that waits to be filled in.
 _CONFIG_SECONDS = 2.0
 
+# What functions import only when they need it; the owner of the state directory may be unable to read it.
+_IMPORTED_LATER = (
+    "m365proxy.control", "m365proxy.diagnosis", "cryptography.fernet", "cryptography.x509",
+    "cryptography.hazmat.primitives.asymmetric.ec", "msal", "requests", "encodings.idna", "netrc", "stringprep",
+)  # fmt: skip
 
-def become_owner(state_dir: str) -> None:
-    """As root: go on as the owner of the state directory, so that no file in it becomes root's."""
+
+def become_owner(state_dir: str) -> bool:
+    """As root: go on as the owner of the state directory, so that no file in it becomes root's; whether so."""
+    owner = _owner_to_become(state_dir)
+    if owner is None:
+        return False
+    for name in _IMPORTED_LATER:
+        with contextlib.suppress(ImportError):  # the command may do without
+            importlib.import_module(name)
+    os.setgroups([owner.st_gid])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+    return True
+
+
+def _owner_to_become(state_dir: str) -> Optional[os.stat_result]:
+    """The state directory's, if we are root and it belongs to somebody else."""
     if sys.platform == "win32" or os.geteuid() != 0:
-        return
+        return None
     try:
         owner = os.stat(state_dir)
     except FileNotFoundError:
-        return
-    if owner.st_uid != 0:
-        os.setgroups([owner.st_gid])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
+        return None
+    return owner if owner.st_uid != 0 else None
+
+
+def become_owner_to_run(config: Config) -> None:
+    """`become_owner` for the program itself; CannotCreate if it could not open its ports then."""
+    low = [wanted.port for wanted in config.listeners if 0 < wanted.port < _first_free_port()]
+    if low and _owner_to_become(config.state_dir) is not None:
+        raise CannotCreate(
+            f"{config.state_dir} belongs to another user than root, who may not open port {low[0]}. "
+            "Start the service instead, which may: `systemctl start m365proxy`."
+        )
+    become_owner(config.state_dir)
+
+
+def _first_free_port() -> int:
+    """The lowest port everybody may open; containers allow all of them."""
+    try:
+        return int(files.read("/proc/sys/net/ipv4/ip_unprivileged_port_start") or 1024)
+    except (OSError, ValueError):
+        return 1024
 
 
 def wait_for_config(path: str, notifier: Notifier) -> None:
@@ -101,10 +138,19 @@ def run(config: Config, notifier: Notifier) -> Optional[int]:
     from .daemon import Daemon
 
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog)
+    config.warnings += _elsewhere(config)
     daemon = Daemon(config, notifier=notifier)
     daemon.start()
     daemon.serve()
     return None
+
+
+def _elsewhere(config: Config) -> List[str]:
+    """A warning if only the service manager's environment tells where the state is: commands do not have that."""
+    if configuration.load(config.path, {}).state_dir == config.state_dir:
+        return []
+    return [f"the state directory is {config.state_dir} because of $STATE_DIRECTORY only, so commands like `login` and "
+            f'`status` use another one; put "state_dir": {json.dumps(config.state_dir)} into {config.path}.']
 
 
 def login(config: Config) -> Optional[int]:
@@ -134,13 +180,29 @@ def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
     """One line per check; the exit status of the first that failed."""
     from . import diagnosis
 
-    results = diagnosis.offline(config, is_running(config)) + ([] if offline else diagnosis.online(config))
+    dropped_root = become_owner(config.state_dir)
+    results = diagnosis.offline(config, is_running(config), dropped_root)
+    results += [] if offline else diagnosis.online(config)
+    exit_status = next((result.exit_status for result in results if result.exit_status), 0)
     if as_json:
-        print(json.dumps([result._asdict() for result in results], indent=1))
+        _print_checks([result._asdict() for result in results], exit_status)
     else:
         for result in results:
             print(f"{result.mark:<7} {result.name}: {result.sentence}")
-    return next((result.exit_status for result in results if result.exit_status), None)
+    return exit_status
+
+
+def check_broken(error: ConfigError) -> None:
+    """The object of `check --json` for a config that cannot be read."""
+    checks = [
+        {"mark": "WRONG", "name": "config", "sentence": problem, "exit_status": error.exit_status}
+        for problem in error.problems
+    ]
+    _print_checks(checks, error.exit_status)
+
+
+def _print_checks(checks: List[Dict[str, Any]], exit_status: int) -> None:
+    print(json.dumps({"ok": exit_status == 0, "exit_status": exit_status, "checks": checks}, indent=1))
 
 
 def status(config: Config, as_json: bool) -> Optional[int]:
@@ -363,8 +425,24 @@ def _print_header(spool: Spool, entry: Entry) -> None:
 def hash_password(password: str) -> Optional[int]:
     if not password:
         raise UsageError("An empty password cannot be used. Type one, or pipe it in.")
+    try:
+        password.encode()
+    except UnicodeError:  # octets Python could not read stand there as surrogates
+        raise _bad_password() from None
     print(hashed(password))
     return None
+
+
+def read_password() -> str:
+    """The password that is piped in."""
+    try:
+        return sys.stdin.readline().rstrip("\r\n")
+    except UnicodeError:
+        raise _bad_password() from None
+
+
+def _bad_password() -> UsageError:
+    return UsageError("The password is not valid text. Type it, or pipe it in as UTF-8.")
 
 
 def reload(config: Config) -> Optional[int]:

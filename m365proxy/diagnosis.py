@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import datetime
+import errno
 import os
 import socket
 import time
 from typing import Any, Callable, List, NamedTuple, Union
 
-from . import autocert, files, tls
+from . import autocert, files, outcome, tls
+from .answer import Refused
 from .config import Config
-from .daemon import Account
+from .daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence
 from .delivery import clock_is_plausible
 from .errors import ConfigError, ProxyError
 
 OK, WARNING, WRONG = "ok", "warning", "WRONG"
 
-# Days before its end at which a certificate is warned about.
-_CERTIFICATE_DAYS = 21
+# Exit statuses of refused mailboxes, by outcome's status: a right that is missing, a mailbox that does not exist.
+_EXIT_STATUS = {"4.7.0": 77, "4.1.8": 78}
+
+# Without a user there is nobody to whom Full Access could be given.
+_APP_REFUSED = (
+    "The app registration may not open it. Grant it Mail.ReadWrite as an application permission in Entra, and look "
+    "whether Exchange limits it to other mailboxes (Get-ApplicationAccessPolicy, Get-ManagementRoleAssignment)."
+)
 
 
 class Result(NamedTuple):
@@ -29,14 +36,18 @@ class Result(NamedTuple):
     exit_status: int = 0
 
 
-def offline(config: Config, running: bool) -> List[Result]:
-    """What can be told without asking Microsoft.  `running`: the program holds its ports already."""
+def offline(config: Config, running: bool, dropped_root: bool = False) -> List[Result]:
+    """What can be told without asking Microsoft.
+
+    `running`: the program holds its ports already.  `dropped_root`: this
+    process was root's and may open less than the service, by its unit, can.
+    """
     results = [Result(OK, "config", config.path)]
     results += [Result(WARNING, "config", warning) for warning in config.warnings]
     results.append(_tried("certificate", lambda: _certificate(config)))
     results.append(_tried("state", lambda: _state(config)))
     if not running:
-        results += [_tried("port", lambda wanted=wanted: _port(wanted)) for wanted in config.listeners]
+        results += [_tried("port", lambda wanted=wanted: _port(wanted, dropped_root)) for wanted in config.listeners]
     results.append(_tried("sign-in", lambda: _sign_in(config)))
     if not clock_is_plausible(time.time()):
         results.append(Result(WARNING, "clock", "This machine's clock is far off. Set it, or let NTP do it."))
@@ -50,7 +61,7 @@ def online(config: Config) -> List[Result]:
     results.append(_tried("token", lambda: _token(account)))
     if results[-1].mark == OK and config.permissions == "full":
         results += [
-            _tried(mailbox.username, lambda mailbox=mailbox: _mailbox(account, mailbox.username))
+            _tried(mailbox.username, lambda mailbox=mailbox: _mailbox(config, account, mailbox))
             for mailbox in config.mailboxes
         ]
     account.graph.close()
@@ -67,19 +78,20 @@ def _tried(name: str, test: Callable[[], Union[Result, str]]) -> Result:
 
 def _certificate(config: Config) -> Union[Result, str]:
     if not config.tls.tls_cert:
-        return Result(WARNING, "certificate", "None is set: passwords of devices cross the network unencrypted.")
+        if any(not network.is_loopback for network in config.plaintext_networks):
+            return Result(WARNING, "certificate", "None is set: passwords of devices cross the network unencrypted.")
+        return "none is set; no password is taken from the network"
     cert, key = config.tls.tls_cert, config.tls.tls_key
     if cert == "auto":
         cert = key = autocert.path_in(config.state_dir)
         if not os.path.exists(cert):
             return "a self-signed one is made at the first start"
     tls.server_context(cert, key, "TLSv1.2")
-    end = tls.expiry(cert)
-    days = (end - datetime.datetime.now(datetime.timezone.utc)).days
+    days = certificate_days(cert)
     if days < 0:
-        raise ConfigError(f"tls.tls_cert: {cert} has expired. Renew it, then `m365proxy reload`.")
-    if days < _CERTIFICATE_DAYS:
-        return Result(WARNING, "certificate", f"{cert} expires in {days} days.")
+        raise ConfigError(expiry_sentence(cert, days))
+    if days < CERTIFICATE_DAYS:
+        return Result(WARNING, "certificate", expiry_sentence(cert, days))
     return f"{cert}, valid for another {days} days"
 
 
@@ -92,7 +104,7 @@ def _state(config: Config) -> str:
     return f"{config.state_dir} can be written, {free} MB free"
 
 
-def _port(wanted: Any) -> str:
+def _port(wanted: Any, dropped_root: bool) -> Union[Result, str]:
     from .server import bind_error
 
     family = socket.AF_INET6 if ":" in wanted.address else socket.AF_INET
@@ -102,6 +114,9 @@ def _port(wanted: Any) -> str:
         try:
             trial.bind((wanted.address, wanted.port))
         except OSError as error:
+            if dropped_root and error.errno == errno.EACCES:
+                return Result(WARNING, "port", f"{wanted.protocol} {wanted.address}:{wanted.port} cannot be tried by "
+                              "this user; the service may open it by its unit.")
             raise bind_error(error, wanted.address, wanted.port) from None
     return f"{wanted.protocol} {wanted.address}:{wanted.port} is free"
 
@@ -130,6 +145,25 @@ def _token(account: Account) -> str:
     return "Microsoft gives an access token"
 
 
-def _mailbox(account: Account, mailbox: str) -> str:
-    account.graph.read("GET", mailbox, "/mailFolders/inbox", params={"$select": "id"}).close()
+def _mailbox(config: Config, account: Account, mailbox: Any) -> Union[Result, str]:
+    address = mailbox.username
+    try:
+        account.graph.read("GET", address, "/mailFolders/inbox", params={"$select": "id"}).close()
+    except Refused as error:
+        answer = error.answer
+        verdict = outcome.of_answer(answer.status, answer.code, True, mailbox=address, user=account.graph.user,
+                                    host=account.graph.host)
+        if verdict.status not in _EXIT_STATUS:
+            return Result(WRONG, address, str(error), 69)
+        sentence = verdict.sentence if account.graph.user or answer.status != 403 else _APP_REFUSED
+        if answer.status == 403 and not _is_read(config, mailbox):
+            return Result(WARNING, address, "Its inbox cannot be opened. Sending needs no more than the right to send "
+                          f"as {address}; for anything else: {sentence}")
+        return Result(WRONG, address, sentence, _EXIT_STATUS[verdict.status])
     return "its inbox can be opened"
+
+
+def _is_read(config: Config, mailbox: Any) -> bool:
+    """Whether anything but sending is done in a mailbox: POP3, or the removal of old copies."""
+    has_pop3 = "pop3" in mailbox.services and any(wanted.protocol == "pop3" for wanted in config.listeners)
+    return has_pop3 or mailbox.sent_items is not None

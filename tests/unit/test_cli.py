@@ -1,0 +1,68 @@
+"""The command line: what is said, and with which exit status it ends, whatever is wrong."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from m365proxy import cli
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def child(code, *words, stdin=b"", **environ):
+    """The program in a Python of its own, after `code`."""
+    program = textwrap.dedent(code) + "\nfrom m365proxy import cli\nsys.exit(cli.main(sys.argv[1:]))"
+    return subprocess.run([sys.executable, "-c", "import sys\n" + program, *words], input=stdin, capture_output=True,
+                          timeout=60, env=dict(os.environ, PYTHONPATH=str(ROOT), **environ))
+
+
+@pytest.mark.parametrize("words", [
+    ["run", "--config", "/x"], ["run", "--config=/x"], ["check", "--json", "--config", "/x"],
+    ["queue", "--config", "/x", "list"], ["queue", "list", "--config", "/x"],
+])
+def test_a_config_behind_the_command_is_told_its_place(words, capsys):
+    assert cli.main(words) == 64
+    assert f"--config stands before the command: `m365proxy --config PATH {words[0]}`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing,advice", [
+    ("_ssl", "apt install python3"), ("msal", "python3-msal"), ("cryptography", "pip install")
+])
+def test_a_missing_module_is_one_sentence(missing, advice, tmp_path):
+    done = child(f"sys.modules[{missing!r}] = None", "demo", HOME=str(tmp_path))
+    assert done.returncode == 69
+    assert missing in done.stderr.decode() and advice in done.stderr.decode() and b"Traceback" not in done.stderr
+
+
+def test_a_broken_library_is_one_sentence(tmp_path):
+    (tmp_path / "cryptography.py").write_text("raise ImportError('libffi.so.7: cannot open', name='_cffi_backend')")
+    done = child(f"sys.path.insert(0, {str(tmp_path)!r})", "demo", HOME=str(tmp_path))
+    assert done.returncode == 69 and b"Traceback" not in done.stderr
+    assert "_cffi_backend cannot be loaded (libffi.so.7: cannot open)" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("environ", [{"PYTHONUTF8": "1"}, {"PYTHONIOENCODING": "utf-8:surrogateescape"}])
+def test_a_password_that_is_no_text(environ):
+    done = child("", "hash-password", stdin=b"gr\xfcn\n", **environ)
+    assert done.returncode == 64 and "UTF-8" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("environ", [{}, {"M365PROXY_KEY": "no key"}])
+def test_the_demo_looks_at_no_key_of_its_user(environ, tmp_path):
+    done = child("", "demo", HOME=str(tmp_path), **environ)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_check_of_a_broken_config_is_one_object_of_json(tmp_path, capsys):
+    path = tmp_path / "config.json"
+    path.write_text('{"tenant_id": 1}')
+    assert cli.main(["--config", str(path), "check", "--json"]) == 78
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False and told["exit_status"] == 78
+    assert {"mark", "name", "sentence", "exit_status"} == set(told["checks"][0])
+    assert any("client_id" in check["sentence"] for check in told["checks"])
