@@ -177,9 +177,7 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
     path = config.find(arguments.config, os.environ)
     if getattr(arguments, "wait", False):  # `run` is also what happens without any command
         commands.wait_for_config(path, notifier)
-    loaded = config.load(path)
-    commands.become_owner_to_run(loaded)
-    return commands.run(loaded, notifier)
+    return commands.run(commands.config_to_run(path), notifier)
 
 
 def _check(arguments: argparse.Namespace) -> Optional[int]:

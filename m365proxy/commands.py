@@ -32,10 +32,11 @@ _LOOKS = 5
 # Seconds between looks at a config that waits to be filled in.
 _CONFIG_SECONDS = 2.0
 
-# What functions import only when they need it; the owner of the state directory may be unable to read it.
+# What is imported only when it is needed; the owner of the state directory may be unable to read it then.
 _IMPORTED_LATER = (
     "m365proxy.control", "m365proxy.diagnosis", "cryptography.fernet", "cryptography.x509",
-    "cryptography.hazmat.primitives.asymmetric.ec", "msal", "requests", "encodings.idna", "netrc", "stringprep",
+    "cryptography.hazmat.primitives.asymmetric.ec", "cryptography.hazmat.primitives.asymmetric.rsa", "msal", "requests",
+    "ctypes", "netrc", "encodings.ascii", "encodings.cp1252", "encodings.idna", "encodings.latin_1",
 )  # fmt: skip
 
 
@@ -64,8 +65,10 @@ def _owner_to_become(state_dir: str) -> Optional[os.stat_result]:
     return owner if owner.st_uid != 0 else None
 
 
-def become_owner_to_run(config: Config) -> None:
-    """`become_owner` for the program itself; CannotCreate if it could not open its ports then."""
+def config_to_run(path: str) -> Config:
+    """The config for `run`, after `become_owner`; CannotCreate if its ports could not be opened then."""
+    config = configuration.load(path)
+    config.warnings += _elsewhere(config)
     low = [wanted.port for wanted in config.listeners if 0 < wanted.port < _first_free_port()]
     if low and _owner_to_become(config.state_dir) is not None:
         raise CannotCreate(
@@ -73,6 +76,7 @@ def become_owner_to_run(config: Config) -> None:
             "Start the service instead, which may: `systemctl start m365proxy`."
         )
     become_owner(config.state_dir)
+    return config
 
 
 def _first_free_port() -> int:
@@ -138,7 +142,6 @@ def run(config: Config, notifier: Notifier) -> Optional[int]:
     from .daemon import Daemon
 
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog)
-    config.warnings += _elsewhere(config)
     daemon = Daemon(config, notifier=notifier)
     daemon.start()
     daemon.serve()

@@ -140,6 +140,18 @@ def test_check_offline(make_program):
     assert done.returncode == 0 and f"ok      {ALERTS}" in done.stdout
 
 
+def test_check_as_json_is_one_object(make_program):
+    program = make_program().sign_in()
+    done = program.command("check", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and told["ok"] is True and told["exit_status"] == 0
+    assert {"mark": "ok", "name": ALERTS, "sentence": "its inbox can be opened", "exit_status": 0} in told["checks"]
+    program.sandbox.tenant.full_access.discard(ALERTS)
+    done = program.command("check", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 77 and told["ok"] is False and told["exit_status"] == 77
+
+
 def test_a_wrong_config_is_told_whole(make_program):
     program = make_program(smtp_port="25", mailboxs=[], queue={"retry_intervall": 5})
     for words in ([], ["check", "--offline"], ["status"], ["login"]):

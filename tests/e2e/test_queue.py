@@ -224,3 +224,11 @@ def test_the_sender_is_told_of_what_failed_and_once(make_program):
         False,
         True,
     ]
+
+
+def test_show_on_a_console_without_the_characters_of_the_mail(make_program):
+    program = make_program()
+    id = place(program, "waiting", "grün", FAR)
+    done = program.command("queue", "show", id, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert r"Subject: gr\xfcn" in done.stdout

@@ -109,3 +109,17 @@ def test_ready_when_it_listens_and_stopping_when_it_stops(service):
     service.process.terminate()
     service.hears("STOPPING=1")
     assert service.process.wait(30) == 0
+
+
+def test_a_state_directory_that_only_the_service_knows_is_warned_about(make_program):
+    program = make_program()
+    del program.settings["state_dir"]
+    program.configure()
+    program.start(STATE_DIRECTORY=str(program.directory / "state"))
+    told = f'put "state_dir": "{program.directory}/state" into {program.config}'
+    wait_until(lambda: told in program.said(), what="the warning")
+    program.stop()
+    program.configure(state_dir="state")
+    program.log.unlink()
+    program.start(STATE_DIRECTORY=str(program.directory / "state"))
+    assert "$STATE_DIRECTORY" not in program.said()
