@@ -19,6 +19,9 @@ from .errors import Permanent
 # Octets of a header block; Postfix and Exchange stop far earlier.
 LIMIT = 1024 * 1024
 
+# Fields of a header block, or of all those of a message: in memory a short one is fifty times as large as in the file.
+MOST_FIELDS = 4000
+
 # RFC 5322 2.1.1: lines should have 78 octets and must not have more than 998.
 _WANTED, _ALLOWED = 78, 998
 
@@ -76,7 +79,7 @@ _REFERENCE_FIELDS = frozenset((b"in-reply-to", b"references"))
 
 
 class HeaderTooLarge(Permanent):
-    """A header block over its limit: 552 5.3.4 towards an SMTP client."""
+    """A header block over its limits: 554 5.6.0 towards an SMTP client, like any other that cannot be read."""
 
 
 class Field(NamedTuple):
@@ -212,6 +215,10 @@ class _Reader:
         match = _FIELD.match(line)
         self._in_field = match is not None
         if match:
+            if len(self._names) == MOST_FIELDS:
+                raise HeaderTooLarge(
+                    f"The message header has more than {MOST_FIELDS} fields. Leave some away at the sender."
+                )
             self._sound = self._sound and self._junk is None and match.end() == len(match.group(1)) + 1
             self._junk = None
             self._names.append(match.group(1))

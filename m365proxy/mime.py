@@ -13,6 +13,10 @@ from . import header, parameters, transfer, words
 # Exchange Online takes no more parts, nested no deeper (GF 1.3).
 MOST_PARTS, DEEPEST = 250, 30
 
+# Octets of a part's header.  All headers of a message together stay within header.LIMIT and header.MOST_FIELDS,
+# as they stay in memory.
+LONGEST_HEADER = 64 * 1024
+
 # Octets of a boundary; RFC 2046 allows 70.
 _LONGEST_BOUNDARY = 200
 
@@ -159,9 +163,21 @@ class _Scan:
         self._open: List[Part] = []
         self._pattern: Optional["re.Pattern[bytes]"] = None
         self._count = 1
+        self._octets = self._fields = 0
         self.root = Part(header.read(file, start, end=end), start, end, "text/plain")
+        self._admit(self.root)
         self._enter(self.root)
         self._run()
+
+    def _admit(self, part: Part) -> None:
+        """Count what a header takes of what all of them may have."""
+        self._octets += part.body_start - part.header_start
+        self._fields += len(part.header.fields)
+        if self._octets > header.LIMIT or self._fields > header.MOST_FIELDS:
+            self.root.broken = (
+                f"The headers of the message's parts have more than {header.LIMIT} octets"
+                f" or {header.MOST_FIELDS} fields. Shorten them at the sender."
+            )
 
     def _enter(self, part: Part) -> None:
         if not part.boundary:
@@ -225,18 +241,19 @@ class _Scan:
         if self._count > MOST_PARTS:
             self.root.broken = f"The message has more than {MOST_PARTS} parts. Send it in several messages."
             return start
-        hit = self._next(start, min(self._end, start + header.LIMIT))
+        hit = self._next(start, min(self._end, start + LONGEST_HEADER))
         if hit and hit.start == start and not hit.closing and self._open[hit.level] is owner:
             return self._begin(owner, hit.after)  # one boundary right behind another is one
         end = hit.start if hit else self._end
         try:
-            block = header.read(self._file, start, end=end)
+            block = header.read(self._file, start, LONGEST_HEADER, end)
         except header.HeaderTooLarge:
             self.root.broken = "A part of the message has a header that is too large. Shorten it at the sender."
             return start
         default = "message/rfc822" if owner.content_type == "multipart/digest" else "text/plain"
         part = Part(block, start, end, default)
         owner.children.append(part)
+        self._admit(part)
         self._enter(part)
         return part.body_start
 

@@ -219,6 +219,35 @@ def test_header_limits():
     assert "header" in scan(multipart(b"--b\r\n" + large * 1200 + b"\r\n--b--")).broken
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"a:\n" * 300_000,
+        b"a:\n" * 20_000,
+        b"X-A: " + b"b" * 60_000 + b"\n",
+        b"X-A: b\n" * 100,
+    ],
+)
+def test_the_headers_of_all_parts_together_are_bounded(head):
+    raw = multipart((b"--b\n" + head + b"\nx\n") * 100 + b"--b--\n")
+    tracemalloc.start()
+    broken = mime.scan(io.BytesIO(raw)).broken
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "header" in broken
+    assert peak < 6_000_000
+
+
+def test_fields_of_a_header_are_bounded():
+    with pytest.raises(header.HeaderTooLarge, match="fields"):
+        scan(b"a:\n" * 300_000 + b"\n")
+
+
+def test_as_many_parts_as_there_may_be_have_room_for_their_headers():
+    head = b"".join(b"X-%d: " % number + b"x" * 200 + b"\r\n" for number in range(15))
+    assert scan(multipart((b"--b\r\n" + head + b"\r\nx\r\n") * 249 + b"--b--\r\n")).broken == ""
+
+
 def test_hostile_boundaries_cost_no_more_than_others():
     raw = multipart(b"--b\r\n\r\n" + b"\n--bx" * 500_000 + b"-" * 3_000_000 + b"\r" * 1_000_000 + b"\r\n--b--")
     assert len(scan(raw).children) == 1
