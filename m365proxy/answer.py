@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import json as jsonlib
 import math
+import threading
 import time
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional
 
@@ -48,6 +49,39 @@ class Refused(Permanent):
     def __init__(self, sentence: str, answer: "Answer"):
         super().__init__(sentence)
         self.answer = answer
+
+
+class Stopped(Exception):
+    """Nobody wants this any more."""
+
+
+class Leash:
+    """Lets any thread end a call that waits for Graph.  One call at a time is tied to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._pulled = False
+
+    def pull(self) -> None:
+        """End the call that is under way, and let none begin."""
+        with self._lock:
+            self._pulled = True
+            if self._session is not None:
+                self._session.interrupt()
+
+    def tie(self, session: Any) -> None:
+        """A call begins over this session of Outbound; Stopped if there is to be none."""
+        with self._lock:
+            if self._pulled:
+                raise Stopped
+            self._session = session
+
+    def untie(self) -> bool:
+        """The call is over; whether its session was left in peace."""
+        with self._lock:
+            self._session = None
+            return not self._pulled
 
 
 class Answer:

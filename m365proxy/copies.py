@@ -9,6 +9,7 @@ import time
 from typing import BinaryIO, Callable, Iterable, Iterator, Optional
 
 from . import files
+from .answer import Leash, Stopped
 from .errors import ProxyError, Temporary
 from .wire import CRLF, crlf
 
@@ -21,10 +22,6 @@ _CHUNK = 32 * 1024
 _SLACK = 64 * 1024
 
 
-class Stopped(Exception):
-    """Nobody wants the rest of this copy."""
-
-
 class Top:
     """Where TOP ends (RFC 1939 section 7): after the header, the blank line, and `lines` of the body.
 
@@ -34,7 +31,6 @@ class Top:
     def __init__(self, lines: int):
         self._lines = lines
         self._in_header = True
-        self._fresh = True  # nothing of the present line was seen yet
         self._line = 0  # octets of the present header line, as far as it matters
         self.done = False
 
@@ -97,6 +93,8 @@ class Copy:
         self.whole = False
         self.substitute = False  # a text of ours, because the item cannot be had
         self.claimed = False  # the client asked for it
+        self.patient = False  # the client gets nothing of it before it is whole
+        self.leash = Leash()  # of the writer's call
         self._more = more
         # A message is mostly whole a moment after its first octet: then its exact size
         # can be told, and a connection that breaks costs nothing.
@@ -142,10 +140,10 @@ class Copy:
                 raise Stopped
 
     def restart(self) -> bool:
-        """Begin anew with an empty file; False if the reader has had octets of it."""
+        """Begin anew with an empty file; False if the reader has had octets of it, or nobody wants it."""
         assert self._file is not None
         with self._changed:
-            if self._taken:
+            if self._taken or self._stopped:
                 return False
             self.size = 0
         self._file.seek(0)
@@ -190,10 +188,16 @@ class Copy:
         """Whether the writer is done."""
         return self._over
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the rest is not wanted."""
+        return self._stopped
+
     def stop(self) -> None:
-        """The rest is not wanted; the writer learns of it at its next octet."""
+        """The rest is not wanted; the writer learns of it at once, even while Graph is silent."""
         with self._changed:
             self._stopped = True
+        self.leash.pull()
 
     def claim(self, lines: Optional[int]) -> bool:
         """Take it for the client, who wants so many lines (None: all); False if it cannot serve that."""
@@ -209,12 +213,15 @@ class Copy:
     def ready(self, seconds: float) -> bool:
         """Whether there is something to read, after waiting up to `seconds`; raises what kept it from coming."""
         with self._changed:
-            self._changed.wait_for(lambda: self.size or self._over, seconds)
-            if self.size and not self._over:
+            self._changed.wait_for(self._begun, seconds)
+            if self._begun() and not self._over:
                 self._changed.wait_for(lambda: self._over, self._settle)
             if self._error is not None and not self._taken:
                 raise self._error
-            return bool(self.size or self._over)
+            return self._begun()
+
+    def _begun(self) -> bool:
+        return self._over or bool(self.size and not self.patient)
 
     def chunks(self, before_wait: Callable[[], object]) -> Iterator[bytes]:
         """The octets as they come; calls `before_wait` when there are none yet.  Raises what broke them off."""

@@ -17,7 +17,7 @@ import uuid
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from . import log
-from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from .answer import Answer, GraphUnreachable, Leash, NoAnswer, Refused, Throttled
 from .body import Body, body_maker, of_octets
 from .errors import Permanent
 
@@ -97,17 +97,18 @@ class Graph:
         json: Any = None,
         stream: bool = False,
         seconds: float = 60.0,
+        leash: Optional[Leash] = None,
     ) -> Answer:
         """One request below the mailbox's URL; the answer whatever its status.
 
         `body` makes the body anew for each try; `seconds` is the longest
-        silence waited for.  GraphUnreachable (or Throttled) if there is no
+        silence waited for; `leash` lets others end the call.  GraphUnreachable (or Throttled) if there is no
         answer; SignInNeeded and Temporary if there is no token.
         """
         query = "?" + urllib.parse.urlencode(params, quote_via=urllib.parse.quote) if params else ""
         url = self.url + "/v1.0" + self._root(mailbox) + path + query
         make_body = body_maker(body, json)
-        return self._authorised(method, mailbox, url, headers, make_body, json is not None, stream, seconds)
+        return self._authorised(method, mailbox, url, headers, make_body, json is not None, stream, seconds, leash)
 
     def follow(self, mailbox: str, url: str, headers: Optional[Mapping[str, str]] = None) -> Answer:
         """GET a nextLink or deltaLink as it is; Permanent if it leads away from Graph's host.  Judged as `read`."""
@@ -174,7 +175,7 @@ class Graph:
             raise NoAnswer(f"Graph answered HTTP {answer.status} {log.clean(answer.code)}.", answer)
         raise Refused(f"Graph refused with HTTP {answer.status} {log.clean(answer.code)}.", answer)
 
-    def _authorised(self, method, mailbox, url, headers, make_body, is_json, stream, seconds) -> Answer:
+    def _authorised(self, method, mailbox, url, headers, make_body, is_json, stream, seconds, leash=None) -> Answer:
         """The request with a token; once more with a new one if Graph refuses it (it did nothing then)."""
         sent = dict(headers or {})
         sent.setdefault("Accept", "application/json, text/plain")
@@ -182,26 +183,29 @@ class Graph:
             sent["Content-Type"] = "application/json"
         token = self._tokens.access_token()
         answer = self._exchange(
-            method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds
+            method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds, leash
         )
         if answer.status == 401:
             answer.load()
             token = self._tokens.access_token(refused=token)
             answer = self._exchange(
-                method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds
+                method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds, leash
             )
         return answer
 
-    def _exchange(self, method, mailbox, url, headers, body, stream, seconds) -> Answer:
+    def _exchange(self, method, mailbox, url, headers, body, stream, seconds, leash=None) -> Answer:
+        leash = leash or Leash()
         lane = self._lane(mailbox)
         self._enter(lane, mailbox)
         session, made = self._take_session()
 
         def release(reusable: bool) -> None:
+            unharmed = leash.untie()
             self._leave(lane)
-            self._give_session(session, made, reusable)
+            self._give_session(session, made, reusable and unharmed)
 
         try:
+            leash.tie(session)
             answer = Answer(self._send(session, method, url, headers, body, seconds), release)
         except BaseException:
             release(False)

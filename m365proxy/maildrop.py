@@ -7,6 +7,7 @@ and served again, and UIDLs come from ids, never from content.
 
 from __future__ import annotations
 
+import collections
 import email.utils
 import hashlib
 import threading
@@ -15,8 +16,8 @@ from datetime import datetime, timezone
 from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from . import copies, files, log
-from .answer import GraphUnreachable, NoAnswer, Refused
-from .copies import Copy, Stopped, normalised
+from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Stopped
+from .copies import Copy, normalised
 from .deletion import Deletion, path_of
 from .errors import InUse, Permanent, ProxyError, Temporary
 from .folders import PREFER, Folders, Listed, Patience
@@ -28,6 +29,12 @@ _log = log.get("maildrop")
 
 # Longest silence of Graph within a message, which it makes while we wait (seconds).
 _VALUE_SECONDS = 300.0
+
+# The same for a message nobody has asked for yet: its slot may be of use to others.
+_AHEAD_SECONDS = 60.0
+
+# Messages that broke off: so many are remembered.
+_BREAKS = 1000
 
 # A message whose fetch breaks off before the client had any of it is fetched whole again, this often in all.
 _FETCHES = 2
@@ -181,6 +188,7 @@ class Maildrops:
         self._settle = settle
         self._sleep = sleep
         self._folders = Folders(graph, sleep=sleep, clock=clock)
+        self._breaks = Breaks()
         self._holds: Dict[Tuple[str, str], _Hold] = {}
         self._lock = threading.Lock()
         files.make_directory(directory)
@@ -221,7 +229,7 @@ class Maildrops:
         else:
             found, link = self._folders.track(mailbox, user.folder, ledger.messages, ledger.link)
         items = [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()]
-        fetcher = Fetcher(self._graph, mailbox, self._sleep)
+        fetcher = Fetcher(self._graph, mailbox, self._sleep, self._breaks)
         ahead = ReadAhead(
             items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle
         )
@@ -298,28 +306,72 @@ class Maildrop:
         release, self._release = self._release, None
         if release is not None:
             sizes = {item.id: item.size for item in self.messages if item.exact}
-            self._ledger.save(self._found, sizes, self._link)
-            release()
+            try:
+                self._ledger.save(self._found, sizes, self._link)
+            finally:
+                release()
+
+
+class Breaks:
+    """Messages that Graph broke off, for all sessions.  Any thread may call.
+
+    A client that takes its mail in order would otherwise never get past such
+    a one: each session would end in the middle of it.
+    """
+
+    def __init__(self) -> None:
+        self._skip: "collections.OrderedDict[str, bool]" = collections.OrderedDict()  # by UIDL
+        self._lock = threading.Lock()
+
+    def known(self, uidl: str) -> bool:
+        """Whether it broke off the last time it was asked for."""
+        with self._lock:
+            return uidl in self._skip
+
+    def skip(self, uidl: str) -> bool:
+        """Whether not to ask for it this once, since waiting for the whole of it was of no use."""
+        with self._lock:
+            skip = self._skip.get(uidl, False)
+            if skip:
+                self._skip[uidl] = False
+            return skip
+
+    def note(self, uidl: str) -> None:
+        with self._lock:
+            self._skip[uidl] = uidl in self._skip
+            if len(self._skip) > _BREAKS:
+                self._skip.popitem(last=False)
+
+    def forget(self, uidl: str) -> None:
+        with self._lock:
+            self._skip.pop(uidl, None)
 
 
 class Fetcher:
     """Brings messages of one mailbox into copies.  Any thread may call."""
 
-    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object]):
+    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object], breaks: Breaks):
         self._graph = graph
         self._mailbox = mailbox
         self._sleep = sleep
+        self._breaks = breaks
 
     def fetch(self, item: Item, copy: Copy) -> None:
         """Fill a copy and close it; however that ends, the copy knows."""
+        copy.patient = self._breaks.known(item.uidl)
         try:
             copy.open()
+            if copy.claimed and self._breaks.skip(item.uidl):
+                raise Temporary("Exchange breaks this message off each time; it is left out this once.")
             self._bring(item, copy)
+            self._breaks.forget(item.uidl)
         except Stopped:
             _log.debug("%s: the rest of a message is not wanted", self._mailbox)
         except OSError as error:
             copy.fail(Temporary(f"The message cannot be put on this machine's disk: {error.strerror}."))
         except ProxyError as error:
+            if isinstance(error, GraphUnreachable) and error.maybe_processed and copy.claimed and not copy.stopped:
+                self._breaks.note(item.uidl)
             copy.fail(error)
         finally:
             copy.close()
@@ -339,9 +391,11 @@ class Fetcher:
                     copy.write(self._substitute(item, code))
                     copy.complete()
                     return
-                if error.answer.status == 404:
-                    raise Permanent("This message is gone from the mailbox.") from None
-                if isinstance(error, Refused) or not tries_left:
+                if isinstance(error, Refused):
+                    if error.answer.status == 404:
+                        raise Permanent("This message is gone from the mailbox.") from None
+                    raise
+                if not tries_left:
                     raise
                 _log.info("%s: fetching a message again: %s", self._mailbox, error)
             except GraphUnreachable as error:
@@ -350,16 +404,26 @@ class Fetcher:
                 _log.info("%s: fetching a message again: %s", self._mailbox, error)
 
     def _download(self, item: Item, copy: Copy, patience: Patience) -> None:
-        path = path_of(item.id) + "/$value"
-        answer = patience.ask(
-            lambda: self._graph.read("GET", self._mailbox, path, headers=PREFER, stream=True, seconds=_VALUE_SECONDS)
-        )
-        with answer:
+        with patience.ask(lambda: self._ask(item, copy)) as answer:
             if not answer.request_id:
                 raise Temporary("Something between here and Graph answered in its place.")
             for chunk in normalised(answer.chunks(_PIECE)):
                 copy.write(chunk)
+        if not copy.size:
+            raise Temporary("Exchange gave an empty message.")
         copy.complete()
+
+    def _ask(self, item: Item, copy: Copy) -> Answer:
+        seconds = _VALUE_SECONDS if copy.claimed else _AHEAD_SECONDS
+        try:
+            return self._graph.read(
+                "GET", self._mailbox, path_of(item.id) + "/$value", headers=PREFER, stream=True, seconds=seconds,
+                leash=copy.leash,
+            )
+        except GraphUnreachable:
+            if copy.stopped:
+                raise Stopped from None
+            raise
 
     def _substitute(self, item: Item, code: str) -> bytes:
         text = _SUBSTITUTE.format(

@@ -6,6 +6,7 @@ this module.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import os
@@ -70,14 +71,75 @@ def _session_type(environment: bool) -> type:
     import requests
     from requests.utils import get_environ_proxies
 
-    class EnvironmentSession(requests.Session):
+    class Session(requests.Session):
+        """Can be woken while it waits for an answer."""
+
+        def __init__(self):
+            super().__init__()
+            self._adapter = _adapter_type()()
+            self.mount("https://", self._adapter)
+
+        def interrupt(self) -> None:
+            """From another thread: what is under way fails, and its connection is of no more use."""
+            for sock in self._adapter.sockets:
+                _shut_down(sock)
+
+        def close(self) -> None:
+            super().close()
+            self._adapter.sockets = ()
+
+    class EnvironmentSession(Session):
         """Asks the environment for proxies, and for nothing else."""
 
         def merge_environment_settings(self, url, proxies, stream, verify, cert):
             proxies = dict(get_environ_proxies(url), **(proxies or {}))
             return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
-    return EnvironmentSession if environment else requests.Session
+    return EnvironmentSession if environment else Session
+
+
+def _adapter_type() -> type:
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        """Remembers its sockets: nothing else leads to that of a request without an answer yet."""
+
+        sockets: tuple = ()  # replaced and never changed: another thread may be reading it
+
+        def init_poolmanager(self, *args, **more):
+            super().init_poolmanager(*args, **more)
+            self._watch(self.poolmanager)
+
+        def proxy_manager_for(self, proxy, **more):
+            manager = super().proxy_manager_for(proxy, **more)
+            self._watch(manager)
+            return manager
+
+        def _watch(self, manager):
+            adapter = self
+            pools = manager.pool_classes_by_scheme
+            base = pools["https"].ConnectionCls
+            if hasattr(base, "watched"):
+                return
+
+            class Connection(base):
+                watched = True
+
+                def connect(self):
+                    super().connect()
+                    open_ones = [sock for sock in adapter.sockets if sock.fileno() >= 0]
+                    adapter.sockets = (*open_ones, self.sock)
+
+            pool = type("Pool", (pools["https"],), {"ConnectionCls": Connection})
+            manager.pool_classes_by_scheme = dict(pools, https=pool)
+
+    return Adapter
+
+
+def _shut_down(sock) -> None:
+    # TLS within a proxy's TLS is a wrapper.  SSLSocket.shutdown would drop the TLS layer under the reader's feet.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
 
 
 def _whole_bodies_only(response, *_args, **_more) -> None:

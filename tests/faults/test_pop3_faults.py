@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import poplib
+import re
 import threading
 
 import pytest
@@ -127,6 +128,52 @@ def test_a_silent_graph_that_goes_away_is_a_clean_cut(house):
     assert fault.hits >= 1
     house.sandbox.online()
     assert kept(house) == 1
+
+
+def test_the_slots_come_back_when_the_client_has_gone(house, wait_until):
+    """Graph may be silent for minutes before a message: nobody waits for it any more."""
+    house.silence = 0.05
+    house.with_limits(settle=0.0)
+    fill(house, 10)
+    fault = house.sandbox.faults.add("hang", path="value", times=None)
+    with house.client() as client:
+        client.sock.sendall(b"RETR 1\r\n")
+        wait_until(lambda: house.graph.spare(BOX) == 0)
+        wait_until(lambda: fault.hits == 4)
+    wait_until(lambda: house.graph.spare(BOX) == 4)
+    wait_until(lambda: not [one for one in threading.enumerate() if one.name == "pop3 fetch"])
+    assert fault.hits == 4
+    house.sandbox.faults.clear()
+    with house.client() as client:
+        assert octets(client, 1) == mail(0)
+
+
+def test_a_message_that_always_breaks_off_does_not_keep_back_the_others(house):
+    house.with_limits(settle=0.0)
+    raw = mail(1) + b"line of the body\r\n" * 1_200_000
+    house.tenant.add_message(BOX, raw, received=1_600_000_000)
+    fill(house, 2)
+    house.sandbox.faults.add("cut_answer", path=_value_of(house, 0), times=None)
+    got = []
+    for _ in range(2):
+        with house.client() as client:
+            for number in (1, 2, 3):
+                try:
+                    got.append(octets(client, number))
+                except poplib.error_proto as error:
+                    got.append("EOF" if "EOF" in str(error) else "SYS/TEMP" if "SYS/TEMP" in str(error) else error)
+                    if "EOF" in str(error):
+                        break
+    assert got == ["EOF", "SYS/TEMP", mail(0), mail(1)]
+    house.sandbox.faults.clear()
+    with house.client() as client:
+        with pytest.raises(poplib.error_proto, match="SYS/TEMP"):  # once more, it is not even asked for
+            client.retr(1)
+        assert octets(client, 1) == raw
+
+
+def _value_of(house, index):
+    return re.escape(house.tenant.items(BOX)[index].immutable) + "/.value"
 
 
 # The mailbox changes meanwhile.

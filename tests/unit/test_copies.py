@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +122,37 @@ def test_a_stopped_writer_learns_of_it(make):
     copy.stop()
     with pytest.raises(Stopped):
         copy.write(b"x")
+
+
+def test_a_stopped_copy_is_not_begun_anew_and_asks_nothing(make):
+    copy = make()
+    copy.stop()
+    assert not copy.restart()
+    with pytest.raises(Stopped):
+        copy.leash.tie(None)
+
+
+def test_stopping_interrupts_the_call_that_is_under_way(make):
+    interrupted = []
+    copy = make()
+    copy.leash.tie(SimpleNamespace(interrupt=lambda: interrupted.append(1)))
+    copy.stop()
+    assert interrupted == [1]
+    assert not copy.leash.untie()
+    copy.stop()
+    assert interrupted == [1]  # the session may be another call's by now
+
+
+def test_one_that_broke_off_before_is_given_out_when_it_is_whole(make):
+    copy = make()
+    copy.patient = True
+    copy.write(b"half")
+    assert not copy.ready(0.0)
+    assert copy.restart()
+    copy.write(b"whole")
+    copy.complete()
+    copy.close()
+    assert copy.ready(0.0) and b"".join(copy.chunks(lambda: None)) == b"whole"
 
 
 def test_a_copy_nobody_claimed_may_not_outgrow_its_charge(make):

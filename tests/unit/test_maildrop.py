@@ -14,6 +14,7 @@ from m365proxy import files
 from m365proxy.answer import GraphUnreachable, NoAnswer, Refused, Throttled
 from m365proxy.copies import normalised
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
+from m365proxy.ledger import Ledger
 from m365proxy.maildrop import Maildrops, Session
 
 PREFER = {"Prefer": 'IdType="ImmutableId"'}
@@ -99,7 +100,7 @@ class Graph:
             raise answer
         return answer
 
-    def read(self, method, mailbox, path, *, params=None, headers=None, stream=False, seconds=60.0):
+    def read(self, method, mailbox, path, *, params=None, headers=None, stream=False, seconds=60.0, leash=None):
         if path.endswith("/messages/delta"):
             assert params == {"$select": "id,receivedDateTime", "$expand": EXPAND}
             return self._delta(path, headers)
@@ -432,6 +433,17 @@ def test_a_second_session_is_refused_until_the_first_closes(rig):
     second.close()
 
 
+def test_a_session_that_cannot_write_its_ledger_lets_the_next_one_in(rig, monkeypatch):
+    def no_memory(*_):
+        raise MemoryError
+
+    drop = rig.open(page(1))
+    monkeypatch.setattr(Ledger, "save", no_memory)
+    with pytest.raises(MemoryError):
+        drop.close()
+    assert ids(rig.open(page(1))) == [1]
+
+
 def abandoned(seconds, ended, peer="192.0.2.1"):
     return Session(peer, lambda: seconds, lambda: ended.append(seconds))
 
@@ -701,6 +713,18 @@ def test_a_message_that_is_gone(rig):
     drop = rig.holding([[refusal(404, "ErrorItemNotFound")], b"next\r\n"])
     refused(drop, 0, Permanent, "gone")
     assert whole(drop, 1) == b"next\r\n"
+
+
+def test_a_404_of_something_between_does_not_mean_gone(rig):
+    portal = NoAnswer("HTTP 404", Answer(404, request_id=""))
+    refused(rig.holding([[portal, portal]]), 0, Temporary)
+
+
+def test_an_empty_answer_is_no_message(rig):
+    drop = rig.holding([[Answer(chunks=[])]], delete="permanent")
+    refused(drop, 0, Temporary, "empty")
+    assert drop.delete([0]) == 0
+    assert told(rig.graph) == [("POST", "id/0+=/move")]
 
 
 def test_a_page_of_something_between_is_no_message(rig, wait_until):
