@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -15,6 +16,8 @@ from .errors import CannotCreate
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _LONGEST = 2000
+
+_SYSLOG = "/dev/log"
 
 
 def clean(value: object, limit: int = 200) -> str:
@@ -64,15 +67,34 @@ class _OneLine(logging.Formatter):
         return f"{kind.__name__}: {error}{where}"
 
 
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """A log file whose loss stops nothing: lines it does not take go to stderr.
+
+    The standard one raises in the caller's face if the file cannot be opened
+    again after a rotation; a device would be told 451 for mail that is queued.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except (OSError, ValueError):
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            print(self.format(record), file=sys.stderr, flush=True)
+
+
 def setup(level: str = "INFO", file: str = "", syslog: bool = False) -> None:
     """Send the program's log to stderr, or to `file` (re-opened after rotation), and to syslog if asked."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # its disk may be full
+            handler.close()
     root.addHandler(_main_handler(file))
     if syslog:
-        root.addHandler(_syslog_handler())
+        _add_syslog(root)
     root.setLevel(logging.WARNING)
     for library in ("msal", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell URLs and claims
@@ -87,19 +109,24 @@ def _main_handler(file: str) -> logging.Handler:
         handler.setFormatter(_OneLine(stamp="JOURNAL_STREAM" not in os.environ))
         return handler
     try:
-        handler = logging.handlers.WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise CannotCreate(f"logging.file: {file} cannot be opened: {error.strerror}.") from None
     handler.setFormatter(_OneLine(stamp=True))
     return handler
 
 
-def _syslog_handler() -> logging.Handler:
-    address = "/dev/log" if os.path.exists("/dev/log") else ("localhost", 514)
-    handler = logging.handlers.SysLogHandler(address, facility=logging.handlers.SysLogHandler.LOG_MAIL)
+def _add_syslog(root: logging.Logger) -> None:
+    """A syslog that cannot be reached costs its lines only, not the service."""
+    address = _SYSLOG if os.path.exists(_SYSLOG) else ("localhost", 514)
+    try:
+        handler = logging.handlers.SysLogHandler(address, facility=logging.handlers.SysLogHandler.LOG_MAIL)
+    except OSError as error:
+        print(f"logging.syslog: it cannot be reached: {error.strerror}; going on without it.", file=sys.stderr)
+        return
     handler.ident = "m365proxy: "
     handler.setFormatter(_OneLine(stamp=False))
-    return handler
+    root.addHandler(handler)
 
 
 def get(name: str) -> logging.Logger:

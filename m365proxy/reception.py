@@ -151,12 +151,17 @@ class Reception:
             return disk_refused(self._connection.peer, error)
         except Permanent as error:
             return replies.message_refused(str(error))
+        # It is on the disk: were anything from here on an error to the client, it would send it twice.
+        with contextlib.suppress(Exception):
+            self._log_accepted(id, envelope)
+        return replies.queued(id)
+
+    def _log_accepted(self, id: str, envelope: Envelope) -> None:
         logger.info(
             "accepted %s from %s: mailbox=%s sender=%s size=%d tls=%s recipients=%s",
             id, self._connection.peer, envelope.mailbox, envelope.sender, self._received,
             self._connection.tls_version or "none", _some(envelope.recipients),
         )  # fmt: skip
-        return replies.queued(id)
 
     def _checked(self, user: User) -> Optional[Reply]:
         if self._policy.check_message is None:

@@ -304,8 +304,16 @@ class Listener(socketserver.ThreadingTCPServer):
     def start(self) -> None:
         """Begin to accept, in a thread of its own."""
         name = f"accept {self.protocol} {self.port}"
-        self._thread = threading.Thread(target=self.serve_forever, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._accept, name=name, daemon=True)
         self._thread.start()
+
+    def _accept(self) -> None:
+        """Accept until close(): what goes wrong with one client must not shut out all others."""
+        while not self._closing.is_set():
+            try:
+                self.serve_forever()
+            except Exception:
+                self._closing.wait(_SHORTAGE_PAUSE)
 
     def close(self) -> None:
         """Accept nothing more; running sessions go on."""
@@ -355,7 +363,7 @@ class Listener(socketserver.ThreadingTCPServer):
                 request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 thread.start()
                 return
-            except (OSError, RuntimeError) as error:
+            except Exception as error:  # no thread, no memory; whatever it is, it must be counted out again
                 self._connections.leave(context)
                 refusal = str(error)
         self._connections.log_refusal(f"connection refused from {peer}: {refusal}")
@@ -440,7 +448,8 @@ class Listener(socketserver.ThreadingTCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """One line for what no session expected; socketserver would print a traceback."""
         peer = normalise_address(client_address[0])
-        logger.error("%s connection from %s broke off by a fault here", self.protocol, peer, exc_info=True)
+        with contextlib.suppress(Exception):  # a log that fails must not keep the connection open
+            logger.error("%s connection from %s broke off by a fault here", self.protocol, peer, exc_info=True)
 
 
 def log_handshake_failure(peer: str, error: WireError) -> None:

@@ -1,4 +1,6 @@
 import logging
+import os
+import socket
 
 import pytest
 
@@ -64,3 +66,42 @@ def test_the_libraries_may_not_tell_urls(tmp_path, restored):
 def test_a_log_file_that_cannot_be_opened_is_said(tmp_path, restored):
     with pytest.raises(log.CannotCreate, match="logging.file"):
         log.setup("INFO", str(tmp_path / "no" / "log"))
+
+
+def test_a_log_file_that_is_lost_stops_nothing(tmp_path, restored, capsys):
+    """Rotated away together with its directory: the line goes to stderr, and back to the file when it can."""
+    directory = tmp_path / "log"
+    directory.mkdir()
+    path = directory / "m365proxy.log"
+    log.setup("INFO", str(path))
+    log.get("smtp").info("one")
+    directory.rename(tmp_path / "old")
+    log.get("smtp").info("two")
+    log.get("smtp").info("three")
+    told = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(" ")[2] for line in told] == ["two", "three"]
+    directory.mkdir()
+    log.get("smtp").info("four")
+    assert path.read_text().endswith("INFO smtp: four\n")
+
+
+def test_a_log_file_that_takes_no_more_stops_nothing(restored, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    log.setup("INFO", "/dev/full")
+    log.get("smtp").info("one")
+    assert "INFO smtp: one" in capsys.readouterr().err
+    log.setup("INFO")
+
+
+def test_a_syslog_that_cannot_be_reached_is_told_and_no_more(tmp_path, restored, monkeypatch, capsys):
+    def unknown(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(log, "_SYSLOG", str(tmp_path / "missing"))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    log.setup("INFO", syslog=True)
+    log.get("smtp").info("one")
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("logging.syslog: it cannot be reached: ")
+    assert told[1].endswith("INFO smtp: one")

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from smtp_house import House, Spool
 
+from m365proxy import reception
 from m365proxy.errors import Temporary
 from m365proxy.reception import LfDotReader
 
@@ -116,3 +117,21 @@ def test_a_stop_waits_for_a_chunk():
         assert talk.reply().startswith("250 2.0.0 Ok: queued as ")
         stopping.join()
         assert cut == [0]
+
+
+class Broken:
+    """A logger that raises whatever it is asked."""
+
+    def __getattr__(self, name):
+        raise OSError("The log is gone.")
+
+
+@pytest.mark.parametrize("last", [b"BDAT 6 LAST\r\nabcdef", b"DATA\r\nabcdef\r\n.\r\n"])
+def test_a_log_that_fails_does_not_make_the_device_send_again(monkeypatch, last):
+    with House() as house, house.client() as talk:
+        sign_in_and_begin(talk)
+        monkeypatch.setattr(reception, "logger", Broken())
+        talk.send(last)
+        replies = [talk.reply()[:3] for _ in range(1 + last.startswith(b"DATA"))]
+        assert replies[-1] == "250"
+        assert len(house.spool.accepted) == 1

@@ -315,10 +315,10 @@ class Accepting:
 
 
 @pytest.mark.parametrize("number, pauses", [(errno.EMFILE, 3), (errno.ENOBUFS, 3), (errno.ECONNABORTED, 0)])
-def test_accept_fails(listen, number, pauses, caplog):
+def test_accept_fails(listen, number, pauses, caplog, monkeypatch):
     listener = Listener("smtp", "127.0.0.1", 0, Echo, Connections())
     waits = []
-    listener._closing = SimpleNamespace(wait=waits.append, set=lambda: None)
+    monkeypatch.setattr(listener._closing, "wait", waits.append)
     listener.socket = Accepting(listener.socket, [number] * 3)
     listener.start()
     try:
@@ -330,6 +330,26 @@ def test_accept_fails(listen, number, pauses, caplog):
     assert len(waits) == pauses
     assert all(wait > 0 for wait in waits)
     assert len(caplog.records) == bool(pauses)
+
+
+@pytest.mark.parametrize("step", ["get_request", "process_request"])
+def test_the_accept_thread_survives_everything(listen, monkeypatch, step):
+    """Even a log that raises."""
+    listener = listen()
+    whole, faults = getattr(listener, step), [MemoryError()] * 3
+
+    def fails(*arguments):
+        if faults:
+            raise faults.pop()
+        return whole(*arguments)
+
+    monkeypatch.setattr(listener, step, fails)
+    monkeypatch.setattr(server, "logger", SimpleNamespace(debug=lambda *_: None))
+    while faults:
+        with connect(listener) as sock, contextlib.suppress(ConnectionError):
+            line(sock)
+    with connect(listener) as sock:
+        assert line(sock) == b"127.0.0.1\r\n"
 
 
 def test_no_thread_to_be_had(listen, monkeypatch):
