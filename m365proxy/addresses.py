@@ -89,12 +89,15 @@ def key(address: str) -> str:
 
 
 def _with_a_labels(address: str) -> str:
+    """The address with its domain as IDNA 2008 writes it; Python's own codec makes strasse.de of straße.de."""
     if address.isascii() or len(address) > _LONGEST:
         return address
+    import idna  # its tables take memory, and few need them
+
     local, at, domain = address.rpartition("@")
     try:
-        return local + at + domain.encode("idna").decode("ascii")
-    except UnicodeError:
+        return local + at + idna.encode(domain, uts46=True).decode("ascii")
+    except idna.IDNAError:
         return address
 
 

@@ -218,6 +218,19 @@ def test_domain_of():
     assert header.domain_of("a") == ""
 
 
+def test_a_domain_is_the_one_its_owner_registered():
+    # Rules of 2003 would make strasse.de of it, which belongs to somebody else.
+    assert header.domain_of("u@straße.de") == "xn--strae-oqa.de"
+    assert header.domain_of("u@Straße.DE") == "xn--strae-oqa.de"
+    assert header.domain_of("u@σίγμας.gr") == "σίγμας".encode("punycode").join((b"xn--", b".gr")).decode()
+    found = fields("To: U <u@straße.de>\r\n\r\n".encode(), recipients=["u@xn--strae-oqa.de"])
+    assert found["To"] == ["U <u@xn--strae-oqa.de>"]
+    assert "Bcc" not in found
+    found = fields(b"To: u@strasse.de\r\n\r\n", recipients=["u@straße.de"])
+    assert (found["Bcc"], found["X-Original-To"]) == (["u@xn--strae-oqa.de"], ["u@strasse.de"])
+    assert not header.valid_address("u@☕.de", smtputf8=True)
+
+
 EMITTED = [
     ("as it is", b"Subject", b"plain =?utf-8?q?=C3=A4?= text", b"Subject: plain =?utf-8?q?=C3=A4?= text\r\n"),
     ("folds stay", b"X-A", b"a\r\n\t b", b"X-A: a\r\n\t b\r\n"),
