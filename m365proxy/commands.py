@@ -61,7 +61,7 @@ def _owner_to_become(state_dir: str) -> Optional[os.stat_result]:
         return None
     try:
         owner = os.stat(state_dir)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return owner if owner.st_uid != 0 else None
 
