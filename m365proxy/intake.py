@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, Optional
+from typing import BinaryIO, List, Optional
 
-from . import header, largemail, message, mime, replies
+from . import addresses, header, largemail, message, mime, replies
 from .errors import Permanent
 from .replies import Reply
 from .users import User
@@ -31,7 +31,7 @@ class Intake:
         Permanent if its structure is beyond repair, or it has too many parts.
         """
         start = file.tell()
-        authors = header.from_addresses(header.read(file, start))
+        authors = _authors(header.read(file, start))
         if authors and not user.rewrite_from and not any(map(user.may_send_as, authors)):
             return replies.sender_refused(authors[0], user.mailbox)
         end = file.seek(0, 2)
@@ -51,3 +51,9 @@ class Intake:
     def _check_large(self, root: mime.Part) -> Optional[Reply]:
         reason = largemail.obstacle(root) if self._large_allowed else _SEND_ONLY
         return replies.too_large(reason) if reason else None
+
+
+def _authors(block: header.Block) -> List[str]:
+    """Whom From names, as TopHeader reads it: what is no address there is not refused but repaired."""
+    named = header.from_addresses(block)
+    return [addresses.on_the_wire(address) for address in named if addresses.valid_address(address, smtputf8=True)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from smtp_house import House, user
 
-from m365proxy import message
+from m365proxy import addresses, header, message
 from m365proxy.errors import Permanent
 from m365proxy.intake import Intake
 
@@ -69,6 +71,45 @@ def test_a_foreign_author_is_refused_at_any_size(octets):
     reply = check(mail(octets, sender=b"boss@contoso.com"))
     assert (reply.code, reply.enhanced) == (550, "5.7.60")
     assert check(mail(octets, sender=b"boss@contoso.com"), rewrite_from=True) is None
+
+
+UNREADABLE = ["", "Scanner", "printer@", "Xerox <@>", "<scan@[192.168.1.5]>", "scan@-", '"Kopierer @ 2.OG" <>']
+
+
+@pytest.mark.parametrize("author", UNREADABLE)
+def test_an_author_nobody_can_read_is_repaired(author):
+    assert check(mail(100, sender=author.encode())) is None
+
+
+def test_an_international_domain_is_the_one_of_the_config():
+    assert check(mail(100, sender="x@b\xfccher.de".encode()), send_as=["x@xn--bcher-kva.de"]) is None
+    assert check(mail(100, sender="x@b\xfccher.de".encode())).code == 550
+
+
+ADDRESS_LIST = st.lists(
+    st.sampled_from(
+        [
+            "scanner@contoso.com", "SCANNER@Contoso.com", "boss@contoso.com", "x@b\xfccher.de", "@", "<", ">", ",", ":",
+            ";", '"', " ", "\r\n ", "(", ")", "Xerox", "[192.0.2.1]", "\\", "=?utf-8?q?boss=40contoso.com?=", "\xe4",
+        ]
+    ),
+    max_size=8,
+).map("".join)  # fmt: skip
+
+
+@given(ADDRESS_LIST)
+def test_intake_and_the_writer_of_from_agree(author):
+    """Taken is what is then written with an author the user may send as: the named one, or its own."""
+    raw, person = mail(100, sender=author.encode()), user(send_as=["x@xn--bcher-kva.de"])
+    block = header.read(io.BytesIO(raw))
+    top = header.TopHeader(
+        block, recipients=["a@contoso.com"], sender=person.mailbox, message_id="<1@x>", may_send_as=person.may_send_as
+    )
+    assert person.may_send_as(top.author.address)
+    foreign = [mailbox for mailbox in top.reply_to if not person.may_send_as(mailbox.address)]
+    own = [one for one in block.mailboxes("From") if person.may_send_as(addresses.key(one.address))]
+    refused = Intake(True).check(io.BytesIO(raw), person) is not None
+    assert refused == bool(foreign and not own)
 
 
 @pytest.mark.parametrize("octets", [10, 5 * CEILING])
