@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Container, List, NamedTuple, Optional, Sequence
 
 from . import files, log, tls
 from .errors import CannotCreate, ConfigError
@@ -35,39 +35,63 @@ def path_in(state_dir: str) -> str:
     return os.path.join(state_dir, _FILE)
 
 
-def ensure(state_dir: str, names: Sequence[str], clock: Callable[[], float] = time.time) -> str:
-    """The path of a PEM file with a certificate for `names` (at least) and its key.
+class Names(NamedTuple):
+    """What clients may know this machine by."""
 
-    The one that is there is kept: devices may have been told to trust it.  A
-    new one is made if a name is missing in it, if it ends within 30 days, or
-    if it cannot be read; names once in it stay.  CannotCreate if the disk
-    refuses.
+    needed: List[str]  # from the config: a certificate that lacks one is of no use
+    found: Callable[[], List[str]]  # from the network, asked only when a certificate is made: that may take its time
+
+
+def ensure(state_dir: str, names: Names, clock: Callable[[], float] = time.time) -> str:
+    """The path of a PEM file with a certificate for `names` and its key.
+
+    The one that is there is kept: devices may have been told to trust it, and
+    addresses come and go.  A new one is made if a needed name is missing in
+    it, if it ends within 30 days, or if it cannot be read; names once in it
+    stay, and so does the key.  CannotCreate if the disk refuses.
     """
     path = path_in(state_dir)
-    found = _read(path)
-    if found is None:
-        return _make(path, names, "")
-    known, end = found
-    missing = [name for name in names if name not in known]
+    old = _read(path)
+    if old is None:
+        return _make(path, [*names.needed, *names.found()], "")
+    missing = [name for name in names.needed if name not in old.names]
     if missing:
-        return _make(path, [*names, *(name for name in known if name not in names)], "for " + ", ".join(missing))
-    if end - clock() < _REMAKE_BEFORE:
-        return _make(path, known, "as the old one ends")
+        return _make(path, [*names.needed, *names.found(), *old.names], "for " + ", ".join(missing), old.key)
+    if old.end - clock() < _REMAKE_BEFORE:
+        return _make(path, old.names, "as the old one ends", old.key)
     return path
 
 
-def own_names(binds: Sequence[str]) -> List[str]:
+def own_names(binds: Sequence[str]) -> Names:
     """The names and addresses clients reach this machine by when it listens on `binds`."""
-    host = socket.gethostname()
-    names = [host] if _HOST_NAME.match(host) and host != "localhost" else []
-    addresses = [bind for bind in binds if not ipaddress.ip_address(bind).is_unspecified]
-    if len(addresses) < len(binds):
-        addresses += own_addresses()
-    return list(dict.fromkeys([*names, "localhost", *addresses, "127.0.0.1", "::1"]))
+    bound = [ipaddress.ip_address(bind) for bind in binds]
+    versions = {address.version for address in bound if address.is_unspecified}
+    needed = [str(address) for address in bound if not address.is_unspecified]
+    return Names(needed, lambda: [*_host_names(), "localhost", *_lasting_addresses(versions), "127.0.0.1", "::1"])
 
 
-def _read(path: str) -> Optional[Tuple[List[str], float]]:
-    """The names and the end of the certificate there, from the lines above it; None if it is of no use."""
+def _host_names() -> List[str]:
+    host, full = socket.gethostname(), socket.getfqdn()
+    names = [host, full] if "." in full else [host]
+    return [name for name in names if _HOST_NAME.match(name) and not name.startswith("localhost")]
+
+
+def _lasting_addresses(versions: Container[int]) -> List[str]:
+    """Without global IPv6 addresses, whose prefix the provider changes."""
+    found = map(ipaddress.ip_address, own_addresses())
+    return [str(one) for one in found if one.version in versions and (one.version == 4 or one.is_private)]
+
+
+class _Old(NamedTuple):
+    """The certificate that is there."""
+
+    names: List[str]
+    end: float
+    key: bytes
+
+
+def _read(path: str) -> Optional[_Old]:
+    """What the lines above the certificate say of it, and its key; None if it is of no use."""
     try:
         content = (files.read(path) or b"").decode("ascii", "replace")
         tls.server_context(path, path)
@@ -75,12 +99,13 @@ def _read(path: str) -> Optional[Tuple[List[str], float]]:
         return None
     names = re.search(r"^Names: (.+)$", content, re.M)
     end = re.search(r"^Ends: (\d+) ", content, re.M)
-    return (names.group(1).split(), float(end.group(1))) if names and end else None
+    key = re.search(r"^-----BEGIN PRIVATE KEY-----$.*", content, re.M | re.S)
+    return _Old(names.group(1).split(), float(end.group(1)), key.group().encode()) if names and end and key else None
 
 
-def _make(path: str, names: Sequence[str], why: str) -> str:
-    names = names[:_MOST_NAMES]
-    certificate, key = tls.self_signed(names)
+def _make(path: str, names: Sequence[str], why: str, key: bytes = b"") -> str:
+    names = list(dict.fromkeys(names))[:_MOST_NAMES]
+    certificate, key = tls.self_signed(names, key)
     end = tls.end_of(certificate)
     about = (
         "Made by m365proxy for tls_cert \"auto\". Remove this file to have a new one made at the next start.\n"

@@ -53,7 +53,10 @@ _HINTS = (
     ("UNSUPPORTED_PROTOCOL", "the client knows only older TLS: see min_version"),
     ("VERSION_TOO_LOW", "the client knows only older TLS: see min_version"),
     ("NO_SUITABLE_SIGNATURE_ALGORITHM", "the client knows only older TLS: see min_version"),
-    ("NO_SHARED_CIPHER", "the client knows only older ciphers: see min_version"),
+    (
+        "NO_SHARED_CIPHER",
+        "no cipher in common: the client needs a certificate with an RSA key, or older ciphers (see min_version)",
+    ),
     ("WRONG_VERSION_NUMBER", "the client did not speak TLS"),
     ("HTTP_REQUEST", "the client spoke HTTP"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
-from typing import Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 from .errors import ConfigError
 
@@ -84,14 +84,21 @@ def end_of(pem: bytes) -> datetime.datetime:
     return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
 
 
-def self_signed(names: Sequence[str]) -> Tuple[bytes, bytes]:
-    """(certificate, key) in PEM for host names and IP addresses; the first is the common name."""
+def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, bytes]:
+    """(certificate, key) in PEM for host names and IP addresses; the first is the common name.
+
+    A key that is there already is used again.  A new one is RSA: old devices,
+    for which min_version is set, know no other.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.x509.oid import NameOID
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    if key_pem:
+        key: Any = serialization.load_pem_private_key(key_pem, None)
+    else:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     now = max(datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None), _NOT_BEFORE_THIS)
     certificate = (

@@ -322,6 +322,25 @@ def test_who_knows_only_old_tls_is_told_from_others(certificate, logged):
     assert line.startswith("TLS handshake failed from 127.0.0.1: the client knows only older TLS: see min_version (")
 
 
+def test_who_knows_only_rsa_gets_in_where_old_tls_may(certificate):
+    """Old devices know no ECDSA: a certificate of that kind would shut out those min_version is set for."""
+    with House(certificate, tls_mode="implicit") as house:
+        house.listener.tls = server_context(*certificate, "TLSv1")
+        with house.client(greeted=False) as talk:
+            old_tls(talk, "AES128-SHA:AES256-SHA:@SECLEVEL=0")
+            assert talk.reply().startswith("220 ")
+
+
+def test_who_shares_no_cipher_is_told_from_others(certificate, logged):
+    with House(certificate, tls_mode="implicit") as house:
+        house.listener.tls = server_context(*certificate, "TLSv1")
+        house.listener.tls.set_ciphers("ECDHE-RSA-AES128-SHA:@SECLEVEL=0")
+        with house.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
+            old_tls(talk, "AES128-SHA:@SECLEVEL=0")
+    (line,) = logged()
+    assert "TLS handshake failed from 127.0.0.1: no cipher in common: the client needs a certificate with an RSA " in line
+
+
 def test_who_mistrusts_the_certificate_is_told_from_others(certificate, logged, wait_until):
     with House(certificate, tls_mode="implicit") as house, house.client(greeted=False) as talk:
         strict = ssl.create_default_context()
@@ -332,11 +351,11 @@ def test_who_mistrusts_the_certificate_is_told_from_others(certificate, logged, 
     assert "TLS handshake failed from 127.0.0.1: the client does not trust the certificate (" in logged()[0]
 
 
-def old_tls(talk):
+def old_tls(talk, ciphers="DEFAULT:@SECLEVEL=0"):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.set_ciphers(ciphers)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
     talk._file.close()
     talk.socket = context.wrap_socket(talk.socket)
