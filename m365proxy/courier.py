@@ -11,12 +11,12 @@ import heapq
 import random
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import log, outcome
 from .answer import GraphUnreachable, NoAnswer, Throttled
 from .delivery import Delivery, clock_is_plausible
-from .errors import ProxyError, SignInNeeded, Temporary
+from .errors import ProxyError, SignInNeeded, Temporary, TokenRefused
 from .graph import SLOTS, Graph
 from .outcome import Verdict
 from .spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
@@ -37,6 +37,9 @@ _DRAFT_KEPT = 900.0
 
 # Seconds until the disk is asked again to remove a message that was sent.
 _REMOVE_AGAIN = 60.0
+
+# After a pause of at least so many seconds everything is tried at once; a short one changes no schedule.
+_LONG_PAUSE = 60.0
 
 # Seconds between probes while Graph or the sign-in is away, and for which a mailbox rests after a
 # connection that failed: the first, and the longest.
@@ -113,7 +116,9 @@ class Courier:
         self._timer_due = 0.0
         self._flushed = 0.0  # wall clock of the last flush_all: nothing tried before it waits any more
         self._flushes = 0
+        self._strays: Dict[str, List[Entry]] = {}  # posting, of mailboxes that are not in the config: by tag
         self._away = ""  # why nothing can be sent at all; "" when it can
+        self._away_since = 0.0  # monotonic
         self._probe_timer: Optional[threading.Timer] = None  # set while a probe is due or under way
         self._probe_delay = _PROBE_FIRST
 
@@ -149,15 +154,16 @@ class Courier:
 
     def _find_out(self, entry: Entry) -> None:
         """A send was interrupted, nobody knows when: it has to be looked for, whoever's mail it is."""
-        claim = self._spool.resume(entry)
         lane = self._lanes.get(tag_of(entry.id))
         if lane is None:
+            self._strays.setdefault(tag_of(entry.id), []).append(entry)
             logger.warning(
                 "%s was being sent when the program ended, and its mailbox is not in the config any more; "
                 "it is looked for when the mailbox is back",
                 entry.id,
             )
             return
+        claim = self._spool.resume(entry)
         claim.state.error = claim.state.error or "The program ended while this message was being sent."
         self._look_later(lane, claim, 0.0)
         with self._lock:
@@ -190,13 +196,19 @@ class Courier:
                 self._start_worker()
             self._arm(now)
 
+    def tick(self) -> None:
+        """To be called now and then: does what no thread could be started for when it was due."""
+        with self._lock:
+            missed = not (self._away or self._workers or self._timer)
+            if self._away and not (self._stopping or self._probe_timer):
+                self._probe_after(0.0)
+        if missed:
+            self.flush()
+
     def _start_worker(self) -> None:
         self._workers += 1
-        try:
-            threading.Thread(target=self._work, name="courier", daemon=True).start()
-        except RuntimeError as error:  # no more threads: whoever flushes next tries again
+        if not _started(threading.Thread(target=self._work, name="courier", daemon=True)):
             self._workers -= 1
-            logger.warning("a delivery waits: %s", error)
 
     def flush_all(self) -> None:
         """An administrator wants everything tried now (USR1, `queue retry all`)."""
@@ -215,7 +227,15 @@ class Courier:
             self._lanes.update(new)
             self._order = [lane for tag, lane in self._lanes.items() if tag in wanted]
         self._load(set(new))
+        for tag in new:
+            for entry in self._strays.pop(tag, []):
+                self._find_out(entry)
         self.flush()
+
+    def last_delivery(self, mailbox: str) -> float:
+        """When this mailbox sent last (seconds since 1970); 0 if it has not since the start."""
+        lane = self._lanes.get(mailbox_tag(mailbox))
+        return lane.last_delivery if lane is not None else 0.0
 
     def stop(self, seconds: float) -> bool:
         """Start nothing more and wait for what is being sent; whether all ended in time."""
@@ -267,9 +287,9 @@ class Courier:
             if self._timer.is_alive() and now < self._timer_due <= due:
                 return
             self._timer.cancel()
-        self._timer = _timer(due - now, self._rang)
+        timer = _timer(due - now, self._rang)
         self._timer_due = due
-        self._timer.start()
+        self._timer = timer if _started(timer) else None
 
     def _rang(self) -> None:
         with self._lock:
@@ -286,7 +306,7 @@ class Courier:
                 self._idle.notify_all()
                 return None
             lane.active += 1
-            lane.next_start = time.monotonic() + self._pace
+            lane.next_start = time.monotonic() + self._pace  # handed back if nothing is sent
             # The lane that was served goes to the end: fair between mailboxes.
             self._order = [other for other in self._order if other is not lane] + [lane]
             return lane, heapq.heappop(lane.heap)[1]
@@ -298,12 +318,15 @@ class Courier:
             job = self._take()
             if job is None:
                 return
-            self.flush()
             lane, id = job
+            self.flush()
             again: Optional[float] = None
             flushes = self._flushes
             try:
                 again = self._attend(lane, id)
+            except OSError as error:
+                logger.error("%s waits, the queue's disk fails: %s", id, error)
+                again = self._rescue(lane, id)
             except Exception:  # the worker loop: one broken message stops nothing else
                 logger.exception("%s: unexpected error", id)
                 again = self._rescue(lane, id)
@@ -332,38 +355,52 @@ class Courier:
         with self._lock:
             sent, lost = lane.to_remove.pop(id, None), lane.to_look.pop(id, None)
         if sent is not None:
+            self._hand_back(lane)
             return self._remove(lane, sent)
         claim = lost or self._spool.claim(id)
+        wait = self._until_due(claim) if claim and not lost else 0.0
+        if claim is None or lost or wait:
+            self._hand_back(lane)
         if claim is None:
             return None
-        wait = 0.0 if lost else self._until_due(claim)
         if wait:
             claim.release()
             return time.monotonic() + wait
         try:
             envelope, file = claim.open()
-        except (DamagedMessage, OSError) as error:
-            verdict = Verdict(outcome.NOT_SENT, outcome.PERMANENT, f"The spooled file cannot be read: {error}", "5.3.0")
-            return self._give_up(lane, claim, None, verdict)
+        except DamagedMessage as error:
+            return self._give_up(lane, claim, None, Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.3.0"))
         with file:
             try:
                 if lost:
                     verdict = self._delivery.look(claim, envelope)
+                    claim.state.asked = 0
                 else:
                     verdict = self._delivery.deliver(claim, envelope, file)
             except (SignInNeeded, Temporary) as error:
-                return self._not_now(lane, claim, error)
+                return self._not_now(lane, claim, envelope, error)
         return self._conclude(lane, claim, envelope, verdict)
 
-    def _not_now(self, lane: _Lane, claim: Claim, error: ProxyError) -> float:
-        """Nothing could be asked of Graph; the message stays what it was."""
-        wait = 0.0
+    def _hand_back(self, lane: _Lane) -> None:
+        """Nothing is sent in this turn: the next message need not keep its distance from it."""
+        with self._lock:
+            lane.next_start = time.monotonic()
+
+    def _not_now(self, lane: _Lane, claim: Claim, envelope: Envelope, error: ProxyError) -> Optional[float]:
+        """Nothing was sent, or found out."""
         if isinstance(error, Throttled):
-            wait = error.seconds
-        elif isinstance(error, (NoAnswer, GraphUnreachable)):
-            wait = self._broken_off(lane, claim, error)
-        else:
+            self._hand_back(lane)
+            return self._set_aside(lane, claim, error.seconds)
+        if not isinstance(error, (NoAnswer, GraphUnreachable, TokenRefused)):
             self._go_away(str(error))
+            return self._set_aside(lane, claim, 0.0)
+        if claim.entry.phase == "posting":
+            return self._ask_again_later(lane, claim, error)
+        claim.state.request_id = error.answer.request_id if isinstance(error, NoAnswer) else ""
+        return self._conclude(lane, claim, envelope, _verdict_on(error))
+
+    def _set_aside(self, lane: _Lane, claim: Claim, wait: float) -> float:
+        """The message stays what it was."""
         if claim.entry.phase == "posting":
             return self._look_later(lane, claim, wait)
         if claim.state.draft:
@@ -371,15 +408,19 @@ class Courier:
         claim.release()
         return time.monotonic() + wait
 
-    def _broken_off(self, lane: _Lane, claim: Claim, error: Union[NoAnswer, GraphUnreachable]) -> float:
-        wait = outcome.retry_delay(1, self._retry_interval, random.random())
-        if isinstance(error, NoAnswer):
-            wait = error.answer.retry_after or wait
-        else:
+    def _ask_again_later(self, lane: _Lane, claim: Claim, error: ProxyError) -> Optional[float]:
+        """Graph did not tell what became of a message: ask it again, later each time, as long as messages live."""
+        state, now = claim.state, self._graph.now()
+        state.asked += 1
+        state.error = lane.last_error = str(error)
+        lane.last_error_time = self._clock()
+        if state.asked >= _LEAST_TRIES and state.posted and now - state.posted > self._lifetime:
+            return self._hold(lane, claim, f"Graph could not be asked whether it was sent: {error}")
+        if isinstance(error, GraphUnreachable):
             self._doubt(lane)
-        lane.last_error, lane.last_error_time = str(error), self._clock()
+        wait = outcome.retry_delay(state.asked, self._retry_interval, random.random(), _verdict_on(error).wait)
         logger.warning("%s is seen to again in %d s: %s", claim.id, wait, error)
-        return wait
+        return self._look_later(lane, claim, wait)
 
     def _until_due(self, claim: Claim) -> float:
         """Seconds this message still waits; a clock that jumped makes nobody wait longer than one interval."""
@@ -428,19 +469,21 @@ class Courier:
 
     def _wait_or_hold(self, lane: _Lane, claim: Claim, verdict: Verdict) -> Optional[float]:
         if verdict.then == outcome.PERMANENT:
-            claim.hold()
-            logger.error(
-                "%s held, it may have been sent: %s Look into Sent Items of %s, then `m365proxy queue retry` "
-                "or `drop`.",
-                claim.id,
-                verdict.sentence,
-                lane.mailbox,
-            )
-            return None
+            return self._hold(lane, claim, verdict.sentence)
         claim.save_state()
         if not claim.state.looks:
             logger.warning("%s may have been sent; it is looked for: %s", claim.id, verdict.sentence)
         return self._look_later(lane, claim, verdict.wait or self._delivery.first_look())
+
+    def _hold(self, lane: _Lane, claim: Claim, sentence: str) -> None:
+        claim.state.error = sentence
+        claim.hold()
+        logger.error(
+            "%s held, it may have been sent: %s Look into Sent Items of %s, then `m365proxy queue retry` or `drop`.",
+            claim.id,
+            sentence,
+            lane.mailbox,
+        )
 
     def _age(self, claim: Claim, envelope: Envelope) -> float:
         """Seconds since acceptance; 0 while our clock is wrong, since the first try where it was wrong then."""
@@ -493,12 +536,13 @@ class Courier:
 
     def _pause(self, reason: str) -> None:
         if not (self._stopping or self._away):
+            self._away_since = time.monotonic()
             logger.warning("sending is paused: %s", reason)
         self._away = reason
 
     def _probe_after(self, seconds: float) -> None:
-        self._probe_timer = _timer(seconds, self._ask)
-        self._probe_timer.start()
+        timer = _timer(seconds, self._ask)
+        self._probe_timer = timer if _started(timer) else None
 
     def _ask(self) -> None:
         try:
@@ -527,7 +571,30 @@ class Courier:
         with self._lock:
             for lane in self._order:
                 lane.end_rest()
-        self.flush_all()
+            long = time.monotonic() - self._away_since >= _LONG_PAUSE
+        if long:
+            self.flush_all()
+        else:
+            self.flush()
+
+
+def _verdict_on(error: ProxyError) -> Verdict:
+    """What a message that was not sent may do after such an error."""
+    if isinstance(error, TokenRefused):
+        return outcome.of_sign_in(str(error))
+    if isinstance(error, NoAnswer):
+        return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, str(error), "4.4.0", error.answer.retry_after)
+    return outcome.of_failure(str(error), False)
+
+
+def _started(thread: threading.Thread) -> bool:
+    """Start a thread or timer; False if the system has none left: `tick` does it later."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        logger.warning("something waits for a thread: %s", error)
+        return False
+    return True
 
 
 def _timer(seconds: float, action: Callable[[], None]) -> threading.Timer:

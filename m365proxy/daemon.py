@@ -266,6 +266,7 @@ class Daemon:
             lambda id: self.courier.accepted(id),
             [mailbox.username for mailbox in self.config.mailboxes],
             notify=self.config.notify,
+            last_delivery=lambda mailbox: self.courier.last_delivery(mailbox),
             host=socket.gethostname(),
         )
 
@@ -370,10 +371,18 @@ class Daemon:
         self.account.tokens.access_token()
         self.account.graph.check_reachable()
 
+    def _true_time(self) -> Optional[float]:
+        """The time by Graph's clock, seen just now; None if it cannot be asked."""
+        try:
+            self.account.graph.check_reachable()
+        except ProxyError:
+            return None
+        return self.account.graph.now()
+
     def _sweep(self) -> None:
         """Once a day: what ends soon, what is too old in the queue, and what we left in mailboxes."""
         survive(self._warn_of_ends, "sweep")
-        housekeeping.sweep(self.spool, self.config.queue.keep_failed_days, self.account.graph.now())
+        housekeeping.sweep(self.spool, self.config.queue.keep_failed_days, self._true_time())
         if self._built.permissions != "full":
             return
         mailboxes = dict.fromkeys(filter(None, [m.username for m in self.config.mailboxes] + [self.account.graph.user]))
@@ -410,6 +419,7 @@ class Daemon:
         while not self._stop_asked.wait(_CONTROL_SECONDS):
             self._notifier.alive()
             survive(self._obey, "control")
+            survive(self.courier.tick, "courier")
             if time.monotonic() - written >= _STATUS_SECONDS:
                 survive(self.write_status, "status")
                 written = time.monotonic()

@@ -9,7 +9,10 @@ there is settled by queue.on_ambiguous.
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set
+import contextlib
+import math
+import time
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence
 
 from . import header, largemail, log, message, outcome
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
@@ -70,7 +73,7 @@ class Delivery:
         self._on_ambiguous = on_ambiguous
         self._looks = looks
         self._draft_apart, self._draft_after = still_draft
-        self._no_uploads: Set[str] = set()  # mailboxes that refuse upload sessions
+        self._no_uploads: Dict[str, float] = {}  # mailboxes that refuse upload sessions: since (monotonic)
 
     def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
         """One attempt at a claimed message.
@@ -78,16 +81,16 @@ class Delivery:
         SignInNeeded, Throttled and Temporary if nothing can be asked of Graph
         now: nothing was sent then and the claim is `claimed`.
         """
+        self._graph.ready(envelope.mailbox)
         try:
             prepared = self._prepare(claim, envelope, file)
         except Permanent as error:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
-        self._graph.ready(envelope.mailbox)
         if claim.state.draft:
             try:
                 known = self._known_draft(claim, envelope)
             except Refused as error:
-                return self._judge(claim, envelope, error.answer)
+                return self._not_made(claim, envelope, error.answer)
             if known is not None:
                 return known
         return self._try_ways(claim, envelope, prepared, file)
@@ -103,7 +106,7 @@ class Delivery:
         if not state.posted:
             return self._hold("What was known of this message is lost, and it may have been sent.")
         if not state.draft.get("id"):
-            return self._unverifiable(state.error)
+            return self._unverifiable(claim, state.error)
         try:
             found = self._find(claim)
         except Refused as error:
@@ -164,7 +167,7 @@ class Delivery:
     def _choose_message_id(self, claim: Claim, envelope: Envelope, file: BinaryIO, start: int) -> str:
         """The client's, if this mailbox has never used it before; else one of ours."""
         theirs = header.client_message_id(header.read(file, start))
-        if theirs and self._seen.is_new(tag_of(claim.id), theirs):
+        if theirs and self._seen.is_new(tag_of(claim.id), theirs, claim.id):
             return theirs
         ours = f"<{claim.id}@{envelope.mailbox.rpartition('@')[2]}>"
         if theirs:
@@ -182,7 +185,7 @@ class Delivery:
         state = claim.state
         if not state.draft.get("id"):
             try:
-                for id in self._drafts.orphans(state.draft["mailbox"], claim.id, state.message_id):
+                for id in self._drafts.orphans(state.draft["mailbox"], claim.id, state.message_id, state.drafted):
                     self._drafts.delete(state.draft["mailbox"], id)
             except Refused as error:
                 logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
@@ -217,7 +220,7 @@ class Delivery:
         refusals: List[Verdict] = []
         large = prepared.size * 4 / 3 > REQUEST_LIMIT
         for route in self._routes.candidates(envelope.mailbox):
-            if large and (not route.drafts or route.url_mailbox in self._no_uploads):
+            if large and not (route.drafts and self._may_upload(route.url_mailbox)):
                 continue
             verdict = self._go(claim, envelope, prepared, route, file if large else None)
             if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _NO_RIGHT:
@@ -228,12 +231,13 @@ class Delivery:
             if claim.state.draft:
                 return verdict
         if not refusals:
-            sentence = (
-                f"The message is too large for one request, and Exchange allows no drafts for {envelope.mailbox}. "
-                f"Grant: Add-MailboxPermission {envelope.mailbox} -User {self._graph.user} -AccessRights FullAccess"
-            )
+            sentence = outcome.no_large_mail(envelope.mailbox, self._graph.user)
             return Verdict(outcome.NOT_SENT, outcome.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
         return next((v for v in refusals if v.status == "5.7.60"), refusals[0])
+
+    def _may_upload(self, mailbox: str) -> bool:
+        """False for a while after it was refused: somebody may grant it."""
+        return time.monotonic() - self._no_uploads.get(mailbox, -math.inf) > outcome.ADMINISTRATOR_WAIT
 
     def _go(
         self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route, large: Optional[BinaryIO]
@@ -248,8 +252,9 @@ class Delivery:
             else:
                 self._make_large_draft(claim, prepared, route, large)
         except UploadDenied as error:
-            self._no_uploads.add(route.url_mailbox)
-            self._discard_draft(claim)
+            self._no_uploads[route.url_mailbox] = time.monotonic()
+            with contextlib.suppress(Refused):  # what stays is seen to at the next attempt
+                self._discard_draft(claim)
             return self._not_made(claim, envelope, error.answer)
         except (NoAnswer, Refused) as error:
             return self._not_made(claim, envelope, error.answer)
@@ -308,6 +313,9 @@ class Delivery:
         if not claim.state.draft.get("id") and answer.from_graph and 400 <= answer.status < 500:
             claim.state.draft = {}  # Graph itself says that there is none
         verdict = self._judge(claim, envelope, answer)._replace(sent=outcome.NOT_SENT)
+        if claim.state.draft.get("id") and answer.code.lower() == "erroritemnotfound":
+            claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
+            return verdict._replace(then=outcome.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
         if answer.ok and answer.from_graph:
             return verdict._replace(
                 then=outcome.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0
@@ -357,12 +365,13 @@ class Delivery:
         if verdict.sent == outcome.SENT:
             self._routes.learn(envelope.mailbox, route)
         if verdict.sent == outcome.AMBIGUOUS:
-            return self._unverifiable(verdict.sentence)
+            return self._unverifiable(claim, verdict.sentence)
         return verdict
 
-    def _unverifiable(self, sentence: str) -> Verdict:
+    def _unverifiable(self, claim: Claim, sentence: str) -> Verdict:
         """Nothing to look for: the administrator has chosen between once more and not at all."""
-        if self._on_ambiguous == "hold":
+        claim.state.unanswered += 1
+        if self._on_ambiguous == "hold" or claim.state.unanswered > 1:
             return self._hold(sentence)
         sentence = f"{sentence} It is sent again (queue.on_ambiguous), and may arrive twice."
         return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)

@@ -152,10 +152,16 @@ class Drafts:
         unchanged = value.get("changeKey") == draft.change_key or fingerprint(value) == draft.print
         return DRAFT if unchanged else EDITED
 
-    def orphans(self, mailbox: str, queue_id: str, message_id: str) -> List[str]:
-        """Ids of drafts of ours whose making was interrupted, found by marker or Message-ID in Drafts."""
+    def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> List[str]:
+        """Ids of drafts of ours whose making was interrupted, found in Drafts by marker, or by Message-ID.
+
+        A mail program may keep a draft of its own under the Message-ID it sends with: only what was made after
+        `since`, when ours was asked for by Graph's clock, can be ours.
+        """
         found = self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))
-        found += self._search(mailbox, "drafts", _message_id_filter(message_id))
+        for item in self._search(mailbox, "drafts", _message_id_filter(message_id)):
+            if moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE:
+                found.append(item)
         return list(dict.fromkeys(str(item["id"]) for item in found))
 
     def marked(self, mailbox: str, folder: str) -> Iterator[Dict[str, Any]]:
@@ -189,7 +195,7 @@ class Drafts:
         return False
 
     def _search(self, mailbox: str, folder: str, condition: str) -> List[Dict[str, Any]]:
-        params = {"$filter": condition, "$select": "id,sentDateTime", "$top": "20"}
+        params = {"$filter": condition, "$select": "id,sentDateTime,createdDateTime", "$top": "20"}
         with self._graph.read(
             "GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE
         ) as answer:

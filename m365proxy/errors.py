@@ -60,5 +60,9 @@ class Temporary(ProxyError):
     exit_status = 69
 
 
+class TokenRefused(Temporary):
+    """Graph refuses for one mailbox a token that is good otherwise."""
+
+
 class Permanent(ProxyError):
     """A refusal that will be the same the next time."""

@@ -146,7 +146,9 @@ class Graph:
 
     def check_reachable(self) -> None:
         """One cheap request without a token, whatever the answer; GraphUnreachable if Graph gives none."""
-        with self._exchange("GET", "", self.url + "/v1.0/", {}, None, False, 20.0) as answer:
+        with contextlib.suppress(Throttled), self._exchange(
+            "GET", "", self.url + "/v1.0/", {}, None, False, 20.0
+        ) as answer:
             if not answer.request_id:
                 raise GraphUnreachable(
                     f"{self.host} is answered by something else (HTTP {answer.status}): a proxy, filter or "

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 from . import log
 from .devicecode import DeviceSignIn
 from .entra import Busy, refusal
-from .errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary
+from .errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary, TokenRefused
 from .registration import Registration, msal
 from .registration import endpoints as endpoints
 from .tokenfile import Identity, SignIn, TokenFile
@@ -134,7 +134,7 @@ class Tokens:
                 return self._token
             if self._token and self._token == refused:
                 if now - self._issued < _FORCE_SECONDS:
-                    raise Temporary("Microsoft Graph refuses a token that Microsoft has only just issued.")
+                    raise TokenRefused("Microsoft Graph refuses a token that Microsoft has only just issued.")
                 self._token = ""
             ageing = self._token if now < self._ends else ""
             held = self._error if now < self._try_at else None

@@ -70,6 +70,7 @@ _RULES: Dict[str, _Rule] = {
         "The message is larger than the mailbox may send. To allow up to 150 MB: "
         "Set-Mailbox {mailbox} -MaxSendSize 150MB",
     ),
+    "requestentitytoolarge": _Rule(PERMANENT, "5.3.4", "The message is larger than Graph takes in one request."),
     "errorsendasdenied": _Rule(
         PERMANENT,
         "5.7.60",
@@ -128,6 +129,14 @@ _RULES: Dict[str, _Rule] = {
     "conflict": _Rule(TRANSIENT, "4.4.0", "Something else changed the item at the same time."),
 }
 
+# The same where no account is signed in, but the app itself.
+_APP_SENTENCES: Dict[str, str] = {
+    "errorsendasdenied": "The app may not send as this From address. Let the mailbox {mailbox} send it, or use an "
+    "address that is its own.",
+    "erroraccessdenied": "Access denied: the app has no right to {mailbox}. Grant it the application permissions in "
+    "Entra, and take the mailbox into its scope in Exchange (RBAC for Applications).",
+}
+
 _UNKNOWN_REFUSAL = (
     'Graph refused the message with "{code}" (HTTP {http}), which is not known to be final; '
     "it stays queued. Look the code up, and write to the project if it ought to be known."
@@ -167,9 +176,10 @@ def of_answer(
 
 
 def _refusal(http: int, names: Dict[str, object], retry_after: float) -> Verdict:
-    rule = _RULES.get(str(names["code"]).lower()) or _rule_of_status(http)
+    code = str(names["code"]).lower()
+    rule = _RULES.get(code) or _rule_of_status(http)
     wait = max(retry_after, ADMINISTRATOR_WAIT if rule.then == ADMINISTRATOR else 0.0)
-    sentence = rule.sentence.format(**names)
+    sentence = (not names["user"] and _APP_SENTENCES.get(code) or rule.sentence).format(**names)
     return Verdict(NOT_SENT, rule.then, sentence, rule.status, wait, rule.tries, rule.grace)
 
 
@@ -177,13 +187,21 @@ def _rule_of_status(http: int) -> _Rule:
     if http in (423, 429):
         return _Rule(TRANSIENT, "4.4.5", "Graph asks to slow down for {mailbox}.")
     if http == 413:
-        return _Rule(PERMANENT, "5.3.4", "The message is larger than Graph takes in one request.")
+        return _Rule(ADMINISTRATOR, "5.3.4", "Graph says that the message is too large (HTTP 413 {code}).")
     return _Rule(ADMINISTRATOR, "4.0.0", _UNKNOWN_REFUSAL)
 
 
 def of_failure(sentence: str, maybe_processed: bool, wait: float = 0.0) -> Verdict:
     """The verdict on a request that got no answer."""
     return Verdict(AMBIGUOUS if maybe_processed else NOT_SENT, TRANSIENT, sentence, "4.4.1", wait)
+
+
+def no_large_mail(mailbox: str, user: str) -> str:
+    """The sentence for a message that needs a draft and an upload, where neither may be had."""
+    grant = f"Grant: Add-MailboxPermission {mailbox} -User {user} -AccessRights FullAccess"
+    if not user:
+        grant = "Grant the app Mail.ReadWrite for it."
+    return f"The message is too large for one request, and Exchange allows no drafts for {mailbox}. {grant}"
 
 
 def of_sign_in(sentence: str) -> Verdict:

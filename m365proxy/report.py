@@ -293,15 +293,18 @@ class Reporter:
         mailboxes: Sequence[str],
         *,
         notify: Optional[str] = None,
+        last_delivery: Callable[[str], float] = lambda mailbox: 0.0,
         host: str = "localhost",
         interval: float = 900.0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ):
-        """`accepted(id)` is told of each report; `mailboxes` in the order in which they stand in for each other;
-        `notify` is told where a mailbox cannot be; `interval`: least seconds between two reports of a mailbox."""
+        """`accepted(id)` is told of each report; `mailboxes` may stand in for each other;
+        `notify` is told where a mailbox cannot be; `last_delivery(mailbox)` (seconds since 1970) tells which works;
+        `interval`: least seconds between two reports of a mailbox."""
         self._spool = spool
         self._accepted = accepted
+        self._last_delivery = last_delivery
         self._host = host
         self._interval = interval
         self._clock = clock
@@ -454,7 +457,9 @@ class Reporter:
         return True
 
     def _other(self, mailbox: str) -> str:
-        return next((name for name in self._mailboxes.values() if name != mailbox), "")
+        """The mailbox that worked last, of those that may stand in for this one; "" if there is none."""
+        others = [name for name in self._mailboxes.values() if name != mailbox]
+        return max(others, key=self._last_delivery, default="")
 
     def _put(self, via: str, to: Sequence[str], content: bytes, repeats: str = "") -> str:
         """`repeats`: the failed report it stands for; a second one of these is not written."""

@@ -26,11 +26,14 @@ class SeenIds:
     def __init__(self, directory: str):
         self._directory = directory
         self._lock = threading.Lock()
-        self._known: Dict[str, "OrderedDict[bytes, None]"] = {}
+        self._known: Dict[str, "OrderedDict[bytes, bytes]"] = {}  # Message-ID -> queue id, both hashed
 
-    def is_new(self, tag: str, message_id: str) -> bool:
-        """Whether the mailbox (by its tag) uses this Message-ID for the first time; remembers it."""
-        mark = hashlib.sha256(message_id.encode("utf-8", "surrogateescape")).hexdigest()[:16].encode()
+    def is_new(self, tag: str, message_id: str, id: str) -> bool:
+        """Whether the mailbox (by its tag) uses this Message-ID for the first time, in the message with this queue id.
+
+        It is remembered; asked again for the same message the answer is the same.
+        """
+        mark, owner = _hashed(message_id), _hashed(id)
         path = os.path.join(self._directory, tag)
         with self._lock:
             known = self._known.get(tag)
@@ -39,24 +42,29 @@ class SeenIds:
         with self._lock:
             known = self._known.setdefault(tag, known)
             if mark in known:
-                return False
-            known[mark] = None
+                return known[mark] == owner
+            known[mark] = owner
             while len(known) > _REMEMBERED:
                 known.popitem(last=False)
-        self._append(path, mark)
+        self._append(path, mark + b" " + owner)
         return True
 
-    def _load(self, path: str) -> "OrderedDict[bytes, None]":
-        lines = (files.read(path) or b"").split()
-        known = OrderedDict.fromkeys(lines[-_REMEMBERED:])
+    def _load(self, path: str) -> "OrderedDict[bytes, bytes]":
+        lines = (files.read(path) or b"").splitlines()
+        known = OrderedDict((mark, owner) for mark, _, owner in (line.partition(b" ") for line in lines[-_REMEMBERED:]))
         if len(lines) > 2 * _REMEMBERED:
-            files.replace(path, b"".join(line + b"\n" for line in known), durable=False)
+            kept = b"".join(mark + b" " + owner + b"\n" for mark, owner in known.items())
+            files.replace(path, kept, durable=False)
         return known
 
-    def _append(self, path: str, mark: bytes) -> None:
+    def _append(self, path: str, line: bytes) -> None:
         # Not synced: should power take a line away, sentDateTime still tells an old copy from a new one.
         try:
             with open(path, "ab") as file:
-                file.write(mark + b"\n")
+                file.write(line + b"\n")
         except OSError as error:
             logger.warning("%s cannot be written: %s", path, error.strerror)
+
+
+def _hashed(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16].encode()

@@ -63,6 +63,8 @@ class State:
     posted: float = 0.0  # Graph's clock when the last send began
     looks: int = 0  # how often an ambiguous outcome was looked at
     still_draft: float = 0.0  # Graph's clock when a look first found it still to be a draft
+    unanswered: int = 0  # how often one request had to do, and its answer got lost
+    asked: int = 0  # how often in a row Graph did not answer what had become of it
     clock_ok: bool = False  # whether our clock agreed with Graph's at the last attempt
 
 
@@ -273,6 +275,7 @@ class Spool:
         elif entry.place == "cur":
             # It may have been sent, and is to be sent all the same: not to be looked for any more.
             claim.state.draft, claim.state.posted, claim.state.looks = {}, 0.0, 0
+            claim.state.unanswered = claim.state.asked = 0
         try:
             claim.save_state()
         except OSError:
@@ -306,7 +309,7 @@ class Spool:
 
         DamagedMessage if the envelope cannot be read; FileNotFoundError if it moved on.
         """
-        file = open(self.path(entry), "rb")
+        file = files.open_shared(self.path(entry))
         try:
             return read_envelope(file), file
         except BaseException:
@@ -387,7 +390,10 @@ class Incoming:
             _discard(target)
             raise _disk_trouble(error) from None
         self._spool._count(1)
-        self._accepted(self.id)
+        try:
+            self._accepted(self.id)
+        except Exception:  # it is durable: were this an error to the client, it would send it twice
+            logger.exception("%s is in the queue, but the courier could not be told", self.id)
         return self.id
 
     def abort(self) -> None:

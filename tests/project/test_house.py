@@ -35,7 +35,7 @@ DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3", "idna"}
 # urllib3 and idna come with requests, whose errors wrap the former's.
 
 # The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself.
-BROAD = {"smtp", "pop3", "server", "courier", "daemon", "cli"}
+BROAD = {"smtp", "pop3", "server", "spool", "courier", "daemon", "cli"}
 
 
 def modules():

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import types
 
 import pytest
 
@@ -9,7 +10,7 @@ from m365proxy import courier as courier_module
 from m365proxy import graph, outcome
 from m365proxy.answer import GraphUnreachable
 from m365proxy.courier import Courier
-from m365proxy.errors import SignInNeeded, Temporary
+from m365proxy.errors import SignInNeeded, Temporary, TokenRefused
 from m365proxy.outcome import Verdict
 from m365proxy.spool import Claim, Envelope, Spool, State, mailbox_tag
 
@@ -36,6 +37,9 @@ class FakeGraph:
 
     def __init__(self):
         self.holds = {}
+
+    def now(self):
+        return time.time()
 
     def held(self, mailbox):
         return max(0.0, self.holds.get(mailbox, 0.0) - time.monotonic())
@@ -417,6 +421,153 @@ def test_a_mailbox_whose_connections_break_rests_for_longer_each_time(house, mon
     lane = h.courier._lanes[mailbox_tag("a@contoso.com")]
     wait_until(lambda: lane.rest >= 0.4)
     assert len(h.delivery.log) <= 3 * graph.SLOTS, "each time at most what may run at once"
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """`no_threads.count` thread starts fail, as on a machine that has none left."""
+    starts = types.SimpleNamespace(count=0, failed=0)
+    real = threading.Thread.start
+
+    def start(thread):
+        if starts.count:
+            starts.count -= 1
+            starts.failed += 1
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    return starts
+
+
+def test_no_thread_for_the_next_probe(house, no_threads, monkeypatch):
+    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.01)
+    signed_in, asked = threading.Event(), threading.Event()
+
+    def probe():
+        asked.set()
+        if not signed_in.is_set():
+            no_threads.count = 1
+            raise SignInNeeded("run login")
+
+    h = house(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: asked.is_set() and no_threads.failed)
+    signed_in.set()
+    wait_until(lambda: h.courier.tick() or h.places() == [])
+
+
+def test_no_thread_for_a_delivery_or_its_timer(house, no_threads):
+    h = house(FakeDelivery(lambda body: LATER if body == b"later" else SENT))
+    h.courier.start()
+    h.put(b"later", "b@contoso.com")
+    wait_until(lambda: h.places() == [("new", "")] and h.courier._workers == 0)
+    with h.courier._lock:
+        h.courier._timer.cancel()
+        h.courier._timer = None
+    no_threads.count = 2
+    h.put(b"new")  # does not raise: it is durable, and the client must hear 250
+    assert no_threads.failed == 2
+    wait_until(lambda: h.courier.tick() or (h.places() == [("new", "")] and len(h.delivery.log) == 2))
+    wait_until(lambda: not any(lane["sending"] for lane in h.courier.status()["mailboxes"].values()))
+
+
+def test_a_courier_that_fails_does_not_undo_the_250(house):
+    h = house(FakeDelivery())
+
+    def fail(id):
+        raise RuntimeError("a bug")
+
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)), fail)
+    assert incoming.commit() and h.places() == [("new", "")]
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_given_up(house, monkeypatch, caplog):
+    real, refusals = Claim.open, [OSError(24, "Too many open files")]
+    monkeypatch.setattr(Claim, "open", lambda claim: (refusals and _raise(refusals.pop())) or real(claim))
+    h = house(FakeDelivery(), interval=0.05)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and "Too many open files" in caplog.text and "Traceback" not in caplog.text
+
+
+def _raise(error):
+    raise error
+
+
+def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(house):
+    h = house(FakeDelivery(), mailboxes=("a@contoso.com",))
+    incoming = h.spool.put(Envelope("b@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    h.spool.claim(id).posting()
+    h.delivery.found = [SENT]
+    h.courier.start()
+    assert h.places() == [("cur", "posting")]
+    h.courier.set_mailboxes(["a@contoso.com", "b@contoso.com"])
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.looked == [id] and h.delivery.log == []
+
+
+def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(house):
+    refused = TokenRefused("Graph refuses a token")
+    h = house(FakeDelivery(lambda body: refused if body == b"refused" else LATER))
+    h.courier.start()
+    h.put(b"waits", "b@contoso.com")
+    wait_until(lambda: len(h.delivery.log) == 1)
+    h.put(b"refused")
+    wait_until(lambda: len(h.delivery.log) == 2 and h.places() == [("new", "")] * 2)
+    status = h.courier.status()
+    assert not status["away"] and "refuses a token" in status["mailboxes"]["a@contoso.com"]["last_error"]
+    assert h.delivery.log == [("b@contoso.com", b"waits"), ("a@contoso.com", b"refused")]
+
+
+@pytest.mark.parametrize("seconds, tries", [(0.0, 1), (100.0, 2)], ids=["short", "long"])
+def test_a_pause_changes_the_schedule_only_if_it_was_long(house, monkeypatch, seconds, tries):
+    monkeypatch.setattr(courier_module, "_LONG_PAUSE", 50.0)
+    troubles = [SignInNeeded("run login")]
+    h = house(FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER))
+    h.courier.start()
+    h.put(b"waits", "b@contoso.com")
+    wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
+    h.put(b"first")
+    wait_until(lambda: h.courier.status()["away"])
+    h.courier._away_since -= seconds
+    wait_until(lambda: len([1 for _, body in h.delivery.log if body == b"first"]) == 2)
+    wait_until(lambda: [body for _, body in h.delivery.log].count(b"waits") == tries)
+
+
+def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house, monkeypatch):
+    silence = GraphUnreachable("silent", False)
+    h = house(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01)
+    h.delivery.look = lambda claim, envelope: _raise(silence)
+    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.001)
+    monkeypatch.setattr(courier_module, "_PROBE_MOST", 0.001)
+    h.courier._lifetime = 0.3
+    real = h.delivery.deliver
+    h.delivery.deliver = lambda claim, envelope, file: (real(claim, envelope, file), _posted(claim))[0]
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held")])
+    state = h.spool.state(id)
+    assert state.asked >= 10 and "could not be asked" in state.error
+
+
+def _posted(claim):
+    claim.state.posted = time.time()
+
+
+def test_the_pace_is_not_spent_on_messages_that_are_not_due(house):
+    h = house(FakeDelivery())
+    for _ in range(20):
+        incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+        h.spool.save_state(incoming.commit(), State(due=time.time() + 200.0, last_attempt=time.time()))
+    h.courier._pace = 30.0
+    h.courier._flushed = -1.0
+    h.courier.start()
+    h.put(b"now")
+    wait_until(lambda: h.delivery.log == [("a@contoso.com", b"now")])
 
 
 def test_a_fault_in_the_probe_does_not_end_the_asking(house, monkeypatch):

@@ -68,13 +68,13 @@ def test_nothing_but_failed_mail_is_removed_however_old(spool):
     assert all(spool.find(id) for id in ids)
 
 
-@pytest.mark.parametrize("now", [0.0, 3600.0, 1_000_000_000.0])
-def test_while_the_clock_is_wrong_nothing_goes(spool, now, caplog):
+def test_while_nobody_knows_the_time_nothing_goes(spool, caplog):
+    """Our own clock may be years ahead."""
     id = put(spool, age=5000)
     spool.save_state("gone", State())
     os.utime(os.path.join(spool.directory, "state", "gone.json"), (1.0, 1.0))
-    assert sweep(spool, 90, now) == 0
-    assert spool.find(id) and spool.state("gone") and "clock" in caplog.text
+    assert sweep(spool, 90, None) == 0
+    assert spool.find(id) and spool.state("gone")
 
 
 def test_a_damaged_message_goes_too(spool, caplog):

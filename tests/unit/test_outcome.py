@@ -29,6 +29,8 @@ NAMES = {"mailbox": "alerts@contoso.com", "user": "relay@contoso.com", "host": "
         (404, "ErrorInvalidUser", True, NOT_SENT, ADMINISTRATOR),
         (407, "", False, AMBIGUOUS, ADMINISTRATOR),
         (413, "RequestEntityTooLarge", True, NOT_SENT, PERMANENT),
+        (413, "", True, NOT_SENT, ADMINISTRATOR),
+        (413, "NeverHeardOf", True, NOT_SENT, ADMINISTRATOR),
         (429, "ApplicationThrottled", True, NOT_SENT, TRANSIENT),
         (429, "", True, NOT_SENT, TRANSIENT),
         (500, "ErrorInternalServerError", True, AMBIGUOUS, TRANSIENT),

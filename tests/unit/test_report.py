@@ -390,3 +390,15 @@ def test_a_report_is_durable_before_its_message_counts_as_told(house, monkeypatc
     house.reporter.work()
     assert steps == [house.accepted] and len(house.accepted) == 1
     assert os.listdir(os.path.join(house.spool.directory, "tmp")) == []
+
+
+def test_the_mailbox_that_worked_last_stands_in(house):
+    C = "paper@contoso.com"
+    house.reporter._last_delivery = {B: 1.0, C: 2.0}.get
+    house.reporter.configure((A, B, C), None)
+    house.fail(A, status="4.4.7")
+    house.reporter.work()
+    report = next(entry for entry in house.spool.entries("new"))
+    envelope, file = house.spool.open(report)
+    file.close()
+    assert envelope.mailbox == C

@@ -31,6 +31,38 @@ WINDOWS = """
     msvcrt = types.ModuleType("msvcrt")
     msvcrt.LK_UNLCK, msvcrt.LK_NBLCK, msvcrt.locking = 1, 2, locking
     sys.modules["msvcrt"] = msvcrt
+    # A file that Python's own open holds open can be neither renamed nor removed; one opened for sharing can.
+    shared = {}
+    def create_file(path, access, share, security, disposition, attributes, template):
+        assert share == 7 and disposition == 3
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return ctypes.wintypes.HANDLE(-1).value
+        shared[handle] = os.path.realpath(path)
+        return handle
+
+    def guarded(function):
+        def call(path, *more, **words):
+            for handle in os.listdir("/proc/self/fd"):
+                try:
+                    held = os.readlink(f"/proc/self/fd/{handle}") == os.path.realpath(path)
+                except FileNotFoundError:
+                    continue
+                if held and shared.get(int(handle)) != os.path.realpath(path):
+                    raise PermissionError(13, "sharing violation", path)
+            return function(path, *more, **words)
+        return call
+
+    import ctypes.wintypes
+    class Kernel32:
+        def __init__(self, name, use_last_error):
+            self.CreateFileW = lambda *values: create_file(*values)
+    ctypes.WinDLL, ctypes.get_last_error = Kernel32, lambda: 2
+    ctypes.WinError = lambda code: FileNotFoundError(code, "no such file")
+    msvcrt.open_osfhandle = lambda handle, flags: handle
+    os.O_BINARY = 0
+    os.replace, os.unlink, os.remove = guarded(os.replace), guarded(os.unlink), guarded(os.remove)
     for name in ("fcntl", "pwd", "grp", "termios", "resource", "syslog"):
         sys.modules[name] = None
     for name in ("geteuid", "getuid", "setuid", "setgid", "setgroups", "statvfs", "fork", "O_DIRECTORY", "fchmod"):
@@ -126,6 +158,24 @@ def test_a_rename_that_stays_refused_is_told_to_the_device_as_451(tmp_path):
             print(type(error).__name__, os.listdir("queue/new"), os.listdir("queue/tmp"))
     """, tmp_path)
     assert done.stdout.split()[1:] == ["[]", "[]"], (done.stdout, done.stderr)
+
+
+def test_a_message_in_hand_can_be_moved(tmp_path):
+    done = on_windows("""
+        open("a", "w").close()
+        with open("a"):
+            try:
+                files.move("a", "b")
+            except PermissionError:
+                print("held")
+        with files.open_shared("a"):
+            files.move("a", "b")
+        try:
+            files.open_shared("a")
+        except FileNotFoundError:
+            print("moved")
+    """, tmp_path)
+    assert done.stdout.split() == ["held", "moved"], done.stderr
 
 
 def test_a_directory_is_not_synced(tmp_path):
