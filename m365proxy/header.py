@@ -75,6 +75,8 @@ _ADDRESS_FIELDS = frozenset(
     b"reply-to disposition-notification-to return-receipt-to errors-to mail-followup-to mail-reply-to"
     b" x-confirm-reading-to".split()
 )
+# The same in the header of a message in the message.
+_PEOPLE = frozenset(b"from to cc bcc sender resent-from resent-to resent-cc resent-bcc resent-sender".split())
 _REFERENCE_FIELDS = frozenset((b"in-reply-to", b"references"))
 
 
@@ -251,7 +253,7 @@ def emit(name: bytes, value: bytes) -> bytes:
             return fold(name, " ".join(found).encode("ascii"))
     if is_sound(field):
         return name + b": " + field.value + _CRLF
-    if kind in _ADDRESS_FIELDS:
+    if kind in _ADDRESS_FIELDS or kind in _PEOPLE:
         found = [_on_the_wire(mailbox) for mailbox in _valid(addresses.parse(words.text(field.unfolded)))]
         if found:
             return fold(name, addresses.listed(found))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import BinaryIO, List, Optional
 
 from . import addresses, header, largemail, message, mime, replies
-from .errors import Permanent
 from .replies import Reply
 from .users import User
 
@@ -28,7 +27,7 @@ class Intake:
     def check(self, file: BinaryIO, user: User) -> Optional[Reply]:
         """Why the message at the file's position cannot be taken from this user, or None.
 
-        Permanent if its structure is beyond repair, or it has too many parts.
+        Permanent if it is beyond repair, or has too many parts.
         """
         start = file.tell()
         authors = _authors(header.read(file, start))
@@ -36,16 +35,13 @@ class Intake:
             return replies.sender_refused(authors[0], user.mailbox)
         end = file.seek(0, 2)
         size, ceiling = end - start, message.LARGE_MIME_CEILING
-        if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
-            # Large or small whatever becomes of it: spare the device the wait while all of it is made ready.
-            root = mime.scan(file, start, end)
-            if root.broken:
-                raise Permanent(root.broken)
-            return self._check_large(root) if size > ceiling else None
         # The true recipients make the header longer; Graph's limit leaves room for that.
         prepared = message.prepare(
             file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
         )
+        if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
+            # Large or small whatever becomes of it: spare the device the wait while all of it is written.
+            return self._check_large(prepared.root) if size > ceiling else None
         return self._check_large(prepared.root) if prepared.size > ceiling else None
 
     def _check_large(self, root: mime.Part) -> Optional[Reply]:

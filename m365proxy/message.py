@@ -28,6 +28,13 @@ _LONGEST_LINE = 998
 _NO_CHARSET = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "x-unknown"))
 _WIDE_CHARSETS = ("utf-16", "utf16", "utf-32", "utf32", "ucs-2", "ucs-4", "iso-10646-ucs")
 _IDENTITY = frozenset(("7bit", "8bit", "binary"))
+_MESSAGES = frozenset(("message/rfc822", "message/global"))
+
+# Messages in messages in messages that are repaired.
+_DEEPEST_MESSAGE = 5
+
+_BROKEN_MESSAGE = "A message in the message is broken (NUL octets or endless lines). Send it as a file."
+_BROKEN_UUENCODE = "An attachment is in uuencode or the like and broken. Send it in base64."
 
 # RFC 2046 5.1.1, bchars.
 _SAFE_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
@@ -36,6 +43,10 @@ _CRLF = b"\r\n"
 
 # A piece of the output: octets, or what makes them from the file each time.
 _Piece = Union[bytes, Callable[[], Iterator[bytes]]]
+
+
+def _chunks(piece: _Piece) -> Iterable[bytes]:
+    return (piece,) if isinstance(piece, bytes) else piece()
 
 
 class Prepared:
@@ -61,10 +72,7 @@ class Prepared:
     def chunks(self) -> Iterator[bytes]:
         """The whole message in chunks of at most about 128 KiB; every call begins again."""
         for piece in self._pieces:
-            if isinstance(piece, bytes):
-                yield piece
-            else:
-                yield from piece()
+            yield from _chunks(piece)
 
     def write_to(self, out: BinaryIO) -> None:
         """Write the whole message."""
@@ -89,9 +97,8 @@ def prepare(
     Raises Permanent where the message cannot be sent: a header too large, too
     many parts, an address that no header can hold.
     """
-    root = mime.scan(file, start, end)
-    if root.broken:
-        raise Permanent(root.broken)
+    bounds = mime.Bounds()
+    root = _scanned(file, start, end, bounds)
     top = header.TopHeader(
         root.header,
         recipients=recipients,
@@ -101,7 +108,7 @@ def prepare(
         may_send_as=may_send_as,
         replace_message_id=replace_message_id,
     )
-    writer = _Writer(file, root)
+    writer = _Writer(file, root, bounds)
     edit, body = writer.body(root)
     content = _fields(root, edit, lambda name: name.startswith(b"content-") and name != b"content-length")
     if content or root.header.all("MIME-Version"):
@@ -109,6 +116,13 @@ def prepare(
     ours = edit.encoding == "base64" and root.body_start < root.body_end
     ends_open = ours or (root.children and isinstance(body[-1], bytes))
     return Prepared(top, root, [top.emit(content), *body, *([_CRLF] if ends_open else [])])
+
+
+def _scanned(file: BinaryIO, start: int, end: Optional[int], bounds: mime.Bounds) -> Part:
+    root = mime.scan(file, start, end, bounds)
+    if root.broken:
+        raise Permanent(root.broken)
+    return root
 
 
 class _Edit(NamedTuple):
@@ -135,8 +149,11 @@ class _Survey(NamedTuple):
 class _Writer:
     """Decides part by part what becomes of a message's body."""
 
-    def __init__(self, file: BinaryIO, root: Part):
+    def __init__(self, file: BinaryIO, root: Part, bounds: mime.Bounds, depth: int = 0):
+        """`depth`: in how many messages this one is."""
         self._file = file
+        self._bounds = bounds
+        self._depth = depth
         self._boundaries = [part.boundary for part in root.walk() if part.children]
 
     def body(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
@@ -145,16 +162,31 @@ class _Writer:
             return _named(part, _Edit()), [self._copy(part.body_start, part.body_end)]
         if part.children:
             return self._multipart(part)
-        if part.content_type.startswith("message/"):
-            return _named(part, _Edit()), [self._copy(part.body_start, part.body_end)]
-        edit, pieces = self._leaf(part)
+        message = part.content_type.startswith("message/") and part.encoding not in ("base64", "quoted-printable")
+        edit, pieces = self._message(part) if message else self._leaf(part)
         return _named(part, edit), pieces
+
+    def _message(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
+        """A message in the message: none of its recipients gets it, so only what is broken in it changes."""
+        survey = _survey(self._octets(part.body_start, part.body_end))
+        if survey.clean:
+            return _Edit(), [self._copy(part.body_start, part.body_end)]
+        if part.content_type in _MESSAGES and self._depth < _DEEPEST_MESSAGE:
+            root = _scanned(self._file, part.body_start, part.body_end, self._bounds)
+            pieces = _Writer(self._file, root, self._bounds, self._depth + 1).entity(root, True)
+            survey = _survey(chunk for piece in pieces for chunk in _chunks(piece))
+        else:
+            pieces = [self._copy(part.body_start, part.body_end)]
+        if survey.nul or survey.long_line:
+            raise Permanent(_BROKEN_MESSAGE)
+        encoding = "7bit" if survey.ascii else "8bit"
+        return _Edit(None, None if part.encoding == encoding else encoding), pieces
 
     def _multipart(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
         boundary, edit = self._boundary(part)
         pieces: List[_Piece] = [*self._aside(part.body_start, part.preamble_end)]
         for child in part.children:
-            pieces += [b"--" + boundary + _CRLF, *self._child(child), _CRLF]
+            pieces += [b"--" + boundary + _CRLF, *self.entity(child), _CRLF]
         pieces.append(b"--" + boundary + b"--")
         if part.epilogue_start is not None:
             pieces += self._aside(part.epilogue_start, part.body_end)
@@ -172,11 +204,15 @@ class _Writer:
         content.set("boundary", boundary.decode("ascii"))
         return boundary, _Edit(content, encoding)
 
-    def _child(self, part: Part) -> List[_Piece]:
+    def entity(self, part: Part, versioned: bool = False) -> List[_Piece]:
+        """A part or a message in the message with all of its header; `versioned` if what is added needs MIME-Version."""
         edit, body = self.body(part)
         if edit == _Edit() and _is_sound(part):
             return [self._copy(part.header_start, part.body_start), *body]
-        return [b"".join(_fields(part, edit, lambda name: True)) + _CRLF, *body]
+        fields = _fields(part, edit, lambda name: True)
+        if versioned and edit != _Edit() and not part.header.all("MIME-Version"):
+            fields.insert(0, b"MIME-Version: 1.0\r\n")
+        return [b"".join(fields) + _CRLF, *body]
 
     def _aside(self, start: int, end: int) -> List[_Piece]:
         """Preamble or epilogue, which no reader shows: left out unless it is clean."""
@@ -196,6 +232,8 @@ class _Writer:
                 return edit, [self._copy(start, end)]
             return edit, [lambda: transfer.to_base64(mime.decode(self._file, part))]
         if part.encoding.startswith("x-") or part.encoding in ("uuencode", "uue"):
+            if not survey.clean:
+                raise Permanent(_BROKEN_UUENCODE)
             return edit, [self._copy(start, end)]
         if survey.clean and (text or not survey.stray_cr):
             encoding = None if part.encoding == "7bit" else "7bit"

@@ -123,16 +123,38 @@ def decode(file: BinaryIO, part: Part, chunk: int = transfer.CHUNK) -> Iterator[
     return transfer.decoded(transfer.octets(file, part.body_start, part.body_end, chunk), part.encoding)
 
 
-def scan(file: BinaryIO, start: int = 0, end: Optional[int] = None) -> Part:
+class Bounds:
+    """What the parts of a message, and of messages in it, may take together: all of it stays in memory."""
+
+    def __init__(self) -> None:
+        self._parts = self._octets = self._fields = 0
+
+    def excess(self, part: Part) -> str:
+        """Count one more part; why it is one too many, or ""."""
+        self._parts += 1
+        self._octets += part.body_start - part.header_start
+        self._fields += len(part.header.fields)
+        if self._parts > MOST_PARTS:
+            return f"The message has more than {MOST_PARTS} parts. Send it in several messages."
+        if self._octets > header.LIMIT or self._fields > header.MOST_FIELDS:
+            return (
+                f"The headers of the message's parts have more than {header.LIMIT} octets"
+                f" or {header.MOST_FIELDS} fields. Shorten them at the sender."
+            )
+        return ""
+
+
+def scan(file: BinaryIO, start: int = 0, end: Optional[int] = None, bounds: Optional[Bounds] = None) -> Part:
     """The tree of the message between two offsets of a seekable file.
 
     A missing closing boundary, parts without header and boundaries that
     begin like others are taken; an outer boundary ends whatever is open
-    inside.  Raises header.HeaderTooLarge for the message's own header.
+    inside.  `bounds` counts on where a message in a message is scanned.
+    Raises header.HeaderTooLarge for the message's own header.
     """
     if end is None:
         end = file.seek(0, 2)
-    return _Scan(file, start, end).root
+    return _Scan(file, start, end, bounds or Bounds()).root
 
 
 def _is_utf8(octets: bytes) -> bool:
@@ -156,28 +178,17 @@ class _Hit(NamedTuple):
 class _Scan:
     """One way through the file, with the multiparts that are open."""
 
-    def __init__(self, file: BinaryIO, start: int, end: int):
+    def __init__(self, file: BinaryIO, start: int, end: int, bounds: Bounds):
         self._file = file
         self._end = end
+        self._bounds = bounds
         self._window, self._window_start = b"", 0
         self._open: List[Part] = []
         self._pattern: Optional["re.Pattern[bytes]"] = None
-        self._count = 1
-        self._octets = self._fields = 0
         self.root = Part(header.read(file, start, end=end), start, end, "text/plain")
-        self._admit(self.root)
+        self.root.broken = bounds.excess(self.root)
         self._enter(self.root)
         self._run()
-
-    def _admit(self, part: Part) -> None:
-        """Count what a header takes of what all of them may have."""
-        self._octets += part.body_start - part.header_start
-        self._fields += len(part.header.fields)
-        if self._octets > header.LIMIT or self._fields > header.MOST_FIELDS:
-            self.root.broken = (
-                f"The headers of the message's parts have more than {header.LIMIT} octets"
-                f" or {header.MOST_FIELDS} fields. Shorten them at the sender."
-            )
 
     def _enter(self, part: Part) -> None:
         if not part.boundary:
@@ -237,13 +248,12 @@ class _Scan:
 
     def _begin(self, owner: Part, start: int) -> int:
         """A part begins: read its header, which goes no further than the next boundary."""
-        self._count += 1
-        if self._count > MOST_PARTS:
-            self.root.broken = f"The message has more than {MOST_PARTS} parts. Send it in several messages."
-            return start
         hit = self._next(start, min(self._end, start + LONGEST_HEADER))
-        if hit and hit.start == start and not hit.closing and self._open[hit.level] is owner:
-            return self._begin(owner, hit.after)  # one boundary right behind another is one
+        for _ in range(MOST_PARTS):
+            if not hit or hit.start > start or hit.closing or self._open[hit.level] is not owner:
+                break
+            start = hit.after  # one boundary right behind another is one
+            hit = self._next(start, min(self._end, start + LONGEST_HEADER))
         end = hit.start if hit else self._end
         try:
             block = header.read(self._file, start, LONGEST_HEADER, end)
@@ -253,7 +263,7 @@ class _Scan:
         default = "message/rfc822" if owner.content_type == "multipart/digest" else "text/plain"
         part = Part(block, start, end, default)
         owner.children.append(part)
-        self._admit(part)
+        self.root.broken = self._bounds.excess(part)
         self._enter(part)
         return part.body_start
 

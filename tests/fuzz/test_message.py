@@ -109,7 +109,7 @@ part_pieces = st.sampled_from(
         b"--b", b"--c", b"--b--", b"--c--", b"--bc", b"--", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ",
         b"Content-Type: multipart/mixed; boundary=c\r\n", b"Content-Type: multipart/alternative; boundary=b\r\n",
         b"Content-Type: text/html\r\n", b"Content-Type: text/plain; charset=utf-16\r\n", b"Content-Type: a/b\r\n",
-        b"Content-Type: multipart/digest; boundary=c\n", b"Content-Type: multipart/mixed\r\n",
+        b"Content-Type: multipart/digest; boundary=c\n", b"Content-Type: message/rfc822\r\n", b"Content-Type: multipart/mixed\r\n",
         b"Content-Disposition: attachment; filename=\"\xfc\"\r\n",
         b"Content-Disposition: x; filename*=utf-8''%C3%BC\r\n",
         b"Content-Transfer-Encoding: base64\r\n", b"Content-Transfer-Encoding: quoted-printable\r\n",
@@ -133,7 +133,8 @@ def test_any_structure(boundary, body):
 
 def contents(raw: bytes):
     file = io.BytesIO(raw)
-    found = [b"".join(mime.decode(file, part)) for part in mime.scan(file).leaves()]
+    parts = [part for part in mime.scan(file).leaves() if part.content_type != "message/rfc822"]  # these are rewritten
+    found = [b"".join(mime.decode(file, part)) for part in parts]
     return [re.sub(rb"\r{0,4}\n|\r", b"\n", content).replace(b"\0", b"").rstrip() for content in found]
 
 

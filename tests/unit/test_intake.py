@@ -118,6 +118,13 @@ def test_too_many_parts(octets):
         check(b"From: scanner@contoso.com\r\n" + BOUNDARY + b"\r\n" + b"--b\r\n\r\nx\r\n" * 251 + b"y" * octets)
 
 
+@pytest.mark.parametrize("octets", [10, CEILING // 4, 5 * CEILING])
+def test_what_can_never_be_sent_is_refused_at_any_size(octets):
+    head = b"Content-Transfer-Encoding: x-uuencode\r\n"
+    with pytest.raises(Permanent, match="uuencode"):
+        check(mail(octets, head) + b"\0")
+
+
 def test_an_attachment_beyond_exchange(tmp_path):
     with open(tmp_path / "mail", "w+b") as file:
         file.write(b"From: scanner@contoso.com\r\n" + BOUNDARY + b"\r\n--b\r\nContent-Type: application/x\r\n\r\n")

@@ -338,8 +338,28 @@ REPAIRS = [
     ),
     (
         "message inside",
-        "--b\nContent-Type: message/rfc822\n\nTo: \xe4\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
-        "--b\nContent-Type: message/rfc822\n\nTo: \xe4\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
+        "--b\nContent-Type: message/rfc822\n\nBcc: x@y.org\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
+        "--b\nContent-Type: message/rfc822\n\nBcc: x@y.org\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
+    ),
+    (
+        "8-bit message inside",
+        (
+            '--b\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nTo: "J, \xe4" <x@y.org>\n'
+            "Bcc: z@y.org\n\n\xe4\n--b--\n"
+        ),
+        (
+            "--b\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 7bit\n\nMIME-Version: 1.0\n"
+            "To: =?utf-8?b?SiwgIMOk?= <x@y.org>\nBcc: z@y.org\nContent-Type: text/plain;\n charset=windows-1252\n"
+            "Content-Transfer-Encoding: base64\n\n5A==\n--b--\n"
+        ).replace("SiwgIMOk", "Siwgw6Q="),
+    ),
+    (
+        "8-bit report",
+        "--b\nContent-Type: message/delivery-status\n\nDiagnostic-Code: \xe4\n--b--\n",
+        (
+            "--b\nContent-Type: message/delivery-status\nContent-Transfer-Encoding: 8bit\n\n"
+            "Diagnostic-Code: \xe4\n--b--\n"
+        ),
     ),
 ]
 
@@ -350,6 +370,48 @@ def test_repairs_in_multiparts(body, expected, line_end):
     head = b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
     raw = (head + crlf(body)).replace(b"\r\n", line_end)
     assert body_of(raw) == crlf(expected)
+
+
+BROKEN = b"\0 \xff " + b"x" * 2000
+MESSAGE = b"Content-Type: message/rfc822\r\n\r\nSubject: s\r\nX: \0 \xff\r\n\r\n" + BROKEN
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5])
+@pytest.mark.parametrize("head", [b"", b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"])
+def test_messages_in_messages_are_repaired(head, depth):
+    inner = MESSAGE
+    for _ in range(depth):
+        inner = b"Content-Type: message/rfc822\r\n\r\n" + inner
+    if depth == 5:
+        with pytest.raises(Permanent, match="message in the message"):
+            prepare(head + inner)
+        return
+    octets = sent(head + inner)
+    assert is_sendable(octets) and octets.isascii()
+    assert base64.b64encode(BROKEN[1:60])[:40] in octets.replace(b"\r\n", b"")
+    assert sent(octets).partition(b"MIME-Version")[2] == octets.partition(b"MIME-Version")[2]
+
+
+def test_parts_of_messages_in_messages_count():
+    inner = b"--b\r\nContent-Type: message/rfc822\r\n\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n"
+    inner += b"--c\r\n\r\n\xe4\r\n" * 20
+    with pytest.raises(Permanent, match="250 parts"):
+        prepare(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + inner * 20)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Type: message/delivery-status\r\n\r\n",
+        b"Content-Type: application/x\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\n",
+        b"Content-Transfer-Encoding: uue\r\n\r\n",
+        b"Content-Type: message/rfc822\r\n\r\n" + b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("octets", [b"a\0b", b"x" * 999])
+def test_what_cannot_be_repaired_is_refused(head, octets):
+    with pytest.raises(Permanent, match="broken"):
+        prepare(head + octets)
 
 
 @pytest.mark.parametrize("boundary", ["gr\u00fc\u00df", "x" * 100, "a b\u00e9", "b\\*"])
