@@ -18,6 +18,10 @@ SUFFIX = ".copy"
 # Octets read at once from a copy.
 _CHUNK = 32 * 1024
 
+# A reader that has octets already waits so long for more (seconds), and asks so often whether to go on.
+_SILENCE = 60.0
+_SLICE = 5.0
+
 # What comes after the lines a TOP wants is kept if it ends within so many octets: then the message is whole.
 _SLACK = 64 * 1024
 
@@ -223,15 +227,20 @@ class Copy:
     def _begun(self) -> bool:
         return self._over or bool(self.size and not self.patient)
 
-    def chunks(self, before_wait: Callable[[], object]) -> Iterator[bytes]:
-        """The octets as they come; calls `before_wait` when there are none yet.  Raises what broke them off."""
+    def chunks(
+        self, before_wait: Callable[[], object], in_silence: Callable[[], object] = lambda: None
+    ) -> Iterator[bytes]:
+        """The octets as they come.  Raises what broke them off, and Temporary after a minute's silence.
+
+        `before_wait` is called when there are none yet, `in_silence` every few seconds while none come.
+        """
         with contextlib.ExitStack() as stack:
             file: Optional[BinaryIO] = None
             position = 0
             while True:
                 if not self._come(position, 0.0):
                     before_wait()
-                    self._come(position, None)
+                    self._wait_for(position, in_silence)
                 if position >= self.size:
                     return
                 if file is None:
@@ -240,7 +249,14 @@ class Copy:
                 position += len(data)
                 yield data
 
-    def _come(self, position: int, seconds: Optional[float]) -> bool:
+    def _wait_for(self, position: int, in_silence: Callable[[], object]) -> None:
+        deadline = time.monotonic() + _SILENCE
+        while not self._come(position, _SLICE):
+            in_silence()
+            if time.monotonic() >= deadline:
+                raise Temporary("Exchange fell silent in the middle of the message.")
+
+    def _come(self, position: int, seconds: float) -> bool:
         with self._changed:
             come = self._changed.wait_for(lambda: self.size > position or self._over, seconds)
             if self.size > position:

@@ -218,6 +218,7 @@ class Daemon:
                 max_messages=self.config.pop3.max_messages,
                 read_ahead=self.config.pop3.read_ahead_mb * 1024 * 1024,
                 exact_sizes=self.config.pop3.exact_sizes,
+                min_free=self.config.queue.min_free_mb * 1024 * 1024,
             )
             for wanted in self.config.listeners:
                 self._listen(wanted)

@@ -71,20 +71,38 @@ class Listed(NamedTuple):
 
 
 class Patience:
-    """Waits as often as Graph asks for a pause, up to `seconds` in all.  For one thread."""
+    """Waits as often as Graph asks for a pause, up to `seconds` in all.  For one thread.
 
-    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object], seconds: float = _PATIENCE):
+    The time of calls that fail counts too, or a silent Graph would be waited
+    for again and again; what succeeds may take its time.
+    """
+
+    def __init__(
+        self,
+        graph,
+        mailbox: str,
+        sleep: Callable[[float], object],
+        seconds: float = _PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._graph = graph
         self._mailbox = mailbox
         self._sleep = sleep
         self._left = seconds
+        self._clock = clock
+
+    @property
+    def spent(self) -> bool:
+        return self._left <= 0
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
         """`call()`, again after each pause Graph wants; its Temporary when patience ends."""
         while True:
+            began = self._clock()
             try:
                 return call()
             except Temporary as error:
+                self._left -= self._clock() - began
                 pause = getattr(error, "seconds", 0.0) or self._graph.held(self._mailbox)
                 if not self.wait(pause):
                     raise
@@ -116,6 +134,9 @@ class Folders:
         self._untracked: Dict[Tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
+    def _patience(self, mailbox: str) -> Patience:
+        return Patience(self._graph, mailbox, self._sleep, clock=self._clock)
+
     def find(self, mailbox: str, name: str) -> str:
         """The id of a folder given by well-known name, path ("Inbox/Scans") or id.
 
@@ -141,7 +162,7 @@ class Folders:
         folder = self.find(mailbox, name)
         path = f"/mailFolders/{quote(folder, safe='')}"
         try:
-            Patience(self._graph, mailbox, self._sleep).ask(
+            self._patience(mailbox).ask(
                 lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
             )
         except Refused as refused:
@@ -164,10 +185,9 @@ class Folders:
         with self._lock:
             known = self._ids.get(key)
         if known is None:
-            patience = Patience(self._graph, mailbox, self._sleep)
             path = f"/mailFolders/{quote(folder, safe='')}"
             try:
-                answer = patience.ask(
+                answer = self._patience(mailbox).ask(
                     lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
                 )
             except Refused:
@@ -183,8 +203,10 @@ class Folders:
         Errors as `find`.  A page that Graph cannot make is asked for again
         in a smaller size, from where the listing stands.
         """
+        return self._list(mailbox, name, newest, self._patience(mailbox))
+
+    def _list(self, mailbox: str, name: str, newest: int, patience: Patience) -> List[Listed]:
         folder = self.find(mailbox, name)
-        patience = Patience(self._graph, mailbox, self._sleep)
         found: Dict[str, Listed] = {}
         for size in _PAGES:
             try:
@@ -194,7 +216,7 @@ class Folders:
                 self._forget(mailbox, name)
                 raise self._closed(mailbox, name, refused) from None
             except Temporary as error:
-                if size == _PAGES[-1] or not _page_failed(error):
+                if size == _PAGES[-1] or not _page_failed(error, patience):
                     raise
                 _log.info("%s: a page of %d messages failed, trying smaller ones: %s", mailbox, size, error)
         messages = list(found.values())
@@ -209,13 +231,13 @@ class Folders:
         link is "" where Graph does not tell changes.  Errors as `find`.
         """
         folder = self.find(mailbox, name)
-        patience = Patience(self._graph, mailbox, self._sleep)
+        patience = self._patience(mailbox)
         found = dict(known)
         if link:
             try:
                 return self._changes(found, mailbox, "", link, patience)
             except (Permanent, Temporary) as error:
-                if isinstance(error, Temporary) and not _page_failed(error):
+                if isinstance(error, Temporary) and not _page_failed(error, patience):
                     raise
                 # 410 above all: Graph does not know the link any more.
                 _log.info("%s: the folder is listed in full: %s", mailbox, error)
@@ -230,12 +252,12 @@ class Folders:
                     raise self._closed(mailbox, name, refused) from None
                 _log.info("%s: Graph does not tell the changes of the folder: %s", mailbox, refused)
             except Temporary as error:
-                if not _page_failed(error):
+                if not _page_failed(error, patience):
                     raise
                 _log.info("%s: Graph cannot tell the changes of the folder now: %s", mailbox, error)
             with self._lock:
                 self._untracked[(mailbox, folder)] = self._clock()
-        return {one.id: one for one in self.list(mailbox, name)}, ""
+        return {one.id: one for one in self._list(mailbox, name, 0, patience)}, ""
 
     def _changes(
         self, found: Dict[str, Listed], mailbox: str, folder: str, link: str, patience: Patience
@@ -260,7 +282,7 @@ class Folders:
             except Temporary as error:
                 smaller = next(sizes, None)
                 # What fails at once is left to the plain listing, which has its own smaller pages.
-                if smaller is None or not followed or not _page_failed(error):
+                if smaller is None or not followed or not _page_failed(error, patience):
                     raise
                 _log.info("%s: a page of changes failed, trying a smaller one: %s", mailbox, error)
                 headers = _page_of(smaller)
@@ -326,7 +348,7 @@ class Folders:
         path = f"/mailFolders/{quote(parent, safe='')}/childFolders" if parent else "/mailFolders"
         params = {"$select": "id,displayName", "$top": "250"}
         try:
-            for page in self._pages(mailbox, path, params, Patience(self._graph, mailbox, self._sleep)):
+            for page in self._pages(mailbox, path, params, self._patience(mailbox)):
                 for entry in page:
                     shown = entry.get("displayName")
                     if isinstance(shown, str) and shown.casefold() == wanted.casefold():
@@ -363,8 +385,10 @@ class Folders:
         )
 
 
-def _page_failed(error: Temporary) -> bool:
+def _page_failed(error: Temporary, patience: Patience) -> bool:
     """Whether a smaller page may succeed: Graph ran into its limits, not into a pause or a dead line."""
+    if patience.spent:
+        return False
     if isinstance(error, NoAnswer):
         return error.answer.status >= 500
     return isinstance(error, GraphUnreachable) and error.maybe_processed

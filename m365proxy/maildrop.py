@@ -130,13 +130,15 @@ class Message:
         """
         return self._copy.ready(seconds)
 
-    def chunks(self, before_wait: Callable[[], object]) -> Iterator[bytes]:
+    def chunks(
+        self, before_wait: Callable[[], object], in_silence: Callable[[], object] = lambda: None
+    ) -> Iterator[bytes]:
         """Its octets with CRLF line ends, whole for a RETR.
 
-        `before_wait` is called when they are not here yet.  Raises as `ready`
-        if they break off.
+        `before_wait` is called when they are not here yet, `in_silence` now
+        and then while none come.  Raises as `ready` if they break off.
         """
-        yield from self._copy.chunks(before_wait)
+        yield from self._copy.chunks(before_wait, in_silence)
         if self._retrieving and not self._copy.substitute:
             self._item.seen = True
 
@@ -164,7 +166,8 @@ class Maildrops:
     an earlier run left there are removed.  `max_messages` shows only the
     newest so many (0: all).  `read_ahead` bounds what one session keeps on
     disk, in octets (0: only the message it is at); `exact_sizes` fetches
-    messages at sign-in to measure them.  Any thread may call.
+    messages at sign-in to measure them; large ones are refused rather than
+    leave less than `min_free` octets of disk.  Any thread may call.
     """
 
     def __init__(
@@ -175,6 +178,7 @@ class Maildrops:
         max_messages: int = 0,
         read_ahead: int = 32 * 1024 * 1024,
         exact_sizes: bool = False,
+        min_free: int = 0,
         settle: float = 0.05,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -185,6 +189,7 @@ class Maildrops:
         self._max_messages = max_messages
         self._read_ahead = read_ahead
         self._exact_sizes = exact_sizes
+        self._min_free = min_free
         self._settle = settle
         self._sleep = sleep
         self._folders = Folders(graph, sleep=sleep, clock=clock)
@@ -231,7 +236,8 @@ class Maildrops:
         items = [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()]
         fetcher = Fetcher(self._graph, mailbox, self._sleep, self._breaks)
         ahead = ReadAhead(
-            items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle
+            items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle,
+            self._min_free,
         )
         if self._exact_sizes:
             ahead.measure(index for index, item in enumerate(items) if not item.exact)

@@ -403,9 +403,13 @@ class Pop3Session:
 
     def _octets(self, message: Any) -> Iterator[bytes]:
         try:
-            yield from message.chunks(self._connection.flush)
+            yield from message.chunks(self._connection.flush, self._require_client)
         except ProxyError as error:
             raise _BrokenOff(str(error)) from None
+
+    def _require_client(self) -> None:
+        if self._connection.hung_up():
+            raise Closed
 
     def _whole(self, message: Any) -> Iterator[bytes]:
         yield from stuffed(self._octets(message))

@@ -13,11 +13,12 @@ import os
 import secrets
 import threading
 import time
-from typing import Any, Callable, Deque, Iterable, List, Optional, Sequence, Set
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set
 
 from . import copies, files
+from .answer import GraphUnreachable
 from .copies import Copy
-from .errors import Permanent, Temporary
+from .errors import Permanent, SignInNeeded, Temporary
 
 # Fetches at a time that the client has not asked for; with the one it waits for that makes Graph's four.
 _AHEAD = 3
@@ -30,6 +31,12 @@ _LARGE = 256 * 1024
 
 # What a message is charged before its size is known, and by which it may grow at once (octets).
 _LEAST_CHARGE = 64 * 1024
+
+# What a copy takes of a disk at least (octets): thousands of tiny ones are bounded too.
+_BLOCK = 4096
+
+# So many failures in a row while measuring are no fault of the messages.
+_MISSES = 3
 
 # Room on the disk that is left to the queue: below it nothing is fetched ahead (octets).
 _DISK_RESERVE = 128 * 1024 * 1024
@@ -53,10 +60,12 @@ class ReadAhead:
         limit: int,
         room: Callable[[], int],
         settle: float = 0.05,
+        reserve: int = 0,
     ):
         """`fetch(item, copy)` fills a copy and closes it, whatever happens; `room()` is how many slots are free.
 
-        Items have a `size`, and are told of the exact one by `item.measured(copy)`.
+        Items have a `size`, and are told of the exact one by `item.measured(copy)`.  A large
+        message is refused if it would leave less than `reserve` octets of disk.
         """
         self._items = items
         self._fetch = fetch
@@ -65,9 +74,10 @@ class ReadAhead:
         self._limit = limit
         self._room = room
         self._settle = settle
+        self._reserve = reserve
         self._changed = threading.Condition()
         self._copies: "collections.OrderedDict[int, Copy]" = collections.OrderedDict()  # by last use
-        self._running: Set[Copy] = set()
+        self._running: Dict[Copy, int] = {}
         self._made = 0
         self._total = 0  # octets charged
         self._current: Optional[Copy] = None
@@ -79,6 +89,7 @@ class ReadAhead:
         self._failed: Set[int] = set()
         self._unmeasured: Deque[int] = collections.deque()
         self._measuring: Set[Copy] = set()
+        self._misses = 0  # in a row, of those measured
         self._closed = False
 
     def want(self, index: int, lines: Optional[int] = None) -> Copy:
@@ -98,7 +109,9 @@ class ReadAhead:
             self._current = copy
             self._make_room(0, garbage)
         _remove(garbage)
-        if begun:
+        if begun and lines is None and not self._fits_on_disk(index):
+            self._give_up(index, copy, "This machine's disk has no room for the message.")
+        elif begun:
             self._start(index, copy)
         self._look_ahead()
         return copy
@@ -151,8 +164,9 @@ class ReadAhead:
             followed = step == self._step
             self._window = min(self._window * 2, _WINDOW_MOST) if followed else _WINDOW_FIRST
             self._step = direction
-        for other, copy in list(self._copies.items()):
-            if copy in self._running and not copy.claimed and not self._is_ahead(other) and other != index:
+        for copy, other in list(self._running.items()):
+            wanted = copy.claimed or self._is_ahead(other) or other == index
+            if not wanted and self._copies.get(other) is copy:
                 self._drop(other, garbage)
 
     def _is_ahead(self, index: int) -> bool:
@@ -187,7 +201,7 @@ class ReadAhead:
         copy.charge = self._charge_of(index, lines)
         self._total += copy.charge
         self._copies[index] = copy
-        self._running.add(copy)
+        self._running[copy] = index
         return copy
 
     def _drop(self, index: int, garbage: List[str]) -> None:
@@ -202,16 +216,28 @@ class ReadAhead:
         return copy.over and copy is not self._current and not self._is_ahead(index)
 
     def _could_free(self, size: int) -> bool:
-        freed = sum(copy.charge for index, copy in self._copies.items() if self._may_go(index, copy))
-        return self._total - freed + size <= self._limit
+        total = self._total + size
+        for index, copy in self._copies.items():
+            if self._may_go(index, copy):
+                total -= copy.charge
+            if total <= self._limit:
+                return True
+        return False
 
     def _make_room(self, size: int, garbage: List[str]) -> None:
         """Let go of what was used longest ago, until `size` more octets fit or nothing may go."""
-        for index, copy in list(self._copies.items()):
-            if self._total + size <= self._limit:
-                return
+        missing = self._total + size - self._limit
+        if missing <= 0:
+            return
+        freed = []
+        for index, copy in self._copies.items():
+            if missing <= 0:
+                break
             if self._may_go(index, copy):
-                self._drop(index, garbage)
+                missing -= copy.charge
+                freed.append(index)
+        for index in freed:
+            self._drop(index, garbage)
 
     # -- the fetches ------------------------------------------------------
 
@@ -267,16 +293,28 @@ class ReadAhead:
         except OSError:
             return False
 
+    def _fits_on_disk(self, index: int) -> bool:
+        size = self._items[index].size
+        if size <= _LARGE:
+            return True  # the queue does not miss it
+        try:
+            return files.free_bytes(self._directory) - size >= self._reserve
+        except OSError:
+            return True  # writing it will tell
+
     def _start(self, index: int, copy: Copy) -> bool:
         thread = threading.Thread(target=self._work, args=(index, copy), name="pop3 fetch", daemon=True)
         try:
             thread.start()
             return True
         except RuntimeError:
-            copy.fail(Temporary("This machine has no thread left to fetch the message with."))
-            copy.close()
-            self._settle_up(index, copy)
+            self._give_up(index, copy, "This machine has no thread left to fetch the message with.")
             return False
+
+    def _give_up(self, index: int, copy: Copy, sentence: str) -> None:
+        copy.fail(Temporary(sentence))
+        copy.close()
+        self._settle_up(index, copy)
 
     def _work(self, index: int, copy: Copy) -> None:
         self._fetch(self._items[index], copy)
@@ -286,19 +324,20 @@ class ReadAhead:
     def _settle_up(self, index: int, copy: Copy) -> None:
         garbage: List[str] = []
         with self._changed:
-            self._running.discard(copy)
+            self._running.pop(copy, None)
             measuring = copy in self._measuring
             self._measuring.discard(copy)
+            if measuring and self._is_away(copy):
+                self._unmeasured.clear()  # estimates must do
             if self._copies.get(index) is not copy:
                 garbage.append(copy.path)
             elif not copy.useful:
                 self._failed.add(index)
                 self._drop(index, garbage)
-                if measuring and not isinstance(copy.error, Permanent):
-                    self._unmeasured.clear()  # Graph is not to be had: estimates must do
             else:
-                self._total += copy.size - copy.charge
-                copy.charge = copy.size
+                size = max(copy.size, _BLOCK)
+                self._total += size - copy.charge
+                copy.charge = size
                 if copy.whole:
                     self._items[index].measured(copy)
                 if measuring and self._total > self._limit and copy is not self._current:
@@ -306,6 +345,16 @@ class ReadAhead:
                 self._make_room(0, garbage)
             self._changed.notify_all()
         _remove(garbage)
+
+
+    def _is_away(self, measured: Copy) -> bool:
+        """Whether Graph, and not only this message, is not to be had."""
+        if measured.useful or isinstance(measured.error, Permanent):
+            self._misses = 0
+            return False
+        self._misses += 1
+        silent = isinstance(measured.error, GraphUnreachable) and not measured.size
+        return silent or isinstance(measured.error, SignInNeeded) or self._misses >= _MISSES
 
 
 def _remove(paths: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import select
 import socket
 import ssl
 import time
@@ -51,6 +52,15 @@ def normalise_address(address: str) -> str:
         return address
     mapped = getattr(parsed, "ipv4_mapped", None)
     return str(mapped or parsed)
+
+
+def client_network(address: str) -> str:
+    """What counts as one client: an address, of IPv6 the /64 that one customer has."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 class Connection:
@@ -181,6 +191,15 @@ class Connection:
             return b""
         except OSError as error:
             raise Closed(str(error)) from None
+
+    def hung_up(self) -> bool:
+        """Whether the client has ended its side, as far as the system tells without reading."""
+        if not hasattr(select, "poll"):
+            return False
+        poll = select.poll()
+        # Without POLLRDHUP (Linux only) the end shows as POLLHUP, which is always told.
+        poll.register(self._socket, getattr(select, "POLLRDHUP", 0))
+        return bool(poll.poll(0))
 
     def interrupt(self) -> None:
         """Wake a reader from another thread: it sees the end of the client's data."""

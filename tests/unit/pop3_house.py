@@ -12,6 +12,8 @@ from m365proxy.errors import Permanent, Temporary
 from m365proxy.pop3 import Pop3Session
 from m365proxy.wire import Connection
 
+SILENCE = object()
+
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
 MESSAGES = (
@@ -42,7 +44,8 @@ class Users:
 class Message:
     """What maildrop.Message promises, over the octets or the error it is made of.
 
-    `pieces` are what comes in turn: octets, an error, or a number of times that nothing comes in time.
+    `pieces` are what comes in turn: octets, an error, SILENCE without end, or a number of times that nothing
+    comes in time.
     """
 
     def __init__(self, *pieces, known=True):
@@ -61,9 +64,11 @@ class Message:
             raise self.pieces[0]
         return True
 
-    def chunks(self, before_wait):
+    def chunks(self, before_wait, in_silence):
         for piece in self.pieces:
             before_wait()
+            while piece is SILENCE:
+                in_silence()
             if isinstance(piece, Exception):
                 raise piece
             yield piece

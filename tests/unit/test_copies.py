@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from m365proxy import copies
 from m365proxy.copies import Copy, Stopped, Top, clear, top
 from m365proxy.errors import Temporary
 
@@ -115,6 +116,32 @@ def test_a_writer_that_ends_without_a_word_fails_the_copy(make):
     assert not copy.useful and not copy.claim(None)
     with pytest.raises(Temporary):
         copy.ready(10.0)
+
+
+def test_silence_in_the_middle_ends_the_reader(make, monkeypatch):
+    """The client has long given up, and its next session must not find the mailbox in use."""
+    monkeypatch.setattr(copies, "_SILENCE", 0.0)
+    monkeypatch.setattr(copies, "_SLICE", 0.0)
+    copy = make()
+    copy.write(b"half")
+    octets = copy.chunks(lambda: None)
+    assert next(octets) == b"half"
+    with pytest.raises(Temporary, match="silent"):
+        next(octets)
+
+
+def test_in_silence_it_is_asked_whether_to_go_on(make, monkeypatch):
+    monkeypatch.setattr(copies, "_SLICE", 0.0)
+    answers = [None, None, Temporary("gone")]
+
+    def go_on():
+        answer = answers.pop(0)
+        if answer:
+            raise answer
+
+    with pytest.raises(Temporary, match="gone"):
+        next(make().chunks(lambda: None, go_on))
+    assert answers == []
 
 
 def test_a_stopped_writer_learns_of_it(make):

@@ -293,6 +293,24 @@ def test_four_sizes_are_tried_and_the_mailbox_never_looks_empty(rig, trouble):
     assert [params["$top"] for _, params in rig.graph.calls] == ["1000", "500", "250", "100"]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_silent_graph_is_asked_once(rig, known):
+    """A minute for each of many sizes of page: no client waits for that, and its next session finds the first one."""
+    if known:
+        poll(rig, changes(1, link="d1")).close()
+
+    def hang(*_, **__):
+        rig.now += 60.0
+        asked.append(1)
+        raise GraphUnreachable("No answer in time.", True)
+
+    asked = []
+    rig.graph.read = rig.graph.follow = hang
+    with pytest.raises(Temporary):
+        rig.open()
+    assert len(asked) == 1
+
+
 def test_pages_that_lead_in_a_circle_end(rig):
     with pytest.raises(Temporary):
         rig.open(*[page(1, link="a") for _ in range(100)])

@@ -12,7 +12,7 @@ import ssl
 import threading
 
 import pytest
-from pop3_house import LOOPBACK, Drop, House, Maildrops, Users
+from pop3_house import LOOPBACK, SILENCE, Drop, House, Maildrops, Users
 
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
 from m365proxy.maildrop import Session
@@ -415,6 +415,16 @@ def test_the_answer_is_begun_while_graph_is_silent(command, said):
         assert house.ask(b"NOOP").startswith(b"+OK")
 
 
+def test_a_client_that_leaves_in_the_middle_of_a_silence_is_not_waited_for():
+    with House() as house:
+        house.signed_in()
+        house.drop.trouble[0] = (b"Subject: half\r\n", SILENCE)
+        house.say(b"RETR 1\r\nNOOP")
+        assert house.line().startswith(b"+OK") and house.line() == b"Subject: half"
+        house.leave()
+        assert house.drop.closed
+
+
 def test_silence_that_ends_badly_is_a_clean_cut(caplog):
     with House().signed_in() as house:
         house.ask(b"DELE 2")
@@ -450,7 +460,7 @@ def test_octets_leave_before_the_session_waits_for_more():
                 assert seconds == 20.0
                 return True
 
-            def chunks(self, before_wait):
+            def chunks(self, before_wait, in_silence):
                 yield b"first\r\n"
                 before_wait()
                 seen.append(house.line())
