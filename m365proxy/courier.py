@@ -13,12 +13,13 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from . import log, outcome
+from . import log, outcome, reachability
 from .answer import GraphUnreachable, NoAnswer, Throttled
 from .delivery import Delivery, clock_is_plausible
 from .errors import ProxyError, SignInNeeded, Temporary, TokenRefused
 from .graph import SLOTS, Graph
 from .outcome import Verdict
+from .reachability import Reachability, started
 from .spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
 
 logger = log.get("courier")
@@ -38,13 +39,6 @@ _DRAFT_KEPT = 900.0
 # Seconds until the disk is asked again to remove a message that was sent.
 _REMOVE_AGAIN = 60.0
 
-# After a pause of at least so many seconds everything is tried at once; a short one changes no schedule.
-_LONG_PAUSE = 60.0
-
-# Seconds between probes while Graph or the sign-in is away, and for which a mailbox rests after a
-# connection that failed: the first, and the longest.
-_PROBE_FIRST, _PROBE_MOST = 1.0, 15.0
-
 
 class _Lane:
     """One mailbox's waiting messages: (due by the monotonic clock, id)."""
@@ -57,7 +51,7 @@ class _Lane:
         self.active = 0
         self.next_start = 0.0  # monotonic; pace_per_minute
         self.rests_until = 0.0  # monotonic; after a connection that failed
-        self.rest = _PROBE_FIRST
+        self.rest = reachability.FIRST
         self.last_delivery = 0.0  # wall clock
         self.last_error = ""
         self.last_error_time = 0.0  # wall clock
@@ -71,10 +65,10 @@ class _Lane:
         now = time.monotonic()
         if now >= self.rests_until:
             self.rests_until = now + self.rest
-            self.rest = min(self.rest * 2, _PROBE_MOST)
+            self.rest = min(self.rest * 2, reachability.LONGEST)
 
     def end_rest(self) -> None:
-        self.rests_until, self.rest = 0.0, _PROBE_FIRST
+        self.rests_until, self.rest = 0.0, reachability.FIRST
 
 
 class Courier:
@@ -105,7 +99,7 @@ class Courier:
         self._retry_interval = retry_interval
         self._lifetime = lifetime
         self._pace = 60.0 / pace_per_minute if pace_per_minute else 0.0
-        self._probe = probe
+        self._reach = Reachability(probe, self._go_on)
         self._failed = failed
         self._clock = clock
         self._lock = threading.Lock()
@@ -117,10 +111,6 @@ class Courier:
         self._flushed = 0.0  # wall clock of the last flush_all: nothing tried before it waits any more
         self._flushes = 0
         self._strays: Dict[str, List[Entry]] = {}  # posting, of mailboxes that are not in the config: by tag
-        self._away = ""  # why nothing can be sent at all; "" when it can
-        self._away_since = 0.0  # monotonic
-        self._probe_timer: Optional[threading.Timer] = None  # set while a probe is due or under way
-        self._probe_delay = _PROBE_FIRST
 
     def start(self) -> None:
         """Take over what an earlier run left.  Needs directory listings only, however long the queue."""
@@ -188,7 +178,7 @@ class Courier:
     def flush(self) -> None:
         """Start what is due; called by the timer, by new mail and after every delivery."""
         with self._lock:
-            if self._stopping or self._away:
+            if self._stopping or self._reach.away:
                 return
             now = time.monotonic()
             # One more worker is enough: each starts the next as long as there is work.
@@ -198,16 +188,13 @@ class Courier:
 
     def tick(self) -> None:
         """To be called now and then: does what no thread could be started for when it was due."""
-        with self._lock:
-            missed = not (self._away or self._workers or self._timer)
-            if self._away and not (self._stopping or self._probe_timer):
-                self._probe_after(0.0)
-        if missed:
+        self._reach.tick()
+        if not (self._workers or self._timer):
             self.flush()
 
     def _start_worker(self) -> None:
         self._workers += 1
-        if not _started(threading.Thread(target=self._work, name="courier", daemon=True)):
+        if not started(threading.Thread(target=self._work, name="courier", daemon=True)):
             self._workers -= 1
 
     def flush_all(self) -> None:
@@ -239,17 +226,18 @@ class Courier:
 
     def stop(self, seconds: float) -> bool:
         """Start nothing more and wait for what is being sent; whether all ended in time."""
+        self._reach.stop()
         with self._lock:
             self._stopping = True
-            for timer in filter(None, (self._timer, self._probe_timer)):
-                timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             return self._idle.wait_for(lambda: self._workers == 0, seconds)
 
     def status(self) -> Dict[str, Any]:
         """Per mailbox: waiting, being sent, last delivery, last error; and what is wrong altogether."""
         with self._lock:
             return {
-                "away": self._away,
+                "away": self._reach.away,
                 "mailboxes": {
                     lane.mailbox: {
                         "waiting": len(lane.heap),
@@ -287,9 +275,11 @@ class Courier:
             if self._timer.is_alive() and now < self._timer_due <= due:
                 return
             self._timer.cancel()
-        timer = _timer(due - now, self._rang)
+        timer = threading.Timer(max(0.0, due - now), self._rang)
+        timer.daemon = True
+        timer.name = "courier-timer"
         self._timer_due = due
-        self._timer = timer if _started(timer) else None
+        self._timer = timer if started(timer) else None
 
     def _rang(self) -> None:
         with self._lock:
@@ -300,7 +290,7 @@ class Courier:
 
     def _take(self) -> Optional[Tuple[_Lane, str]]:
         with self._lock:
-            lane = None if self._stopping or self._away else self._find_lane(time.monotonic())
+            lane = None if self._stopping or self._reach.away else self._find_lane(time.monotonic())
             if lane is None:
                 self._workers -= 1
                 self._idle.notify_all()
@@ -392,7 +382,7 @@ class Courier:
             self._hand_back(lane)
             return self._set_aside(lane, claim, error.seconds)
         if not isinstance(error, (NoAnswer, GraphUnreachable, TokenRefused)):
-            self._go_away(str(error))
+            self._reach.lose(str(error))
             return self._set_aside(lane, claim, 0.0)
         if claim.entry.phase == "posting":
             return self._ask_again_later(lane, claim, error)
@@ -518,60 +508,17 @@ class Courier:
         logger.error("%s failed for good (from %s): %s It is kept in failed/.", claim.id, sender, verdict.sentence)
         self._failed(Entry(claim.id, "failed"), envelope, verdict)
 
-    # While nothing can be sent at all.
-
     def _doubt(self, lane: _Lane) -> None:
-        """A connection failed: this mailbox rests, and one cheap request tells whether the others must too."""
+        """A connection failed: this mailbox rests, and a probe tells whether the others must too."""
         with self._lock:
             lane.take_rest()
-            if not (self._stopping or self._probe_timer):
-                self._probe_after(0.0)
+        self._reach.doubt()
 
-    def _go_away(self, reason: str) -> None:
-        """Leave everything queued and ask now and then, with one cheap request, whether it works again."""
-        with self._lock:
-            self._pause(reason)
-            if not (self._stopping or self._probe_timer):
-                self._probe_after(self._probe_delay)
-
-    def _pause(self, reason: str) -> None:
-        if not (self._stopping or self._away):
-            self._away_since = time.monotonic()
-            logger.warning("sending is paused: %s", reason)
-        self._away = reason
-
-    def _probe_after(self, seconds: float) -> None:
-        timer = _timer(seconds, self._ask)
-        self._probe_timer = timer if _started(timer) else None
-
-    def _ask(self) -> None:
-        try:
-            self._probe()
-        except Exception as error:  # the probe loop: were it to end, nothing would ever be sent again
-            if not isinstance(error, ProxyError):
-                logger.exception("unexpected error while asking whether Graph can be reached")
-            self._ask_again(str(error))
-            return
-        with self._lock:
-            self._probe_timer = None
-            self._probe_delay = _PROBE_FIRST
-            was_away, self._away = self._away, ""
-        if was_away:
-            self._go_on()
-
-    def _ask_again(self, reason: str) -> None:
-        with self._lock:
-            self._pause(reason)
-            if not self._stopping:
-                self._probe_after(self._probe_delay)
-            self._probe_delay = min(self._probe_delay * 2, _PROBE_MOST)
-
-    def _go_on(self) -> None:
-        logger.info("sending goes on")
+    def _go_on(self, long: bool) -> None:
+        """The pause is over.  A short one changes no schedule."""
         with self._lock:
             for lane in self._order:
                 lane.end_rest()
-            long = time.monotonic() - self._away_since >= _LONG_PAUSE
         if long:
             self.flush_all()
         else:
@@ -585,20 +532,3 @@ def _verdict_on(error: ProxyError) -> Verdict:
     if isinstance(error, NoAnswer):
         return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, str(error), "4.4.0", error.answer.retry_after)
     return outcome.of_failure(str(error), False)
-
-
-def _started(thread: threading.Thread) -> bool:
-    """Start a thread or timer; False if the system has none left: `tick` does it later."""
-    try:
-        thread.start()
-    except RuntimeError as error:
-        logger.warning("something waits for a thread: %s", error)
-        return False
-    return True
-
-
-def _timer(seconds: float, action: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(max(0.0, seconds), action)
-    timer.daemon = True
-    timer.name = "courier-timer"
-    return timer

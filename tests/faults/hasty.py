@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from program import Program, wait_until  # noqa: E402
 
-from m365proxy import answer, cli, courier, daemon, delivery, drafts, oauth, outcome  # noqa: E402
+from m365proxy import answer, cli, courier, daemon, delivery, drafts, oauth, outcome, reachability  # noqa: E402
 
 HASTE = 20.0
 
@@ -37,7 +37,7 @@ def hurry(haste: float = HASTE) -> None:
     delivery.ONE_STEP_WAIT /= haste
     drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE  # how busy this machine is, nobody knows
     answer._RETRY_AFTER_UNSAID /= haste
-    courier._PROBE_FIRST, courier._PROBE_MOST = courier._PROBE_FIRST / haste, courier._PROBE_MOST / haste
+    reachability.FIRST, reachability.LONGEST = reachability.FIRST / haste, reachability.LONGEST / haste
     courier._DRAFT_KEPT = _DRAFT_KEPT
     outcome.ADMINISTRATOR_WAIT = _LONGEST_RETRY
     retry_delay = outcome.retry_delay

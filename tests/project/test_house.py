@@ -21,7 +21,7 @@ LAYERS = """
     words syntax addresses parameters transfer header mime message
     control envelope spool users guard policy
     outbound tokenfile entra registration devicecode oauth outcome body answer graph
-    budget routes seen drafts largemail largedrafts delivery report courier housekeeping leftovers
+    budget routes seen drafts largemail largedrafts delivery report reachability courier housekeeping leftovers
     folders ledger copies readahead deletion maildrop
     intake clienthello proxyprotocol server signin reception smtp pop3 status
     daemon diagnosis commands
@@ -35,7 +35,7 @@ DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3", "idna"}
 # urllib3 and idna come with requests, whose errors wrap the former's.
 
 # The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself.
-BROAD = {"smtp", "pop3", "server", "spool", "courier", "daemon", "cli"}
+BROAD = {"smtp", "pop3", "server", "spool", "reachability", "courier", "daemon", "cli"}
 
 
 def modules():

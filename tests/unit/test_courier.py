@@ -7,7 +7,7 @@ import types
 import pytest
 
 from m365proxy import courier as courier_module
-from m365proxy import graph, outcome
+from m365proxy import graph, outcome, reachability
 from m365proxy.answer import GraphUnreachable
 from m365proxy.courier import Courier
 from m365proxy.errors import SignInNeeded, Temporary, TokenRefused
@@ -413,7 +413,7 @@ def test_a_connection_that_breaks_stops_no_other_mailbox(house, caplog, trouble)
 
 
 def test_a_mailbox_whose_connections_break_rests_for_longer_each_time(house, monkeypatch):
-    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.05)
+    monkeypatch.setattr(reachability, "FIRST", 0.05)
     h = house(FakeDelivery(lambda body: OFFLINE))
     h.courier.start()
     for _ in range(40):
@@ -441,7 +441,7 @@ def no_threads(monkeypatch):
 
 
 def test_no_thread_for_the_next_probe(house, no_threads, monkeypatch):
-    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.01)
+    monkeypatch.setattr(reachability, "FIRST", 0.01)
     signed_in, asked = threading.Event(), threading.Event()
 
     def probe():
@@ -525,7 +525,7 @@ def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(house):
 
 @pytest.mark.parametrize("seconds, tries", [(0.0, 1), (100.0, 2)], ids=["short", "long"])
 def test_a_pause_changes_the_schedule_only_if_it_was_long(house, monkeypatch, seconds, tries):
-    monkeypatch.setattr(courier_module, "_LONG_PAUSE", 50.0)
+    monkeypatch.setattr(reachability, "_LONG", 50.0)
     troubles = [SignInNeeded("run login")]
     h = house(FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER))
     h.courier.start()
@@ -533,7 +533,7 @@ def test_a_pause_changes_the_schedule_only_if_it_was_long(house, monkeypatch, se
     wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
     h.put(b"first")
     wait_until(lambda: h.courier.status()["away"])
-    h.courier._away_since -= seconds
+    h.courier._reach._since -= seconds
     wait_until(lambda: len([1 for _, body in h.delivery.log if body == b"first"]) == 2)
     wait_until(lambda: [body for _, body in h.delivery.log].count(b"waits") == tries)
 
@@ -542,8 +542,8 @@ def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house,
     silence = GraphUnreachable("silent", False)
     h = house(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01)
     h.delivery.look = lambda claim, envelope: _raise(silence)
-    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.001)
-    monkeypatch.setattr(courier_module, "_PROBE_MOST", 0.001)
+    monkeypatch.setattr(reachability, "FIRST", 0.001)
+    monkeypatch.setattr(reachability, "LONGEST", 0.001)
     h.courier._lifetime = 0.3
     real = h.delivery.deliver
     h.delivery.deliver = lambda claim, envelope, file: (real(claim, envelope, file), _posted(claim))[0]
@@ -571,7 +571,7 @@ def test_the_pace_is_not_spent_on_messages_that_are_not_due(house):
 
 
 def test_a_fault_in_the_probe_does_not_end_the_asking(house, monkeypatch):
-    monkeypatch.setattr(courier_module, "_PROBE_FIRST", 0.02)
+    monkeypatch.setattr(reachability, "FIRST", 0.02)
     troubles = [RuntimeError("a bug"), SignInNeeded("run login"), None]
     first = [SignInNeeded("run login")]
 

@@ -174,7 +174,7 @@ def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house
         enter(lane, mailbox)
 
     monkeypatch.setattr(house.graph, "_enter", told_to_wait_once)
-    monkeypatch.setattr(house.courier, "_go_away", away.append)
+    monkeypatch.setattr(house.courier._reach, "lose", away.append)
     monkeypatch.setattr(house.courier, "_doubt", away.append)
     house.put()
     settle(house, wait_until)
