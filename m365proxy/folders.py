@@ -224,8 +224,11 @@ class Folders:
             messages = messages[:newest][::-1]
         return messages
 
-    def track(self, mailbox: str, name: str, known: Dict[str, Listed], link: str) -> Tuple[Dict[str, Listed], str]:
-        """The messages of a folder by id, oldest first, and a deltaLink that will tell what changes from now on.
+    def track(
+        self, mailbox: str, name: str, known: Dict[str, Listed], link: str
+    ) -> Tuple[Dict[str, Listed], str, bool]:
+        """The messages of a folder by id, oldest first, a deltaLink that will tell what changes from now on, and
+        whether `link` was of use.
 
         `known` is what there was when Graph gave `link` ("": never).  The new
         link is "" where Graph does not tell changes.  Errors as `find`.
@@ -235,7 +238,7 @@ class Folders:
         found = dict(known)
         if link:
             try:
-                return self._changes(found, mailbox, "", link, patience)
+                return (*self._changes(found, mailbox, "", link, patience), True)
             except (Permanent, Temporary) as error:
                 if isinstance(error, Temporary) and not _page_failed(error, patience):
                     raise
@@ -245,7 +248,7 @@ class Folders:
             since = self._untracked.get((mailbox, folder))
         if since is None or self._clock() - since >= _UNTRACKED_SECONDS:
             try:
-                return self._changes({}, mailbox, folder, "", patience)
+                return (*self._changes({}, mailbox, folder, "", patience), False)
             except Refused as refused:
                 if refused.answer.status in (403, 404):
                     self._forget(mailbox, name)
@@ -257,7 +260,7 @@ class Folders:
                 _log.info("%s: Graph cannot tell the changes of the folder now: %s", mailbox, error)
             with self._lock:
                 self._untracked[(mailbox, folder)] = self._clock()
-        return {one.id: one for one in self._list(mailbox, name, 0, patience)}, ""
+        return {one.id: one for one in self._list(mailbox, name, 0, patience)}, "", False
 
     def _changes(
         self, found: Dict[str, Listed], mailbox: str, folder: str, link: str, patience: Patience

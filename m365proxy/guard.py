@@ -59,7 +59,8 @@ class Guard:
     def check(self, login: str, password: str, service: str, peer: str) -> User:
         """As Users.check, after its time.  Raises SignInRefused, Temporary."""
         where = _where(peer)
-        pair = (where, login.casefold())
+        # By the user name alone: a folder behind it would make each guess the first one.
+        pair = (where, self.users.name(login, service))
         counted = where != "loopback" and not within(peer, self.exempt)
         if counted and self._blocked(where, pair):
             raise SignInRefused("blocked for a while after too many failures from there")

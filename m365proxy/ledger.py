@@ -61,13 +61,16 @@ class Ledger:
 
     def save(self, messages: Dict[str, Listed], sizes: Dict[str, int], link: str) -> None:
         """Write down what is known now, if that is news.  Raises nothing: trouble is logged."""
+        if len(messages) > _MOST:
+            messages = dict(list(messages.items())[-_MOST:])
+            link = ""  # it would tell of changes to messages that are not here
         sizes = {id: size for id, size in sizes.items() if id in messages}
         age = self._clock() - self._written
-        if messages == self.messages and sizes == self.sizes and 0 <= age < _RENEWAL:
+        known = messages == self.messages and sizes == self.sizes and (self.link or not link)
+        # A newer link to the same messages is no news: writing wears out flash memory.
+        if known and 0 <= age < _RENEWAL:
             return
-        rows = [(one.id, one.received, one.size, sizes.get(one.id, 0)) for one in messages.values()][-_MOST:]
-        if len(rows) < len(messages):
-            link = ""  # it would tell of changes to messages that are not here
+        rows = [(one.id, one.received, one.size, sizes.get(one.id, 0)) for one in messages.values()]
         value = {"format": _FORMAT, "written": self._clock(), "link": link, "messages": rows}
         try:
             files.replace(self._path, json.dumps(value, separators=(",", ":")).encode("ascii"), durable=False)

@@ -207,7 +207,8 @@ class Maildrops:
         names what the account lacks; Temporary and SignInNeeded if Graph cannot
         be asked now.
         """
-        key = (user.mailbox, user.folder.casefold())
+        # One folder has many names: inbox, Inbox/ and so on.
+        key = (user.mailbox, self._folders.find(user.mailbox, user.folder))
         hold = _Hold(user.login, session)
         with self._lock:
             before = self._holds.get(key)
@@ -232,7 +233,9 @@ class Maildrops:
             found = {one.id: one for one in self._folders.list(mailbox, user.folder, self._max_messages)}
             link = ""
         else:
-            found, link = self._folders.track(mailbox, user.folder, ledger.messages, ledger.link)
+            found, link, of_use = self._folders.track(mailbox, user.folder, ledger.messages, ledger.link)
+            if not of_use:
+                ledger.link = ""  # so that the new one is written down though nothing else may be new
         items = [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()]
         fetcher = Fetcher(self._graph, mailbox, self._sleep, self._breaks)
         ahead = ReadAhead(

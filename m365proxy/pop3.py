@@ -8,17 +8,16 @@ closes.  What a client deletes is deleted at QUIT and at no other time.
 from __future__ import annotations
 
 import base64
-import binascii
 import ssl
 import time
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
 
-from . import log
+from . import log, syntax
 from .copies import top
 from .errors import InUse, Permanent, ProxyError, Temporary
 from .maildrop import Session
 from .server import log_handshake_failure
-from .users import within
+from .users import SignInRefused, within
 from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed
 
 _log = log.get("pop3")
@@ -124,6 +123,7 @@ class Pop3Session:
         self._handshake_seconds = handshake_seconds
         self._silence_seconds = silence_seconds
         self._clock = clock
+        self._begun = clock()
         self._idle_since: Optional[float] = None
         self._login = ""
         self._maildrop = None
@@ -159,13 +159,20 @@ class Pop3Session:
     def _next(self) -> Reply:
         try:
             self._idle_since = self._clock()
-            line = self._connection.read_line(_AUTH_LINE, self._idle_seconds)
+            line = self._read_line()
             self._idle_since = None
             return self._obey(line)
         except LineTooLong:
             return _fault("That line is too long.")
         except _Refused as refused:
             return refused.reply
+
+    def _read_line(self) -> bytes:
+        seconds = self._idle_seconds
+        if self._maildrop is None:
+            # Without a sign-in that is for all commands together: they would hold the connection for ever.
+            seconds -= self._clock() - self._begun
+        return self._connection.read_line(_AUTH_LINE, seconds)
 
     def _idle(self) -> float:
         """Seconds waited for the client's next command; 0 while one is carried out.  Any thread may call."""
@@ -281,7 +288,7 @@ class Pop3Session:
 
     def _user(self, rest: bytes) -> Reply:
         self._require_privacy()
-        self._login = _text(rest.strip())
+        self._login = syntax.credential(rest.strip())
         if not self._login:
             return _fault("The form is: USER name")
         return _ok("And the password?")
@@ -291,7 +298,7 @@ class Pop3Session:
         if not self._login:
             return _fault("USER comes first.")
         login, self._login = self._login, ""
-        return self._sign_in(login, _text(rest))
+        return self._sign_in(login, syntax.credential(rest))
 
     def _auth(self, rest: bytes) -> Reply:
         """RFC 5034; a bare AUTH asks for the list, as old clients do."""
@@ -300,27 +307,32 @@ class Pop3Session:
         if not name:
             return _listing("These are the mechanisms.", ("PLAIN", "LOGIN"))
         if name.upper() == b"PLAIN":
-            parts = (_decoded(initial) if initial else self._ask(b"")).split(b"\0")
-            if len(parts) != 3 or parts[0] not in (b"", parts[1]):
+            response = _decoded(initial) if initial else self._ask(b"")
+            try:
+                identity, login, password = syntax.plain(response)
+            except syntax.Malformed:
                 return _fault("That is no AUTH PLAIN response.")
-            return self._sign_in(_text(parts[1]), _text(parts[2]))
+            return self._sign_in(login, password, identity)
         if name.upper() == b"LOGIN":
             login = _decoded(initial) if initial else self._ask(b"Username:")
-            return self._sign_in(_text(login), _text(self._ask(b"Password:")))
+            return self._sign_in(syntax.credential(login), syntax.credential(self._ask(b"Password:")))
         return _fault("I know AUTH PLAIN and AUTH LOGIN.")
 
     def _ask(self, challenge: bytes) -> bytes:
         """One step of an AUTH exchange; the space after + stands even before nothing."""
         self._connection.write(b"+ " + base64.b64encode(challenge) + CRLF)
-        line = self._connection.read_line(_AUTH_LINE, self._idle_seconds)
+        line = self._read_line().strip()
         if line == b"*":
             raise _Refused(_fault("Sign-in cancelled."))
         return _decoded(line)
 
-    def _sign_in(self, login: str, password: str) -> Reply:
+    def _sign_in(self, login: str, password: str, identity: str = "") -> Reply:
+        """`identity` is whom the client asks to act as: nobody but itself (RFC 4616)."""
         peer, who = self._peer, log.quote(login)
         try:
             user = self._users.check(login, password, "pop3", peer)
+            if identity and identity.lower() not in (login.lower(), user.mailbox):
+                raise SignInRefused("it asked to act as somebody else")
         except Temporary as error:
             _log.warning("%s user %s: sign-in put off: %s", peer, who, error)
             return _refusal(f"[SYS/TEMP] {error}")
@@ -479,17 +491,7 @@ def _code(error: ProxyError) -> str:
 
 
 def _decoded(response: bytes) -> bytes:
-    if response == b"=":  # RFC 5034: an empty initial response
-        return b""
     try:
-        return base64.b64decode(response, validate=True)
-    except (binascii.Error, ValueError):
+        return syntax.unbase64(response.decode("latin-1"))
+    except syntax.Malformed:
         raise _Refused(_fault("That is not base64.")) from None
-
-
-def _text(data: bytes) -> str:
-    """Names and passwords: UTF-8 (RFC 6856), or what older clients send instead."""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")

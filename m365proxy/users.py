@@ -158,6 +158,10 @@ class Users:
                     self._remembered[name] = token
         return found.user.reading(folder) if folder else found.user
 
+    def name(self, login: str, service: str) -> str:
+        """What `check` takes for the user name, in one spelling."""
+        return (self._split(login)[0] if service == "pop3" else login).casefold()
+
     def user_of_mailbox(self, address: str) -> User:
         """The user of a network that may relay through this mailbox without signing in; its login is ""."""
         return self._mailboxes[address.lower()]

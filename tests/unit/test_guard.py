@@ -14,6 +14,9 @@ class Users:
     def __init__(self):
         self.asked = 0
 
+    def name(self, login, service):
+        return (login.partition("+")[0] if service == "pop3" else login).casefold()
+
     def check(self, login, password, service, peer):
         self.asked += 1
         if password == "busy":
@@ -34,11 +37,11 @@ class House:
             self.users, **{"failures": 3, **more}, clock=lambda: self.now, sleep=self.slept.append
         )
 
-    def ask(self, password, peer="192.0.2.1", login="a@contoso.com"):
+    def ask(self, password, peer="192.0.2.1", login="a@contoso.com", service="smtp"):
         """Whether the sign-in was good, wrong, blocked or put off."""
         before = self.users.asked
         try:
-            assert self.guard.check(login, password, "smtp", peer) == login
+            assert self.guard.check(login, password, service, peer) == login
         except SignInRefused:
             return "wrong" if self.users.asked > before else "blocked"
         except Temporary:
@@ -85,6 +88,14 @@ def test_who_tries_many_names_is_blocked_for_all():
     assert [house.ask("wrong", login=f"{number}@contoso.com") for number in range(15)] == ["wrong"] * 15
     assert house.ask("right", login="new@contoso.com") == "blocked"
     assert house.ask("right", login="new@contoso.com", peer="192.0.2.2") == "good"
+
+
+def test_a_folder_behind_the_login_is_no_other_login():
+    house = House()
+    logins = [f"a@contoso.com+{number}" for number in range(4)]
+    assert [house.ask("wrong", login=login, service="pop3") for login in logins] == ["wrong"] * 3 + ["blocked"]
+    assert house.ask("right") == "blocked"
+    assert house.ask("right", login=logins[0]) == "good"  # for SMTP it is one
 
 
 def test_a_login_that_succeeded_within_a_day_is_never_blocked_there():

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from m365proxy import files
+from m365proxy import files, ledger
 from m365proxy.answer import GraphUnreachable, NoAnswer, Refused, Throttled
 from m365proxy.copies import normalised
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
@@ -439,8 +439,9 @@ def test_a_second_session_is_refused_until_the_first_closes(rig):
     first = rig.open(page(1))
     with pytest.raises(InUse, match="192.0.2.1"):
         rig.open(page(1))
-    with pytest.raises(InUse):
-        rig.open(page(1), folder="INBOX")
+    for name in ("INBOX", "inbox/", " Inbox "):
+        with pytest.raises(InUse):
+            rig.open(page(1), folder=name)
     rig.open(page(1), folder="sentitems").close()
     rig.open(page(1), mailbox="other@contoso.com").close()
     first.close()
@@ -548,6 +549,45 @@ def test_a_link_that_is_of_no_use_costs_a_full_listing(rig, trouble):
     drop.close()
     poll(rig, changes(link="d3"))
     assert rig.graph.asked == [(DELTA + "d2", 1000)]
+
+
+def test_a_new_link_is_kept_though_no_message_changed(rig):
+    """Otherwise each poll lists in full until something comes in."""
+    poll(rig, changes(1, 2, link="d1")).close()
+    poll(rig, refusal(410, "syncStateNotFound"), changes(1, 2, link="d2")).close()
+    poll(rig, changes(link="d3"))
+    assert rig.graph.asked == [(DELTA + "d2", 1000)]
+
+
+def test_a_first_link_is_kept_though_no_message_changed(rig):
+    rig.open(page(1)).close()
+    rig.now += 3601
+    poll(rig, Answer(value={"value": [entry(1)], "@odata.deltaLink": DELTA + "d1"})).close()
+    poll(rig, changes(link="d2"))
+    assert rig.graph.asked == [(DELTA + "d1", 1000)]
+
+
+def test_an_unchanged_ledger_is_not_written_again(rig, monkeypatch):
+    """Flash memory wears out."""
+    written = []
+    replace = files.replace
+    monkeypatch.setattr(files, "replace", lambda *all, **more: written.append(1) or replace(*all, **more))
+    poll(rig, changes(1, 2, link="d1")).close()
+    poll(rig, changes(link="d2")).close()
+    assert len(written) == 1
+
+
+def test_a_folder_too_large_for_its_ledger_is_not_written_at_each_poll(rig, monkeypatch):
+    monkeypatch.setattr(ledger, "_MOST", 3)
+    written = []
+    replace = files.replace
+    monkeypatch.setattr(files, "replace", lambda *all, **more: written.append(1) or replace(*all, **more))
+    for number in range(3):
+        drop = poll(rig, changes(1, 2, 3, 4, 5, link=f"d{number}"))
+        assert ids(drop) == [1, 2, 3, 4, 5]
+        assert [path for path, _ in rig.graph.asked] == ["/mailFolders/inbox/messages/delta"]
+        drop.close()
+    assert len(written) == 1
 
 
 def test_a_page_of_changes_that_fails_is_asked_for_in_smaller_sizes(rig):

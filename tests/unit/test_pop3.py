@@ -270,7 +270,7 @@ def test_lines_too_long_are_refused_and_dropped():
         house.line()
         assert house.ask(b"USER " + b"x" * 600) == b"-ERR That line is too long."
         assert house.ask(b"A" * 30_000) == b"-ERR That line is too long."
-        assert house.ask(b"AUTH PLAIN " + b"=" * 600) == b"-ERR That is not base64."
+        assert house.ask(b"AUTH PLAIN " + b"!" * 600) == b"-ERR That is not base64."
         assert house.ask(b"AUTH PLAIN " + b"=" * 13_000) == b"-ERR That line is too long."
         assert house.ask(b"USER " + b"x" * 400).startswith(b"+OK")
 
@@ -480,6 +480,23 @@ def test_signing_in_waits_for_exact_sizes_with_signs_of_life():
         house.drop.unmeasured = [False, False, True]
         house.ask(b"USER scanner@contoso.com")
         assert house.ask(b"PASS pass word") == b"+OK Exchange is slow. Welcome: 3 messages (121 octets)."
+
+
+def test_commands_alone_do_not_keep_a_session_without_a_sign_in():
+    now = [0.0]
+    with House(clock=lambda: now[0]) as house:
+        assert house.line().startswith(b"+OK")
+        now[0] = 599.0
+        assert house.ask(b"UTF8").startswith(b"+OK")
+        now[0] = 601.0
+        assert house.ask(b"UTF8").startswith(b"+OK") and house.line() == b""
+
+
+def test_a_session_that_signed_in_may_stay():
+    now = [0.0]
+    with House(clock=lambda: now[0]).signed_in() as house:
+        now[0] = 6000.0
+        assert house.ask(b"NOOP").startswith(b"+OK") and house.ask(b"NOOP").startswith(b"+OK")
 
 
 def test_the_registry_can_tell_an_idle_session_and_end_it(caplog):
