@@ -49,10 +49,12 @@ class ClientHellos:
             self._known[peer] = None
             if len(self._known) > _LIMIT:
                 del self._known[next(iter(self._known))]
-            content = json.dumps(list(self._known)).encode()
+            self._keep()  # here, lest an older list be written over a newer one
         logger.info("first seen from %s: TLS begun at once on a STARTTLS port; from now on it starts so there", peer)
+
+    def _keep(self) -> None:
         try:
-            files.replace(self._path, content, durable=False)
+            files.replace(self._path, json.dumps(list(self._known)).encode(), durable=False)
         except OSError as error:
             logger.warning("%s cannot be written: %s; forgotten with the next start", self._path, error.strerror)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from typing import BinaryIO, Callable, Optional, Sequence, Set, Tuple
+from typing import BinaryIO, Callable, Dict, Optional, Sequence, Tuple
 
 from . import log
 from .replies import Reply
@@ -14,7 +14,7 @@ from .values import Network
 
 logger = log.get("smtp")
 
-# Peculiarities remembered; a device has a handful, an attacker can invent any number.
+# Peculiarities remembered, the oldest forgotten first; a device has a handful, an attacker can invent any number.
 _QUIRKS = 1000
 
 
@@ -23,13 +23,15 @@ class Quirks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: Set[Tuple[str, str]] = set()
+        self._seen: Dict[Tuple[str, str], None] = {}
 
     def note(self, peer: str, what: str, level: int = logging.INFO) -> None:
         with self._lock:
-            if (peer, what) in self._seen or len(self._seen) >= _QUIRKS:
+            if (peer, what) in self._seen:
                 return
-            self._seen.add((peer, what))
+            self._seen[peer, what] = None
+            if len(self._seen) > _QUIRKS:
+                del self._seen[next(iter(self._seen))]
         logger.log(level, "first seen from %s: %s", peer, what)
 
 

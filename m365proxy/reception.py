@@ -12,7 +12,7 @@ from .policy import Policy
 from .replies import Reply
 from .spool import Envelope, Incoming
 from .users import User
-from .wire import Connection, DotReader
+from .wire import Connection, DotReader, TimedOut
 
 logger = log.get("smtp")
 
@@ -97,18 +97,16 @@ class Reception:
         self._policy = policy
         self._incoming = incoming
         self._received = 0
-        self._began = 0.0
+        self._began = time.monotonic()  # one span of time for all chunks
 
     def read_data(self, reader: Union[DotReader, LfDotReader]) -> None:
         """Read to the end of data.  Raises Closed, TimedOut."""
-        self._began = time.monotonic()
         while not reader.done:
             self._take(reader.feed(self._some()))
         self._connection.unread(reader.rest)
 
     def read_chunk(self, size: int) -> None:
         """Read exactly `size` octets.  Raises Closed, TimedOut."""
-        self._began = time.monotonic()
         while size:
             data = self._some()
             self._connection.unread(data[size:])
@@ -118,7 +116,10 @@ class Reception:
 
     def _some(self) -> bytes:
         seconds = self._policy.data_seconds + min(self._received, self._policy.size_limit) / _SLOWEST
-        return self._connection.read_some(self._began + seconds - time.monotonic())
+        remaining = self._began + seconds - time.monotonic()
+        if remaining <= 0:  # said here, for what is buffered already would be given out all the same
+            raise TimedOut
+        return self._connection.read_some(remaining)
 
     def _take(self, octets: bytes) -> None:
         self._received += len(octets)

@@ -130,6 +130,9 @@ SIGN_IN_NEEDED = _reply(
 SIGN_IN_NEEDED_TLS = _reply(
     530, "5.7.0", "Sign in first: set TLS (STARTTLS), user name and password on the device"
 )
+SIGN_IN_NEEDED_CERTIFICATE = _reply(
+    530, "5.7.0", "Sign-in is needed, and TLS for it: set tls.tls_cert (or plaintext_networks) here"
+)
 SIGN_IN_NEEDS_TLS = _reply(
     538, "5.7.11", "Sign-in needs TLS from this address: set STARTTLS on the device"
 )  # RFC 4954 section 4
@@ -165,6 +168,7 @@ def sender_refused(sender: str, mailbox: str) -> Reply:
 
 RECIPIENT_OK = _reply(250, "2.1.5", "Ok")  # RFC 3463 3.2
 RECIPIENT_SYNTAX = _reply(501, "5.1.3", "Use RCPT TO:<user@domain>")  # RFC 5321 4.1.1.3
+NOTIFY_SYNTAX = _reply(501, "5.5.4", "NOTIFY= takes NEVER, or of SUCCESS, FAILURE and DELAY")  # RFC 3461 4.1
 SENDER_FIRST = _reply(503, "5.5.1", "MAIL comes first")  # RFC 5321 4.1.4
 TOO_MANY_RECIPIENTS = _reply(452, "4.5.3", "Too many recipients, send the rest separately")  # 4.5.3.1.10
 

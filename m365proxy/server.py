@@ -26,7 +26,7 @@ from .policy import Quirks
 from .tls import OLD_VERSIONS
 from .users import within
 from .values import Network
-from .wire import Closed, Connection, Injection, TimedOut, WireError, normalise_address
+from .wire import Closed, Connection, Injection, TimedOut, WireError, client_network, normalise_address
 
 logger = log.get("server")
 
@@ -129,7 +129,7 @@ class Connections:
         self._clock = clock
         self._changed = threading.Condition()
         self._running: Dict[Context, Connection] = {}
-        self._by_peer: Dict[str, int] = {}
+        self._by_client: Dict[str, int] = {}
         self._stopping = False
         self._refusals = 0
         self._next_line = float("-inf")
@@ -181,18 +181,20 @@ class Connections:
             self._changed.notify_all()
 
     def _count_in(self, peer: str) -> str:
-        here = self._by_peer.get(peer, 0)
+        client = client_network(peer)
+        here = self._by_client.get(client, 0)
         if here >= self._per_client and not (_is_loopback(peer) or self.is_proxy(peer)):
             return f"it has {here} connections open (limits.connections_per_client)"
-        self._by_peer[peer] = here + 1
+        self._by_client[client] = here + 1
         return ""
 
     def _count_out(self, peer: str) -> None:
-        here = self._by_peer[peer] - 1
+        client = client_network(peer)
+        here = self._by_client[client] - 1
         if here:
-            self._by_peer[peer] = here
+            self._by_client[client] = here
         else:
-            del self._by_peer[peer]
+            del self._by_client[client]
 
     def log_refusal(self, what: str) -> None:
         """One line now and then, with the number of those that were not told."""
@@ -387,7 +389,8 @@ class Listener(socketserver.ThreadingTCPServer):
             if proxy and not self._introduced(client, context):
                 return
             if self._tls_mode == "implicit" or self._begins_with_tls(client, context):
-                self._shake_hands(client, context)
+                if not self._shook_hands(client, context):
+                    return
             self._factory(client, context).run()
         except WireError as error:
             logger.debug("%s connection from %s ended: %s", self.protocol, context.peer, _told(error))
@@ -436,17 +439,22 @@ class Listener(socketserver.ThreadingTCPServer):
     def _begins_with_tls(self, client: Connection, context: Context) -> bool:
         """Let a client that is known for it speak before the banner."""
         hellos = context.client_hellos
-        if hellos is None or self._tls_mode != "starttls" or not hellos.expected(context.peer):
+        if hellos is None or self._tls_mode != "starttls" or context.tls is None or not hellos.expected(context.peer):
             return False
         return client.first_octet(clienthello.PATIENCE) == clienthello.FIRST_OCTET
 
-    def _shake_hands(self, client: Connection, context: Context) -> None:
-        assert context.tls is not None
+    def _shook_hands(self, client: Connection, context: Context) -> bool:
+        if context.tls is None:  # a reload took it away
+            self._connections.log_refusal(
+                f"connection refused from {context.peer}: port {self.port} is for TLS, and no tls_cert is configured"
+            )
+            return False
         try:
             client.start_tls(context.tls, self._handshake_seconds)
         except WireError as error:
             log_handshake_failure(context.peer, error)
             raise
+        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """One line for what no session expected; socketserver would print a traceback."""

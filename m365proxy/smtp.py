@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 
 from . import clienthello, log, replies, signin, syntax
 from .addresses import domain_of, on_the_wire, valid_address
@@ -39,10 +39,21 @@ _HTTP = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", 
 # Replies to what the client did wrong as a client; what policy refuses is not counted.
 _MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
 
+# Mistakes in one of many recipients: were they counted, a pipelined list would end before the good ones are sent.
+_FORGIVEN = (replies.RECIPIENT_SYNTAX, replies.NOTIFY_SYNTAX)
+
+# Refusals on the way to a sign-in, told once a session: what an administrator looks for when a device cannot send.
+_SIGN_IN_CODES = (504, 530, 538)
+_SIGN_IN_REFUSALS = (replies.BAD_BASE64, replies.SIGN_IN_SYNTAX, replies.SIGN_IN_LINE_TOO_LONG)
+
+# Octets of a refused chunk that are read in any case.
+_READ_ANYWAY = 64 * 1024
+
 # RFC 5321 4.2.1 (221, 421): the connection ends with them.
 _LAST = (221, 421)
 
 _KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID", "SMTPUTF8"), "RCPT": ("NOTIFY", "ORCPT")}
+
 
 class _Transaction:
     """From MAIL to the end of DATA (RFC 5321 3.3)."""
@@ -92,7 +103,9 @@ class SmtpSession:
         self._transaction: Optional[_Transaction] = None
         self._errors = 0
         self._spoke_smtp = False
+        self._mail_refused = False
         self._last_refusal: Optional[Reply] = None
+        self._told: Set[Reply] = set()
         self._over = False
 
     # -- the loop ---------------------------------------------------------
@@ -149,7 +162,7 @@ class SmtpSession:
             reply = replies.LINE_TOO_LONG
         if reply is None:
             return None
-        if reply.code in _MISTAKES:
+        if self._is_mistake(reply):
             self._errors += 1
             if not self._spoke_smtp and self._errors >= _GARBAGE:
                 reply = replies.NOT_SMTP
@@ -172,7 +185,15 @@ class SmtpSession:
             return replies.UNKNOWN_COMMAND
         self._spoke_smtp = True
         method, needs = self._VERBS[verb]
-        return self._refused(needs) or method(self, argument)
+        reply = self._refused(needs) or method(self, argument)
+        if verb == "MAIL":
+            self._mail_refused = reply is not replies.SENDER_OK
+        return reply
+
+    def _is_mistake(self, reply: Reply) -> bool:
+        if reply is replies.SENDER_FIRST and self._mail_refused:
+            return False  # who pipelines could not know
+        return reply.code in _MISTAKES and reply not in _FORGIVEN
 
     def _refused(self, needs: Sequence[_Need]) -> Optional[Reply]:
         """What the first need says that is not met."""
@@ -191,13 +212,22 @@ class SmtpSession:
             self._connection.flush()
 
     def _log_refusal(self, reply: Reply) -> None:
-        """What policy refused, once for a row of equal ones."""
-        if reply.code < 550 and reply is not replies.TOO_MANY_RECIPIENTS or reply == self._last_refusal:
+        if not self._is_news(reply):
             return
-        self._last_refusal = reply
         user = self._user
         who = f" ({user.mailbox})" if user else ""
         logger.info("refused from %s%s: %s %s", self._peer, who, reply.code, " ".join(reply.lines))
+
+    def _is_news(self, reply: Reply) -> bool:
+        """What policy refused is, once for a row of equal ones; what kept a client from signing in, once."""
+        if reply.code in _SIGN_IN_CODES or reply in _SIGN_IN_REFUSALS:
+            known = reply in self._told
+            self._told.add(reply)
+            return not known
+        if reply.code < 550 and reply is not replies.TOO_MANY_RECIPIENTS:
+            return False
+        known, self._last_refusal = reply == self._last_refusal, reply
+        return not known
 
     # -- what must be so before a verb ------------------------------------
 
@@ -230,7 +260,9 @@ class SmtpSession:
     def _needs_user(self) -> Optional[Reply]:
         if self._user is not None:
             return None
-        return replies.SIGN_IN_NEEDED if self._may_sign_in() else replies.SIGN_IN_NEEDED_TLS
+        if self._may_sign_in():
+            return replies.SIGN_IN_NEEDED
+        return replies.SIGN_IN_NEEDED_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDED_CERTIFICATE
 
     def _needs_no_transaction(self) -> Optional[Reply]:
         return replies.NOT_IN_TRANSACTION if self._transaction else None
@@ -346,6 +378,8 @@ class SmtpSession:
             return replies.RECIPIENT_SYNTAX if recipient.isascii() else replies.NOT_ASCII
         elif not {"*", domain_of(recipient)} & set(self._policy.allowed_domains):
             return replies.domain_refused(domain_of(recipient))
+        if not syntax.is_notify(parameters.get("NOTIFY", "")):
+            return replies.NOTIFY_SYNTAX
         return self._add(on_the_wire(recipient), syntax.delivery_notes(parameters))
 
     def _add(self, recipient: str, notes: Dict[str, str]) -> Reply:
@@ -414,6 +448,9 @@ class SmtpSession:
             self._over = True  # nobody knows where the next command begins
             return replies.CHUNK_SYNTAX
         refusal = self._refused(self._BDAT_NEEDS) or self._begin()
+        if refusal is not None and size > max(self._policy.size_limit if self._user else 0, _READ_ANYWAY):
+            self._over = True  # to read it to its end could take hours
+            return refusal
         reception = self._transaction.reception if self._transaction else None
         if refusal is not None or reception is None:
             reception = Reception(self._connection, self._policy, None, refusal)

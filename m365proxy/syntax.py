@@ -86,6 +86,11 @@ def delivery_notes(parameters: Dict[str, str]) -> Dict[str, str]:
     }
 
 
+def is_notify(value: str) -> bool:
+    """Whether this can be what NOTIFY= is set to (RFC 3461 4.1); some leave it empty."""
+    return not value or {"NEVER", "SUCCESS", "FAILURE", "DELAY"}.issuperset(value.upper().split(","))
+
+
 def _xtext(value: str, limit: int) -> str:
     # Kept as written: a report gives it back in the same form.
     return value if len(value) <= limit and all("!" <= character <= "~" for character in value) else ""

@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import ssl
+import threading
 import time
 
 import pytest
@@ -78,6 +79,22 @@ def test_no_place_to_keep_them(tmp_path, caplog):
     assert "forgotten with the next start" in caplog.text
 
 
+def test_a_newer_list_is_never_overwritten_by_an_older(path, monkeypatch):
+    hellos, replace = ClientHellos(path), clienthello.files.replace
+    second = threading.Thread(target=hellos.note, args=("192.0.2.2",))
+
+    def overtaken(*arguments, **more):
+        monkeypatch.setattr(clienthello.files, "replace", replace)
+        second.start()
+        second.join(0.1)  # gets through if it is not made to wait
+        replace(*arguments, **more)
+
+    monkeypatch.setattr(clienthello.files, "replace", overtaken)
+    hellos.note("192.0.2.1")
+    second.join(10)
+    assert ClientHellos(path).expected("192.0.2.2")
+
+
 def hasty(house, certificate):
     """A client that begins TLS at once, as an HP MFP does; returns the banner or None."""
     trusting = ssl.create_default_context(cafile=certificate[0])
@@ -140,6 +157,14 @@ def test_others_have_the_banner_at_once(certificate, path, monkeypatch):
     began = time.monotonic()
     with House(certificate, client_hellos=ClientHellos(path)) as house, house.client():
         assert time.monotonic() - began < 30
+
+
+def test_a_known_client_where_the_certificate_was_taken_away(path):
+    hellos = ClientHellos(path, (ipaddress.ip_network("127.0.0.0/8"),))
+    with House(client_hellos=hellos, tls_mode="starttls") as house, Talk(house.listener.port) as talk:
+        talk.send(b"\x16\x03\x01\x02\x00\x01")
+        assert talk.reply().startswith("220 ")
+        assert talk.reply().startswith("421 4.7.0 ")
 
 
 def test_a_hello_where_tls_cannot_be_had_is_cut_off(path, caplog):

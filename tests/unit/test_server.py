@@ -241,6 +241,19 @@ def test_loopback_and_proxies_stand_for_many(peer):
     assert [connections.enter(context_of(peer), None) for _ in range(50)] == [""] * 50
 
 
+def test_an_ipv6_customer_is_one_client():
+    """A /64 has more addresses than there are connections."""
+    connections = Connections(per_client=2)
+    contexts = [context_of(f"2001:db8::{number:x}") for number in range(3)]
+    assert [bool(connections.enter(context, None)) for context in contexts] == [False, False, True]
+    assert not connections.enter(context_of("2001:db8:0:1::1"), None)
+    connections.leave(contexts[0])
+    assert not connections.enter(contexts[2], None)
+    for context in list(connections._running):
+        connections.leave(context)
+    assert not connections._by_client
+
+
 def test_nothing_is_kept_of_who_has_gone():
     connections = Connections()
     for number in range(10):
@@ -248,7 +261,7 @@ def test_nothing_is_kept_of_who_has_gone():
         connections.enter(context, None)
         connections.leave(context)
     assert len(connections) == 0
-    assert not connections._by_peer
+    assert not connections._by_client
 
 
 def test_refusals_are_logged_now_and_then(caplog):
@@ -381,6 +394,16 @@ def test_implicit_tls_beside_a_silent_client(listen, certificate):
     trusting = ssl.create_default_context(cafile=certificate[0])
     with connect(listener), connect(listener) as sock, trusting.wrap_socket(sock, server_hostname="localhost") as tls:
         assert line(tls) == b"127.0.0.1\r\n"
+
+
+def test_a_tls_port_whose_certificate_a_reload_took_away(listen, caplog):
+    listener = listen(tls=None, tls_mode="implicit")
+    with connect(listener) as sock:
+        assert line(sock) == b""
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"connection refused from 127.0.0.1: port {listener.port} is for TLS, and no tls_cert is configured"
+    )
 
 
 def test_a_changed_certificate_counts_from_the_next_connection(listen, certificate):

@@ -117,3 +117,14 @@ def test_no_chunk(argument):
 )  # fmt: skip
 def test_delivery_notes(parameters, wanted):
     assert syntax.delivery_notes(parameters) == {"ret": "", "envid": "", "orcpt": "", "notify": "", **wanted}
+
+
+@pytest.mark.parametrize(
+    "value, known",
+    [
+        ("", True), ("never", True), ("SUCCESS,FAILURE,DELAY", True),
+        ("FAILUR", False), ("FAILURE,", False), ("ALL", False), ("FAILURE DELAY", False),
+    ],
+)  # fmt: skip
+def test_is_notify(value, known):
+    assert syntax.is_notify(value) == known

@@ -16,6 +16,7 @@ from m365proxy.wire import (
     Injection,
     LineTooLong,
     TimedOut,
+    client_network,
     crlf,
     normalise_address,
     stuffed,
@@ -328,3 +329,14 @@ def test_a_handshake_that_does_not_come(pair, contexts):
     connection, _client = pair
     with pytest.raises(TimedOut):
         connection.start_tls(contexts[0], 0.05)
+
+
+@pytest.mark.parametrize(
+    "address, network",
+    [
+        ("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::/64"), ("2001:db8:0:1:ffff::9", "2001:db8:0:1::/64"),
+        ("proxy:192.0.2.1", "proxy:192.0.2.1"),
+    ],
+)  # fmt: skip
+def test_client_network(address, network):
+    assert client_network(address) == network
