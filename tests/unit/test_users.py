@@ -407,6 +407,21 @@ def test_a_folder_opens_nothing_else(login, password, service):
         house.check(login, password, service, PEER)
 
 
+@pytest.mark.parametrize(
+    "login, service, name",
+    [
+        ("UPS", "smtp", "ups"),
+        ("UPS+Scans", "pop3", "ups"),
+        ("UPS+Scans", "smtp", "ups+scans"),
+        ("ups+door+Scans", "pop3", "ups+door"),
+        ("nobody+1", "pop3", "nobody+1"),
+    ],
+)
+def test_the_user_name_in_a_login(login, service, name):
+    more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
+    assert Users([mailbox(password="plain", login="ups", logins=[more])]).name(login, service) == name
+
+
 def test_nothing_shows_a_password():
     house = Users([mailbox(password="plain-secret")])
     user = house.check("scanner@contoso.com", "plain-secret", "smtp", PEER)
