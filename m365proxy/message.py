@@ -205,7 +205,7 @@ class _Writer:
         return boundary, _Edit(content, encoding)
 
     def entity(self, part: Part, versioned: bool = False) -> List[_Piece]:
-        """A part or a message in the message with all of its header; `versioned` if what is added needs MIME-Version."""
+        """A part or a message in the message with its whole header; `versioned`: MIME-Version is added with others."""
         edit, body = self.body(part)
         if edit == _Edit() and _is_sound(part):
             return [self._copy(part.header_start, part.body_start), *body]
@@ -315,7 +315,8 @@ def _content(part: Part, kind: str = "") -> parameters.Value:
 def _named(part: Part, edit: _Edit) -> _Edit:
     """Give a file name that stands, or will stand, in RFC 2231 form only also as Content-Type's
     name: Outlook would show ATT00001 (GF 1.7)."""
-    shown = part.placement.has_plain("filename") and all(map(header.is_sound, part.header.all("Content-Disposition")))
+    stays = all(_stays(part, field) for field in part.header.all("Content-Disposition"))
+    shown = part.placement.has_plain("filename") and (stays or parameters.is_plain(part.filename))
     if shown or not part.filename or part.content.has_plain("name"):
         return edit
     content = edit.content or _content(part)
@@ -330,7 +331,7 @@ def _is_sound(part: Part) -> bool:
     names = [field.name.lower() for field in part.header.fields]
     return (
         part.header.sound
-        and all(map(header.is_sound, part.header.fields))
+        and all(_stays(part, field) for field in part.header.fields)
         and all(names.count(name) == 1 for name in (b"content-type", b"content-transfer-encoding") if name in names)
     )
 
@@ -354,10 +355,22 @@ def _fields(part: Part, edit: _Edit, wanted: Callable[[bytes], bool]) -> List[by
     return result + list(written.values())
 
 
+def _stays(part: Part, field: header.Field) -> bool:
+    """Whether the field may be copied: nobody reads it otherwise than it was read here."""
+    name = field.name.lower()
+    if name == b"content-type" and not part.content.strict:
+        return False
+    if name == b"content-disposition" and not part.placement.strict:
+        return False
+    if name == b"content-transfer-encoding" and field.unfolded.lower() != part.encoding.encode("ascii", "replace"):
+        return False
+    return header.is_sound(field)
+
+
 def _field(part: Part, field: header.Field) -> bytes:
     name = field.name.lower()
     value = field.value
-    if not header.is_sound(field):
+    if not _stays(part, field):
         if name == b"content-type":
             return b"Content-Type: " + _content(part).lines() + _CRLF
         if name == b"content-disposition" and part.placement.main:

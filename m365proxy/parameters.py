@@ -20,12 +20,20 @@ _LONGEST_PLAIN = 200
 _SECTION = 54
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~-]+\Z")
-_MAIN = re.compile(r"\s*([!#-'*+./0-9:<>?-~-]{0,127})(?![^\s;()=\"])|")
+_MAIN = re.compile(r"\s*([!#-'*+./0-9:<>?-~-]{0,127})(?![^\s,;()=\"])|")
 _NAME = re.compile(r"([A-Za-z0-9!#$&+.^_`|~-]{1,60}?)(?:\*(\d{1,2}))?(\*)?\s*=\s*")
-_BEFORE_NAME = re.compile(r"[;\s]+")
+_BEFORE_NAME = re.compile(r"[,;\s]+")
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
-_UNQUOTED = re.compile(r"[^;]*")
+# A name goes on behind a semicolon after which no parameter begins.
+_UNQUOTED_NAME = re.compile(r"[^;]*(?:;(?!\s*[A-Za-z*0-9-]{1,60}\s*=)[^;]*)*")
+_UNQUOTED_BOUNDARY = re.compile(r"[^;\s]*(?:\s+(?![A-Za-z*0-9-]{1,60}\s*=|\()[^;\s]+)*")
 _UNQUOTED_WORD = re.compile(r"[^;\s]*")
+# RFC 2045 5.1 without comments, which some readers do not know.
+_STRICT_TOKEN = r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+"
+_STRICT = re.compile(
+    rf"{_STRICT_TOKEN}(?:/{_STRICT_TOKEN})?"
+    rf"""(?:[ \t]*;[ \t]*{_STRICT_TOKEN}=(?:{_STRICT_TOKEN}|"(?:[ \t!#-\[\]-~]|\\["\\])*"))*[ \t]*\Z"""
+)
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NAMES = ("name", "filename")
 
@@ -38,11 +46,15 @@ class Parameter(NamedTuple):
 
 
 class Value:
-    """The leading word of a value in lower case ("text/plain", "attachment") and its parameters."""
+    """The leading word of a value in lower case ("text/plain", "attachment") and its parameters.
 
-    def __init__(self, main: str, parameters: Dict[str, Parameter]):
+    `strict`: it was written so that every reader finds the same in it.
+    """
+
+    def __init__(self, main: str, parameters: Dict[str, Parameter], strict: bool = True):
         self.main = main
         self.parameters = parameters
+        self.strict = strict
 
     def get(self, name: str) -> str:
         """A parameter's text, "" without it."""
@@ -64,7 +76,7 @@ class Value:
         result = []
         for name, parameter in self.parameters.items():
             text = words.clean(parameter.text)
-            if text.isascii() and len(text) <= _LONGEST_PLAIN:
+            if is_plain(text):
                 quoted = text if _TOKEN.match(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
                 result.append(f"{name}={quoted}".encode("ascii"))
             elif name == "name":
@@ -75,12 +87,18 @@ class Value:
         return result
 
 
+def is_plain(text: str) -> bool:
+    """Whether a parameter's text is written without encoding."""
+    return text.isascii() and len(text) <= _LONGEST_PLAIN
+
+
 def parse(text: str) -> Value:
     """Read a value; takes missing semicolons, unclosed quotes, raw 8-bit text and encoded words in names.
 
     Of parameters of one name the first counts, and the RFC 2231 form before the plain one.
     """
     text = text[:_LONGEST]
+    strict = bool(_STRICT.match(text))
     main = _MAIN.match(text)
     plain: Dict[str, str] = {}
     sections: Dict[str, Dict[int, Tuple[str, bool]]] = {}
@@ -100,21 +118,23 @@ def parse(text: str) -> Value:
         if number or starred:
             sections.setdefault(name, {}).setdefault(int(number or 0), (value, bool(starred)))
         else:
+            strict = strict and name not in plain
             plain.setdefault(name, value)
-    return Value((main.group(1) or "").lower(), _merged(plain, sections))
+    return Value((main.group(1) or "").lower(), _merged(plain, sections), strict)
 
 
 def _value(text: str, position: int, name: str, closed_quotes: bool) -> "tuple[str, int, bool]":
     if text[position : position + 1] == '"' and closed_quotes:
         match = _QUOTED.match(text, position)
-        if match:
+        # A name with quotes in its quotes ends where no more of it follows.
+        if match and (name not in _NAMES or text[match.end() : match.end() + 1] in ("", ";", " ", "\t", "(")):
             # Other backslashes are those of Windows paths.
             value = match.group(1).replace('\\"', '"').replace("\\\\", "\\")
             return value, match.end(), True
-        closed_quotes = False
-    pattern = _UNQUOTED if name in _NAMES else _UNQUOTED_WORD
+        closed_quotes = match is not None
+    pattern = _UNQUOTED_NAME if name in _NAMES else _UNQUOTED_BOUNDARY if name == "boundary" else _UNQUOTED_WORD
     match = pattern.match(text, position)
-    return match.group().strip().strip('"'), match.end(), closed_quotes
+    return match.group().strip().rstrip(";").strip().strip('"'), match.end(), closed_quotes
 
 
 def _merged(plain: Dict[str, str], sections: Dict[str, Dict[int, Tuple[str, bool]]]) -> Dict[str, Parameter]:

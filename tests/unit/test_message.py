@@ -338,8 +338,8 @@ REPAIRS = [
     ),
     (
         "message inside",
-        "--b\nContent-Type: message/rfc822\n\nBcc: x@y.org\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
-        "--b\nContent-Type: message/rfc822\n\nBcc: x@y.org\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
+        "--b\nContent-Type: message/rfc822\n\nTo: x@y\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
+        "--b\nContent-Type: message/rfc822\n\nTo: x@y\nContent-Transfer-Encoding: quoted-printable\n\n=E4\n--b--\n",
     ),
     (
         "8-bit message inside",
@@ -405,13 +405,64 @@ def test_parts_of_messages_in_messages_count():
         b"Content-Type: message/delivery-status\r\n\r\n",
         b"Content-Type: application/x\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\n",
         b"Content-Transfer-Encoding: uue\r\n\r\n",
-        b"Content-Type: message/rfc822\r\n\r\n" + b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n",
+        b"Content-Type: message/rfc822\r\n\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n",
     ],
+    ids=["report", "x-uuencode", "uue", "signed in a message"],
 )
 @pytest.mark.parametrize("octets", [b"a\0b", b"x" * 999])
 def test_what_cannot_be_repaired_is_refused(head, octets):
     with pytest.raises(Permanent, match="broken"):
         prepare(head + octets)
+
+
+@pytest.mark.parametrize(
+    "content_type, boundary",
+    [
+        (b'multipart/mixed boundary="x"', b"x"),
+        (b'multipart/mixed; boundary="x', b"x"),
+        (b'multipart/mixed; boundary="x""', b"x"),
+        (b"multipart/mixed; boundary=x (c)", b"x"),
+        (b"multipart/mixed (c); boundary=x", b"x"),
+        (b'multipart/mixed; boundary = "x"', b"x"),
+        (b"multipart/mixed, boundary=x", b"x"),
+        (b"multipart/mixed; boundary=x; boundary=y", b"x"),
+        (b"multipart/mixed; boundary=foo bar", b"foo bar"),
+        (b"multipart/mixed; boundary=foo bar (c); type=a/b", b"foo bar"),
+        (b"multipart/mixed; boundary=foo charset=utf-8", b"foo"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_type_read_leniently_goes_out_for_strict_readers(content_type, boundary, inside):
+    raw = b"Content-Type: " + content_type + b"\r\n\r\n--" + boundary + b"\r\n\r\none\r\n--" + boundary + b"--"
+    if inside:
+        raw = b"Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n" + raw + b"\r\n--o--\r\n"
+    octets = sent(raw)
+    assert leaves(octets) == [("text/plain", b"one")]
+    plain, quoted = b";\r\n boundary=x", b';\r\n boundary="foo bar"'
+    assert (quoted in octets) if boundary == b"foo bar" else (plain in octets or b" boundary=foo" in octets)
+    assert sent(octets).partition(b"MIME-Version")[2] == octets.partition(b"MIME-Version")[2]
+
+
+@pytest.mark.parametrize(
+    "given, written",
+    [
+        (b"filename=Scan 2024 01.pdf", b'filename="Scan 2024 01.pdf"'),
+        (b"filename=a;b.pdf", b'filename="a;b.pdf"'),
+        (b"filename=a.pdf (c); size=3", b'filename="a.pdf (c)";\r\n size=3'),
+        (b'filename="a"b".pdf"', b'filename="a\\"b\\".pdf"'),
+        (b'filename="C:\\scans\\a.pdf"', b'filename="C:\\\\scans\\\\a.pdf"'),
+        (b'filename="a.pdf', b"filename=a.pdf"),
+    ],
+)
+def test_odd_file_names_go_out_quoted(given, written):
+    head = b"Content-Type: application/pdf\r\nContent-Disposition: attachment; "
+    octets = sent(head + given + b"\r\n\r\nx\r\n")
+    assert b"Content-Disposition: attachment;\r\n " + written + b"\r\n" in octets
+
+
+def test_an_encoding_with_a_comment_goes_out_without():
+    head = b"Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64 (c)\r\n\r\n"
+    assert content_fields(head + b"QUJD\r\n") == [VERSION, "Content-Type: application/pdf", BASE64]
 
 
 @pytest.mark.parametrize("boundary", ["gr\u00fc\u00df", "x" * 100, "a b\u00e9", "b\\*"])
