@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import logging
@@ -11,10 +12,11 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from . import autocert, checks, files, housekeeping, log, memory, message, oauth, status, tls
 from . import config as configuration
+from .chores import Repeating, survive
 from .clienthello import ClientHellos
 from .config import Config
 from .control import Control
@@ -67,47 +69,6 @@ _FIXED = (
     "queue.lifetime_hours", "queue.min_free_mb", "queue.pace_per_minute", "queue.on_ambiguous", "queue.max_waiting",
     "limits.connections", "limits.connections_per_client", "limits.auth_failures", "limits.auth_block_minutes",
 )  # fmt: skip
-
-
-def survive(action: Callable[[], object], name: str) -> None:
-    """Do a part of a loop that has to go on whatever happens in it; what happened is logged."""
-    try:
-        action()
-    except (ProxyError, OSError) as error:
-        logger.warning("%s: %s", name, error)
-    except Exception:  # the last resort of a loop: without it the program would be deaf, or its sign-in die of age
-        logger.exception("%s broke off by a fault here", name)
-
-
-class Repeating:
-    """An action in a threading.Timer of its own: after `first` seconds, then every so many."""
-
-    def __init__(self, seconds: float, action: Callable[[], object], name: str, first: float):
-        self._seconds = seconds
-        self._first = first
-        self._action = action
-        self._name = name
-        self._stopped = threading.Event()
-        self._timer: Optional[threading.Timer] = None
-
-    def start(self) -> None:
-        self._start(self._first)
-
-    def _start(self, after: float) -> None:
-        self._timer = threading.Timer(after, self._run)
-        self._timer.daemon = True
-        self._timer.name = self._name
-        self._timer.start()
-
-    def _run(self) -> None:
-        survive(self._action, self._name)
-        if not self._stopped.is_set():
-            self._start(self._seconds)
-
-    def stop(self) -> None:
-        self._stopped.set()
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 class Account:
@@ -353,7 +314,8 @@ class Daemon:
                         peer, "mail without sign-in from this machine's gateway, which may hide others (NAT)",
                         logging.WARNING,
                     )  # fmt: skip
-                return self._users.user_of_mailbox(mailbox)
+                with contextlib.suppress(KeyError):  # a reload is taking the mailbox out
+                    return self._users.user_of_mailbox(mailbox)
         return None
 
     def _may_send_as(self, mailbox: str, address: str) -> bool:
@@ -458,8 +420,9 @@ class Daemon:
             logger.error("not reloaded: %s", error)
             return
         self._set_certificate(contexts)
-        self.config = config
         self._users = self._guard.users = Users(config.mailboxes)
+        self.config = config
+        self._gateways = default_gateways()
         self._guard.exempt = config.proxy_protocol_from
         self._client_hellos.networks = config.tls_first
         self._connections.set_networks(config.proxy_protocol_from, config.allowed_networks)

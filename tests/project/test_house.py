@@ -24,7 +24,7 @@ LAYERS = """
     budget routes seen drafts largemail largedrafts delivery report reachability courier housekeeping leftovers
     folders ledger copies readahead deletion maildrop
     intake clienthello proxyprotocol server signin reception smtp pop3 status
-    daemon diagnosis commands
+    chores daemon diagnosis commands
     sandbox demo
     cli __main__
 """
@@ -35,7 +35,7 @@ DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3", "idna"}
 # urllib3 and idna come with requests, whose errors wrap the former's.
 
 # The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself.
-BROAD = {"smtp", "pop3", "server", "spool", "reachability", "courier", "daemon", "cli"}
+BROAD = {"smtp", "pop3", "server", "spool", "reachability", "courier", "chores", "cli"}
 
 
 def modules():

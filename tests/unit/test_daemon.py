@@ -11,9 +11,11 @@ import threading
 import pytest
 from program import ALERTS, Program
 
+from m365proxy import chores
 from m365proxy import config as configuration
 from m365proxy import daemon as module
-from m365proxy.daemon import Daemon, Repeating
+from m365proxy.chores import Repeating
+from m365proxy.daemon import Daemon
 from m365proxy.outbound import Outbound
 
 
@@ -157,6 +159,25 @@ def test_the_daily_sweep_warns_of_the_end_of_the_secret_and_survives_a_missing_c
     os.unlink(program.certificate)
     daemon._sweep()
     assert str(soon) in caplog.text and "cert.pem" in caplog.text
+
+
+def test_a_timer_for_which_there_is_no_thread_is_set_again(monkeypatch):
+    monkeypatch.setattr(chores, "_NO_THREAD_SECONDS", 0.001)
+    real, refusals, done = threading.Thread.start, [1, 1], threading.Semaphore(0)
+
+    def start(thread):
+        if refusals and threading.current_thread().name == "refresh":
+            refusals.pop()
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    timer = Repeating(0.001, done.release, "refresh", first=0.0)
+    timer.start()
+    for _ in range(3):
+        assert done.acquire(timeout=30)
+    timer.stop()
+    assert not refusals
 
 
 def test_a_timer_goes_on_after_a_fault_of_its_action(caplog):
