@@ -242,7 +242,7 @@ class _Reader:
 def emit(name: bytes, value: bytes) -> bytes:
     """One field for the wire: ASCII, folded, no line over 998 octets, ended by CRLF.
 
-    A well-formed value stays octet for octet.
+    A well-formed value stays octet for octet, but for addresses that a reply goes to.
     """
     field = Field(name, value.strip(b" \t\r\n"))
     kind = name.lower()
@@ -251,12 +251,13 @@ def emit(name: bytes, value: bytes) -> bytes:
         found = _REFERENCE.findall(words.decode(words.text(field.unfolded)))
         if found:
             return fold(name, " ".join(found).encode("ascii"))
-    if is_sound(field):
-        return name + b": " + field.value + _CRLF
-    if kind in _ADDRESS_FIELDS or kind in _PEOPLE:
+    # Graph refuses a whole message for one address it cannot read: these are never copied.
+    if kind in _ADDRESS_FIELDS or (kind in _PEOPLE and not is_sound(field)):
         found = [_on_the_wire(mailbox) for mailbox in _valid(addresses.parse(words.text(field.unfolded)))]
         if found:
             return fold(name, addresses.listed(found))
+    if is_sound(field):
+        return name + b": " + field.value + _CRLF
     unfolded = field.unfolded
     longest = max(map(len, unfolded.split()), default=0)
     if unfolded.isascii() and longest <= words.LONGEST_TOKEN and not _hides_control(unfolded):
@@ -383,7 +384,7 @@ class TopHeader:
             chosen = Mailbox(named[0].name if named else "", sender)
         self.author = Mailbox(addresses.display_name(chosen.name), chosen.address)
         self.reply_to: List[Mailbox] = []
-        if not self._block.mailboxes("Reply-To"):
+        if not _valid(self._block.mailboxes("Reply-To")):
             others = {addresses.key(mailbox.address): mailbox for mailbox in reversed(candidates)}
             others.pop(addresses.key(chosen.address), None)
             self.reply_to = list(reversed(list(others.values())))[:_MOST_REPLY_TO]

@@ -232,6 +232,8 @@ def test_a_domain_is_the_one_its_owner_registered():
 
 
 EMITTED = [
+    ("some not valid", b"Reply-To", b"printer, <x@y.de>, broken@@z", b"Reply-To: x@y.de\r\n"),
+    ("all valid", b"Reply-To", b"X <x@y.de>, z@y.de", b"Reply-To: X <x@y.de>, z@y.de\r\n"),
     ("as it is", b"Subject", b"plain =?utf-8?q?=C3=A4?= text", b"Subject: plain =?utf-8?q?=C3=A4?= text\r\n"),
     ("folds stay", b"X-A", b"a\r\n\t b", b"X-A: a\r\n\t b\r\n"),
     ("long but legal", b"X-A", b"a " * 400 + b"b", b"X-A: " + b"a " * 400 + b"b\r\n"),
@@ -454,6 +456,11 @@ def test_the_envelope_decides(raw, to, cc, bcc, was_to, was_cc):
     assert set(found) == {"From", "Subject", "Date", "Message-ID"}
 
 
+def test_a_reply_to_without_an_address_does_not_hide_the_author():
+    found = fields(b"From: x@contoso.com\r\nReply-To: printer, broken@@z\r\n\r\n")
+    assert found["Reply-To"] == ["x@contoso.com"]
+
+
 def test_international_domains_travel_as_a_labels():
     found = fields("To: a@bücher.example\r\n\r\n".encode(), recipients=["A@BÜCHER.example"])
     assert found["To"] == ["A@xn--bcher-kva.example"]
@@ -587,7 +594,7 @@ def test_date(client, ours, expected):
 
 def test_reply_to_holds_only_what_can_be_answered():
     assert "Reply-To" not in fields(b"Reply-To: nobody\r\nFrom: scanner@contoso.com\r\n\r\n")
-    assert fields(b"Reply-To: (hi) <r@x.org>\r\n\r\n")["Reply-To"] == ["(hi) <r@x.org>"]
+    assert fields(b"Reply-To: (hi) <r@x.org>\r\n\r\n")["Reply-To"] == ["hi <r@x.org>"]
 
 
 def test_texts_for_the_other_route():
