@@ -199,7 +199,7 @@ class _Content:
             octets += chunk
             if len(octets) > _LONGEST_BODY:
                 return None
-        text = _UNWRITABLE.sub("", words.decoded(bytes(octets), part.charset).lstrip("\ufeff"))
+        text = _UNWRITABLE.sub("", _decoded(bytes(octets), part.charset).lstrip("\ufeff"))
         return text if len(text.encode("utf-8")) <= _LONGEST_BODY else None
 
     def _attachment(self, part: Part, number: int, referred: Set[str]) -> Attachment:
@@ -228,6 +228,14 @@ class _Content:
             return header.read(self._file, part.body_start, end=part.body_end).text("Subject")
         except ProxyError:
             return ""
+
+
+def _decoded(octets: bytes, charset: str) -> str:
+    text = words.decoded(octets, charset)
+    # Called UTF-8, but none of it is: a device that labels everything so.
+    if words.charset_known(charset) == "utf_8" and "\ufffd" in text and text.replace("\ufffd", "").isascii():
+        return words.text(octets)
+    return text
 
 
 def _undeclared(part: Part) -> bool:

@@ -13,9 +13,11 @@ import hashlib
 import re
 from typing import BinaryIO, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from . import header, mime, parameters, transfer
+from . import header, log, mime, parameters, transfer
 from .errors import Permanent
 from .mime import Part
+
+logger = log.get("message")
 
 # Octets of raw MIME that surely fit Graph's 4 MB request once base64 has made
 # them a third larger: 3.87 MB, below both readings of "4 MB" (GF 1.3).
@@ -216,7 +218,11 @@ class _Writer:
 
     def _aside(self, start: int, end: int) -> List[_Piece]:
         """Preamble or epilogue, which no reader shows: left out unless it is clean."""
-        return [self._copy(start, end)] if start < end and _survey(self._octets(start, end)).clean else []
+        if start < end and _survey(self._octets(start, end)).clean:
+            return [self._copy(start, end)]
+        if start < end:
+            logger.info("%d octets outside the parts of a message are left out: no 7-bit text", end - start)
+        return []
 
     def _leaf(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
         start, end, text = part.body_start, part.body_end, _is_text(part)

@@ -29,6 +29,7 @@ _LONGEST_END = 64
 _WINDOW = 256 * 1024
 _OVERLAP = _LONGEST_BOUNDARY + _PADDING + 16
 
+_LAST_LINE_END = re.compile(rb"(?:\r{0,4}\n|\r)\Z")
 _TYPE = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+/[a-z0-9!#$%&'*+.^_`|~-]+\Z")
 _SIGNATURES = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 
@@ -230,21 +231,32 @@ class _Scan:
             self._end_child(owner, content_end)
             if not owner.children:
                 owner.preamble_end = hit.start
-            if hit.closing or self._nothing_follows(hit.after):
+            more = self._more(owner, hit) if hit.closing else hit
+            if more is None or self._nothing_follows(more.after):
                 owner.epilogue_start = hit.stop
                 self._leave(hit.level, content_end)
                 position, least = hit.after, hit.stop
             else:
-                position = least = self._begin(owner, hit.after)
+                position = least = self._begin(owner, more.after)
         if self._open:
             self._leave(0, self._before_line_end(self._end, least))
 
+    def _more(self, owner: Part, closing: _Hit) -> Optional[_Hit]:
+        """What begins the next part if parts follow their closing boundary, as some devices write it too early."""
+        again = self._next(closing.after, self._end)
+        if again is None or again.closing or self._open[again.level] is not owner or self._nothing_follows(again.after):
+            return None
+        return again if self._is_blank(closing.after, again.start) else closing
+
+    def _is_blank(self, start: int, end: int) -> bool:
+        if end - start > _LONGEST_END:
+            return False
+        self._file.seek(start)
+        return not self._file.read(end - start).strip()
+
     def _nothing_follows(self, position: int) -> bool:
         """Whether the message ends here: the "--" of its last boundary was forgotten."""
-        if self._end - position > _LONGEST_END:
-            return False
-        self._file.seek(position)
-        return not self._file.read(self._end - position).strip()
+        return self._is_blank(position, self._end)
 
     def _begin(self, owner: Part, start: int) -> int:
         """A part begins: read its header, which goes no further than the next boundary."""
@@ -297,9 +309,7 @@ class _Scan:
 
     def _before_line_end(self, position: int, least: int) -> int:
         """`position` without the line end before it, but not below `least`."""
-        start = max(least, position - 2)
+        start = max(least, position - transfer.LONGEST_LINE_END)
         self._file.seek(start)
-        before = self._file.read(position - start)
-        if before.endswith(b"\r\n"):
-            return position - 2
-        return position - 1 if before[-1:] in (b"\r", b"\n") else position
+        match = _LAST_LINE_END.search(self._file.read(position - start))
+        return start + match.start() if match else position

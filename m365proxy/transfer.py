@@ -15,6 +15,7 @@ _COLUMNS, _OCTETS = 76, 57
 
 # CR CR LF comes from double conversion on Windows; the bound keeps the search linear.
 _MOST_CR = 4
+LONGEST_LINE_END = _MOST_CR + 1
 _LINE_END = re.compile(rb"\r{0,%d}\n|\r" % _MOST_CR)
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 # White space at a line's end was added on the way (RFC 2045 6.7 rule 3).

@@ -197,3 +197,6 @@ def corpus():
 
 # A multipart without parts becomes text, and its reader sees it.
 BECOMES_TEXT = {"multipart/mixed", "multipart/alternative", "multipart/report"}
+
+# These close a multipart too early: of what follows the standard library finds nothing.
+CLOSED_EARLY = {"msg_15.txt", "msg_39.txt"}

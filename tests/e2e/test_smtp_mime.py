@@ -6,7 +6,7 @@ import os
 import smtplib
 
 import pytest
-from messages import BECOMES_TEXT, MADE, SIGNED, canonical, corpus, leaves
+from messages import BECOMES_TEXT, CLOSED_EARLY, MADE, SIGNED, canonical, corpus, leaves
 from program import ALERTS, PASSWORD, SCANS, Program, wait_until
 
 SEALED = {
@@ -61,6 +61,8 @@ def check(messages, arrived):
 def test_the_standard_library_s_messages(carried):
     messages = {}
     for path in corpus():
+        if os.path.basename(path) in CLOSED_EARLY:
+            continue
         with open(path, "rb") as file:
             messages[os.path.basename(path)] = canonical(file.read())
     check(messages, carried(messages.values()))

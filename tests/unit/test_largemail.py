@@ -194,7 +194,8 @@ def test_no_inline_without_html():
         (b"text/plain; charset=no-such", "\u00fc".encode(), "\u00fc"),
         (b"text/plain; charset=us-ascii", b"\xfc", "\u00fc"),
         (b"text/plain", b"\xef\xbb\xbfx", "x"),
-        (b"text/plain; charset=utf-8", b"a\xffb", "a\ufffdb"),
+        (b"text/plain; charset=utf-8", b"Gr\xfc\xdfe", "Gr\u00fc\u00dfe"),
+        (b"text/plain; charset=utf-8", b"\xc3\xbc\xffb", "\u00fc\ufffdb"),
         (b"text/plain", b"a\0b\x0b\x1bc\td", "abc\td"),
     ],
 )

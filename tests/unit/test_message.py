@@ -11,6 +11,7 @@ import tracemalloc
 import pytest
 from messages import (
     BECOMES_TEXT,
+    CLOSED_EARLY,
     MADE,
     SIGNED,
     build_mixed,
@@ -392,6 +393,20 @@ def test_messages_in_messages_are_repaired(head, depth):
     assert sent(octets).partition(b"MIME-Version")[2] == octets.partition(b"MIME-Version")[2]
 
 
+def test_what_is_left_out_is_logged(caplog):
+    caplog.set_level("INFO")
+    head = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+    prepare(head + b"preamble\r\n--b\r\n\r\none\r\n--b--\r\n")
+    assert "left out" not in caplog.text
+    prepare(head + b"pr\xe4ambel\r\n--b\r\n\r\none\r\n--b--\r\n")
+    assert "10 octets outside the parts" in caplog.text
+
+
+def test_doubled_returns_add_no_lines():
+    raw = b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b--\n".replace(b"\n", b"\r\r\n")
+    assert body_of(raw) == b"--b\r\n\r\none\r\n--b--\r\n"
+
+
 def test_parts_of_messages_in_messages_count():
     inner = b"--b\r\nContent-Type: message/rfc822\r\n\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n"
     inner += b"--c\r\n\r\n\xe4\r\n" * 20
@@ -534,7 +549,8 @@ def test_fidelity_on_the_standard_library_s_messages(path):
     octets = sent(raw)
     assert is_sendable(octets)
     before = [("text/plain" if kind in BECOMES_TEXT else kind, canonical(content)) for kind, content in leaves(raw)]
-    assert [(kind, canonical(content)) for kind, content in leaves(octets)] == before
+    found = [(kind, canonical(content)) for kind, content in leaves(octets)]
+    assert found == before or (os.path.basename(path) in CLOSED_EARLY and set(found) >= set(before))
 
 
 # ---------------------------------------------------------------- the whole

@@ -51,7 +51,17 @@ TREES = [
     (
         "cr cr lf",
         multipart(b"--b\r\n\r\none\r\n--b\r\n\r\ntwo\r\n--b--\r\n").replace(b"\r", b"\r\r"),
-        ("multipart/mixed", [(TEXT, b"one\r"), (TEXT, b"two\r")]),
+        ("multipart/mixed", [(TEXT, b"one"), (TEXT, b"two")]),
+    ),
+    (
+        "closed too early",
+        multipart(b"--b\r\n\r\none\r\n--b--\r\n\r\n--b\r\n\r\ntwo\r\n--b--\r\n"),
+        ("multipart/mixed", [(TEXT, b"one"), (TEXT, b"two")]),
+    ),
+    (
+        "closed too early, and text",
+        multipart(b"--b\r\n\r\none\r\n--b--\r\nfoot\r\n--b\r\n\r\ntwo\r\n--b--\r\n"),
+        ("multipart/mixed", [(TEXT, b"one"), (TEXT, b"foot"), (TEXT, b"two")]),
     ),
     (
         "preamble and epilogue",
