@@ -80,7 +80,8 @@ class Deletion:
         kind, _, folder = self.policy.partition(":")
         target = self._folders.confirm(self._mailbox, folder) if kind == "move" else _TRASH
         if items and self._folders.same(self._mailbox, self._user.folder, target):
-            raise Permanent("What is deleted would go to the folder it is read from; set pop3_delete to permanent.")
+            advice = "" if self.policy == "permanent" else " To empty it set pop3_delete to permanent."
+            raise Permanent(f"What is deleted would go to the folder it is read from.{advice}")
         failed, gone = [], []
         for outcome in self._briefly(items, "POST", "/move", {"destinationId": target}):
             if outcome.ok:
