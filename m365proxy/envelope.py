@@ -10,8 +10,9 @@ from .errors import Permanent
 _PREFIX = b"X-M365Proxy-"
 _END = b"X-M365Proxy-End: 1\r\n"
 
-# Envelope lines of the largest accepted message (1,000 recipients) stay far below this.
-_ENVELOPE_LIMIT = 1024 * 1024
+# Octets of all envelope lines, as written and as read.  Those of the largest message that is accepted (1,000
+# recipients, each with NOTIFY and the longest ORCPT) have less than half as many.
+_LIMIT = 4 * 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class DamagedMessage(Permanent):
 
 
 def envelope_lines(envelope: Envelope) -> bytes:
-    """The envelope as the first lines of a spooled file.  ValueError if a value holds a line end."""
+    """The envelope as the first lines of a spooled file.  ValueError for a line end, and if too large."""
     lines = []
     for field, name in _FIELDS.items():
         value = getattr(envelope, field)
@@ -65,7 +66,10 @@ def envelope_lines(envelope: Envelope) -> bytes:
             if "\r" in text or "\n" in text or "\0" in text:
                 raise ValueError(f"line end in envelope field {field}")
             lines.append(_PREFIX + name + b": " + text.encode("utf-8", "surrogateescape") + b"\r\n")
-    return b"".join(lines) + _END
+    written = b"".join(lines) + _END
+    if len(written) > _LIMIT:
+        raise ValueError("the envelope is too large to be read again")
+    return written
 
 
 def read_envelope(file: BinaryIO) -> Envelope:
@@ -73,13 +77,13 @@ def read_envelope(file: BinaryIO) -> Envelope:
     values: Dict[str, List[str]] = {}
     total = 0
     while True:
-        line = file.readline(_ENVELOPE_LIMIT)
+        line = file.readline(_LIMIT)
         total += len(line)
         if line == _END:
             break
         name, colon, value = line.partition(b": ")
         field = _NAMES.get(name[len(_PREFIX) :]) if name.startswith(_PREFIX) else None
-        if not field or not colon or not value.endswith(b"\r\n") or total > _ENVELOPE_LIMIT:
+        if not field or not colon or not value.endswith(b"\r\n") or total > _LIMIT:
             raise DamagedMessage("The spooled file has no readable envelope; it is kept in failed/.")
         values.setdefault(field, []).append(value[:-2].decode("utf-8", "surrogateescape"))
     if not values.get("mailbox") or not values.get("recipients"):
