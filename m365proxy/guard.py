@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
+import collections
+import contextlib
 import threading
 import time
-from typing import Any, Callable, Dict, Hashable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Sequence, Tuple
 
+from .errors import Temporary
 from .users import SignInRefused, User, within
 from .values import Network
+from .wire import client_network, is_loopback
 
 # Before the answer to the first failure (seconds); doubled with each further one up to the longest.
 _FIRST_DELAY = 0.25
@@ -17,6 +20,9 @@ _LONGEST_DELAY = 4.0
 # An address is blocked for all user names at this many times the failures that block one user name from there:
 # one device with a wrong password must not shut out the others behind the same router.
 _ADDRESS_FACTOR = 5
+
+# How long an attempt waits for those under way (seconds); clients wait for some thirty.
+_PATIENCE = 20.0
 
 # How long a success vouches for a user name from an address (seconds).
 _TRUSTED = 24 * 3600.0
@@ -52,44 +58,74 @@ class Guard:
         self.exempt = exempt  # this too
         self._clock = clock
         self._sleep = sleep
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._failed: Dict[Hashable, List[float]] = {}  # key -> count, time of the last
         self._succeeded: Dict[Tuple[str, str], float] = {}
+        self._under_way: collections.Counter[Hashable] = collections.Counter()
 
     def check(self, login: str, password: str, service: str, peer: str) -> User:
         """As Users.check, after its time.  Raises SignInRefused, Temporary."""
         where = _where(peer)
         # By the user name alone: a folder behind it would make each guess the first one.
         pair = (where, self.users.name(login, service))
-        counted = where != "loopback" and not within(peer, self.exempt)
-        if counted and self._blocked(where, pair):
-            raise SignInRefused("blocked for a while after too many failures from there")
-        try:
-            user = self.users.check(login, password, service, peer)
-        except SignInRefused:
-            if counted:
-                self._sleep(self._note_failure(where, pair))
-            raise
-        if counted:
-            with self._lock:
-                self._failed.pop(pair, None)
-                _keep(self._succeeded, pair, self._clock())
-        return user
+        if where == "loopback" or within(peer, self.exempt):
+            return self.users.check(login, password, service, peer)
+        with self._attempt(where, pair):
+            try:
+                user = self.users.check(login, password, service, peer)
+            except SignInRefused as error:
+                refusal, delay = error, self._note_failure(where, pair)
+            else:
+                self._note_success(pair)
+                return user
+        self._sleep(delay)
+        raise refusal
 
-    def _blocked(self, where: str, pair: Tuple[str, str]) -> bool:
+    @contextlib.contextmanager
+    def _attempt(self, where: str, pair: Tuple[str, str]) -> Iterator[None]:
+        """A with block in which one password may be tried.
+
+        Those under way count as failures until they have ended, else many at
+        once would all be tried.  Who comes after them waits for their end, for
+        they may be right.  Raises SignInRefused if blocked, and Temporary.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_decided(where, pair), _PATIENCE):
+                raise Temporary("Too many are signing in at once from there; try again in a minute.")
+            if self._blocked(where, pair, {}):
+                raise SignInRefused("blocked for a while after too many failures from there")
+            for key in (pair, where):
+                self._under_way[key] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= collections.Counter((pair, where))
+                self._changed.notify_all()
+
+    def _is_decided(self, where: str, pair: Tuple[str, str]) -> bool:
+        """Whether those under way make no difference to who comes now."""
+        return self._blocked(where, pair, {}) or not self._blocked(where, pair, self._under_way)
+
+    def _blocked(self, where: str, pair: Tuple[str, str], more: Mapping[Hashable, int]) -> bool:
+        """Whether there were too many failures, with so many more of a key."""
         now = self._clock()
-        with self._lock:
-            if now - self._succeeded.get(pair, float("-inf")) < _TRUSTED:
-                return False
-            return (
-                self._count(pair, now) >= self._failures
-                or self._count(where, now) >= self._failures * _ADDRESS_FACTOR
-            )
+        if not self._block_seconds or now - self._succeeded.get(pair, float("-inf")) < _TRUSTED:
+            return False
+        return (
+            self._count(pair, now) + more.get(pair, 0) >= self._failures
+            or self._count(where, now) + more.get(where, 0) >= self._failures * _ADDRESS_FACTOR
+        )
+
+    def _note_success(self, pair: Tuple[str, str]) -> None:
+        with self._changed:
+            self._failed.pop(pair, None)
+            _keep(self._succeeded, pair, self._clock())
 
     def _note_failure(self, where: str, pair: Tuple[str, str]) -> float:
         """Count it; returns the seconds to wait before it is answered."""
         now = self._clock()
-        with self._lock:
+        with self._changed:
             for key in (pair, where):
                 _keep(self._failed, key, [self._count(key, now) + 1, now])
             exponent = min(self._failed[pair][0] - 1, 10)
@@ -109,13 +145,5 @@ def _keep(entries: Dict[Any, Any], key: Hashable, value: Any) -> None:
 
 
 def _where(peer: str) -> str:
-    """What is counted as one address: a /64 is one customer of IPv6."""
-    try:
-        address = ipaddress.ip_address(peer)
-    except ValueError:
-        return peer
-    if address.is_loopback:
-        return "loopback"
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return peer
+    """What is counted as one address."""
+    return "loopback" if is_loopback(peer) else client_network(peer)

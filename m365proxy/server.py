@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import logging
 import os
 import socket
@@ -26,7 +25,16 @@ from .policy import Quirks
 from .tls import OLD_VERSIONS
 from .users import within
 from .values import Network
-from .wire import Closed, Connection, Injection, TimedOut, WireError, client_network, normalise_address
+from .wire import (
+    Closed,
+    Connection,
+    Injection,
+    TimedOut,
+    WireError,
+    client_network,
+    is_loopback,
+    normalise_address,
+)
 
 logger = log.get("server")
 
@@ -183,7 +191,7 @@ class Connections:
     def _count_in(self, peer: str) -> str:
         client = client_network(peer)
         here = self._by_client.get(client, 0)
-        if here >= self._per_client and not (_is_loopback(peer) or self.is_proxy(peer)):
+        if here >= self._per_client and not (is_loopback(peer) or self.is_proxy(peer)):
             return f"it has {here} connections open (limits.connections_per_client)"
         self._by_client[client] = here + 1
         return ""
@@ -230,13 +238,6 @@ class Connections:
         for _context, client in running:
             client.cut()
         return len(running)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 class Listener(socketserver.ThreadingTCPServer):

@@ -63,6 +63,13 @@ def client_network(address: str) -> str:
     return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
+def is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
 class Connection:
     """A socket with a bounded line reader, collected replies, and a deadline on everything."""
 

@@ -35,6 +35,10 @@ class Users:
         self.trouble = trouble
         self.seen = []
 
+    @staticmethod
+    def name(login, service):
+        return login.casefold()
+
     def check(self, login, password, service, peer):
         self.seen.append((login, password, service, peer))
         if self.trouble:

@@ -1,8 +1,11 @@
+import collections
 import ipaddress
+import threading
 import time
 
 import pytest
 
+from m365proxy import guard as guard_module
 from m365proxy.errors import Temporary
 from m365proxy.guard import Guard
 from m365proxy.users import SignInRefused
@@ -182,3 +185,110 @@ def test_who_was_there_lately_is_remembered_longest():
 def test_it_waits_by_the_real_clock_unless_told_otherwise():
     guard = Guard(Users())
     assert (guard._sleep, guard._clock) == (time.sleep, time.monotonic)
+
+
+# -- many at once ----------------------------------------------------------
+
+
+class SlowUsers(Users):
+    """Answers nobody before `answer` is set."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered = 0
+        self.answer = threading.Event()
+        self._lock = threading.Lock()
+
+    def check(self, *arguments):
+        with self._lock:
+            self.entered += 1
+        assert self.answer.wait(20)
+        with self._lock:
+            return super().check(*arguments)
+
+
+class Crowd:
+    """Sign-ins at the same time, a thread each; `told` is what became of them."""
+
+    def __init__(self, guard, passwords, peer="192.0.2.1"):
+        self.told = []
+        self._threads = [threading.Thread(target=self._ask, args=(guard, one, peer)) for one in passwords]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, guard, password, peer):
+        try:
+            guard.check("a@contoso.com", password, "smtp", peer)
+            self.told.append("good")
+        except SignInRefused as error:
+            self.told.append(error.reason)
+        except Temporary:
+            self.told.append("put off")
+
+    def join(self):
+        for thread in self._threads:
+            thread.join(20)
+        return collections.Counter(self.told)
+
+
+def slow_guard(**more):
+    users = SlowUsers()
+    return users, Guard(users, **{"failures": 10, **more}, sleep=lambda seconds: None)
+
+
+def test_of_many_guesses_at_once_no_more_are_tried_than_one_after_another(wait_until):
+    users, guard = slow_guard()
+    crowd = Crowd(guard, ["wrong"] * 100)
+    wait_until(lambda: users.entered >= 10)
+    users.answer.set()
+    told = crowd.join()
+    assert told == {"wrong password": 10, "blocked for a while after too many failures from there": 90}
+    assert users.entered == 10
+    assert not guard._under_way
+
+
+def test_many_good_sign_ins_at_once_are_all_good(wait_until):
+    """A site's devices after a power cut: nobody is known yet, and nobody is refused."""
+    users, guard = slow_guard()
+    crowd = Crowd(guard, ["right"] * 50)
+    wait_until(lambda: users.entered == 10)
+    users.answer.set()
+    assert crowd.join() == {"good": 50}
+
+
+def test_a_known_good_user_does_not_even_wait(wait_until):
+    users, guard = slow_guard()
+    users.answer.set()
+    guard.check("a@contoso.com", "right", "smtp", "192.0.2.1")
+    users.answer.clear()
+    crowd = Crowd(guard, ["right"] * 50)
+    wait_until(lambda: users.entered == 51)
+    users.answer.set()
+    assert crowd.join() == {"good": 50}
+
+
+def test_what_was_put_off_is_no_failure(wait_until):
+    users, guard = slow_guard()
+    crowd = Crowd(guard, ["busy"] * 50)
+    wait_until(lambda: users.entered == 10)
+    users.answer.set()
+    assert crowd.join() == {"put off": 50}
+    guard.check("a@contoso.com", "right", "smtp", "192.0.2.1")
+
+
+def test_nobody_waits_for_ever(wait_until, monkeypatch):
+    monkeypatch.setattr(guard_module, "_PATIENCE", 0.05)
+    users, guard = slow_guard()
+    crowd = Crowd(guard, ["right"] * 11)
+    wait_until(lambda: crowd.told)
+    assert crowd.told == ["put off"]
+    users.answer.set()
+    assert crowd.join() == {"good": 10, "put off": 1}
+
+
+def test_where_nothing_is_blocked_nobody_waits(wait_until):
+    users, guard = slow_guard(block_seconds=0)
+    crowd = Crowd(guard, ["wrong"] * 50)
+    wait_until(lambda: users.entered == 50)
+    users.answer.set()
+    assert crowd.join() == {"wrong password": 50}

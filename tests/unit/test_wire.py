@@ -18,6 +18,7 @@ from m365proxy.wire import (
     TimedOut,
     client_network,
     crlf,
+    is_loopback,
     normalise_address,
     stuffed,
 )
@@ -340,3 +341,10 @@ def test_a_handshake_that_does_not_come(pair, contexts):
 )  # fmt: skip
 def test_client_network(address, network):
     assert client_network(address) == network
+
+
+@pytest.mark.parametrize(
+    "address, loopback", [("127.8.8.8", True), ("::1", True), ("192.0.2.1", False), ("proxy:127.0.0.1", False)]
+)
+def test_is_loopback(address, loopback):
+    assert is_loopback(address) == loopback
