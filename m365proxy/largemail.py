@@ -18,8 +18,9 @@ from .errors import Permanent, ProxyError
 from .message import Prepared
 from .mime import Part
 
-# In-Reply-To and References, which the message resource lacks: named by their MAPI tags.
+# What the message resource lacks, named by its MAPI tag.
 IN_REPLY_TO, REFERENCES = "String 0x1042", "String 0x1039"
+LIST_UNSUBSCRIBE, SENSITIVITY = "String 0x1045", "Integer 0x36"
 
 # Octets of one attachment that Exchange takes (outlook-large-attachments.md).
 LARGEST_ATTACHMENT = 150 * 1024 * 1024
@@ -71,6 +72,8 @@ _CID = re.compile(r"""cid:([^"'\s<>)\\]{1,400})""", re.I)
 _X_FIELD = re.compile(rb"[Xx]-[A-Za-z0-9_-]{1,74}\Z")
 # These become properties of the message.
 _MAPPED = frozenset((b"x-priority", b"x-msmail-priority", b"x-confirm-reading-to"))
+# PidTagSensitivity.
+_SENSITIVITIES = {"personal": "1", "private": "2", "company-confidential": "3"}
 _IMPORTANCES = {
     "importance": {"high": "high", "low": "low"},
     "x-priority": {"1": "high", "2": "high", "4": "low", "5": "low"},
@@ -266,7 +269,12 @@ def _properties(top: header.TopHeader) -> Dict[str, Any]:
         "replyTo": [*_valid(block.mailboxes("Reply-To")), *top.reply_to],
     }  # fmt: skip
     receipt = block.all("Disposition-Notification-To") or block.all("X-Confirm-Reading-To")
-    threading = [(IN_REPLY_TO, _ids(block, "In-Reply-To")), (REFERENCES, _ids(block, "References"))]
+    tagged = [
+        (IN_REPLY_TO, _ids(block, "In-Reply-To")),
+        (REFERENCES, _ids(block, "References")),
+        (LIST_UNSUBSCRIBE, _UNWRITABLE.sub("", block.text("List-Unsubscribe"))[:_LONGEST_IDS]),
+        (SENSITIVITY, _SENSITIVITIES.get(block.text("Sensitivity").lower(), "")),
+    ]
     found: Dict[str, Any] = {
         "subject": _UNWRITABLE.sub("", top.subject)[:_LONGEST_SUBJECT],
         "from": _person(top.author),
@@ -275,7 +283,7 @@ def _properties(top: header.TopHeader) -> Dict[str, Any]:
         "isReadReceiptRequested": bool(receipt),
         "internetMessageId": top.message_id,
         "internetMessageHeaders": _x_fields(top.kept),
-        "singleValueExtendedProperties": [{"id": tag, "value": value} for tag, value in threading if value],
+        "singleValueExtendedProperties": [{"id": tag, "value": value} for tag, value in tagged if value],
     }
     return {key: value for key, value in found.items() if value != []}
 

@@ -320,6 +320,15 @@ def test_importance(field, importance):
     assert compose(field + b"\r\n\r\nhello").message["importance"] == importance
 
 
+def test_fields_without_a_property_of_their_own():
+    head = b"List-Unsubscribe: <mailto:off@contoso.com>,\r\n <https://contoso.com/off>\r\nSensitivity: Private\r\n"
+    assert compose(head + b"\r\nhello").message["singleValueExtendedProperties"] == [
+        {"id": "String 0x1045", "value": "<mailto:off@contoso.com>, <https://contoso.com/off>"},
+        {"id": "Integer 0x36", "value": "2"},
+    ]
+    assert "singleValueExtendedProperties" not in compose(b"Sensitivity: Normal\r\n\r\nhello").message
+
+
 def test_five_x_fields_at_most_and_only_good_ones():
     lines = [b"X-Priority: 1", b"X-Empty:", b"X-MS-Exchange-Foo: 1", b"X-Original-To: a@b", b"List-Id: <l>"]
     lines += [b"X-A: =?utf-8?q?=E2=82=AC?=", b"x-a: again", b"X-B: 1", b"X-C: " + b"w " * 600, b"X-D: a\r\n\tb"]
