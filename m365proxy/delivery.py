@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence
 
 from . import header, largemail, log, message, outcome
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
-from .body import REQUEST_LIMIT, base64_body
+from .body import base64_body
 from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
 from .errors import Permanent, SignInNeeded, Temporary
 from .graph import Graph
@@ -218,7 +218,7 @@ class Delivery:
     def _try_ways(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, file: BinaryIO) -> Verdict:
         """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
         refusals: List[Verdict] = []
-        large = prepared.size * 4 / 3 > REQUEST_LIMIT
+        large = prepared.is_large
         for route in self._routes.candidates(envelope.mailbox):
             if large and not (route.drafts and self._may_upload(route.url_mailbox)):
                 continue

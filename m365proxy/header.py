@@ -400,20 +400,29 @@ class TopHeader:
 
     def emit(self, content: Iterable[bytes] = ()) -> bytes:
         """The whole header with the blank line; `content` are the finished MIME fields."""
-        lines = [fold(b"From", addresses.written(self.author))]
-        for name, mailboxes in ((b"To", self.to), (b"Cc", self.cc), (b"Bcc", self.bcc), (b"Reply-To", self.reply_to)):
-            if mailboxes:
-                lines.append(fold(name, addresses.listed(mailboxes)))
+        lines = [fold(b"From", addresses.written(self.author)), self._recipients()]
+        if self.reply_to:
+            lines.append(fold(b"Reply-To", addresses.listed(self.reply_to)))
         subject = self._block.all("Subject")
         lines.append(emit(b"Subject", subject[0].value if subject else b""))
         if self.date is not None:
             lines.append(fold(b"Date", self.date.encode("ascii")))
         lines.append(fold(b"Message-ID", self.message_id.encode("ascii")))
         lines += [emit(field.name, field.value) for field in self.kept]
-        for name, removed in ((b"X-Original-To", self.removed_to), (b"X-Original-Cc", self.removed_cc)):
-            if removed:
-                lines.append(fold(name, _note(removed)))
-        return b"".join(lines) + b"".join(content) + _CRLF
+        return b"".join(lines) + self._notes() + b"".join(content) + _CRLF
+
+    @property
+    def envelope_size(self) -> int:
+        """Octets of the header that depend on the envelope."""
+        return len(self._recipients()) + len(self._notes())
+
+    def _recipients(self) -> bytes:
+        fields = ((b"To", self.to), (b"Cc", self.cc), (b"Bcc", self.bcc))
+        return b"".join(fold(name, addresses.listed(mailboxes)) for name, mailboxes in fields if mailboxes)
+
+    def _notes(self) -> bytes:
+        fields = ((b"X-Original-To", self.removed_to), (b"X-Original-Cc", self.removed_cc))
+        return b"".join(fold(name, _note(removed)) for name, removed in fields if removed)
 
 
 def _note(removed: Sequence[str]) -> bytes:

@@ -35,14 +35,13 @@ class Intake:
             return replies.sender_refused(authors[0], user.mailbox)
         end = file.seek(0, 2)
         size, ceiling = end - start, message.LARGE_MIME_CEILING
-        # The true recipients make the header longer; Graph's limit leaves room for that.
         prepared = message.prepare(
             file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
         )
         if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
             # Large or small whatever becomes of it: spare the device the wait while all of it is written.
             return self._check_large(prepared.root) if size > ceiling else None
-        return self._check_large(prepared.root) if prepared.size > ceiling else None
+        return self._check_large(prepared.root) if prepared.is_large else None
 
     def _check_large(self, root: mime.Part) -> Optional[Reply]:
         reason = largemail.obstacle(root) if self._large_allowed else _SEND_ONLY

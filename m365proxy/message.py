@@ -71,6 +71,15 @@ class Prepared:
             self._size = sum(map(len, self.chunks()))
         return self._size
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it goes by the way of large mail.
+
+        The envelope does not count: what was taken must not turn out too large because it has many recipients.
+        A thousand of them still fit the request.
+        """
+        return self.size - self.top.envelope_size > LARGE_MIME_CEILING
+
     def chunks(self) -> Iterator[bytes]:
         """The whole message in chunks of at most about 128 KiB; every call begins again."""
         for piece in self._pieces:

@@ -576,6 +576,16 @@ def test_size_of_a_clean_message_is_near_its_own():
     assert message.LARGE_MIME_CEILING * 4 / 3 < 4_000_000
 
 
+def test_recipients_make_no_message_large():
+    head = b"From: scanner@contoso.com\r\nTo: %s\r\n\r\n" % b", ".join(b"u%d@contoso.com" % n for n in range(900))
+    body = b"x" * 77 + b"\r\n"
+    everybody = [f"somebody{number}@contoso.com" for number in range(1000)]
+    for spare, large in ((2000, False), (-2000, True)):
+        raw = head + body * ((message.LARGE_MIME_CEILING - spare) // len(body))
+        assert prepare(raw).is_large is prepare(raw, recipients=everybody).is_large is large
+    assert prepare(raw, recipients=everybody).size * 4 / 3 < 4_000_000
+
+
 def test_memory_does_not_grow_with_the_message(tmp_path):
     path = tmp_path / "message"
     with open(path, "wb") as file:
