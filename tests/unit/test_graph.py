@@ -14,7 +14,16 @@ import pytest
 
 from m365proxy import answer as answer_module
 from m365proxy import graph as graph_module
-from m365proxy.answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled, parse_retry_after
+from m365proxy.answer import (
+    Answer,
+    GraphUnreachable,
+    Leash,
+    NoAnswer,
+    Refused,
+    Stopped,
+    Throttled,
+    parse_retry_after,
+)
 from m365proxy.body import Body, base64_body
 from m365proxy.errors import Permanent, SignInNeeded
 from m365proxy.graph import SLOTS, Graph
@@ -329,6 +338,41 @@ def test_no_new_token_after_a_401(house):
 
 
 # Connections
+
+
+@pytest.mark.parametrize("kind", ["hang", "hang_after"])
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_call_that_waits_ends_when_its_leash_is_pulled(house, wait_until, kind, reused):
+    if reused:
+        house.graph.read("GET", ALERTS, INBOX)
+    fault = house.faults.add(kind, mailbox=ALERTS)
+    leash = Leash()
+    ended = []
+
+    def call():
+        with pytest.raises(GraphUnreachable):
+            house.graph.read("GET", ALERTS, INBOX, leash=leash)
+        ended.append(1)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    wait_until(lambda: fault.hits == 1)
+    leash.pull()
+    thread.join(10)
+    assert ended and house.graph.spare(ALERTS) == SLOTS
+    with pytest.raises(Stopped):
+        house.graph.read("GET", ALERTS, INBOX, leash=leash)
+    assert fault.hits == 1 and house.graph.spare(ALERTS) == SLOTS
+    assert house.graph.read("GET", ALERTS, INBOX).ok
+
+
+def test_a_leash_pulled_late_harms_nobody(house):
+    """The connection may be another call's by then."""
+    leash = Leash()
+    house.graph.read("GET", ALERTS, INBOX, leash=leash)
+    leash.pull()
+    assert house.graph.read("GET", ALERTS, INBOX).ok
+    assert house.sandbox.connections == 1
 
 
 def test_a_connection_is_used_again(house):
