@@ -389,9 +389,9 @@ class Listener(socketserver.ThreadingTCPServer):
         try:
             if proxy and not self._introduced(client, context):
                 return
-            if self._tls_mode == "implicit" or self._begins_with_tls(client, context):
-                if not self._shook_hands(client, context):
-                    return
+            tls_first = self._tls_mode == "implicit" or self._begins_with_tls(client, context)
+            if tls_first and not self._shook_hands(client, context):
+                return
             self._factory(client, context).run()
         except WireError as error:
             logger.debug("%s connection from %s ended: %s", self.protocol, context.peer, _told(error))
