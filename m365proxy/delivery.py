@@ -88,7 +88,7 @@ class Delivery:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
         if claim.state.draft:
             try:
-                known = self._known_draft(claim, envelope)
+                known = self._known_draft(claim, envelope, prepared)
             except Refused as error:
                 return self._not_made(claim, envelope, error.answer)
             if known is not None:
@@ -180,7 +180,7 @@ class Delivery:
             )
         return ours
 
-    def _known_draft(self, claim: Claim, envelope: Envelope) -> Optional[Verdict]:
+    def _known_draft(self, claim: Claim, envelope: Envelope, prepared: message.Prepared) -> Optional[Verdict]:
         """Go on with the draft of an earlier attempt; None if there is none any more and a new one may be made."""
         state = claim.state
         if not state.draft.get("id"):
@@ -205,7 +205,7 @@ class Delivery:
         if found != DRAFT:
             return self._lost(claim)
         if state.draft.get("unmarked"):
-            self._mark(claim)
+            self._mark(claim, prepared)
         return self._send_draft(claim, envelope)
 
     def _lost(self, claim: Claim) -> Verdict:
@@ -282,11 +282,11 @@ class Delivery:
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         value = self._drafts.create(route.url_mailbox, prepared)
         claim.state.draft = {**Draft.of(route.url_mailbox, value)._asdict(), "unmarked": "yes"}
-        self._mark(claim)
+        self._mark(claim, prepared)
 
-    def _mark(self, claim: Claim) -> None:
+    def _mark(self, claim: Claim, prepared: message.Prepared) -> None:
         draft = claim.state.draft
-        value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id)
+        value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id, prepared.top.bcc)
         claim.state.draft = Draft.of(draft["mailbox"], value)._asdict()
 
     def _make_large_draft(self, claim: Claim, prepared: message.Prepared, route: Route, file: BinaryIO) -> None:
@@ -385,7 +385,8 @@ class Delivery:
     def _find(self, claim: Claim) -> str:
         state = claim.state
         draft = Draft(**{name: state.draft.get(name, "") for name in Draft._fields})
-        return self._drafts.look(draft, claim.id, state.message_id, state.drafted)
+        unmarked = bool(state.draft.get("unmarked"))
+        return self._drafts.look(draft, claim.id, state.message_id, state.drafted, unmarked)
 
     def _delete_draft(self, claim: Claim) -> None:
         """Delete the draft; forget it once it is surely gone and was not sent."""

@@ -10,8 +10,9 @@ import hashlib
 import json
 import urllib.parse
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
+from .addresses import Mailbox
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused
 from .body import base64_body
 from .graph import Graph
@@ -90,7 +91,11 @@ class Drafts:
         return f"{self._installation} {queue_id}"
 
     def create(self, mailbox: str, prepared: Prepared) -> Dict[str, Any]:
-        """POST /messages with MIME (user-post-messages.md); the new draft's JSON."""
+        """POST /messages with MIME (user-post-messages.md); the new draft's JSON.
+
+        Without Bcc, which comes with the marker: nothing says that Exchange takes a Bcc field out of MIME.
+        """
+        prepared = prepared.without_bcc()
         with self._graph.read(
             "POST",
             mailbox,
@@ -101,12 +106,12 @@ class Drafts:
         ) as answer:
             return _message(answer)
 
-    def put_marker(self, mailbox: str, id: str, queue_id: str) -> Dict[str, Any]:
-        """PATCH the marker on (message-update.md); the draft's JSON afterwards."""
-        properties = [{"id": MARKER, "value": self.mark(queue_id)}]
-        with self._graph.read(
-            "PATCH", mailbox, _path(id), headers=_IMMUTABLE, json={"singleValueExtendedProperties": properties}
-        ) as answer:
+    def put_marker(self, mailbox: str, id: str, queue_id: str, bcc: Sequence[Mailbox]) -> Dict[str, Any]:
+        """PATCH the marker and Bcc on (message-update.md); the draft's JSON afterwards."""
+        changes: Dict[str, Any] = {"singleValueExtendedProperties": [{"id": MARKER, "value": self.mark(queue_id)}]}
+        if bcc:
+            changes["bccRecipients"] = [{"emailAddress": {"address": hidden.address}} for hidden in bcc]
+        with self._graph.read("PATCH", mailbox, _path(id), headers=_IMMUTABLE, json=changes) as answer:
             return _message(answer)
 
     def send(self, mailbox: str, id: str) -> Answer:
@@ -134,11 +139,12 @@ class Drafts:
                 return None
             raise
 
-    def look(self, draft: Draft, queue_id: str, message_id: str, since: float) -> str:
+    def look(self, draft: Draft, queue_id: str, message_id: str, since: float, unmarked: bool = False) -> str:
         """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
 
         GONE means neither the draft nor, so far, a sent copy is to be found.
         `since`: no sent copy before this moment of Graph's clock counts.
+        `unmarked`: whether the marker and Bcc arrived on it is not known.
         """
         value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
@@ -149,6 +155,8 @@ class Drafts:
             return GONE
         if value.get("parentFolderId") != self._folder(draft.mailbox):
             return ELSEWHERE
+        if unmarked:
+            value = {**value, "bccRecipients": []}
         unchanged = value.get("changeKey") == draft.change_key or fingerprint(value) == draft.print
         return DRAFT if unchanged else EDITED
 

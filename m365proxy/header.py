@@ -398,9 +398,9 @@ class TopHeader:
             return False
         return name != b"mime-version" and not name.startswith(b"content-")
 
-    def emit(self, content: Iterable[bytes] = ()) -> bytes:
+    def emit(self, content: Iterable[bytes] = (), with_bcc: bool = True) -> bytes:
         """The whole header with the blank line; `content` are the finished MIME fields."""
-        lines = [fold(b"From", addresses.written(self.author)), self._recipients()]
+        lines = [fold(b"From", addresses.written(self.author)), self._recipients(with_bcc)]
         if self.reply_to:
             lines.append(fold(b"Reply-To", addresses.listed(self.reply_to)))
         subject = self._block.all("Subject")
@@ -416,8 +416,8 @@ class TopHeader:
         """Octets of the header that depend on the envelope."""
         return len(self._recipients()) + len(self._notes())
 
-    def _recipients(self) -> bytes:
-        fields = ((b"To", self.to), (b"Cc", self.cc), (b"Bcc", self.bcc))
+    def _recipients(self, with_bcc: bool = True) -> bytes:
+        fields = ((b"To", self.to), (b"Cc", self.cc), (b"Bcc", self.bcc if with_bcc else []))
         return b"".join(fold(name, addresses.listed(mailboxes)) for name, mailboxes in fields if mailboxes)
 
     def _notes(self) -> bytes:

@@ -58,10 +58,13 @@ class Prepared:
     it was received.  The file must stay open, and belongs to one thread.
     """
 
-    def __init__(self, top: header.TopHeader, root: Part, pieces: Sequence[_Piece]):
+    def __init__(self, top: header.TopHeader, root: Part, content: Sequence[bytes], body: Sequence[_Piece]):
+        """`content`: the finished MIME fields of the top header."""
         self.top = top
         self.root = root
-        self._pieces = pieces
+        self._content = content
+        self._head = top.emit(content)
+        self._body = body
         self._size: Optional[int] = None
 
     @property
@@ -82,8 +85,16 @@ class Prepared:
 
     def chunks(self) -> Iterator[bytes]:
         """The whole message in chunks of at most about 128 KiB; every call begins again."""
-        for piece in self._pieces:
+        yield self._head
+        for piece in self._body:
             yield from _chunks(piece)
+
+    def without_bcc(self) -> Prepared:
+        """The same without a Bcc field, for a draft that gets it as a property."""
+        made = Prepared(self.top, self.root, self._content, self._body)
+        made._head = self.top.emit(self._content, with_bcc=False)
+        made._size = self.size - len(self._head) + len(made._head)
+        return made
 
     def write_to(self, out: BinaryIO) -> None:
         """Write the whole message."""
@@ -126,7 +137,7 @@ def prepare(
         content.insert(0, b"MIME-Version: 1.0\r\n")
     ours = edit.encoding == "base64" and root.body_start < root.body_end
     ends_open = ours or (root.children and isinstance(body[-1], bytes))
-    return Prepared(top, root, [top.emit(content), *body, *([_CRLF] if ends_open else [])])
+    return Prepared(top, root, content, [*body, *([_CRLF] if ends_open else [])])
 
 
 def _scanned(file: BinaryIO, start: int, end: Optional[int], bounds: mime.Bounds) -> Part:

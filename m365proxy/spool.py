@@ -56,7 +56,7 @@ class State:
     code: str = ""  # Graph's error.code
     request_id: str = ""
     message_id: str = ""  # the Message-ID on its way
-    # drafts.Draft; only "mailbox" while it is being made; "unmarked" until its marker is known to be on it;
+    # drafts.Draft; only "mailbox" while it is being made; "unmarked" until marker and Bcc are known to be on it;
     # "deleting" once we asked to delete it
     draft: Dict[str, str] = dataclasses.field(default_factory=dict)
     drafted: float = 0.0  # Graph's clock when the draft was asked for

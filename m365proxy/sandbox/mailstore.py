@@ -58,7 +58,10 @@ class Person(NamedTuple):
 
 @dataclass(eq=False)
 class Item:
-    """A message in a folder.  `raw` is the MIME it came as; without it, MIME is made from `properties`."""
+    """A message in a folder.  `raw` is the MIME it came as; without it, MIME is made from `properties`.
+
+    `bcc_in_mime`: what came had a Bcc field, and not only a property.
+    """
 
     mailbox: str
     folder: "Folder"
@@ -73,6 +76,7 @@ class Item:
     properties: Dict[str, Any] = field(default_factory=dict)
     attachments: List[letter.Attachment] = field(default_factory=list)
     extended: Dict[str, str] = field(default_factory=dict)
+    bcc_in_mime: bool = False
     draft: bool = False
     read: bool = False
     corrupt: bool = False

@@ -42,6 +42,7 @@ class Modes:
 
     # Sending.
     strict_mime: bool = True  # refuse what Exchange may garble: see letter.problem
+    strips_bcc: bool = True  # False: recipients see a Bcc field that came in MIME (nothing documented says otherwise)
     message_id: str = "keep"  # or "replace_at_create", "replace_at_send"
     draft_id_survives: bool = True  # the draft's immutable id is the sent copy's (outlook-immutable-id)
     marker_survives: bool = True  # extended properties are on the sent copy too

@@ -150,6 +150,7 @@ class Tenant(Modes):
                 box, folder, raw=raw, properties=dict(properties or {}), attachments=list(attachments),
                 extended=dict(extended or {}), draft=True, read=True,
             )
+            item.bcc_in_mime = raw is not None and bool(letter.values(raw, "bcc"))
             if raw is None:
                 item.message_id = item.properties.get("internetMessageId") or item.message_id
                 headers = item.properties.get("internetMessageHeaders") or []
@@ -256,7 +257,7 @@ class Tenant(Modes):
         """
         self._check_room(box)
         self._check_form(raw)
-        return self._submit(box, raw, {}, True, None, others)
+        return self._submit(box, raw, {}, True, None, others, bool(letter.values(raw, "bcc")))
 
     def send_json(
         self, box: Mailbox, properties: Dict[str, Any], attachments: Sequence[letter.Attachment],
@@ -267,17 +268,18 @@ class Tenant(Modes):
         full = dict(properties, date=_date(self.clock()))
         full["internetMessageId"] = properties.get("internetMessageId") or self._new_message_id()
         full.setdefault("from", {"emailAddress": {"address": box.address}})
-        return self._submit(box, letter.build(full, attachments, extended), extended, save, None, others)
+        return self._submit(box, letter.build(full, attachments, extended), extended, save, None, others, False)
 
     def send_draft(self, item: Item, others: bool = True) -> Delivery:
         """POST .../send: always saved, and the draft becomes the copy (message-send)."""
         if not item.draft:
             raise Refusal(400, "ErrorInvalidRequest", "The item is not a draft.")
         raw = self.mime(item)
-        return self._submit(self.mailboxes[item.mailbox], raw, item.extended, True, item, others)
+        return self._submit(self.mailboxes[item.mailbox], raw, item.extended, True, item, others, item.bcc_in_mime)
 
     def _submit(
-        self, box: Mailbox, raw: bytes, extended: Dict[str, str], save: bool, draft: Optional[Item], others: bool
+        self, box: Mailbox, raw: bytes, extended: Dict[str, str], save: bool, draft: Optional[Item], others: bool,
+        bcc_in_mime: bool,
     ) -> Delivery:
         sender, recipients = self._judge(box, raw, others)
         own = draft.message_id if draft else "".join(letter.values(raw, "message-id")[:1])
@@ -293,7 +295,8 @@ class Tenant(Modes):
                 raise Refusal(404, "ErrorItemNotFound", "The specified object was not found in the store.")
             done = Delivery(sender, box.address, tuple(sorted(recipients)), raw, message_id, marker, self.clock())
             self.delivered.append(done)
-            self._deliver(letter.without(copy, lambda name: name == "bcc"), recipients)
+            shown = bcc_in_mime and not self.strips_bcc
+            self._deliver(copy if shown else letter.without(copy, lambda name: name == "bcc"), recipients)
             self._save_copy(box, copy, message_id, extended if self.marker_survives else {}, save, draft)
             if self.copy_for_sent_as and sender != box.address and sender in self.mailboxes:
                 self._new(self.mailboxes[sender], "sentitems", raw=copy, read=True)

@@ -192,6 +192,47 @@ def test_a_draft_whose_marking_was_interrupted_is_marked_before_it_is_sent(house
     assert house.places() == [] and len(house.tenant.delivered) == 1, "only the marker tells that it was sent"
 
 
+HIDDEN = "hidden@example.org"
+
+
+@pytest.mark.parametrize("kind", [None, "answer", "answer_after", "cut", "cut_after", "cut_answer"])
+@pytest.mark.parametrize("seen", [(SCANS, "out@example.com"), ()])
+def test_nobody_sees_bcc_though_exchange_may_leave_it_in_mime(house, wait_until, kind, seen):
+    house.tenant.strips_bcc = False
+    if kind:
+        house.sandbox.faults.add(kind, path="/messages/", method="PATCH", status=503, code="ErrorServerBusy")
+    mail = b"From: alerts@contoso.com\r\nTo: scans@contoso.com, out@example.com\r\n\r\nx\r\n"
+    house.open().put(mail, (*seen, HIDDEN, RELAY))
+    settle(house, wait_until)
+    assert house.places() == [] and house.tenant.items(ALERTS, "drafts") == []
+    (done,) = house.tenant.delivered
+    assert sorted(done.recipients) == sorted({*seen, HIDDEN, RELAY})
+    copies = [item.raw for item in house.tenant.items(SCANS) + house.tenant.items(RELAY)]
+    copies += [raw for _, raw in house.tenant.outside]
+    assert len(copies) == len(seen) + 2
+    assert all(b"Bcc" not in raw and HIDDEN.encode() not in raw for raw in copies)
+    (sent,) = house.tenant.items(ALERTS, "sentitems")
+    assert email.message_from_bytes(sent.raw)["Bcc"] is not None
+
+
+def test_a_draft_without_its_bcc_that_somebody_edited_is_left_to_them(house, wait_until):
+    house.sandbox.faults.add("answer", path="/messages/", method="PATCH", status=503, code="ErrorServerBusy")
+    house.open()
+    enter, touched = house.graph._enter, []
+
+    def edit_first(lane, mailbox):
+        for draft in house.tenant.items(ALERTS, "drafts"):
+            if house.sandbox.requests[-1].method == "PATCH" and not touched:
+                touched.append(draft)
+                house.tenant.update(draft, {"subject": "edited"}, {})
+        enter(lane, mailbox)
+
+    house.graph._enter = edit_first
+    house.put(recipients=(SCANS, HIDDEN))
+    settle(house, wait_until)
+    assert touched and house.places() == [("cur", "held")] and house.tenant.delivered == []
+
+
 def test_a_known_draft_that_may_not_be_read_any_more_waits_for_the_administrator(house, wait_until, caplog):
     crash_after_draft(house, wait_until)
     house.tenant.full_access.discard(ALERTS)

@@ -45,6 +45,17 @@ def test_mime_is_delivered_to_everybody_in_the_header(sandbox, graph):
     assert b"Bcc: hidden@example.com" in sent.raw
 
 
+def test_a_bcc_of_mime_may_be_seen_and_one_of_a_property_never_is(sandbox, graph):
+    sandbox.tenant.strips_bcc = False
+    graph("POST", users(ALERTS, "/sendMail"), mail(extra="Bcc: hidden@example.com\r\n"))
+    made = graph("POST", users(ALERTS, "/messages"), mail(extra="Bcc: hidden@example.com\r\n"))
+    graph("POST", item_url(made.value["id"], rest="/send"))
+    made = graph("POST", users(ALERTS, "/messages"), mail())
+    graph("PATCH", item_url(made.value["id"]), {"bccRecipients": [person("hidden@example.com")]})
+    graph("POST", item_url(made.value["id"], rest="/send"))
+    assert [b"Bcc" in raw for _, raw in sandbox.tenant.outside] == [True, True, False]
+
+
 def test_the_copy_lies_in_the_mailbox_of_the_url(sandbox, graph):
     graph("POST", "/me/sendMail", mail(ALERTS))
     assert len(sandbox.tenant.items(RELAY, "sentitems")) == 1
