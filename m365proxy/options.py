@@ -129,7 +129,7 @@ OPTIONS = (
     Option("mailboxes[].folder", _TEXT, "inbox", "Folder POP3 shows."),
     Option("mailboxes[].pop3_delete", DELETE_POLICY, "trash", "What POP3 does with deleted mail: \"trash\", "
            "\"permanent\", \"keep\" or \"move:FOLDER\"."),
-    Option("mailboxes[].pop3_mark_read", _BOOLEAN, False, "Mark fetched mail as read."),
+    Option("mailboxes[].pop3_mark_read", _BOOLEAN, False, "Mark what the client deletes as read."),
     Option("mailboxes[].sent_items", SentItems(), "keep", "\"keep\", or \"delete_after_days:N\" for the copies of our "
            "own mail in Sent Items."),
 

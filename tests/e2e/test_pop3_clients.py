@@ -201,7 +201,6 @@ $pop->quit or die "no QUIT";
 """
 
 
-
 def by_perl(case):
     if subprocess.run([need("perl"), "-MNet::POP3", "-MIO::Socket::SSL", "-e", "1"], capture_output=True).returncode:
         pytest.skip("Perl's Net::POP3 or IO::Socket::SSL is not installed")
