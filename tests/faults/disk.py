@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import threading
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 from m365proxy import files
 
@@ -22,6 +22,7 @@ class FaultyDisk:
     def __init__(self, monkeypatch: Any):
         self.steps: List[str] = []
         self.fail_at: Optional[int] = None
+        self.fail_on: Optional[Tuple[str, int]] = None  # a step's name, and which one of that name
         self.code = errno.EIO
         self.sticky = False
         self.short = 0
@@ -46,6 +47,8 @@ class FaultyDisk:
         with self._lock:
             number = len(self.steps)
             self.steps.append(name)
+            if (name, self.steps.count(name)) == self.fail_on:
+                self.fail_at = number
             if self.fail_at is None or not (number == self.fail_at or (self.sticky and number > self.fail_at)):
                 return
             self.failed += 1
@@ -53,7 +56,7 @@ class FaultyDisk:
 
     def heal(self) -> None:
         with self._lock:
-            self.fail_at = None
+            self.fail_at = self.fail_on = None
 
 
 class _Raw(io.FileIO):
