@@ -7,6 +7,7 @@ import datetime
 import functools
 import logging
 import os
+import queue
 import secrets
 import signal
 import socket
@@ -127,8 +128,8 @@ class Daemon:
         self.spool = spool_of(config)
         self.listeners: List[Listener] = []
         self._stop_asked = threading.Event()
-        self._reload_asked = threading.Event()
-        self._flush_asked = threading.Event()
+        # A signal's handler runs in the middle of the main thread: it may wait for no lock, as this put does not.
+        self._asked: "queue.SimpleQueue[str]" = queue.SimpleQueue()
         # A certificate of our own making needs the state directory: start() sees to it.
         self._tls = {} if config.tls.tls_cert == "auto" else self._tls_contexts(config)
         self._users = Users(config.mailboxes)
@@ -367,20 +368,19 @@ class Daemon:
 
     def serve(self) -> None:
         """Run until TERM, INT or `ask_stop`; then stop orderly."""
-        for name, event in (
-            ("SIGTERM", self._stop_asked),
-            ("SIGINT", self._stop_asked),
-            ("SIGHUP", self._reload_asked),
-            ("SIGUSR1", self._flush_asked),
-        ):
+        for name, word in (("SIGTERM", "stop"), ("SIGINT", "stop"), ("SIGHUP", "reload"), ("SIGUSR1", "flush")):
             number = getattr(signal, name, None)  # Windows has neither HUP nor USR1
             if number is not None:
-                signal.signal(number, lambda *_, event=event: event.set())
+                signal.signal(number, lambda *_, word=word: self._asked.put(word))
         self.write_status()
         written = time.monotonic()
         self._notifier.ready("; ".join(self.addresses()))
-        while not self._stop_asked.wait(_CONTROL_SECONDS):
+        while True:
+            word = self._next_word()
+            if word == "stop":
+                break
             self._notifier.alive()
+            survive(functools.partial(self._carry_out, word), "control")
             survive(self._obey, "control")
             survive(self.courier.tick, "courier")
             if time.monotonic() - written >= _STATUS_SECONDS:
@@ -389,22 +389,27 @@ class Daemon:
         self.stop()
 
     def ask_stop(self) -> None:
-        self._stop_asked.set()
+        """Any thread may ask, and a signal's handler."""
+        self._asked.put("stop")
+
+    def _next_word(self) -> str:
+        """What is asked for next; "" after a while without."""
+        try:
+            return self._asked.get(timeout=_CONTROL_SECONDS)
+        except queue.Empty:
+            return ""
 
     def _obey(self) -> None:
-        """Carry out what signals and files in control/ ask for."""
+        """Carry out what files in control/ ask for."""
         for word, id in self._control.take():
-            if word == "queued":
-                self.courier.accepted(id)
-            elif word == "reload":
-                self._reload_asked.set()
-            elif word == "flush":
-                self._flush_asked.set()
-        if self._reload_asked.is_set():
-            self._reload_asked.clear()
+            self._carry_out(word, id)
+
+    def _carry_out(self, word: str, id: str = "") -> None:
+        if word == "queued":
+            self.courier.accepted(id)
+        elif word == "reload":
             self.reload()
-        if self._flush_asked.is_set():
-            self._flush_asked.clear()
+        elif word == "flush":
             self.courier.flush_all()
 
     def reload(self) -> None:

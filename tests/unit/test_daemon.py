@@ -9,7 +9,7 @@ import ssl
 import threading
 
 import pytest
-from program import ALERTS, Program
+from program import ALERTS, Program, wait_until
 
 from m365proxy import chores
 from m365proxy import config as configuration
@@ -195,6 +195,28 @@ def test_a_timer_goes_on_after_a_fault_of_its_action(caplog):
     assert went_on.wait(30)
     timer.stop()
     assert "refresh broke off by a fault here" in caplog.text
+
+
+def test_a_signal_in_the_middle_of_anything_stops_the_program(make_daemon, monkeypatch):
+    """Its handler runs in the main thread, which may just then hold a lock of what it waits with."""
+    handlers = {}
+    monkeypatch.setattr(module.signal, "signal", lambda number, handler: handlers.update({number: handler}))
+    monkeypatch.setattr(module, "_CONTROL_SECONDS", 0.001)
+    daemon = make_daemon()
+    serving = threading.Thread(target=daemon.serve, daemon=True)
+    serving.start()
+    wait_until(lambda: module.signal.SIGTERM in handlers)
+
+    def interrupt():
+        with daemon._stop_asked._cond:
+            handlers[module.signal.SIGTERM](module.signal.SIGTERM, None)
+
+    interrupted = threading.Thread(target=interrupt, daemon=True)
+    interrupted.start()
+    interrupted.join(10)
+    assert not interrupted.is_alive()
+    serving.join(20)
+    assert not serving.is_alive()
 
 
 def test_a_fault_while_obeying_does_not_end_the_program(make_daemon, monkeypatch, caplog):
