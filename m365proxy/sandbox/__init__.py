@@ -27,7 +27,7 @@ from .outlook import Outlook
 from .tenant import Tenant
 from .uploads import Uploads
 from .webcall import Answer, Call, refused
-from .webserver import SORRY_PAGE, Cut, Request, Server, fault_answer
+from .webserver import SHARES_PORTS, SORRY_PAGE, Cut, Request, Server, fault_answer, share_port
 
 TENANT_ID = "5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11"
 CLIENT_ID = "c1a4e2d0-36b5-4c0e-8b6f-2f6d1e0a7c22"
@@ -81,6 +81,7 @@ class Sandbox:
     def stop(self) -> None:
         """Close everything; every thread is gone afterwards.  The state stays for another start()."""
         self._halt()
+        self._let_go()
         shutil.rmtree(os.path.dirname(self.ca_file), ignore_errors=True)
         self._context = None
 
@@ -96,22 +97,28 @@ class Sandbox:
         if mode not in ("refuse", "reset"):
             raise ValueError(mode)
         self._halt()
-        if mode == "refuse":
-            # Bound, but not listening: refuses, and nobody else gets the port meanwhile.
-            self._placeholder = _bound(self.port)
-        else:
+        if mode == "reset":
             self._server = Server(self, self.port, resets=True)
+        elif self._placeholder is None:
+            self._placeholder = _bound(self.port)
 
     def online(self, port: int = 0) -> None:
         """Come back after offline()."""
         self._halt()
+        if port or not SHARES_PORTS:
+            self._let_go()
         self._server = Server(self, port or self.port)
         self.port = self._server.server_address[1]
+        if SHARES_PORTS and self._placeholder is None:
+            # Bound, but never listening: it refuses while we are away, and nobody else gets the port meanwhile.
+            self._placeholder = _bound(self.port)
 
     def _halt(self) -> None:
         server, self._server = self._server, None
         if server is not None:
             server.halt()
+
+    def _let_go(self) -> None:
         placeholder, self._placeholder = self._placeholder, None
         if placeholder is not None:
             placeholder.close()
@@ -242,6 +249,7 @@ def _bound(port: int) -> socket.socket:
     sock = socket.socket()
     if os.name != "nt":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    share_port(sock)
     sock.bind(("127.0.0.1", port))
     return sock
 

@@ -58,6 +58,16 @@ class Request:
         return self.path + ("?" + self.query if self.query else "")
 
 
+# Whether several sockets of one user may have a port (Linux, BSD).
+SHARES_PORTS = hasattr(socket, "SO_REUSEPORT")
+
+
+def share_port(sock: socket.socket) -> None:
+    """Let other sockets of ours be bound to the same port."""
+    if SHARES_PORTS:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
 class Cut(Exception):
     """The connection is to be closed without a further octet."""
 
@@ -84,6 +94,7 @@ class Server(http.server.ThreadingHTTPServer):
     def server_bind(self) -> None:
         # HTTPServer's own asks the resolver for our name.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(self.allow_reuse_address))
+        share_port(self.socket)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = self.server_address[:2]
