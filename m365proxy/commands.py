@@ -44,7 +44,7 @@ _IMPORTED_LATER = (
 def become_owner(state_dir: str) -> bool:
     """As root: go on as the owner of the state directory, so that no file in it becomes root's; whether so."""
     owner = _owner_to_become(state_dir)
-    if owner is None:
+    if sys.platform == "win32" or owner is None:
         return False
     for name in _IMPORTED_LATER:
         with contextlib.suppress(ImportError):  # the command may do without

@@ -14,6 +14,7 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import threading
 import time
 import uuid
@@ -64,7 +65,7 @@ SHARES_PORTS = hasattr(socket, "SO_REUSEPORT")
 
 def share_port(sock: socket.socket) -> None:
     """Let other sockets of ours be bound to the same port."""
-    if SHARES_PORTS:
+    if sys.platform != "win32" and SHARES_PORTS:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
