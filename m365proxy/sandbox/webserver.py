@@ -60,7 +60,7 @@ class Request:
 
 
 # Whether several sockets of one user may have a port (Linux, BSD).
-SHARES_PORTS = hasattr(socket, "SO_REUSEPORT")
+SHARES_PORTS = sys.platform != "win32" and hasattr(socket, "SO_REUSEPORT")
 
 
 def share_port(sock: socket.socket) -> None:
