@@ -28,6 +28,8 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+# Beside letters, marks and digits: the hyphen, and the joiners of Persian and Indic words (RFC 5892 2.8).
+_IN_LABELS = "-\u200c\u200d"
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+\Z")
 
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
@@ -89,16 +91,29 @@ def key(address: str) -> str:
 
 
 def _with_a_labels(address: str) -> str:
-    """The address with its domain as IDNA 2008 writes it; Python's own codec makes strasse.de of straße.de."""
+    """The address with its domain in ASCII (RFC 5891 4.4, upper case and widths mapped as in RFC 5895 2).
+
+    Python's own codec follows the rules of 2003 and makes strasse.de of
+    straße.de, which may be somebody else's.  A domain with anything but
+    letters, marks, digits and hyphens stays as it is, and is no valid one.
+    """
     if address.isascii() or len(address) > _LONGEST:
         return address
-    import idna  # its tables take memory, and few need them
-
     local, at, domain = address.rpartition("@")
-    try:
-        return local + at + idna.encode(domain, uts46=True).decode("ascii")
-    except idna.IDNAError:
+    # Each character by itself: str.lower() of a word makes a final sigma, which is another letter.
+    lowered = "".join(character.lower() for character in unicodedata.normalize("NFKC", domain))
+    labels = unicodedata.normalize("NFC", lowered).replace("\u3002", ".").split(".")
+    if not all(_may_be_in_a_label(character) for label in labels for character in label):
         return address
+    return local + at + ".".join(label if label.isascii() else f"xn--{_punycode(label)}" for label in labels)
+
+
+def _may_be_in_a_label(character: str) -> bool:
+    return character in _IN_LABELS or unicodedata.category(character)[0] in "LMN"
+
+
+def _punycode(label: str) -> str:
+    return label.encode("punycode").decode("ascii")
 
 
 def parse(text: str) -> List[Mailbox]:

@@ -36,8 +36,8 @@ _CONFIG_SECONDS = 2.0
 _IMPORTED_LATER = (
     "m365proxy.control", "m365proxy.diagnosis", "cryptography.fernet", "cryptography.x509",
     "cryptography.hazmat.primitives.asymmetric.ec", "cryptography.hazmat.primitives.asymmetric.rsa", "msal", "requests",
-    "idna", "ctypes", "netrc", "encodings.ascii", "encodings.cp1252", "encodings.idna", "encodings.latin_1",
-    "idna.uts46data",
+    "ctypes", "netrc", "encodings.ascii", "encodings.cp1252", "encodings.idna", "encodings.latin_1",
+    "encodings.punycode",
 )  # fmt: skip
 
 

@@ -318,7 +318,9 @@ class Listener(socketserver.ThreadingTCPServer):
         while not self._closing.is_set():
             try:
                 self.serve_forever()
-            except Exception:
+            except Exception as error:
+                with contextlib.suppress(Exception):  # the log itself may be what fails
+                    self._connections.log_refusal(f"cannot accept connections: {error!r}")
                 self._closing.wait(_SHORTAGE_PAUSE)
 
     def close(self) -> None:
@@ -369,7 +371,7 @@ class Listener(socketserver.ThreadingTCPServer):
                 request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 thread.start()
                 return
-            except Exception as error:  # no thread, no memory; whatever it is, it must be counted out again
+            except (RuntimeError, MemoryError, OSError) as error:  # no thread, no memory, or the client is gone
                 self._connections.leave(context)
                 refusal = str(error)
         self._connections.log_refusal(f"connection refused from {peer}: {refusal}")

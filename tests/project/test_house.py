@@ -31,8 +31,8 @@ LAYERS = """
 ORDER = LAYERS.split()
 MAY_SEE_THE_SANDBOX = {"demo", "sandbox"}
 MAY_READ_THE_CONFIG = {"daemon", "diagnosis", "commands", "demo", "cli"}
-DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3", "idna"}
-# urllib3 and idna come with requests, whose errors wrap the former's.
+# urllib3 comes with requests, whose errors wrap its own.
+DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 
 # The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself.
 BROAD = {"smtp", "pop3", "server", "spool", "reachability", "courier", "chores", "cli"}

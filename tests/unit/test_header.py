@@ -231,6 +231,32 @@ def test_a_domain_is_the_one_its_owner_registered():
     assert not header.valid_address("u@☕.de", smtputf8=True)
 
 
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "straße.de", "STRAẞE.de", "σίγμας.gr", "ΣΊΓΜΑΣ.gr", "BÜCHER.example", "bu\u0308cher.example", "ÅNGSTRÖM.se",
+        "\u212bngstr\u00f6m.se", "例え。テスト", "ﾃｽﾄ.jp", "\uff43ontoso.com", "نامه\u200cای.ir", "ශ්\u200dරී.lk",
+        "президент.рф",
+    ],
+)  # fmt: skip
+def test_a_domain_is_written_as_the_library_of_requests_writes_it(domain):
+    import idna
+
+    # Its older tables know no capital ß.
+    expected = idna.encode(domain, uts46=True).decode().replace("strasse", "xn--strae-oqa")
+    assert header.domain_of(f"u@{domain}") == expected
+    assert header.valid_address(f"u@{domain}", smtputf8=True)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["evil\uff20contoso.com", "evil\uff0fcontoso.com", "a℀b.com", "a b.cöm", "ü\u00ad.com", "ü.com.", "ü\ud800"],
+)
+def test_a_domain_that_nobody_can_register_is_not_valid(domain):
+    assert not header.valid_address(f"u@{domain}", smtputf8=True)
+    assert header.domain_of(f"u@{domain}") != "contoso.com"
+
+
 EMITTED = [
     ("some not valid", b"Reply-To", b"printer, <x@y.de>, broken@@z", b"Reply-To: x@y.de\r\n"),
     ("all valid", b"Reply-To", b"X <x@y.de>, z@y.de", b"Reply-To: X <x@y.de>, z@y.de\r\n"),

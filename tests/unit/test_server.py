@@ -365,6 +365,19 @@ def test_the_accept_thread_survives_everything(listen, monkeypatch, step):
         assert line(sock) == b"127.0.0.1\r\n"
 
 
+def test_what_stops_the_accept_thread_is_logged(listen, monkeypatch, caplog):
+    listener = listen()
+    whole, faults = listener.get_request, [MemoryError()]
+    monkeypatch.setattr(listener, "get_request", lambda: whole() if not faults else fails())
+
+    def fails():
+        raise faults.pop()
+
+    with connect(listener) as sock:
+        assert line(sock) == b"127.0.0.1\r\n"
+    assert [record.getMessage() for record in caplog.records] == ["cannot accept connections: MemoryError()"]
+
+
 def test_no_thread_to_be_had(listen, monkeypatch):
     listener = listen()
 
