@@ -7,7 +7,8 @@ trap 'journalctl --no-pager -u m365proxy | tail -n 30; systemctl poweroff' EXIT
 dpkg -i /m365proxy.deb
 sh /service-test
 # A filled-in config is taken over without a restart; nobody is signed in, and it says so.
-sed -i 's/00000000-0000/12345678-0000/' /etc/m365proxy.json
+hash=$(echo 'a word for one device' | m365proxy hash-password)
+sed -i -e 's/00000000-0000/12345678-0000/' -e "s|what .m365proxy hash-password. prints|$hash|" /etc/m365proxy.json
 for _ in $(seq 60); do
   systemctl status --no-pager m365proxy | grep 'smtp 127.0.0.1:2525' && break
   sleep 1
