@@ -44,7 +44,35 @@ except ImportError as error:
     )
     sys.exit(69)
 
+import atexit
+import contextlib
+import os
+import tempfile
+
+import certifi
+
 from m365proxy.cli import main
+from m365proxy.outbound import system_store
+
+
+def remove(path):
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def unpacked():
+    """certifi's certificates as a file, which all may read: root may go on as somebody else."""
+    handle, path = tempfile.mkstemp(".pem", "m365proxy-")
+    atexit.register(remove, path)
+    with open(handle, "w") as file:
+        file.write(certifi.contents())
+    os.chmod(path, 0o644)
+    return path
+
+
+# requests asks for this once, when it is imported.  No copy where the system has certificates: it would take memory
+# on a router, and stay there after a kill.
+certifi.where = lambda: system_store() or unpacked()
 
 sys.exit(main())
 '''

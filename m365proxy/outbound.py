@@ -159,7 +159,12 @@ def _trust(ca_file: Optional[str], environ: Mapping[str, str]) -> Union[str, boo
         if path:
             _check_certificates(origin, path)
             return path
-    return next(filter(os.path.exists, _SYSTEM_STORES), True)
+    return system_store() or True
+
+
+def system_store() -> Optional[str]:
+    """The file of certificates that the system trusts; None where there is none."""
+    return next(filter(os.path.exists, _SYSTEM_STORES), None)
 
 
 def _check_certificates(origin: str, path: str) -> None:

@@ -9,6 +9,8 @@ import zipfile
 
 import pytest
 
+from m365proxy.outbound import system_store
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VENDORED = ("certifi", "charset_normalizer", "idna", "jwt", "msal", "requests", "typing_extensions.py", "urllib3")
 
@@ -49,6 +51,24 @@ def test_without_cryptography_it_says_so_in_one_sentence(single_file, tmp_path):
     assert done.returncode == 69 and not done.stdout
     assert len(done.stderr.splitlines()) == 1
     assert "not for this machine" in done.stderr and "python3-cryptography" in done.stderr
+
+
+@pytest.mark.parametrize("store", [system_store(), None])
+def test_certificates_are_unpacked_only_where_the_system_has_none(single_file, store, tmp_path):
+    script = (
+        "import os, sys, zipfile; file = sys.argv.pop(1); sys.path.insert(0, file)\n"
+        f"import m365proxy.outbound; m365proxy.outbound._SYSTEM_STORES = {[store] if store else []}\n"
+        "sys.exit = id; exec(zipfile.ZipFile(file).read('__main__.py')); import requests\n"
+        "path = requests.certs.where(); print(path, requests.__file__, oct(os.stat(path).st_mode & 0o777))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(single_file), "--version"], capture_output=True, text=True,
+        env=dict(os.environ, TMPDIR=str(tmp_path)),
+    )
+    path, requests, mode = done.stdout.split()[-3:]
+    assert requests.startswith(str(single_file)), done.stderr
+    assert path == store if store else pathlib.Path(path).parent == tmp_path and mode == "0o644"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_launcher_alone_says_how_to_make_the_single_file(tmp_path):
