@@ -6,6 +6,7 @@ import email
 import email.policy
 import email.utils
 import io
+import os
 import re
 
 import pytest
@@ -23,7 +24,8 @@ SENDER = "scanner@contoso.com"
 # What a reader that knows nothing of quoting would take for an address.
 NAIVE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
 
-short = hypothesis.settings(max_examples=200, deadline=None, database=None)
+EXAMPLES = int(os.environ.get("M365PROXY_FUZZ_EXAMPLES", "200"))
+short = hypothesis.settings(max_examples=EXAMPLES, deadline=None, database=None)
 
 
 def prepare(raw: bytes) -> bytes:
