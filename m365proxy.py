@@ -4,7 +4,7 @@
 import os
 import sys
 
-if not os.path.isdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "m365proxy")):
+if not os.path.isfile(os.path.join(os.path.dirname(os.path.abspath(__file__)), "m365proxy", "cli.py")):
     print(
         "m365proxy.py: the m365proxy directory is not beside this file; for a single file to copy, run "
         "`python3 setup.py single_file` in a checkout and take dist/m365proxy.py.",

@@ -211,6 +211,8 @@ def _demo(arguments: argparse.Namespace) -> Optional[int]:
 def _ask_password() -> str:
     from . import commands
 
+    if sys.stdin is None:  # started with it closed
+        return ""
     if not sys.stdin.isatty():
         return commands.read_password()
     first = getpass.getpass("Password: ")

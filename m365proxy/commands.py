@@ -133,7 +133,7 @@ def _is_sample(content: bytes) -> bool:
     """Whether the two IDs that nobody can do without are missing or still the sample's zeros."""
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False  # somebody's own file: loading it says what is wrong
     ids = [str(document.get(name) or "") for name in ("tenant_id", "client_id")] if isinstance(document, dict) else []
     return bool(ids) and not "".join(ids).strip("0-")

@@ -36,6 +36,7 @@ from .notify import Notifier
 from .outbound import Outbound
 from .policy import Policy
 from .pop3 import Pop3Session
+from .registration import private_key
 from .report import Reporter
 from .routes import Routes
 from .seen import SeenIds
@@ -119,6 +120,8 @@ class Daemon:
         environ: Mapping[str, str] = os.environ,
     ):
         """ConfigError if a certificate or key is wrong; nothing is opened yet."""
+        if config.client_certificate:
+            private_key(config.client_certificate.private_key)
         self.config = config
         self._built = config  # for what stays as it was at the start, whatever a reload reads
         self._state_dir = config.state_dir

@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Any, Callable, List, NamedTuple, Union
 
-from . import autocert, files, outcome, tls
+from . import autocert, files, log, outcome, registration, tls
 from .answer import Refused
 from .config import Config
 from .daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence
@@ -46,6 +46,7 @@ def offline(config: Config, running: bool, dropped_root: bool = False) -> List[R
     results += [Result(WARNING, "config", warning) for warning in config.warnings]
     results.append(_tried("certificate", lambda: _certificate(config)))
     results.append(_tried("state", lambda: _state(config)))
+    results.append(_tried("log", lambda: _log(config)))
     if not running:
         results += [_tried("port", lambda wanted=wanted: _port(wanted, dropped_root)) for wanted in config.listeners]
     results.append(_tried("sign-in", lambda: _sign_in(config)))
@@ -104,6 +105,13 @@ def _state(config: Config) -> str:
     return f"{config.state_dir} can be written, {free} MB free"
 
 
+def _log(config: Config) -> str:
+    if not config.logging.file:
+        return "goes to the standard error output"
+    log.check_file(config.logging.file)
+    return f"{config.logging.file} can be written"
+
+
 def _port(wanted: Any, dropped_root: bool) -> Union[Result, str]:
     from .server import bind_error
 
@@ -123,6 +131,8 @@ def _port(wanted: Any, dropped_root: bool) -> Union[Result, str]:
 
 def _sign_in(config: Config) -> Union[Result, str]:
     state = Account(config).tokens.state()
+    if config.client_certificate:
+        registration.private_key(config.client_certificate.private_key)
     if config.client_secret or config.client_certificate:
         return "by the app registration itself"
     if state.get("error"):

@@ -16,7 +16,11 @@ _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 _IPV4_OF_INTERFACE = 0x8915  # SIOCGIFADDR
 
-# Flags of /proc/net/if_inet6: privacy addresses change daily, deprecated ones go, tentative ones may never come.
+# What the kernel tells without a netlink socket, also under systemd's ProcSubset=pid: its unit allows neither
+# netlink nor /proc/net.
+_PROC = "/proc/self/net/"
+
+# Flags of if_inet6: privacy addresses change daily, deprecated ones go, tentative ones may never come.
 _FLEETING = 0x01 | 0x20 | 0x40
 
 _RTF_GATEWAY = 0x2
@@ -32,7 +36,7 @@ def own_addresses() -> List[str]:
 def default_gateways() -> List[str]:
     """The gateways of the default routes of IPv4 (Linux only; elsewhere none are known)."""
     found = []
-    for line in _lines("/proc/net/route")[1:]:
+    for line in _lines(_PROC + "route")[1:]:
         fields = line.split()
         with contextlib.suppress(ValueError, IndexError, OverflowError):
             if int(fields[1], 16) == 0 and int(fields[7], 16) == 0 and int(fields[3], 16) & _RTF_GATEWAY:
@@ -47,11 +51,11 @@ def _from_linux() -> Iterator[_Address]:
     import fcntl
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for _, name in socket.if_nameindex():
+        for line in _lines(_PROC + "dev")[2:]:
             with contextlib.suppress(OSError):  # it has no IPv4 address
-                request = struct.pack("256s", name.encode()[:15])
+                request = struct.pack("256s", line.partition(":")[0].strip().encode()[:15])
                 yield ipaddress.IPv4Address(fcntl.ioctl(sock.fileno(), _IPV4_OF_INTERFACE, request)[20:24])
-    for line in _lines("/proc/net/if_inet6"):
+    for line in _lines(_PROC + "if_inet6"):
         fields = line.split()
         with contextlib.suppress(ValueError, IndexError):
             if not int(fields[4], 16) & _FLEETING:

@@ -108,12 +108,21 @@ def _main_handler(file: str) -> logging.Handler:
         # journald stamps every line itself
         handler.setFormatter(_OneLine(stamp="JOURNAL_STREAM" not in os.environ))
         return handler
-    try:
-        handler = _LogFile(file, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise CannotCreate(f"logging.file: {file} cannot be opened: {error.strerror}.") from None
+    handler = _log_file(file)
     handler.setFormatter(_OneLine(stamp=True))
     return handler
+
+
+def _log_file(file: str) -> _LogFile:
+    try:
+        return _LogFile(file, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise CannotCreate(f"logging.file: {file} cannot be opened: {error.strerror}.") from None
+
+
+def check_file(file: str) -> None:
+    """CannotCreate if a log file cannot be written; one that was not there is made, as by `setup`."""
+    _log_file(file).close()
 
 
 def _add_syslog(root: logging.Logger) -> None:

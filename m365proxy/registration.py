@@ -7,7 +7,7 @@ import re
 from typing import Any, Iterator, List, Optional, Tuple
 
 from .entra import HttpClient, Misconfigured, refusal
-from .errors import Temporary
+from .errors import ConfigError, Temporary
 
 # Login and Graph hosts of the national clouds (deployments.md).
 CLOUDS = {
@@ -103,7 +103,10 @@ class Registration:
         if self._secret:
             credential: Any = str(self._secret)
         else:
-            key = _private_key(self._certificate.private_key)
+            try:
+                key = private_key(self._certificate.private_key)
+            except ConfigError as error:
+                raise Misconfigured(str(error)) from None
             credential = {"private_key": key, "thumbprint": self._certificate.thumbprint}
         with self._app("ConfidentialClientApplication", client_credential=credential) as app:
             yield app
@@ -138,8 +141,8 @@ def msal() -> Any:
     return library
 
 
-def _private_key(path: str) -> str:
-    """The PEM text of an RSA key; Misconfigured if msal could not sign with it."""
+def private_key(path: str) -> str:
+    """The PEM text of the RSA key of client_certificate; ConfigError if msal could not sign with it."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -149,9 +152,9 @@ def _private_key(path: str) -> str:
             content = file.read(_KEY_LIMIT)
         key: Any = load_pem_private_key(content, None)
     except OSError as error:
-        raise Misconfigured(f"client_certificate.private_key: {path} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"client_certificate.private_key: {path} cannot be read: {error.strerror}.") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPrivateKey):
-        raise Misconfigured(f"client_certificate.private_key: {path} is not an RSA key in PEM form without password.")
+        raise ConfigError(f"client_certificate.private_key: {path} is not an RSA key in PEM form without password.")
     return content.decode("utf-8", "replace")

@@ -161,6 +161,23 @@ def test_a_wrong_config_is_told_whole(make_program):
         assert "smtp_port" in text and "mailboxs" in text and "queue.retry_interval" in text
 
 
+@pytest.mark.parametrize("content,words", [(None, "cannot be read: No such file"), ("garbage", "is not an RSA key")])
+def test_a_key_of_the_registration_that_cannot_be_used(make_program, content, words):
+    program = make_program(client_certificate={"private_key": "app.pem", "thumbprint": "A1" * 20})
+    if content:
+        (program.directory / "app.pem").write_text(content)
+    for command in (["check", "--offline"], ["run"]):
+        done = program.command(*command)
+        assert done.returncode == 78 and words in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_log_file_that_cannot_be_written(make_program):
+    program = make_program(logging={"file": "nowhere/log"}).sign_in()
+    for command in (["check", "--offline"], ["run"]):
+        done = program.command(*command)
+        assert done.returncode == 73 and "logging.file: " in done.stdout + done.stderr
+
+
 def test_a_missing_config_names_the_places(make_program):
     done = make_program().command("status", config=False)
     assert done.returncode == 78 and "/etc/m365proxy.json" in said(done)

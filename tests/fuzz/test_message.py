@@ -92,7 +92,10 @@ bodies = st.sampled_from(
 @short
 @hypothesis.given(headers, bodies, st.sampled_from(["utf-8", "cp1252"]))
 def test_nobody_but_the_envelope(head, body, charset):
-    octets = prepare((head + body).encode(charset, "replace"))
+    try:
+        octets = prepare((head + body).encode(charset, "replace"))
+    except Permanent:
+        hypothesis.reject()  # an encoding nobody knows, around octets that need one
     hypothesis.assume(b"Content-Type: m" not in octets)
     check_form(octets)
     check_recipients(octets)

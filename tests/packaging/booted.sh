@@ -8,9 +8,10 @@ dpkg -i /m365proxy.deb
 sh /service-test
 # A filled-in config is taken over without a restart; nobody is signed in, and it says so.
 hash=$(echo 'a word for one device' | m365proxy hash-password)
-sed -i -e 's/00000000-0000/12345678-0000/' -e "s|what .m365proxy hash-password. prints|$hash|" /etc/m365proxy.json
+sed -i -e 's/00000000-0000/12345678-0000/' -e "s|what .m365proxy hash-password. prints|$hash|" \
+  -e 's/"bind": "127.0.0.1"/"bind": "0.0.0.0", "tls": {"tls_cert": "auto"}/' /etc/m365proxy.json
 for _ in $(seq 60); do
-  systemctl status --no-pager m365proxy | grep 'smtp 127.0.0.1:2525' && break
+  systemctl status --no-pager m365proxy | grep 'smtp 0.0.0.0:2525' && break
   sleep 1
 done
 systemctl status --no-pager m365proxy | grep 'm365proxy login'
@@ -26,7 +27,7 @@ journalctl --no-pager -u m365proxy-demo | grep 'octet by octet'
 # Low ports, without being root
 sed -i 's/"smtp_port": 2525/"smtp_port": 25/' /etc/m365proxy.json
 systemctl restart m365proxy
-systemctl status --no-pager m365proxy | grep 'smtp 127.0.0.1:25'
+systemctl status --no-pager m365proxy | grep 'smtp 0.0.0.0:25'
 # A hung program is ended by the watchdog and started anew
 pid=$(systemctl show -P MainPID m365proxy)
 mkdir -p /run/systemd/system/m365proxy.service.d

@@ -2,7 +2,7 @@
 # Debian roots for the package tests, made once by debootstrap and kept outside the checkout.
 #
 #   . tests/packaging/roots.sh
-#   make_root bookworm full          # a root in the cache; prints a reason and returns 1 if it cannot be
+#   make_root bookworm full          # a root in the cache; returns 1, with a reason, where none can be had
 #   use_root bookworm full DIRECTORY # a throw-away copy
 
 ROOTS=${XDG_CACHE_HOME:-$HOME/.cache}/m365proxy-roots
@@ -54,13 +54,13 @@ make_root() {
   rm -rf "$root" "$root.new"
   mkdir -p "$ROOTS"
   http_proxy="$(apt_proxy)" debootstrap --variant=minbase "$suite" "$root.new" "$source" >"$root.log" 2>&1 ||
-    { tail -n 5 "$root.log"; return 1; }
+    { tail -n 5 "$root.log"; exit 1; }
   # No service is started in a root, and no downloaded package is kept.
   printf '#!/bin/sh\nexit 101\n' >"$root.new/usr/sbin/policy-rc.d"
   chmod +x "$root.new/usr/sbin/policy-rc.d"
   # shellcheck disable=SC2046
   in_root "$root.new" apt-get install -qq -y --no-install-recommends $(packages_of "$kind") >>"$root.log" 2>&1 ||
-    { tail -n 5 "$root.log"; return 1; }
+    { tail -n 5 "$root.log"; exit 1; }
   in_root "$root.new" apt-get clean
   packages_of "$kind" >"$root.new/.packages"
   mv "$root.new" "$root"

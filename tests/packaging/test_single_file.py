@@ -73,6 +73,7 @@ def test_certificates_are_unpacked_only_where_the_system_has_none(single_file, s
 
 def test_the_launcher_alone_says_how_to_make_the_single_file(tmp_path):
     shutil.copy(ROOT / "m365proxy.py", tmp_path)
+    (tmp_path / "m365proxy").mkdir()  # of another purpose, as /etc/m365proxy beside /etc/m365proxy.py
     done = subprocess.run([sys.executable, str(tmp_path / "m365proxy.py")], capture_output=True, text=True)
     assert done.returncode == 69 and len(done.stderr.splitlines()) == 1
     assert "setup.py single_file" in done.stderr

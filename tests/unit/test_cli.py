@@ -52,6 +52,17 @@ def test_a_password_that_is_no_text(environ):
     assert done.returncode == 64 and "UTF-8" in done.stderr.decode()
 
 
+def test_a_password_where_nothing_can_be_read():
+    done = child("sys.stdin = None", "hash-password")
+    assert done.returncode == 64 and "empty password" in done.stderr.decode()
+
+
+def test_a_service_with_a_config_nested_too_deep_ends_once(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100000)
+    done = child("", "--config", str(tmp_path / "config.json"), "run", "--wait")
+    assert done.returncode == 78 and "nested too deep" in done.stderr.decode()
+
+
 @pytest.mark.parametrize("environ", [{}, {"M365PROXY_KEY": "no key"}])
 def test_the_demo_looks_at_no_key_of_its_user(environ, tmp_path):
     done = child("", "demo", HOME=str(tmp_path), **environ)

@@ -1,5 +1,7 @@
 import ipaddress
+import os
 import socket
+import sys
 
 import pytest
 
@@ -28,8 +30,7 @@ garbage
 
 def test_fleeting_addresses_are_left_out(monkeypatch):
     monkeypatch.setattr(interfaces.sys, "platform", "linux")
-    monkeypatch.setattr(interfaces, "_lines", lambda path: IF_INET6.splitlines())
-    monkeypatch.setattr(interfaces.socket, "if_nameindex", list)
+    monkeypatch.setattr(interfaces, "_lines", lambda path: IF_INET6.splitlines() if path.endswith("if_inet6") else [])
     # Of several documentation networks Python calls some private, none loopback.
     assert interfaces.own_addresses() == ["2001:db8::9", "fd00::10"]
 
@@ -61,6 +62,18 @@ def test_default_gateways(monkeypatch, rows, gateways):
     assert interfaces.default_gateways() == gateways
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux itself")
+def test_neither_netlink_nor_the_old_place_in_proc_is_needed(monkeypatch):
+    before, asked, lines = interfaces.own_addresses(), [], interfaces._lines
+    monkeypatch.setattr(interfaces, "_lines", lambda path: asked.append(path) or lines(path))
+    monkeypatch.setattr(interfaces.socket, "if_nameindex", None)
+    assert interfaces.own_addresses() == before
+    interfaces.default_gateways()
+    assert asked == [f"/proc/self/net/{name}" for name in ("dev", "if_inet6", "route")]
+    assert all(map(os.path.exists, asked[::2]))
+
+
 def test_without_proc(monkeypatch):
     monkeypatch.setattr(interfaces, "_lines", lambda path: [])
     assert interfaces.default_gateways() == []
+    assert interfaces.own_addresses() == [] or not sys.platform.startswith("linux")
