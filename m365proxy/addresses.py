@@ -7,6 +7,7 @@ names in which no parser can find another address.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from typing import Iterable, List, NamedTuple, Tuple
@@ -17,6 +18,9 @@ from .errors import Permanent
 # RFC 5321 4.5.3.1: octets of a local part, of a whole address.
 _LONGEST_LOCAL = 64
 _LONGEST = 254
+
+# RFC 1035 2.3.4; in ASCII a label only grows.
+_LONGEST_LABEL = 63
 
 # Characters of a word put together from pieces; the bound keeps the time linear.
 _LONGEST_WORD = 1000
@@ -90,6 +94,7 @@ def key(address: str) -> str:
     return _with_a_labels(address).lower()
 
 
+@functools.lru_cache(maxsize=1024)  # each address is asked for several times, and a hostile list has thousands
 def _with_a_labels(address: str) -> str:
     """The address with its domain in ASCII (RFC 5891 4.4, upper case and widths mapped as in RFC 5895 2).
 
@@ -103,13 +108,14 @@ def _with_a_labels(address: str) -> str:
     # Each character by itself: str.lower() of a word makes a final sigma, which is another letter.
     lowered = "".join(character.lower() for character in unicodedata.normalize("NFKC", domain))
     labels = unicodedata.normalize("NFC", lowered).replace("\u3002", ".").split(".")
-    if not all(_may_be_in_a_label(character) for label in labels for character in label):
+    if max(map(len, labels)) > _LONGEST_LABEL or not all(map(_may_be_in_a_label, "".join(labels))):
         return address
     return local + at + ".".join(label if label.isascii() else f"xn--{_punycode(label)}" for label in labels)
 
 
 def _may_be_in_a_label(character: str) -> bool:
-    return character in _IN_LABELS or unicodedata.category(character)[0] in "LMN"
+    category = unicodedata.category(character)
+    return character in _IN_LABELS or category[0] in "LN" or category in ("Mn", "Mc")
 
 
 def _punycode(label: str) -> str:

@@ -85,12 +85,12 @@ class Courier:
         lifetime: float = 120 * 3600.0,
         pace_per_minute: int = 0,
         probe: Callable[[], None],
-        failed: Callable[[Entry, Optional[Envelope], Verdict], None] = lambda entry, envelope, verdict: None,
+        failed: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ):
         """`retry_interval`: seconds between later tries; `lifetime`: seconds after which a message is given up;
         `pace_per_minute`: most messages a minute and mailbox (0: any).  `probe` raises while nothing can be sent
-        at all; `failed` is told of each message that was given up."""
+        at all; `failed` is told whenever a message was given up."""
         self._spool = spool
         self._graph = graph
         self._delivery = delivery
@@ -112,11 +112,14 @@ class Courier:
         self._flushes = 0
         self._strays: Dict[str, List[Entry]] = {}  # posting, of mailboxes that are not in the config: by tag
 
-    def start(self) -> None:
-        """Take over what an earlier run left.  Needs directory listings only, however long the queue."""
+    def recover(self) -> None:
+        """Take over what an earlier run had in hand; before new mail may come in, which would look the same."""
         for entry in self._spool.recover():
             if entry.phase == "posting":
                 self._find_out(entry)
+
+    def start(self) -> None:
+        """Begin with what is queued.  Needs directory listings only, however long the queue."""
         strangers = self._load(set(self._lanes))
         if strangers:
             logger.warning(
@@ -153,7 +156,14 @@ class Courier:
                 entry.id,
             )
             return
-        claim = self._spool.resume(entry)
+        try:
+            claim = self._spool.resume(entry)
+        except OSError as error:
+            logger.error(
+                "%s was being sent when the program ended, and what is known of it cannot be read: %s. It stays as it "
+                "is until the next start. Check the disk and the owner of state_dir.", entry.id, error
+            )
+            return
         claim.state.error = claim.state.error or "The program ended while this message was being sent."
         self._look_later(lane, claim, 0.0)
         with self._lock:
@@ -335,6 +345,9 @@ class Courier:
                 self._spool.resume(entry).release()
             elif entry is not None and entry.phase == "posting":
                 return self._look_later(lane, self._spool.resume(entry), self._delivery.first_look())
+            elif entry is not None and entry.place == "failed":
+                self._failed()
+                return None
         except OSError as error:
             logger.error("%s stays as it is until the next start: %s", id, error)
             return None
@@ -506,7 +519,7 @@ class Courier:
         lane.last_error, lane.last_error_time = verdict.sentence, self._clock()
         sender = log.clean(envelope.sender if envelope else "unknown")
         logger.error("%s failed for good (from %s): %s It is kept in failed/.", claim.id, sender, verdict.sentence)
-        self._failed(Entry(claim.id, "failed"), envelope, verdict)
+        self._failed()
 
     def _doubt(self, lane: _Lane) -> None:
         """A connection failed: this mailbox rests, and a probe tells whether the others must too."""

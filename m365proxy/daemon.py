@@ -187,6 +187,7 @@ class Daemon:
             )
             for wanted in self.config.listeners:
                 self._listen(wanted)
+            self.courier.recover()
         except BaseException:
             for listener in self.listeners:
                 listener.close()

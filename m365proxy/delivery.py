@@ -226,6 +226,8 @@ class Delivery:
             if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _NO_RIGHT:
                 return verdict
             refusals.append(verdict)
+            if claim.entry.phase == "posting":
+                claim.claimed()  # surely not sent: what goes wrong on the next way must not make that doubtful
             if not large:
                 self._routes.forget(envelope.mailbox)
             if claim.state.draft:

@@ -199,7 +199,11 @@ class Graph:
         leash = leash or Leash()
         lane = self._lane(mailbox)
         self._enter(lane, mailbox)
-        session, made = self._take_session()
+        try:
+            session, made = self._take_session()
+        except BaseException:
+            self._leave(lane)
+            raise
 
         def release(reusable: bool) -> None:
             unharmed = leash.untie()

@@ -11,6 +11,9 @@ from .users import User
 # So many octets for one at least remain of a message when it is made ready: quoted-printable becomes base64.
 _SHRINKS = 4
 
+# What delivery may add, in octets: Date, a Message-ID of ours, Reply-To, another author.
+_ADDED = 2048
+
 # So many octets at most come of one: line ends grow to two octets, raw 8-bit header fields into encoded words.
 _GROWS = 16
 
@@ -41,7 +44,7 @@ class Intake:
         if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
             # Large or small whatever becomes of it: spare the device the wait while all of it is written.
             return self._check_large(prepared.root) if size > ceiling else None
-        return self._check_large(prepared.root) if prepared.is_large else None
+        return self._check_large(prepared.root) if prepared.exceeds(ceiling - _ADDED) else None
 
     def _check_large(self, root: mime.Part) -> Optional[Reply]:
         reason = largemail.obstacle(root) if self._large_allowed else _SEND_ONLY

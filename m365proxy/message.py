@@ -81,7 +81,11 @@ class Prepared:
         The envelope does not count: what was taken must not turn out too large because it has many recipients.
         A thousand of them still fit the request.
         """
-        return self.size - self.top.envelope_size > LARGE_MIME_CEILING
+        return self.exceeds(LARGE_MIME_CEILING)
+
+    def exceeds(self, octets: int) -> bool:
+        """Whether it is larger than that, the envelope not counted."""
+        return self.size - self.top.envelope_size > octets
 
     def chunks(self) -> Iterator[bytes]:
         """The whole message in chunks of at most about 128 KiB; every call begins again."""

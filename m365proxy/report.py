@@ -16,7 +16,7 @@ import textwrap
 import threading
 import time
 from datetime import datetime, timezone
-from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import BinaryIO, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import header, log, words
 from .delivery import clock_is_plausible
@@ -316,10 +316,15 @@ class Reporter:
         self._ringing_at = 0.0
         self._stopped = False
         self._working = False
-        self.configure(mailboxes, notify)
+        self._configure(mailboxes, notify)
 
     def configure(self, mailboxes: Sequence[str], notify: Optional[str]) -> None:
-        """The config was read anew."""
+        """The config was read anew: there may now be somebody to be told."""
+        self._configure(mailboxes, notify)
+        self._given_up.clear()
+        self._ring_in(_GATHER)
+
+    def _configure(self, mailboxes: Sequence[str], notify: Optional[str]) -> None:
         self._mailboxes = {mailbox_tag(name): name for name in mailboxes}
         self._notify = notify
 
@@ -327,7 +332,7 @@ class Reporter:
         """Take up what an earlier run told nobody of; in the background, from one listing."""
         self._ring_in(_GATHER)
 
-    def failed(self, entry: Entry, envelope: Optional[Envelope] = None, verdict: Any = None) -> None:
+    def failed(self) -> None:
         """A message went to failed/, its reason is in its state.  Returns at once."""
         self._ring_in(_GATHER)
 

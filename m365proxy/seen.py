@@ -27,6 +27,7 @@ class SeenIds:
         self._directory = directory
         self._lock = threading.Lock()
         self._known: Dict[str, "OrderedDict[bytes, bytes]"] = {}  # Message-ID -> queue id, both hashed
+        self._appended: Dict[str, int] = {}
 
     def is_new(self, tag: str, message_id: str, id: str) -> bool:
         """Whether the mailbox (by its tag) uses this Message-ID for the first time, in the message with this queue id.
@@ -46,16 +47,26 @@ class SeenIds:
             known[mark] = owner
             while len(known) > _REMEMBERED:
                 known.popitem(last=False)
-        self._append(path, mark + b" " + owner)
+            appended = self._appended[tag] = self._appended.get(tag, 0) + 1
+            kept = _lines(known) if appended % _REMEMBERED == 0 else b""
+        if kept:
+            self._rewrite(path, kept)
+        else:
+            self._append(path, mark + b" " + owner)
         return True
 
     def _load(self, path: str) -> "OrderedDict[bytes, bytes]":
         lines = (files.read(path) or b"").splitlines()
         known = OrderedDict((mark, owner) for mark, _, owner in (line.partition(b" ") for line in lines[-_REMEMBERED:]))
         if len(lines) > 2 * _REMEMBERED:
-            kept = b"".join(mark + b" " + owner + b"\n" for mark, owner in known.items())
-            files.replace(path, kept, durable=False)
+            self._rewrite(path, _lines(known))
         return known
+
+    def _rewrite(self, path: str, lines: bytes) -> None:
+        try:
+            files.replace(path, lines, durable=False)
+        except OSError as error:
+            logger.warning("%s cannot be written: %s", path, error.strerror)
 
     def _append(self, path: str, line: bytes) -> None:
         # Not synced: should power take a line away, sentDateTime still tells an old copy from a new one.
@@ -64,6 +75,10 @@ class SeenIds:
                 file.write(line + b"\n")
         except OSError as error:
             logger.warning("%s cannot be written: %s", path, error.strerror)
+
+
+def _lines(known: "OrderedDict[bytes, bytes]") -> bytes:
+    return b"".join(mark + b" " + owner + b"\n" for mark, owner in known.items())
 
 
 def _hashed(text: str) -> bytes:

@@ -354,14 +354,16 @@ class SmtpSession:
             return replies.BINARY_REFUSED
         user = self._user
         smtputf8 = "SMTPUTF8" in parameters
-        if not sender.partition("@")[2] or (user.rewrite_from and not user.may_send_as(sender)):
+        valid = valid_address(sender, smtputf8)
+        sender = on_the_wire(sender) if valid else sender
+        if not sender.partition("@")[2]:
             sender = user.default_from
-        elif not valid_address(sender, smtputf8):
-            return replies.SENDER_SYNTAX if sender.isascii() else replies.NOT_ASCII
-        elif not user.may_send_as(on_the_wire(sender)):
-            return replies.sender_refused(on_the_wire(sender), user.mailbox)
+        elif not (valid and user.may_send_as(sender)):
+            if not user.rewrite_from:
+                return replies.sender_refused(sender, user.mailbox) if sender.isascii() else replies.NOT_ASCII
+            sender = user.default_from
         notes = syntax.delivery_notes(parameters)
-        transaction = self._transaction = _Transaction(on_the_wire(sender))
+        transaction = self._transaction = _Transaction(sender)
         transaction.smtputf8, transaction.ret, transaction.envid = smtputf8, notes["ret"], notes["envid"]
         return replies.SENDER_OK
 

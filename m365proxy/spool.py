@@ -196,10 +196,12 @@ class Spool:
 
     def find(self, id: str) -> Optional[Entry]:
         """Where a message is now; None if it is not in the queue (or sent)."""
-        for entry in (Entry(id, "new"), Entry(id, "failed"), Entry(id, "failed", TOLD)):
-            if os.path.exists(self.path(entry)):
-                return entry
-        return next((entry for entry in self.entries("cur") if entry.id == id), None)
+        # It may move from cur/ while that is listed.
+        return self._at_rest(id) or next((e for e in self.entries("cur") if e.id == id), None) or self._at_rest(id)
+
+    def _at_rest(self, id: str) -> Optional[Entry]:
+        places = (Entry(id, "new"), Entry(id, "failed"), Entry(id, "failed", TOLD))
+        return next((entry for entry in places if os.path.exists(self.path(entry))), None)
 
     def path(self, entry: Entry) -> str:
         if entry.place != "cur":
@@ -251,11 +253,14 @@ class Spool:
         unknown = []
         moved = False
         for entry in list(self.entries("cur")):
-            if entry.phase == "claimed":
+            if entry.phase != "claimed":
+                unknown.append(entry)
+                continue
+            try:
                 files.move(self.path(entry), self._path("new", entry.id))
                 moved = True
-            else:
-                unknown.append(entry)
+            except OSError as error:
+                logger.error("%s waits for the next start: %s. Check the disk of state_dir.", entry.id, error)
         if moved:
             files.sync_directory(self._path("new"))
         return unknown

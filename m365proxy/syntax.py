@@ -26,7 +26,7 @@ def command(line: bytes) -> Tuple[str, str]:
 
 
 def path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
-    """The address and parameters of MAIL ("FROM") or RCPT ("TO"); "" for <>.  Malformed.
+    """The address and parameters of MAIL ("FROM") or RCPT ("TO"); "" for <>.  Malformed, also for a second address.
 
     Devices leave out <>, put a space beside the colon or forget it.  A source route is
     dropped (RFC 5321 appendix C).
@@ -70,6 +70,8 @@ def _parameters(text: str) -> Dict[str, str]:
     found: Dict[str, str] = {}
     for word in re.split(r"[ \t]+", text.strip(_BLANK)):
         key, _, value = word.partition("=")
+        if "@" in key:
+            raise Malformed("a second address")  # taken for a parameter it would get nothing, and nobody would know
         if key:
             found[key.upper()] = value
     return found

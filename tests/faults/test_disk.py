@@ -264,6 +264,7 @@ def steps_of(story, spool, disk, run):
     put(spool)
     disk.steps = []
     with run(spool, World(*STORIES[story][0])) as courier:
+        courier.recover()
         courier.start()
         wait_until(lambda: quiet(courier))
     steps = list(disk.steps)
@@ -283,6 +284,7 @@ def test_no_fault_of_the_disk_loses_or_doubles_a_message(spool, disk, run, story
         world = World(*verdicts)
         disk.steps, disk.fail_at, disk.sticky, disk.failed = [], number, sticky, 0
         with run(spool, world) as courier:
+            courier.recover()
             courier.start()
             wait_until(lambda: disk.failed)
             if not sticky:
@@ -294,6 +296,7 @@ def test_no_fault_of_the_disk_loses_or_doubles_a_message(spool, disk, run, story
             assert spool.find(id) is not None, where
         # as after a restart on a disk that works again
         with run(Spool(spool.directory), world) as courier:
+            courier.recover()
             courier.start()
             wait_until(lambda: quiet(courier))
         assert world.sent.count(id) == times or spool.find(id) is not None, where

@@ -288,6 +288,7 @@ def test_the_real_courier_and_reporter(tmp_path, monkeypatch, verdicts, times):
             disk.cut_at = cut_at
             courier = courier_of(spool, Delivery(world, *verdicts))
             with contextlib.suppress(PowerCut):
+                courier.recover()
                 courier.start()
             wait_until(lambda d=disk, c=courier: d.off or (quiet(c) and c.stop(0)))
             if not disk.off:
@@ -304,6 +305,7 @@ def test_the_real_courier_and_reporter(tmp_path, monkeypatch, verdicts, times):
             later.sent = list(world.sent)
             Reporter(after, lambda id: None, [A]).work()
             again = courier_of(after, Delivery(later, *verdicts[-1:]))
+            again.recover()
             again.start()
             wait_until(lambda again=again: quiet(again))
             assert again.stop(10)

@@ -187,6 +187,7 @@ def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
     again = Courier(
         h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent early")), ["a@contoso.com"], probe=lambda: None
     )
+    again.recover()
     again.start()
     wait_until(lambda: again._workers == 0 and h.places() == [("new", "")])
     assert again.stop(5)
@@ -219,6 +220,7 @@ def test_an_undecidable_outcome_is_held_and_never_tried_again(house):
     again = Courier(
         h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"], probe=lambda: None
     )
+    again.recover()
     again.start()
     again.flush_all()
     assert again.stop(5)
@@ -233,6 +235,7 @@ def test_what_was_being_sent_when_the_program_died_is_looked_for(house):
     id = incoming.commit()
     h.spool.claim(id).posting()
     h.delivery.found = [SENT]
+    h.courier.recover()
     h.courier.start()
     wait_until(lambda: h.places() == [])
     assert h.delivery.looked == [id]
@@ -503,6 +506,7 @@ def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(house):
     id = incoming.commit()
     h.spool.claim(id).posting()
     h.delivery.found = [SENT]
+    h.courier.recover()
     h.courier.start()
     assert h.places() == [("cur", "posting")]
     h.courier.set_mailboxes(["a@contoso.com", "b@contoso.com"])
@@ -674,3 +678,53 @@ def test_stop_waits_for_what_is_being_sent(house):
     release.set()
     assert h.courier.stop(10)
     assert h.places() == []
+
+
+def test_what_cannot_be_read_of_one_message_stops_no_start(house, monkeypatch):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    h.spool.claim(id).posting()
+    whole = h.spool.state
+
+    def state(asked):
+        if asked == id:
+            raise OSError(5, "Input/output error")
+        return whole(asked)
+
+    monkeypatch.setattr(h.spool, "state", state)
+    h.courier.recover()
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [("cur", "posting")])
+    assert not h.delivery.looked
+
+
+def test_a_rename_that_fails_stops_no_start(house, monkeypatch):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    h.spool.claim(incoming.commit())
+
+    def replace(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("m365proxy.files.os.replace", replace)
+        h.courier.recover()
+    assert h.places() == [("cur", "claimed")]
+
+
+def test_a_failure_is_told_even_if_the_disk_fails_right_after_it(house, monkeypatch):
+    h, told = house(FakeDelivery(lambda body: NEVER)), []
+    monkeypatch.setattr(h.courier, "_failed", lambda: told.append(h.places()))
+    whole = Claim.fail
+
+    def fail(self):
+        whole(self)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Claim, "fail", fail)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: told)
+    assert told == [[("failed", "")]]

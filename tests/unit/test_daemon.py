@@ -241,3 +241,16 @@ def test_it_stops_once(make_daemon, caplog):
     daemon.stop()
     daemon.stop()
     assert [record.message for record in caplog.records].count("stopped") == 1
+
+
+def test_what_an_earlier_run_had_in_hand_is_taken_over_before_anybody_can_send(make_daemon, monkeypatch):
+    steps = []
+
+    def note(kind, name):
+        whole = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda self: (steps.append(name), whole(self)))
+
+    note(module.Courier, "recover")
+    note(module.Listener, "start")
+    make_daemon(pop3_port=None)
+    assert steps == ["recover", "start"]

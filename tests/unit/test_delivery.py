@@ -75,6 +75,7 @@ class House:
             retry_interval=0.1,
             probe=self.graph.check_reachable,
         )
+        self.courier.recover()
         self.courier.start()
         return self
 
@@ -601,3 +602,15 @@ def test_a_throttled_probe_is_an_answer(house):
     house.open()
     house.graph.check_reachable()
     house.graph.check_reachable()
+
+
+@pytest.mark.parametrize("on_ambiguous", ["hold", "retry"])
+def test_what_was_refused_on_one_way_stays_surely_not_sent_while_the_next_must_wait(house, wait_until, on_ambiguous):
+    house.full, house.on_ambiguous = False, on_ambiguous
+    house.open()
+    house.sandbox.faults.add("answer", path=f"{ALERTS}/sendMail", status=403, code="ErrorAccessDenied", times=1)
+    house.graph.rest(RELAY, 0.3)
+    id = house.put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert house.spool.state(id) is None

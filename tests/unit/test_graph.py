@@ -182,6 +182,15 @@ def test_a_place_comes_back_whatever_happens(house, fault):
     assert house.graph.spare(ALERTS) == SLOTS
 
 
+def test_a_place_comes_back_where_no_session_can_be_made(house, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(house.graph._outbound, "session", lambda: [].pop())
+        for _ in range(SLOTS + 1):
+            with pytest.raises(IndexError):
+                house.get()
+    assert house.graph.spare(ALERTS) == SLOTS and house.send().status == 202
+
+
 def test_hanging_calls_of_one_mailbox_delay_no_other(house, wait_until):
     fault = house.faults.add("hang", mailbox=ALERTS, times=None)
     threads = [threading.Thread(target=lambda: house.get().close()) for _ in range(SLOTS * 2)]

@@ -273,7 +273,10 @@ def test_who_tells_whom(tmp_path, mailboxes, notify, status, by, to):
     assert [told[:2] for told in house.reports()] == [(by, to)]
 
 
-def test_with_nobody_to_tell_it_is_logged_once_and_told_when_there_is_somebody(tmp_path, caplog):
+def test_with_nobody_to_tell_it_is_logged_once_and_told_when_there_is_somebody(
+    tmp_path, caplog, monkeypatch, wait_until
+):
+    monkeypatch.setattr(report, "_GATHER", 0.01)
     house = House(tmp_path, (B,))
     id = house.fail(A)
     for _ in range(3):
@@ -281,8 +284,9 @@ def test_with_nobody_to_tell_it_is_logged_once_and_told_when_there_is_somebody(t
         house.now += 1000
     assert house.accepted == [] and house.told() == set()
     assert [r.message for r in caplog.records].count(caplog.records[0].message) == 1 and "notify" in caplog.text
-    house.reporter.configure((B,), ADMIN)
-    house.reporter.work()
+    house.reporter.configure((B,), ADMIN)  # by itself, without another failure
+    wait_until(lambda: house.told() == {id})
+    house.reporter.stop()
     assert house.reports()[0][1] == (ADMIN,) and house.told() == {id}
 
 
@@ -370,13 +374,13 @@ def test_it_works_by_itself_in_the_background(tmp_path, wait_until, monkeypatch)
     wait_until(lambda: house.told() == {old})
     for _ in range(5):
         house.fail()
-        house.reporter.failed(None)
+        house.reporter.failed()
     wait_until(lambda: len(house.told()) == 6)
     house.reporter.stop()
     wait_until(lambda: not any(thread.name == "report-timer" for thread in threading.enumerate()))
     count = len(house.accepted)
     house.fail()
-    house.reporter.failed(None)
+    house.reporter.failed()
     house.reporter.start()
     assert not any(thread.name == "report-timer" and thread.is_alive() for thread in threading.enumerate())
     assert len(house.accepted) == count <= 6

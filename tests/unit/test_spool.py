@@ -247,3 +247,16 @@ def test_find(spool):
     spool.claim(id)
     assert spool.find(id).phase == "claimed"
     assert spool.find("nothing") is None
+
+
+def test_a_message_that_moves_while_it_is_looked_for_is_found(spool, monkeypatch):
+    id = put(spool)
+    claim = spool.claim(id)
+    whole = spool.entries
+
+    def entries(*places):
+        claim.release()
+        return whole(*places)
+
+    monkeypatch.setattr(spool, "entries", entries)
+    assert spool.find(id).place == "new"

@@ -1,0 +1,29 @@
+"""Message-IDs that were used before: how many are remembered, and that the file does not grow for ever."""
+
+import pytest
+
+from m365proxy import seen
+from m365proxy.seen import SeenIds
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(seen, "_REMEMBERED", 10)
+
+
+def test_the_file_stays_small_and_keeps_the_newest(tmp_path):
+    ids = SeenIds(str(tmp_path))
+    for number in range(95):
+        assert ids.is_new("tag", f"<{number}@device>", "id")
+        assert len((tmp_path / "tag").read_bytes().splitlines()) <= 20
+    for known in (ids, SeenIds(str(tmp_path))):
+        assert not known.is_new("tag", "<94@device>", "another")
+        assert not known.is_new("tag", "<85@device>", "another")
+    assert ids.is_new("tag", "<84@device>", "another")
+
+
+def test_a_disk_that_refuses_costs_no_mail(tmp_path, caplog):
+    ids = SeenIds(str(tmp_path / "nowhere"))
+    for number in range(10):
+        assert ids.is_new("tag", f"<{number}@device>", "id")
+    assert len(caplog.records) == 10 and not ids.is_new("tag", "<1@device>", "another")
