@@ -127,12 +127,10 @@ class Copy:
         """Append; Stopped if the rest is not wanted, OSError if the disk refuses."""
         assert self._file is not None
         beyond = self.size + len(chunk) - self.charge
-        outgrown = not self.claimed and beyond > 0 and not self._more(self, beyond)
-        with self._changed:
-            if outgrown and not self.claimed:
-                self._stopped = True
-            if self._stopped:
-                raise Stopped
+        if not self.claimed and beyond > 0 and not self._more(self, beyond):
+            self.require_claim()
+        if self._stopped:
+            raise Stopped
         self._file.write(chunk)
         self._file.flush()
         with self._changed:
@@ -141,6 +139,13 @@ class Copy:
         if self._top is not None:
             self._after_top += len(chunk) - len(self._top.feed(chunk))
             if self._after_top > _SLACK:
+                raise Stopped
+
+    def require_claim(self) -> None:
+        """Stopped unless the client asked for it, who gets another copy from now on."""
+        with self._changed:
+            if not self.claimed:
+                self._stopped = True
                 raise Stopped
 
     def restart(self) -> bool:
@@ -244,10 +249,18 @@ class Copy:
                 if position >= self.size:
                     return
                 if file is None:
-                    file = stack.enter_context(open(self.path, "rb"))
+                    file = stack.enter_context(self._reading())
                 data = file.read(min(_CHUNK, self.size - position))
                 position += len(data)
                 yield data
+
+    def _reading(self) -> BinaryIO:
+        try:
+            return open(self.path, "rb")
+        except OSError as error:
+            # It may have broken off just now: then its file is gone.
+            reason = Temporary(f"The message cannot be read from this machine's disk: {error.strerror}.")
+            raise self._error or reason from None
 
     def _wait_for(self, position: int, in_silence: Callable[[], object]) -> None:
         deadline = time.monotonic() + _SILENCE
@@ -259,10 +272,9 @@ class Copy:
     def _come(self, position: int, seconds: float) -> bool:
         with self._changed:
             come = self._changed.wait_for(lambda: self.size > position or self._over, seconds)
-            if self.size > position:
-                self._taken = True
-            elif self._error is not None:
+            if self._error is not None and not (self._taken and self.size > position):
                 raise self._error
+            self._taken = self._taken or self.size > position
             return come
 
 

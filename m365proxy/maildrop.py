@@ -243,7 +243,9 @@ class Maildrops:
             self._min_free,
         )
         if self._exact_sizes:
-            ahead.measure(index for index, item in enumerate(items) if not item.exact)
+            ahead.measure(
+                index for index, item in enumerate(items) if not item.exact and not self._breaks.known(item.uidl)
+            )
         return Maildrop(
             items, ahead, Deletion(self._graph, self._folders, user, self._sleep), ledger, found, link, release
         )
@@ -370,8 +372,11 @@ class Fetcher:
         copy.patient = self._breaks.known(item.uidl)
         try:
             copy.open()
-            if copy.claimed and self._breaks.skip(item.uidl):
-                raise Temporary("Exchange breaks this message off each time; it is left out this once.")
+            if copy.patient:
+                # Only a fetch that begins for the client may be noted, or left out: ahead, it would break off for ever.
+                copy.require_claim()
+                if self._breaks.skip(item.uidl):
+                    raise Temporary("Exchange breaks this message off each time; it is left out this once.")
             self._bring(item, copy)
             self._breaks.forget(item.uidl)
         except Stopped:

@@ -80,7 +80,8 @@ def _session_type(environment: bool) -> type:
             self.mount("https://", self._adapter)
 
         def interrupt(self) -> None:
-            """From another thread: what is under way fails, and its connection is of no more use."""
+            """From another thread: what is under way fails; neither connection nor session is of any more use."""
+            self._adapter.interrupted = True  # before the sockets: one may just be on its way to them
             for sock in self._adapter.sockets:
                 _shut_down(sock)
 
@@ -105,6 +106,7 @@ def _adapter_type() -> type:
         """Remembers its sockets: nothing else leads to that of a request without an answer yet."""
 
         sockets: tuple = ()  # replaced and never changed: another thread may be reading it
+        interrupted = False
 
         def init_poolmanager(self, *args, **more):
             super().init_poolmanager(*args, **more)
@@ -129,6 +131,8 @@ def _adapter_type() -> type:
                     super().connect()
                     open_ones = [sock for sock in adapter.sockets if sock.fileno() >= 0]
                     adapter.sockets = (*open_ones, self.sock)
+                    if adapter.interrupted:
+                        _shut_down(self.sock)
 
             pool = type("Pool", (pools["https"],), {"ConnectionCls": Connection})
             manager.pool_classes_by_scheme = dict(pools, https=pool)

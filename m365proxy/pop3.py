@@ -443,6 +443,8 @@ class Pop3Session:
         """RFC 1939 section 6: the UPDATE state; without a sign-in just the end."""
         if self._maildrop is None or not self._marked:
             return self._farewell(_ok("Bye."))
+        # What was pipelined may still be here: nothing is deleted that could not be sent.
+        self._connection.flush()
         marked = len(self._marked)
         try:
             failed = self._maildrop.delete([number - 1 for number in sorted(self._marked)])

@@ -117,7 +117,7 @@ class ReadAhead:
         return copy
 
     def measure(self, indices: Iterable[int]) -> None:
-        """Begin to fetch these for their exact sizes; what goes over the limit is not kept."""
+        """Begin to fetch these for their exact sizes, if the disk has room; what goes over the limit is not kept."""
         with self._changed:
             self._unmeasured.extend(indices)
         self._look_ahead()
@@ -280,7 +280,7 @@ class ReadAhead:
             if self._measuring and (room < 1 or len(self._running) > _AHEAD):
                 return None
             index = self._unmeasured.popleft()
-            if index not in self._copies:
+            if index not in self._copies and self._fits_on_disk(index):
                 copy = self._add(index, None)
                 copy.claimed = True
                 self._measuring.add(copy)
@@ -317,8 +317,10 @@ class ReadAhead:
         self._settle_up(index, copy)
 
     def _work(self, index: int, copy: Copy) -> None:
-        self._fetch(self._items[index], copy)
-        self._settle_up(index, copy)
+        try:
+            self._fetch(self._items[index], copy)
+        finally:
+            self._settle_up(index, copy)  # without it a sign-in would wait for exact sizes for ever
         self._look_ahead()
 
     def _settle_up(self, index: int, copy: Copy) -> None:

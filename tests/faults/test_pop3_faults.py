@@ -172,6 +172,31 @@ def test_a_message_that_always_breaks_off_does_not_keep_back_the_others(house):
         assert octets(client, 1) == raw
 
 
+@pytest.mark.parametrize("exact_sizes", [False, True])
+def test_nor_does_one_that_is_fetched_ahead_and_broken_off_late(house, exact_sizes):
+    """So late that each RETR's +OK is begun, and only a cut can end it."""
+    house.silence = 0.1
+    house.sandbox.latency = 0.3
+    house.with_limits(exact_sizes=exact_sizes)
+    fill(house, 2)
+    house.tenant.add_message(BOX, mail(2, 3000), received=1_700_000_100)
+    house.tenant.add_message(BOX, mail(3), received=1_700_000_200)
+    house.sandbox.faults.add("cut_answer", path=_value_of(house, 2), times=None)
+    for _ in range(3):
+        got = []
+        with house.client() as client:
+            for number in (1, 2, 3, 4):
+                try:
+                    got.append(octets(client, number))
+                except poplib.error_proto as error:
+                    got.append(str(error))
+                    if "SYS/TEMP" not in str(error):
+                        break
+        if got[-1] == mail(3):
+            break
+    assert got[:2] == [mail(0), mail(1)] and "SYS/TEMP" in got[2] and got[3:] == [mail(3)]
+
+
 def _value_of(house, index):
     return re.escape(house.tenant.items(BOX)[index].immutable) + "/.value"
 

@@ -110,6 +110,42 @@ def test_what_breaks_off_is_told_before_the_first_octet_and_in_the_middle(make):
         next(octets)
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_one_that_breaks_off_before_it_is_read_may_be_gone(make, taken):
+    """Between the reply's first line and the message's first octet, or between TOP and RETR."""
+    copy = make()
+    copy.write(b"half")
+    assert copy.ready(0.0)
+    if taken:
+        before = copy.chunks(lambda: None)
+        assert next(before) == b"half"
+        before.close()
+    copy.fail(Temporary("broken"))
+    copy.close()
+    copies.remove(copy.path)
+    with pytest.raises(Temporary, match="broken"):
+        next(copy.chunks(lambda: None))
+
+
+def test_what_broke_off_before_it_is_read_is_not_given_out(make):
+    copy = make()
+    copy.write(b"half")
+    assert copy.ready(0.0)
+    copy.fail(Temporary("broken"))
+    copy.close()
+    with pytest.raises(Temporary, match="broken"):
+        next(copy.chunks(lambda: None))
+
+
+def test_the_writer_may_leave_a_copy_only_while_nobody_claimed_it(make):
+    left, kept = make(), make()
+    assert kept.claim(None)
+    kept.require_claim()
+    with pytest.raises(Stopped):
+        left.require_claim()
+    assert not left.claim(None)
+
+
 def test_a_writer_that_ends_without_a_word_fails_the_copy(make):
     copy = make()
     copy.close()

@@ -12,10 +12,10 @@ import pytest
 
 from m365proxy import files, ledger
 from m365proxy.answer import GraphUnreachable, NoAnswer, Refused, Throttled
-from m365proxy.copies import normalised
+from m365proxy.copies import Copy, normalised
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
 from m365proxy.ledger import Ledger
-from m365proxy.maildrop import Maildrops, Session
+from m365proxy.maildrop import Breaks, Fetcher, Maildrops, Session
 
 PREFER = {"Prefer": 'IdType="ImmutableId"'}
 NEXT = "https://graph.example/next/"
@@ -759,6 +759,37 @@ def test_a_fetch_that_breaks_twice_is_given_up(rig, make, wait_until):
     wait_until(lambda: rig.on_disk() == [])
     assert drop.messages[0].doubtful
     assert whole(drop, 1) == b"next\r\n"
+
+
+@pytest.mark.parametrize("claimed, asked", [(False, 0), (True, 1)])
+def test_one_that_broke_off_is_left_to_the_client(rig, claimed, asked):
+    """Fetched ahead it would break off again, and the client's own call be the first that counts."""
+    rig.graph.values["bad"] = [Answer(chunks=[b"x\r\n"])]
+    breaks = Breaks()
+    breaks.note("uidl")
+    copy = Copy(str(rig.path / "1.copy"), None, lambda copy, octets: True)
+    copy.claimed = claimed
+    item = SimpleNamespace(id="bad", uidl="uidl", size=3)
+    Fetcher(rig.graph, "scanner@contoso.com", rig._sleep, breaks).fetch(item, copy)
+    assert len(rig.graph.calls) == asked
+    assert copy.over and copy.whole == copy.claim(None) == claimed
+
+
+def test_one_that_broke_off_is_not_measured(tmp_path, wait_until):
+    rig = Rig(tmp_path, exact_sizes=True)
+    rig.graph.free = 4
+    for number in (0, 2):
+        rig.graph.values[f"id/{number}+="] = [Answer(chunks=[b"x" * 8])]
+    broken = [Answer(chunks=[b"half", GraphUnreachable("broke off", True)]) for _ in range(2)]
+    rig.graph.values["id/1+="] = broken + [Answer(chunks=[b"late\r\n"])]
+    drop = rig.open(page(0, 1, 2))
+    assert drop.measured(10.0)
+    drop.close()
+    drop = rig.open(page(0, 1, 2))
+    assert drop.measured(10.0)
+    assert len(rig.graph.values["id/1+="]) == 1
+    assert [item.exact for item in drop.messages] == [True, False, True]
+    assert whole(drop, 1) == b"late\r\n"
 
 
 def test_a_pause_is_kept_before_a_message_comes(rig):

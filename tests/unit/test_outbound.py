@@ -409,6 +409,39 @@ def test_timeouts(serve):
     assert plain(caught.value).startswith("No answer from 127.0.0.1 in time.")
 
 
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_session_interrupted_while_it_connects_asks_for_nothing(serve, certificate, proxied):
+    begun, interrupted, asked = threading.Event(), threading.Event(), []
+
+    class Slow(Web):
+        def serve(self, client):
+            begun.set()
+            assert interrupted.wait(10)
+            with self.context.wrap_socket(client, server_side=True) as stream:
+                asked.append(read_head(stream))
+                stream.recv(1)  # silent until the other side has gone
+
+    web = serve(Slow, certificate=certificate[0])
+    proxy = f"http://127.0.0.1:{serve(Proxy, web.port).port}" if proxied else None
+    failed = []
+
+    def fetch(session):
+        try:
+            session.get(f"https://localhost:{web.port}/", timeout=(5, 20))
+        except OSError as error:
+            failed.append(error)
+
+    with Outbound(proxy, certificate[1], environ=CLEAN).session() as session:
+        thread = threading.Thread(target=fetch, args=(session,), daemon=True)
+        thread.start()
+        assert begun.wait(10)
+        session.interrupt()
+        interrupted.set()
+        thread.join(5)
+        assert not thread.is_alive() and len(failed) == 1
+    assert asked in ([], [""])
+
+
 @pytest.mark.parametrize("length", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
 def test_a_body_cut_short_is_an_error(serve, length):
     web = serve(Web, b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\nA\r\nabc")

@@ -18,7 +18,7 @@ from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
 from m365proxy.maildrop import Session
 from m365proxy.pop3 import IDLE_SECONDS, Pop3Session
 from m365proxy.tls import self_signed
-from m365proxy.wire import Connection
+from m365proxy.wire import Closed, Connection, TimedOut
 
 REMOTE = "192.0.2.7"
 
@@ -167,6 +167,35 @@ def test_hanging_up_deletes_nothing(caplog):
     assert '127.0.0.1 user "scanner@contoso.com": session ended (connection closed), 0 retrieved, 0 deleted' in (
         caplog.text
     )
+
+
+@pytest.mark.parametrize("error", [Closed, TimedOut])
+def test_what_cannot_be_sent_is_not_deleted(error):
+    """The answers to pipelined commands are collected: the client may be gone before it has any of them."""
+    with House().signed_in() as house:
+
+        def flush():
+            raise error
+
+        house.connection.flush = flush
+        house.client.sendall(b"UIDL 1\r\nDELE 1\r\nQUIT\r\n")
+        house.ended()
+    assert house.drop.deletions == [] and house.drop.closed
+
+
+def test_a_pipelined_message_has_left_before_it_is_deleted():
+    with House().signed_in() as house:
+        had = []
+
+        def delete(indices):
+            had.extend([house.line(), *house.lines(), house.line()])
+            return 0
+
+        house.drop.delete = delete
+        house.client.sendall(b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
+        house.ended()
+        assert had == [b"+OK 23 octets", b"Subject: one", b"", b"Hello", b"+OK Message 1 goes at QUIT."]
+        assert house.line() == b"+OK Bye."
 
 
 def test_rset_and_quit_deletes_nothing():

@@ -274,6 +274,28 @@ def test_measuring_fetches_all_and_keeps_what_fits(rig, wait_until):
     wait_until(lambda: rig.on_disk() <= 400_000)
 
 
+def test_measuring_ends_though_a_fetch_ends_with_a_fault(rig, wait_until, monkeypatch):
+    faults = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: faults.append(args.exc_type))
+    rig = rig(count=3)
+    rig.items[1].raw = None  # a TypeError in the thread
+    rig.let()
+    rig.ahead.measure(range(3))
+    assert rig.ahead.measured(10.0)
+    assert [item.found for item in rig.items] == [len(SMALL), None, len(SMALL)]
+    wait_until(lambda: faults == [TypeError])  # told after the thread has settled up
+
+
+def test_measuring_leaves_the_queue_its_room_on_the_disk(rig, monkeypatch):
+    monkeypatch.setattr(files, "free_bytes", lambda path: 5_999_999)
+    rig = rig(count=3, reserve=5_000_000)
+    rig.items[1].size = 1_000_000
+    rig.let()
+    rig.ahead.measure(range(3))
+    assert rig.ahead.measured(10.0)
+    assert sorted(rig.begun) == [0, 2] and rig.items[1].size == 1_000_000
+
+
 def test_measuring_goes_on_without_a_free_slot_but_one_at_a_time(rig, wait_until):
     rig = rig(count=3)
     rig.room = 0
