@@ -260,3 +260,12 @@ def test_a_message_that_moves_while_it_is_looked_for_is_found(spool, monkeypatch
 
     monkeypatch.setattr(spool, "entries", entries)
     assert spool.find(id).place == "new"
+
+
+def test_what_is_durable_is_accepted_even_if_the_courier_cannot_be_told(spool, caplog):
+    def accepted(id):
+        raise MemoryError
+
+    id = put(spool, accepted=accepted)
+    assert spool.find(id).place == "new" and spool.waiting() == 1
+    assert "the courier could not be told" in caplog.text
