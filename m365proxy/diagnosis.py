@@ -151,8 +151,8 @@ def _reach(account: Account) -> str:
 
 
 def _token(account: Account) -> str:
-    account.tokens.access_token()
-    return "Microsoft gives an access token"
+    account.tokens.renew()  # a stored token would say nothing of a sign-in that was revoked since
+    return f"Microsoft has just renewed the sign-in of {account.graph.user or 'the app'}"
 
 
 def _mailbox(config: Config, account: Account, mailbox: Any) -> Union[Result, str]:

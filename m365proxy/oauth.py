@@ -115,6 +115,7 @@ class Tokens:
         self._error: Optional[ProxyError] = None
         self._failures = 0
         self._try_at = 0.0  # monotonic
+        self._owed = False  # a token or the sign-in was refused: nothing but a renewal proves that it is good again
         self._refreshed_at = 0.0
         self._told = ""
 
@@ -135,7 +136,7 @@ class Tokens:
             if self._token and self._token == refused:
                 if now - self._issued < _FORCE_SECONDS:
                     raise TokenRefused("Microsoft Graph refuses a token that Microsoft has only just issued.")
-                self._token = ""
+                self._token, self._owed = "", True
             ageing = self._token if now < self._ends else ""
             held = self._error if now < self._try_at else None
         try:
@@ -146,6 +147,10 @@ class Tokens:
             if not ageing:
                 raise
             return ageing  # shortly before its end it still serves while a new one cannot be had
+
+    def renew(self) -> None:
+        """Have Entra renew the sign-in now, whatever token is at hand.  Errors as `access_token`."""
+        self._renewed(force=True)
 
     def refresh_daily(self) -> None:
         """Renew, so that the refresh token never gets old (90 idle days).  A failure is logged, not raised."""
@@ -201,14 +206,16 @@ class Tokens:
         """Forget what was known if somebody else changed the file.  With the lock held."""
         if identity != self._seen:
             self._seen = identity
-            self._token = ""
+            self._token, self._owed = "", False
             self._error, self._failures, self._try_at = None, 0, 0.0
 
     def _renewed(self, force: bool) -> str:
         """The token of one renewal, ours or the one that is under way."""
         with self._lock:
+            self._notice(self._identity())
             flight, ours = self._flight or _Flight(), self._flight is None
             self._flight = flight
+            force = force or self._owed
         if ours:
             self._fly(flight, force)
         return flight.wait()
@@ -233,7 +240,7 @@ class Tokens:
     def _take(self, grant: _Grant) -> None:
         now = self._monotonic()
         life = min(grant.seconds, _LONGEST_LIFE)
-        self._token, self._seen = grant.token, grant.identity
+        self._token, self._seen, self._owed = grant.token, grant.identity, False
         self._renew_at = now + max(life - _EARLY_SECONDS, life / 2)
         self._ends = now + life - _LATE_SECONDS
         self._error, self._failures, self._try_at = None, 0, 0.0
@@ -248,6 +255,8 @@ class Tokens:
         if isinstance(error, Busy):
             wait = max(wait, min(error.seconds, _PERSON_WAITS[1]))
         self._failures += 1
+        # msal would hand out the stored access token, which may still have time left, as if nothing had happened.
+        self._owed = self._owed or isinstance(error, SignInNeeded)
         self._error, self._try_at = error, self._monotonic() + wait
 
     def _tell(self, trouble: str) -> None:

@@ -7,6 +7,7 @@ import os
 import smtplib
 import ssl
 import threading
+import time
 
 import pytest
 from program import ALERTS, Program, wait_until
@@ -16,6 +17,7 @@ from m365proxy import config as configuration
 from m365proxy import daemon as module
 from m365proxy.chores import Repeating
 from m365proxy.daemon import Daemon
+from m365proxy.errors import SignInNeeded
 from m365proxy.outbound import Outbound
 
 
@@ -254,3 +256,27 @@ def test_what_an_earlier_run_had_in_hand_is_taken_over_before_anybody_can_send(m
     note(module.Listener, "start")
     make_daemon(pop3_port=None)
     assert steps == ["recover", "start"]
+
+
+def test_sending_goes_on_after_a_revocation_only_with_a_new_sign_in(make_daemon, program, caplog):
+    daemon = make_daemon(queue={"min_free_mb": 0})
+    program.sign_in()
+    tokens, skipped = daemon.account.tokens, [0.0]
+    tokens._monotonic = lambda: time.monotonic() + skipped[0]
+    wait_until(lambda: not daemon.courier.status()["away"], what="the first sign-in")
+    program.sandbox.entra.revoke()
+    skipped[0] += 61.0
+    with pytest.raises(SignInNeeded):
+        daemon.account.graph.read("GET", ALERTS, "/mailFolders/inbox")
+    caplog.clear()
+    for _ in range(10):
+        skipped[0] += 901.0
+        with pytest.raises(SignInNeeded):
+            daemon._probe()
+        daemon.write_status()
+        assert "`m365proxy login`" in program.status()["sign_in"]["error"]
+    assert "is back" not in caplog.text
+    program.sign_in()
+    daemon._probe()
+    daemon.write_status()
+    assert program.status()["sign_in"]["error"] == "" and caplog.text.count("is back") == 1

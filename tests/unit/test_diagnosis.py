@@ -69,6 +69,21 @@ def test_an_app_that_may_not_open_a_mailbox(program):
     assert "-User" not in line.sentence
 
 
+APP = {"client_secret": "sandbox-secret", "user": None}
+
+
+@pytest.mark.parametrize("revoke,settings,exit_status,words", [
+    (lambda sandbox: sandbox.entra.revoke(50173), {}, 77, "Run `m365proxy login`"),
+    (lambda sandbox: sandbox.entra.refuse("refresh_token", "temporarily_unavailable"), {}, 69, "for now"),
+    (lambda sandbox: sandbox.tenant.client_secrets.clear(), APP, 78, "client_secret is wrong"),
+], ids=["revoked", "away", "secret"])
+def test_the_sign_in_is_renewed_to_know_that_it_is_good(program, revoke, settings, exit_status, words):
+    assert found(program, "token", **settings).mark == diagnosis.OK
+    revoke(program.sandbox)
+    line = found(program, "token", **settings)
+    assert (line.mark, line.exit_status) == (diagnosis.WRONG, exit_status) and words in line.sentence
+
+
 def offline(program, dropped_root=False, **settings):
     program.configure(**settings)
     return diagnosis.offline(configuration.load(str(program.config), {}), False, dropped_root)

@@ -786,6 +786,85 @@ def test_busy(status, header, seconds):
     assert error.value.seconds == seconds
 
 
+# Only a renewal proves that a sign-in is good
+
+
+def refused_by_graph(house, tokens):
+    """Graph does not take the token any more."""
+    token = tokens.access_token()
+    house.sandbox.entra.revoke()
+    with pytest.raises(SignInNeeded):
+        tokens.access_token(refused=token)
+    return tokens
+
+
+def refused_at_a_start(house, tokens):
+    """Another run begins with the daily renewal, and the stored access token has still time left."""
+    house.sandbox.entra.revoke()
+    again = house.tokens()
+    again.refresh_daily()
+    return again
+
+
+def refused_by_graph_while_entra_is_away(house, tokens):
+    token = tokens.access_token()
+    house.sandbox.entra.refuse("refresh_token", "temporarily_unavailable")
+    house.sandbox.entra.revoke()
+    with pytest.raises(Temporary):
+        tokens.access_token(refused=token)
+    return tokens
+
+
+@pytest.mark.parametrize(
+    "begin", [refused_by_graph, refused_at_a_start, refused_by_graph_while_entra_is_away], ids=lambda b: b.__name__
+)
+def test_a_revoked_sign_in_is_not_back_before_a_new_one(house, caplog, begin):
+    caplog.set_level(logging.INFO, "m365proxy")
+    tokens = begin(house, house.signed_in())
+    house.time.now += 10
+    for _ in range(30):  # as the probe asks: a quarter of an hour
+        with pytest.raises(SignInNeeded):
+            tokens.access_token()
+        assert tokens.state()["needs_sign_in"] and "`m365proxy login`" in tokens.state()["error"]
+        house.time.now += 31
+    assert "is back" not in caplog.text
+    house.signed_in()
+    assert house.accepts(tokens.access_token()) == USER
+    assert tokens.state()["error"] == "" and caplog.text.count("is back") == 1
+
+
+def test_a_renewal_that_is_asked_for_is_not_answered_from_what_is_stored(house):
+    house.signed_in()
+    tokens = house.tokens()
+    tokens.renew()
+    assert house.refreshes() == 1
+    tokens.renew()
+    assert house.refreshes() == 2
+    assert house.accepts(tokens.access_token()) == USER
+    house.sandbox.entra.revoke()
+    with pytest.raises(SignInNeeded, match="`m365proxy login`"):
+        tokens.renew()
+    assert tokens.state()["needs_sign_in"]
+
+
+def test_a_network_error_is_no_revocation(house):
+    tokens = house.signed_in()
+    house.sandbox.offline()
+    with pytest.raises(Temporary):
+        tokens.renew()
+    assert tokens.state()["error"] and not tokens.state()["needs_sign_in"]
+
+
+def test_a_renewal_of_the_app_asks_entra_anew(house):
+    tokens = house.tokens(client_secret="sandbox-secret", user=None)
+    tokens.access_token()
+    tokens.renew()
+    assert house.sandbox.entra.counts["client_credentials"] == 2
+    house.sandbox.tenant.client_secrets.clear()
+    with pytest.raises(Misconfigured):
+        tokens.renew()
+
+
 # Several programs, one file
 
 
