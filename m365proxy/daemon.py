@@ -149,6 +149,7 @@ class Daemon:
             config.allowed_networks,
         )
         self._gateways = default_gateways()
+        self._plaintext_networks = list(config.plaintext_networks)  # one list for all sessions: a reload changes it
         self._policy = self._make_policy(config)
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
@@ -280,7 +281,7 @@ class Daemon:
             command_seconds=config.limits.command_seconds,
             data_seconds=config.limits.data_seconds,
             session_seconds=config.limits.session_seconds,
-            plaintext_networks=config.plaintext_networks,
+            plaintext_networks=self._plaintext_networks,
             allowed_domains=config.allowed_domains,
             relay=self._relay_user,
             check_message=Intake(large).check,
@@ -302,7 +303,7 @@ class Daemon:
             users=self._guard,
             maildrops=self._maildrops,
             tls_context=context.tls if context.tls_mode == "starttls" else None,
-            plaintext_networks=() if context.tls_required else self.config.plaintext_networks,
+            plaintext_networks=() if context.tls_required else self._plaintext_networks,
             errors=self.config.limits.errors,
             handshake_seconds=context.handshake_seconds,
         )
@@ -431,6 +432,7 @@ class Daemon:
         self._set_certificate(contexts)
         self._users = self._guard.users = Users(config.mailboxes)
         self.config = config
+        self._plaintext_networks[:] = config.plaintext_networks
         self._gateways = default_gateways()
         self._guard.exempt = config.proxy_protocol_from
         self._client_hellos.networks = config.tls_first

@@ -117,7 +117,7 @@ class Pop3Session:
         self._users = users
         self._maildrops = maildrops
         self._tls_context = tls_context
-        self._plaintext_allowed = within(connection.peer, plaintext_networks)
+        self._plaintext_networks = plaintext_networks
         self._errors = errors
         self._idle_seconds = idle_seconds
         self._handshake_seconds = handshake_seconds
@@ -127,6 +127,8 @@ class Pop3Session:
         self._idle_since: Optional[float] = None
         self._login = ""
         self._maildrop = None
+        self._signed_in: Any = None
+        self._end_reason = _QUIT
         self._marked: set = set()
         self._faults = 0
         self._retrieved = 0
@@ -142,7 +144,7 @@ class Pop3Session:
             self._send(_ok("m365proxy POP3 ready"))
             while not self._over:
                 self._send(self._next())
-            reason = _QUIT
+            reason = self._end_reason
             if self._faults >= self._errors:
                 reason = "too many errors"
         except Closed:
@@ -187,6 +189,9 @@ class Pop3Session:
         here, elsewhere = self._AUTHORISATION, self._TRANSACTION
         if self._maildrop is not None:
             here, elsewhere = elsewhere, here
+            if not self._may_stay():
+                self._end_reason = "the configuration has changed"
+                return _refusal("The configuration has changed: log in again.")._replace(ends=True)
         verb = here.get(word)
         if verb is None and word in elsewhere:
             return _fault("Sign in first." if self._maildrop is None else "You are signed in already.")
@@ -266,7 +271,11 @@ class Pop3Session:
     # -- authorisation ----------------------------------------------------
 
     def _may_sign_in(self) -> bool:
-        return self._plaintext_allowed or self._connection.tls_version is not None
+        return self._connection.tls_version is not None or within(self._peer, self._plaintext_networks)
+
+    def _may_stay(self) -> bool:
+        """Whether who signed in still may: a reload may have taken the right away."""
+        return self._may_sign_in() and self._users.current(self._signed_in, "pop3", self._peer) is not None
 
     def _may_start_tls(self) -> bool:
         return self._tls_context is not None and self._connection.tls_version is None
@@ -346,7 +355,7 @@ class Pop3Session:
         except ProxyError as error:
             _log.warning("%s user %s: the mailbox cannot be opened: %s", peer, who, error)
             return _refusal(f"[{_code(error)}] {error}")
-        self._login = login
+        self._login, self._signed_in = login, user
         _log.info("%s signed in as %s: %d messages", peer, who, len(self._maildrop.messages))
         begun = self._wait(self._maildrop.measured)
         return self._stat_text("Welcome: {} messages ({} octets).")._replace(begun=begun)

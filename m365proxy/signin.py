@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from . import log, replies, syntax
 from .errors import Temporary
@@ -24,13 +24,34 @@ class _Cancelled(Exception):
 class SignIn:
     """A session's AUTH command.  `user` is whom the last successful exchange signed in, else None."""
 
-    def __init__(self, connection: Connection, users: Any, seconds: float, relay_user: Optional[User]):
-        """`seconds` is for one answer of the client; `relay_user` may sign in with empty credentials."""
+    def __init__(
+        self, connection: Connection, users: Any, seconds: float, relay: Callable[[str], Optional[User]]
+    ):
+        """`seconds` is for one answer of the client; whom `relay` names for its address may log in with nothing."""
         self.user: Optional[User] = None
+        self.relay_user = relay(connection.peer)
+        self._relay = relay
         self._connection = connection
         self._users = users
         self._seconds = seconds
-        self._relay_user = relay_user
+
+    @property
+    def sender(self) -> Optional[User]:
+        """Who may send now: who signed in, else whom the network stands for."""
+        return self.user or self.relay_user
+
+    def refresh(self) -> bool:
+        """Take the sender as configured now, for a reload may have changed it; whether it may still send."""
+        user, peer = self.sender, self._connection.peer
+        if user is None:
+            return True
+        if user.login:
+            self.user = fresh = self._users.current(user, "smtp", peer)
+            return fresh is not None
+        fresh = self._relay(peer)
+        self.relay_user = fresh
+        self.user = self.user and fresh
+        return fresh is not None and fresh.mailbox == user.mailbox
 
     def exchange(self, argument: str) -> Reply:
         """The whole exchange, from what stands behind AUTH to the final reply.  Raises Closed, TimedOut."""
@@ -70,9 +91,9 @@ class SignIn:
 
     def _check(self, identity: str, login: str, password: str) -> Reply:
         if not (identity or login or password):
-            if self._relay_user is None:
+            if self.relay_user is None:
                 return self._failed(login, "user name and password are empty", replies.SIGN_IN_EMPTY)
-            self.user = self._relay_user  # anonymous, where the network may send without sign-in
+            self.user = self.relay_user  # anonymous, where the network may send without sign-in
             return replies.SIGNED_IN
         peer = self._connection.peer
         try:

@@ -98,8 +98,7 @@ class SmtpSession:
         self._accept = accept
         self._policy = policy
         self._deadline = time.monotonic() + policy.session_seconds
-        self._relay_user = policy.relay(self._peer)
-        self._sign_in = SignIn(connection, users, policy.command_seconds, self._relay_user)
+        self._sign_in = SignIn(connection, users, policy.command_seconds, policy.relay)
         self._transaction: Optional[_Transaction] = None
         self._errors = 0
         self._spoke_smtp = False
@@ -233,7 +232,7 @@ class SmtpSession:
 
     @property
     def _user(self) -> Optional[User]:
-        return self._sign_in.user or self._relay_user
+        return self._sign_in.sender
 
     def _tls_on(self) -> bool:
         return self._connection.tls_version is not None
@@ -263,6 +262,11 @@ class SmtpSession:
         if self._may_sign_in():
             return replies.SIGN_IN_NEEDED
         return replies.SIGN_IN_NEEDED_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDED_CERTIFICATE
+
+    def _needs_right_kept(self) -> Optional[Reply]:
+        """A reload may have ended the right of an open session."""
+        clear_login = self._sign_in.user is not None and not self._may_sign_in()
+        return replies.RIGHT_LOST if clear_login or not self._sign_in.refresh() else None
 
     def _needs_no_transaction(self) -> Optional[Reply]:
         return replies.NOT_IN_TRANSACTION if self._transaction else None
@@ -472,8 +476,9 @@ class SmtpSession:
             self._context.receiving = False
 
     def _finish(self, reception: Reception) -> Reply:
-        transaction, user = self._transaction, self._user
-        reply = reception.refusal
+        transaction = self._transaction
+        reply = reception.refusal or self._needs_right_kept()  # no 250 for a mailbox that a reload took out
+        user = self._user
         if reply is None:
             assert transaction is not None and transaction.envelope is not None and user is not None
             reply = reception.finish(transaction.envelope, user)
@@ -498,7 +503,7 @@ class SmtpSession:
         "AUTH": (
             _auth, (_needs_tls_where_required, _needs_no_sign_in, _needs_no_transaction, _needs_safe_sign_in)
         ),
-        "MAIL": (_mail, (_needs_tls_where_required, _needs_user, _needs_no_sender)),
+        "MAIL": (_mail, (_needs_tls_where_required, _needs_right_kept, _needs_user, _needs_no_sender)),
         "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks)),
         "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks, _needs_recipients)),
         "BDAT": (_bdat, ()),  # what it needs is asked inside, for its octets must be read in any case

@@ -18,6 +18,9 @@ from .values import SCRYPT_KEY_OCTETS, SCRYPT_N, SCRYPT_P, SCRYPT_R, Network, ad
 
 _SALT_OCTETS = 16
 
+# Under this key, which lives as long as the program, a User remembers which password is configured.
+_MARK_KEY = os.urandom(32)
+
 # One run takes 16 MiB; this is the bound OpenSSL is given.
 _SCRYPT_MEMORY = 64 * 1024 * 1024
 
@@ -40,9 +43,13 @@ class SignInRefused(Permanent):
 class User:
     """Somebody who signed in (or is trusted by address): a mailbox and what may be done with it.  Immutable."""
 
-    def __init__(self, mailbox: SimpleNamespace, login: str, services: Iterable[str]):
-        """`mailbox` is one of config.mailboxes; `login` is "" for a network that relays without sign-in."""
+    def __init__(self, mailbox: SimpleNamespace, login: str, services: Iterable[str], stored: str = ""):
+        """`mailbox` is one of config.mailboxes; `login` is "" for a network that relays without sign-in.
+
+        `stored` is the password as configured, plain or hashed.
+        """
         self.login = login
+        self._password_mark = hmac.digest(_MARK_KEY, _octets(stored), "sha256")
         self.mailbox: str = mailbox.username.lower()
         self.services: FrozenSet[str] = frozenset(services)
         self.folder: str = mailbox.folder
@@ -55,6 +62,11 @@ class User:
     def may_send_as(self, address: str) -> bool:
         """Whether From may be `address`: the mailbox's own, or one in its send_as ("*@domain" is all of a domain)."""
         return address_matches(address, self._send_as)
+
+    def is_same_login(self, other: User) -> bool:
+        """Whether both are one login of one mailbox, with the same configured password."""
+        mine, theirs = (self.mailbox, self.login), (other.mailbox, other.login)
+        return mine == theirs and hmac.compare_digest(self._password_mark, other._password_mark)
 
     def reading(self, folder: str) -> User:
         """The same user, for another folder of the same mailbox."""
@@ -158,6 +170,16 @@ class Users:
                     self._remembered[name] = token
         return found.user.reading(folder) if folder else found.user
 
+    def current(self, user: User, service: str, peer: str) -> Optional[User]:
+        """The user of an open session as configured now; None if the session has lost its right.
+
+        It costs no scrypt run: the password is not checked again, but it must be configured as it was.
+        """
+        found = self._logins.get(user.login.casefold())
+        if found is None or self._refusal(found, service, peer) or not user.is_same_login(found.user):
+            return None
+        return found.user.reading(user.folder)
+
     def name(self, login: str, service: str) -> str:
         """What `check` takes for the user name, in one spelling."""
         return (self._split(login)[0] if service == "pop3" else login).casefold()
@@ -177,11 +199,13 @@ class Users:
         self._mailboxes[mailbox.username.lower()] = User(mailbox, "", mailbox.services)
         if mailbox.password:
             for name in filter(None, (mailbox.username, mailbox.login)):
-                self._logins[name.casefold()] = _Login(User(mailbox, name, mailbox.services), mailbox.password)
+                self._logins[name.casefold()] = _Login(
+                    User(mailbox, name, mailbox.services, mailbox.password), mailbox.password
+                )
         for entry in mailbox.logins:
             services = entry.services or mailbox.services
             self._logins[entry.login.casefold()] = _Login(
-                User(mailbox, entry.login, services), entry.password, entry.networks
+                User(mailbox, entry.login, services, entry.password), entry.password, entry.networks
             )
 
     @staticmethod

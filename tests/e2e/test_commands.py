@@ -256,9 +256,13 @@ def test_an_orderly_stop_and_signals(program):
 
 
 def test_reload_takes_new_passwords(program):
+    opened = smtplib.SMTP("localhost", program.port("smtp"), timeout=30)
+    opened.login(ALERTS, PASSWORD)
     program.configure(mailboxes=[{"username": ALERTS, "password": "another one"}])
     assert program.command("reload").returncode == 0
     wait_until(lambda: "reloaded" in program.said())
+    assert opened.mail(ALERTS)[0] == 421  # an open session does not outlive its right
+    opened.close()
     with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
         assert smtp.login(ALERTS, "another one")[0] == 235
 

@@ -29,6 +29,10 @@ class Users:
     def __init__(self):
         self.seen = []
         self.trouble = None
+        self.lost = False  # whether a reload has taken the right away
+
+    def current(self, user, service, peer):
+        return None if self.lost else user
 
     def check(self, login, password, service, peer):
         self.seen.append((login, password, service, peer))

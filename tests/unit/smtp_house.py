@@ -33,11 +33,15 @@ class Users:
     def __init__(self, user, trouble=None):
         self.user = user
         self.trouble = trouble
+        self.lost = False  # whether a reload has taken the right away
         self.seen = []
 
     @staticmethod
     def name(login, service):
         return login.casefold()
+
+    def current(self, user, service, peer):
+        return None if self.lost else self.user
 
     def check(self, login, password, service, peer):
         self.seen.append((login, password, service, peer))

@@ -559,3 +559,24 @@ def test_a_session_at_work_is_not_idle():
         house.ask(b"RETR 1")
         house.lines()
     assert idle == [0.0]
+
+
+@pytest.mark.parametrize("command", [b"NOOP", b"RETR 1", b"DELE 2", b"QUIT"])
+def test_a_login_that_a_reload_ended_reads_and_deletes_nothing(command, caplog):
+    caplog.set_level(logging.INFO)
+    with House().signed_in() as house:
+        assert house.ask(b"DELE 1").startswith(b"+OK")
+        house.users.lost = True
+        assert house.ask(command).startswith(b"-ERR The configuration has changed")
+        assert house.line() == b""
+        house.ended()
+        assert house.drop.deletions == [] and house.drop.closed
+    assert "session ended (the configuration has changed)" in caplog.text
+
+
+def test_a_clear_login_ends_with_its_network():
+    networks = [*LOOPBACK]
+    with House(networks=networks).signed_in() as house:
+        networks.clear()
+        assert house.ask(b"NOOP").startswith(b"-ERR ")
+        assert house.line() == b""

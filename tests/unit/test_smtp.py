@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from smtp_house import PASSWORD, House, Incoming, Spool, Users, user
+from smtp_house import LOOPBACK, PASSWORD, House, Incoming, Spool, Users, user
 
 from m365proxy import reception, replies
 from m365proxy.errors import Permanent, Temporary
@@ -559,3 +559,54 @@ def test_stalled_clients_hold_nobody_up():
             assert talk.ask(".").startswith("250 ")
         for talk in stalled:
             talk.close()
+
+
+# -- a reload takes a right away from an open session ------------------------
+
+
+def test_a_login_that_a_reload_ended_begins_no_message(logged):
+    with House() as house, house.client() as talk:
+        sign_in(talk)
+        house.users.lost = True
+        assert talk.ask("MAIL FROM:<>") == str(bytes(replies.RIGHT_LOST), "ascii").strip()
+        assert talk.closed()
+    assert any("session from 127.0.0.1 ended: The configuration" in line for line in logged())
+
+
+@pytest.mark.parametrize("begun, ended", [("DATA", "x\r\n."), ("BDAT 0", "BDAT 0 LAST")])
+def test_no_message_is_accepted_for_a_login_that_a_reload_ended_meanwhile(begun, ended):
+    with House() as house, house.client() as talk:
+        sign_in(talk)
+        talk.ask("MAIL FROM:<>")
+        talk.ask("RCPT TO:<jones@contoso.com>")
+        talk.ask(begun)
+        house.users.lost = True
+        assert talk.ask(ended).startswith("421 ")
+        assert talk.closed()
+    assert not house.spool.accepted and not house.spool.open_ones
+
+
+@pytest.mark.parametrize("after", [None, "other@contoso.com"])
+def test_a_network_that_relays_no_longer_ends_the_session(after):
+    relays = [user(login="")]
+    with House(relay=lambda peer: relays[0]) as house, house.client() as talk:
+        assert talk.ask("MAIL FROM:<>").startswith("250 ")
+        talk.ask("RSET")
+        relays[0] = after and user(after, login="")
+        assert talk.ask("MAIL FROM:<>").startswith("421 ")
+
+
+def test_other_rights_count_from_the_next_message_on():
+    with House() as house, house.client() as talk:
+        sign_in(talk)
+        assert talk.ask("MAIL FROM:<other@contoso.com>").startswith("550-")
+        house.users.user = user(send_as=("other@contoso.com",))
+        assert talk.ask("MAIL FROM:<other@contoso.com>").startswith("250 ")
+
+
+def test_a_clear_login_ends_with_its_network():
+    networks = [*LOOPBACK]
+    with House(plaintext_networks=networks) as house, house.client() as talk:
+        sign_in(talk)
+        networks.clear()
+        assert talk.ask("MAIL FROM:<>").startswith("421 ")

@@ -426,3 +426,31 @@ def test_nothing_shows_a_password():
     house = Users([mailbox(password="plain-secret")])
     user = house.check("scanner@contoso.com", "plain-secret", "smtp", PEER)
     assert "plain-secret" not in repr(user) + repr(vars(user)) + repr(house)
+
+
+# What a reload makes of "ups", who is logged in from PEER with the password "right" to read and send.
+RELOADS = {
+    "nothing": (mailbox(logins=(login("ups"),)), True),
+    "rights": (mailbox(logins=(login("ups"),), send_as=("other@contoso.com",)), True),
+    "password": (mailbox(logins=(login("ups", "changed"),)), False),
+    "login": (mailbox(logins=(login("usv"),)), False),
+    "mailbox": (mailbox("other@contoso.com", logins=(login("ups"),)), False),
+    "networks": (mailbox(logins=(login("ups", allowed=("10.0.0.0/8",)),)), False),
+    "services": (mailbox(logins=(login("ups", services=("pop3",)),)), False),
+}
+
+
+@pytest.mark.parametrize("after, keeps", RELOADS.values(), ids=RELOADS)
+def test_an_open_session_goes_by_the_configuration_of_now(runs, after, keeps):
+    user = Users([mailbox(logins=(login("ups"),))], scrypt=runs).check("ups", "right", "smtp", PEER)
+    before = runs.count
+    now = Users([after], scrypt=runs).current(user, "smtp", PEER)
+    assert (now is not None) is keeps
+    assert runs.count == before
+    if now is not None:
+        assert now.may_send_as("other@contoso.com") == ("other@contoso.com" in after.send_as)
+
+
+def test_an_open_session_keeps_its_folder():
+    user = Users([mailbox()]).check("scanner@contoso.com+Bills", "right", "pop3", PEER)
+    assert Users([mailbox()]).current(user, "pop3", PEER).folder == "Bills"
