@@ -18,7 +18,7 @@ from . import header, largemail, log, message, outcome
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
 from .body import base64_body
 from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
-from .errors import Permanent, SignInNeeded, Temporary
+from .errors import Permanent, ProxyError, SignInNeeded, Temporary
 from .graph import Graph
 from .largedrafts import DraftSpoiled, LargeDrafts, UploadDenied
 from .outcome import Verdict
@@ -153,9 +153,7 @@ class Delivery:
         start = file.tell()
         if not claim.state.message_id:
             claim.state.message_id = self._choose_message_id(claim, envelope, file, start)
-        return message.prepare(
-            file,
-            start,
+        about: Dict[str, Any] = dict(
             recipients=envelope.recipients,
             sender=envelope.sender or envelope.mailbox,
             message_id=claim.state.message_id,
@@ -163,6 +161,15 @@ class Delivery:
             may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
             replace_message_id=True,
         )
+        try:
+            prepared = message.prepare(file, start, **about)
+            prepared.measure()  # what is made while it is sent may fail as well
+            return prepared
+        except (ProxyError, OSError):
+            raise
+        except Exception:
+            logger.exception("%s cannot be repaired as usual; it is sent as it is", claim.id)
+            return message.prepare_unrepaired(file, start, **about)
 
     def _choose_message_id(self, claim: Claim, envelope: Envelope, file: BinaryIO, start: int) -> str:
         """The client's, if this mailbox has never used it before; else one of ours."""

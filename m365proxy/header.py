@@ -53,8 +53,8 @@ _REFERENCE = re.compile(r"<[!-;=?-~]{1,600}>")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE = re.compile(
-    rb"(?:(?:%s)\s*,\s*)?[0-3]?\d\s+(?:%s)\s+(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+"
-    rb"(?:[+-]\d{4}|[A-Za-z]{1,5})\s*(?:\([^()]*\)\s*)?\Z"
+    rb"((?:(?:%s)\s*,\s*)?[0-3]?\d\s+(?:%s)\s+(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+"
+    rb"(?:[+-]\d{4}|[A-Za-z]{1,5}))\s*(?:\([^()]*\)\s*)?\Z"
     % ("|".join(_DAYS).encode(), "|".join(_MONTHS).encode()),
     re.I,
 )
@@ -344,8 +344,10 @@ class TopHeader:
 
     def _pick_date(self, accepted: Optional[float]) -> Optional[str]:
         raw = self._block.raw("Date") or b""
-        if _DATE.match(raw):
-            return raw.decode("ascii")
+        match = _DATE.match(raw)
+        if match:
+            # Some clocks write the name of their zone behind it, in their own language.
+            return (raw if raw.isascii() else match.group(1)).decode("ascii")
         if accepted is None:
             return None
         moment = datetime.fromtimestamp(accepted, timezone.utc)

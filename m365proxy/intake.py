@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import BinaryIO, List, Optional
 
-from . import addresses, header, largemail, message, mime, replies
+from . import addresses, header, largemail, log, message, mime, replies
+from .errors import ProxyError
 from .replies import Reply
 from .users import User
+
+logger = log.get("intake")
 
 # So many octets for one at least remain of a message when it is made ready: quoted-printable becomes base64.
 _SHRINKS = 4
@@ -30,8 +33,18 @@ class Intake:
     def check(self, file: BinaryIO, user: User) -> Optional[Reply]:
         """Why the message at the file's position cannot be taken from this user, or None.
 
-        Permanent if it is beyond repair, or has too many parts.
+        Permanent if it is beyond repair, or has too many parts.  A fault of ours is no reason: with 4xx the device
+        would send the same message for ever, and delivery knows a simpler way (`message.prepare_unrepaired`).
         """
+        try:
+            return self._check(file, user)
+        except (ProxyError, OSError):
+            raise
+        except Exception:
+            logger.exception("a message from %s cannot be looked at as usual; it is accepted", user.mailbox)
+            return None
+
+    def _check(self, file: BinaryIO, user: User) -> Optional[Reply]:
         start = file.tell()
         authors = _authors(header.read(file, start))
         if authors and not user.rewrite_from and not any(map(user.may_send_as, authors)):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from typing import BinaryIO, Callable, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import header, log, mime, parameters, transfer
 from .errors import Permanent
@@ -70,6 +70,10 @@ class Prepared:
     @property
     def size(self) -> int:
         """Octets of the whole message."""
+        return self.measure()
+
+    def measure(self) -> int:
+        """Make the whole message once, if that was not done yet; its octets."""
         if self._size is None:
             self._size = sum(map(len, self.chunks()))
         return self._size
@@ -121,7 +125,8 @@ def prepare(
     """The message between two offsets of a seekable file, for one envelope; the rest as header.TopHeader.
 
     Raises Permanent where the message cannot be sent: a header too large, too
-    many parts, an address that no header can hold.
+    many parts, an address that no header can hold.  Anything unexpected in it
+    is a fault of this program: `prepare_unrepaired` does without what failed.
     """
     bounds = mime.Bounds()
     root = _scanned(file, start, end, bounds)
@@ -136,12 +141,47 @@ def prepare(
     )
     writer = _Writer(file, root, bounds)
     edit, body = writer.body(root)
-    content = _fields(root, edit, lambda name: name.startswith(b"content-") and name != b"content-length")
-    if content or root.header.all("MIME-Version"):
-        content.insert(0, b"MIME-Version: 1.0\r\n")
+    content = _content_fields(root, edit)
     ours = edit.encoding == "base64" and root.body_start < root.body_end
     ends_open = ours or (root.children and isinstance(body[-1], bytes))
     return Prepared(top, root, content, [*body, *([_CRLF] if ends_open else [])])
+
+
+def prepare_unrepaired(file: BinaryIO, start: int = 0, **envelope: Any) -> Prepared:
+    """The same where `prepare` failed unexpectedly: the body as it is, the header without the fields that cannot be
+    written.  The envelope decides as ever.  Raises Permanent."""
+    end = file.seek(0, 2)
+    block = header.read(file, start)
+    fields = [field for field in block.fields if _can_be_written(field, envelope)]
+    root, top = _unrepaired(header.Block(fields, block.body, False), start, end, envelope)
+    content = _content_fields(root, _Edit())
+    return Prepared(top, root, content, [lambda: transfer.canonical(transfer.octets(file, block.body, end))])
+
+
+def _can_be_written(field: header.Field, envelope: Dict[str, Any]) -> bool:
+    try:
+        root, top = _unrepaired(header.Block([field], 0, False), 0, 0, envelope)
+        Prepared(top, root, _content_fields(root, _Edit()), [])
+    except Permanent:
+        raise
+    except Exception:
+        logger.exception("the field %s of a message is left out", log.clean(field.name.decode("ascii")))
+        return False
+    return True
+
+
+def _unrepaired(
+    block: header.Block, start: int, end: int, envelope: Dict[str, Any]
+) -> Tuple[Part, header.TopHeader]:
+    return Part(block, start, end, "text/plain"), header.TopHeader(block, **envelope)
+
+
+def _content_fields(root: Part, edit: "_Edit") -> List[bytes]:
+    """The finished MIME fields of the top header."""
+    content = _fields(root, edit, lambda name: name.startswith(b"content-") and name != b"content-length")
+    if content or root.header.all("MIME-Version"):
+        content.insert(0, b"MIME-Version: 1.0\r\n")
+    return content
 
 
 def _scanned(file: BinaryIO, start: int, end: Optional[int], bounds: mime.Bounds) -> Part:

@@ -10,9 +10,11 @@ import os
 import re
 
 import pytest
+from smtp_house import user
 
-from m365proxy import message, mime
+from m365proxy import largemail, message, mime
 from m365proxy.errors import Permanent
+from m365proxy.intake import Intake
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -107,6 +109,58 @@ def test_any_octets(raw):
     octets = prepare(raw)
     check_form(octets)
     check_recipients(octets)
+
+
+# Good values of fields that a program reads more out of than text; each octet of them may be another one.
+SOUND = {
+    b"Date": b"Sat, 20 Sep 2008 20:04:30 +0300 (EEST)",
+    b"From": b'"Scanner" <scanner@contoso.com>',
+    b"To": b"A <a@contoso.com>, b@contoso.com",
+    b"Cc": b"group: c@contoso.com;",
+    b"Reply-To": b"alerts@contoso.com",
+    b"Subject": b"=?utf-8?q?Scan_1?=",
+    b"Message-ID": b"<1@scanner.contoso.com>",
+    b"In-Reply-To": b"<1@contoso.com>",
+    b"References": b"<1@contoso.com> <2@contoso.com>",
+    b"Disposition-Notification-To": b"<alerts@contoso.com>",
+    b"MIME-Version": b"1.0 (made by a scanner)",
+    b"Content-Type": b"multipart/mixed; charset=utf-8; boundary*0=b; name*=utf-8'en'%41",
+    b"Content-Disposition": b"attachment; filename*0=a; filename*1=\"b.pdf\"; size=12",
+    b"Content-Transfer-Encoding": b"base64 (really)",
+    b"Content-ID": b"<part1@contoso.com>",
+    b"Importance": b"high",
+    b"X-Priority": b"1 (Highest)",
+    b"List-Unsubscribe": b"<mailto:alerts@contoso.com>",
+}
+
+
+@st.composite
+def spoiled_field(draw):
+    """A field with an octet or two put in, taken out or changed."""
+    name = draw(st.sampled_from(sorted(SOUND)))
+    value = bytearray(SOUND[name])
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(value) - 1))
+        value[at : at + draw(st.integers(0, 1))] = draw(st.binary(max_size=3)).replace(b"\n", b"\n ")
+        value = value or bytearray(b"x")
+    return name + b": " + bytes(value) + b"\r\n"
+
+
+@short
+@hypothesis.given(spoiled_field(), st.sampled_from([b"\xe9\r\n", b"--b\r\n\r\nx\r\n--b--\r\n"]))
+def test_every_octet_of_a_field_may_be_anything(field, body):
+    """At the end of DATA, on the way to Graph, and on the way of large mail."""
+    raw = field + b"\r\n" + body
+    try:
+        assert Intake(True).check(io.BytesIO(raw), user(rewrite_from=True)) is None
+        octets = prepare(raw)
+        largemail.compose(
+            message.prepare(io.BytesIO(raw), recipients=ENVELOPE, sender=SENDER, message_id="<1@contoso.com>"),
+            io.BytesIO(raw),
+        )
+    except Permanent:
+        return
+    assert octets.partition(b"\r\n\r\n")[0].isascii()
 
 
 part_pieces = st.sampled_from(

@@ -34,8 +34,12 @@ MAY_READ_THE_CONFIG = {"daemon", "diagnosis", "commands", "demo", "cli"}
 # urllib3 comes with requests, whose errors wrap its own.
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 
-# The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself.
-BROAD = {"smtp", "pop3", "server", "spool", "reachability", "courier", "chores", "cli"}
+# The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself;
+# a look at a message, which may hold anything: a fault there must not keep it from being taken and sent.
+BROAD = {
+    *("smtp", "pop3", "server", "spool", "reachability", "courier", "chores", "cli"),
+    *("intake", "delivery", "message"),
+}
 
 
 def modules():

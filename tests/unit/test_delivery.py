@@ -2,6 +2,7 @@
 
 import base64
 import email
+import importlib
 import itertools
 
 import pytest
@@ -614,3 +615,41 @@ def test_what_was_refused_on_one_way_stays_surely_not_sent_while_the_next_must_w
     settle(house, wait_until)
     assert house.places() == [] and len(house.tenant.delivered) == 1
     wait_until(lambda: house.spool.state(id) is None)
+
+
+@pytest.mark.parametrize(
+    "where, only_odd",
+    [
+        ("mime.scan", False),
+        ("message._survey", False),
+        ("transfer.to_base64", False),
+        ("words.decode", True),
+        ("parameters.parse", True),
+        ("addresses.parse", True),
+    ],
+)
+@pytest.mark.parametrize(
+    "field", [b"Subject: \xe9", b"Content-Type: text/plain; name=\xe9", b"Cc: \xe9 <a@contoso.com>"]
+)
+def test_what_this_program_cannot_repair_goes_as_it_is(house, monkeypatch, wait_until, where, only_odd, field):
+    """Every octet of a message may be anything: what is unexpected about it costs one field at most."""
+    module, name = where.split(".")
+    module = importlib.import_module("m365proxy." + module)
+    real = getattr(module, name)
+
+    def broken(*given):
+        if only_odd and "xe9" not in ascii(given):
+            return real(*given)
+        raise UnicodeDecodeError("ascii", b"\xe9", 0, 1, "a fault")
+
+    monkeypatch.setattr(module, name, broken)
+    mail = b"From: alerts@contoso.com\r\nTo: scans@contoso.com, evil@example.net\r\n"
+    house.open().put(mail + field + b"\r\n\r\nbody \xe9\r\n")
+    settle(house, wait_until)
+    assert house.places() == []
+    assert [record.recipients for record in house.tenant.delivered] == [(SCANS,)]
+    (copy,) = house.tenant.items(ALERTS, "sentitems")
+    made = email.message_from_bytes(copy.raw)
+    assert made["From"] == ALERTS
+    assert "evil" not in str(made["To"]) + str(made["Cc"])
+    assert b"body" in made.get_payload(decode=True)

@@ -628,3 +628,9 @@ def test_texts_for_the_other_route():
     assert made.subject == "ä b"
     assert made.to == [addresses.Mailbox("Jü", "a@contoso.com")]
     assert made.bcc == [addresses.Mailbox("", "b@contoso.com")]
+
+
+@pytest.mark.parametrize("zone", ["Центральная Европа".encode("cp1251"), "Jõulud".encode("latin-1"), b"\xff\x80"])
+def test_a_zone_named_in_any_language_leaves_the_moment(zone):
+    raw = b"Date: Sat, 20 Sep 2008 20:04:30 +0300 (" + zone + b")\r\n\r\n"
+    assert fields(raw, date=0.0)["Date"] == ["Sat, 20 Sep 2008 20:04:30 +0300"]

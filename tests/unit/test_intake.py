@@ -141,3 +141,14 @@ def test_the_client_is_told():
         talk.send(mail(CEILING + 2000, SIGNED) + b".\r\n")
         assert talk.reply().startswith("552 5.3.4 Signed or encrypted mail of more than 2.9 MB cannot pass")
         assert not house.spool.accepted
+
+
+@pytest.mark.parametrize("where", ["m365proxy.mime.scan", "m365proxy.addresses.parse", "m365proxy.words.decode"])
+def test_a_fault_of_ours_refuses_no_message(monkeypatch, where):
+    """A device would send the same message for ever."""
+
+    def broken(*_):
+        raise UnicodeDecodeError("ascii", b"\xff", 0, 1, "a fault")
+
+    monkeypatch.setattr(where, broken)
+    assert check(b"From: scanner@contoso.com\r\nSubject: =?utf-8?q?x?=\r\n\r\nx\r\n") is None

@@ -21,7 +21,7 @@ from messages import (
     leaves,
 )
 
-from m365proxy import message, mime
+from m365proxy import message, mime, words
 from m365proxy.errors import Permanent
 
 
@@ -615,3 +615,27 @@ def test_the_parts_are_there_for_the_other_route():
     assert (text.content_type, text.charset, pdf.filename) == ("text/plain", "iso-8859-1", "scan.pdf")
     assert prepared.top.subject == "Scan \u00fc"
     assert prepared.top.author.address == "scanner@contoso.com"
+
+
+def test_unrepaired_leaves_out_only_the_field_that_fails(monkeypatch):
+    real = words.decode
+
+    def broken(text):
+        if "broken" in text:
+            raise ValueError
+        return real(text)
+
+    monkeypatch.setattr(words, "decode", broken)
+    raw = (
+        b"Subject: broken\r\nTo: a@contoso.com, evil@example.net\r\nX-Kept: yes\r\nX-Odd: \xe9 broken\r\n"
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\xe9\r\n--b--\r\n"
+    )
+    made = message.prepare_unrepaired(
+        io.BytesIO(raw), recipients=["a@contoso.com", "b@contoso.com"], sender="s@contoso.com", message_id="<1@x>"
+    )
+    octets = b"".join(made.chunks())
+    assert octets == (
+        b"From: s@contoso.com\r\nTo: a@contoso.com\r\nBcc: b@contoso.com\r\nSubject: \r\nMessage-ID: <1@x>\r\n"
+        b"X-Kept: yes\r\nX-Original-To: evil@example.net\r\nMIME-Version: 1.0\r\n"
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n\xe9\r\n--b--\r\n"
+    )
