@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import ssl
 import time
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from . import log, syntax
 from .copies import top
 from .errors import InUse, Permanent, ProxyError, Temporary
+from .junk import JunkCommands, TooMuchJunk
 from .maildrop import Session
 from .server import log_handshake_failure
 from .users import SignInRefused, within
@@ -34,6 +35,13 @@ _AUTH_LINE = 12288
 
 # A reply line may have 512 octets (RFC 2449 section 4); the sentence in it is kept shorter.
 _SENTENCE = 480
+
+# Commands that bring something the first time they are used on a message, and on all of them.
+_OF_MESSAGES = (b"RETR", b"TOP", b"LIST", b"UIDL", b"DELE", b"STAT")
+
+# A list of so many messages again costs as much as one more command, up to the dearest.
+_LISTED_AT_ONCE = 500
+_DEAREST = 20
 
 # How a session may end that nobody needs to hear of.
 _QUIT, _LOST = "quit", "connection closed"
@@ -111,6 +119,7 @@ class Pop3Session:
         handshake_seconds: float = 30.0,
         silence_seconds: float = _SILENCE,
         clock: Callable[[], float] = time.monotonic,
+        junk: Optional[JunkCommands] = None,
     ):
         self._connection = connection
         self._peer = connection.peer
@@ -131,6 +140,8 @@ class Pop3Session:
         self._end_reason = _QUIT
         self._marked: set = set()
         self._faults = 0
+        self._junk = junk or JunkCommands()
+        self._asked: Dict[bytes, bytearray] = {}  # verb -> 1 for each message it was used on
         self._retrieved = 0
         self._deleted = 0
         self._over = False
@@ -169,6 +180,26 @@ class Pop3Session:
         except _Refused as refused:
             return refused.reply
 
+    def _slow_down(self, word: bytes, rest: bytes) -> None:
+        """Before a command is carried out: wait if many brought nothing; _Refused, and the end, if too many did."""
+        if word == b"QUIT":
+            return
+        weight = 1
+        if self._maildrop is not None and word in _OF_MESSAGES:
+            known = self._asked.setdefault(word, bytearray(len(self._maildrop.messages) + 1))
+            first, _, _ = rest.partition(b" ")
+            number = int(first) if first.isdigit() else 0  # 0 is all of them
+            if number < len(known) and not known[number]:
+                known[number] = 1
+                (self._junk.forget if number and word in (b"RETR", b"TOP") else self._junk.excuse)()
+            elif not rest:
+                weight += min(len(known) // _LISTED_AT_ONCE, _DEAREST)
+        try:
+            self._junk.note(self._maildrop is not None, self._connection.flush, weight)
+        except TooMuchJunk:
+            self._end_reason = "too many commands that bring nothing"
+            raise _Refused(_refusal("Too many commands that bring nothing.")._replace(ends=True)) from None
+
     def _read_line(self) -> bytes:
         seconds = self._idle_seconds
         if self._maildrop is None:
@@ -197,6 +228,7 @@ class Pop3Session:
             return _fault("Sign in first." if self._maildrop is None else "You are signed in already.")
         if verb is None:
             return _fault("There is no such command.")
+        self._slow_down(word, rest.strip())
         if verb.raw:
             return verb.do(self, rest)
         arguments = rest.split()
@@ -356,6 +388,7 @@ class Pop3Session:
             _log.warning("%s user %s: the mailbox cannot be opened: %s", peer, who, error)
             return _refusal(f"[{_code(error)}] {error}")
         self._login, self._signed_in = login, user
+        self._junk.forget()
         _log.info("%s signed in as %s: %d messages", peer, who, len(self._maildrop.messages))
         begun = self._wait(self._maildrop.measured)
         return self._stat_text("Welcome: {} messages ({} octets).")._replace(begun=begun)

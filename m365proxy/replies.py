@@ -87,6 +87,7 @@ STOPPING = _reply(421, "4.3.2", "The server is being stopped, try again in a min
 TOO_SLOW = _reply(421, "4.4.2", "Nothing came for too long, closing")  # RFC 5321 4.5.3.2.7
 SESSION_TOO_LONG = _reply(421, "4.4.2", "This session has lasted too long, connect again")
 TOO_MANY_ERRORS = _reply(421, "4.7.0", "Too many errors, closing")
+TOO_MUCH_JUNK = _reply(421, "4.7.0", "Too many commands without a message, closing")
 RIGHT_LOST = _reply(421, "4.7.0", "The configuration has changed: connect and log in again")
 NOT_SMTP = _reply(421, "4.7.0", "This is a mail server (SMTP), closing")
 NOT_ALLOWED = _reply(554, "5.7.1", "This address may not connect here (allowed_networks)")  # RFC 5321 3.1

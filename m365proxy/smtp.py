@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 from . import clienthello, log, replies, signin, syntax
 from .addresses import domain_of, on_the_wire, valid_address
 from .errors import Temporary
+from .junk import JunkCommands, TooMuchJunk
 from .policy import Policy
 from .reception import LfDotReader, Reception, disk_refused
 from .replies import Reply
@@ -45,6 +46,13 @@ _FORGIVEN = (replies.RECIPIENT_SYNTAX, replies.NOTIFY_SYNTAX)
 # Refusals on the way to a sign-in, told once a session: what an administrator looks for when a device cannot send.
 _SIGN_IN_CODES = (504, 530, 538)
 _SIGN_IN_REFUSALS = (replies.BAD_BASE64, replies.SIGN_IN_SYNTAX, replies.SIGN_IN_LINE_TOO_LONG)
+
+# Recipients beyond limits.recipients that a client may name before each further one counts as bringing nothing:
+# who pipelines a long list cannot know the limit (RFC 5321 4.5.3.1.10).
+_OVERSHOOT = 1000
+
+# Octets of a chunk from which on it brings a message forward.
+_SMALL_CHUNK = 64
 
 # Octets of a refused chunk that are read in any case.
 _READ_ANYWAY = 64 * 1024
@@ -90,6 +98,7 @@ class SmtpSession:
         users: Any,
         accept: Callable[[Envelope], Incoming],
         policy: Policy,
+        junk: Optional[JunkCommands] = None,
     ):
         self._connection = connection
         self._context = context
@@ -101,6 +110,8 @@ class SmtpSession:
         self._sign_in = SignIn(connection, users, policy.command_seconds, policy.relay)
         self._transaction: Optional[_Transaction] = None
         self._errors = 0
+        self._junk = junk or JunkCommands()
+        self._recipients_named = 0  # since the last message
         self._spoke_smtp = False
         self._mail_refused = False
         self._last_refusal: Optional[Reply] = None
@@ -167,6 +178,8 @@ class SmtpSession:
                 reply = replies.NOT_SMTP
             elif self._errors >= self._policy.errors:
                 reply = replies.TOO_MANY_ERRORS
+        if reply.code not in _LAST:
+            reply = self._slow_down(reply)
         if reply.code in _LAST:
             return self._end(reply)
         self._log_refusal(reply)
@@ -193,6 +206,14 @@ class SmtpSession:
         if reply is replies.SENDER_FIRST and self._mail_refused:
             return False  # who pipelines could not know
         return reply.code in _MISTAKES and reply not in _FORGIVEN
+
+    def _slow_down(self, reply: Reply) -> Reply:
+        """The reply, after a pause if many commands brought nothing; the end if too many did."""
+        try:
+            self._junk.note(self._user is not None, self._connection.flush)
+        except TooMuchJunk:
+            return replies.TOO_MUCH_JUNK
+        return reply
 
     def _refused(self, needs: Sequence[_Need]) -> Optional[Reply]:
         """What the first need says that is not met."""
@@ -338,7 +359,10 @@ class SmtpSession:
         return replies.BYE
 
     def _auth(self, argument: str) -> Reply:
-        return self._sign_in.exchange(argument)
+        reply = self._sign_in.exchange(argument)
+        if reply is replies.SIGNED_IN:
+            self._junk.forget()
+        return reply
 
     # -- a mail transaction (RFC 5321 3.3) --------------------------------
 
@@ -373,6 +397,9 @@ class SmtpSession:
 
     def _rcpt(self, argument: str) -> Reply:
         assert self._transaction is not None and self._user is not None
+        self._recipients_named += 1
+        if self._recipients_named <= self._policy.recipients + _OVERSHOOT:
+            self._junk.excuse()
         try:
             recipient, parameters = syntax.path(argument, "TO")
         except Malformed:
@@ -462,6 +489,8 @@ class SmtpSession:
             reception = Reception(self._connection, self._policy, None, refusal)
         with self._receiving():
             reception.read_chunk(size)
+            if size >= _SMALL_CHUNK and reception.refusal is None:
+                self._junk.excuse()
             if last or reception.refusal is not None:
                 return self._finish(reception)
         return replies.chunk_taken(size)
@@ -482,6 +511,9 @@ class SmtpSession:
         if reply is None:
             assert transaction is not None and transaction.envelope is not None and user is not None
             reply = reception.finish(transaction.envelope, user)
+            if reply.code == 250:
+                self._junk.forget()
+                self._recipients_named = 0
         self._reset()
         return reply
 

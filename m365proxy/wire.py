@@ -19,6 +19,11 @@ CRLF = b"\r\n"
 # One recv, and the most that is buffered for reading beyond one line.
 _CHUNK = 64 * 1024
 
+# After so many lines in a row that were there already, a reader rests for so long (seconds): one client that sends
+# everything ahead would else keep the processor, which a thread gives up after 5 ms only, from all others.
+_LINES_AT_ONCE = 64
+_REST = 0.002
+
 # Replies are collected until this many octets or until the client waits for them (RFC 2920).
 _WRITE_BUFFER = 32 * 1024
 
@@ -79,6 +84,7 @@ class Connection:
         peer: str,
         write_seconds: float = 60.0,
         tls_begun: Optional[Callable[[Connection], None]] = None,
+        sleep: Callable[[float], None] = time.sleep,
     ):
         """`peer` is the client's normalised address; `write_seconds` bounds one flush.
 
@@ -91,6 +97,8 @@ class Connection:
         self._write_seconds = write_seconds
         self._in = bytearray()
         self._out = bytearray()
+        self._sleep = sleep
+        self._lines = 0  # read since the client was last waited for
 
     @property
     def tls_version(self) -> Optional[str]:
@@ -103,6 +111,10 @@ class Connection:
         `limit` counts octets with the line end; `seconds` is for the whole
         line, however slowly it drips.  Raises LineTooLong, Closed, TimedOut.
         """
+        self._lines += 1
+        if self._lines > _LINES_AT_ONCE:
+            self._lines = 0
+            self._sleep(_REST)
         deadline = time.monotonic() + seconds
         searched = 0
         while True:
@@ -227,6 +239,7 @@ class Connection:
 
     def _receive(self, deadline: float, most: int = _CHUNK) -> bytes:
         self.flush()
+        self._lines = 0
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise TimedOut

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "m365proxy"
 LAYERS = """
     errors files log interfaces memory notify tls autocert
     values options checks config
-    wire replies
+    wire replies junk
     words syntax addresses parameters transfer header mime message
     control envelope spool users guard policy
     outbound tokenfile entra registration devicecode oauth outcome body answer graph

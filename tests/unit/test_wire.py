@@ -348,3 +348,15 @@ def test_client_network(address, network):
 )
 def test_is_loopback(address, loopback):
     assert is_loopback(address) == loopback
+
+
+def test_a_reader_rests_when_a_client_sends_everything_ahead():
+    ours, theirs = socket.socketpair()
+    rests = []
+    connection = Connection(ours, "192.0.2.1", sleep=rests.append)
+    with theirs:
+        theirs.sendall(b"RSET\r\n" * 1000)
+        for _ in range(1000):
+            assert connection.read_line(512, 5) == b"RSET"
+        connection.close()
+    assert 14 <= len(rests) <= 15
