@@ -175,8 +175,11 @@ class Courier:
         return time.monotonic() + wait
 
     def accepted(self, id: str) -> None:
-        """A message is durable in new/: send it now."""
-        self._push(id, 0.0)
+        """A message is durable in new/: send it now.
+
+        Now, not before all others: at capacity a deferred message whose time has come would never get its turn.
+        """
+        self._push(id, time.monotonic())
         self.flush()
 
     def _push(self, id: str, due: float) -> None:
@@ -373,6 +376,7 @@ class Courier:
             envelope, file = claim.open()
         except DamagedMessage as error:
             return self._give_up(lane, claim, None, Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.3.0"))
+        claim.state.last_attempt = self._clock()  # its beginning: a flush_all meanwhile is meant for it too
         with file:
             try:
                 if lost:
@@ -427,7 +431,7 @@ class Courier:
 
     def _until_due(self, claim: Claim) -> float:
         """Seconds this message still waits; a clock that jumped makes nobody wait longer than one interval."""
-        if claim.state.last_attempt < self._flushed:
+        if claim.state.last_attempt <= self._flushed:
             return 0.0
         wait = claim.state.due - self._clock()
         return wait if 0 < wait <= 2 * max(self._retry_interval, outcome.ADMINISTRATOR_WAIT) else 0.0
@@ -448,7 +452,6 @@ class Courier:
             return self._remove(lane, claim)
         looked = bool(state.looks) and verdict.sent == outcome.AMBIGUOUS
         state.attempts += not looked
-        state.last_attempt = now
         state.error = verdict.sentence
         lane.last_error, lane.last_error_time = verdict.sentence, now
         if verdict.sent == outcome.AMBIGUOUS:

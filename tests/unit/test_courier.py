@@ -728,3 +728,59 @@ def test_a_failure_is_told_even_if_the_disk_fails_right_after_it(house, monkeypa
     h.put()
     wait_until(lambda: told)
     assert told == [[("failed", "")]]
+
+
+def test_a_deferred_message_is_not_overtaken_by_mail_that_came_after_its_time(house):
+    """At capacity there is always newer mail: the old one must not starve, or it is never sent, expired or reported."""
+    accepted, order, due = {}, [], []
+
+    def say(body):
+        order.append(body)
+        if body == b"old" and not due:
+            due.append(time.monotonic() + 0.06)  # the first retry, at the latest
+            return LATER
+        if order.count(b"old") < 2:
+            feed()
+        return SENT
+
+    def feed():
+        body = b"%d" % len(accepted)
+        accepted[body] = time.monotonic()
+        h.put(body)
+
+    h = house(FakeDelivery(say), interval=0.05)
+    h.put(b"old")
+    for _ in range(4 * graph.SLOTS):
+        feed()
+    h.courier.start()
+    wait_until(lambda: order.count(b"old") == 2, 10)
+    wait_until(lambda: h.places() == [])
+    before = order[: len(order) - 1 - order[::-1].index(b"old")]
+    overtook = [body for body in before if body != b"old" and accepted[body] > due[0]]
+    assert len(overtook) <= graph.SLOTS, "no more than are under way at the same time"
+
+
+def test_one_message_of_a_mailbox_does_not_wait_for_all_of_another(house, monkeypatch):
+    monkeypatch.setattr(courier_module, "_WORKERS", 1)
+    h = house(FakeDelivery())
+    for mailbox in ["a@contoso.com"] * 20 + ["b@contoso.com"]:
+        incoming = h.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)))
+        incoming.write(b"x")
+        incoming.commit()
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+    assert [box for box, _ in h.delivery.log].index("b@contoso.com") <= 1
+
+
+def test_a_flush_is_meant_also_for_what_is_in_hand(house):
+    """Its attempt began before: whatever the administrator has mended, this attempt did not know of it."""
+    verdicts, inside, go_on = [LATER, SENT], threading.Event(), threading.Event()
+    h = house(FakeDelivery(lambda body: verdicts.pop(0)))
+    h.delivery.gate = lambda box: (inside.set(), go_on.wait(20))[1]
+    h.courier.start()
+    h.put()
+    assert inside.wait(20)
+    h.courier.flush_all()
+    go_on.set()
+    wait_until(lambda: verdicts == [], 4)
+    wait_until(lambda: h.places() == [])
