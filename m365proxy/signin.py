@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable, List, Optional, Tuple
 
 from . import log, replies, syntax
 from .errors import Temporary
+from .policy import Policy
 from .replies import Reply
 from .syntax import Malformed
 from .users import SignInRefused, User
@@ -15,6 +17,20 @@ logger = log.get("smtp")
 
 # Octets of a line of an exchange with its line end (RFC 4954 section 4).
 LINE_LIMIT = 12288
+
+
+def ways_without_auth(peer: str, policy: Policy, can_start_tls: bool, tls_required: bool) -> str:
+    """What an administrator may do about a client that was offered no AUTH and left, one sentence with config lines."""
+    here = "" if can_start_tls else "give this port a certificate (tls.tls_cert) and "
+    said = f"it was offered no AUTH, because it had not begun TLS, and left: {here}set TLS (STARTTLS) on the device"
+    if tls_required:
+        return said
+    networks = json.dumps([*map(str, policy.plaintext_networks), peer])
+    relay = json.dumps({peer: "its mailbox"})
+    return (
+        f'{said}; or let it log in without TLS: "plaintext_networks": {networks}; '
+        f'or let it send without a login: "relay_networks": {relay}'
+    )
 
 
 class _Cancelled(Exception):

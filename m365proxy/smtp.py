@@ -113,6 +113,7 @@ class SmtpSession:
         self._junk = junk or JunkCommands()
         self._recipients_named = 0  # since the last message
         self._spoke_smtp = False
+        self._saw_no_auth = False  # in the answer to its last EHLO, nor has it begun TLS since
         self._mail_refused = False
         self._last_refusal: Optional[Reply] = None
         self._told: Set[Reply] = set()
@@ -145,6 +146,12 @@ class SmtpSession:
             raise
         finally:
             self._reset()
+            if self._saw_no_auth and not self._context.stopping:
+                self._note_ways()
+
+    def _note_ways(self) -> None:
+        ways = signin.ways_without_auth(self._peer, self._policy, self._can_start_tls(), self._context.tls_required)
+        self._policy.quirks.note(self._peer, ways)
 
     def _look_for_client_hello(self) -> None:
         first = self._connection.read_some(self._policy.command_seconds)
@@ -313,6 +320,7 @@ class SmtpSession:
             extensions.append("STARTTLS")
         if self._may_sign_in():
             extensions.append("AUTH LOGIN PLAIN")  # this order: some try the first only, and know LOGIN
+        self._saw_no_auth = self._user is None and not self._may_sign_in()
         return replies.ehlo(self._hostname, [*extensions, "ENHANCEDSTATUSCODES", "CHUNKING", "SMTPUTF8", "HELP"])
 
     def _helo(self, argument: str) -> Reply:
@@ -327,6 +335,7 @@ class SmtpSession:
         if not self._can_start_tls():
             return replies.NO_TLS
         assert self._context.tls is not None
+        self._saw_no_auth = False
         self._say(replies.START_TLS)
         try:
             self._connection.start_tls(self._context.tls, self._context.handshake_seconds)

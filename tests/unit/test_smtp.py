@@ -1,6 +1,7 @@
 """What a text dialogue cannot show: logs, faults, deadlines, the stop, many clients at once."""
 
 import base64
+import ipaddress
 import logging
 import smtplib
 import socket
@@ -610,3 +611,54 @@ def test_a_clear_login_ends_with_its_network():
         sign_in(talk)
         networks.clear()
         assert talk.ask("MAIL FROM:<>").startswith("421 ")
+
+
+# -- a client that was offered no AUTH ---------------------------------------
+
+LEFT = "first seen from 127.0.0.1: it was offered no AUTH, because it had not begun TLS, and left: "
+CLEAR = '"plaintext_networks": ["10.0.0.0/8", "127.0.0.1"]'
+RELAY = '"relay_networks": {"127.0.0.1": "its mailbox"}'
+
+
+@pytest.mark.parametrize("goodbye", [["QUIT"], [], ["MAIL FROM:<>", "QUIT"]])
+@pytest.mark.parametrize("has_certificate", [True, False])
+def test_who_was_offered_no_auth_and_left_is_told_of_with_three_ways_out(
+    certificate, has_certificate, goodbye, logged, wait_until
+):
+    networks = [ipaddress.ip_network("10.0.0.0/8")]
+    with House(certificate if has_certificate else None, plaintext_networks=networks) as house:
+        for _ in range(2):
+            with house.client() as talk:
+                for command in ["EHLO x", *goodbye]:
+                    talk.ask(command)
+            wait_until(lambda: len(house.connections) == 0)
+    lines = [line for line in logged() if line.startswith(LEFT)]
+    assert len(lines) == 1
+    assert ("tls.tls_cert" in lines[0]) is not has_certificate
+    assert CLEAR in lines[0] and RELAY in lines[0] and "STARTTLS" in lines[0]
+
+
+def test_the_ways_that_tls_required_closes_are_not_named(certificate, logged, wait_until):
+    with House(certificate, tls_required=True) as house, house.client() as talk:
+        talk.ask("EHLO x")
+        talk.ask("QUIT")
+        assert talk.closed()
+        wait_until(lambda: len(house.connections) == 0)
+    assert [line for line in logged() if line.startswith(LEFT)] == [LEFT + "set TLS (STARTTLS) on the device"]
+
+
+@pytest.mark.parametrize("commands", [["EHLO x", "QUIT"], ["QUIT"], ["EHLO x", f"AUTH PLAIN {PLAIN}", "QUIT"]])
+def test_who_was_offered_auth_or_did_not_ask_is_not_told_of(commands, logged):
+    with House() as house, house.client() as talk:
+        for command in commands:
+            talk.ask(command)
+    assert logged() == []
+
+
+def test_who_begins_tls_is_not_told_of(certificate, logged):
+    with House(certificate, plaintext_networks=()) as house, house.client() as talk:
+        talk.ask("EHLO x")
+        talk.ask("STARTTLS")
+        talk.start_tls()
+        talk.ask("QUIT")
+    assert logged() == []
