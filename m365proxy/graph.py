@@ -20,11 +20,9 @@ from . import log
 from .answer import Answer, GraphUnreachable, Leash, NoAnswer, Refused, Throttled
 from .body import Body, body_maker, of_octets
 from .errors import Permanent
+from .slots import SLOTS, Slots
 
 logger = log.get("graph")
-
-# Outlook service limit per app and mailbox (throttling-limits.md).
-SLOTS = 4
 
 # Seconds: to connect; a pooled connection unused for longer, or older, is not trusted with a request.
 _CONNECT_SECONDS = 15.0
@@ -39,8 +37,7 @@ class _Lane:
     """One mailbox: its free slots and how long Graph wants it left alone."""
 
     def __init__(self) -> None:
-        self.slots = threading.BoundedSemaphore(SLOTS)
-        self.wanted = 0  # calls that have a slot or wait for one
+        self.slots = Slots()
         self.held_until = 0.0  # monotonic
 
 
@@ -71,7 +68,7 @@ class Graph:
 
     def spare(self, mailbox: str) -> int:
         """Slots of a mailbox that no call has or waits for; 0 while Graph wants it left alone."""
-        return 0 if self.held(mailbox) else max(0, SLOTS - self._lane(mailbox).wanted)
+        return 0 if self.held(mailbox) else self._lane(mailbox).slots.spare
 
     def rest(self, mailbox: str, seconds: float) -> None:
         """Leave this mailbox alone: an answer inside a batch wants it."""
@@ -202,12 +199,12 @@ class Graph:
         try:
             session, made = self._take_session()
         except BaseException:
-            self._leave(lane)
+            lane.slots.leave()
             raise
 
         def release(reusable: bool) -> None:
             unharmed = leash.untie()
-            self._leave(lane)
+            lane.slots.leave()
             self._give_session(session, made, reusable and unharmed)
 
         try:
@@ -226,21 +223,12 @@ class Graph:
         return answer
 
     def _enter(self, lane: _Lane, mailbox: str) -> None:
-        with self._lock:
-            lane.wanted += 1
-        if not lane.slots.acquire(timeout=_SLOT_SECONDS):
-            self._leave(lane, had_slot=False)
+        if not lane.slots.enter(_SLOT_SECONDS):
             raise Throttled(mailbox, 1.0, f"No free place among the {SLOTS} requests at a time for {mailbox}.")
         wait = lane.held_until - time.monotonic()
         if wait > 0:
-            self._leave(lane)
+            lane.slots.leave()
             raise Throttled(mailbox, wait)
-
-    def _leave(self, lane: _Lane, had_slot: bool = True) -> None:
-        if had_slot:
-            lane.slots.release()
-        with self._lock:
-            lane.wanted -= 1
 
     def _send(self, session, method, url, headers, body, seconds):
         import requests

@@ -56,7 +56,8 @@ class Sandbox:
         self.entra = Entra(self.tenant, lambda: self.graph_url)
         self.latency = 0.0  # seconds added to every request to Graph and to uploads
         self.idle_seconds = _IDLE_SECONDS  # a silent connection is closed after that
-        self.concurrency_limit: Optional[int] = None  # more at the same time on a mailbox: 429
+        self.concurrency_limit: Optional[int] = 4  # more at the same time on a mailbox: 429
+        self.linger = 0.002  # seconds a request still counts for that after its answer was sent
         self.peak_concurrency: Dict[str, int] = {}  # most at the same time, by mailbox
         self.port = 0
         self.ca_file = ""
@@ -65,6 +66,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._records: Deque[Request] = deque(maxlen=_REMEMBERED)
         self._running: Dict[str, int] = {}
+        self._lingering: Dict[str, Deque[float]] = {}  # until when answered requests still count (monotonic)
         self._certificates: Tuple[bytes, bytes] = (b"", b"")
         self._context: Optional[ssl.SSLContext] = None
         self._server: Optional[Server] = None
@@ -168,7 +170,10 @@ class Sandbox:
                 return True
             running = self._running[request.mailbox] = self._running.get(request.mailbox, 0) + 1
             self.peak_concurrency[request.mailbox] = max(running, self.peak_concurrency.get(request.mailbox, 0))
-            return self.concurrency_limit is None or running <= self.concurrency_limit
+            lingering = self._lingering.setdefault(request.mailbox, deque())
+            while lingering and lingering[0] <= request.start:
+                lingering.popleft()
+            return self.concurrency_limit is None or running + len(lingering) <= self.concurrency_limit
 
     def end(self, request: Request, status: Optional[int]) -> None:
         """A request is answered with `status`, or never will be."""
@@ -177,6 +182,7 @@ class Sandbox:
                 request.status, request.end = status, time.monotonic()
             if request.mailbox:
                 self._running[request.mailbox] -= 1
+                self._lingering[request.mailbox].append(time.monotonic() + self.linger)
 
     def mailbox_of(self, path: str, headers: Dict[str, str]) -> str:
         """The mailbox a request is about; "" for sign-in and batches."""

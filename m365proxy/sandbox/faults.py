@@ -24,15 +24,31 @@ KINDS = {
     "cut_answer": "processed, then the headers and half of the answer's body, then closed",
     "slow": "`seconds` of delay before processing",
     "portal": "an HTML page of something between, without Graph's request-id; not processed",
+    "stranger": "something between answers `status` in Graph's place, without a request-id; not processed",
+    "stranger_after": "processed, then the same answer of something between",
+    "drip": "not processed; status line and headers, then one space every `seconds`, without end",
+    "drip_after": "processed, then the same endless answer",
+    "drip_head": "not processed; one octet of the status line and the headers every `seconds`, without end",
 }
 
 # Kinds that come before processing; the others come after it.
-BEFORE = frozenset({"answer", "hang", "cut", "cut_body", "slow", "portal"})
+BEFORE = frozenset({"answer", "hang", "cut", "cut_body", "slow", "portal", "stranger", "drip", "drip_head"})
 
-_DEFAULT_STATUS = {"answer_after": 504, "portal": 200}
+# Kinds whose answer is not Graph's: none of what every answer of Graph carries.
+FOREIGN = frozenset({"portal", "stranger", "stranger_after"})
 
-# What a random "answer" says (throttling and trouble), and a random "answer_after" (trouble only).
-_RANDOM_STATUS = {"answer": (429, 500, 503), "answer_after": (500, 502, 503, 504)}
+_DEFAULT_STATUS = {
+    "answer_after": 504, "portal": 200, "stranger": 202, "stranger_after": 202,
+    "drip": 201, "drip_after": 201, "drip_head": 201,
+}
+
+# What a random "answer" says (throttling and trouble), a random "answer_after" (trouble only), a stranger (success).
+_RANDOM_STATUS = {
+    "answer": (429, 500, 503),
+    "answer_after": (500, 502, 503, 504),
+    "stranger": (200, 201, 202, 204),
+    "stranger_after": (200, 201, 202, 204),
+}
 
 _CODES = {
     401: "InvalidAuthenticationToken",
@@ -71,6 +87,7 @@ class Fault:
         html: bool = False,
         seconds: float = 0.0,
         headers: Optional[Dict[str, str]] = None,
+        body: Optional[bytes] = None,
     ):
         """See Faults.add."""
         if kind not in KINDS:
@@ -80,9 +97,10 @@ class Fault:
         self.code = code or _CODES.get(self.status, "UnknownError")
         self.message = message or "A fault of the stand-in tenant."
         self.retry_after = None if retry_after is None else str(retry_after)
-        self.html = html or kind == "portal"
+        self.html = html or kind in FOREIGN
         self.seconds = seconds
         self.headers = dict(headers or {})
+        self.body = body
         self.hits = 0
         self.released = threading.Event()
         self._path = re.compile(path)
@@ -133,8 +151,9 @@ class Faults:
         after: how many matching requests pass first; status, code, message:
         of an answer; retry_after: the header's value as it is to be sent
         (3, "2.128", an HTTP date; None: no header); html: a page instead of
-        JSON; seconds: of "slow", or the longest a hang lasts (0: no end);
-        headers: further ones.
+        JSON; seconds: of "slow", or the longest a hang lasts (0: no end), or
+        from octet to octet of a drip; headers: further ones (a request-id that
+        a stranger relays, say); body: what a stranger says instead of its page.
         """
         fault = Fault(kind, **rule)  # type: ignore[arg-type]
         with self._lock:

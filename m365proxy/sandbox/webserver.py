@@ -10,6 +10,7 @@ import email.utils
 import gzip
 import http
 import http.server
+import itertools
 import os
 import selectors
 import socket
@@ -21,7 +22,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-from .faults import BEFORE, Fault
+from .faults import BEFORE, FOREIGN, Fault
 from .mailstore import Refusal
 from .webcall import Answer, Call, refused
 
@@ -254,19 +255,34 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return None
         if fault.kind == "cut":
             raise Cut
+        if fault.kind in ("drip", "drip_head"):
+            self._drip(fault, fault.status, fault.kind == "drip")
         return fault_answer(fault)
 
     def _conclude(self, call: Call, answer: Answer, fault: Optional[Fault]) -> None:
         """The answer, or what a fault after processing makes of it."""
         kind = fault.kind if fault is not None else ""
-        if fault is not None and kind == "answer_after":
+        if fault is not None and kind in ("answer_after", "stranger_after"):
             self._write(call, fault_answer(fault), fault)
             return
         if kind == "cut_after":
             raise Cut
         if fault is not None and kind == "hang_after":
             self._hang(fault)
+        if fault is not None and kind == "drip_after":
+            self._drip(fault, answer.status, True)
         self._write(call, answer, half=kind == "cut_answer")
+
+    def _drip(self, fault: Fault, status: int, whole_head: bool) -> None:
+        """An answer that never ends; the connection is cut when it is released, or the server stops."""
+        head = b"HTTP/1.1 %d Dripping\r\nrequest-id: %s\r\n" % (status, str(uuid.uuid4()).encode())
+        head += b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        if whole_head:
+            self._put(head)
+        octets = itertools.cycle([b"1\r\n \r\n"]) if whole_head else (bytes([octet]) for octet in _endless(head[:-2]))
+        while not fault.released.wait(fault.seconds or 1.0) and not self.server.stopping.is_set():
+            self._put(next(octets))
+        raise Cut
 
     def _hang(self, fault: Fault) -> None:
         """Until released; the connection is cut if the client leaves, the server stops or time is up."""
@@ -288,7 +304,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _write(self, call: Call, answer: Answer, fault: Optional[Fault] = None, half: bool = False) -> None:
         body, headers = self._coded(call, answer)
-        if fault is None or fault.kind != "portal":
+        if fault is None or fault.kind not in FOREIGN:
             headers = {**self._identity(call), **headers}
         headers["Date"] = email.utils.formatdate(self.server.house.tenant.clock(), usegmt=True)
         if answer.status != 204 and "Transfer-Encoding" not in headers:
@@ -358,11 +374,19 @@ def fault_answer(fault: Fault) -> Answer:
     if fault.retry_after is not None:
         headers["Retry-After"] = fault.retry_after
     if fault.html:
-        page = _PORTAL_PAGE if fault.kind == "portal" else SORRY_PAGE
+        page = _PORTAL_PAGE if fault.kind in FOREIGN else SORRY_PAGE
+        page = b"" if fault.status == 204 else page if fault.body is None else fault.body
         return Answer(fault.status, page, {"Content-Type": "text/html; charset=utf-8", **headers})
     if fault.status in (202, 204):
         return Answer(fault.status, b"", headers)
     return refused(Refusal(fault.status, fault.code, fault.message, **headers))
+
+
+def _endless(head: bytes) -> Iterator[int]:
+    """The octets of a head, and then a header that has no end."""
+    yield from head
+    yield from b"X-More: "
+    yield from itertools.repeat(ord("x"))
 
 
 def _chunked(body: bytes, size: int = 8192) -> Iterator[bytes]:

@@ -144,6 +144,16 @@ def test_without_faults_three_requests_send_one_mail(house, wait_until, mode):
     assert house.tenant.items(ALERTS, "drafts") == []
 
 
+def test_a_tenant_that_counts_a_request_a_little_longer_throttles_nothing(house, wait_until):
+    house.sandbox.latency = 0.02  # four at a time, as fast as they may
+    house.open()
+    for _ in range(40):
+        house.put()
+    wait_until(lambda: house.places() == [], 60)
+    assert [r.target for r in house.sandbox.requests if r.status == 429] == []
+    assert len(house.tenant.delivered) == 40 and house.sandbox.peak_concurrency[ALERTS] == 4
+
+
 @pytest.mark.parametrize("kind", ["answer_after", "cut_after", "answer", "cut", "cut_answer", "portal"])
 @pytest.mark.parametrize("path,method", [("/messages$", "POST"), ("/messages/", "PATCH")])
 def test_a_fault_before_sending_sends_once_and_leaves_no_draft(house, wait_until, kind, path, method):

@@ -292,7 +292,7 @@ def test_who_waits_for_a_place_learns_of_the_hold(house, wait_until):
     threads = [threading.Thread(target=call) for _ in range(SLOTS + 5)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: fault.hits == SLOTS and house.graph._lane(ALERTS).wanted == SLOTS + 5)
+    wait_until(lambda: fault.hits == SLOTS and house.graph._lane(ALERTS).slots.wanted == SLOTS + 5)
     fault.release()
     for thread in threads:
         thread.join(10)
@@ -693,7 +693,7 @@ def test_read_raises_for_all_but_success(house, fault, error):
     with pytest.raises(error) as caught:
         house.graph.read("GET", ALERTS, INBOX)
     assert str(caught.value).endswith(".")
-    assert house.graph._lane(ALERTS).wanted == 0
+    assert house.graph._lane(ALERTS).slots.wanted == 0
 
 
 def test_urls(house):

@@ -1,6 +1,7 @@
 """The stand-in tenant as a server: framing, faults, going away and coming back."""
 
 import base64
+import contextlib
 import http.client
 import os
 import pathlib
@@ -25,6 +26,8 @@ from sandbox_house import (
     users,
     wait_until,
 )
+
+FOREIGN = ("portal", "stranger", "stranger_after")
 
 sandbox, graph = sandbox_house.sandbox, sandbox_house.graph
 
@@ -126,6 +129,7 @@ SEND = users(ALERTS, "/sendMail")
     [
         ("answer", 0, 503), ("answer_after", 1, 504), ("cut", 0, None), ("cut_after", 1, None),
         ("cut_body", 0, None), ("cut_answer", 1, None), ("slow", 1, 202), ("portal", 0, 200),
+        ("stranger", 0, 202), ("stranger_after", 1, 202),
     ],
 )
 def test_faults(sandbox, graph, kind, delivered, answered):
@@ -137,7 +141,7 @@ def test_faults(sandbox, graph, kind, delivered, answered):
     else:
         answer = graph("POST", SEND, mail())
         assert answer.status == answered
-        assert ("request-id" in answer.headers) is (kind != "portal")
+        assert ("request-id" in answer.headers) is (kind not in FOREIGN)
     assert (len(sandbox.tenant.delivered), fault.hits) == (delivered, 1)
     assert graph("POST", SEND, mail()).status == 202, "it happens once"
     first, second = sandbox.seen("sendMail")
@@ -243,6 +247,36 @@ def test_torture_is_the_same_for_a_seed(sandbox):
     sandbox.faults.clear()
 
 
+@pytest.mark.parametrize("kind", ["stranger", "stranger_after"])
+@pytest.mark.parametrize(
+    ("rule", "content"),
+    [
+        ({"status": 204}, b""),
+        ({"status": 200, "body": b'{"value": []}', "headers": {"Content-Type": "application/json"}}, b'{"value": []}'),
+        ({"status": 202, "headers": {"request-id": "relayed"}, "body": b"page"}, b"page"),
+    ],
+)
+def test_what_strangers_say(sandbox, graph, kind, rule, content):
+    sandbox.faults.add(kind, path="sendMail", **rule)
+    answer = graph("POST", SEND, mail())
+    assert (answer.status, answer.content) == (rule["status"], content)
+    assert answer.headers.get("request-id") == rule.get("headers", {}).get("request-id")
+    assert graph("POST", SEND, mail()).status == 202, "the connection is still good"
+    assert len(sandbox.tenant.delivered) == (2 if kind == "stranger_after" else 1)
+
+
+@pytest.mark.parametrize(("kind", "delivered"), [("drip", 0), ("drip_after", 1), ("drip_head", 0)])
+def test_an_answer_drips_until_it_is_released(sandbox, kind, delivered):
+    fault = sandbox.faults.add(kind, path="sendMail", seconds=0.01)
+    client = Client(sandbox)
+    threading.Timer(0.2, fault.release).start()
+    with contextlib.suppress(OSError, http.client.HTTPException):  # half a head passes for a whole one
+        client("POST", SEND, mail())
+    client.close()
+    assert (fault.hits, len(sandbox.tenant.delivered)) == (1, delivered)
+    assert fault.released.is_set() and sandbox.seen("sendMail")[0].status is None
+
+
 def test_unknown_faults_are_refused(sandbox):
     with pytest.raises(ValueError):
         sandbox.faults.add("explode")
@@ -278,6 +312,15 @@ def test_concurrency_is_seen_and_limited(sandbox):
     assert answers == [400] * 5
     sandbox.forget()
     assert (sandbox.peak_concurrency, sandbox.requests) == ({}, [])
+
+
+def test_a_request_counts_a_little_longer_than_its_answer(sandbox):
+    sandbox.concurrency_limit, sandbox.linger = 4, 60.0
+    client = Client(sandbox)
+    statuses = [client("GET", users(SCANNER, "/mailFolders")).status for _ in range(5)]
+    client.close()
+    assert statuses == [200, 200, 200, 200, 429]
+    assert sandbox.peak_concurrency == {SCANNER: 1}
 
 
 def test_one_after_another_is_no_concurrency(sandbox):
