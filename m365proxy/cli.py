@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
-from . import __version__, log
+from . import __version__, log, signals
 from .errors import ConfigError, ProxyError, UsageError
 
 COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password", "reload", "demo")
@@ -77,6 +77,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
+        if arguments.command == "run":
+            arguments.asked = signals.listen()  # before anything that takes time: HUP would kill the program
         return _commands()[arguments.command](arguments) or 0
     except ConfigError as error:
         for problem in error.problems:
@@ -175,9 +177,10 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
 
     notifier = notify.Notifier(os.environ)
     path = config.find(arguments.config, os.environ)
-    if getattr(arguments, "wait", False):  # `run` is also what happens without any command
-        commands.wait_for_config(path, notifier)
-    return commands.run(commands.config_to_run(path), notifier)
+    wait = getattr(arguments, "wait", False)  # `run` is also what happens without any command
+    if wait and not commands.wait_for_config(path, notifier, arguments.asked):
+        return None
+    return commands.run(commands.config_to_run(path), notifier, arguments.asked)
 
 
 def _check(arguments: argparse.Namespace) -> Optional[int]:

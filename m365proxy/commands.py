@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import json
 import os
-import signal
+import queue
 import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
@@ -17,6 +17,7 @@ from . import status as statusfile
 from .config import Config
 from .errors import CannotCreate, ConfigError, InUse, ProxyError, UsageError
 from .notify import Notifier
+from .signals import Asked
 from .spool import DamagedMessage, Entry, Spool, State
 from .users import hash_password as hashed
 
@@ -88,18 +89,16 @@ def _first_free_port() -> int:
         return 1024
 
 
-def wait_for_config(path: str, notifier: Notifier) -> None:
-    """Return once the config is no longer the sample: right from the start, or filled in and without mistakes.
+def wait_for_config(path: str, notifier: Notifier, asked: "Asked[str]") -> bool:
+    """True once the config is no longer the sample: right from the start, or filled in and without mistakes; False
+    if the program is to stop.
 
     The service manager is told that all is well meanwhile: a package that was
     just installed is no failed service.
     """
     seen = _content(path)
     if not _is_sample(seen):
-        return
-    for name in ("SIGHUP", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)  # there is nothing to reload or flush yet
+        return True
     log.setup()
     logger = log.get("run")
     told = (f"{path} is not filled in yet: put user, tenant_id, client_id and the mailboxes there. "
@@ -107,7 +106,9 @@ def wait_for_config(path: str, notifier: Notifier) -> None:
     logger.warning("%s", told)
     notifier.ready("Waits for its configuration: " + told)
     while True:
-        time.sleep(_CONFIG_SECONDS)
+        with contextlib.suppress(queue.Empty):
+            if asked.get(timeout=_CONFIG_SECONDS) == "stop":
+                return False
         notifier.alive()
         content = _content(path)
         if content == seen:
@@ -115,7 +116,7 @@ def wait_for_config(path: str, notifier: Notifier) -> None:
         seen = content
         try:
             configuration.load(path)
-            return
+            return True
         except ConfigError as error:
             for problem in error.problems:
                 logger.warning("still waiting: %s", problem)
@@ -139,11 +140,12 @@ def _is_sample(content: bytes) -> bool:
     return bool(ids) and not "".join(ids).strip("0-")
 
 
-def run(config: Config, notifier: Notifier) -> Optional[int]:
+def run(config: Config, notifier: Notifier, asked: "Asked[str]") -> Optional[int]:
+    """Until `asked` says "stop", which it may have done already: then what is begun ends orderly."""
     from .daemon import Daemon
 
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog)
-    daemon = Daemon(config, notifier=notifier)
+    daemon = Daemon(config, notifier=notifier, asked=asked)
     daemon.start()
     daemon.serve()
     return None

@@ -9,7 +9,6 @@ import logging
 import os
 import queue
 import secrets
-import signal
 import socket
 import threading
 import time
@@ -41,6 +40,7 @@ from .report import Reporter
 from .routes import Routes
 from .seen import SeenIds
 from .server import Connections, Context, Listener
+from .signals import Asked
 from .smtp import SmtpSession
 from .spool import Spool, mailbox_tag
 from .tokenfile import TokenFile
@@ -118,8 +118,10 @@ class Daemon:
         outbound: Optional[Outbound] = None,
         notifier: Optional[Notifier] = None,
         environ: Mapping[str, str] = os.environ,
+        asked: "Optional[Asked[str]]" = None,
     ):
-        """ConfigError if a certificate or key is wrong; nothing is opened yet."""
+        """`asked` is where signals put what they ask for.  ConfigError if a certificate or key is wrong; nothing is
+        opened yet."""
         if config.client_certificate:
             private_key(config.client_certificate.private_key)
         self.config = config
@@ -131,8 +133,7 @@ class Daemon:
         self.spool = spool_of(config)
         self.listeners: List[Listener] = []
         self._stop_asked = threading.Event()
-        # A signal's handler runs in the middle of the main thread: it may wait for no lock, as this put does not.
-        self._asked: "queue.SimpleQueue[str]" = queue.SimpleQueue()
+        self._asked: "Asked[str]" = asked if asked is not None else queue.SimpleQueue()
         # A certificate of our own making needs the state directory: start() sees to it.
         self._tls = {} if config.tls.tls_cert == "auto" else self._tls_contexts(config)
         self._users = Users(config.mailboxes)
@@ -206,7 +207,7 @@ class Daemon:
 
     def _make_courier(self) -> Courier:
         config, graph = self.config, self.account.graph
-        files.make_directory(os.path.join(config.state_dir, "seen"))
+        files.make_private(os.path.join(config.state_dir, "seen"))
         delivery = Delivery(
             graph,
             Drafts(graph, _installation(config.state_dir)),
@@ -372,11 +373,7 @@ class Daemon:
     # Running.
 
     def serve(self) -> None:
-        """Run until TERM, INT or `ask_stop`; then stop orderly."""
-        for name, word in (("SIGTERM", "stop"), ("SIGINT", "stop"), ("SIGHUP", "reload"), ("SIGUSR1", "flush")):
-            number = getattr(signal, name, None)  # Windows has neither HUP nor USR1
-            if number is not None:
-                signal.signal(number, lambda *_, word=word: self._asked.put(word))
+        """Run until `asked` says "stop" or `ask_stop` is called; then stop orderly."""
         self.write_status()
         written = time.monotonic()
         self._notifier.ready("; ".join(self.addresses()))

@@ -20,7 +20,7 @@ import time
 from typing import Callable, Iterator, List, Optional, Tuple
 
 from . import config as configuration
-from . import files, log, tls
+from . import files, log, signals, tls
 from .daemon import Daemon
 from .errors import ProxyError
 from .outbound import Outbound
@@ -64,7 +64,8 @@ def run(serve: bool) -> Optional[int]:
         steps.done("stand-in tenant is up (HTTPS on 127.0.0.1)")
         passwords = {name: secrets.token_urlsafe(9) for name in (_ALERTS, _SCANS)}
         outbound = Outbound(None, sandbox.ca_file, direct=True)
-        daemon = Daemon(_config(directory, sandbox, passwords), outbound, environ={})
+        asked = signals.listen() if serve else None
+        daemon = Daemon(_config(directory, sandbox, passwords), outbound, environ={}, asked=asked)
         files.make_directory(daemon.config.state_dir)
         daemon.account.tokens.login(lambda text: None)
         steps.done("signed in with the device code flow of msal")

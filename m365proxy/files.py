@@ -42,6 +42,12 @@ def create(path: str, mode: int = 0o600) -> BinaryIO:
     return os.fdopen(os.open(path, flags, mode), "wb")
 
 
+def open_to_append(path: str) -> BinaryIO:
+    """Open a file of our own (0600) for writing at its end; made if it is not there."""
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o600), "ab")
+
+
 def sync_file(file: BinaryIO) -> None:
     """Put a file's content on the disk.
 
@@ -140,6 +146,18 @@ def make_directory(path: str) -> None:
             f"The directory {path} cannot be written by this user. "
             "Give it to the user the program runs as, or set state_dir."
         )
+
+
+def make_private(path: str) -> None:
+    """`make_directory`, and close to others what an earlier version left open to them: the directory and its files."""
+    make_directory(path)
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):  # somebody else's file: the directory is closed first
+        os.chmod(path, 0o700)
+        for entry in os.scandir(path):
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mode & 0o077:
+                os.chmod(entry.path, 0o600)
 
 
 def free_bytes(path: str) -> int:

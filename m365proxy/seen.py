@@ -71,7 +71,7 @@ class SeenIds:
     def _append(self, path: str, line: bytes) -> None:
         # Not synced: should power take a line away, sentDateTime still tells an old copy from a new one.
         try:
-            with open(path, "ab") as file:
+            with files.open_to_append(path) as file:
                 file.write(line + b"\n")
         except OSError as error:
             logger.warning("%s cannot be written: %s", path, error.strerror)

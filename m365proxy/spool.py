@@ -78,6 +78,14 @@ class Entry(NamedTuple):
     attempt: int = 0
 
 
+def _remove_unfinished(path: str) -> None:
+    """What got no 250.  A file that cannot be removed stops nothing."""
+    try:
+        files.remove(path)
+    except OSError as error:
+        logger.warning("%s, which was never finished, cannot be removed: %s", path, error.strerror or error)
+
+
 def mailbox_tag(mailbox: str) -> str:
     """The part of an id that tells the mailbox, so that a listing is enough to sort the queue."""
     return hashlib.sha256(mailbox.lower().encode()).hexdigest()[:8]
@@ -113,16 +121,16 @@ class Spool:
         self._counted = -_RECOUNT
 
     def make(self) -> None:
-        """Make the directories and sweep what an earlier run left half written."""
+        """Make the directories, and remove what an earlier run left unfinished: under the lock nobody writes it."""
         for name in DIRECTORIES:
             files.make_directory(self._path(name))
-        self.sweep()
-        for name in os.listdir(self._path("state")):
-            if name.endswith(".tmp"):
-                files.remove(self._path("state", name))
+        files.make_private(self.directory)  # which closes what is below it
+        states = [f"state/{name}" for name in os.listdir(self._path("state")) if name.endswith(".tmp")]
+        for name in states + [f"tmp/{name}" for name in os.listdir(self._path("tmp"))]:
+            _remove_unfinished(self._path(name))
 
     def sweep(self) -> None:
-        """Remove what stands in tmp/ without a writer."""
+        """Remove what stands in tmp/ without a writer, while the program runs."""
         for name in os.listdir(self._path("tmp")):
             path = self._path("tmp", name)
             try:
@@ -131,8 +139,7 @@ class Spool:
                 continue  # its session has just ended
             # A clock that jumped back makes the age negative: such a file has no writer either.
             if age > _STALE_TMP or age < -_STALE_TMP:
-                files.remove(path)
-                logger.info("swept unfinished tmp/%s", name)
+                _remove_unfinished(path)
 
     def put(self, envelope: Envelope, accepted: Callable[[str], None] = lambda id: None) -> "Incoming":
         """Begin a message; Temporary if the disk has no room.  `accepted(id)` is called once it is durable."""

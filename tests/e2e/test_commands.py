@@ -6,9 +6,11 @@ import signal
 import smtplib
 import socket
 import stat
+import subprocess
+import sys
 
 import pytest
-from program import ALERTS, PASSWORD, SCANS, wait_until
+from program import ALERTS, PASSWORD, ROOT, SCANS, wait_until
 
 
 def submit(program, recipient=SCANS, body="x"):
@@ -240,6 +242,39 @@ def test_a_certificate_that_cannot_be_used(make_program, how):
         key.write_bytes(b"garbage")
     done = program.command("run")
     assert done.returncode == 78 and "key.pem" in said(done)
+
+
+# Runs the program as `python m365proxy.py` does, and sends itself a signal when it has come to a certain import.
+EARLY = """
+import os, signal, sys
+number, place = int(sys.argv.pop(1)), sys.argv.pop(1)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == place:
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Finder())
+from m365proxy.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signals")
+@pytest.mark.skipif("M365PROXY_TEST_COMMAND" in os.environ, reason="starts the checkout, not what is installed")
+@pytest.mark.parametrize("place", ["m365proxy.commands", "m365proxy.daemon", "m365proxy.spool"])
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGTERM", "SIGINT"])
+def test_a_signal_before_the_program_listens(make_program, name, place):
+    program = make_program()
+    number = getattr(signal, name)
+    with open(program.log, "ab") as log:
+        program.process = subprocess.Popen(
+            [sys.executable, "-c", EARLY, str(int(number)), place, "--config", str(program.config), "run"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=program.environ,
+        )  # fmt: skip
+    if name in ("SIGHUP", "SIGUSR1"):
+        wait_until(lambda: "started: " in program.said() or program.process.poll() is not None)
+        program.process.terminate()
+    assert program.process.wait(30) == 0
+    assert "stopped" in program.said()
 
 
 def test_an_orderly_stop_and_signals(program):

@@ -77,6 +77,14 @@ def test_the_installed_sample_makes_it_wait_until_it_is_filled_in(service, sampl
     assert program.said().count("not filled in yet") == 1
 
 
+def test_it_stops_orderly_while_it_waits(service):
+    service.program.config.unlink()
+    service.start()
+    service.hears("READY=1")
+    service.process.terminate()
+    assert service.process.wait(30) == 0
+
+
 def test_it_waits_for_a_file_that_is_not_there(service):
     service.program.config.unlink()
     service.start()

@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 import os
+import signal
 import smtplib
 import ssl
 import threading
@@ -12,7 +13,7 @@ import time
 import pytest
 from program import ALERTS, Program, wait_until
 
-from m365proxy import chores
+from m365proxy import chores, signals
 from m365proxy import config as configuration
 from m365proxy import daemon as module
 from m365proxy.chores import Repeating
@@ -33,10 +34,11 @@ def make_daemon(program, caplog):
     caplog.set_level(logging.INFO, "m365proxy")
     made = []
 
-    def make(**settings):
+    def make(asked=None, **settings):
         program.configure(**settings)
         config = configuration.load(str(program.config), {})
-        made.append(Daemon(config, Outbound(None, config.ca_file, direct=True), environ={}))
+        outbound = Outbound(None, config.ca_file, direct=True)
+        made.append(Daemon(config, outbound, environ={}, asked=asked))
         made[-1].start()
         return made[-1]
 
@@ -202,16 +204,15 @@ def test_a_timer_goes_on_after_a_fault_of_its_action(caplog):
 def test_a_signal_in_the_middle_of_anything_stops_the_program(make_daemon, monkeypatch):
     """Its handler runs in the main thread, which may just then hold a lock of what it waits with."""
     handlers = {}
-    monkeypatch.setattr(module.signal, "signal", lambda number, handler: handlers.update({number: handler}))
+    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.update({number: handler}))
     monkeypatch.setattr(module, "_CONTROL_SECONDS", 0.001)
-    daemon = make_daemon()
+    daemon = make_daemon(asked=signals.listen())
     serving = threading.Thread(target=daemon.serve, daemon=True)
     serving.start()
-    wait_until(lambda: module.signal.SIGTERM in handlers)
 
     def interrupt():
         with daemon._stop_asked._cond:
-            handlers[module.signal.SIGTERM](module.signal.SIGTERM, None)
+            handlers[signal.SIGTERM](signal.SIGTERM, None)
 
     interrupted = threading.Thread(target=interrupt, daemon=True)
     interrupted.start()
@@ -223,7 +224,6 @@ def test_a_signal_in_the_middle_of_anything_stops_the_program(make_daemon, monke
 
 def test_a_fault_while_obeying_does_not_end_the_program(make_daemon, monkeypatch, caplog):
     daemon = make_daemon()
-    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
     monkeypatch.setattr(module, "_CONTROL_SECONDS", 0.001)
     calls = []
 

@@ -205,19 +205,60 @@ def test_a_file_without_an_envelope_is_damaged(spool, content):
         spool.claim(id).open()
 
 
-def test_old_unfinished_files_are_swept_and_young_ones_not(tmp_path):
-    now = [1_800_000_000.0]
-    spool = Spool(str(tmp_path), clock=lambda: now[0])
+def test_nothing_unfinished_outlives_the_run_that_began_it(tmp_path):
+    """Three large ones would shut new mail out for a day (queue.min_free_mb)."""
+    spool = Spool(str(tmp_path))
     spool.make()
     incoming = spool.put(ENVELOPE)
-    name = os.listdir(tmp_path / "tmp")[0]
-    os.utime(tmp_path / "tmp" / name, (now[0], now[0]))
+    incoming.write(b"x")
+    (tmp_path / "state" / "x.json.1.aa.tmp").write_bytes(b"{")
+    Spool(str(tmp_path)).make()  # under the lock of the state directory: the run above is dead
+    assert os.listdir(tmp_path / "tmp") == os.listdir(tmp_path / "state") == []
+    with pytest.raises(Temporary):
+        incoming.commit()
+
+
+@pytest.mark.parametrize("place", ["tmp", "state"])
+def test_an_unfinished_file_that_cannot_be_removed_stops_no_start(tmp_path, place, monkeypatch, caplog):
+    spool = Spool(str(tmp_path))
     spool.make()
-    assert os.listdir(tmp_path / "tmp") == [name]
-    now[0] += 2 * 24 * 3600
+    for name in ("held.tmp", "other.tmp"):
+        (tmp_path / place / name).write_bytes(b"x")
+    remove = os.unlink
+
+    def held(path):
+        if path.endswith("held.tmp"):
+            raise PermissionError(13, "Sharing violation", path)
+        remove(path)
+
+    monkeypatch.setattr(os, "unlink", held)
     spool.make()
-    assert os.listdir(tmp_path / "tmp") == []
-    incoming.abort()
+    assert os.listdir(tmp_path / place) == ["held.tmp"]
+    assert "held.tmp, which was never finished, cannot be removed: Sharing violation" in caplog.text
+
+
+@pytest.mark.parametrize("age, goes", [(2 * 24 * 3600, True), (-2 * 24 * 3600, True), (3600, False), (-3600, False)])
+def test_the_daily_sweep_spares_what_may_have_a_writer(tmp_path, age, goes):
+    """A file of the future is from before the clock was set back: as old as one of two days ago."""
+    now = 1_800_000_000.0
+    spool = Spool(str(tmp_path), clock=lambda: now)
+    spool.make()
+    path = tmp_path / "tmp" / "x"
+    path.write_bytes(b"x")
+    os.utime(path, (now - age, now - age))
+    spool.sweep()
+    assert path.exists() == (not goes)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has access lists instead of modes")
+def test_others_may_read_nothing(tmp_path):
+    spool = Spool(str(tmp_path / "queue"))
+    spool.make()
+    queue = tmp_path / "queue"
+    assert {path.stat().st_mode & 0o777 for path in (queue, *queue.iterdir())} == {0o700}
+    queue.chmod(0o755)  # as an earlier version made it
+    spool.make()
+    assert queue.stat().st_mode & 0o777 == 0o700
 
 
 def test_names_are_legal_on_windows(spool):
