@@ -7,6 +7,7 @@ their proportions; tests give the stand-in's delays in the same measure.
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +15,12 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from faults import mishaps  # noqa: E402
+
+MISHAPS = os.environ.get(mishaps.ENVIRON) if __name__ == "__main__" else None
+if MISHAPS:
+    mishaps.set_clock(MISHAPS)
 
 from program import Program, wait_until  # noqa: E402
 
@@ -73,4 +80,6 @@ class HastyProgram(Program):
 
 if __name__ == "__main__":
     hurry()
+    if MISHAPS:
+        mishaps.limit_disk(MISHAPS)
     sys.exit(cli.main())

@@ -1,9 +1,12 @@
 """Torture: nothing that was accepted is lost, nothing is delivered twice, whatever happens.
 
-The real program takes mail from several clients, while the stand-in tenant has
-every fault there is and SIGKILL comes at random moments.  One run for each way
-Graph may treat drafts and sent copies.  The long form, about a quarter of an
-hour: python tests/faults/torture.py  (--help for less, or the same once more).
+The real program takes mail for two mailboxes from several clients, while the
+stand-in tenant has every fault there is and throttles a mailbox for a while,
+the disk is full for a moment, the clock is set, the program is reloaded and
+signed in anew, and SIGKILL comes at random moments. One run for each way Graph
+may treat drafts and sent copies.
+The long form, about a quarter of an hour: python tests/faults/torture.py
+(--help for less, or the same once more).
 """
 
 from __future__ import annotations
@@ -28,13 +31,14 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults.hasty import HASTE, HastyProgram  # noqa: E402
+from faults.mishaps import Mishaps  # noqa: E402
 from program import ALERTS, SCANS, wait_until  # noqa: E402
 
 from m365proxy.sandbox.faults import Fault, Faults  # noqa: E402
@@ -99,11 +103,17 @@ class Result:
     names: Dict[str, List[str]] = dataclasses.field(default_factory=dict)  # of the lost and duplicated
 
 
+_SAID = {"answer", "answer_after", "stranger", "stranger_after"}  # faults whose status matters
+
+
 class Weather(Faults):
     """Every fault at random, from a seed; calm until `storm` is set."""
 
     # Of a hundred requests so many meet a fault: sends the most, as they are what can go wrong.
     SHARES = {"send": 35, "token": 30, "other": 12}
+
+    # Of a hundred requests so many begin a time in which their mailbox is throttled altogether.
+    THROTTLED = 0.5
 
     def __init__(self, seed: int):
         super().__init__()
@@ -113,6 +123,7 @@ class Weather(Faults):
         self._dice = random.Random(seed)
         self._choosing = threading.Lock()
         self._hanging: List[Fault] = []
+        self._throttled: Dict[str, float] = {}  # mailbox -> until when (monotonic)
 
     def choose(self, method: str, target: str, mailbox: str) -> Optional[Fault]:
         where = "token" if "/oauth2/" in target else "other"
@@ -120,12 +131,28 @@ class Weather(Faults):
             where = "send"
         with self._choosing:
             self.requests += 1
+            if self.storm and mailbox and self._is_throttled(mailbox):
+                self.seen["throttled"] += 1
+                return Fault("answer", status=429, retry_after=self._dice.choice((1, 2)))
             if not self.storm or self._dice.uniform(0, 100) >= self.SHARES[where]:
                 return None
             fault = self._fault(where)
-            self.seen[f"{fault.kind} {fault.status}" if "answer" in fault.kind else fault.kind] += 1
+            self.seen[f"{fault.kind} {fault.status}" if fault.kind in _SAID else fault.kind] += 1
             self._hanging.append(fault)
             return fault
+
+    def _is_throttled(self, mailbox: str) -> bool:
+        now = time.monotonic()
+        if self._dice.uniform(0, 100) < self.THROTTLED:
+            self._throttled[mailbox] = now + self._dice.uniform(0.1, 0.6)
+        return now < self._throttled.get(mailbox, 0.0)
+
+    @contextlib.contextmanager
+    def calm(self) -> Iterator[None]:
+        """No new faults for a while."""
+        before, self.storm = self.storm, False
+        yield
+        self.storm = before
 
     def _fault(self, where: str) -> Fault:
         dice = self._dice
@@ -143,6 +170,10 @@ class Weather(Faults):
             return Fault("answer", status=403, html=True)
         if kind == "portal":
             return Fault(kind, status=dice.choice((200, 302, 403, 511)))
+        if kind.startswith("stranger"):
+            return Fault(kind, status=dice.choice((200, 201, 202, 202, 204)))
+        if kind.startswith("drip"):
+            return Fault(kind, status=dice.choice((200, 201, 202)), seconds=0.05)
         if kind == "slow":
             return Fault(kind, seconds=dice.uniform(0, SLOW))
         # Once in a while longer than the program waits for an answer (120 s in truth).
@@ -202,13 +233,15 @@ class Clients:
                 with smtplib.SMTP("127.0.0.1", port, timeout=30) as smtp:
                     smtp.login(mailbox, self._password)
                     for _ in range(dice.randint(1, 4)):
-                        smtp.sendmail(mailbox, [_recipient(dice)], _mail(mailbox, token, dice))
+                        message_id = _message_id(token, dice)
+                        smtp.sendmail(mailbox, [_recipient(dice)], _mail(mailbox, token, message_id, dice))
                         with self._lock:
                             self.accepted.append(token)
                         token = ""
                         token = self._next(number)
                         if not token:
                             return
+            self._over.wait(0.01)
             # Without a 250 the device sends again, as another message: the first may have arrived all the same.
             token = self._next(number)
 
@@ -217,11 +250,18 @@ def _recipient(dice: random.Random) -> str:
     return dice.choice((SCANS, ALERTS, "somebody@example.org"))
 
 
-def _mail(mailbox: str, token: str, dice: random.Random) -> bytes:
-    """Many devices put one and the same Message-ID on all their mail, or none."""
-    message_id = dice.choice((f"Message-ID: <{token}@printer.local>\r\n", "Message-ID: <1@printer.local>\r\n", ""))
-    body = "A line of text.\r\n" * dice.choice((1, 20, 3000))
-    return f"From: {mailbox}\r\nTo: somebody@example.org\r\nSubject: {token}\r\n{message_id}\r\n{body}".encode()
+def _message_id(token: str, dice: random.Random) -> str:
+    """Many devices put one and the same on all their mail, or none.  It holds no token."""
+    return dice.choice((f"<{token.partition('-')[2]}@printer.local>", "<1@printer.local>", ""))
+
+
+def _mail(mailbox: str, token: str, message_id: str, dice: random.Random) -> bytes:
+    """The clock of some devices writes the name of its zone in a language of its own."""
+    fields = f"From: {mailbox}\r\nTo: somebody@example.org\r\nSubject: {token}\r\n".encode()
+    if message_id:
+        fields += f"Message-ID: {message_id}\r\n".encode()
+    fields += dice.choice((b"", b"Date: Sat, 20 Sep 2008 20:04:30 +0300 (\xd6\xe5\xed\xf2\xf0)\r\n"))
+    return fields + b"\r\n" + b"A line of text.\r\n" * dice.choice((1, 20, 3000))
 
 
 def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) -> Result:
@@ -239,11 +279,13 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         weather = program.sandbox.faults = Weather(seed)
         _set(program.sandbox.tenant, mode)
         program.sign_in()
+        mishaps = Mishaps(program, dice, weather.calm)
         clients = Clients(program, password, seed)
         clients.start()
         try:
             weather.storm = True
-            _kill_again_and_again(program, clients, weather, dice, messages, kills)
+            _kill_again_and_again(program, clients, weather, mishaps, messages, kills)
+            mishaps.end()
             wait_until(lambda: len(clients.accepted) >= messages, 60, "the last mail")
         finally:
             clients.stop()
@@ -256,7 +298,9 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         # What is still being processed there ends now.
         program.sandbox.offline()
         result = judge(program, clients.accepted)
-        result.kills, result.seconds, result.faults = kills, time.monotonic() - began, dict(weather.seen)
+        result.kills, result.seconds, result.faults = kills, time.monotonic() - began, {
+            **weather.seen, **mishaps.seen,
+        }  # fmt: skip
         return result
     finally:
         program.close()
@@ -271,8 +315,9 @@ def _set(tenant: object, mode: Mode) -> None:
 
 
 def _kill_again_and_again(
-    program: HastyProgram, clients: Clients, weather: Weather, dice: random.Random, messages: int, kills: int
+    program: HastyProgram, clients: Clients, weather: Weather, mishaps: Mishaps, messages: int, kills: int
 ) -> None:
+    dice = mishaps.dice
     for number in range(kills + 1):
         program.launch()
         if number < kills and dice.random() < 0.1:
@@ -283,6 +328,7 @@ def _kill_again_and_again(
             clients.allowed = messages * (number + 1) // (kills + 1)
             if dice.random() < 0.2:
                 _go_offline(program, dice)
+            mishaps.one()
             if number == kills:
                 return
             _pass(weather, dice.randint(0, 50), 3.0)
