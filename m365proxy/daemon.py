@@ -97,7 +97,9 @@ class Account:
             client_certificate=config.client_certificate,
         )
         app_only = bool(config.client_secret or config.client_certificate)
-        self.graph = Graph(self.tokens, self.outbound, graph_url, "" if app_only else config.user)
+        self.graph = Graph(
+            self.tokens, self.outbound, graph_url, "" if app_only else config.user, app=config.client_id
+        )
 
 
 def spool_of(config: Config) -> Spool:

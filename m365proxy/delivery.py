@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import header, largemail, log, message, outcome
+from . import header, largemail, log, message, outcome, refusals
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
 from .body import base64_body
 from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
@@ -40,8 +40,12 @@ STILL_DRAFT_APART, STILL_DRAFT_AFTER = 30.0, 90.0
 # Seconds until a one-step sendMail whose answer got lost is repeated, where the administrator wants that.
 ONE_STEP_WAIT = 60.0
 
-# Refusals that another way may not meet: a right is missing on this one.
-_NO_RIGHT = ("erroraccessdenied", "errorsendasdenied", "erroritemnotfound", "errorinvaliduser")
+# Refusals that another way may not meet: a right is missing on this one, or only its mailbox.
+_ANOTHER_WAY = refusals.NO_RIGHT | refusals.NO_MAILBOX
+
+# Of the refusals of all ways the most telling is reported, by its status: that there is no such mailbox, then that
+# Send As is missing; Full Access may be missing where it is not meant to be given.
+_MOST_TELLING = ("4.1.8", "5.7.60")
 
 
 class Delivery:
@@ -90,7 +94,7 @@ class Delivery:
             try:
                 known = self._known_draft(claim, envelope, prepared)
             except Refused as error:
-                return self._not_made(claim, envelope, error.answer)
+                return self._unreadable(claim, envelope, error.answer)
             if known is not None:
                 return known
         return self._try_ways(claim, envelope, prepared, file)
@@ -224,25 +228,33 @@ class Delivery:
 
     def _try_ways(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, file: BinaryIO) -> Verdict:
         """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
-        refusals: List[Verdict] = []
+        refused: List[Tuple[Verdict, str, str]] = []
         large = prepared.is_large
         for route in self._routes.candidates(envelope.mailbox):
             if large and not (route.drafts and self._may_upload(route.url_mailbox)):
                 continue
             verdict = self._go(claim, envelope, prepared, route, file if large else None)
-            if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _NO_RIGHT:
+            if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _ANOTHER_WAY:
                 return verdict
-            refusals.append(verdict)
+            refused.append((verdict, claim.state.code, claim.state.request_id))
             if claim.entry.phase == "posting":
                 claim.claimed()  # surely not sent: what goes wrong on the next way must not make that doubtful
             if not large:
                 self._routes.forget(envelope.mailbox)
             if claim.state.draft:
-                return verdict
-        if not refusals:
-            sentence = outcome.no_large_mail(envelope.mailbox, self._graph.user)
-            return Verdict(outcome.NOT_SENT, outcome.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
-        return next((v for v in refusals if v.status == "5.7.60"), refusals[0])
+                break
+        if not refused:
+            return self._no_large_mail(envelope)
+        telling = [one for status in _MOST_TELLING for one in refused if one[0].status == status]
+        verdict, claim.state.code, claim.state.request_id = (telling or refused)[0]
+        return verdict
+
+    def _no_large_mail(self, envelope: Envelope) -> Verdict:
+        """No way takes a message that needs a draft and an upload."""
+        sentence = refusals.sentence(
+            refusals.LARGE, http=403, code="", mailbox=envelope.mailbox, user=self._graph.user, app=self._graph.app
+        )
+        return Verdict(outcome.NOT_SENT, outcome.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
 
     def _may_upload(self, mailbox: str) -> bool:
         """False for a while after it was refused: somebody may grant it."""
@@ -264,9 +276,9 @@ class Delivery:
             self._no_uploads[route.url_mailbox] = time.monotonic()
             with contextlib.suppress(Refused):  # what stays is seen to at the next attempt
                 self._discard_draft(claim)
-            return self._not_made(claim, envelope, error.answer)
+            return self._not_made(claim, envelope, route.url_mailbox, error.answer)
         except (NoAnswer, Refused) as error:
-            return self._not_made(claim, envelope, error.answer)
+            return self._not_made(claim, envelope, route.url_mailbox, error.answer)
         except DraftSpoiled as error:
             return outcome.of_failure(str(error), False)._replace(status="4.4.0")
         except Throttled:
@@ -317,11 +329,11 @@ class Delivery:
         self._drafts.delete(claim.state.draft["mailbox"], claim.state.draft["id"])
         claim.state.draft = {}
 
-    def _not_made(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
+    def _not_made(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
         """A draft that was refused sent nothing, whatever the answer was."""
         if not claim.state.draft.get("id") and answer.from_graph and 400 <= answer.status < 500:
             claim.state.draft = {}  # Graph itself says that there is none
-        verdict = self._judge(claim, envelope, answer)._replace(sent=outcome.NOT_SENT)
+        verdict = self._judge(claim, envelope, url_mailbox, answer)._replace(sent=outcome.NOT_SENT)
         if claim.state.draft.get("id") and answer.code.lower() == "erroritemnotfound":
             claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
             return verdict._replace(then=outcome.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
@@ -330,6 +342,17 @@ class Delivery:
                 then=outcome.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0
             )
         return verdict
+
+    def _unreadable(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
+        """The draft of an earlier attempt cannot be looked at: it is reading that lacks a right."""
+        mailbox = claim.state.draft.get("mailbox", envelope.mailbox)
+        verdict = self._not_made(claim, envelope, mailbox, answer)
+        if verdict.then != outcome.ADMINISTRATOR:
+            return verdict
+        return verdict._replace(sentence=refusals.sentence(
+            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox, user=self._graph.user,
+            app=self._graph.app,
+        ))  # fmt: skip
 
     def _send_draft(self, claim: Claim, envelope: Envelope) -> Verdict:
         state = claim.state
@@ -347,7 +370,7 @@ class Delivery:
             raise
         if answer.status == 404 and answer.from_graph:
             return self._lost(claim)
-        return self._judge(claim, envelope, answer)
+        return self._judge(claim, envelope, draft.mailbox, answer)
 
     def _send_at_once(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route) -> Verdict:
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
@@ -370,7 +393,7 @@ class Delivery:
                 claim.claimed()
                 raise
         else:
-            verdict = self._judge(claim, envelope, answer)
+            verdict = self._judge(claim, envelope, route.url_mailbox, answer)
         if verdict.sent == outcome.SENT:
             self._routes.learn(envelope.mailbox, route)
         if verdict.sent == outcome.AMBIGUOUS:
@@ -413,16 +436,17 @@ class Delivery:
             state.draft = {}
             claim.save_state()
 
-    def _judge(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
+    def _judge(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
         claim.state.code = answer.code
         claim.state.request_id = answer.request_id
         return outcome.of_answer(
             answer.status,
             answer.code,
             answer.from_graph,
-            mailbox=envelope.mailbox,
+            mailbox=url_mailbox if answer.code.lower() in refusals.OF_THE_URL else envelope.mailbox,
             user=self._graph.user,
             host=self._graph.host,
+            app=self._graph.app,
             retry_after=answer.retry_after,
         )
 

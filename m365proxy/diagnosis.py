@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Any, Callable, List, NamedTuple, Union
 
-from . import autocert, files, log, outcome, registration, tls
+from . import autocert, files, log, outcome, refusals, registration, tls
 from .answer import Refused
 from .config import Config
 from .daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence
@@ -19,12 +19,6 @@ OK, WARNING, WRONG = "ok", "warning", "WRONG"
 
 # Exit statuses of refused mailboxes, by outcome's status: a right that is missing, a mailbox that does not exist.
 _EXIT_STATUS = {"4.7.0": 77, "4.1.8": 78}
-
-# Without a user there is nobody to whom Full Access could be given.
-_APP_REFUSED = (
-    "The app registration may not open it. Grant it Mail.ReadWrite as an application permission in Entra, and look "
-    "whether Exchange limits it to other mailboxes (Get-ApplicationAccessPolicy, Get-ManagementRoleAssignment)."
-)
 
 
 class Result(NamedTuple):
@@ -163,9 +157,11 @@ def _mailbox(config: Config, account: Account, mailbox: Any) -> Union[Result, st
         answer = error.answer
         verdict = outcome.of_answer(answer.status, answer.code, True, mailbox=address, user=account.graph.user,
                                     host=account.graph.host)
+        read = refusals.sentence(refusals.READ, http=answer.status, code=answer.code, mailbox=address,
+                                 user=account.graph.user, app=account.graph.app)
         if verdict.status not in _EXIT_STATUS:
             return Result(WRONG, address, str(error), 69)
-        sentence = verdict.sentence if account.graph.user or answer.status != 403 else _APP_REFUSED
+        sentence = read
         if answer.status == 403 and not _is_read(config, mailbox):
             return Result(WARNING, address, "Its inbox cannot be opened. Sending needs no more than the right to send "
                           f"as {address}; for anything else: {sentence}")

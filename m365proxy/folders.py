@@ -12,7 +12,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 from urllib.parse import quote
 
-from . import log
+from . import log, refusals
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused
 from .errors import Permanent, Temporary
 
@@ -51,15 +51,6 @@ _WELL_KNOWN = frozenset(
 
 # Folder ids are longer than anybody's folder names, and hold no spaces.
 _ID = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
-
-# Codes of a 403 or 404 that speak of the mailbox and not of a right or folder in it.
-_NO_MAILBOX = {
-    "errorinvaliduser": "There is no mailbox {mailbox} in the tenant. Check the name in the config.",
-    "request_resourcenotfound": "There is no mailbox {mailbox} in the tenant. Check the name in the config.",
-    "resourcenotfound": "There is no mailbox {mailbox} in the tenant. Check the name in the config.",
-    "mailboxnotenabledforrestapi": "{mailbox} is no Exchange Online mailbox: "
-    "no licence, soft-deleted, a guest, or on premises.",
-}
 
 
 class Listed(NamedTuple):
@@ -372,20 +363,11 @@ class Folders:
         answer = refused.answer
         if answer.status not in (403, 404):
             return refused
-        sentence = _NO_MAILBOX.get(answer.code.lower())
-        account = self._graph.user
-        if sentence:
-            return Permanent(sentence.format(mailbox=mailbox))
-        if not account:
-            grant = "Give the app registration the application permission Mail.ReadWrite for this mailbox."
-        elif account == mailbox:
-            grant = "Grant the app registration Mail.ReadWrite and run `m365proxy login` again."
-        else:
-            grant = f"Grant it: Add-MailboxPermission {mailbox} -User {account} -AccessRights FullAccess"
-        return Permanent(
-            f'Full Access is missing: the folder "{log.clean(name)}" of {mailbox} is not to be seen '
-            f"(HTTP {answer.status} {log.clean(answer.code)}). {grant}"
-        )
+        sentence = refusals.sentence(
+            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox, user=self._graph.user,
+            app=self._graph.app,
+        )  # fmt: skip
+        return Permanent(f'The folder "{log.clean(name)}" cannot be read. {sentence}')
 
 
 def _page_failed(error: Temporary, patience: Patience) -> bool:

@@ -44,11 +44,20 @@ class _Lane:
 class Graph:
     """The client.  Any thread may call; a connection is used by one call at a time."""
 
-    def __init__(self, tokens: Any, outbound: Any, url: str, user: str = "", clock: Callable[[], float] = time.time):
-        """`url`: "https://graph.microsoft.com"; `user`: the signed-in address, "" when app-only."""
+    def __init__(
+        self,
+        tokens: Any,
+        outbound: Any,
+        url: str,
+        user: str = "",
+        clock: Callable[[], float] = time.time,
+        app: str = "",
+    ):
+        """`url`: "https://graph.microsoft.com"; `user`: the signed-in address, "" when app-only; `app`: its ID."""
         self.url = url.rstrip("/")
         self.host = urllib.parse.urlsplit(url).netloc
         self.user = user.lower()
+        self.app = app
         self.skew = 0.0  # Graph's clock minus ours, seconds, as last seen
         self.last_contact = 0.0  # monotonic; 0: never
         self._tokens = tokens

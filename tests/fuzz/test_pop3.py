@@ -164,6 +164,7 @@ class Graph:
     """Gives the pages in turn, whatever is asked for, and then empty ones that end."""
 
     user = "alerts@contoso.com"
+    app = ""
 
     def __init__(self, given):
         self._given = list(given)

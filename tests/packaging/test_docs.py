@@ -12,7 +12,7 @@ import sys
 import pytest
 from program import COMMAND, Program
 
-from m365proxy import cli, config, entra, outcome, users
+from m365proxy import cli, config, entra, outcome, refusals, users
 from m365proxy.errors import UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ NOT_RUN = "# Not run by a test"
 NIL = "00000000-0000-0000-0000-000000000000"
 SHELLS = ("sh", "bash", "console")
 # What pages write for what the program fills in
-FILLED_IN = "MAILBOX|USER|HOST|STATUS|CODE|FILE|DIRECTORY|KEY|PLACE|ADDRESS|REASON|PERMISSION|WHO"
+FILLED_IN = "MAILBOX|USER|APP|HOST|STATUS|CODE|FILE|DIRECTORY|KEY|PLACE|ADDRESS|REASON|PERMISSION|WHO"
 
 
 def blocks():
@@ -147,8 +147,10 @@ def filled_in(text):
 def sentences():
     yield from (code.sentence for code in entra._CODES.values())
     yield from entra._BY_ERROR.values()
-    yield from (rule.sentence for rule in outcome._RULES.values())
-    yield from (outcome._UNKNOWN_REFUSAL, outcome._NOT_GRAPH, outcome._TROUBLE, outcome._SWALLOWED)
+    for texts in (*refusals._TO_SEND.values(), refusals._UNKNOWN_TO_SEND, refusals._TOO_LARGE, refusals._NO_DRAFTS,
+                  refusals._MAY_NOT_READ, refusals._UNKNOWN_TO_READ):
+        yield from texts
+    yield from (outcome._NOT_GRAPH, outcome._TROUBLE, outcome._SWALLOWED)
 
 
 def plain(text):

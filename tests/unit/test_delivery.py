@@ -387,6 +387,49 @@ def test_send_as_without_full_access_goes_through_the_own_mailbox(house, wait_un
     assert len(house.sandbox.requests) == 3, "the way is remembered"
 
 
+def nobody(tenant):
+    """As where the mailbox is misspelled in the config."""
+    del tenant.mailboxes[ALERTS]
+    tenant.send_as.discard((RELAY, ALERTS))
+    return f"There is no mailbox {ALERTS} in the tenant"
+
+
+def without_licence(tenant):
+    tenant.unlicensed.add(ALERTS)
+    tenant.send_as.discard((RELAY, ALERTS))
+    return f"{ALERTS} is no Exchange Online mailbox yet"
+
+
+def account_without_licence(tenant):
+    tenant.unlicensed.add(RELAY)
+    tenant.full_access.discard(ALERTS)
+    return f"{RELAY} is no Exchange Online mailbox yet"
+
+
+def without_send_as(tenant):
+    tenant.full_access.discard(ALERTS)
+    tenant.send_as.discard((RELAY, ALERTS))
+    return f"Add-RecipientPermission {ALERTS} -Trustee {RELAY}"
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["drafts", "send"])
+@pytest.mark.parametrize(
+    "arrange", [nobody, without_licence, account_without_licence, without_send_as], ids=lambda a: a.__name__
+)
+def test_the_refusal_that_tells_most_is_reported(house, wait_until, arrange, full):
+    house.full = full
+    words = arrange(house.tenant)
+    id = house.open().put()
+    wait_until(lambda: (house.spool.state(id) or State()).error)
+    house.close()
+    state = house.spool.state(id)
+    assert words in state.error and house.places() == [("new", "")]
+    assert ("Add-" in state.error) == (arrange is without_send_as)
+    assert state.code.lower() in ("errorinvaliduser", "mailboxnotenabledforrestapi", "errorsendasdenied")
+    if arrange is not without_send_as:
+        assert not house.tenant.mailboxes[RELAY].folder("drafts").items, "what waits for long leaves no draft behind"
+
+
 def test_without_drafts_one_step_has_to_do(house, wait_until):
     house.tenant.drafts_denied |= {ALERTS, RELAY}
     house.open().put()

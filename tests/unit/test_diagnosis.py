@@ -65,7 +65,7 @@ def test_an_answer_nobody_knows_is_told_as_it_is(program):
 def test_an_app_that_may_not_open_a_mailbox(program):
     program.sandbox.tenant.app_mailboxes = frozenset({SCANS})
     line = found(program, ALERTS, client_secret="sandbox-secret", user=None)
-    assert line.exit_status == 77 and "Get-ApplicationAccessPolicy" in line.sentence
+    assert line.exit_status == 77 and "Application Mail.ReadWrite" in line.sentence
     assert "-User" not in line.sentence
 
 

@@ -66,6 +66,7 @@ class Graph:
     """
 
     user = "alerts@contoso.com"
+    app = "6f1c"
     url = "https://graph.example"
 
     def __init__(self):
@@ -420,7 +421,7 @@ def test_a_folder_that_does_not_exist(rig, name):
         ),
         (refusal(404, "ErrorItemNotFound"), "alerts@contoso.com", "-AccessRights FullAccess"),
         (refusal(403, "ErrorAccessDenied"), "scanner@contoso.com", "run `m365proxy login` again"),
-        (refusal(403, "ErrorAccessDenied"), "", "application permission Mail.ReadWrite"),
+        (refusal(403, "ErrorAccessDenied"), "", '-App 6f1c -Role "Application Mail.ReadWrite"'),
         (refusal(404, "ErrorInvalidUser"), "alerts@contoso.com", "There is no mailbox scanner@contoso.com"),
         (refusal(404, "MailboxNotEnabledForRESTAPI"), "alerts@contoso.com", "no licence"),
     ],
