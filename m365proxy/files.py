@@ -7,8 +7,10 @@ power cuts, and one place has to be made to fail in tests.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import sys
 import time
 from typing import BinaryIO, Iterator, Optional
@@ -110,16 +112,31 @@ def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) 
 def read(path: str, limit: int = 16 * 1024 * 1024) -> Optional[bytes]:
     """A small file's content (at most `limit` octets), or None if there is no such file."""
     try:
-        with open(path, "rb") as file:
+        with open_shared(path) as file:
             return file.read(limit)
     except FileNotFoundError:
         return None
 
 
+def names(directory: str) -> Iterator[str]:
+    """The regular files of a directory: opening anything else, as a FIFO, could wait for ever."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield entry.name
+
+
 def open_shared(path: str) -> BinaryIO:
-    """Open a file for reading so that it can be renamed and removed meanwhile, which Windows has to be asked for."""
+    """Open a file for reading so that it can be renamed and removed meanwhile, which Windows has to be asked for.
+
+    OSError for what is no regular file.
+    """
     if sys.platform != "win32":
-        return open(path, "rb")
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # no waiting for a FIFO's other end
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        raise OSError(errno.EINVAL, "is no regular file", path)
     handle = _create_file(path, _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _ATTRIBUTE_NORMAL, None)
     if handle == _INVALID_HANDLE:
         raise ctypes.WinError(ctypes.get_last_error())

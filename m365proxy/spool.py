@@ -196,7 +196,7 @@ class Spool:
     def entries(self, *places: str) -> Iterator[Entry]:
         """The messages in the given directories (all by default), unsorted, from listings alone."""
         for place in places or ("new", "cur", "failed"):
-            for name in os.listdir(self._path(place)):
+            for name in files.names(self._path(place)):
                 entry = _entry(place, name)
                 if entry is not None:
                     yield entry
@@ -379,7 +379,7 @@ class Incoming:
         """What has been written so far, from the message's first octet.  The caller closes it."""
         try:
             self._file.flush()
-            file = open(self._path, "rb")
+            file = files.open_shared(self._path)
         except OSError as error:
             self.abort()
             raise _disk_trouble(error) from None

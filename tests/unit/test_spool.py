@@ -310,3 +310,20 @@ def test_what_is_durable_is_accepted_even_if_the_courier_cannot_be_told(spool, c
     id = put(spool, accepted=accepted)
     assert spool.find(id).place == "new" and spool.waiting() == 1
     assert "the courier could not be told" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs in directories")
+@pytest.mark.parametrize("place", ["new", "failed", "cur"])
+def test_only_files_are_messages(spool, place):
+    """To open a FIFO would wait for ever."""
+    name = "20260101T000000-aa-bb" + (".1.1.held" if place == "cur" else "")
+    directory = os.path.join(spool.directory, place)
+    os.mkfifo(os.path.join(directory, name))
+    os.mkdir(os.path.join(directory, name + "x"))
+    os.symlink("/dev/zero", os.path.join(directory, "y" + name))
+    assert list(spool.entries()) == []
+    with pytest.raises(OSError, match="no regular file"):
+        spool.open(Entry("20260101T000000-aa-bb", place, "held" if place == "cur" else "", "1", 1))
+    os.mkfifo(os.path.join(spool.directory, "state", "x.json"))
+    with pytest.raises(OSError, match="no regular file"):
+        spool.state("x")
