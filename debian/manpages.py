@@ -28,9 +28,11 @@ _HEADLINES = {
 _EXIT_STATUS = (
     (0, "Fine."),
     (64, "The command line is wrong."),
+    (67, "A mailbox, or a right at Exchange, is missing."),
     (69, "Microsoft cannot be reached, or a library is missing."),
     (70, "Something unexpected; please report it."),
     (73, "A port may not be opened, or a directory or file cannot be made."),
+    (74, "The disk is full."),
     (75, "Already running, or a port is in use."),
     (77, "A sign-in is needed; never from run."),
     (78, "The config, a certificate or a key is wrong."),

@@ -183,13 +183,13 @@ def logout(config: Config) -> Optional[int]:
 
 
 def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
-    """One line per check; the exit status of the first that failed."""
+    """One line per check; the exit status of the first stage that failed."""
     from . import diagnosis
 
     dropped_root = become_owner(config.state_dir)
     results = diagnosis.offline(config, is_running(config), dropped_root)
     results += [] if offline else diagnosis.online(config)
-    exit_status = next((result.exit_status for result in results if result.exit_status), 0)
+    exit_status = diagnosis.exit_status(results)
     if as_json:
         _print_checks([result._asdict() for result in results], exit_status)
     else:

@@ -85,6 +85,12 @@ class Delivery:
         SignInNeeded, Throttled and Temporary if nothing can be asked of Graph
         now: nothing was sent then and the claim is `claimed`.
         """
+        verdict = self._attempt(claim, envelope, file)
+        if verdict.sent == outcome.SENT:
+            self._routes.note_sent(envelope.mailbox)
+        return verdict
+
+    def _attempt(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
         self._graph.ready(envelope.mailbox)
         try:
             prepared = self._prepare(claim, envelope, file)

@@ -6,19 +6,28 @@ import errno
 import os
 import socket
 import time
-from typing import Any, Callable, List, NamedTuple, Union
+from typing import Any, Callable, List, NamedTuple, Tuple, Union
 
-from . import autocert, files, log, outcome, refusals, registration, tls
+from . import autocert, files, log, message, refusals, registration, status, tls
+from . import config as configuration
 from .answer import Refused
 from .config import Config
-from .daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence
+from .daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence, spool_of
 from .delivery import clock_is_plausible
-from .errors import ConfigError, ProxyError
+from .errors import ConfigError, ProxyError, Temporary
+from .routes import Routes
+from .spool import mailbox_tag, tag_of
 
-OK, WARNING, WRONG = "ok", "warning", "WRONG"
+OK, INFO, WARNING, WRONG = "ok", "info", "warning", "WRONG"
 
-# Exit statuses of refused mailboxes, by outcome's status: a right that is missing, a mailbox that does not exist.
-_EXIT_STATUS = {"4.7.0": 77, "4.1.8": 78}
+# A mailbox or a right at Exchange is missing; the disk is full.
+_NOT_IN_EXCHANGE, _DISK = 67, 74
+
+# Lines by the stage they belong to, in the order in which things are to be put right; mailboxes come last.
+_STAGES = (("config", "certificate"), ("state", "log"), ("port",), ("graph", "clock"), ("sign-in", "token"))
+
+# Waiting messages of a mailbox that are looked at for why they wait.
+_SAMPLE = 50
 
 
 class Result(NamedTuple):
@@ -28,6 +37,25 @@ class Result(NamedTuple):
     name: str
     sentence: str
     exit_status: int = 0
+
+
+class Sending(NamedTuple):
+    """What is known of a mailbox's sending: when it last worked, and when and why it last did not (0: never)."""
+
+    worked: float
+    failed: float = 0.0
+    error: str = ""
+    code: str = ""
+
+
+def exit_status(results: List[Result]) -> int:
+    """That of the first stage in which anything is wrong; 0 if nothing is."""
+    wrong = [result for result in results if result.exit_status]
+    return min(wrong, key=lambda result: _stage(result.name)).exit_status if wrong else 0
+
+
+def _stage(name: str) -> int:
+    return next((number for number, names in enumerate(_STAGES) if name in names), len(_STAGES))
 
 
 def offline(config: Config, running: bool, dropped_root: bool = False) -> List[Result]:
@@ -50,15 +78,13 @@ def offline(config: Config, running: bool, dropped_root: bool = False) -> List[R
 
 
 def online(config: Config) -> List[Result]:
-    """What only Microsoft can tell: reachable, signed in, each mailbox open."""
+    """What only Microsoft can tell: reachable, signed in; of each mailbox whether it may send, and be read."""
     account = Account(config)
     results = [_tried("graph", lambda: _reach(account))]
     results.append(_tried("token", lambda: _token(account)))
-    if results[-1].mark == OK and config.permissions == "full":
-        results += [
-            _tried(mailbox.username, lambda mailbox=mailbox: _mailbox(config, account, mailbox))
-            for mailbox in config.mailboxes
-        ]
+    if results[-1].mark == OK:
+        for mailbox in config.mailboxes:
+            results += _mailbox(config, account, mailbox)
     account.graph.close()
     return results
 
@@ -90,12 +116,12 @@ def _certificate(config: Config) -> Union[Result, str]:
     return f"{cert}, valid for another {days} days"
 
 
-def _state(config: Config) -> str:
+def _state(config: Config) -> Union[Result, str]:
     files.make_directory(config.state_dir)
     free = files.free_bytes(config.state_dir) // (1024 * 1024)
     if free < config.queue.min_free_mb:
-        raise ConfigError(f"Only {free} MB are free for {config.state_dir}; queue.min_free_mb refuses mail below "
-                          f"{config.queue.min_free_mb}. Make room.")
+        return Result(WRONG, "state", f"Only {free} MB are free for {config.state_dir}; queue.min_free_mb refuses mail "
+                      f"below {config.queue.min_free_mb}. Make room.", _DISK)
     return f"{config.state_dir} can be written, {free} MB free"
 
 
@@ -149,27 +175,76 @@ def _token(account: Account) -> str:
     return f"Microsoft has just renewed the sign-in of {account.graph.user or 'the app'}"
 
 
-def _mailbox(config: Config, account: Account, mailbox: Any) -> Union[Result, str]:
+def _mailbox(config: Config, account: Account, mailbox: Any) -> List[Result]:
+    """Two lines: send and read need different rights.  With permissions to send only, one."""
     address = mailbox.username
+    reading, missing = [], ""
+    if config.permissions == "full":
+        line, missing = _reading(config, account, mailbox)
+        reading.append(line)
+    return [_send(f"{address} send", _sending(config, account, address), missing), *reading]
+
+
+def _reading(config: Config, account: Account, mailbox: Any) -> Tuple[Result, str]:
+    """The line, and the sentence if there is no such mailbox."""
+    name = f"{mailbox.username} read"
     try:
-        account.graph.read("GET", address, "/mailFolders/inbox", params={"$select": "id"}).close()
+        account.graph.read("GET", mailbox.username, "/mailFolders/inbox", params={"$select": "id"}).close()
     except Refused as error:
         answer = error.answer
-        verdict = outcome.of_answer(answer.status, answer.code, True, mailbox=address, user=account.graph.user,
-                                    host=account.graph.host)
-        read = refusals.sentence(refusals.READ, http=answer.status, code=answer.code, mailbox=address,
-                                 user=account.graph.user, app=account.graph.app)
-        if verdict.status not in _EXIT_STATUS:
-            return Result(WRONG, address, str(error), 69)
-        sentence = read
-        if answer.status == 403 and not _is_read(config, mailbox):
-            return Result(WARNING, address, "Its inbox cannot be opened. Sending needs no more than the right to send "
-                          f"as {address}; for anything else: {sentence}")
-        return Result(WRONG, address, sentence, _EXIT_STATUS[verdict.status])
-    return "its inbox can be opened"
+        sentence = refusals.sentence(
+            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox.username, user=account.graph.user,
+            app=account.graph.app,
+        )  # fmt: skip
+        missing = sentence if answer.code.lower() in refusals.NO_MAILBOX else ""
+        if answer.status not in (403, 404):
+            return Result(WRONG, name, sentence, Temporary.exit_status), missing
+        if _is_read(config, account, mailbox):
+            return Result(WRONG, name, sentence, _NOT_IN_EXCHANGE), missing
+        return Result(INFO, name, f"not readable, which only sending does not need. {sentence}"), missing
+    except ProxyError as error:
+        return Result(WRONG, name, str(error), error.exit_status), ""
+    return Result(OK, name, "its inbox can be opened"), ""
 
 
-def _is_read(config: Config, mailbox: Any) -> bool:
-    """Whether anything but sending is done in a mailbox: POP3, or the removal of old copies."""
+def _is_read(config: Config, account: Account, mailbox: Any) -> bool:
+    """Whether anything but sending is done in a mailbox: POP3, the removal of old copies, the drafts of large mail.
+
+    An account may make those in its own mailbox; the app has none.
+    """
     has_pop3 = "pop3" in mailbox.services and any(wanted.protocol == "pop3" for wanted in config.listeners)
-    return has_pop3 or mailbox.sent_items is not None
+    is_large = configuration.size_limit(config.attachment_limit_mb) > message.LARGE_MIME_CEILING
+    sends_large = not account.graph.user and "smtp" in mailbox.services and is_large
+    return has_pop3 or mailbox.sent_items is not None or sends_large
+
+
+def _sending(config: Config, account: Account, address: str) -> Sending:
+    """What the last deliveries tell: nothing else does, as Graph has no harmless way to ask."""
+    told = status.read(config.state_dir).get("mailboxes", {}).get(address, {})
+    routes = Routes(config.state_dir, account.graph.user, config.permissions == "full")
+    worked = max(routes.sent(address), told.get("last_delivery") or 0.0)
+    spool, tag = spool_of(config), mailbox_tag(address)
+    try:
+        waiting = sorted(entry.id for entry in spool.entries("new") if tag_of(entry.id) == tag)[:_SAMPLE]
+        states = [state for state in map(spool.state, waiting) if state is not None and state.error]
+    except OSError:  # no queue yet, or none that may be read: the line of state says so
+        states = []
+    if states:
+        last = max(states, key=lambda state: state.last_attempt)
+        return Sending(worked, last.last_attempt, last.error, last.code)
+    return Sending(worked, told.get("last_error_time") or 0.0, told.get("last_error") or "")
+
+
+def _send(name: str, known: Sending, missing: str) -> Result:
+    """`missing` says that there is no such mailbox, if that was found out."""
+    now = time.time()
+    if known.failed > known.worked:
+        sentence = f"not sent at the last try, {status.ago(now - known.failed)} ago: {known.error}"
+        if known.code.lower() in refusals.NO_RIGHT | refusals.NO_MAILBOX:
+            return Result(WRONG, name, sentence, _NOT_IN_EXCHANGE)
+        return Result(WARNING, name, sentence)
+    if known.worked:
+        return Result(OK, name, f"proven by a delivery {status.ago(now - known.worked)} ago")
+    if missing:
+        return Result(WRONG, name, missing, _NOT_IN_EXCHANGE)
+    return Result(INFO, name, "not proven until the first delivery")

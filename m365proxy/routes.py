@@ -19,6 +19,9 @@ logger = log.get("routes")
 # After this many seconds a way that is not the best is looked for anew: rights may have been granted.
 _LEARN_AGAIN = 24 * 3600.0
 
+# That mail was sent is noted once in so many seconds: for `check`, which needs no more, and disks wear out.
+_NOTE_AGAIN = 24 * 3600.0
+
 
 class Route(NamedTuple):
     """`url_mailbox` is the mailbox in the URL; `drafts`: draft, send, look - else one-step sendMail."""
@@ -60,18 +63,39 @@ class Routes:
             if known and Route(str(known["url_mailbox"]), bool(known["drafts"])) == route:
                 return
             self._known[mailbox] = {**route._asdict(), "learned": self._clock()}
-            content = json.dumps(self._known, indent=1).encode()
         logger.info("%s: mail goes through %s %s", mailbox, route.url_mailbox,
                     "by drafts" if route.drafts else "by one-step sendMail; a lost answer cannot be looked up")
-        try:
-            files.replace(self._path, content, durable=False)
-        except OSError as error:
-            logger.warning("routes.json cannot be written: %s", error.strerror)
+        self._save()
 
     def forget(self, mailbox: str) -> None:
         """A right was refused on the learned way: try all anew next time."""
         with self._lock:
-            self._known.pop(mailbox, None)
+            known = self._known.pop(mailbox, None)
+        if known:
+            self._save()
+
+    def note_sent(self, mailbox: str) -> None:
+        """Graph has taken a message of this mailbox: it may send."""
+        now = self._clock()
+        with self._lock:
+            known = self._known.get(mailbox)
+            if known is None or 0 <= now - float(known.get("sent", 0.0)) < _NOTE_AGAIN:  # type: ignore[arg-type]
+                return
+            known["sent"] = now
+        self._save()
+
+    def sent(self, mailbox: str) -> float:
+        """When a message was sent for sure, to a day (seconds since 1970); 0 if not, or a refusal came since."""
+        with self._lock:
+            return float(self._known.get(mailbox, {}).get("sent", 0.0))  # type: ignore[arg-type]
+
+    def _save(self) -> None:
+        with self._lock:
+            content = json.dumps(self._known, indent=1).encode()
+        try:
+            files.replace(self._path, content, durable=False)
+        except OSError as error:
+            logger.warning("routes.json cannot be written: %s", error.strerror)
 
     def _load(self) -> Dict[str, Dict[str, object]]:
         try:
@@ -84,4 +108,5 @@ class Routes:
             name: value for name, value in known.items()
             if isinstance(value, dict) and isinstance(value.get("url_mailbox"), str)
             and isinstance(value.get("drafts"), bool) and isinstance(value.get("learned"), (int, float))
+            and isinstance(value.get("sent", 0.0), (int, float))
         }

@@ -139,7 +139,8 @@ def test_check_offline(make_program):
     done = program.command("check", "--offline")
     assert done.returncode == 0, done.stdout
     done = program.command("check")
-    assert done.returncode == 0 and f"ok      {ALERTS}" in done.stdout
+    assert done.returncode == 0 and f"ok      {ALERTS} read: " in done.stdout
+    assert f"info    {ALERTS} send: not proven until the first delivery" in done.stdout
 
 
 def test_check_as_json_is_one_object(make_program):
@@ -147,11 +148,12 @@ def test_check_as_json_is_one_object(make_program):
     done = program.command("check", "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["ok"] is True and told["exit_status"] == 0
-    assert {"mark": "ok", "name": ALERTS, "sentence": "its inbox can be opened", "exit_status": 0} in told["checks"]
+    line = {"mark": "ok", "name": f"{ALERTS} read", "sentence": "its inbox can be opened", "exit_status": 0}
+    assert line in told["checks"]
     program.sandbox.tenant.full_access.discard(ALERTS)
     done = program.command("check", "--json")
     told = json.loads(done.stdout)
-    assert done.returncode == 77 and told["ok"] is False and told["exit_status"] == 77
+    assert done.returncode == 67 and told["ok"] is False and told["exit_status"] == 67
 
 
 def test_a_wrong_config_is_told_whole(make_program):

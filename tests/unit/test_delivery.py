@@ -430,6 +430,18 @@ def test_the_refusal_that_tells_most_is_reported(house, wait_until, arrange, ful
         assert not house.tenant.mailboxes[RELAY].folder("drafts").items, "what waits for long leaves no draft behind"
 
 
+def test_that_mail_was_sent_is_kept_for_check_until_a_right_is_refused(house, wait_until):
+    house.open().put()
+    settle(house, wait_until)
+    known = Routes(str(house.path), RELAY, True)
+    assert known.sent(ALERTS) and not known.sent(SCANS)
+    house.tenant.full_access.discard(ALERTS)
+    house.tenant.send_as.discard((RELAY, ALERTS))
+    id = house.put()
+    wait_until(lambda: (house.spool.state(id) or State()).code == "ErrorSendAsDenied")
+    assert not Routes(str(house.path), RELAY, True).sent(ALERTS)
+
+
 def test_without_drafts_one_step_has_to_do(house, wait_until):
     house.tenant.drafts_denied |= {ALERTS, RELAY}
     house.open().put()

@@ -1,10 +1,15 @@
 """`check`'s lines: what is asked of Microsoft and of this machine, and what to do about the answers."""
 
+import time
+
 import pytest
 from program import ALERTS, RELAY, SCANS, Program
 
 from m365proxy import config as configuration
-from m365proxy import diagnosis
+from m365proxy import diagnosis, status
+from m365proxy.daemon import spool_of
+from m365proxy.routes import Route, Routes
+from m365proxy.spool import Envelope, State
 
 
 @pytest.fixture
@@ -25,51 +30,134 @@ def one(mailbox, **more):
     return {"username": mailbox, "password": "secret word", **more}
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"pop3_port": None, "mailboxes": [one(ALERTS, sent_items="delete_after_days:7")]}
-])
-def test_a_mailbox_without_full_access(program, settings):
-    program.sandbox.tenant.full_access.discard(ALERTS)
-    line = found(program, ALERTS, **settings)
-    assert (line.mark, line.exit_status) == (diagnosis.WRONG, 77)
-    assert f"Add-MailboxPermission {ALERTS} -User {RELAY} -AccessRights FullAccess" in line.sentence
-
-
-@pytest.mark.parametrize("settings", [{"pop3_port": None}, {"mailboxes": [one(ALERTS, services=["smtp"])]}])
-def test_a_mailbox_that_only_sends_needs_no_full_access(program, settings):
-    program.sandbox.tenant.full_access.discard(ALERTS)
-    line = found(program, ALERTS, **settings)
-    assert (line.mark, line.exit_status) == (diagnosis.WARNING, 0) and "Add-MailboxPermission" in line.sentence
-
-
-@pytest.mark.parametrize("settings", [{}, {"pop3_port": None}])
-def test_a_mailbox_that_does_not_exist(program, settings):
-    line = found(program, "nobody@contoso.com", mailboxes=[one("nobody@contoso.com")], **settings)
-    assert (line.mark, line.exit_status) == (diagnosis.WRONG, 78)
-    assert "There is no mailbox nobody@contoso.com" in line.sentence
-
-
-def test_a_mailbox_without_licence(program):
-    program.sandbox.tenant.unlicensed.add(SCANS)
-    line = found(program, SCANS)
-    assert line.exit_status == 78 and "no licence" in line.sentence
-
-
-def test_an_answer_nobody_knows_is_told_as_it_is(program):
-    program.sandbox.tenant.no_access = (403, "ErrorOfTomorrow")
-    program.sandbox.tenant.full_access.discard(ALERTS)
-    line = found(program, ALERTS)
-    assert line.exit_status == 69 and "403 ErrorOfTomorrow" in line.sentence and "queued" not in line.sentence
-
-
-def test_an_app_that_may_not_open_a_mailbox(program):
-    program.sandbox.tenant.app_mailboxes = frozenset({SCANS})
-    line = found(program, ALERTS, client_secret="sandbox-secret", user=None)
-    assert line.exit_status == 77 and "Application Mail.ReadWrite" in line.sentence
-    assert "-User" not in line.sentence
-
-
+SEND_ONLY = [one(ALERTS, services=["smtp"])]
 APP = {"client_secret": "sandbox-secret", "user": None}
+APP_ID = "-App c1a4e2d0-36b5-4c0e-8b6f-2f6d1e0a7c22"
+FULL_ACCESS = f"Add-MailboxPermission {ALERTS} -User {RELAY} -AccessRights FullAccess"
+
+
+def no_full_access(tenant):
+    tenant.full_access.discard(ALERTS)
+
+
+def no_send_as(tenant):
+    tenant.send_as.discard((RELAY, ALERTS))
+    tenant.send_as.discard((ALERTS, ALERTS))
+
+
+def no_mailbox(tenant):
+    del tenant.mailboxes[ALERTS]
+
+
+def no_licence(tenant):
+    tenant.unlicensed.add(ALERTS)
+
+
+def no_scope(tenant):
+    tenant.app_mailboxes = frozenset({SCANS})
+
+
+def nothing(tenant):
+    """All rights are there."""
+
+
+# what is missing, settings, mark and status of "read", words of it; the same of "send"
+LINES = [
+    (nothing, {}, "ok", 0, "can be opened", "info", 0, "not proven until the first delivery"),
+    (no_send_as, {}, "ok", 0, "can be opened", "info", 0, "not proven"),
+    (no_full_access, {}, "WRONG", 67, FULL_ACCESS, "info", 0, "not proven"),
+    (no_full_access, {"pop3_port": None}, "info", 0, FULL_ACCESS, "info", 0, "not proven"),
+    (no_full_access, {"mailboxes": SEND_ONLY}, "info", 0, FULL_ACCESS, "info", 0, "not proven"),
+    (no_full_access, {"pop3_port": None, "mailboxes": [one(ALERTS, sent_items="delete_after_days:7")]},
+     "WRONG", 67, FULL_ACCESS, "info", 0, "not proven"),
+    (no_mailbox, {}, "WRONG", 67, "There is no mailbox", "WRONG", 67, "There is no mailbox"),
+    (no_mailbox, {"pop3_port": None}, "info", 0, "There is no mailbox", "WRONG", 67, "There is no mailbox"),
+    (no_licence, {}, "WRONG", 67, "no licence", "WRONG", 67, "no licence"),
+    (no_scope, APP, "WRONG", 67, APP_ID, "info", 0, "not proven"),
+    # The app makes the drafts of large mail in the mailbox itself.
+    (no_scope, {**APP, "mailboxes": SEND_ONLY}, "WRONG", 67, APP_ID, "info", 0, "not proven"),
+    (no_scope, {**APP, "mailboxes": SEND_ONLY, "attachment_limit_mb": 1}, "info", 0, APP_ID, "info", 0, "not proven"),
+]
+
+
+@pytest.mark.parametrize("arrange,settings,read,read_status,read_words,send,send_status,send_words", LINES)
+def test_send_and_read_are_told_apart(
+    program, arrange, settings, read, read_status, read_words, send, send_status, send_words
+):
+    arrange(program.sandbox.tenant)
+    line = found(program, f"{ALERTS} read", **settings)
+    assert (line.mark, line.exit_status) == (read, read_status) and read_words in line.sentence
+    line = found(program, f"{ALERTS} send", **settings)
+    assert (line.mark, line.exit_status) == (send, send_status) and send_words in line.sentence
+
+
+def test_permissions_to_send_only_have_no_line_for_reading(program):
+    program.configure(permissions="send", pop3_port=None)
+    program.sandbox.forget()
+    results = diagnosis.online(configuration.load(str(program.config), {}))
+    assert [line.name for line in results[2:]] == [f"{ALERTS} send", f"{SCANS} send"]
+    assert program.sandbox.seen("mailFolders") == []
+
+
+@pytest.mark.parametrize("answer,status", [((403, "ErrorOfTomorrow"), 67), ((400, "ErrorOfTomorrow"), 69)])
+def test_an_answer_nobody_knows_is_told_as_it_is(program, answer, status):
+    program.sandbox.tenant.no_access = answer
+    program.sandbox.tenant.full_access.discard(ALERTS)
+    line = found(program, f"{ALERTS} read")
+    assert line.exit_status == status and "ErrorOfTomorrow" in line.sentence and "queued" not in line.sentence
+
+
+# What the last deliveries tell of the right to send.
+
+
+def waiting(program, code, error, ago):
+    """A message of the mailbox was refused and waits."""
+    spool = spool_of(configuration.load(str(program.config), {}))
+    spool.make()
+    incoming = spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
+    incoming.write(b"Subject: x\r\n\r\n")
+    spool.save_state(incoming.commit(), State(attempts=1, last_attempt=time.time() - ago, error=error, code=code))
+
+
+def delivered(program, ago):
+    routes = Routes(str(program.directory / "state"), RELAY, True, clock=lambda: time.time() - ago)
+    routes.learn(ALERTS, Route(RELAY, True))
+    routes.note_sent(ALERTS)
+
+
+def ran(program, **agos):
+    """What a run left in status.json."""
+    box = {name: time.time() - ago for name, ago in agos.items()}
+    status.write(str(program.directory / "state"), {"mailboxes": {ALERTS: {**box, "last_error": "Cut off"}}})
+
+
+REFUSED = ("ErrorSendAsDenied", "Add-RecipientPermission", 500)
+
+
+@pytest.mark.parametrize("steps,mark,exit_status,words", [
+    ([lambda p: waiting(p, *REFUSED)], "WRONG", 67, "Add-RecipientPermission"),
+    ([lambda p: waiting(p, "ErrorInvalidUser", "No such mailbox", 500)], "WRONG", 67, "8 min ago: No such"),
+    ([lambda p: waiting(p, "", "No way there", 500)], "warning", 0, "8 min ago: No way there"),
+    ([lambda p: delivered(p, 7300)], "ok", 0, "proven by a delivery 2 h ago"),
+    ([lambda p: delivered(p, 7300), lambda p: waiting(p, *REFUSED)], "WRONG", 67, "Add-RecipientPermission"),
+    ([lambda p: delivered(p, 100), lambda p: waiting(p, *REFUSED)], "ok", 0, "proven"),
+    ([lambda p: ran(p, last_delivery=100), lambda p: waiting(p, *REFUSED)], "ok", 0, "proven by a delivery"),
+    ([lambda p: ran(p, last_delivery=900, last_error_time=500)], "warning", 0, "8 min ago: Cut off"),
+])
+def test_what_the_last_deliveries_tell_of_sending(program, steps, mark, exit_status, words):
+    for step in steps:
+        step(program)
+    line = found(program, f"{ALERTS} send")
+    assert (line.mark, line.exit_status) == (mark, exit_status) and words in line.sentence
+
+
+def test_the_first_stage_that_is_wrong_decides_the_exit_status():
+    stages = [("config", 78), ("state", 74), ("port", 75), ("graph", 69), ("sign-in", 77), (f"{ALERTS} read", 67)]
+    while stages:
+        lines = [diagnosis.Result(diagnosis.WRONG, name, "", number) for name, number in reversed(stages)]
+        assert diagnosis.exit_status(lines) == stages[0][1]
+        stages.pop(0)
+    assert diagnosis.exit_status([diagnosis.Result(diagnosis.OK, "config", "")]) == 0
 
 
 @pytest.mark.parametrize("revoke,settings,exit_status,words", [
