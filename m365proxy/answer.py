@@ -95,6 +95,7 @@ class Answer:
         self._release = release
         self._content: Optional[bytes] = None
         self._complete = False
+        self._broken = False
 
     @property
     def ok(self) -> bool:
@@ -117,6 +118,7 @@ class Answer:
     def forget_body(self) -> None:
         """The body broke off: what is left of the answer is its status."""
         self._content = b""
+        self._broken = True
 
     def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
         """The decoded body in pieces; GraphUnreachable if it breaks off."""
@@ -161,12 +163,25 @@ class Answer:
 
     @property
     def from_graph(self) -> bool:
-        """Whether Graph itself answered: its request-id, and JSON or nothing for a body."""
+        """Whether Graph itself answered: its request-id, and its kind of body.
+
+        A TLS-inspecting proxy may relay or invent a request-id.  So 202 and 204 have no body at all, "not there"
+        bears Graph's own error code, anything else is JSON or empty.  Of an answer that is being streamed, only
+        the head is looked at: Graph streams no pages.
+        """
         if not self.request_id:
             return False
-        return self.status in (202, 204) or not self._content_is_other()
+        if self._content is None:
+            return not self.headers.get("Content-Type", "").lower().startswith("text/html")
+        if self.status in (202, 204):
+            return not self._content and not self._broken
+        if self.status in (404, 410):
+            return bool(self.code)
+        return not self.is_foreign
 
-    def _content_is_other(self) -> bool:
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the body is neither JSON nor empty, as Graph's are."""
         return bool(not self.json() and self._content)
 
     @property

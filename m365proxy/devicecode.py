@@ -108,7 +108,7 @@ class DeviceSignIn:
         query = urllib.parse.urlencode({"$select": "userPrincipalName,mail"}, safe="$,")
         with self._registration.http() as client:
             status, _, me = client.exchange(
-                "GET", f"{self._graph_url}/v1.0/me?{query}", headers={"Authorization": "Bearer " + token}
+                "GET", f"{self._graph_url}/v1.0/me?{query}", "request-id", headers={"Authorization": "Bearer " + token}
             )
         if status != 200:
             raise SignInNeeded(

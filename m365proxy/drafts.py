@@ -121,7 +121,9 @@ class Drafts:
     def delete(self, mailbox: str, id: str) -> None:
         """Delete a draft; one that is gone is fine."""
         try:
-            self._graph.read("DELETE", mailbox, _path(id), headers=_IMMUTABLE).close()
+            answer = self._graph.read("DELETE", mailbox, _path(id), headers=_IMMUTABLE)
+            if answer.status != 204:
+                raise NoAnswer(f"Graph's answer (HTTP {answer.status}) does not say that a draft was deleted.", answer)
         except Refused as error:
             # Recoverable Items keeps what is there: deleted for good already.
             if error.answer.status != 404 and error.answer.code.lower() != "errorcannotdeleteobject":
@@ -185,7 +187,9 @@ class Drafts:
         while True:
             with answer:
                 page = answer.json()
-            for item in page.get("value", []):
+            if not isinstance(page.get("value"), list):
+                raise GraphUnreachable("Graph's answer to a search is not readable.", False)
+            for item in page["value"]:
                 installation, _, queue_id = _marker_of(item).partition(" ")
                 if installation == self._installation:
                     yield {**item, "queue_id": queue_id}

@@ -77,11 +77,17 @@ class HttpClient:
 
     def post(self, url: str, params: Any = None, data: Any = None, headers: Any = None, **_more: Any) -> Reply:
         """A token request; a refusal is left to msal's caller.  Temporary."""
-        status, text, _ = self.exchange("POST", url, params=params, data=data, headers=headers)
+        status, text, answer = self.exchange("POST", url, params=params, data=data, headers=headers)
+        expected = ("access_token", "device_code") if status == 200 else ("error",)
+        if not any(isinstance(answer.get(name), str) for name in expected):
+            raise _foreign(urllib.parse.urlsplit(url).hostname, status)
         return Reply(status, text)
 
-    def exchange(self, method: str, url: str, **request: Any) -> Tuple[int, str, Dict[str, Any]]:
-        """Status, text and JSON object of an answer below 500; Temporary if there is no such answer."""
+    def exchange(self, method: str, url: str, mark: str = "", **request: Any) -> Tuple[int, str, Dict[str, Any]]:
+        """Status, text and JSON object of an answer below 500; Temporary if there is no such answer.
+
+        `mark`: a header that the service puts on every answer.
+        """
         host = urllib.parse.urlsplit(url).hostname
         try:
             with self._session.request(
@@ -98,12 +104,16 @@ class HttpClient:
             answer = json.loads(text)
         except ValueError:
             answer = None
-        if not isinstance(answer, dict) or 300 <= status < 400:
-            raise Temporary(
-                f"What answers as {host} is not Microsoft (HTTP status {status}). "
-                "Does a proxy, a firewall or a captive portal stand in between?"
-            )
+        if not isinstance(answer, dict) or 300 <= status < 400 or (mark and not response.headers.get(mark)):
+            raise _foreign(host, status)
         return status, text, answer
+
+
+def _foreign(host: Optional[str], status: int) -> Temporary:
+    return Temporary(
+        f"What answers as {host} is not Microsoft (HTTP status {status}). "
+        "Does a proxy, a firewall or a captive portal stand in between?"
+    )
 
 
 def _content(response: Any) -> bytes:

@@ -124,7 +124,7 @@ class Graph:
         return self.judged(self._authorised("GET", mailbox, url, headers, body_maker(None, None), False, False, 60.0))
 
     def read(self, method: str, mailbox: str, path: str, **more: Any) -> Answer:
-        """`call`, but NoAnswer or Refused (with a plain sentence) for everything that is not 2xx."""
+        """`call`, but NoAnswer or Refused (with a plain sentence) for everything that is not Graph's own 2xx."""
         return self.judged(self.call(method, mailbox, path, **more))
 
     def batch(self, mailbox: str, requests: List[Dict[str, Any]]) -> Answer:
@@ -155,7 +155,7 @@ class Graph:
         with contextlib.suppress(Throttled), self._exchange(
             "GET", "", self.url + "/v1.0/", {}, None, False, 20.0
         ) as answer:
-            if not answer.request_id:
+            if not answer.from_graph:
                 raise GraphUnreachable(
                     f"{self.host} is answered by something else (HTTP {answer.status}): a proxy, filter or "
                     "sign-on page stands in the way.",
@@ -175,11 +175,16 @@ class Graph:
         return "/users/" + urllib.parse.quote(mailbox, safe="@")
 
     def judged(self, answer: Answer) -> Answer:
-        """The answer if it is 2xx; NoAnswer or Refused if not."""
-        if answer.ok:
+        """The answer if it is Graph's own 2xx; NoAnswer or Refused if not."""
+        if answer.ok and answer.from_graph:
             return answer
-        answer.load()
-        if answer.status >= 500 or answer.status in (408, 423, 429) or not answer.from_graph:
+        try:
+            answer.load()
+        except GraphUnreachable:
+            answer.forget_body()
+        if not answer.from_graph:
+            raise NoAnswer(f"Something between here and Graph answered in its place (HTTP {answer.status}).", answer)
+        if answer.ok or answer.status >= 500 or answer.status in (408, 423, 429):
             raise NoAnswer(f"Graph answered HTTP {answer.status} {log.clean(answer.code)}.", answer)
         raise Refused(f"Graph refused with HTTP {answer.status} {log.clean(answer.code)}.", answer)
 
@@ -193,13 +198,21 @@ class Graph:
         answer = self._exchange(
             method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds, leash
         )
-        if answer.status == 401:
-            answer.load()
+        if answer.status == 401 and self._is_refused_token(answer):
             token = self._tokens.access_token(refused=token)
             answer = self._exchange(
                 method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds, leash
             )
         return answer
+
+    @staticmethod
+    def _is_refused_token(answer: Answer) -> bool:
+        """Whether it is Graph that says 401: something between may say it after the request was processed."""
+        with contextlib.suppress(GraphUnreachable):
+            answer.load()
+            return answer.from_graph
+        answer.forget_body()
+        return False
 
     def _exchange(self, method, mailbox, url, headers, body, stream, seconds, leash=None) -> Answer:
         leash = leash or Leash()

@@ -190,7 +190,7 @@ class LargeDrafts:
             answer = self._graph.read(
                 "GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=_IMMUTABLE
             )
-        page = _from_graph(answer).json()
+        page = answer.json()
         if not isinstance(page.get("value"), list):
             raise NoAnswer("Graph's list of attachments is not readable.", answer)
         return page
@@ -213,10 +213,12 @@ class LargeDrafts:
         """POST .../attachments (message-post-attachments.md), the content encoded while it leaves."""
         length = _json_size(attachment)
         self.budget.spend(draft.mailbox, length)
-        _from_graph(self._graph.read(
+        answer = self._graph.read(
             "POST", draft.mailbox, draft.path, headers={**_IMMUTABLE, "Content-Type": "application/json"},
             body=lambda: Body(length, _json_pieces(attachment)), seconds=_seconds(length),
-        ))  # fmt: skip
+        )  # fmt: skip
+        if answer.status != 201:
+            raise NoAnswer(f"Graph's answer (HTTP {answer.status}) does not say that a file was attached.", answer)
 
     # --- 3 MB and more
 
@@ -243,10 +245,10 @@ class LargeDrafts:
         item = {"attachmentType": "file", "size": attachment.size, **_description(attachment)}
 
         def request() -> str:
-            answer = _from_graph(self._graph.read(
+            answer = self._graph.read(
                 "POST", draft.mailbox, draft.path + "/createUploadSession", headers=_IMMUTABLE,
                 json={"AttachmentItem": item},
-            ))  # fmt: skip
+            )  # fmt: skip
             url = answer.json().get("uploadUrl")
             if not isinstance(url, str):
                 raise NoAnswer("Graph began an upload session without telling its URL.", answer)
@@ -318,15 +320,18 @@ class _Session:
             return False
         if answer.status == 416 or (self._unsure and answer.status in (400, 409)):
             return self._resynchronise(after)
-        self._graph.judged(answer)
-        position = after if answer.status == 201 else _next_expected(answer)
+        if not answer.ok:
+            self._graph.judged(answer)
+        complete = answer.status == 201 and after == self._size and not answer.is_foreign
+        position = after if complete else _next_expected(answer)
         if position is None:
             # The answer broke off, or a page of something between.
             raise NoAnswer(f"An upload was answered with HTTP {answer.status} and no next range.", answer)
         self._unsure = False
         self._position = position
-        if answer.status != 201 and position >= self._size:
-            self._draft.doubtful = True  # all is there, but nobody said that it became an attachment
+        if position >= self._size and not (complete and answer.from_graph):
+            # All is there, but it was not surely Graph that said so: its host for uploads need not put a request-id.
+            self._draft.doubtful = True
         return True
 
     def _resynchronise(self, after: int) -> bool:
@@ -382,13 +387,6 @@ class _Source:
         taken, self._rest = self._rest[:most], self._rest[most:]
         self._next += len(taken)
         return taken
-
-
-def _from_graph(answer: Answer) -> Answer:
-    """The answer; NoAnswer if a proxy or sign-on page gave it, which may say 200 to everything."""
-    if not answer.request_id:
-        raise NoAnswer(f"Something else than Graph answered with HTTP {answer.status}.", answer)
-    return answer
 
 
 def _next_expected(answer: Answer) -> Optional[int]:

@@ -3,7 +3,7 @@
 Two questions are asked of every answer or failure: may the message have been
 sent (SENT, NOT_SENT, AMBIGUOUS), and what may follow (TRANSIENT: try again
 soon; PERMANENT: never; ADMINISTRATOR: somebody must change something, try
-again slowly).  Graph has no idempotency key, so only 202 is "sent", and only
+again slowly).  Graph has no idempotency key, so only Graph's own 202 is "sent", and only
 what Graph itself refused in its own words, or what never left, is "not sent".
 """
 
@@ -115,7 +115,7 @@ def of_answer(
     `code` is Graph's innermost error.code; `from_graph` tells a JSON answer
     (or an empty 202) with Graph's request-id from a page of something between.
     """
-    if http == 202:
+    if http == 202 and from_graph:
         return Verdict(SENT, PERMANENT, "", "2.0.0")
     names = {"mailbox": mailbox, "host": host, "http": http, "code": code or "no code"}
     if http == 200 and from_graph:

@@ -134,6 +134,34 @@ def test_a_lost_answer_to_send_is_settled_by_looking(house, wait_until, mode, ki
     assert len(house.tenant.delivered) == 1
 
 
+RELAYED = {"request-id": "5f0c8d3a"}
+
+
+@pytest.mark.parametrize("kind", ["stranger", "stranger_after"])
+@pytest.mark.parametrize("status,headers", [(202, {}), (202, RELAYED), (204, {}), (200, RELAYED), (401, {})])
+def test_only_graph_can_say_sent(house, wait_until, kind, status, headers):
+    house.sandbox.faults.add(kind, path="/send$", status=status, headers=headers)
+    house.looks = (0.05, 0.1, 0.2, 0.3, 0.4)
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+
+
+@pytest.mark.parametrize("policy,kind,delivered,places", [
+    ("retry", "stranger", 1, []), ("retry", "stranger_after", 2, []),
+    ("hold", "stranger", 0, [("cur", "held")]), ("hold", "stranger_after", 1, [("cur", "held")]),
+])
+def test_only_graph_can_say_sent_without_a_draft(
+    house, wait_until, monkeypatch, policy, kind, delivered, places
+):
+    monkeypatch.setattr("m365proxy.delivery.ONE_STEP_WAIT", 0.02)
+    house.full, house.on_ambiguous = False, policy
+    house.sandbox.faults.add(kind, path="sendMail", status=202)
+    house.open().put()
+    settle(house, wait_until)
+    assert house.places() == places and len(house.tenant.delivered) == delivered
+
+
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_without_faults_three_requests_send_one_mail(house, wait_until, mode):
     set_mode(house, mode)
@@ -154,7 +182,9 @@ def test_a_tenant_that_counts_a_request_a_little_longer_throttles_nothing(house,
     assert len(house.tenant.delivered) == 40 and house.sandbox.peak_concurrency[ALERTS] == 4
 
 
-@pytest.mark.parametrize("kind", ["answer_after", "cut_after", "answer", "cut", "cut_answer", "portal"])
+@pytest.mark.parametrize(
+    "kind", ["answer_after", "cut_after", "answer", "cut", "cut_answer", "portal", "stranger", "stranger_after"]
+)
 @pytest.mark.parametrize("path,method", [("/messages$", "POST"), ("/messages/", "PATCH")])
 def test_a_fault_before_sending_sends_once_and_leaves_no_draft(house, wait_until, kind, path, method):
     house.sandbox.faults.add(kind, path=path, method=method, status=503, code="ErrorServerBusy")

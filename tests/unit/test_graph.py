@@ -635,8 +635,17 @@ def test_json_is_an_object_or_empty(body):
     "status, body, request_id, from_graph",
     [
         (202, b"", "r", True),
-        (202, b"<html>", "r", True),
+        (202, b"<html>", "r", False),
+        (202, b'{"value": []}', "r", False),
         (202, b"", "", False),
+        (204, b"", "r", True),
+        (204, b"", "", False),
+        (404, b'{"error": {"code": "ErrorItemNotFound"}}', "r", True),
+        (404, b'{"value": []}', "r", False),
+        (404, b"", "r", False),
+        (410, b"", "r", False),
+        (200, b'{"value": []}', "", False),
+        (200, b'{"value": []}', "r", True),
         (403, b'{"error": {}}', "r", True),
         (403, b'{"error": {}}', "", False),
         (403, b"", "r", True),
@@ -646,7 +655,44 @@ def test_json_is_an_object_or_empty(body):
 )
 def test_from_graph(status, body, request_id, from_graph):
     headers = {"request-id": request_id} if request_id else {}
-    assert answer_of(body, status, **headers).from_graph is from_graph
+    answer = answer_of(body, status, **headers)
+    answer.load()
+    assert answer.from_graph is from_graph
+
+
+def test_an_empty_answer_that_broke_off_is_no_202():
+    answer = answer_of(b"", 202, **{"request-id": "r"})
+    answer.forget_body()
+    assert not answer.from_graph
+
+
+STRANGERS = {
+    "page": {"status": 200},
+    "page with a relayed request-id": {"status": 200, "headers": {"request-id": "r"}},
+    "accepted": {"status": 202, "headers": {"request-id": "r"}},
+    "no content": {"status": 204},
+    "listing": {"status": 200, "body": b'{"value": []}', "headers": {"Content-Type": "application/json"}},
+    "batch": {"status": 200, "body": b'{"responses": [{"id": "0", "status": 204}]}'},
+    "not there": {"status": 404, "headers": {"request-id": "r"}, "body": b""},
+    "gone": {"status": 404, "body": b'{"error": {"code": "ErrorItemNotFound"}}'},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_a_stranger_says_is_no_answer_of_graphs(house, name, stream):
+    """A listing, an empty mailbox, a deletion done, a batch done, an item gone: only Graph can say so."""
+    house.faults.add("stranger", **STRANGERS[name])
+    with pytest.raises(NoAnswer, match="between"):
+        house.graph.read("GET", ALERTS, INBOX, stream=stream)
+    assert house.graph.read("GET", ALERTS, INBOX).ok
+
+
+def test_a_strangers_401_is_not_repeated(house):
+    house.faults.add("stranger_after", status=401)
+    answer = house.send()
+    assert answer.status == 401 and not answer.from_graph
+    assert len(house.tenant.delivered) == 1 and house.tokens.asked == [None]
 
 
 def test_an_endless_answer_is_not_read(house, monkeypatch):

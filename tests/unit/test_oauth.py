@@ -222,6 +222,25 @@ def test_login_tries_its_questions_thrice(house, path):
     assert fault.hits == 2 and house.content()
 
 
+def test_only_graph_says_who_signed_in(house):
+    me = b'{"userPrincipalName": "%s", "mail": null}' % USER.encode()
+    fault = house.sandbox.faults.add("stranger", path="/v1.0/me", status=200, body=me, times=None)
+    with pytest.raises(Temporary, match="is not Microsoft"):
+        house.signed_in()
+    assert fault.hits == 3 and not house.content()
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"value": []}', b'{"error": "blocked"}', None])
+def test_a_stranger_gives_no_token_and_ends_no_sign_in(house, body):
+    tokens = house.signed_in()
+    before = house.content()
+    house.sandbox.faults.add("stranger", path="/token$", status=200, body=body)
+    with pytest.raises(Temporary):
+        tokens.renew()
+    assert house.content() == before
+    tokens.renew()
+
+
 def test_send_permissions_ask_for_less(house):
     house.sandbox.tenant.granted_scopes = {"User.Read", "Mail.Send", "Mail.Send.Shared"}
     tokens = house.signed_in(permissions="send")
@@ -768,7 +787,7 @@ def test_redirect_is_no_answer(status):
 
 
 def test_every_request_has_time_limits_and_no_redirects():
-    out = CannedOutbound(Canned("{}"))
+    out = CannedOutbound(Canned('{"access_token": "t"}'))
     with HttpClient(out) as client:
         client.get("https://login.test/x", params={"a": "b"}, headers={"h": "v"})
         client.post("https://login.test/y", data={"c": "d"})

@@ -10,7 +10,7 @@ NAMES = {"mailbox": "alerts@contoso.com", "user": "relay@contoso.com", "host": "
     "http,code,from_graph,sent,then",
     [
         (202, "", True, SENT, PERMANENT),
-        (202, "", False, SENT, PERMANENT),
+        (202, "", False, AMBIGUOUS, ADMINISTRATOR),
         (200, "", True, AMBIGUOUS, ADMINISTRATOR),
         (200, "", False, AMBIGUOUS, ADMINISTRATOR),
         (204, "", True, AMBIGUOUS, ADMINISTRATOR),
@@ -51,8 +51,16 @@ def test_only_graphs_own_words_are_permanent():
     for http in range(200, 600):
         for code in ("", "Nonsense", "ErrorInvalidRecipients"):
             verdict = outcome.of_answer(http, code, False, **NAMES)
-            if http != 202:
-                assert verdict.sent == AMBIGUOUS and verdict.then != PERMANENT
+            assert verdict.sent == AMBIGUOUS and verdict.then != PERMANENT
+
+
+@pytest.mark.parametrize("http,from_graph,words", [
+    (200, True, "200 instead of 202"), (200, False, "not from Graph"), (202, False, "not from Graph"),
+    (204, True, "not from Graph"), (204, False, "not from Graph"),
+])
+def test_the_sentence_for_a_success_that_is_none(http, from_graph, words):
+    sentence = outcome.of_answer(http, "", from_graph, **NAMES).sentence
+    assert words in sentence
 
 
 def test_a_permanent_verdict_takes_its_tries_and_its_grace():
