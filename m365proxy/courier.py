@@ -39,6 +39,8 @@ _DRAFT_KEPT = 900.0
 # Seconds until the disk is asked again to remove a message that was sent.
 _REMOVE_AGAIN = 60.0
 
+_FAULT = "Something unexpected went wrong in this program; its log has the details. Please report it."
+
 
 class _Lane:
     """One mailbox's waiting messages: (due by the monotonic clock, id)."""
@@ -386,6 +388,19 @@ class Courier:
                     verdict = self._delivery.deliver(claim, envelope, file)
             except (SignInNeeded, Temporary) as error:
                 return self._not_now(lane, claim, envelope, error)
+            except OSError:
+                raise
+            except Exception:
+                return self._fault(lane, claim, envelope)
+        return self._conclude(lane, claim, envelope, verdict)
+
+    def _fault(self, lane: _Lane, claim: Claim, envelope: Envelope) -> Optional[float]:
+        """A fault of ours, which may come each time with this message: it counts, so that the message does not
+        wait for ever without a report."""
+        logger.exception("%s: unexpected error", claim.id)
+        if claim.entry.phase == "posting":
+            return self._ask_again_later(lane, claim, Temporary(_FAULT))
+        verdict = Verdict(outcome.NOT_SENT, outcome.PERMANENT, _FAULT, "5.3.0", 0.0, _LEAST_TRIES, self._lifetime)
         return self._conclude(lane, claim, envelope, verdict)
 
     def _hand_back(self, lane: _Lane) -> None:

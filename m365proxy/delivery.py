@@ -163,14 +163,7 @@ class Delivery:
         start = file.tell()
         if not claim.state.message_id:
             claim.state.message_id = self._choose_message_id(claim, envelope, file, start)
-        about: Dict[str, Any] = dict(
-            recipients=envelope.recipients,
-            sender=envelope.sender or envelope.mailbox,
-            message_id=claim.state.message_id,
-            date=envelope.accepted if envelope.accepted > _PLAUSIBLE_CLOCK else None,
-            may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
-            replace_message_id=True,
-        )
+        about = self._about(claim, envelope)
         try:
             prepared = message.prepare(file, start, **about)
             prepared.measure()  # what is made while it is sent may fail as well
@@ -180,6 +173,30 @@ class Delivery:
         except Exception:
             logger.exception("%s cannot be repaired as usual; it is sent as it is", claim.id)
             return message.prepare_unrepaired(file, start, **about)
+
+    def _about(self, claim: Claim, envelope: Envelope) -> Dict[str, Any]:
+        """What a message is made ready with."""
+        return dict(
+            recipients=envelope.recipients,
+            sender=envelope.sender or envelope.mailbox,
+            message_id=claim.state.message_id,
+            date=envelope.accepted if envelope.accepted > _PLAUSIBLE_CLOCK else None,
+            may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
+            replace_message_id=True,
+        )
+
+    def _compose(
+        self, claim: Claim, envelope: Envelope, prepared: message.Prepared, file: BinaryIO
+    ) -> largemail.LargeMail:
+        """Large mail taken apart; what cannot be goes as one file."""
+        try:
+            return largemail.compose(prepared, file)
+        except (ProxyError, OSError):
+            raise
+        except Exception:
+            logger.exception("%s cannot be taken apart as usual; it is sent as one file", claim.id)
+            whole = message.prepare_unrepaired(file, prepared.root.header_start, **self._about(claim, envelope))
+            return largemail.compose(whole, file)
 
     def _choose_message_id(self, claim: Claim, envelope: Envelope, file: BinaryIO, start: int) -> str:
         """The client's, if this mailbox has never used it before; else one of ours."""
@@ -277,7 +294,7 @@ class Delivery:
             if large is None:
                 self._make_draft(claim, prepared, route)
             else:
-                self._make_large_draft(claim, prepared, route, large)
+                self._make_large_draft(claim, envelope, prepared, route, large)
         except UploadDenied as error:
             self._no_uploads[route.url_mailbox] = time.monotonic()
             with contextlib.suppress(Refused):  # what stays is seen to at the next attempt
@@ -316,8 +333,10 @@ class Delivery:
         value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id, prepared.top.bcc)
         claim.state.draft = Draft.of(draft["mailbox"], value)._asdict()
 
-    def _make_large_draft(self, claim: Claim, prepared: message.Prepared, route: Route, file: BinaryIO) -> None:
-        mail = largemail.compose(prepared, file)
+    def _make_large_draft(
+        self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route, file: BinaryIO
+    ) -> None:
+        mail = self._compose(claim, envelope, prepared, file)
         self._intend_draft(claim, route)
 
         def created(value: Dict[str, Any]) -> None:

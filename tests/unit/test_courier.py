@@ -558,6 +558,19 @@ def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house,
     assert state.asked >= 10 and "could not be asked" in state.error
 
 
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_fault_of_ours_is_not_met_for_ever(house, sent):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.01)
+    h.delivery.look = lambda claim, envelope: _raise(ValueError())
+    h.courier._lifetime = 0.0
+    real = h.delivery.deliver
+    h.delivery.deliver = lambda claim, envelope, file: (_posted(claim), real(claim, envelope, file))[1]
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held") if sent else ("failed", "")])
+    assert "unexpected" in h.spool.state(id).error
+
+
 def _posted(claim):
     claim.state.posted = time.time()
 

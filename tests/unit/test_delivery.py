@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from m365proxy import delivery as delivery_module
+from m365proxy import largemail
 from m365proxy.answer import Throttled
 from m365proxy.courier import Courier
 from m365proxy.delivery import Delivery
@@ -748,3 +749,28 @@ def test_what_this_program_cannot_repair_goes_as_it_is(house, monkeypatch, wait_
     assert made["From"] == ALERTS
     assert "evil" not in str(made["To"]) + str(made["Cc"])
     assert b"body" in made.get_payload(decode=True)
+
+
+@pytest.mark.parametrize("where", ["mime.scan", "largemail._decoded", "largemail._Content._attachment"])
+def test_large_mail_that_cannot_be_taken_apart_goes_as_one_file(house, monkeypatch, wait_until, where):
+    path, _, name = ("m365proxy." + where).rpartition(".")
+    owner = largemail._Content if path.endswith("_Content") else importlib.import_module(path)
+    real, calls = getattr(owner, name), []
+
+    def broken(*given):
+        calls.append(1)
+        if len(calls) == 1:
+            raise UnicodeDecodeError("ascii", b"\xe9", 0, 1, "a fault")
+        return real(*given)
+
+    monkeypatch.setattr(owner, name, broken)
+    house.open().put(large_mail())
+    settle(house, wait_until)
+    assert house.places() == [] and calls
+    assert [record.recipients for record in house.tenant.delivered] == [(SCANS,)]
+    assert b"Content-Type: application/pdf" in base64_parts(house.tenant.delivered[0].raw)
+
+
+def base64_parts(raw):
+    """What stands in the files of a message."""
+    return b"".join(part.get_payload(decode=True) or b"" for part in email.message_from_bytes(raw).walk())
