@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from typing import BinaryIO, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from . import addresses, words
 from .addresses import Mailbox
@@ -123,8 +123,12 @@ class Block:
         return words.clean(words.decode(words.text(self.raw(name) or b"")))
 
     def mailboxes(self, name: str) -> List[Mailbox]:
-        """The mailboxes of every such field."""
-        return [mailbox for field in self.all(name) for mailbox in addresses.parse(words.text(field.unfolded))]
+        """The mailboxes of every such field, no more than of one list."""
+        found: List[Mailbox] = []
+        for field in self.all(name):
+            if len(found) < addresses.MOST:
+                found += addresses.parse(words.text(field.unfolded))
+        return found
 
 
 def from_addresses(block: Block) -> List[str]:
@@ -297,8 +301,9 @@ def fold(name: bytes, value: bytes) -> bytes:
     return _CRLF.join(lines + [line]) + _CRLF
 
 
-def _valid(mailboxes: Iterable[Mailbox]) -> List[Mailbox]:
-    return [mailbox for mailbox in mailboxes if valid_address(mailbox.address, smtputf8=True)]
+def _valid(mailboxes: Iterable[Mailbox]) -> Iterator[Mailbox]:
+    """Those that can stand in a header, one by one: what is asked of one next is still known then."""
+    return (mailbox for mailbox in mailboxes if valid_address(mailbox.address, smtputf8=True))
 
 
 def _on_the_wire(mailbox: Mailbox) -> Mailbox:
@@ -386,7 +391,7 @@ class TopHeader:
             chosen = Mailbox(named[0].name if named else "", sender)
         self.author = Mailbox(addresses.display_name(chosen.name), chosen.address)
         self.reply_to: List[Mailbox] = []
-        if not _valid(self._block.mailboxes("Reply-To")):
+        if not any(_valid(self._block.mailboxes("Reply-To"))):
             others = {addresses.key(mailbox.address): mailbox for mailbox in reversed(candidates)}
             others.pop(addresses.key(chosen.address), None)
             self.reply_to = list(reversed(list(others.values())))[:_MOST_REPLY_TO]
@@ -396,7 +401,7 @@ class TopHeader:
         name = field.name.lower()
         if name in _OURS or name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES):
             return False
-        if name in _ADDRESS_FIELDS and not _valid(addresses.parse(words.text(field.unfolded))):
+        if name in _ADDRESS_FIELDS and not any(_valid(addresses.parse(words.text(field.unfolded)))):
             return False
         return name != b"mime-version" and not name.startswith(b"content-")
 

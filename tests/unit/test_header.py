@@ -634,3 +634,29 @@ def test_texts_for_the_other_route():
 def test_a_zone_named_in_any_language_leaves_the_moment(zone):
     raw = b"Date: Sat, 20 Sep 2008 20:04:30 +0300 (" + zone + b")\r\n\r\n"
     assert fields(raw, date=0.0)["Date"] == ["Sat, 20 Sep 2008 20:04:30 +0300"]
+
+
+def test_of_a_list_without_end_so_many_are_read():
+    text = ", ".join(f"a@\u00fc{number}.de" for number in range(6000))
+    assert [mailbox.address for mailbox in addresses.parse(text)] == [f"a@\u00fc{number}.de" for number in range(5000)]
+
+
+def test_an_international_address_is_converted_once_for_each_pass(monkeypatch):
+    """A list longer than what is remembered: the conversion of each must not be done for every question about it."""
+    converted = []
+    monkeypatch.setattr(addresses, "_punycode", lambda label: converted.append(label) or f"x{len(converted)}")
+    raw = "Reply-To: " + ",\r\n ".join(f"a@\u00fc{number}.de" for number in range(3000)) + "\r\n\r\n"
+    block = header.read(io.BytesIO(raw.encode()))
+    header.emit(b"Reply-To", block.all("Reply-To")[0].value)
+    assert len(converted) == 3000
+
+
+@pytest.mark.parametrize("domain", ["\ufdfa" * 200, "\u00fc" * 240, "\ufdfa" * 14 + ".de"])
+def test_a_domain_that_is_too_long_is_not_converted(monkeypatch, domain):
+    monkeypatch.setattr(addresses, "_punycode", lambda label: pytest.fail("converted"))
+    assert not addresses.valid_address(f"a@{domain}", smtputf8=True)
+
+
+def test_many_fields_are_not_a_way_round_the_end_of_a_list():
+    block = read(("To: " + ", ".join(f"a{number}@b.de" for number in range(3000)) + "\r\n").encode() * 4 + b"\r\n")
+    assert len(block.mailboxes("To")) == 6000
