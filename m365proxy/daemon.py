@@ -156,6 +156,7 @@ class Daemon:
         self._policy = self._make_policy(config)
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
+        self._after_rush = memory.AfterRush()
         self._stopped = False
         self._maildrops: Optional[Maildrops] = None
         self.courier: Courier  # made by start(): it needs the state directory
@@ -171,6 +172,7 @@ class Daemon:
     def start(self) -> None:
         """Take the state directory, listen, and start to deliver what is queued."""
         memory.return_large_blocks()
+        memory.share_few_heaps()
         state_dir = self._state_dir
         files.make_directory(state_dir)
         self._lock.acquire(2.0)  # a command may hold it for a moment
@@ -389,6 +391,7 @@ class Daemon:
             survive(self.courier.tick, "courier")
             if time.monotonic() - written >= _STATUS_SECONDS:
                 survive(self.write_status, "status")
+                self._after_rush.look(len(self._connections), self._connections.most_since_last())
                 written = time.monotonic()
         self.stop()
 

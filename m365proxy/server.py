@@ -137,6 +137,7 @@ class Connections:
         self._clock = clock
         self._changed = threading.Condition()
         self._running: Dict[Context, Connection] = {}
+        self._most = 0
         self._by_client: Dict[str, int] = {}
         self._stopping = False
         self._refusals = 0
@@ -169,7 +170,14 @@ class Connections:
             refusal = self._count_in(context.peer)
             if not refusal:
                 self._running[context] = client
+                self._most = max(self._most, len(self._running))
         return refusal
+
+    def most_since_last(self) -> int:
+        """How many were open at once at most since this was asked last."""
+        with self._changed:
+            most, self._most = self._most, len(self._running)
+        return most
 
     def rename(self, context: Context, client: Connection, peer: str) -> str:
         """Whom a proxy passes on: from now on it is this client; returns why not, or ""."""

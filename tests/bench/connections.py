@@ -158,6 +158,32 @@ def measure(program, slow, normal, row=print):
         raise
 
 
+def threads_and_files(program):
+    process = pathlib.Path(f"/proc/{program.process.pid}")
+    return tuple(len(list((process / of).iterdir())) for of in ("task", "fd"))
+
+
+def crowd(program, count, tls):
+    """Idle connections, closed at once; what is left of them after 12 seconds."""
+    kind = "TLS" if tls else "plain"
+    before = threads_and_files(program)
+    clients = [socket.create_connection(("127.0.0.1", program.port("smtp")), timeout=60) for _ in range(count)]
+    for number, client in enumerate(clients):
+        _until(client, b"\r\n")
+        if tls:
+            client.sendall(b"STARTTLS\r\n")
+            _until(client, b"TLS\r\n")
+            client = clients[number] = _trusting().wrap_socket(client)
+        client.sendall(b"EHLO x\r\n")
+        _until(client, b"HELP\r\n")
+    print(f"{f'resident memory with {count} idle ones, {kind}':<58} {memory(program):>8.1f} MB")
+    for client in clients:
+        client.close()
+    time.sleep(12)
+    print(f"{'resident memory 12 s after they have gone':<58} {memory(program):>8.1f} MB")
+    print(f"{'threads, descriptors before and after':<58} {before} {threads_and_files(program)}")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--slow", type=int, default=900)
@@ -171,7 +197,10 @@ def main():
             program.sign_in().start()
             measure(program, chosen.slow, chosen.normal).close()
             wait_until(lambda: program.status()["connections"] == 0, what="the end of the sessions")
-            print(f"{'resident memory when they have gone':<58} {memory(program):>8.1f} MB")
+            time.sleep(12)
+            print(f"{'resident memory 12 s after they have gone':<58} {memory(program):>8.1f} MB")
+            for kind in ("plain", "TLS"):
+                crowd(program, chosen.slow + chosen.normal, kind == "TLS")
         finally:
             program.close()
 

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from m365proxy import memory
+
 # Threads by turns take and free blocks of the size of a password check; prints the MB that stay.
 CODE = """
 import hashlib, re, sys, threading
@@ -35,3 +37,52 @@ def test_large_blocks_go_back():
         assert done.returncode == 0, done.stderr
         kept[way] = int(done.stdout)
     assert kept["with"] < 16 < kept["without"]
+
+
+@pytest.mark.parametrize(
+    "seen, times",
+    [
+        ([0, 10, 0, 0], 0), ([49, 0, 0], 0), ([1000, 900, 300, 300], 0), ([1000, 0], 0), ([1000, 0, 0], 1),
+        ([1000, 250, 200, 0], 1), ([1000, 0, 300, 0], 0), ([1000, 0, 0, 0, 60, 0, 0, 0], 2),
+    ],  # fmt: skip
+)
+def test_memory_goes_back_once_after_each_rush(seen, times):
+    given_back = []
+    after = memory.AfterRush(lambda: given_back.append(1))
+    for connections in seen:
+        after.look(connections, connections)
+    assert len(given_back) == times
+
+
+# Many small blocks, freed but for the last; prints the MB that stay.
+SMALL = """
+import re, sys
+from m365proxy import memory
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) // 1024
+before = resident()
+blocks = [bytearray(1000) for _ in range(100_000)]
+kept = blocks[-1]
+del blocks
+if sys.argv[1] == "with":
+    memory.return_free_pages()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to give pages back")
+def test_free_pages_go_back():
+    kept = {}
+    for way in ("with", "without"):
+        done = subprocess.run([sys.executable, "-c", SMALL, way], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        kept[way] = int(done.stdout)
+    assert kept["with"] < 30 < kept["without"]
+
+
+def test_a_rush_between_two_looks_counts():
+    given_back = []
+    after = memory.AfterRush(lambda: given_back.append(1))
+    after.look(0, 1000)
+    after.look(0, 0)
+    assert given_back == [1]
