@@ -94,8 +94,8 @@ _TROUBLE = (
     "for, and tried again if it was not."
 )
 _SWALLOWED = (
-    "Graph answered 200 instead of 202, which it does when it drops a message that is too large; "
-    "it is not known whether the message was sent."
+    "Graph answered 200 instead of 202 for {mailbox}, which it does when it drops a message that is too large; "
+    "it is not known whether the message was sent. If it comes again, lower attachment_limit_mb."
 )
 
 
@@ -119,7 +119,7 @@ def of_answer(
         return Verdict(SENT, PERMANENT, "", "2.0.0")
     names = {"mailbox": mailbox, "host": host, "http": http, "code": code or "no code"}
     if http == 200 and from_graph:
-        return Verdict(AMBIGUOUS, ADMINISTRATOR, _SWALLOWED, "4.3.0", ADMINISTRATOR_WAIT)
+        return Verdict(AMBIGUOUS, ADMINISTRATOR, _SWALLOWED.format(**names), "4.3.0", ADMINISTRATOR_WAIT)
     if not from_graph:
         then = TRANSIENT if http >= 500 else ADMINISTRATOR
         return Verdict(AMBIGUOUS, then, _NOT_GRAPH.format(**names), "4.4.0", retry_after)

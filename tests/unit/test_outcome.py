@@ -72,6 +72,13 @@ def test_a_permanent_verdict_takes_its_tries_and_its_grace():
     assert denied.final(1, 7200)
 
 
+def test_a_200_is_explained_for_what_it_is():
+    swallowed = outcome.of_answer(200, "", True, **NAMES).sentence
+    assert "200 instead of 202 for alerts@contoso.com" in swallowed and "attachment_limit_mb" in swallowed
+    foreign = outcome.of_answer(200, "", False, **NAMES).sentence
+    assert "HTTP 200 came, but not from Graph" in foreign and "graph.microsoft.com unfiltered" in foreign
+
+
 def test_sentences_name_the_powershell_line():
     denied = outcome.of_answer(403, "ErrorSendAsDenied", True, **NAMES)
     assert "Add-RecipientPermission alerts@contoso.com -Trustee relay@contoso.com" in denied.sentence
