@@ -17,7 +17,7 @@ from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tup
 
 from . import copies, files, log
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Stopped
-from .copies import Copy, normalised
+from .copies import Copy, folded, normalised
 from .deletion import Deletion, path_of
 from .errors import InUse, Permanent, ProxyError, Temporary
 from .folders import PREFER, Folders, Listed, Patience
@@ -227,7 +227,9 @@ class Maildrops:
     def _list(self, user, release: Callable[[], None]) -> Maildrop:
         mailbox = user.mailbox
         folder = self._folders.find(mailbox, user.folder)
-        ledger = Ledger(self._directory, (self._graph.url, self._graph.user, mailbox, folder))
+        # Folded messages have other sizes.
+        form = ("folded",) if user.pop3_fold_lines else ()
+        ledger = Ledger(self._directory, (self._graph.url, self._graph.user, mailbox, folder, *form))
         if self._max_messages:
             # A few of many: what changes among the rest is of no interest.
             found = {one.id: one for one in self._folders.list(mailbox, user.folder, self._max_messages)}
@@ -237,7 +239,7 @@ class Maildrops:
             if not of_use:
                 ledger.link = ""  # so that the new one is written down though nothing else may be new
         items = [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()]
-        fetcher = Fetcher(self._graph, mailbox, self._sleep, self._breaks)
+        fetcher = Fetcher(self._graph, mailbox, self._sleep, self._breaks, user.pop3_fold_lines)
         ahead = ReadAhead(
             items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle,
             self._min_free,
@@ -361,11 +363,13 @@ class Breaks:
 class Fetcher:
     """Brings messages of one mailbox into copies.  Any thread may call."""
 
-    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object], breaks: Breaks):
+    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object], breaks: Breaks, fold: bool = False):
+        """`fold`: cut lines that are too long for some clients."""
         self._graph = graph
         self._mailbox = mailbox
         self._sleep = sleep
         self._breaks = breaks
+        self._fold = fold
 
     def fetch(self, item: Item, copy: Copy) -> None:
         """Fill a copy and close it; however that ends, the copy knows."""
@@ -421,7 +425,8 @@ class Fetcher:
         with patience.ask(lambda: self._ask(item, copy)) as answer:
             if not answer.request_id:
                 raise Temporary("Something between here and Graph answered in its place.")
-            for chunk in normalised(answer.chunks(_PIECE)):
+            chunks = normalised(answer.chunks(_PIECE))
+            for chunk in folded(chunks) if self._fold else chunks:
                 copy.write(chunk)
         if not copy.size:
             raise Temporary("Exchange gave an empty message.")

@@ -130,6 +130,8 @@ OPTIONS = (
     Option("mailboxes[].pop3_delete", DELETE_POLICY, "trash", "What POP3 does with deleted mail: \"trash\", "
            "\"permanent\", \"keep\" or \"move:FOLDER\"."),
     Option("mailboxes[].pop3_mark_read", _BOOLEAN, False, "Mark what the client deletes as read."),
+    Option("mailboxes[].pop3_fold_lines", _BOOLEAN, False, "Fold lines of over 2,048 octets, for clients that stop at "
+           "them."),
     Option("mailboxes[].sent_items", SentItems(), "keep", "\"keep\", or \"delete_after_days:N\" for the copies of our "
            "own mail in Sent Items."),
 

@@ -55,6 +55,7 @@ class User:
         self.folder: str = mailbox.folder
         self.pop3_delete: str = mailbox.pop3_delete
         self.pop3_mark_read: bool = mailbox.pop3_mark_read
+        self.pop3_fold_lines: bool = mailbox.pop3_fold_lines
         self.rewrite_from: bool = mailbox.rewrite_from
         self.default_from: str = mailbox.default_from or self.mailbox
         self._send_as = (self.mailbox, *mailbox.send_as)

@@ -57,7 +57,9 @@ class House:
         self.graph = Graph(
             self.tokens, Outbound(None, sandbox.ca_file, direct=True), sandbox.graph_url, self.tenant.user
         )
-        self.user = SimpleNamespace(mailbox=BOX, folder="inbox", pop3_delete="trash", pop3_mark_read=False, login=BOX)
+        self.user = SimpleNamespace(
+            mailbox=BOX, folder="inbox", pop3_delete="trash", pop3_mark_read=False, pop3_fold_lines=False, login=BOX
+        )
         self.maildrops = self.with_limits()
         self.silence = 20.0
         self.listener = socket.create_server(("127.0.0.1", 0))

@@ -20,7 +20,7 @@ PASSWORD = "pass word"
 def user(address="scanner@contoso.com", login=None, **more):
     """A User as the config would make it."""
     options = {
-        "folder": "inbox", "pop3_delete": "trash", "pop3_mark_read": False,
+        "folder": "inbox", "pop3_delete": "trash", "pop3_mark_read": False, "pop3_fold_lines": False,
         "rewrite_from": False, "default_from": None, "send_as": (),
     }  # fmt: skip
     mailbox = SimpleNamespace(username=address, **{**options, **more})

@@ -198,7 +198,7 @@ def test_the_defaults(load):
     assert vars(loaded.mailboxes[0]) == {
         "key": "mailboxes[0]", "username": "scanner@contoso.com", "password": "s3cret", "login": None, "logins": (),
         "send_as": (), "default_from": None, "rewrite_from": False, "services": ("smtp", "pop3"), "folder": "inbox",
-        "pop3_delete": "trash", "pop3_mark_read": False, "sent_items": None,
+        "pop3_delete": "trash", "pop3_mark_read": False, "pop3_fold_lines": False, "sent_items": None,
     }  # fmt: skip
 
 

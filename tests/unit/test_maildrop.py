@@ -137,7 +137,7 @@ class Graph:
 
 def user(folder="inbox", delete="trash", mark=False, mailbox="scanner@contoso.com"):
     return SimpleNamespace(
-        mailbox=mailbox, folder=folder, pop3_delete=delete, pop3_mark_read=mark, login=mailbox
+        mailbox=mailbox, folder=folder, pop3_delete=delete, pop3_mark_read=mark, pop3_fold_lines=False, login=mailbox
     )
 
 

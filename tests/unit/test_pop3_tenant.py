@@ -255,3 +255,18 @@ def test_immutable_ids_are_asked_for_everywhere(house):
     assert len(house.sandbox.requests) >= 5
     assert house.tenant.strict_ids
     assert len(house.tenant.items(BOX)) == 1
+
+
+def test_lines_too_long_for_poplib_are_folded_where_the_mailbox_wants_it(house):
+    raw = b"Subject: " + b"word " * 1000 + b"\r\n\r\n." + b"x" * 3000 + b"\r\n"
+    house.tenant.add_message(BOX, raw)
+    with house.client() as client, pytest.raises(poplib.error_proto, match="line too long"):
+        client.retr(1)
+    house.user.pop3_fold_lines = True
+    for _ in range(2):  # as it comes, and with the size that was learnt then
+        with house.client() as client:
+            told = client.list(1)
+            lines = client.retr(1)[1]
+            assert b"".join(lines) == raw.replace(b"\r\n", b"")
+            assert max(map(len, lines)) <= 998
+    assert told == b"+OK 1 %d" % sum(len(line) + 2 for line in lines)

@@ -22,7 +22,8 @@ def networks(*names):
 def mailbox(username="scanner@contoso.com", password=HASH, **more):
     usual = {
         "login": None, "logins": (), "send_as": (), "default_from": None, "rewrite_from": False, "folder": "inbox",
-        "services": ("smtp", "pop3"), "pop3_delete": "trash", "pop3_mark_read": False, "sent_items": None,
+        "services": ("smtp", "pop3"), "pop3_delete": "trash", "pop3_mark_read": False, "pop3_fold_lines": False,
+        "sent_items": None,
     }  # fmt: skip
     return SimpleNamespace(username=username, password=password, **{**usual, **more})
 
