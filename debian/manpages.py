@@ -27,6 +27,7 @@ _HEADLINES = {
 
 _EXIT_STATUS = (
     (0, "Fine."),
+    (3, "reload: nothing is running."),
     (64, "The command line is wrong."),
     (67, "A mailbox, or a right at Exchange, is missing."),
     (69, "Microsoft cannot be reached, or a library is missing."),

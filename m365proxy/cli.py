@@ -34,9 +34,9 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="m365proxy",
         description="SMTP and POP3 for old devices, relayed over Microsoft Graph.",
-        epilog="Exit status: 0 fine, 64 usage, 69 Microsoft unreachable or a library missing, 70 unexpected, "
-        "73 a port, directory or file cannot be made, 75 already running or port busy, 77 sign-in needed, "
-        "78 config, certificate or key.",
+        epilog="Exit status: 0 fine, 3 not running, 64 usage, 69 Microsoft unreachable or a library missing, "
+        "70 unexpected, 73 a port, directory or file cannot be made, 75 already running or port busy, "
+        "77 sign-in needed, 78 config, certificate or key.",
     )
     top.add_argument("--config", metavar="PATH", help="config file (else $M365PROXY_CONFIG, "
                      "~/.m365proxy/config.json, /etc/m365proxy.json)")
@@ -83,6 +83,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except ConfigError as error:
         for problem in error.problems:
             _complain(problem)
+        for line in error.shown:
+            print(line, file=sys.stderr)
         return error.exit_status
     except ProxyError as error:
         _complain(str(error))

@@ -15,7 +15,7 @@ from . import config as configuration
 from . import files, log
 from . import status as statusfile
 from .config import Config
-from .errors import CannotCreate, ConfigError, InUse, ProxyError, UsageError
+from .errors import CannotCreate, ConfigError, InUse, NotRunning, UsageError
 from .notify import Notifier
 from .signals import Asked
 from .spool import DamagedMessage, Entry, Spool, State
@@ -455,7 +455,7 @@ def reload(config: Config) -> Optional[int]:
     from . import control
 
     if not is_running(config):
-        raise ProxyError("m365proxy is not running; it reads its config when it starts.")
+        raise NotRunning("m365proxy is not running; it reads its config when it starts.")
     control.tell(config.state_dir, "reload")
     print("Asked. What changed, or why not, stands in the log.")
     return None

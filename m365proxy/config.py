@@ -13,6 +13,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Iterator, Mapping, NoReturn, Optional, Tuple
 
+from . import jsonmistakes
 from .checks import contradictions, doubts, plain_passwords
 from .errors import ConfigError
 from .interfaces import default_gateways
@@ -137,9 +138,8 @@ def _parse(content: bytes, path: str) -> _Document:
             parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits),
         )
     except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}."
-        ) from None
+        sentence, shown = jsonmistakes.explain(error)
+        raise ConfigError(f"{path} is not valid JSON: {sentence}", shown=shown) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path} is not valid JSON: line {line} is not UTF-8; save the file as UTF-8.") from None

@@ -118,7 +118,7 @@ def _submit(port: int, trust: ssl.SSLContext, password: str) -> email.message.Em
     mail["Subject"] = "Scan of 3 pages (größer als A4)"
     mail.set_content("A scan is attached.\n.\nThe line above is a lone dot.\n")
     mail.add_attachment(secrets.token_bytes(200_000), maintype="application", subtype="pdf", filename="scan.pdf")
-    with smtplib.SMTP("localhost", port, timeout=_PATIENCE) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=_PATIENCE) as client:
         client.starttls(context=trust)
         client.login(_ALERTS, password)
         client.send_message(mail)
@@ -126,7 +126,7 @@ def _submit(port: int, trust: ssl.SSLContext, password: str) -> email.message.Em
 
 
 def _fetch(port: int, trust: ssl.SSLContext, password: str) -> email.message.Message:
-    client = poplib.POP3("localhost", port, timeout=_PATIENCE)
+    client = poplib.POP3("127.0.0.1", port, timeout=_PATIENCE)
     try:
         client.stls(context=trust)
         client.user(_SCANS)
@@ -178,9 +178,9 @@ def _serve(daemon: Daemon, passwords: dict, smtp_port: int, pop3_port: int, cert
         f"--from {_ALERTS} --to {_SCANS}",
         "",
         f"curl --ssl-reqd --cacert {certificate} --user '{_ALERTS}:{passwords[_ALERTS]}' --mail-from {_ALERTS} "
-        f"--mail-rcpt {_SCANS} --upload-file /etc/services smtp://localhost:{smtp_port}",
+        f"--mail-rcpt {_SCANS} --upload-file /etc/services smtp://127.0.0.1:{smtp_port}",
         "",
-        f"curl --ssl-reqd --cacert {certificate} --user '{_SCANS}:{passwords[_SCANS]}' pop3://localhost:{pop3_port}/",
+        f"curl --ssl-reqd --cacert {certificate} --user '{_SCANS}:{passwords[_SCANS]}' pop3://127.0.0.1:{pop3_port}/",
         "",
     ]
     print("\n".join(lines), flush=True)

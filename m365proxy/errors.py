@@ -20,6 +20,12 @@ class UsageError(ProxyError):
     exit_status = 64
 
 
+class NotRunning(ProxyError):
+    """The command is for the running program, and none runs."""
+
+    exit_status = 3
+
+
 class Unavailable(ProxyError):
     """Microsoft cannot be reached, or a library is missing."""
 
@@ -45,13 +51,17 @@ class SignInNeeded(ProxyError):
 
 
 class ConfigError(ProxyError):
-    """The configuration, a certificate or a key is wrong; `problems` lists every mistake found."""
+    """The configuration, a certificate or a key is wrong; `problems` lists every mistake found.
+
+    `shown` is the place in the file for a terminal: the line and a caret below it.
+    """
 
     exit_status = 78
 
-    def __init__(self, *problems: str):
+    def __init__(self, *problems: str, shown: "tuple[str, ...]" = ()):
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.shown = shown
 
 
 class Temporary(ProxyError):

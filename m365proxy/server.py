@@ -500,8 +500,8 @@ def bind_error(error: OSError, address: str, port: int) -> ProxyError:
         if os.name == "posix" and port < 1024:
             return CannotCreate(
                 f"{place}: this user may not use ports below 1024. With systemd, set "
-                "AmbientCapabilities=CAP_NET_BIND_SERVICE; else run `setcap cap_net_bind_service=+ep` "
-                "on the Python interpreter; or choose a port from 1024 on."
+                "AmbientCapabilities=CAP_NET_BIND_SERVICE in its unit; else let every user open it: "
+                f"`sysctl net.ipv4.ip_unprivileged_port_start={port}`; or choose a port from 1024 on."
             )
         return CannotCreate(f"{place}: the system does not give this port away. Choose another port.")
     if number == errno.EADDRNOTAVAIL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import shlex
 import ssl
 from typing import Any, Sequence, Tuple
 
@@ -32,8 +33,8 @@ def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSL
     Below TLS 1.2 OpenSSL's security level 0 is set, without which it refuses
     the old versions whatever is allowed.
     """
-    _readable("tls.tls_cert", cert)
-    _readable("tls.tls_key", key)
+    _hold("tls.tls_cert", cert, _CERTIFICATE, key)
+    _hold("tls.tls_key", key, _KEY, cert)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # The empty password keeps OpenSSL from asking on the terminal.
@@ -46,10 +47,59 @@ def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSL
     return context
 
 
-def _readable(option: str, path: str) -> None:
+_CERTIFICATE, _KEY, _LOCKED_KEY = "a certificate", "a private key", "a private key under a passphrase"
+_PKCS12 = "a PKCS#12 (PFX) file"
+
+# Octets of a file that are looked at: chains of certificates are shorter.
+_LOOKED_AT = 1024 * 1024
+
+
+def _contents(data: bytes) -> "tuple[str, ...]":
+    """What a file holds, in PEM or, named so, in DER; () if that cannot be told."""
+    found = []
+    if b"-----BEGIN CERTIFICATE" in data or b"-----BEGIN TRUSTED CERTIFICATE" in data:
+        found.append(_CERTIFICATE)
+    if b"PRIVATE KEY-----" in data:
+        locked = b"BEGIN ENCRYPTED PRIVATE KEY" in data or b"Proc-Type: 4,ENCRYPTED" in data
+        found.append(_LOCKED_KEY if locked else _KEY)
+    if not found and data[:1] == b"\x30":
+        inside = data[2 + (data[1] & 0x7F if data[1:2] >= b"\x80" else 0):]
+        if inside[:3] == b"\x02\x01\x03":
+            found.append(_PKCS12)
+        elif inside[:2] in (b"\x02\x01",):
+            found.append(_KEY + " in DER")
+        elif inside[:1] == b"\x30":
+            found.append(_CERTIFICATE + " in DER")
+    return tuple(found)
+
+
+def _hold(option: str, path: str, wanted: str, other: str) -> None:
+    """ConfigError with the next step if the file surely holds something else than `wanted` in PEM."""
+    found = _contents(_readable(option, path))
+    if not found or wanted in found:
+        return
+    path_, kind = shlex.quote(path), found[0]
+    if kind == _PKCS12:
+        advice = (f"Make two PEM files of it: `openssl pkcs12 -in {path_} -nokeys -out cert.pem` for tls_cert and "
+                  f"`openssl pkcs12 -in {path_} -nocerts -nodes -out key.pem` for tls_key "
+                  "(add -legacy if OpenSSL 3 refuses it).")
+    elif kind == _CERTIFICATE + " in DER":
+        advice = f"Make PEM of it: `openssl x509 -inform DER -in {path_} -out cert.pem`."
+    elif kind == _KEY + " in DER":
+        advice = f"Make PEM of it: `openssl pkey -inform DER -in {path_} -out key.pem`."
+    elif kind == _LOCKED_KEY and wanted == _KEY:
+        advice = f"Remove the passphrase: `openssl pkey -in {path_} -out new.key`, and name new.key."
+    elif path == other:
+        advice = "It is named as certificate and as key; name the other file of the two here."
+    else:
+        advice = "Name the file that does; perhaps tls_cert and tls_key have changed places."
+    raise ConfigError(f"{option}: {path} holds {' and '.join(found)}, not {wanted} in PEM. {advice}")
+
+
+def _readable(option: str, path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            file.read(1)
+            return file.read(_LOOKED_AT)
     except OSError as error:
         raise ConfigError(
             f"{option}: {path} cannot be read: {error.strerror}. "

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "m365proxy"
 # Each module may import only modules that stand before it.
 LAYERS = """
     errors files log signals interfaces memory notify tls autocert
-    values options checks config
+    values options jsonmistakes checks config
     wire replies junk
     words syntax addresses parameters transfer header mime message
     control envelope spool users guard policy

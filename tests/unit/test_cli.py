@@ -77,3 +77,24 @@ def test_check_of_a_broken_config_is_one_object_of_json(tmp_path, capsys):
     assert told["ok"] is False and told["exit_status"] == 78
     assert {"mark", "name", "sentence", "exit_status"} == set(told["checks"][0])
     assert any("client_id" in check["sentence"] for check in told["checks"])
+
+
+def test_the_demo_needs_no_name_to_be_resolved(tmp_path):
+    done = child("""
+        import socket
+        real = socket.getaddrinfo
+        def numbers_only(host, *rest, **more):
+            if host == "localhost":
+                raise socket.gaierror(-3, "Temporary failure in name resolution")
+            return real(host, *rest, **more)
+        socket.getaddrinfo = numbers_only
+    """, "demo", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_reload_of_nothing_says_so(tmp_path, capsys):
+    config = {"user": "a@contoso.com", "tenant_id": "contoso.com", "client_id": "11111111-2222-3333-4444-555555555555",
+              "mailboxes": [{"username": "a@contoso.com", "password": "x y z"}], "state_dir": str(tmp_path / "state")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert cli.main(["--config", str(tmp_path / "config.json"), "reload"]) == 3
+    assert "not running" in capsys.readouterr().err

@@ -59,8 +59,20 @@ def test_bad_config_is_told_exactly(folder):
     with pytest.raises(ConfigError) as caught:
         config.load(str(path), {})
     said = [problem.replace(str(path), "config.json") for problem in caught.value.problems]
-    assert said == (folder / "expected.txt").read_text("utf-8").splitlines()
+    assert [*said, *caught.value.shown] == (folder / "expected.txt").read_text("utf-8").splitlines()
     assert caught.value.exit_status == 78
+
+
+@pytest.mark.parametrize("line", [
+    '"password": "hunter2" "x"', '"client_secret": hunter2', "hunter2", "// hunter2: old", '"name": "hunter2", x',
+    '"bob@contoso.com": hunter2', '"user": "x", "pass" "hunter2"', '"hunter2"', "'password': 'hunter2'",
+    '"https_proxy": "http://u:hunter2@proxy', 'secret hunter2', '{"user": 1, "Passwort": "hunter2"',
+])
+def test_a_line_is_shown_without_what_may_be_a_secret(load, line):
+    with pytest.raises(ConfigError) as caught:
+        load('{\n  "smtp_port": 25,\n  ' + line + "\n}")
+    assert "not valid JSON" in str(caught.value)
+    assert "hunter2" not in "".join([*caught.value.problems, *caught.value.shown])
 
 
 def test_there_are_enough_bad_configs():

@@ -188,7 +188,9 @@ def test_without_certificate_it_depends_on_where_passwords_are_taken(program, ne
     assert line.mark == mark and words in line.sentence
 
 
-@pytest.mark.parametrize("dropped,mark,words", [(True, "warning", "its unit"), (False, "WRONG", "setcap")])
+@pytest.mark.parametrize("dropped,mark,words", [
+    (True, "warning", "its unit"), (False, "WRONG", "ip_unprivileged_port_start"),
+])
 def test_a_low_port_after_root_was_given_up(program, monkeypatch, dropped, mark, words):
     class Refusing(diagnosis.socket.socket):
         def bind(self, address):

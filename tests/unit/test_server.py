@@ -160,7 +160,7 @@ def test_the_port_can_be_had_again_at_once(listen):
     [
         (errno.EADDRINUSE, "::1", 2525, InUse, "[::1]:2525 is in use"),
         (errno.EACCES, "0.0.0.0", 25, CannotCreate, "AmbientCapabilities=CAP_NET_BIND_SERVICE"),
-        (errno.EACCES, "0.0.0.0", 25, CannotCreate, "setcap"),
+        (errno.EACCES, "0.0.0.0", 25, CannotCreate, "ip_unprivileged_port_start=25"),
         (errno.EPERM, "0.0.0.0", 2525, CannotCreate, "Choose another port"),
         (errno.EADDRNOTAVAIL, "192.0.2.1", 25, CannotCreate, "no such address"),
         (errno.EAFNOSUPPORT, "::1", 25, CannotCreate, "no IPv6"),

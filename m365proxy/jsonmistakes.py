@@ -1,0 +1,85 @@
+"""What is wrong with a text that is not JSON: the line, the place in it, and what to change."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Tuple
+
+from .options import OPTIONS
+
+_CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u00ab\u00bb"
+_COMMENT = re.compile(r"//|/\*|#")
+_PYTHON = {"True": "true", "False": "false", "None": "null"}
+
+# A line is shown as far as it surely holds no secret: keys of the table and their values, but for these.
+_SECRET = re.compile(r"pass|secret|key|token|proxy|private|cert", re.IGNORECASE)
+_NAME = re.compile(rf"""["'{_CURLY}]?([\w#.@/-]+)["'{_CURLY}]?\s*[:=]""")
+_KNOWN = {option.name for option in OPTIONS}
+_MASK = "***"
+
+# Characters of a line that are shown.
+_WIDTH = 120
+
+
+def explain(error: json.JSONDecodeError) -> "tuple[str, tuple[str, ...]]":
+    """Where it is and what to do; and the line with a caret below it, secrets masked, () if nothing may be shown."""
+    position, advice = _advice(error)
+    text = error.doc
+    start = text.rfind("\n", 0, position) + 1
+    line = text[start:].split("\n", 1)[0].rstrip()
+    column = position - start
+    where = f"line {text.count(chr(10), 0, position) + 1}, column {column + 1}: {advice}"
+    # No character of the file may do anything to the terminal.
+    shown = "".join(c if c.isprintable() else " " for c in _without_secrets(line)[:_WIDTH])
+    if not shown.strip(" *"):
+        return where, ()
+    return where, (f"    {shown}", f"    {' ' * min(column, len(shown))}^")
+
+
+def _advice(error: json.JSONDecodeError) -> Tuple[int, str]:
+    """The place of the mistake and a guess of what to change."""
+    text, position = error.doc, error.pos
+    found = text[position:position + 1]
+    line = text[text.rfind("\n", 0, position) + 1:].split("\n", 1)[0]
+    word = re.match(r"\w*", text[position:]).group()
+    before = text[:position].rstrip()
+    if "trailing comma" in error.msg or (found and found in "}]" and before.endswith(",")):
+        return text.rfind(",", 0, position + 1), "Remove the comma before the closing bracket."
+    if _COMMENT.match(text, position):
+        return position, 'JSON knows no comments. Remove it, or make it a key that begins with #: "#note": "text".'
+    if found == "'":
+        return position, 'Use double quotes (") instead of single ones.'
+    if (found and found in _CURLY) or ("\"" in line and "control character" in error.msg and set(line) & set(_CURLY)):
+        return position, 'Use straight quotes (") instead of curly ones.'
+    if word in _PYTHON:
+        return position, f"Write {_PYTHON[word]} instead of {word}."
+    if "escape" in error.msg:
+        return position, r"A backslash stands for itself only when it is doubled: write \\ (or / in a path)."
+    if "control character" in error.msg or "Unterminated" in error.msg:
+        return position, 'The quote (") at the end of a text is missing.'
+    if "',' delimiter" in error.msg and found and found in '"{[':
+        return position, "A comma is missing before it."
+    if word and error.msg.startswith("Expecting") and "delimiter" not in error.msg:
+        return position, 'Put names and texts in double quotes (").'
+    if error.msg == "Extra data":
+        return position, "Nothing may follow the last closing brace. Remove it, or a brace too many before it."
+    return position, f"{error.msg}."
+
+
+def _without_secrets(line: str) -> str:
+    """The line up to where something may be a secret."""
+    names = [name for name in _NAME.finditer(line) if len(name.group(1)) > 1]  # C: is a drive
+    end = len(line)
+    if not names:
+        end = len(re.match(r"[\s{}\[\],:/*#]*", line).group())
+    elif not re.fullmatch(r"[\s{}\[\],/*#]*", line[:names[0].start()]):
+        end = 0
+    for name in names:
+        if name.group(1).lstrip("#") not in _KNOWN and name.start() < end:
+            end = name.start()
+    secret = _SECRET.search(line)
+    if secret is not None:
+        name = next((name for name in names if name.start() <= secret.start() < name.end()), None)
+        end = min(end, name.end() if name else secret.start())
+    return line[:end] + (_MASK if line[end:].strip() else "")

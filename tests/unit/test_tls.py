@@ -1,0 +1,56 @@
+"""Certificates and keys: what is said of files that are something else."""
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from m365proxy import tls
+from m365proxy.errors import ConfigError
+
+CERT, KEY = tls.self_signed(["localhost"])
+
+
+def _forms():
+    """What people have instead: name -> octets."""
+    key, cert = serialization.load_pem_private_key(KEY, None), x509.load_pem_x509_certificate(CERT)
+    raw, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    locked = serialization.BestAvailableEncryption(b"word")
+    der, pem = serialization.Encoding.DER, serialization.Encoding.PEM
+    return {
+        "cert": CERT, "key": KEY, "both": CERT + KEY, "other": tls.self_signed(["x"])[1], "none": b"hello",
+        "pfx": pkcs12.serialize_key_and_certificates(b"x", key, cert, None, locked),
+        "cert.der": cert.public_bytes(der), "key.der": key.private_bytes(der, raw, plain),
+        "locked": key.private_bytes(pem, raw, locked),
+    }
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    made = tmp_path_factory.mktemp("tls")
+    for name, content in _forms().items():
+        (made / name).write_bytes(content)
+    return made
+
+
+@pytest.mark.parametrize("cert, key, words", [
+    ("cert", "cert", ["tls.tls_key", "cert holds a certificate, not a private key", "as certificate and as key"]),
+    ("key", "key", ["tls.tls_cert", "key holds a private key, not a certificate", "as certificate and as key"]),
+    ("key", "cert", ["tls.tls_cert", "changed places"]),
+    ("pfx", "pfx", ["tls.tls_cert", "PKCS#12", "openssl pkcs12 -in", "-nokeys -out cert.pem", "-nocerts -nodes -out"]),
+    ("cert", "pfx", ["tls.tls_key", "openssl pkcs12 -in"]),
+    ("cert.der", "key", ["openssl x509 -inform DER -in"]),
+    ("cert", "key.der", ["openssl pkey -inform DER -in"]),
+    ("cert", "locked", ["under a passphrase", "openssl pkey -in"]),
+    ("cert", "other", ["does not belong to the certificate"]),
+    ("none", "key", ["are not a PEM certificate and its PEM key"]),
+])
+def test_each_wrong_file_gets_its_next_step(directory, cert, key, words):
+    with pytest.raises(ConfigError) as caught:
+        tls.server_context(str(directory / cert), str(directory / key))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("cert, key", [("cert", "key"), ("both", "both"), ("both", "key")])
+def test_the_right_ones_are_taken(directory, cert, key):
+    assert tls.server_context(str(directory / cert), str(directory / key))
