@@ -14,6 +14,9 @@ from .errors import Permanent, Temporary
 # A JSON answer is never larger (octets): 1,000 items of a narrow listing are about 400 KB.
 _ANSWER_LIMIT = 16 * 1024 * 1024
 
+# Octets of a streamed answer that count as progress: fewer may come in small pieces for ever.
+_PROGRESS = 16 * 1024
+
 # Retry-After (seconds): the longest that is obeyed, and what a 429 without one means.
 _RETRY_AFTER_MOST = 600.0
 _RETRY_AFTER_UNSAID = 10.0
@@ -87,12 +90,15 @@ class Leash:
 class Answer:
     """An HTTP answer.  Close it (or use it in a with block): it holds one of the mailbox's slots."""
 
-    def __init__(self, response: Any, release: Callable[[bool], None]):
+    def __init__(self, response: Any, release: Callable[[bool], None], deadline: Any = None, seconds: float = 0.0):
+        """`deadline`: of the call (Deadline); each 16 KiB of a streamed answer have `seconds` to come."""
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.request_id: str = response.headers.get("request-id", "")
         self._response = response
         self._release = release
+        self._deadline = deadline
+        self._seconds = seconds
         self._content: Optional[bytes] = None
         self._complete = False
         self._broken = False
@@ -128,15 +134,36 @@ class Answer:
         plain = not self.headers.get("Content-Encoding")
         received = 0
         try:
-            for chunk in self._response.iter_content(size):
+            for chunk in self._timed(self._response.iter_content(size)):
                 received += len(chunk)
                 yield chunk
         except (requests.RequestException, OSError):
             raise GraphUnreachable("Graph's answer broke off in the middle.", True) from None
+        if self._deadline is not None and self._deadline.passed:
+            raise GraphUnreachable("Graph's answer did not come to an end.", True)
         # Older urllib3 does not mind a body that ends early.
         if plain and expected.isdigit() and received < int(expected):
             raise GraphUnreachable("Graph's answer broke off in the middle.", True)
         self._complete = True
+
+    def _timed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces; of a streamed answer, only the time until they come counts, not what is done with them."""
+        if self._deadline is None or not self._seconds:
+            yield from pieces
+            return
+        left, received = self._seconds, 0
+        while True:
+            begun = time.monotonic()
+            self._deadline.arm(left)
+            piece = next(pieces, None)
+            self._deadline.disarm()
+            if piece is None:
+                return
+            received += len(piece)
+            left -= time.monotonic() - begun
+            if received >= _PROGRESS:
+                left, received = self._seconds, 0
+            yield piece
 
     def json(self) -> Dict[str, Any]:
         """The answer as a JSON object; {} if it is none."""

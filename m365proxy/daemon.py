@@ -51,6 +51,9 @@ logger = log.get("daemon")
 # Seconds an orderly stop may take; service managers kill after 90, the promise is 10.
 _STOP_SECONDS = 9.0
 
+# ... and of these, a call of Graph that is under way.
+_CALL_SECONDS = 3.0
+
 # Seconds between looks at control/ and rewrites of status.json.
 _CONTROL_SECONDS = 0.5
 _STATUS_SECONDS = 5.0
@@ -493,7 +496,10 @@ class Daemon:
         for listener in self.listeners:
             listener.close()
         cut = self._connections.stop(_STOP_SECONDS / 2)
-        idle = self.courier.stop(max(0.0, deadline - time.monotonic()))
+        idle = self.courier.stop(_CALL_SECONDS)
+        if not idle:
+            self.account.graph.break_off()
+            idle = self.courier.stop(max(0.0, deadline - time.monotonic()))
         self.account.graph.close()
         self.write_status()
         self._lock.release()

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from . import log
 from .answer import Answer, GraphUnreachable, Leash, NoAnswer, Refused, Throttled
 from .body import Body, body_maker, of_octets
+from .deadlines import Deadline, Deadlines
 from .errors import Permanent
 from .slots import SLOTS, Slots
 
@@ -28,6 +29,10 @@ logger = log.get("graph")
 _CONNECT_SECONDS = 15.0
 _IDLE_SECONDS = 20.0
 _AGE_SECONDS = 600.0
+
+# A call has this many seconds more than the silence that is waited for, and another per so many octets of its body.
+_SPARE_SECONDS = 30.0
+_OCTETS_PER_SECOND = 16 * 1024
 
 # What is waited for a free slot of a mailbox before giving up (seconds).
 _SLOT_SECONDS = 300.0
@@ -66,6 +71,7 @@ class Graph:
         self._lanes: Dict[str, _Lane] = {}
         self._pool: List[Tuple[Any, float, float]] = []  # session, made, last used (monotonic)
         self._lock = threading.Lock()
+        self._deadlines = Deadlines(logger)
 
     def now(self) -> float:
         """The time by Graph's clock, as far as we have seen it (seconds since 1970)."""
@@ -107,9 +113,9 @@ class Graph:
     ) -> Answer:
         """One request below the mailbox's URL; the answer whatever its status.
 
-        `body` makes the body anew for each try; `seconds` is the longest
-        silence waited for; `leash` lets others end the call.  GraphUnreachable (or Throttled) if there is no
-        answer; SignInNeeded and Temporary if there is no token.
+        `body` makes the body anew for each try; `seconds` is the longest silence waited for, from which follows
+        the time for the whole call, or for each 16 KiB of a streamed answer; `leash` lets others end the call.
+        GraphUnreachable (or Throttled) if there is no answer; SignInNeeded and Temporary if there is no token.
         """
         query = "?" + urllib.parse.urlencode(params, quote_via=urllib.parse.quote) if params else ""
         url = self.url + "/v1.0" + self._root(mailbox) + path + query
@@ -161,6 +167,10 @@ class Graph:
                     "sign-on page stands in the way.",
                     False,
                 )
+
+    def break_off(self) -> None:
+        """Let every call that waits for Graph fail now.  What it may have done is not known then."""
+        self._deadlines.break_off()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -224,14 +234,24 @@ class Graph:
             lane.slots.leave()
             raise
 
+        deadline = Deadline(self._deadlines, session, f"{mailbox or self.host}: {_kind(method, url)}")
+
         def release(reusable: bool) -> None:
-            unharmed = leash.untie()
+            deadline.disarm()
+            unharmed = leash.untie() and not deadline.passed
             lane.slots.leave()
             self._give_session(session, made, reusable and unharmed)
 
         try:
             leash.tie(session)
-            answer = Answer(self._send(session, method, url, headers, body, seconds), release)
+            deadline.arm(_total_seconds(seconds, body))
+            response = self._send(session, method, url, headers, body, seconds)
+            if deadline.passed:  # a head that was broken off passes for a whole one
+                response.close()
+                raise GraphUnreachable(f"{self.host} did not answer in time.", body is None or body.exhausted)
+            if stream:
+                deadline.disarm()
+            answer = Answer(response, release, deadline, seconds if stream else 0.0)
         except BaseException:
             release(False)
             raise
@@ -303,6 +323,17 @@ class Graph:
             return
         with self._lock:
             self._pool.append((session, made, time.monotonic()))
+
+
+def _total_seconds(silence: float, body: Optional[Body]) -> float:
+    """Within which a call must be over, however it trickles."""
+    return _CONNECT_SECONDS + silence + _SPARE_SECONDS + (len(body) / _OCTETS_PER_SECOND if body is not None else 0.0)
+
+
+def _kind(method: str, url: str) -> str:
+    """A request for the log, without ids and the secrets of upload URLs."""
+    last = urllib.parse.urlsplit(url).path.rpartition("/")[2]
+    return f"{method} {last}" if len(last) < 30 and last.replace("$", "").isalpha() else method
 
 
 def _maybe_processed(error: Exception, body: Optional[Body]) -> bool:

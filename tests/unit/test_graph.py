@@ -9,6 +9,7 @@ import random
 import socket
 import threading
 import types
+import urllib.parse
 
 import pytest
 
@@ -782,3 +783,62 @@ def test_check_reachable(house):
         house.graph.check_reachable()
     house.sandbox.online()
     house.graph.check_reachable()
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize("kind", ["drip", "drip_after", "drip_head"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog, kind, stream):
+    monkeypatch.setattr(graph_module, "_total_seconds", lambda silence, body: 0.3)
+    fault = house.faults.add(kind, path="sendMail", seconds=0.01)
+
+    def send():
+        with house.send(stream=stream, seconds=0.3) as answer:
+            answer.load()
+            return answer
+
+    if kind == "drip_head" or stream:
+        with pytest.raises(GraphUnreachable) as caught:
+            send()
+        assert caught.value.maybe_processed
+    else:
+        assert not send().from_graph or send().json() == {}
+    assert fault.hits == 1 and house.graph._lane(ALERTS).slots.spare == SLOTS
+    named = [record.getMessage() for record in caplog.records if "broken off" in record.getMessage()]
+    assert named == [f"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off"]
+    assert house.send().status == 202
+
+
+def test_whoever_takes_his_time_with_a_stream_is_not_late(house):
+    house.tenant.add_message(ALERTS, MAIL.replace(b"hello", b"x\r\n" * 100_000))
+    (item,) = house.tenant.items(ALERTS)
+    with house.get(path=f"/messages/{urllib.parse.quote(item.immutable, safe='')}/$value", stream=True, seconds=0.3,
+                   headers={"Prefer": 'IdType="ImmutableId"'}) as answer:
+        pieces = iter(answer.chunks())
+        assert next(pieces)
+        threading.Event().wait(0.5)
+        assert b"".join(pieces)
+
+
+def test_calls_are_broken_off_when_the_program_stops(house, wait_until):
+    fault = house.faults.add("drip", seconds=0.01, times=None)
+    ended = []
+    threads = [threading.Thread(target=lambda: ended.append(house.get().json())) for _ in range(SLOTS)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: fault.hits == SLOTS and len(house.graph._deadlines._armed) == SLOTS)
+    house.graph.break_off()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    with pytest.raises(GraphUnreachable) as caught:
+        house.get()
+    assert not caught.value.maybe_processed and fault.hits == SLOTS
+
+
+def test_no_thread_watches_when_no_call_is_under_way(house, wait_until):
+    assert house.get().ok
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "graph-deadlines"])
+    assert house.get().ok

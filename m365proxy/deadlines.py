@@ -1,0 +1,88 @@
+"""Deadlines of calls to Graph: what is overdue is broken off, whatever still trickles in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Optional, Set
+
+from .answer import GraphUnreachable
+
+# Seconds after which the thread ends if there is no other call.
+_IDLE_SECONDS = 1.0
+
+
+class Deadline:
+    """One call's.  `passed` once it was broken off, and for good."""
+
+    def __init__(self, watch: "Deadlines", session: Any, what: str):
+        self._watch = watch
+        self.session = session
+        self.what = what
+        self.passed = False
+        self.end = 0.0  # monotonic
+
+    def arm(self, seconds: float) -> None:
+        """From now on there are so many seconds."""
+        self._watch.arm(self, seconds)
+
+    def disarm(self) -> None:
+        """Nothing is waited for now; the session may be used by others."""
+        self._watch.disarm(self)
+
+
+class Deadlines:
+    """Watches over all calls with one thread, which is there only while calls are under way.  Any thread may call."""
+
+    def __init__(self, logger: Any) -> None:
+        """`logger` is told once of each call that is broken off for its deadline."""
+        self._logger = logger
+        self._changed = threading.Condition()
+        self._armed: Set[Deadline] = set()
+        self._thread: Optional[threading.Thread] = None
+        self._over = False
+
+    def arm(self, deadline: Deadline, seconds: float) -> None:
+        with self._changed:
+            if self._over:
+                raise GraphUnreachable("The program is being stopped.", False)
+            deadline.end = time.monotonic() + seconds
+            sooner = all(deadline.end < other.end for other in self._armed)
+            self._armed.add(deadline)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="graph-deadlines", daemon=True)
+                self._thread.start()
+            elif sooner:
+                self._changed.notify()
+
+    def disarm(self, deadline: Deadline) -> None:
+        with self._changed:
+            self._armed.discard(deadline)
+
+    def break_off(self) -> None:
+        """Every call that waits for Graph fails now, and none begins any more: the program stops."""
+        with self._changed:
+            self._over = True
+            for deadline in self._armed:
+                self._pass(deadline)
+            self._armed.clear()
+
+    def _run(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for deadline in [one for one in self._armed if one.end <= now]:
+                    self._armed.discard(deadline)
+                    self._pass(deadline)
+                    self._logger.warning("%s: no whole answer in time; the call was broken off", deadline.what)
+                if not self._armed and not self._changed.wait(_IDLE_SECONDS) and not self._armed:
+                    self._thread = None
+                    return
+                if self._armed:
+                    left = min(one.end for one in self._armed) - time.monotonic()
+                    self._changed.wait(max(0.0, min(left, _IDLE_SECONDS)))
+
+    @staticmethod
+    def _pass(deadline: Deadline) -> None:
+        deadline.passed = True
+        deadline.session.interrupt()
