@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from program import ALERTS, Program, wait_until
+from program import ALERTS, PASSWORD, Program, wait_until
 
 from m365proxy import chores, signals
 from m365proxy import config as configuration
@@ -280,3 +280,12 @@ def test_sending_goes_on_after_a_revocation_only_with_a_new_sign_in(make_daemon,
     daemon._probe()
     daemon.write_status()
     assert program.status()["sign_in"]["error"] == "" and caplog.text.count("is back") == 1
+
+
+def test_a_clear_session_goes_by_the_networks_of_a_reload(make_daemon, program, caplog):
+    daemon = make_daemon()
+    port = next(listener.port for listener in daemon.listeners if listener.protocol == "smtp")
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as smtp:
+        smtp.login(ALERTS, PASSWORD)
+        reload(daemon, program, caplog, plaintext_networks=["10.0.0.0/8"])
+        assert smtp.mail(ALERTS)[0] == 421
