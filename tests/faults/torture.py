@@ -158,7 +158,7 @@ class Weather(Faults):
         dice = self._dice
         kind = dice.choice(
             ("answer", "answer", "answer_after", "portal", "html", "hang", "hang_after", "cut", "cut_after",
-             "cut_body", "cut_answer", "slow")
+             "cut_body", "cut_answer", "slow", "stranger", "stranger_after")
         )  # fmt: skip
         if kind == "answer":
             status = dice.choice((401, 429, 429, 500, 502, 503, 504))
@@ -174,6 +174,8 @@ class Weather(Faults):
             return Fault(kind, status=dice.choice((200, 201, 202, 202, 204)))
         if kind.startswith("drip"):
             return Fault(kind, status=dice.choice((200, 201, 202)), seconds=0.05)
+        if kind.startswith("stranger"):
+            return Fault(kind, status=dice.choice((200, 201, 202, 202, 204)))
         if kind == "slow":
             return Fault(kind, seconds=dice.uniform(0, SLOW))
         # Once in a while longer than the program waits for an answer (120 s in truth).
