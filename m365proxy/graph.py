@@ -64,6 +64,7 @@ class Graph:
         self.user = user.lower()
         self.app = app
         self.skew = 0.0  # Graph's clock minus ours, seconds, as last seen
+        self._seen: Optional[Tuple[float, float]] = None  # Graph's clock, and the monotonic one at that moment
         self.last_contact = 0.0  # monotonic; 0: never
         self._tokens = tokens
         self._outbound = outbound
@@ -74,8 +75,12 @@ class Graph:
         self._deadlines = Deadlines(logger)
 
     def now(self) -> float:
-        """The time by Graph's clock, as far as we have seen it (seconds since 1970)."""
-        return self._clock() + self.skew
+        """The time by Graph's clock, as far as we have seen it (seconds since 1970).
+
+        Our own may be set meanwhile: what was seen goes on by the monotonic clock.
+        """
+        seen = self._seen
+        return seen[0] + time.monotonic() - seen[1] if seen else self._clock()
 
     def held(self, mailbox: str) -> float:
         """Seconds for which Graph wants this mailbox left alone; 0 if it may be asked."""
@@ -294,8 +299,10 @@ class Graph:
         self.last_contact = time.monotonic()
         with contextlib.suppress(TypeError, ValueError, IndexError):
             date = email.utils.parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
-            skew = date + 0.5 - self._clock()
             # Date counts whole seconds: less than that is no change.
+            if abs(date + 0.5 - self.now()) > 1.0 or not self._seen:
+                self._seen = (date + 0.5, time.monotonic())
+            skew = date + 0.5 - self._clock()
             if abs(skew - self.skew) > 1.0:
                 self.skew = skew
         self.rest(mailbox, answer.hold)

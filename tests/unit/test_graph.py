@@ -842,3 +842,10 @@ def test_no_thread_watches_when_no_call_is_under_way(house, wait_until):
     assert house.get().ok
     wait_until(lambda: not [t for t in threading.enumerate() if t.name == "graph-deadlines"])
     assert house.get().ok
+
+def test_graphs_time_does_not_jump_with_ours(house):
+    with house.graph.read("GET", ALERTS, "/mailFolders/drafts"):
+        pass
+    before = house.graph.now()
+    house.graph._clock = lambda: before + 36000.0
+    assert abs(house.graph.now() - before) < 30
