@@ -24,8 +24,8 @@ from .spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, t
 
 logger = log.get("courier")
 
-# Workers over all mailboxes: eight mailboxes at full speed.
-_WORKERS = 32
+# Workers over all mailboxes: sixteen mailboxes at full speed.
+_WORKERS = 64
 
 # A message is not given up before so many tries, however old it is.
 _LEAST_TRIES = 10

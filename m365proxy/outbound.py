@@ -13,17 +13,20 @@ import os
 import re
 import socket
 import ssl
+import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Union
 
 from . import __version__
-from .errors import ConfigError, ProxyError
+from .errors import ConfigError, ProxyError, Temporary
 
 if TYPE_CHECKING:
     import requests
 
 # Debian, Alpine and OpenWrt; Fedora; BSD and older OpenWrt
 _SYSTEM_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+_UNREADABLE = "The file with the certificates to trust cannot be read. Check ca_file or REQUESTS_CA_BUNDLE."
 
 _CLOSED = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, ssl.SSLEOFError)
 
@@ -49,17 +52,38 @@ class Outbound:
         self._proxies = {"http": proxy, "https": proxy} if proxy and not direct else {}
         self._verify = _trust(ca_file, environ)
         self._user_agent = user_agent
+        self._lock = threading.Lock()
+        self._context: Optional[ssl.SSLContext] = None
 
     def session(self) -> requests.Session:
-        """A new session: no retries, no ~/.netrc.  Callers pass timeout= and allow_redirects=False."""
-        session = _session_type(self._environment)()
+        """A new session: no retries, no ~/.netrc.  Callers pass timeout= and allow_redirects=False.
+
+        Temporary if the file with the certificates to trust is gone meanwhile.
+        """
+        session = _session_type(self._environment)(self._shared_context(), self._verify)
         # With trust_env, ~/.netrc replaces our Authorization and REQUESTS_CA_BUNDLE our ca_file.
         session.trust_env = False
         session.proxies = dict(self._proxies)
-        session.verify = self._verify
+        session.verify = True
         session.headers["User-Agent"] = self._user_agent
         session.hooks["response"].append(_whole_bodies_only)
         return session
+
+    def _shared_context(self) -> ssl.SSLContext:
+        """One for all connections: the certificates take a megabyte and tens of milliseconds each time."""
+        from requests.certs import where
+        from urllib3.util.ssl_ import create_urllib3_context
+
+        with self._lock:
+            if self._context is None:
+                path = self._verify if isinstance(self._verify, str) else where()
+                context = create_urllib3_context()
+                try:
+                    context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
+                except OSError:
+                    raise Temporary(_UNREADABLE) from None
+                self._context = context
+            return self._context
 
     @staticmethod
     def plain(error: BaseException) -> str:
@@ -74,9 +98,9 @@ def _session_type(environment: bool) -> type:
     class Session(requests.Session):
         """Can be woken while it waits for an answer."""
 
-        def __init__(self):
+        def __init__(self, context, trust):
             super().__init__()
-            self._adapter = _adapter_type()()
+            self._adapter = _adapter_type()(context, trust)
             self.mount("https://", self._adapter)
 
         def interrupt(self) -> None:
@@ -103,17 +127,30 @@ def _adapter_type() -> type:
     from requests.adapters import HTTPAdapter
 
     class Adapter(HTTPAdapter):
-        """Remembers its sockets: nothing else leads to that of a request without an answer yet."""
+        """Has the shared TLS context, and remembers its sockets: nothing else leads to that of a request without
+        an answer yet."""
 
         sockets: tuple = ()  # replaced and never changed: another thread may be reading it
         interrupted = False
 
+        def __init__(self, context, trust):
+            self._context = context
+            self._trust = trust
+            super().__init__()
+
+        def cert_verify(self, conn, url, verify, cert):
+            # The context has the certificates; but that of a proxy spoken to by TLS is urllib3's own.
+            if conn.proxy is not None and conn.proxy.scheme == "https":
+                super().cert_verify(conn, url, self._trust, cert)
+            else:
+                conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
+
         def init_poolmanager(self, *args, **more):
-            super().init_poolmanager(*args, **more)
+            super().init_poolmanager(*args, ssl_context=self._context, **more)
             self._watch(self.poolmanager)
 
         def proxy_manager_for(self, proxy, **more):
-            manager = super().proxy_manager_for(proxy, **more)
+            manager = super().proxy_manager_for(proxy, ssl_context=self._context, **more)
             self._watch(manager)
             return manager
 
@@ -228,7 +265,7 @@ def _of_cause(cause: BaseException, host: str) -> Optional[str]:
     if isinstance(cause, http.client.HTTPException):
         return f"What {host} answered is not HTTP. Does a proxy or firewall stand in between?"
     if isinstance(cause, OSError) and "CA certificate" in str(cause):
-        return "The file with the certificates to trust cannot be read. Check ca_file or REQUESTS_CA_BUNDLE."
+        return _UNREADABLE
     if isinstance(cause, OSError) and cause.errno in errno.errorcode and cause.strerror:
         return f"No connection to {host}: {cause.strerror}."
     return None

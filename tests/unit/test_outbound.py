@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from m365proxy.errors import ConfigError
+from m365proxy.errors import ConfigError, Temporary
 from m365proxy.outbound import Outbound, plain
 
 # http.client of Python 3.9 leaves a failed CONNECT's answer to the garbage collector.
@@ -479,7 +479,25 @@ def test_ca_file_gone_after_the_start(tmp_path, certificate):
     shutil.copy(certificate[1], path)
     out = Outbound(ca_file=str(path))
     path.unlink()
-    assert "certificates to trust cannot be read" in failure(out, f"https://127.0.0.1:{closed_port()}/")
+    with pytest.raises(Temporary, match="certificates to trust cannot be read"):
+        out.session()
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_the_certificates_are_read_once_for_all_sessions(serve, certificate, monkeypatch, proxied):
+    web = serve(Web, certificate=certificate[0])
+    proxy = f"http://127.0.0.1:{serve(Proxy, web.port).port}" if proxied else None
+    out = Outbound(proxy, certificate[1], direct=not proxied)
+    read, load = [], ssl.SSLContext.load_verify_locations
+
+    def counted(context, *args, **more):
+        read.append(context)
+        return load(context, *args, **more)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", counted)
+    for _ in range(3):
+        assert get(out, f"https://127.0.0.1:{web.port}/").text == "ok"
+    assert len(read) == 1
 
 
 def test_unknown_errors_are_named_not_quoted():
