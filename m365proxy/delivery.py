@@ -217,6 +217,7 @@ class Delivery:
     def _known_draft(self, claim: Claim, envelope: Envelope, prepared: message.Prepared) -> Optional[Verdict]:
         """Go on with the draft of an earlier attempt; None if there is none any more and a new one may be made."""
         state = claim.state
+        state.draft.pop("posted", None)  # the earlier attempt surely sent nothing
         if not state.draft.get("id"):
             try:
                 for id in self._drafts.orphans(state.draft["mailbox"], claim.id, state.message_id, state.drafted):
@@ -244,6 +245,7 @@ class Delivery:
 
     def _lost(self, claim: Claim) -> Verdict:
         """Our draft is not where it was: somebody may have sent it, so it has to be looked for."""
+        claim.state.draft.pop("posted", None)  # not by us: a Message-ID in Sent Items may as well be another mail's
         claim.state.posted = self._graph.now()
         claim.posting()
         sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
@@ -381,9 +383,10 @@ class Delivery:
 
     def _send_draft(self, claim: Claim, envelope: Envelope) -> Verdict:
         state = claim.state
-        draft = Draft(**state.draft)
+        draft = _draft_of(claim)
         self._graph.ready(draft.mailbox)
         state.posted, state.still_draft, state.looks = self._graph.now(), 0.0, 0
+        state.draft["posted"] = "yes"
         claim.posting()
         try:
             answer = self._drafts.send(draft.mailbox, draft.id)
@@ -441,13 +444,15 @@ class Delivery:
 
     def _find(self, claim: Claim) -> str:
         state = claim.state
-        draft = Draft(**{name: state.draft.get(name, "") for name in Draft._fields})
-        unmarked = bool(state.draft.get("unmarked"))
-        return self._drafts.look(draft, claim.id, state.message_id, state.drafted, unmarked)
+        since = state.posted if state.draft.get("posted") else None
+        return self._drafts.look(
+            _draft_of(claim), claim.id, state.message_id, since, bool(state.draft.get("unmarked"))
+        )
 
     def _delete_draft(self, claim: Claim) -> None:
         """Delete the draft; forget it once it is surely gone and was not sent."""
         state = claim.state
+        state.draft.pop("posted", None)  # surely not sent; once it is deleted, a Message-ID would prove nothing
         found = self._find(claim)
         if not state.draft.get("deleting"):
             if found != DRAFT and not state.draft.get("incomplete"):
@@ -474,6 +479,11 @@ class Delivery:
             app=self._graph.app,
             retry_after=answer.retry_after,
         )
+
+
+def _draft_of(claim: Claim) -> Draft:
+    """What is known of a message's draft, without the notes beside it (`incomplete`, `unmarked`, `posted`...)."""
+    return Draft(**{name: claim.state.draft.get(name, "") for name in Draft._fields})
 
 
 def clock_is_plausible(now: float) -> bool:

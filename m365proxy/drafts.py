@@ -20,6 +20,7 @@ from .message import Prepared
 
 # A named string property of our own (singlevaluelegacyextendedproperty).
 MARKER = "String {3d0f2a5e-6c1b-4f0e-9a57-51c08f1e2b77} Name M365ProxyQueueId"
+_EXPANDED_MARKER = f"singleValueExtendedProperties($filter=id eq '{MARKER}')"
 
 _IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 
@@ -141,17 +142,23 @@ class Drafts:
                 return None
             raise
 
-    def look(self, draft: Draft, queue_id: str, message_id: str, since: float, unmarked: bool = False) -> str:
+    def look(
+        self, draft: Draft, queue_id: str, message_id: str, since: Optional[float], unmarked: bool = False
+    ) -> str:
         """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
 
         GONE means neither the draft nor, so far, a sent copy is to be found.
-        `since`: no sent copy before this moment of Graph's clock counts.
+        `since`: when it was posted, by Graph's clock; None if it was not, and then only the draft's id and the
+        marker can prove that somebody sent it.
         `unmarked`: whether the marker and Bcc arrived on it is not known.
         """
         value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
             return SENT
-        if self._sent_copy(draft, queue_id, message_id, since):
+        if self._has_marked_copy(draft.mailbox, queue_id):
+            return SENT
+        # Many devices put one Message-ID on all their mail: as long as ours is a draft, the copy is of another mail.
+        if value is None and since is not None and self._has_copy(draft, queue_id, message_id, since):
             return SENT
         if value is None:
             return GONE
@@ -166,11 +173,12 @@ class Drafts:
         """Ids of drafts of ours whose making was interrupted, found in Drafts by marker, or by Message-ID.
 
         A mail program may keep a draft of its own under the Message-ID it sends with: only what was made after
-        `since`, when ours was asked for by Graph's clock, can be ours.
+        `since`, when ours was asked for by Graph's clock, can be ours, and nothing that bears another's marker.
         """
         found = self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))
         for item in self._search(mailbox, "drafts", _message_id_filter(message_id)):
-            if moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE:
+            recent = moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE
+            if recent and not self._is_anothers(item, queue_id):
                 found.append(item)
         return list(dict.fromkeys(str(item["id"]) for item in found))
 
@@ -179,7 +187,7 @@ class Drafts:
         params = {
             "$select": "id,sentDateTime,createdDateTime",
             "$top": "100",
-            "$expand": f"singleValueExtendedProperties($filter=id eq '{MARKER}')",
+            "$expand": _EXPANDED_MARKER,
         }
         answer = self._graph.read(
             "GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE
@@ -197,17 +205,31 @@ class Drafts:
                 return
             answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=_IMMUTABLE)
 
-    def _sent_copy(self, draft: Draft, queue_id: str, message_id: str, since: float) -> bool:
-        if self._search(draft.mailbox, "sentitems", _marker_filter(self.mark(queue_id))):
-            return True
+    def _has_marked_copy(self, mailbox: str, queue_id: str) -> bool:
+        """Whether Sent Items has our mail by its marker; a copy of the draft that somebody put there is still one."""
+        found = self._search(mailbox, "sentitems", _marker_filter(self.mark(queue_id)))
+        return any(not item.get("isDraft", True) for item in found)
+
+    def _has_copy(self, draft: Draft, queue_id: str, message_id: str, since: float) -> bool:
+        """Whether Sent Items has a mail with our Message-ID, sent since we posted, that is not known as another's."""
         for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
             for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
-                if moment(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE:
+                late_enough = moment(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
+                if late_enough and not item.get("isDraft", True) and not self._is_anothers(item, queue_id):
                     return True
         return False
 
+    def _is_anothers(self, item: Dict[str, Any], queue_id: str) -> bool:
+        """Whether an item bears the marker of another queue id, or of another installation."""
+        return _marker_of(item) not in ("", self.mark(queue_id))
+
     def _search(self, mailbox: str, folder: str, condition: str) -> List[Dict[str, Any]]:
-        params = {"$filter": condition, "$select": "id,sentDateTime,createdDateTime", "$top": "20"}
+        params = {
+            "$filter": condition,
+            "$select": "id,isDraft,sentDateTime,createdDateTime",
+            "$top": "20",
+            "$expand": _EXPANDED_MARKER,
+        }
         with self._graph.read(
             "GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE
         ) as answer:

@@ -4,21 +4,23 @@ import base64
 import email
 import importlib
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from m365proxy import delivery as delivery_module
-from m365proxy import largemail
+from m365proxy import largemail, outcome
 from m365proxy.answer import Throttled
 from m365proxy.courier import Courier
 from m365proxy.delivery import Delivery
-from m365proxy.drafts import MARKER, Drafts
+from m365proxy.drafts import DRAFT, MARKER, Draft, Drafts
 from m365proxy.errors import SignInNeeded
 from m365proxy.graph import Graph
 from m365proxy.largedrafts import LargeDrafts
 from m365proxy.outbound import Outbound
 from m365proxy.routes import Route, Routes
-from m365proxy.sandbox import Sandbox
+from m365proxy.sandbox import Sandbox, resource
+from m365proxy.sandbox.mailstore import IMMUTABLE_OCTETS, new_id
 from m365proxy.seen import SeenIds
 from m365proxy.spool import Envelope, Spool, State
 
@@ -43,6 +45,7 @@ class House:
         self.path = path
         self.sandbox = sandbox
         self.tenant = sandbox.tenant
+        self.installation = "installation"
         self.full = True
         self.on_ambiguous = "hold"
         self.looks = (0.02, 0.05, 0.1, 0.2, 0.2, 0.3)
@@ -57,7 +60,7 @@ class House:
             Tokens(self.sandbox), Outbound(None, self.sandbox.ca_file, direct=True), self.sandbox.graph_url, RELAY
         )
         self.routes = Routes(str(self.path), RELAY, self.full)
-        self.drafts = Drafts(self.graph, "installation")
+        self.drafts = Drafts(self.graph, self.installation)
         self.delivery = Delivery(
             self.graph,
             self.drafts,
@@ -312,6 +315,78 @@ def test_an_older_copy_with_the_same_message_id_proves_nothing(house, wait_until
     assert ids[0] == "<always@printer.local>" and ids[1] != ids[0]
 
 
+@pytest.fixture
+def other(house, tmp_path):
+    """Another site's gateway, for the same mailbox."""
+    (tmp_path / "other").mkdir()
+    made = House(tmp_path / "other", house.sandbox)
+    made.installation = "other"
+    yield made
+    house.sandbox.faults.clear()
+    made.close()
+
+
+ALWAYS = MAIL.replace(b"Subject", b"Message-ID: <always@printer.local>\r\nSubject")
+
+
+@pytest.mark.parametrize("marker_survives", [True, False], ids=["marker kept", "marker lost"])
+@pytest.mark.parametrize("full", [True, False], ids=["a draft", "one step"])
+def test_anothers_mail_with_the_same_message_id_is_not_ours(house, other, wait_until, full, marker_survives):
+    other.full, house.tenant.marker_survives = full, marker_survives
+    house.looks, house.still_draft = (0.4,) * 8, (0.1, 0.5)
+    house.sandbox.faults.add("cut", path="/send$")
+    house.open().put(ALWAYS)
+    wait_until(lambda: house.sandbox.seen("/send$"))
+    other.open().put(ALWAYS)
+    settle(other, wait_until)
+    settle(house, wait_until)
+    assert [record.message_id for record in house.tenant.delivered] == ["<always@printer.local>"] * 2
+    assert house.places() == other.places() == [] and house.tenant.items(ALERTS, "drafts") == []
+
+
+def an_item(tenant, folder, *, marker="", draft=False, at=0.0, message_id="<always@printer.local>"):
+    """A mail in a folder, made and sent `at` seconds from now."""
+    tenant.add_message(ALERTS, ALWAYS.replace(b"<always@printer.local>", message_id.encode()), folder)
+    item = tenant.items(ALERTS, folder)[-1]
+    item.draft = draft
+    item.sent = item.created = tenant.clock() + at
+    if marker:
+        item.extended[resource.tag(MARKER)] = marker
+
+
+# What is in Sent Items while our draft is gone -> whether ours was sent.
+COPIES = [
+    ("ours by its marker", dict(marker="installation ID", message_id="<new@x>"), "sent"),
+    ("a copy of the draft, put there by a person", dict(marker="installation ID", draft=True), "gone"),
+    ("with our Message-ID", {}, "sent"),
+    ("with our Message-ID, sent before we posted", dict(at=-60.0), "gone"),
+    ("a draft with our Message-ID", dict(draft=True), "gone"),
+    ("of another queue id of ours", dict(marker="installation other"), "gone"),
+    ("of another installation", dict(marker="other ID"), "gone"),
+    ("another Message-ID", dict(message_id="<new@x>"), "gone"),
+]
+
+
+@pytest.mark.parametrize("posted", [True, False], ids=["posted", "not posted"])
+@pytest.mark.parametrize("copy,found", [row[1:] for row in COPIES], ids=[row[0] for row in COPIES])
+def test_what_proves_that_a_message_was_sent(house, copy, found, posted):
+    drafts = house.open().drafts
+    an_item(house.tenant, "sentitems", **copy)
+    gone = Draft(ALERTS, new_id(IMMUTABLE_OCTETS), "<always@printer.local>", "", "")
+    since = house.tenant.clock() if posted else None
+    if not posted and copy.get("marker") != "installation ID":
+        found = "gone"
+    assert drafts.look(gone, "ID", "<always@printer.local>", since) == found
+
+
+def test_anothers_draft_is_no_orphan_of_ours(house):
+    house.open()
+    for marker in ("other ID", "installation other", "installation ID", ""):
+        an_item(house.tenant, "drafts", marker=marker, draft=True)
+    found = house.drafts.orphans(ALERTS, "ID", "<always@printer.local>", house.tenant.clock() - 5)
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("stays", ["gone", "drafts", "outbox"])
 def test_a_draft_that_lingers_while_it_is_sent(house, wait_until, stays):
     house.tenant.while_sending = stays
@@ -322,6 +397,30 @@ def test_a_draft_that_lingers_while_it_is_sent(house, wait_until, stays):
     house.open().put()
     settle(house, wait_until)
     assert house.places() == [] and len(house.tenant.delivered) == 1
+
+
+@pytest.mark.parametrize(
+    "looks,sent",
+    [
+        ([5, 15, 35, 75, 89], outcome.AMBIGUOUS),
+        ([5, 15, 35, 75, 91], outcome.NOT_SENT),
+        ([91], outcome.AMBIGUOUS),
+        ([91, 120], outcome.AMBIGUOUS),
+        ([91, 122], outcome.NOT_SENT),
+    ],
+    ids=str,
+)
+def test_still_a_draft_is_believed_late_and_twice_only(house, monkeypatch, looks, sent):
+    house.looks, house.still_draft = delivery_module.LOOKS, (30.0, 90.0)
+    house.open()
+    state = State(posted=1000.0, draft={"mailbox": ALERTS, "id": "ID"})
+    claim = SimpleNamespace(id="ID", state=state)
+    monkeypatch.setattr(house.drafts, "look", lambda *given: DRAFT)
+    for seconds in looks:
+        monkeypatch.setattr(house.graph, "now", lambda seconds=seconds: 1000.0 + seconds)
+        verdict = house.delivery.look(claim, None)
+    assert verdict.sent == sent
+    assert (delivery_module.STILL_DRAFT_APART, delivery_module.STILL_DRAFT_AFTER) == (30.0, 90.0)
 
 
 def test_nothing_to_be_found_is_held_and_not_looped(house, wait_until):
