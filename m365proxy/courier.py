@@ -8,6 +8,7 @@ wakes it at once; worker threads exist only while there is something to do.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import threading
 import time
@@ -110,7 +111,7 @@ class Courier:
         self._stopping = False
         self._timer: Optional[threading.Timer] = None
         self._timer_due = 0.0
-        self._flushed = 0.0  # wall clock of the last flush_all: nothing tried before it waits any more
+        self._flushed = -math.inf  # wall clock of the last flush_all: nothing tried before it waits any more
         self._flushes = 0
         self._strays: Dict[str, List[Entry]] = {}  # posting, of mailboxes that are not in the config: by tag
 

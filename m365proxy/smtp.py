@@ -520,7 +520,7 @@ class SmtpSession:
         if reply is None:
             assert transaction is not None and transaction.envelope is not None and user is not None
             reply = reception.finish(transaction.envelope, user)
-            if reply.code == 250:
+            if reply.code < 500:  # what our disk refuses is not the client's fault
                 self._junk.forget()
                 self._recipients_named = 0
         self._reset()
