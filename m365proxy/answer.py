@@ -31,11 +31,15 @@ class GraphUnreachable(Temporary):
 
 
 class Throttled(GraphUnreachable):
-    """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent."""
+    """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent.
 
-    def __init__(self, mailbox: str, seconds: float, sentence: str = ""):
+    `request_id`: of the answer that asked so; "" if the call was not even made.
+    """
+
+    def __init__(self, mailbox: str, seconds: float, sentence: str = "", request_id: str = ""):
         super().__init__(sentence or f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.", False)
         self.seconds = seconds
+        self.request_id = request_id
 
 
 class NoAnswer(Temporary):

@@ -55,13 +55,14 @@ class _Lane:
         self.next_start = 0.0  # monotonic; pace_per_minute
         self.rests_until = 0.0  # monotonic; after a connection that failed
         self.rest = reachability.FIRST
+        self.paused_until = 0.0  # monotonic; Graph asked to wait
         self.last_delivery = 0.0  # wall clock
         self.last_error = ""
         self.last_error_time = 0.0  # wall clock
 
     def due(self) -> float:
         """When the next waiting message may start (monotonic), as far as it is for the lane to say."""
-        return max(self.heap[0][0], self.next_start, self.rests_until)
+        return max(self.heap[0][0], self.next_start, self.rests_until, self.paused_until)
 
     def take_rest(self) -> None:
         """Start nothing for a while, each time for longer; calls that fail together count once."""
@@ -413,7 +414,14 @@ class Courier:
         """Nothing was sent, or found out."""
         if isinstance(error, Throttled):
             self._hand_back(lane)
-            return self._set_aside(lane, claim, error.seconds)
+            self._pause(lane, error)
+            if error.request_id and claim.entry.phase == "claimed" and self._age(claim, envelope) > self._lifetime:
+                # No failed attempt; but whoever is only ever asked to wait must not wait for ever without a report.
+                claim.state.request_id = error.request_id
+                verdict = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, str(error), "4.4.5", error.seconds)
+                return self._conclude(lane, claim, envelope, verdict)
+            self._set_aside(lane, claim, 0.0)
+            return 0.0  # the mailbox waits; the message keeps its place before what came later
         if not isinstance(error, (NoAnswer, GraphUnreachable, TokenRefused)):
             self._reach.lose(str(error))
             return self._set_aside(lane, claim, 0.0)
@@ -422,12 +430,21 @@ class Courier:
         claim.state.request_id = error.answer.request_id if isinstance(error, NoAnswer) else ""
         return self._conclude(lane, claim, envelope, _verdict_on(error))
 
+    def _pause(self, lane: _Lane, error: Throttled) -> None:
+        """Start nothing of this mailbox as long as Graph asks, and a little longer."""
+        with self._lock:
+            now = time.monotonic()
+            fresh = now >= lane.paused_until
+            lane.paused_until = max(lane.paused_until, now + error.seconds * (1.0 + 0.1 * random.random()))
+            lane.last_error, lane.last_error_time = str(error), self._clock()
+        if fresh:
+            logger.warning("%s waits, its messages keep their place: %s", lane.mailbox, error)
+
     def _set_aside(self, lane: _Lane, claim: Claim, wait: float) -> float:
         """The message stays what it was."""
         if claim.entry.phase == "posting":
             return self._look_later(lane, claim, wait)
-        if claim.state.draft:
-            claim.save_state()  # it may have been made just now
+        claim.save_state()  # a draft may have been made just now, or surely not
         claim.release()
         return time.monotonic() + wait
 

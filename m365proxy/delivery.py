@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from . import header, largemail, log, message, outcome, refusals
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
@@ -77,6 +77,7 @@ class Delivery:
         self._on_ambiguous = on_ambiguous
         self._looks = looks
         self._draft_apart, self._draft_after = still_draft
+        self._at_hand: Set[str] = set()  # queue ids whose draft surely is as we made it: throttled, and nothing else
         self._no_uploads: Dict[str, float] = {}  # mailboxes that refuse upload sessions: since (monotonic)
 
     def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
@@ -85,7 +86,16 @@ class Delivery:
         SignInNeeded, Throttled and Temporary if nothing can be asked of Graph
         now: nothing was sent then and the claim is `claimed`.
         """
-        verdict = self._attempt(claim, envelope, file)
+        throttled = False
+        try:
+            verdict = self._attempt(claim, envelope, file)
+        except (Throttled, NoAnswer) as error:
+            heeded = _heeded(error, envelope.mailbox)
+            throttled = isinstance(heeded, Throttled)
+            raise heeded from None
+        finally:
+            if not throttled:
+                self._at_hand.discard(claim.id)
         if verdict.sent == outcome.SENT:
             self._routes.note_sent(envelope.mailbox)
         return verdict
@@ -121,6 +131,8 @@ class Delivery:
             found = self._find(claim)
         except Refused as error:
             found = str(error)
+        except NoAnswer as error:
+            raise _heeded(error, envelope.mailbox) from None
         if found == SENT:
             return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
         if found == EDITED:
@@ -229,7 +241,7 @@ class Delivery:
         if state.draft.get("deleting"):
             self._delete_draft(claim)
             return None if not state.draft else self._lost(claim)
-        found = self._find(claim)
+        found = DRAFT if claim.id in self._at_hand else self._find(claim)
         if state.draft.get("incomplete") and found != SENT:
             self._discard_draft(claim)
             return None
@@ -239,6 +251,7 @@ class Delivery:
             return self._hold("Somebody edited the draft of this message; it is left to them.")
         if found != DRAFT:
             return self._lost(claim)
+        self._at_hand.add(claim.id)
         if state.draft.get("unmarked"):
             self._mark(claim, prepared)
         return self._send_draft(claim, envelope)
@@ -307,6 +320,8 @@ class Delivery:
         except DraftSpoiled as error:
             return outcome.of_failure(str(error), False)._replace(status="4.4.0")
         except Throttled:
+            if not claim.state.draft.get("id"):
+                claim.state.draft = {}  # surely none was made
             raise
         except GraphUnreachable as error:
             return outcome.of_failure(str(error), False)
@@ -328,6 +343,7 @@ class Delivery:
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         value = self._drafts.create(route.url_mailbox, prepared)
         claim.state.draft = {**Draft.of(route.url_mailbox, value)._asdict(), "unmarked": "yes"}
+        self._at_hand.add(claim.id)
         self._mark(claim, prepared)
 
     def _mark(self, claim: Claim, prepared: message.Prepared) -> None:
@@ -360,6 +376,8 @@ class Delivery:
         """A draft that was refused sent nothing, whatever the answer was."""
         if not claim.state.draft.get("id") and answer.from_graph and 400 <= answer.status < 500:
             claim.state.draft = {}  # Graph itself says that there is none
+        if _is_throttling(answer):
+            raise _throttled(answer, url_mailbox)
         verdict = self._judge(claim, envelope, url_mailbox, answer)._replace(sent=outcome.NOT_SENT)
         if claim.state.draft.get("id") and answer.code.lower() == "erroritemnotfound":
             claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
@@ -398,6 +416,9 @@ class Delivery:
             raise
         if answer.status == 404 and answer.from_graph:
             return self._lost(claim)
+        if _is_throttling(answer):
+            claim.claimed()
+            raise _throttled(answer, draft.mailbox)
         return self._judge(claim, envelope, draft.mailbox, answer)
 
     def _send_at_once(self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route) -> Verdict:
@@ -421,6 +442,9 @@ class Delivery:
                 claim.claimed()
                 raise
         else:
+            if _is_throttling(answer):
+                claim.claimed()
+                raise _throttled(answer, route.url_mailbox)
             verdict = self._judge(claim, envelope, route.url_mailbox, answer)
         if verdict.sent == outcome.SENT:
             self._routes.learn(envelope.mailbox, route)
@@ -479,6 +503,20 @@ class Delivery:
             app=self._graph.app,
             retry_after=answer.retry_after,
         )
+
+
+def _is_throttling(answer: Answer) -> bool:
+    """Whether Graph did nothing but ask to wait."""
+    return answer.status == 429 and answer.from_graph
+
+
+def _throttled(answer: Answer, mailbox: str) -> Throttled:
+    return Throttled(mailbox, answer.hold, request_id=answer.request_id)
+
+
+def _heeded(error: Union[Throttled, NoAnswer], mailbox: str) -> Union[Throttled, NoAnswer]:
+    """The error; as Throttled if it is Graph's 429 to a read."""
+    return _throttled(error.answer, mailbox) if isinstance(error, NoAnswer) and _is_throttling(error.answer) else error
 
 
 def _draft_of(claim: Claim) -> Draft:

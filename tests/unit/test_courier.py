@@ -8,7 +8,7 @@ import pytest
 
 from m365proxy import courier as courier_module
 from m365proxy import graph, outcome, reachability
-from m365proxy.answer import GraphUnreachable
+from m365proxy.answer import GraphUnreachable, Throttled
 from m365proxy.courier import Courier
 from m365proxy.errors import SignInNeeded, Temporary, TokenRefused
 from m365proxy.outcome import Verdict
@@ -635,6 +635,29 @@ def test_a_throttled_mailbox_waits_alone(house):
     h.put(b"free", "b@contoso.com")
     wait_until(lambda: h.places() == [])
     assert [body for _, body in h.delivery.log] == [b"free", b"held"]
+
+
+def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
+    caplog.set_level("INFO")
+    told = [Throttled("a@contoso.com", 0.2, request_id="r")]
+    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    h.courier._pace = 0.3  # the throttled one is back before the next may be taken
+    ids = [h.put(body) for body in (b"first", b"second", b"third")]
+    wait_until(lambda: h.places() == [])
+    delivered = [record.args[0] for record in caplog.records if "delivered for" in record.msg]
+    assert delivered == ids and len(h.delivery.log) == 4 and "deferred" not in caplog.text
+    assert caplog.text.count("keep their place") == 1
+
+
+def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(house):
+    h = house(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.01, request_id="r")), interval=0.01)
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: len(h.delivery.log) > 12)
+    assert h.spool.find(id).place != "failed"
+    h.courier._lifetime = -1.0
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).attempts == 10
 
 
 @pytest.mark.parametrize("phase,after", [("claimed", []), ("posting", [("cur", "held")])])

@@ -206,6 +206,45 @@ def test_a_refused_send_is_repeated_with_the_same_draft(house, wait_until, statu
     assert len(house.tenant.delivered) == 1 and house.tenant.created_drafts == 1
 
 
+# Seconds: a request that was on its way when the 429 was sent may arrive after it.
+_ON_ITS_WAY = 0.1
+
+
+def test_storms_of_429_multiply_no_requests_and_are_waited_for(house, wait_until, caplog):
+    house.sandbox.latency, seconds = 0.01, 1
+    for number, (method, path) in enumerate([("POST", "/messages$"), ("PATCH", "/messages/"), ("POST", "/send$")] * 2):
+        house.sandbox.faults.add(
+            "answer", method=method, path=path, after=8 * number, times=4, status=429, retry_after=seconds
+        )
+    house.open()
+    ids = [house.put() for _ in range(60)]
+    wait_until(lambda: house.places() == [], 60)
+    requests = house.sandbox.requests
+    storms = [request for request in requests if request.status == 429]
+    assert len(house.tenant.delivered) == 60 and house.tenant.created_drafts == 60 and len(storms) == 24
+    assert len(requests) == 3 * 60 + len(storms)
+    early = [
+        later.target for told in storms for later in requests
+        if told.end + _ON_ITS_WAY < later.start < told.end + seconds
+    ]
+    assert early == [] and "deferred" not in caplog.text
+    assert 1 <= caplog.text.count("keep their place") <= len(storms)
+    assert all(house.spool.state(id) is None for id in ids)
+
+
+@pytest.mark.parametrize("method,path", [("POST", "/messages$"), ("PATCH", "/messages/"), ("POST", "/send$")])
+def test_a_429_is_no_attempt_and_a_draft_is_looked_for_after_a_restart_only(house, wait_until, method, path):
+    house.sandbox.faults.add("answer", method=method, path=path, status=429, retry_after="600")
+    id = house.open().put()
+    wait_until(lambda: house.places() == [("new", "")] and house.graph.held(ALERTS))
+    assert house.spool.state(id).attempts == 0
+    house.close()
+    house.open()
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == house.tenant.created_drafts == 1
+    assert bool(house.sandbox.seen("/messages", "GET")) == (path != "/messages$")
+
+
 @pytest.mark.parametrize("before", [0, 1, 2], ids=["create", "mark", "send"])
 def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house, wait_until, monkeypatch, before):
     """Another request of the mailbox was told to wait while this message was on its way."""
@@ -225,6 +264,7 @@ def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house
     house.put()
     settle(house, wait_until)
     assert away == [] and house.places() == [] and len(house.tenant.delivered) == 1
+    assert len(house.sandbox.requests) == 3
     assert house.tenant.created_drafts == 1 and house.tenant.items(ALERTS, "drafts") == []
 
 
