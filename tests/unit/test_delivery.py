@@ -419,6 +419,47 @@ def test_what_proves_that_a_message_was_sent(house, copy, found, posted):
     assert drafts.look(gone, "ID", "<always@printer.local>", since) == found
 
 
+def replaced_by_anothers(tenant):
+    """A person deletes our draft, and a mail with its Message-ID and without a marker was sent by somebody else."""
+    for item in tenant.items(ALERTS, "drafts"):
+        tenant.purge(item)
+    an_item(tenant, "sentitems", at=1.0)
+
+
+def test_a_message_id_proves_nothing_of_an_attempt_that_was_refused(house, wait_until):
+    house.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
+    id = house.open().put(ALWAYS)
+    wait_until(lambda: house.graph.held(ALERTS) and house.places() == [("new", "")])
+    house.close()
+    assert house.spool.state(id).draft["id"]
+    replaced_by_anothers(house.tenant)
+    house.open().courier.flush_all()
+    settle(house, wait_until)
+    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+
+
+def test_a_message_id_proves_nothing_where_graph_knew_no_draft_to_send(house, wait_until, monkeypatch):
+    house.open()
+    real = house.drafts.send
+    monkeypatch.setattr(house.drafts, "send", lambda *given: (replaced_by_anothers(house.tenant), real(*given))[1])
+    house.put(ALWAYS)
+    settle(house, wait_until)
+    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+
+
+def test_a_draft_that_was_refused_and_deleted_is_forgotten_whatever_has_its_message_id(house, wait_until):
+    house.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
+    id = house.open().put(ALWAYS)
+    wait_until(lambda: house.graph.held(ALERTS) and house.places() == [("new", "")])
+    house.close()
+    house.tenant.delete_moves = False
+    an_item(house.tenant, "sentitems", at=1.0)
+    claim = house.spool.claim(id)
+    house.graph._lanes.clear()  # the wait that Graph asked for is over
+    house.delivery.drop_draft(claim)
+    assert claim.state.draft == {} and house.tenant.items(ALERTS, "drafts") == []
+
+
 def test_anothers_draft_is_no_orphan_of_ours(house):
     house.open()
     for marker in ("other ID", "installation other", "installation ID", ""):
