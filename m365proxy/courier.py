@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 from . import log, outcome, reachability
 from .answer import GraphUnreachable, NoAnswer, Throttled
 from .delivery import Delivery, clock_is_plausible
+from .diskretries import DiskRetries, explained
 from .errors import ProxyError, SignInNeeded, Temporary, TokenRefused
 from .graph import SLOTS, Graph
 from .outcome import Verdict
@@ -51,6 +52,7 @@ class _Lane:
         self.heap: List[Tuple[float, str]] = []
         self.to_look: Dict[str, Claim] = {}  # posting, outcome unknown: look before anything else
         self.to_remove: Dict[str, Claim] = {}  # sent, but the disk would not remove the file
+        self.to_rescue: Set[str] = set()  # left in cur/: the disk would not let them be moved or read
         self.active = 0
         self.next_start = 0.0  # monotonic; pace_per_minute
         self.rests_until = 0.0  # monotonic; after a connection that failed
@@ -101,6 +103,7 @@ class Courier:
         self._lanes: Dict[str, _Lane] = {mailbox_tag(name): _Lane(name) for name in mailboxes}
         self._order = list(self._lanes.values())
         self._retry_interval = retry_interval
+        self._disk_retries = DiskRetries(retry_interval)
         self._lifetime = lifetime
         self._pace = 60.0 / pace_per_minute if pace_per_minute else 0.0
         self._reach = Reachability(probe, self._go_on)
@@ -121,6 +124,8 @@ class Courier:
         for entry in self._spool.recover():
             if entry.phase == "posting":
                 self._find_out(entry)
+            elif entry.phase == "claimed" and tag_of(entry.id) in self._lanes:
+                self._push(entry.id, self._rescue_later(self._lanes[tag_of(entry.id)], entry.id))
 
     def start(self) -> None:
         """Begin with what is queued.  Needs directory listings only, however long the queue."""
@@ -164,9 +169,11 @@ class Courier:
             claim = self._spool.resume(entry)
         except OSError as error:
             logger.error(
-                "%s was being sent when the program ended, and what is known of it cannot be read: %s. It stays as it "
-                "is until the next start. Check the disk and the owner of state_dir.", entry.id, error
+                "%s was being sent when the program ended, and what is known of it cannot be read: %s.",
+                entry.id,
+                explained(error),
             )
+            self._push(entry.id, self._rescue_later(lane, entry.id))
             return
         claim.state.error = claim.state.error or "The program ended while this message was being sent."
         self._look_later(lane, claim, 0.0)
@@ -332,11 +339,11 @@ class Courier:
             try:
                 again = self._attend(lane, id)
             except OSError as error:
-                logger.error("%s waits, the queue's disk fails: %s", id, error)
-                again = self._rescue(lane, id)
+                logger.error("%s waits, its file cannot be used: %s.", id, explained(error))
+                again = self._rescue(lane, id, self._disk_retries.failed(id))
             except Exception:  # the worker loop: one broken message stops nothing else
                 logger.exception("%s: unexpected error", id)
-                again = self._rescue(lane, id)
+                again = self._rescue(lane, id, self._retry_interval)
             with self._lock:
                 lane.active -= 1
                 if again is not None:
@@ -344,7 +351,13 @@ class Courier:
                     heapq.heappush(lane.heap, (again if flushes == self._flushes else 0.0, id))
             self.flush()
 
-    def _rescue(self, lane: _Lane, id: str) -> Optional[float]:
+    def _rescue_later(self, lane: _Lane, id: str) -> float:
+        """What the disk will not let go of stays in cur/ for a while; when to try again (monotonic)."""
+        with self._lock:
+            lane.to_rescue.add(id)
+        return time.monotonic() + self._disk_retries.failed(id)
+
+    def _rescue(self, lane: _Lane, id: str, wait: float) -> Optional[float]:
         """After a fault here or of the disk: what was not being sent goes back, the rest is looked for."""
         try:
             entry = self._spool.find(id)
@@ -356,14 +369,19 @@ class Courier:
                 self._failed()
                 return None
         except OSError as error:
-            logger.error("%s stays as it is until the next start: %s", id, error)
-            return None
-        return time.monotonic() + self._retry_interval
+            logger.error("%s stays as it is for now: %s.", id, explained(error))
+            return self._rescue_later(lane, id)
+        return time.monotonic() + wait
 
     def _attend(self, lane: _Lane, id: str) -> Optional[float]:
         """See to one message; when to try again (monotonic), or None when it is out of the lane."""
         with self._lock:
             sent, lost = lane.to_remove.pop(id, None), lane.to_look.pop(id, None)
+            stuck = id in lane.to_rescue
+            lane.to_rescue.discard(id)
+        if stuck:
+            self._hand_back(lane)
+            return self._rescue(lane, id, 0.0)
         if sent is not None:
             self._hand_back(lane)
             return self._remove(lane, sent)
@@ -394,7 +412,9 @@ class Courier:
                 raise
             except Exception:
                 return self._fault(lane, claim, envelope)
-        return self._conclude(lane, claim, envelope, verdict)
+        again = self._conclude(lane, claim, envelope, verdict)
+        self._disk_retries.worked(id)
+        return again
 
     def _fault(self, lane: _Lane, claim: Claim, envelope: Envelope) -> Optional[float]:
         """A fault of ours, which may come each time with this message: it counts, so that the message does not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any, Optional, Set
@@ -50,8 +51,10 @@ class Deadlines:
             sooner = all(deadline.end < other.end for other in self._armed)
             self._armed.add(deadline)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="graph-deadlines", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="graph-deadlines", daemon=True)
+                with contextlib.suppress(RuntimeError):  # no thread left in the system: the next call tries again
+                    thread.start()
+                    self._thread = thread
             elif sooner:
                 self._changed.notify()
 

@@ -38,6 +38,10 @@ else:
 _RENAME_PATIENCE = (0.05, 0.1, 0.2, 0.4)
 
 
+class NoFile(OSError):
+    """What has the name is no regular file, but a directory, a FIFO or the like."""
+
+
 def create(path: str, mode: int = 0o600) -> BinaryIO:
     """Open a new file for writing; FileExistsError if the name is taken."""
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
@@ -45,8 +49,8 @@ def create(path: str, mode: int = 0o600) -> BinaryIO:
 
 
 def open_to_append(path: str) -> BinaryIO:
-    """Open a file of our own (0600) for writing at its end; made if it is not there."""
-    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    """Open a file of our own (0600) for writing at its end; made if it is not there.  OSError for a FIFO."""
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.fdopen(os.open(path, flags, 0o600), "ab")
 
 
@@ -129,14 +133,14 @@ def names(directory: str) -> Iterator[str]:
 def open_shared(path: str) -> BinaryIO:
     """Open a file for reading so that it can be renamed and removed meanwhile, which Windows has to be asked for.
 
-    OSError for what is no regular file.
+    NoFile for what is no regular file.
     """
     if sys.platform != "win32":
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # no waiting for a FIFO's other end
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file
-        file.close()
-        raise OSError(errno.EINVAL, "is no regular file", path)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # no waiting for a FIFO's other end
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return os.fdopen(handle, "rb")
+        os.close(handle)
+        raise NoFile(errno.EINVAL, "is no regular file", path)
     handle = _create_file(path, _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _ATTRIBUTE_NORMAL, None)
     if handle == _INVALID_HANDLE:
         raise ctypes.WinError(ctypes.get_last_error())

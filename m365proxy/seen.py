@@ -56,7 +56,11 @@ class SeenIds:
         return True
 
     def _load(self, path: str) -> "OrderedDict[bytes, bytes]":
-        lines = (files.read(path) or b"").splitlines()
+        try:
+            lines = (files.read(path) or b"").splitlines()
+        except files.NoFile as error:
+            logger.warning("%s cannot be read: %s", path, error.strerror)
+            lines = []
         known = OrderedDict((mark, owner) for mark, _, owner in (line.partition(b" ") for line in lines[-_REMEMBERED:]))
         if len(lines) > 2 * _REMEMBERED:
             self._rewrite(path, _lines(known))

@@ -217,12 +217,12 @@ class Spool:
 
     def state(self, id: str) -> Optional[State]:
         """The state file of a message; None if there is none or it cannot be read."""
-        content = files.read(self._path("state", id + ".json"))
-        if content is None:
-            return None
         try:
+            content = files.read(self._path("state", id + ".json"))
+            if content is None:
+                return None
             known = json.loads(content)
-        except ValueError:
+        except (ValueError, files.NoFile):
             known = None
         if not isinstance(known, dict):
             logger.error("state/%s.json cannot be read; its history is lost, the message is not", id)
@@ -255,7 +255,7 @@ class Spool:
     def recover(self) -> List[Entry]:
         """At start, under the state directory's lock: put what was only claimed back to new/.
 
-        Returns the entries whose outcome is unknown (posting) or that are held.
+        Returns the entries whose outcome is unknown (posting), that are held, or that the disk would not let go of.
         """
         unknown = []
         moved = False
@@ -267,7 +267,8 @@ class Spool:
                 files.move(self.path(entry), self._path("new", entry.id))
                 moved = True
             except OSError as error:
-                logger.error("%s waits for the next start: %s. Check the disk of state_dir.", entry.id, error)
+                logger.error("%s stays claimed for now: %s. Check the disk of state_dir.", entry.id, error)
+                unknown.append(entry)
         if moved:
             files.sync_directory(self._path("new"))
         return unknown

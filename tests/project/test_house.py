@@ -21,7 +21,8 @@ LAYERS = """
     words syntax addresses parameters transfer header mime message
     control envelope spool users guard policy
     outbound tokenfile entra registration devicecode oauth refusals outcome body answer slots deadlines graph
-    budget routes seen drafts largemail largedrafts delivery report reachability courier housekeeping leftovers
+    budget routes seen drafts largemail largedrafts delivery report reachability diskretries courier
+    housekeeping leftovers
     folders ledger copies readahead deletion maildrop
     intake clienthello proxyprotocol server signin reception smtp pop3 status
     chores daemon diagnosis commands

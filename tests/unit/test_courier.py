@@ -744,9 +744,9 @@ def test_a_rename_that_fails_stops_no_start(house, monkeypatch):
     def replace(*_):
         raise OSError(5, "Input/output error")
 
-    with monkeypatch.context() as patched:
-        patched.setattr("m365proxy.files.os.replace", replace)
-        h.courier.recover()
+    monkeypatch.setattr("m365proxy.files.os.replace", replace)
+    h.courier.recover()
+    h.courier.start()
     assert h.places() == [("cur", "claimed")]
 
 
@@ -820,3 +820,59 @@ def test_a_flush_is_meant_also_for_what_is_in_hand(house):
     go_on.set()
     wait_until(lambda: verdicts == [], 4)
     wait_until(lambda: h.places() == [])
+
+
+def _held(*_):
+    raise OSError(16, "Device or resource busy")
+
+
+def test_a_file_that_another_program_holds_is_tried_again_within_seconds(house, monkeypatch, caplog):
+    """However long the interval is: a scanner holds a file for a moment."""
+    h = house(FakeDelivery(), interval=300.0)
+    monkeypatch.setattr("m365proxy.diskretries._WAITS", (0.01, 0.02))
+    real, held = h.spool.claim, [_held, _held]
+    monkeypatch.setattr(h.spool, "claim", lambda id: held.pop()() if held else real(id))
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert "virus scanner" in caplog.text
+
+
+@pytest.mark.parametrize("phase", ["claimed", "posting"])
+def test_what_cannot_be_put_back_is_put_back_later(house, monkeypatch, phase):
+    """Not at the next start only."""
+
+    class Broken(FakeDelivery):
+        faults = 1
+
+        def deliver(self, claim, envelope, file):
+            if self.faults:
+                self.faults -= 1
+                if phase == "posting":
+                    claim.posting()
+                _held()
+            return super().deliver(claim, envelope, file)
+
+    delivery = Broken()
+    delivery.found = [SENT]
+    h = house(delivery, interval=300.0)
+    monkeypatch.setattr("m365proxy.diskretries._WAITS", (0.01, 0.02, 0.03))
+    real, held = h.spool.resume, [_held, _held]
+    monkeypatch.setattr(h.spool, "resume", lambda entry: held.pop()() if held else real(entry))
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert held == [] and len(h.delivery.log) == (phase == "claimed")
+
+
+def test_what_a_start_cannot_put_back_is_put_back_later(house, monkeypatch):
+    h = house(FakeDelivery(), interval=300.0)
+    monkeypatch.setattr("m365proxy.diskretries._WAITS", (0.01,))
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    h.spool.claim(incoming.commit())
+    with monkeypatch.context() as patched:
+        patched.setattr("m365proxy.files.os.replace", _held)
+        h.courier.recover()
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1

@@ -1,5 +1,7 @@
 """Message-IDs that were used before: how many are remembered, and that the file does not grow for ever."""
 
+import os
+
 import pytest
 
 from m365proxy import seen
@@ -27,3 +29,10 @@ def test_a_disk_that_refuses_costs_no_mail(tmp_path, caplog):
     for number in range(10):
         assert ids.is_new("tag", f"<{number}@device>", "id")
     assert len(caplog.records) == 10 and not ids.is_new("tag", "<1@device>", "another")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs in directories")
+def test_a_fifo_keeps_no_mail_waiting(tmp_path):
+    os.mkfifo(tmp_path / "tag")
+    seen = SeenIds(str(tmp_path))
+    assert seen.is_new("tag", "<1@contoso.com>", "a") and not seen.is_new("tag", "<1@contoso.com>", "b")
