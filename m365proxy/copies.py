@@ -8,10 +8,12 @@ import threading
 import time
 from typing import BinaryIO, Callable, Iterable, Iterator, List, Optional, Tuple
 
-from . import files
+from . import files, log
 from .answer import Leash, Stopped
 from .errors import ProxyError, Temporary
 from .wire import CRLF, crlf
+
+logger = log.get("copies")
 
 SUFFIX = ".copy"
 
@@ -339,9 +341,15 @@ def remove(path: str) -> bool:
 
 
 def clear(directory: str, max_age: float) -> None:
-    """Remove the copies an earlier run left, and other files of ours older than `max_age` seconds."""
-    for name in os.listdir(directory):
+    """Remove the copies an earlier run left, and other files of ours older than `max_age` seconds.
+
+    What cannot be removed stops no start.
+    """
+    for name in files.names(directory):
         path = os.path.join(directory, name)
-        stale = name.endswith((".json", ".tmp")) and os.stat(path).st_mtime < time.time() - max_age
-        if name.endswith(SUFFIX) or stale:
-            files.remove(path)
+        try:
+            stale = name.endswith((".json", ".tmp")) and os.stat(path).st_mtime < time.time() - max_age
+            if name.endswith(SUFFIX) or stale:
+                files.remove(path)
+        except OSError as error:
+            logger.warning("%s, which an earlier run left, cannot be removed: %s", path, error.strerror or error)

@@ -267,6 +267,23 @@ def test_clearing_takes_what_is_ours_only(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["new.json", "note.txt"]
 
 
+def test_a_copy_that_cannot_be_removed_stops_no_start(tmp_path, monkeypatch, caplog):
+    for name in ("1.copy", "2.copy"):
+        (tmp_path / name).write_text("x")
+    remove = os.unlink
+
+    def held(path):
+        if path.endswith("1.copy"):
+            raise PermissionError(13, "Sharing violation", path)
+        remove(path)
+
+    monkeypatch.setattr(os, "unlink", held)
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    clear(str(tmp_path), 1000.0)
+    assert sorted(os.listdir(tmp_path)) == ["1.copy", "gone.json"]
+    assert "1.copy, which an earlier run left, cannot be removed: Sharing violation" in caplog.text
+
+
 # Long lines.
 
 WORDS = b"word " * 600
