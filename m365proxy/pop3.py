@@ -15,8 +15,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional
 from . import log, syntax
 from .copies import top
 from .errors import InUse, Permanent, ProxyError, Temporary
+from .holds import Session
 from .junk import JunkCommands, TooMuchJunk
-from .maildrop import Session
 from .server import log_handshake_failure
 from .users import SignInRefused, within
 from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed

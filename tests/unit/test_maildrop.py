@@ -14,8 +14,10 @@ from m365proxy import files, ledger
 from m365proxy.answer import GraphUnreachable, NoAnswer, Refused, Throttled
 from m365proxy.copies import Copy, normalised
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
+from m365proxy.fetch import Breaks, Fetcher
+from m365proxy.holds import Session
 from m365proxy.ledger import Ledger
-from m365proxy.maildrop import Breaks, Fetcher, Maildrops, Session
+from m365proxy.maildrop import Maildrops
 
 PREFER = {"Prefer": 'IdType="ImmutableId"'}
 NEXT = "https://graph.example/next/"

@@ -15,7 +15,7 @@ import pytest
 from pop3_house import LOOPBACK, SILENCE, Drop, House, Maildrops, Users
 
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
-from m365proxy.maildrop import Session
+from m365proxy.holds import Session
 from m365proxy.pop3 import IDLE_SECONDS, Pop3Session
 from m365proxy.tls import self_signed
 from m365proxy.wire import Closed, Connection, TimedOut
