@@ -41,3 +41,9 @@ class Item:
         """Take the size of a whole copy.  Any thread may call."""
         self.size = copy.size
         self.exact = not copy.substitute
+
+    def becomes_a_text(self, size: int) -> None:
+        """A text of ours, of so many octets, takes its place."""
+        self.size = size
+        self.exact = False  # that is for what came whole
+        self.substituted = True

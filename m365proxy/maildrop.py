@@ -10,15 +10,18 @@ from __future__ import annotations
 import time
 from typing import Callable, Dict, Iterator, Optional, Sequence
 
-from . import copies, files
+from . import copies, files, log, substitute
 from .copies import Copy
 from .deletion import Deletion
-from .fetch import Breaks, Fetcher
+from .failures import Failures
+from .fetch import Fetcher
 from .folders import Folders, Listed
 from .holds import Holds, Session
 from .item import Item
 from .ledger import Ledger
 from .readahead import ReadAhead
+
+_log = log.get("maildrop")
 
 # What is known of folders that nobody opened for so long is forgotten at a start (seconds).
 _LEDGER_AGE = 90 * 86400.0
@@ -92,7 +95,7 @@ class Maildrops:
         self._settle = settle
         self._sleep = sleep
         self._folders = Folders(graph, sleep=sleep, clock=clock)
-        self._breaks = Breaks()
+        self._failures = Failures(clock)
         self._holds = Holds()
         files.make_directory(directory)
         copies.clear(directory, _LEDGER_AGE)
@@ -128,19 +131,29 @@ class Maildrops:
             found, link, of_use = self._folders.track(mailbox, user.folder, ledger.messages, ledger.link)
             if not of_use:
                 ledger.link = ""  # so that the new one is written down though nothing else may be new
-        items = [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()]
-        fetcher = Fetcher(self._graph, mailbox, self._sleep, self._breaks, user.pop3_fold_lines)
+        items = self._shown(mailbox, [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()])
+        fetcher = Fetcher(self._graph, mailbox, self._sleep, self._failures, user.pop3_fold_lines)
         ahead = ReadAhead(
             items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle,
             self._min_free,
         )
         if self._exact_sizes:
             ahead.measure(
-                index for index, item in enumerate(items) if not item.exact and not self._breaks.known(item.uidl)
+                index for index, item in enumerate(items) if not item.exact and not self._failures.known(item.uidl)
             )
         return Maildrop(
             items, ahead, Deletion(self._graph, self._folders, user, self._sleep), ledger, found, link, release
         )
+
+    def _shown(self, mailbox: str, items: Sequence[Item]) -> Sequence[Item]:
+        """These without the ones that would keep a client from the rest; sizes of texts in the place of others."""
+        by_uidl = {item.uidl: item for item in items}
+        for uidl, cause in self._failures.given_up(by_uidl).items():
+            by_uidl[uidl].becomes_a_text(len(substitute.text(mailbox, by_uidl[uidl], cause)))
+        out = self._failures.leave_out(by_uidl)
+        if out:
+            _log.info("%s: %d messages that Exchange did not give out are left out of this session", mailbox, len(out))
+        return [item for item in items if item.uidl not in out]
 
 
 class Maildrop:

@@ -265,3 +265,61 @@ def test_client(running, tmp_path, client, way, delete):
         case.check(client(case))
     finally:
         shutil.rmtree(tmp_path)  # pytest would keep 30 MB of each
+
+
+# One message that Exchange never gives out, and clients that stop at the first -ERR.
+
+
+def poll_mpop(case, url):
+    return [
+        need("mpop"), "--host=localhost", f"--port={case.port}", f"--user={SCANS}", "--tls=off", "--keep=off",
+        "--passwordeval=cat " + case.write("password", PASSWORD + "\n"), "--auth=user",
+        f"--delivery=maildir,{case.directory / 'Maildir'}", f"--uidls-file={case.directory / 'uidls'}",
+    ]  # fmt: skip
+
+
+def poll_fdm(case, url):
+    conf = case.write(
+        "fdm.conf",
+        f'account "scans" pop3 server "localhost" port {case.port} user "{SCANS}" pass "{PASSWORD}" no-apop\n'
+        f'action "keep" maildir "{case.directory / "Maildir"}"\nmatch all action "keep"\n',
+    )
+    return [need("fdm"), "-q", "-l", "-f", conf, "fetch"]
+
+
+def poll_movemail(case, url):
+    return [need("movemail"), "--emacs", url, f"{case.directory / 'mbox'}", PASSWORD]
+
+
+def poll_perl(case, url):
+    return [
+        need("perl"), "-e", PERL, str(case.port), "plain", "", SCANS, PASSWORD, "1",
+        str(case.directory / "Maildir" / "new"),
+    ]  # fmt: skip
+
+
+POLLS = [poll_mpop, poll_fdm, poll_movemail, poll_perl]
+
+
+@pytest.mark.parametrize("client", POLLS, ids=lambda client: client.__name__[5:])
+@pytest.mark.parametrize("status", [500, 403, 404])
+def test_a_client_that_stops_at_trouble_gets_past_an_unreadable_message(running, tmp_path, client, status):
+    case = Case(running, tmp_path, "plain", True)
+    for item in case.tenant.items(SCANS):
+        case.tenant.purge(item)
+    for number in range(5):
+        case.tenant.add_message(SCANS, HEADER % (b"n", b"n%d" % number) + b"text\r\n", received=1_700_000_000 + number)
+    case.maildir()
+    bad = case.tenant.items(SCANS)[1].immutable
+    rule = running.sandbox.faults.add("answer", path=re.escape(bad) + "/.value", times=None, status=status)
+    words = client(case, f"pop://{SCANS.replace('@', '%40')}@localhost:{case.port}")
+    environ = dict(running.environ, HOME=str(tmp_path), LC_ALL="C.UTF-8")
+    try:
+        for _ in range(3):
+            subprocess.run(words, capture_output=True, timeout=60, env=environ, cwd=tmp_path)
+        assert rule.hits
+        wait_until(lambda: [item.immutable for item in case.tenant.items(SCANS)] == [bad], what="only the bad one left")
+    finally:
+        running.sandbox.faults.clear()
+    got = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert all(b"<n%d@" % number in got for number in (0, 2, 3, 4))

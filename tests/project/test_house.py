@@ -23,7 +23,7 @@ LAYERS = """
     outbound tokenfile entra registration devicecode oauth refusals outcome body answer slots deadlines graph
     budget routes seen drafts largemail largedrafts delivery report reachability diskretries courier
     housekeeping leftovers
-    folders ledger copies item readahead deletion fetch holds maildrop
+    folders ledger copies item readahead deletion failures substitute fetch holds maildrop
     intake clienthello proxyprotocol server signin reception smtp pop3 status
     chores daemon diagnosis commands
     sandbox demo

@@ -14,7 +14,8 @@ from m365proxy import files, ledger
 from m365proxy.answer import GraphUnreachable, NoAnswer, Refused, Throttled
 from m365proxy.copies import Copy, normalised
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
-from m365proxy.fetch import Breaks, Fetcher
+from m365proxy.failures import Failures
+from m365proxy.fetch import Fetcher
 from m365proxy.holds import Session
 from m365proxy.ledger import Ledger
 from m365proxy.maildrop import Maildrops
@@ -30,15 +31,20 @@ class Answer:
     """An answer with a status, a JSON value, and chunks of a body; an exception among them is raised."""
 
     def __init__(self, status=200, value=None, chunks=(), code="", request_id="r"):
+        self.from_graph = bool(request_id)
         self.status = status
         self.code = code
         self.request_id = request_id
+        self.from_graph = bool(request_id)
         self.closed = False
         self._value = value or {}
         self._chunks = chunks
 
     def json(self):
         return self._value
+
+    def forget_body(self):
+        self._chunks = ()
 
     def chunks(self, size=65536):
         for chunk in self._chunks:
@@ -673,13 +679,17 @@ def test_sizes_are_remembered_over_sessions_and_full_listings(rig, wait_until):
     assert [item.size for item in drop.messages] == [502, 1370, 1370]
 
 
-def test_the_size_of_a_substitute_is_not_remembered(rig):
+def test_the_size_of_a_text_in_a_messages_place_is_remembered_by_this_run_only(rig):
     drop = poll(rig, changes(0, link="d1"))
     rig.graph.values["id/0+="] = [refusal(500, "ErrorCorruptData")]
     text = whole(drop, 0)
     assert drop.messages[0].size == len(text)
     drop.close()
-    assert [item.size for item in poll(rig, changes(link="d2")).messages] == [1370]
+    drop = poll(rig, changes(link="d2"))
+    assert [item.size for item in drop.messages] == [len(text)]
+    drop.close()
+    rig.restart()
+    assert [item.size for item in poll(rig, changes(link="d3")).messages] == [1370]
 
 
 def test_exact_sizes_are_fetched_once(tmp_path):
@@ -765,15 +775,15 @@ def test_a_fetch_that_breaks_twice_is_given_up(rig, make, wait_until):
 
 
 @pytest.mark.parametrize("claimed, asked", [(False, 0), (True, 1)])
-def test_one_that_broke_off_is_left_to_the_client(rig, claimed, asked):
-    """Fetched ahead it would break off again, and the client's own call be the first that counts."""
+def test_one_that_failed_is_left_to_the_client(rig, claimed, asked):
+    """Fetched ahead it would fail again, and the client's own call be the first that counts."""
     rig.graph.values["bad"] = [Answer(chunks=[b"x\r\n"])]
-    breaks = Breaks()
-    breaks.note("uidl")
+    failures = Failures()
+    failures.note("scanner@contoso.com", "uidl", GraphUnreachable("broke off", True))
     copy = Copy(str(rig.path / "1.copy"), None, lambda copy, octets: True)
     copy.claimed = claimed
     item = SimpleNamespace(id="bad", uidl="uidl", size=3)
-    Fetcher(rig.graph, "scanner@contoso.com", rig._sleep, breaks).fetch(item, copy)
+    Fetcher(rig.graph, "scanner@contoso.com", rig._sleep, failures).fetch(item, copy)
     assert len(rig.graph.calls) == asked
     assert copy.over and copy.whole == copy.claim(None) == claimed
 
@@ -813,7 +823,7 @@ def test_a_404_of_something_between_does_not_mean_gone(rig):
 
 
 def test_an_empty_answer_is_no_message(rig):
-    drop = rig.holding([[Answer(chunks=[])]], delete="permanent")
+    drop = rig.holding([[Answer(chunks=[]), Answer(chunks=[])]], delete="permanent")
     refused(drop, 0, Temporary, "empty")
     assert drop.delete([0]) == 0
     assert told(rig.graph) == [("POST", "id/0+=/move")]
@@ -836,6 +846,89 @@ def test_a_damaged_item_becomes_a_text(rig):
     assert drop.messages[0].size == len(raw)
     assert whole(drop, 0) == raw
     assert len(rig.graph.calls) == 2
+
+
+# One message that Graph does not give out, and a client that stops at the first -ERR.
+
+
+def poll_until_trouble(rig, drop, bad):
+    """What a client gets that fetches in order and stops at trouble; `bad` makes the answers of message 1."""
+    got = {}
+    for item in drop.messages:
+        rig.graph.values[item.id] = [Answer(chunks=[b"good\r\n"])]
+    rig.graph.values["id/1+="] = bad()
+    for index, item in enumerate(drop.messages):
+        try:
+            got[item.id] = whole(drop, index)
+        except (Permanent, Temporary):
+            break
+    drop.close()
+    return got
+
+
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        (lambda: [refusal(500, "ErrorInternalServerError")] * 2, b"HTTP 500 ErrorInternalServerError"),
+        (lambda: [refusal(504, "UnknownError")] * 2, b"HTTP 504 UnknownError"),
+        (lambda: [refusal(403, "ErrorAccessDenied")], b"HTTP 403 ErrorAccessDenied"),
+        (lambda: [refusal(400, "ErrorInvalidRequest")], b"HTTP 400 ErrorInvalidRequest"),
+        (lambda: [refusal(405)], b"HTTP 405 without a reason"),
+        (lambda: [Answer(chunks=[]), Answer(chunks=[])], b"HTTP 200 without a reason"),
+    ],
+    ids=["500", "504", "403", "400", "405", "empty"],
+)
+def test_a_client_that_stops_at_trouble_gets_past_an_unreadable_message(rig, bad, words):
+    rounds = []
+    for _ in range(4):
+        rounds.append(poll_until_trouble(rig, rig.open(page(0, 1, 2), delete="permanent"), bad))
+        rig.now += 100
+    good, after, text = "id/0+=", "id/2+=", "id/1+="
+    # It fails twice, is left out once, and then a text stands there.
+    assert [set(got) for got in rounds] == [{good}, {good}, {good, after}, {good, text, after}]
+    assert words in rounds[3][text] and b"request-id r" in rounds[3][text]
+    drop = rig.open(page(0, 1, 2), delete="permanent")
+    assert drop.messages[1].size == len(rounds[3][text])
+    assert drop.delete([1]) == 0
+    assert told(rig.graph) == [("POST", "id/1+=/move")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: [GraphUnreachable("no answer", True)] * 2,
+        lambda: [Answer(chunks=[b"half", GraphUnreachable("broke off", True)]) for _ in range(2)],
+        lambda: [refusal(503), refusal(503)],
+    ],
+    ids=["silent", "broken off", "busy"],
+)
+def test_what_only_breaks_off_is_left_out_of_some_sessions_and_never_replaced(rig, bad):
+    rounds = []
+    for _ in range(9):
+        rounds.append(len(poll_until_trouble(rig, rig.open(page(0, 1, 2)), bad)))
+        rig.now += 100
+    assert rounds == [1, 1, 2, 1, 2, 2, 1, 2, 2]
+    rig.restart()
+    assert len(poll_until_trouble(rig, rig.open(page(0, 1, 2)), lambda: [Answer(chunks=[b"whole\r\n"])])) == 3
+
+
+def test_a_message_listed_and_gone_twice_leaves_the_listing(rig):
+    gone = refusal(404, "ErrorItemNotFound")
+    rounds = []
+    for _ in range(6):
+        rounds.append(len(poll_until_trouble(rig, rig.open(page(0, 1, 2)), lambda: [gone])))
+        rig.now += 100
+    assert rounds == [1, 1, 2, 2, 2, 2]
+
+
+def test_a_message_that_can_be_had_again_takes_the_texts_place(rig):
+    drop = rig.holding([b"x\r\n", [refusal(500, "ErrorCorruptData")]])
+    text = whole(drop, 1)
+    drop.close()
+    drop = rig.holding([b"x\r\n", b"mended\r\n"], delete="permanent")
+    assert drop.messages[1].size == len(text)
+    assert whole(drop, 1) == b"mended\r\n"
+    assert drop.messages[1].size == 8
 
 
 def test_a_full_disk_is_temporary_and_leaves_nothing(rig, monkeypatch, wait_until):
