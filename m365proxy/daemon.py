@@ -28,6 +28,7 @@ from .graph import Graph
 from .guard import Guard
 from .intake import Intake
 from .interfaces import default_gateways
+from .junk import JunkCommands
 from .largedrafts import LargeDrafts
 from .leftovers import Leftovers
 from .maildrop import Maildrops
@@ -314,6 +315,7 @@ class Daemon:
             plaintext_networks=() if context.tls_required else self._plaintext_networks,
             errors=self.config.limits.errors,
             handshake_seconds=context.handshake_seconds,
+            junk=JunkCommands(context.note_use),
         )
 
     def _accept(self, envelope: Any) -> Any:

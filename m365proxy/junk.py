@@ -29,8 +29,14 @@ class JunkCommands:
     """What one session has asked for without getting on.  Belongs to its session's thread."""
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        of_use: Callable[[], object] = lambda: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ):
+        """`of_use` is called whenever the client has got on with something."""
+        self._of_use = of_use
         self._clock = clock
         self._sleep = sleep
         self._count = 0.0
@@ -41,6 +47,7 @@ class JunkCommands:
         """The command under way brought something about: a login, a message."""
         self._count = 0.0
         self._excused = True
+        self._of_use()
 
     def excuse(self) -> None:
         """The command under way is a step towards something: it does not count."""

@@ -19,6 +19,7 @@ import time
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from . import clienthello, log, proxyprotocol, replies
+from .arrivals import Arrivals
 from .clienthello import ClientHellos
 from .errors import CannotCreate, InUse, ProxyError
 from .policy import Quirks
@@ -82,7 +83,7 @@ _WAKE_AGAIN = 0.1
 
 
 class Context:
-    """What a session may know of the place it runs in.  `receiving` belongs to the session's thread."""
+    """What a session may know of the place it runs in.  What may be set belongs to the session's thread."""
 
     def __init__(
         self,
@@ -108,6 +109,15 @@ class Context:
         self._stopping = stopping
         # True while a message comes in: an orderly stop lets it come to its end first.
         self.receiving = False
+        self._of_use = False
+
+    @property
+    def of_use(self) -> bool:
+        """Whether the client has got on with something: a login, a message."""
+        return self._of_use
+
+    def note_use(self) -> None:
+        self._of_use = True
 
     @property
     def stopping(self) -> bool:
@@ -132,6 +142,7 @@ class Connections:
         """`proxies` must say whose connection they pass on (PROXY protocol); `allowed` may connect, None for all."""
         self.set_networks(proxies, allowed)
         self.quirks = Quirks()
+        self._arrivals = Arrivals(clock)
         self._total = total
         self._per_client = per_client
         self._clock = clock
@@ -188,6 +199,13 @@ class Connections:
                 context.peer = client.peer = peer
         return refusal
 
+    def greeting_pause(self, peer: str) -> float:
+        """Seconds a client is to wait for its greeting; more than 0 if too many connections of it brought nothing."""
+        pause = self._arrivals.pause(client_network(peer))
+        if pause:
+            self.log_refusal(f"connections from {peer} wait for their greeting: too many brought no login and no mail")
+        return pause
+
     def leave(self, context: Context) -> None:
         with self._changed:
             if context not in self._running:
@@ -195,14 +213,19 @@ class Connections:
             del self._running[context]
             self._count_out(context.peer)
             self._changed.notify_all()
+        if not (context.of_use or self._stands_for_many(context.peer)):
+            self._arrivals.note_idle(client_network(context.peer))
 
     def _count_in(self, peer: str) -> str:
         client = client_network(peer)
         here = self._by_client.get(client, 0)
-        if here >= self._per_client and not (is_loopback(peer) or self.is_proxy(peer)):
+        if here >= self._per_client and not self._stands_for_many(peer):
             return f"it has {here} connections open (limits.connections_per_client)"
         self._by_client[client] = here + 1
         return ""
+
+    def _stands_for_many(self, peer: str) -> bool:
+        return is_loopback(peer) or self.is_proxy(peer)
 
     def _count_out(self, peer: str) -> None:
         client = client_network(peer)
@@ -399,6 +422,9 @@ class Listener(socketserver.ThreadingTCPServer):
         try:
             if proxy and not self._introduced(client, context):
                 return
+            pause = self._connections.greeting_pause(context.peer)
+            if pause:
+                time.sleep(pause)
             tls_first = self._tls_mode == "implicit" or self._begins_with_tls(client, context)
             if tls_first and not self._shook_hands(client, context):
                 return

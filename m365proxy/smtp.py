@@ -110,7 +110,7 @@ class SmtpSession:
         self._sign_in = SignIn(connection, users, policy.command_seconds, policy.relay)
         self._transaction: Optional[_Transaction] = None
         self._errors = 0
-        self._junk = junk or JunkCommands()
+        self._junk = junk or JunkCommands(context.note_use)
         self._recipients_named = 0  # since the last message
         self._spoke_smtp = False
         self._saw_no_auth = False  # in the answer to its last EHLO, nor has it begun TLS since

@@ -24,7 +24,7 @@ LAYERS = """
     budget routes seen drafts largemail largedrafts delivery report reachability diskretries courier
     housekeeping leftovers
     folders ledger copies item readahead deletion failures substitute fetch holds maildrop
-    intake clienthello proxyprotocol server signin reception smtp pop3 status
+    intake clienthello proxyprotocol arrivals server signin reception smtp pop3 status
     chores daemon diagnosis commands
     sandbox demo
     cli __main__

@@ -68,6 +68,16 @@ def test_pauses_grow_and_then_it_is_over():
     assert junk.slept == PAUSES
 
 
+def test_a_login_or_a_message_is_told_to_be_of_use():
+    used = []
+    counter = JunkCommands(lambda: used.append(1))
+    counter.note(False, lambda: None)
+    counter.excuse()
+    assert used == []
+    counter.forget()
+    assert used == [1]
+
+
 @pytest.mark.parametrize("seconds", [6, 60])
 def test_a_command_now_and_then_is_never_too_much(seconds):
     junk = Junk()

@@ -560,3 +560,34 @@ def test_no_thread_and_no_descriptor_is_left(wait_until):
     assert len(house.connections) == 0
     for client in clients:
         client.close()
+
+
+# Who connects again and again.
+
+
+@pytest.mark.parametrize(
+    "peer, of_use, pause", [("192.0.2.7", False, 2.0), ("192.0.2.7", True, 0.0), ("127.0.0.1", False, 0.0)]
+)
+def test_who_brings_nothing_again_and_again_waits_for_the_greeting(peer, of_use, pause, caplog):
+    connections = Connections(clock=lambda: 1000.0)
+    for _ in range(200):
+        context = context_of(peer)
+        assert connections.enter(context, None) == ""
+        if of_use:
+            context.note_use()
+        connections.leave(context)
+    assert connections.greeting_pause(peer) == pause
+    assert connections.greeting_pause("192.0.2.8") == 0.0
+    assert [record.getMessage() for record in caplog.records] == (
+        ["connections from 192.0.2.7 wait for their greeting: too many brought no login and no mail"] if pause else []
+    )
+
+
+def test_a_listener_waits_so_long_before_the_greeting(listen, monkeypatch):
+    slept = []
+    connections = Connections()
+    connections.greeting_pause = lambda peer: 1.5
+    monkeypatch.setattr(server.time, "sleep", slept.append)
+    with connect(listen(connections=connections)) as client:
+        assert line(client) == b"127.0.0.1\r\n"
+    assert slept == [1.5]
