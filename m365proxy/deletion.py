@@ -28,33 +28,54 @@ _AGAIN = (412, 423, 429, 503, 504)
 # Pauses one QUIT bears (seconds): most clients do not wait for its answer, so there is time.
 _PATIENCE = 300.0
 
+# A QUIT that took so long is told of in the log (seconds).
+_LONG = 20.0
+
 
 class Deletion:
     """One QUIT.  Items have an `id` and are `doubtful` if the client may not have them whole."""
 
-    def __init__(self, graph, folders: Folders, user, sleep: Callable[[float], object] = time.sleep):
+    def __init__(
+        self,
+        graph,
+        folders: Folders,
+        user,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         """`user` has mailbox, folder, pop3_delete and pop3_mark_read."""
         self._graph = graph
         self._folders = folders
         self._user = user
         self._mailbox = user.mailbox
+        self._clock = clock
         self.policy: str = user.pop3_delete
         self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
 
-    def carry_out(self, items: Sequence[Any]) -> Result:
-        """Do with these what the policy says.  Raises nothing: trouble is logged."""
-        policy = self.policy
-        result = Result(items if policy != "keep" else ())
+    def carry_out(self, items: Sequence[Any], told: Callable[[int], object] = lambda left: None) -> Result:
+        """Do with these what the policy says; `told` hears how many are left.  Raises nothing: trouble is logged."""
+        begun = self._clock()
+        result = Result(items if self.policy != "keep" else (), told)
         try:
-            if self._user.pop3_mark_read:
-                self._mark_read(items)
-            if policy == "permanent":
-                items = self._destroy(items, result)
-            if policy != "keep":
-                self._move(items, result)
+            self._carry_out(items, result)
         except ProxyError as error:
             _log.warning("%s: deletion stopped, %d messages remain: %s", self._mailbox, len(result.left), error)
+        seconds = self._clock() - begun
+        if seconds >= _LONG:
+            _log.info(
+                "%s: QUIT took %d seconds: %d messages deleted, %d remain",
+                self._mailbox, seconds, len(result.done), len(result.left),
+            )  # fmt: skip
         return result
+
+    def _carry_out(self, items: Sequence[Any], result: Result) -> None:
+        policy = self.policy
+        if self._user.pop3_mark_read:
+            self._mark_read(items)
+        if policy == "permanent":
+            items = self._destroy(items, result)
+        if policy != "keep":
+            self._move(items, result)
 
     def _mark_read(self, items: Sequence[Any]) -> None:
         """Best effort: a message not marked is deleted all the same."""
@@ -172,13 +193,15 @@ class Result:
     What others deleted meanwhile is in neither.
     """
 
-    def __init__(self, items: Iterable[Any]):
+    def __init__(self, items: Iterable[Any], told: Callable[[int], object]):
+        self._told = told
         self.done: Set[Any] = set()
         self.left: Set[Any] = set(items)
 
     def did(self, item: Any) -> None:
         self.done.add(item)
         self.left.discard(item)
+        self._told(len(self.left))
 
 
 class _Outcome:

@@ -34,6 +34,9 @@ _SIZE_UNSAID = 4096
 # How long one thing a client asks for is kept waiting because Graph wants a pause (seconds).
 _PATIENCE = 45.0
 
+# A listing that takes longer is ended (seconds): nobody waits for it, and its mailbox is in use meanwhile.
+_LISTING_SECONDS = 1800.0
+
 # After Graph would not tell a folder's changes it is listed in full for so long (seconds).
 _UNTRACKED_SECONDS = 3600.0
 
@@ -65,7 +68,8 @@ class Patience:
     """Waits as often as Graph asks for a pause, up to `seconds` in all.  For one thread.
 
     The time of calls that fail counts too, or a silent Graph would be waited
-    for again and again; what succeeds may take its time.
+    for again and again; what succeeds may take its time, but no call begins
+    once `whole` seconds are over (None: no such end).
     """
 
     def __init__(
@@ -75,12 +79,15 @@ class Patience:
         sleep: Callable[[float], object],
         seconds: float = _PATIENCE,
         clock: Callable[[], float] = time.monotonic,
+        whole: Optional[float] = None,
     ):
         self._graph = graph
         self._mailbox = mailbox
         self._sleep = sleep
         self._left = seconds
         self._clock = clock
+        self._whole = whole
+        self._since = clock()
 
     @property
     def spent(self) -> bool:
@@ -90,6 +97,11 @@ class Patience:
         """`call()`, again after each pause Graph wants; its Temporary when patience ends."""
         while True:
             began = self._clock()
+            if self._whole is not None and began - self._since >= self._whole:
+                raise Temporary(
+                    f"{self._mailbox}: Exchange needs more than {self._whole / 60:.0f} minutes for this. "
+                    "Try again later; a limit to the newest messages (pop3.max_messages) makes it shorter."
+                )
             try:
                 return call()
             except Temporary as error:
@@ -116,17 +128,20 @@ class Folders:
         *,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        listing_seconds: float = _LISTING_SECONDS,
     ):
+        """`listing_seconds`: how long listing a folder may take in all."""
         self._graph = graph
         self._sleep = sleep
         self._clock = clock
+        self._listing_seconds = listing_seconds
         self._known: Dict[Tuple[str, str], Tuple[str, float]] = {}
         self._ids: Dict[Tuple[str, str], str] = {}
         self._untracked: Dict[Tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     def _patience(self, mailbox: str) -> Patience:
-        return Patience(self._graph, mailbox, self._sleep, clock=self._clock)
+        return Patience(self._graph, mailbox, self._sleep, clock=self._clock, whole=self._listing_seconds)
 
     def find(self, mailbox: str, name: str) -> str:
         """The id of a folder given by well-known name, path ("Inbox/Scans") or id.

@@ -16,7 +16,7 @@ from .deletion import Deletion
 from .failures import Failures
 from .fetch import Fetcher
 from .folders import Folders, Listed
-from .holds import Holds, Session
+from .holds import Hold, Holds, Session
 from .item import Item
 from .ledger import Ledger
 from .readahead import ReadAhead
@@ -96,7 +96,8 @@ class Maildrops:
         self._sleep = sleep
         self._folders = Folders(graph, sleep=sleep, clock=clock)
         self._failures = Failures(clock)
-        self._holds = Holds()
+        self._clock = clock
+        self._holds = Holds(clock)
         files.make_directory(directory)
         copies.clear(directory, _LEDGER_AGE)
 
@@ -104,20 +105,21 @@ class Maildrops:
         """Take the user's folder for a session, and list it.
 
         InUse if another session has it; one of the same login and address that
-        waited for its client for over a minute is ended instead.  Permanent
-        names what the account lacks; Temporary and SignInNeeded if Graph cannot
-        be asked now.
+        waited for its client for over a minute is ended instead, and one of the
+        same login that only deletes is waited for a few seconds.  Permanent names
+        what the account lacks; Temporary and SignInNeeded if Graph cannot be asked
+        now, or the listing takes too long.
         """
         # One folder has many names: inbox, Inbox/ and so on.
         folder = self._folders.find(user.mailbox, user.folder)
         hold = self._holds.take(user.mailbox, folder, user.login, session)
         try:
-            return self._list(user, hold.release)
+            return self._list(user, hold)
         except BaseException:
             hold.release()
             raise
 
-    def _list(self, user, release: Callable[[], None]) -> Maildrop:
+    def _list(self, user, hold: Hold) -> Maildrop:
         mailbox = user.mailbox
         folder = self._folders.find(mailbox, user.folder)
         # Folded messages have other sizes.
@@ -141,9 +143,8 @@ class Maildrops:
             ahead.measure(
                 index for index, item in enumerate(items) if not item.exact and not self._failures.known(item.uidl)
             )
-        return Maildrop(
-            items, ahead, Deletion(self._graph, self._folders, user, self._sleep), ledger, found, link, release
-        )
+        deletion = Deletion(self._graph, self._folders, user, self._sleep, self._clock)
+        return Maildrop(items, ahead, deletion, ledger, found, link, hold)
 
     def _shown(self, mailbox: str, items: Sequence[Item]) -> Sequence[Item]:
         """These without the ones that would keep a client from the rest; sizes of texts in the place of others."""
@@ -157,7 +158,7 @@ class Maildrops:
 
 
 class Maildrop:
-    """One session's snapshot of a folder.  Belongs to the thread that opened it; close it."""
+    """One session's snapshot of a folder.  For one thread at a time; close it."""
 
     def __init__(
         self,
@@ -167,7 +168,7 @@ class Maildrop:
         ledger: Ledger,
         found: Dict[str, Listed],
         link: str,
-        release: Callable[[], None],
+        hold: Hold,
     ):
         self.messages = messages
         self._ahead = ahead
@@ -175,7 +176,7 @@ class Maildrop:
         self._ledger = ledger
         self._found = found
         self._link = link
-        self._release: Optional[Callable[[], None]] = release
+        self._hold: Optional[Hold] = hold
 
     def measured(self, seconds: float) -> bool:
         """Whether sizes are as exact as they are to be, after waiting up to `seconds`."""
@@ -200,7 +201,9 @@ class Maildrop:
         and counted.
         """
         self._ahead.close()  # what is still coming would only keep slots
-        result = self._deletion.carry_out([self.messages[index] for index in indices])
+        assert self._hold is not None
+        self._hold.finishing(len(indices))
+        result = self._deletion.carry_out([self.messages[index] for index in indices], self._hold.finishing)
         for item in result.done:
             # Graph may tell of it a little later: it must not come again meanwhile.
             self._found.pop(item.id, None)
@@ -209,10 +212,10 @@ class Maildrop:
     def close(self) -> None:
         """Remove the copies, note what was learnt, and let the next session in; again is fine."""
         self._ahead.close()
-        release, self._release = self._release, None
-        if release is not None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
             sizes = {item.id: item.size for item in self.messages if item.exact}
             try:
                 self._ledger.save(self._found, sizes, self._link)
             finally:
-                release()
+                hold.release()

@@ -16,8 +16,10 @@ from . import log, syntax
 from .copies import top
 from .errors import InUse, Permanent, ProxyError, Temporary
 from .holds import Session
+from .job import Job
 from .junk import JunkCommands, TooMuchJunk
 from .server import log_handshake_failure
+from .signsoflife import SECONDS, BrokenOff, SignsOfLife
 from .users import SignInRefused, within
 from .wire import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed
 
@@ -25,9 +27,6 @@ _log = log.get("pop3")
 
 # RFC 1939 section 3: an inactivity timer must be at least ten minutes.
 IDLE_SECONDS = 600.0
-
-# Clients give up after a minute or more of silence: this often they get a sign of life (seconds).
-_SILENCE = 20.0
 
 # Octets of a command with its line end (RFC 2449 asks for 255), and of an AUTH exchange (RFC 4954).
 _COMMAND = 512
@@ -83,10 +82,6 @@ class _Refused(Exception):
         self.reply = reply
 
 
-class _BrokenOff(Exception):
-    """What was begun cannot be ended properly: the connection closes, so that nobody takes a part for the whole."""
-
-
 class Verb(NamedTuple):
     """One row of a state's table; `form` is shown to a client that got the arguments wrong."""
 
@@ -117,7 +112,7 @@ class Pop3Session:
         errors: int = 10,
         idle_seconds: float = IDLE_SECONDS,
         handshake_seconds: float = 30.0,
-        silence_seconds: float = _SILENCE,
+        silence_seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
         junk: Optional[JunkCommands] = None,
     ):
@@ -130,7 +125,7 @@ class Pop3Session:
         self._errors = errors
         self._idle_seconds = idle_seconds
         self._handshake_seconds = handshake_seconds
-        self._silence_seconds = silence_seconds
+        self._signs = SignsOfLife(connection, silence_seconds)
         self._clock = clock
         self._begun = clock()
         self._idle_since: Optional[float] = None
@@ -162,7 +157,7 @@ class Pop3Session:
             reason = _LOST
         except TimedOut:
             reason = "nothing came or went in time"
-        except _BrokenOff as error:
+        except BrokenOff as error:
             reason = f"cut off in the middle of an answer: {error}"
         except Injection:
             reason = "commands were sent ahead of the TLS handshake"
@@ -270,24 +265,6 @@ class Pop3Session:
     def _who(self) -> str:
         return f"{self._peer} user {log.quote(self._login)}"
 
-    def _wait(self, ready: Callable[[float], bool]) -> bool:
-        """Wait until something is ready; whether the +OK line was begun meanwhile.
-
-        A dot is added to it at every sign of life.  Once it is begun there
-        is no -ERR any more: _BrokenOff if the thing does not come.
-        """
-        begun = False
-        try:
-            while not ready(self._silence_seconds):
-                self._connection.write(b"." if begun else b"+OK Exchange is slow")
-                self._connection.flush()
-                begun = True
-        except ProxyError as error:
-            if begun:
-                raise _BrokenOff(str(error)) from None
-            raise
-        return begun
-
     # -- either state -----------------------------------------------------
 
     def _capa(self) -> Reply:
@@ -382,16 +359,28 @@ class Pop3Session:
             _log.warning("sign-in failed from %s user %s: %s", peer, who, log.clean(reason))
             return _fault("[AUTH] Sign-in failed: wrong name or password.")
         try:
-            session = Session(peer, self._idle, self._connection.interrupt)
-            self._maildrop = self._maildrops.open(user, session)
-        except ProxyError as error:
+            begun = self._open(login, user)
+        except (ProxyError, BrokenOff) as error:
             _log.warning("%s user %s: the mailbox cannot be opened: %s", peer, who, error)
+            if isinstance(error, BrokenOff):
+                raise
             return _refusal(f"[{_code(error)}] {error}")
-        self._login, self._signed_in = login, user
         self._junk.forget()
         _log.info("%s signed in as %s: %d messages", peer, who, len(self._maildrop.messages))
-        begun = self._wait(self._maildrop.measured)
+        begun = self._signs.until(self._maildrop.measured, begun)
         return self._stat_text("Welcome: {} messages ({} octets).")._replace(begun=begun)
+
+    def _open(self, login: str, user: Any) -> bool:
+        """Open the user's maildrop; whether the +OK line was begun meanwhile."""
+        session = Session(self._peer, self._idle, self._connection.interrupt)
+        job = Job(lambda: self._maildrops.open(user, session), "pop3 open")
+        try:
+            return self._signs.until(job.ready)
+        finally:
+            # The client may be gone: what was opened for it is closed with the session, and not before it is there.
+            self._maildrop = job.wait()
+            if self._maildrop is not None:
+                self._login, self._signed_in = login, user
 
     # -- transaction ------------------------------------------------------
 
@@ -448,7 +437,7 @@ class Pop3Session:
         """(message, whether the +OK line was begun while waiting for its first octets)."""
         try:
             message = get(*arguments)
-            return message, self._wait(message.ready)
+            return message, self._signs.until(message.ready)
         except Permanent as error:
             raise _Refused(_refusal(str(error))) from None
         except ProxyError as error:
@@ -459,7 +448,7 @@ class Pop3Session:
         try:
             yield from message.chunks(self._connection.flush, self._require_client)
         except ProxyError as error:
-            raise _BrokenOff(str(error)) from None
+            raise BrokenOff(str(error)) from None
 
     def _require_client(self) -> None:
         if self._connection.hung_up():
@@ -488,14 +477,21 @@ class Pop3Session:
         # What was pipelined may still be here: nothing is deleted that could not be sent.
         self._connection.flush()
         marked = len(self._marked)
+        indices = [number - 1 for number in sorted(self._marked)]
+        job = Job(lambda: marked - self._maildrop.delete(indices), "pop3 delete")
         try:
-            failed = self._maildrop.delete([number - 1 for number in sorted(self._marked)])
+            begun = self._signs.until(job.ready)
         except ProxyError as error:
             return self._farewell(_refusal(f"[SYS/TEMP] {error}"))
-        self._deleted = marked - failed
+        finally:
+            # The mailbox is given back when nothing is deleted any more, though the client may be gone.
+            self._deleted = job.wait() or 0
+        failed = marked - self._deleted
+        if failed and begun:
+            raise BrokenOff(f"{failed} of {marked} messages were not deleted")
         if failed:
             return self._farewell(_refusal(f"[SYS/TEMP] {failed} of {marked} messages were not deleted."))
-        return self._farewell(_ok("Bye."))
+        return self._farewell(_ok("Bye.")._replace(begun=begun))
 
     def _farewell(self, reply: Reply) -> Reply:
         # Given back before the client hears of it: it may come again at once.

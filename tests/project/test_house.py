@@ -18,6 +18,7 @@ LAYERS = """
     errors files log signals interfaces memory notify tls autocert
     values options jsonmistakes checks config
     wire replies junk
+    job signsoflife
     words syntax addresses parameters transfer header mime message
     control envelope spool users guard policy
     outbound tokenfile entra registration devicecode oauth refusals outcome body answer slots deadlines graph

@@ -16,7 +16,7 @@ from m365proxy.copies import Copy, normalised
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
 from m365proxy.failures import Failures
 from m365proxy.fetch import Fetcher
-from m365proxy.holds import Session
+from m365proxy.holds import Holds, Session
 from m365proxy.ledger import Ledger
 from m365proxy.maildrop import Maildrops
 
@@ -353,6 +353,36 @@ def test_patience_ends(rig):
     with pytest.raises(Temporary):
         rig.open(*[refusal(429, seconds=20.0)] * 9)
     assert rig.slept == [20.0, 20.0]
+
+
+@pytest.mark.parametrize("how", ["listing", "changes", "the rest"])
+def test_a_listing_without_end_is_ended_and_frees_the_mailbox(rig, how):
+    """Each page is new and comes soon enough, but there is always another."""
+
+    def slow(make):
+        def answer(*_, **__):
+            rig.now += 100.0
+            asked.append(rig.now)
+            return make(len(asked))
+
+        return answer
+
+    asked = []
+    if how == "the rest":
+        poll(rig, changes(1, link="d1")).close()
+    if how == "listing":
+        make = slow(lambda number: page(number, link=f"p{number}"))
+        rig.graph._delta = lambda url, headers: rig.graph._give(refusal(400, "NotHere"))
+        rig.graph.pages = SimpleNamespace(pop=make)
+        list_it = lambda: rig.drops.open(user(), SESSION)  # noqa: E731
+    else:
+        rig.graph._delta = slow(lambda number: changes(number, more=f"p{number}"))
+        list_it = rig.open
+    with pytest.raises(Temporary, match="more than 30 minutes.*pop3.max_messages"):
+        list_it()
+    assert len(asked) == 18
+    del rig.graph._delta
+    assert ids(rig.open(page(1))) == [1]
 
 
 def test_max_messages_shows_the_newest(tmp_path):
@@ -1282,3 +1312,44 @@ def test_when_graph_is_away_the_rest_is_counted(rig, trouble, caplog):
     assert drop.delete(list(range(60))) == 40
     assert "deletion stopped, 40 messages remain" in caplog.text
     assert len(rig.graph.batches) <= 3
+
+
+@pytest.mark.parametrize("seconds, told", [(9.0, False), (10.0, True)])
+def test_a_long_quit_is_told_of(rig, seconds, told, caplog):
+    caplog.set_level("INFO")
+    drop = rig.holding([b"x"] * 40)
+    batch = rig.graph.batch
+
+    def slowly(mailbox, requests):
+        rig.now += seconds
+        return batch(mailbox, requests)
+
+    rig.graph.batch = slowly
+    rig.graph.inner = lambda request: {"status": 403 if "/id%2F39" in request["url"] else 204}
+    assert drop.delete(list(range(40))) == 1
+    line = "scanner@contoso.com: QUIT took 20 seconds: 39 messages deleted, 1 remain"
+    assert [record.getMessage() for record in caplog.records].count(line) == told
+
+
+def test_a_client_that_comes_back_while_its_messages_are_deleted_is_told_how_long_that_takes(rig):
+    rig.drops._holds = Holds(lambda: rig.now, 0.0)
+    drop = rig.holding([b"x"] * 100)
+    batch = rig.graph.batch
+    said = []
+
+    def slowly(mailbox, requests):
+        with pytest.raises(InUse) as caught:
+            rig.drops.open(user(), SESSION)
+        said.append(str(caught.value).partition(" deleting ")[2])
+        rig.now += 2.0
+        return batch(mailbox, requests)
+
+    rig.graph.batch = slowly
+    assert drop.delete(list(range(100))) == 0
+    assert said == [
+        "100 messages; try again later.",
+        "80 messages; try again in about 8 seconds.",
+        "60 messages; try again in about 6 seconds.",
+        "40 messages; try again in about 4 seconds.",
+        "20 messages; try again in about 2 seconds.",
+    ]
