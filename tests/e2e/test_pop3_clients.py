@@ -12,7 +12,9 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 
+import program as programs
 import pytest
 from program import PASSWORD, SCANS, Program, wait_until
 
@@ -41,7 +43,7 @@ def running(tmp_path_factory):
 class Case:
     """One client's turn at a freshly filled mailbox."""
 
-    def __init__(self, program, directory, way, delete):
+    def __init__(self, program, directory, way, delete, bodies=BODIES):
         self.program = program
         self.directory = directory
         self.way = way
@@ -52,7 +54,7 @@ class Case:
         self.tenant = program.sandbox.tenant
         for item in self.tenant.items(SCANS):
             self.tenant.purge(item)
-        self.raws = {name: HEADER % (name, name) + body for name, body in BODIES.items()}
+        self.raws = {name: HEADER % (name, name) + body for name, body in bodies.items()}
         for number, raw in enumerate(self.raws.values()):
             self.tenant.add_message(SCANS, raw, received=1_700_000_000 + number)
 
@@ -323,3 +325,63 @@ def test_a_client_that_stops_at_trouble_gets_past_an_unreadable_message(running,
         running.sandbox.faults.clear()
     got = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert all(b"<n%d@" % number in got for number in (0, 2, 3, 4))
+
+
+# An Exchange that is slow at the login, with every message and at QUIT.
+
+# Longest pause between two signs of life, and what a request takes (seconds).
+SIGNS, LATENCY = 0.1, 0.5
+
+HASTY = f"""
+import sys
+from m365proxy import signsoflife
+signsoflife.SECONDS = {SIGNS}
+from m365proxy.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    if os.environ.get("M365PROXY_TEST_COMMAND"):
+        pytest.skip("an installed program gives a sign of life every 20 seconds")
+    program = Program(tmp_path_factory.mktemp("slow"))
+    try:
+        program.login()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(programs, "COMMAND", [sys.executable, "-c", HASTY])
+            program.start(PYTHONPATH=str(programs.ROOT))
+        program.sandbox.latency = LATENCY
+        yield program
+        assert "Traceback" not in program.said()
+    finally:
+        program.close()
+
+
+def by_fdm(case):
+    case.maildir()
+    case.run(*poll_fdm(case, ""))
+    return case.delivered()
+
+
+def by_movemail(case):
+    case.run(*poll_movemail(case, f"pop://{SCANS.replace('@', '%40')}@localhost:{case.port}"))
+    return re.split(rb"^From .*\n", (case.directory / "mbox").read_bytes(), flags=re.MULTILINE)[1:]
+
+
+@pytest.mark.parametrize("client", [*CLIENTS, by_fdm, by_movemail], ids=lambda client: client.__name__[3:])
+def test_clients_bear_answers_that_are_begun_long_before_they_end(slow, tmp_path, client):
+    bodies = {name: BODIES[name] for name in (b"dots", b"unfinished")}
+    case = Case(slow, tmp_path, "plain", True, bodies)
+    case.check(client(case))
+
+
+def test_and_those_answers_are_begun(slow, tmp_path):
+    case = Case(slow, tmp_path, "plain", True, {b"dots": BODIES[b"dots"]})
+    client = poplib.POP3("localhost", case.port, timeout=60)
+    client.user(SCANS)
+    begun = re.compile(rb"\+OK Exchange is slow\.* (Welcome|[0-9]+ octets|message follows|Bye)")
+    assert begun.match(client.pass_(PASSWORD))
+    assert begun.match(client.retr(1)[0])
+    client.dele(1)
+    assert begun.match(client.quit())
