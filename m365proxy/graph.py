@@ -97,9 +97,7 @@ class Graph:
 
     def ready(self, mailbox: str) -> None:
         """Returns if a call could be made now; Throttled, SignInNeeded or Temporary if not."""
-        wait = self.held(mailbox)
-        if wait:
-            raise Throttled(mailbox, wait)
+        self._may_go(self._lane(mailbox), mailbox)
         self._tokens.access_token()
 
     def call(
@@ -249,6 +247,7 @@ class Graph:
 
         try:
             leash.tie(session)
+            session.before_each(lambda: self._may_go(lane, mailbox))
             deadline.arm(_total_seconds(seconds, body))
             response = self._send(session, method, url, headers, body, seconds)
             if deadline.passed:  # a head that was broken off passes for a whole one
@@ -272,9 +271,20 @@ class Graph:
     def _enter(self, lane: _Lane, mailbox: str) -> None:
         if not lane.slots.enter(_SLOT_SECONDS):
             raise Throttled(mailbox, 1.0, f"No free place among the {SLOTS} requests at a time for {mailbox}.")
+        try:
+            self._may_go(lane, mailbox)  # no connection is made in vain
+        except Throttled:
+            lane.slots.leave()
+            raise
+
+    @staticmethod
+    def _may_go(lane: _Lane, mailbox: str) -> None:
+        """A request may leave now; Throttled if not, as Graph wants the mailbox left alone.
+
+        Asked once more right before the request's first octet: a 429 may have come while it was being connected.
+        """
         wait = lane.held_until - time.monotonic()
         if wait > 0:
-            lane.slots.leave()
             raise Throttled(mailbox, wait)
 
     def _send(self, session, method, url, headers, body, seconds):

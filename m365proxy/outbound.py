@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import urllib.parse
-from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Union
 
 from . import __version__
 from .errors import ConfigError, ProxyError, Temporary
@@ -96,12 +96,19 @@ def _session_type(environment: bool) -> type:
     from requests.utils import get_environ_proxies
 
     class Session(requests.Session):
-        """Can be woken while it waits for an answer."""
+        """Can be woken while it waits for an answer, and asked at the last moment whether a request may leave."""
 
         def __init__(self, context, trust):
             super().__init__()
             self._adapter = _adapter_type()(context, trust)
             self.mount("https://", self._adapter)
+
+        def before_each(self, check: Callable[[], None]) -> None:
+            """Have `check` called when a request's connection is ready and none of its octets has left.
+
+            What it raises ends the request, and comes out of it as it is.
+            """
+            self._adapter.check = check
 
         def interrupt(self) -> None:
             """From another thread: what is under way fails; neither connection nor session is of any more use."""
@@ -132,6 +139,7 @@ def _adapter_type() -> type:
 
         sockets: tuple = ()  # replaced and never changed: another thread may be reading it
         interrupted = False
+        check: Callable[[], None] = staticmethod(lambda: None)
 
         def __init__(self, context, trust):
             self._context = context
@@ -170,6 +178,10 @@ def _adapter_type() -> type:
                     adapter.sockets = (*open_ones, self.sock)
                     if adapter.interrupted:
                         _shut_down(self.sock)
+
+                def putrequest(self, *args, **more):
+                    adapter.check()
+                    super().putrequest(*args, **more)
 
             pool = type("Pool", (pools["https"],), {"ConnectionCls": Connection})
             manager.pool_classes_by_scheme = dict(pools, https=pool)

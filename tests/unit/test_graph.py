@@ -59,8 +59,12 @@ class Counting(Sandbox):
 
     connections = 0
 
+    def connecting(self):
+        """Called before each TLS handshake."""
+
     def wrapped(self, sock):
         self.connections += 1
+        self.connecting()
         return super().wrapped(sock)
 
 
@@ -302,6 +306,39 @@ def test_who_waits_for_a_place_learns_of_the_hold(house, wait_until):
     assert 429 in results and house.graph.held(ALERTS) > 0
     with pytest.raises(Throttled):
         house.get()
+
+
+NEXT_PAGE = f"/v1.0/users/{ALERTS}{INBOX}?$top=5"
+
+
+@pytest.mark.parametrize("kind, sent", [
+    ("read", 0), ("follow", 0), ("batch", 0), ("send", 0), ("stream", 0), ("upload", 0), ("after a 401", 1),
+])  # fmt: skip
+def test_no_request_leaves_for_a_mailbox_that_is_held_while_its_connection_is_made(house, monkeypatch, kind, sent):
+    monkeypatch.setattr(graph_module, "_IDLE_SECONDS", -1.0)  # a connection for each request
+    requests = {
+        "read": lambda: house.graph.read("GET", ALERTS, INBOX),
+        "follow": lambda: house.graph.follow(ALERTS, house.sandbox.graph_url + NEXT_PAGE),
+        "batch": lambda: house.graph.batch(ALERTS, [{"id": "1", "method": "GET", "url": f"/users/{ALERTS}{INBOX}"}]),
+        "send": house.send,
+        "stream": lambda: house.get(stream=True),
+        "upload": lambda: house.graph.upload("PUT", ALERTS, house.sandbox.graph_url + "/upload/1", {}, b"octets"),
+        "after a 401": house.send,
+    }
+    if kind == "after a 401":
+        house.faults.add("answer", status=401)
+
+    def connecting():
+        if house.sandbox.connections == sent + 1:
+            house.graph.rest(ALERTS, 30)  # another call of this mailbox gets its 429 now
+
+    house.sandbox.connecting = connecting
+    with pytest.raises(Throttled) as caught:
+        requests[kind]()
+    assert 0 < caught.value.seconds <= 30 and not caught.value.maybe_processed
+    assert house.sandbox.connections == sent + 1 and len(house.sandbox.requests) == sent
+    assert house.graph._lane(ALERTS).slots.spare == SLOTS and house.tenant.delivered == []
+    assert house.get(SCANNER).status == 200
 
 
 # Tokens

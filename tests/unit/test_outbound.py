@@ -442,6 +442,32 @@ def test_a_session_interrupted_while_it_connects_asks_for_nothing(serve, certifi
     assert asked in ([], [""])
 
 
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_request_is_checked_when_its_connection_is_ready(serve, certificate, proxied):
+    class TooLate(Exception):
+        pass
+
+    web = serve(Web, certificate=certificate[0])
+    proxy = f"http://127.0.0.1:{serve(Proxy, web.port).port}" if proxied else None
+    checked = []
+
+    def asked():
+        return len([head for head in web.heads if head])
+
+    def check():
+        checked.append(asked())
+        if len(checked) == 2:
+            raise TooLate
+
+    with Outbound(proxy, certificate[1], environ=CLEAN).session() as session:
+        session.before_each(check)
+        assert session.get(f"https://localhost:{web.port}/", timeout=(5, 5)).ok
+        with pytest.raises(TooLate):
+            session.get(f"https://localhost:{web.port}/", timeout=(5, 5))
+        assert session.get(f"https://localhost:{web.port}/", timeout=(5, 5)).ok
+    assert checked == [0, 1, 1] and asked() == 2
+
+
 @pytest.mark.parametrize("length", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
 def test_a_body_cut_short_is_an_error(serve, length):
     web = serve(Web, b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\nA\r\nabc")
