@@ -12,11 +12,13 @@ from m365proxy.job import Job
 
 def test_it_is_waited_for_and_its_result_is_told():
     gate = threading.Event()
-    job = Job(lambda: (gate.wait(10), threading.current_thread().name), "the work")
+    job = Job(lambda: (gate.wait(10), threading.current_thread()), "the work")
     assert not job.ready(0.0)
     gate.set()
     assert job.ready(10.0)
-    assert job.wait() == (True, "the work")
+    opened, thread = job.wait()
+    assert opened and thread.name == "the work"
+    assert thread.daemon  # or the program could not be stopped before its end
 
 
 def test_what_the_call_raised_is_raised_to_whoever_asks():
