@@ -45,10 +45,13 @@ def wait_until(condition, seconds=30.0, what="it"):
 class Program:
     """One installation: directory, config, tenant; started and stopped at will."""
 
-    def __init__(self, directory, **settings):
+    def __init__(self, directory, beside=None, **settings):
+        """`beside`: another installation whose tenant is used."""
         self.directory = pathlib.Path(directory)
-        self.sandbox = Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY)
-        self.sandbox.start()
+        self.beside = beside
+        self.sandbox = beside.sandbox if beside else Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY)
+        if not beside:
+            self.sandbox.start()
         certificate, key = tls.self_signed(["localhost", "127.0.0.1"])
         self.certificate = self.directory / "cert.pem"
         self.certificate.write_bytes(certificate)
@@ -171,4 +174,5 @@ class Program:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        self.sandbox.stop()
+        if not self.beside:
+            self.sandbox.stop()

@@ -24,7 +24,20 @@ if MISHAPS:
 
 from program import Program, wait_until  # noqa: E402
 
-from m365proxy import answer, cli, courier, daemon, delivery, drafts, oauth, outcome, reachability  # noqa: E402
+from m365proxy import (  # noqa: E402
+    answer,
+    cli,
+    courier,
+    daemon,
+    delivery,
+    drafts,
+    entra,
+    fetch,
+    graph,
+    oauth,
+    outcome,
+    reachability,
+)  # fmt: skip
 
 HASTE = 20.0
 
@@ -43,6 +56,10 @@ def hurry(haste: float = HASTE) -> None:
     )
     delivery.ONE_STEP_WAIT /= haste
     drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE  # how busy this machine is, nobody knows
+    total_seconds = graph._total_seconds
+    graph._total_seconds = lambda silence, body: total_seconds(silence, body) / haste
+    entra._ANSWER_SECONDS /= haste
+    fetch._VALUE_SECONDS, fetch._AHEAD_SECONDS = fetch._VALUE_SECONDS / haste, fetch._AHEAD_SECONDS / haste
     answer._RETRY_AFTER_UNSAID /= haste
     reachability.FIRST, reachability.LONGEST = reachability.FIRST / haste, reachability.LONGEST / haste
     courier._DRAFT_KEPT = _DRAFT_KEPT

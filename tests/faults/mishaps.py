@@ -62,11 +62,16 @@ def limit_disk(directory: str) -> None:
 
 
 class Mishaps:
-    """One at a time, at random; `seen` counts them.  `calm`: a context in which the tenant has no faults."""
+    """One at a time, at random; `seen` counts them.
 
-    def __init__(self, program: "Program", dice: random.Random, calm: Callable[[], Any]):
+    `beside`: another installation that is signed in as the same user.
+    `calm`: a context in which the tenant has no faults.
+    """
+
+    def __init__(self, program: "Program", beside: "Program", dice: random.Random, calm: Callable[[], Any]):
         self.seen: Dict[str, int] = {}
         self._program = program
+        self._beside = beside
         self.dice = dice
         self._calm = calm
         self._directory = pathlib.Path(program.directory) / "mishaps"
@@ -110,3 +115,4 @@ class Mishaps:
         time.sleep(self.dice.uniform(0, 0.3))
         with self._calm():
             self._program.sign_in()
+            self._beside.sign_in()

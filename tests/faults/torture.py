@@ -1,10 +1,11 @@
 """Torture: nothing that was accepted is lost, nothing is delivered twice, whatever happens.
 
-The real program takes mail for two mailboxes from several clients, while the
-stand-in tenant has every fault there is and throttles a mailbox for a while,
-the disk is full for a moment, the clock is set, the program is reloaded and
-signed in anew, and SIGKILL comes at random moments. One run for each way Graph
-may treat drafts and sent copies.
+The real program takes mail for two mailboxes from several clients and serves
+one by POP3, while a second one uses the same mailboxes and its clients the same
+Message-IDs, the stand-in tenant has every fault there is and throttles a
+mailbox for a while, the disk is full for a moment, the clock is set, the
+program is reloaded and signed in anew, and SIGKILL comes at random moments. One
+run for each way Graph may treat drafts and sent copies.
 The long form, about a quarter of an hour: python tests/faults/torture.py
 (--help for less, or the same once more).
 """
@@ -39,6 +40,7 @@ if __name__ == "__main__":
 
 from faults.hasty import HASTE, HastyProgram  # noqa: E402
 from faults.mishaps import Mishaps  # noqa: E402
+from faults.readers import Reader  # noqa: E402
 from program import ALERTS, SCANS, wait_until  # noqa: E402
 
 from m365proxy.sandbox.faults import Fault, Faults  # noqa: E402
@@ -110,7 +112,7 @@ class Weather(Faults):
     """Every fault at random, from a seed; calm until `storm` is set."""
 
     # Of a hundred requests so many meet a fault: sends the most, as they are what can go wrong.
-    SHARES = {"send": 35, "token": 30, "other": 12}
+    SHARES = {"send": 35, "token": 30, "stream": 20, "other": 12}
 
     # Of a hundred requests so many begin a time in which their mailbox is throttled altogether.
     THROTTLED = 0.5
@@ -129,6 +131,8 @@ class Weather(Faults):
         where = "token" if "/oauth2/" in target else "other"
         if method == "POST" and target.endswith(("/send", "/sendMail")):
             where = "send"
+        if target.endswith("/$value"):
+            where = "stream"
         with self._choosing:
             self.requests += 1
             if self.storm and mailbox and self._is_throttled(mailbox):
@@ -137,7 +141,8 @@ class Weather(Faults):
             if not self.storm or self._dice.uniform(0, 100) >= self.SHARES[where]:
                 return None
             fault = self._fault(where)
-            self.seen[f"{fault.kind} {fault.status}" if fault.kind in _SAID else fault.kind] += 1
+            name = f"{fault.kind} {fault.status}" if fault.kind in _SAID else fault.kind
+            self.seen["streamed " + fault.kind if where == "stream" else name] += 1
             self._hanging.append(fault)
             return fault
 
@@ -158,7 +163,7 @@ class Weather(Faults):
         dice = self._dice
         kind = dice.choice(
             ("answer", "answer", "answer_after", "portal", "html", "hang", "hang_after", "cut", "cut_after",
-             "cut_body", "cut_answer", "slow", "stranger", "stranger_after")
+             "cut_body", "cut_answer", "slow", "stranger", "stranger_after", "drip", "drip_after", "drip_head")
         )  # fmt: skip
         if kind == "answer":
             status = dice.choice((401, 429, 429, 500, 502, 503, 504))
@@ -173,9 +178,7 @@ class Weather(Faults):
         if kind.startswith("stranger"):
             return Fault(kind, status=dice.choice((200, 201, 202, 202, 204)))
         if kind.startswith("drip"):
-            return Fault(kind, status=dice.choice((200, 201, 202)), seconds=0.05)
-        if kind.startswith("stranger"):
-            return Fault(kind, status=dice.choice((200, 201, 202, 202, 204)))
+            return Fault(kind, status=dice.choice((200, 201, 202)), seconds=1.0 / HASTE)
         if kind == "slow":
             return Fault(kind, seconds=dice.uniform(0, SLOW))
         # Once in a while longer than the program waits for an answer (120 s in truth).
@@ -194,12 +197,14 @@ class Weather(Faults):
 class Clients:
     """Devices that send as fast as they are let; what was answered 250 is in `accepted`."""
 
-    def __init__(self, program: HastyProgram, password: str, seed: int):
+    def __init__(self, program: HastyProgram, password: str, seed: int, site: str = "a"):
+        """`site`: tells the mail of several gateways apart."""
         self.accepted: List[str] = []
         self.tried = 0
         self.allowed = 0  # messages to be accepted so far
         self._program = program
         self._password = password
+        self._site = site
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._threads = [
@@ -222,7 +227,7 @@ class Clients:
             with self._lock:
                 if len(self.accepted) + CLIENTS <= self.allowed + number:
                     self.tried += 1
-                    return f"token-{number}-{self.tried}-{secrets.token_hex(4)}"
+                    return f"token-{self._site}-{self.tried}-{secrets.token_hex(4)}"
             self._over.wait(0.01)
         return ""
 
@@ -248,13 +253,37 @@ class Clients:
             token = self._next(number)
 
 
+class Sites:
+    """The clients of all gateways: what they may send is shared out evenly."""
+
+    def __init__(self, clients: Sequence[Clients]):
+        self._clients = clients
+
+    @property
+    def accepted(self) -> List[str]:
+        return [token for clients in self._clients for token in clients.accepted]
+
+    def allow(self, messages: int) -> None:
+        """So many messages may have been accepted from now on, at least."""
+        for clients in self._clients:
+            clients.allowed = -(-messages // len(self._clients))
+
+    def start(self) -> None:
+        for clients in self._clients:
+            clients.start()
+
+    def stop(self) -> None:
+        for clients in self._clients:
+            clients.stop()
+
+
 def _recipient(dice: random.Random) -> str:
     return dice.choice((SCANS, ALERTS, "somebody@example.org"))
 
 
 def _message_id(token: str, dice: random.Random) -> str:
-    """Many devices put one and the same on all their mail, or none.  It holds no token."""
-    return dice.choice((f"<{token.partition('-')[2]}@printer.local>", "<1@printer.local>", ""))
+    """Many devices put one and the same on all their mail, or none, and those of another site count alike."""
+    return dice.choice((f"<{token.split('-')[2]}@printer.local>", "<1@printer.local>", ""))
 
 
 def _mail(mailbox: str, token: str, message_id: str, dice: random.Random) -> bytes:
@@ -267,45 +296,63 @@ def _mail(mailbox: str, token: str, message_id: str, dice: random.Random) -> byt
 
 
 def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) -> Result:
-    """One run in a mode: `messages` accepted at least, the child killed `kills` times."""
+    """One run in a mode: `messages` accepted at least by both gateways, the first one killed `kills` times."""
     began = time.monotonic()
     dice = random.Random(seed)
     password = secrets.token_hex(8)  # a port of ours may become another program's while the child is down
-    queue = {"min_free_mb": 0, "retry_interval": 60, "on_ambiguous": "hold"}
-    boxes = [{"username": address, "password": password} for address in (ALERTS, SCANS)]
-    permissions = "send" if mode.one_step else "full"
-    program = HastyProgram(directory, mailboxes=boxes, queue=queue)
-    program.settings.pop("pop3_port")
-    program.configure(permissions=permissions)
+    program = _installation(mode, directory, password)
+    other = _installation(mode, directory, password, beside=program)
     try:
         weather = program.sandbox.faults = Weather(seed)
         _set(program.sandbox.tenant, mode)
         program.sign_in()
-        mishaps = Mishaps(program, dice, weather.calm)
-        clients = Clients(program, password, seed)
-        clients.start()
+        other.sign_in().launch()
+        mishaps = Mishaps(program, other, dice, weather.calm)
+        sites = Sites([Clients(program, password, seed), Clients(other, password, seed + 1, "b")])
+        reader = Reader(program, SCANS, password, random.Random(seed))
+        sites.start()
+        reader.start()
         try:
             weather.storm = True
-            _kill_again_and_again(program, clients, weather, mishaps, messages, kills)
+            _kill_again_and_again(program, other, sites, weather, mishaps, messages, kills)
             mishaps.end()
-            wait_until(lambda: len(clients.accepted) >= messages, 60, "the last mail")
+            wait_until(lambda: len(sites.accepted) >= messages, 60, "the last mail")
         finally:
-            clients.stop()
+            sites.stop()
         # What is left is sorted out in bad weather, as far as that goes.
         _pass(weather, 100, 4.0)
         weather.clear()
-        wait_until(lambda: settled(program), 120, "an empty queue")
-        assert program.stop() == 0
-        assert "Traceback" not in program.said(), program.said()
+        wait_until(lambda: settled(program) and settled(other), 120, "an empty queue")
+        reader.stop()
+        for one in (program, other):
+            assert one.stop() == 0
+            assert "Traceback" not in one.said(), one.said()
         # What is still being processed there ends now.
         program.sandbox.offline()
-        result = judge(program, clients.accepted)
-        result.kills, result.seconds, result.faults = kills, time.monotonic() - began, {
-            **weather.seen, **mishaps.seen,
-        }  # fmt: skip
+        result = judge(program, sites.accepted, other)
+        result.kills, result.seconds = kills, time.monotonic() - began
+        result.faults = {**weather.seen, **mishaps.seen, "read by POP3": reader.read}
         return result
     finally:
+        other.close()
         program.close()
+
+
+def _installation(
+    mode: Mode, directory: str, password: str, beside: Optional[HastyProgram] = None
+) -> HastyProgram:
+    """The first one, or another that uses the same mailboxes."""
+    path = pathlib.Path(directory)
+    if beside:
+        path = path / "other"
+        path.mkdir()
+    queue = {"min_free_mb": 0, "retry_interval": 60, "on_ambiguous": "hold"}
+    boxes = [{"username": address, "password": password} for address in (ALERTS, SCANS)]
+    program = HastyProgram(path, beside=beside, mailboxes=boxes, queue=queue)
+    if mode.one_step or beside:
+        program.settings.pop("pop3_port")
+    program.configure(permissions="send" if mode.one_step else "full")
+    return program
 
 
 def _set(tenant: object, mode: Mode) -> None:
@@ -317,7 +364,8 @@ def _set(tenant: object, mode: Mode) -> None:
 
 
 def _kill_again_and_again(
-    program: HastyProgram, clients: Clients, weather: Weather, mishaps: Mishaps, messages: int, kills: int
+    program: HastyProgram, other: HastyProgram, sites: Sites, weather: Weather, mishaps: Mishaps, messages: int,
+    kills: int,
 ) -> None:
     dice = mishaps.dice
     for number in range(kills + 1):
@@ -327,7 +375,7 @@ def _kill_again_and_again(
         else:
             wait_until(program._is_up, what="start")
             # Enough new mail for the kill to find some in each state.
-            clients.allowed = messages * (number + 1) // (kills + 1)
+            sites.allow(messages * (number + 1) // (kills + 1))
             if dice.random() < 0.2:
                 _go_offline(program, dice)
             mishaps.one()
@@ -336,6 +384,9 @@ def _kill_again_and_again(
             _pass(weather, dice.randint(0, 50), 3.0)
             time.sleep(dice.uniform(0, 0.02))
         program.stop(signal.SIGKILL)
+        if dice.random() < 0.3:
+            other.stop(signal.SIGKILL)
+            other.launch()
 
 
 def _pass(weather: Weather, requests: int, seconds: float) -> None:
@@ -364,12 +415,13 @@ def settled(program: HastyProgram) -> bool:
     return all(name.endswith(".held") for _, name in _entries(program, "new", "cur", "new"))
 
 
-def judge(program: HastyProgram, accepted: Sequence[str]) -> Result:
-    """Count what the tenant delivered and what stands in the queue; nothing runs any more."""
+def judge(program: HastyProgram, accepted: Sequence[str], *others: HastyProgram) -> Result:
+    """Count what the tenant delivered and what stands in the queues; nothing runs any more."""
     times = Counter(_token(delivery.raw) for delivery in program.sandbox.tenant.delivered)
     places: Dict[str, str] = {}
-    for place, name in _entries(program, "new", "cur", "failed"):
-        places[_token((program.directory / "state" / "queue" / place / name).read_bytes())] = place
+    for one in (program, *others):
+        for place, name in _entries(one, "new", "cur", "failed"):
+            places[_token((one.directory / "state" / "queue" / place / name).read_bytes())] = place
     result = Result(messages=len(accepted))
     lost: Set[str] = set()
     for token in accepted:
