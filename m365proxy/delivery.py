@@ -231,12 +231,7 @@ class Delivery:
         state = claim.state
         state.draft.pop("posted", None)  # the earlier attempt surely sent nothing
         if not state.draft.get("id"):
-            try:
-                for id in self._drafts.orphans(state.draft["mailbox"], claim.id, state.message_id, state.drafted):
-                    self._drafts.delete(state.draft["mailbox"], id)
-            except Refused as error:
-                logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
-            state.draft = {}
+            self._clear_up(claim)
             return None
         if state.draft.get("deleting"):
             self._delete_draft(claim)
@@ -255,6 +250,23 @@ class Delivery:
         if state.draft.get("unmarked"):
             self._mark(claim, prepared)
         return self._send_draft(claim, envelope)
+
+    def _clear_up(self, claim: Claim) -> None:
+        """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.
+
+        Without the marker it is told from another gateway's by what it says only, which is known of the next one.
+        """
+        state, mailbox = claim.state, claim.state.draft["mailbox"]
+        try:
+            ours, doubtful = self._drafts.orphans(mailbox, claim.id, state.message_id, state.drafted)
+            for id in ours:
+                self._drafts.delete(mailbox, id)
+        except Refused as error:
+            logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
+        else:
+            if doubtful and state.stray != mailbox:
+                state.stray, state.strayed = mailbox, state.drafted
+        state.draft = {}
 
     def _lost(self, claim: Claim) -> Verdict:
         """Our draft is not where it was: somebody may have sent it, so it has to be looked for."""
@@ -347,7 +359,13 @@ class Delivery:
         self._mark(claim, prepared)
 
     def _mark(self, claim: Claim, prepared: message.Prepared) -> None:
-        draft = claim.state.draft
+        state, draft = claim.state, claim.state.draft
+        if state.stray == draft["mailbox"]:
+            try:
+                self._drafts.delete_twins(_draft_of(claim), claim.id, state.message_id, state.strayed)
+            except Refused as error:
+                logger.info("%s: an interrupted draft stays: %s", claim.id, error)
+            state.stray, state.strayed = "", 0.0
         value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id, prepared.top.bcc)
         claim.state.draft = Draft.of(draft["mailbox"], value)._asdict()
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import urllib.parse
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .addresses import Mailbox
 from .answer import Answer, GraphUnreachable, NoAnswer, Refused
@@ -169,18 +169,27 @@ class Drafts:
         unchanged = value.get("changeKey") == draft.change_key or fingerprint(value) == draft.print
         return DRAFT if unchanged else EDITED
 
-    def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> List[str]:
-        """Ids of drafts of ours whose making was interrupted, found in Drafts by marker, or by Message-ID.
+    def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> Tuple[List[str], List[str]]:
+        """Ids of drafts whose making was interrupted: of ours, by the marker, and of what may be ours, by Message-ID.
 
-        A mail program may keep a draft of its own under the Message-ID it sends with: only what was made after
-        `since`, when ours was asked for by Graph's clock, can be ours, and nothing that bears another's marker.
+        A mail program may keep a draft of its own under the Message-ID it sends with, and another gateway may be
+        making one: only what was made after `since`, when ours was asked for by Graph's clock, can be ours, and
+        nothing that bears another's marker.
         """
-        found = self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))
-        for item in self._search(mailbox, "drafts", _message_id_filter(message_id)):
-            recent = moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE
-            if recent and not self._is_anothers(item, queue_id):
-                found.append(item)
-        return list(dict.fromkeys(str(item["id"]) for item in found))
+        ours = [str(item["id"]) for item in self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))]
+        doubtful = [
+            str(item["id"]) for item in self._search(mailbox, "drafts", _message_id_filter(message_id))
+            if moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE
+            and not self._is_anothers(item, queue_id)
+        ]  # fmt: skip
+        return ours, [id for id in doubtful if id not in ours]
+
+    def delete_twins(self, draft: Draft, queue_id: str, message_id: str, since: float) -> None:
+        """Delete what an interrupted attempt left: unmarked drafts with our Message-ID that say what `draft` says."""
+        for id in self.orphans(draft.mailbox, queue_id, message_id, since)[1]:
+            value = self.get(draft.mailbox, id) if id != draft.id else None
+            if value is not None and value.get("isDraft", True) and fingerprint(value) == draft.print:
+                self.delete(draft.mailbox, id)
 
     def marked(self, mailbox: str, folder: str) -> Iterator[Dict[str, Any]]:
         """Items of a folder that bear this installation's marker: id, queue_id, sentDateTime, createdDateTime."""

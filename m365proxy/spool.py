@@ -60,6 +60,9 @@ class State:
     # "deleting" once we asked to delete it
     draft: Dict[str, str] = dataclasses.field(default_factory=dict)
     drafted: float = 0.0  # Graph's clock when the draft was asked for
+    # An earlier draft that may exist beside it, the answer being lost: the mailbox, and when it was asked for.
+    stray: str = ""
+    strayed: float = 0.0
     posted: float = 0.0  # Graph's clock when the last send began
     looks: int = 0  # how often an ambiguous outcome was looked at
     still_draft: float = 0.0  # Graph's clock when a look first found it still to be a draft

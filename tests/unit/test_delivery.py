@@ -384,9 +384,10 @@ def test_anothers_mail_with_the_same_message_id_is_not_ours(house, other, wait_u
     assert house.places() == other.places() == [] and house.tenant.items(ALERTS, "drafts") == []
 
 
-def an_item(tenant, folder, *, marker="", draft=False, at=0.0, message_id="<always@printer.local>"):
+def an_item(tenant, folder, *, marker="", draft=False, at=0.0, message_id="<always@printer.local>", subject="t"):
     """A mail in a folder, made and sent `at` seconds from now."""
-    tenant.add_message(ALERTS, ALWAYS.replace(b"<always@printer.local>", message_id.encode()), folder)
+    raw = ALWAYS.replace(b"<always@printer.local>", message_id.encode())
+    tenant.add_message(ALERTS, raw.replace(b"Subject: t", b"Subject: " + subject.encode()), folder)
     item = tenant.items(ALERTS, folder)[-1]
     item.draft = draft
     item.sent = item.created = tenant.clock() + at
@@ -464,8 +465,30 @@ def test_anothers_draft_is_no_orphan_of_ours(house):
     house.open()
     for marker in ("other ID", "installation other", "installation ID", ""):
         an_item(house.tenant, "drafts", marker=marker, draft=True)
-    found = house.drafts.orphans(ALERTS, "ID", "<always@printer.local>", house.tenant.clock() - 5)
-    assert len(found) == 2
+    ours, doubtful = house.drafts.orphans(ALERTS, "ID", "<always@printer.local>", house.tenant.clock() - 5)
+    assert len(ours) == len(doubtful) == 1
+
+
+@pytest.mark.parametrize("kind", ["cut", "cut_after"])
+def test_anothers_draft_that_is_not_marked_yet_is_left_to_it(house, wait_until, kind):
+    """Another gateway's mail has the same Message-ID, and its draft is being made just when ours is interrupted."""
+    house.sandbox.faults.add(kind, path="/messages$", method="POST")
+    house.open()
+    an_item(house.tenant, "drafts", draft=True, subject="Another")
+    house.put(ALWAYS)
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    (left,) = house.tenant.items(ALERTS, "drafts")
+    assert b"Another" in house.tenant.mime(left)
+
+
+def test_all_that_interrupted_attempts_left_is_removed(house, wait_until):
+    house.sandbox.faults.add("cut_after", path="/messages$", method="POST", times=2)
+    house.sandbox.faults.add("cut", path="/messages/", method="PATCH", times=1)
+    house.open().put(ALWAYS)
+    settle(house, wait_until)
+    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert house.tenant.created_drafts == 3 and house.tenant.items(ALERTS, "drafts") == []
 
 
 @pytest.mark.parametrize("stays", ["gone", "drafts", "outbox"])
