@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import time
+import threading
 import urllib.parse
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Type
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Type
 
 from . import log
 from .errors import ProxyError, SignInNeeded, Temporary
@@ -89,14 +90,11 @@ class HttpClient:
         `mark`: a header that the service puts on every answer.
         """
         host = urllib.parse.urlsplit(url).hostname
-        try:
-            with self._session.request(
-                method, url, stream=True, allow_redirects=False, timeout=(_CONNECT_SECONDS, _READ_SECONDS), **request
-            ) as response:
-                status = response.status_code
-                content = _content(response)
-        except (OSError, ValueError) as error:  # requests' own errors are OSErrors
-            raise Temporary(self._outbound.plain(error)) from None
+        with self._limited(host), self._session.request(
+            method, url, stream=True, allow_redirects=False, timeout=(_CONNECT_SECONDS, _READ_SECONDS), **request
+        ) as response:
+            status = response.status_code
+            content = _content(response)
         if status in (408, 429) or status >= 500:
             raise Busy(f"{host} cannot answer now (HTTP status {status}).", _retry_after(response.headers))
         text = content.decode("utf-8", "replace")
@@ -108,6 +106,36 @@ class HttpClient:
             raise _foreign(host, status)
         return status, text, answer
 
+    @contextlib.contextmanager
+    def _limited(self, host: Optional[str]) -> Iterator[None]:
+        """For one request: Temporary instead of requests' errors, and once its time is over, however it trickles."""
+        late = threading.Event()
+
+        def break_off() -> None:
+            late.set()
+            self._session.interrupt()
+
+        timer = threading.Timer(_ANSWER_SECONDS, break_off)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            raise Temporary("The system has no thread left to ask Microsoft with.") from None
+        error: Optional[Exception] = None
+        try:
+            yield
+        except (OSError, ValueError) as caught:  # requests' own errors are OSErrors
+            error = caught
+        finally:
+            timer.cancel()
+            timer.join()
+        if late.is_set():  # a head that was broken off passes for a whole one
+            self._session.close()
+            self._session = self._outbound.session()
+            raise Temporary(f"{host} gave no whole answer in time.")
+        if error is not None:
+            raise Temporary(self._outbound.plain(error)) from None
+
 
 def _foreign(host: Optional[str], status: int) -> Temporary:
     return Temporary(
@@ -117,12 +145,11 @@ def _foreign(host: Optional[str], status: int) -> Temporary:
 
 
 def _content(response: Any) -> bytes:
-    """The body, as far as it has an end: OSError for one that is too long or takes too long."""
+    """The body, as far as it has an end: OSError for one that is too long."""
     content = bytearray()
-    deadline = time.monotonic() + _ANSWER_SECONDS
     for chunk in response.iter_content(16 * 1024):
         content += chunk
-        if len(content) > _ANSWER_LIMIT or time.monotonic() > deadline:
+        if len(content) > _ANSWER_LIMIT:
             raise OSError("the answer does not end")
     return bytes(content)
 

@@ -770,14 +770,17 @@ def test_answers_have_a_limit():
         client.get("https://login.test/x")
 
 
-def test_answers_have_a_time_limit(monkeypatch):
-    class Dripping(Canned):
-        def iter_content(self, _size):
-            yield from (b"{", b"}")
-
-    monkeypatch.setattr(entra, "_ANSWER_SECONDS", -1.0)
-    with HttpClient(CannedOutbound(Dripping(""))) as client, pytest.raises(Temporary):
-        client.get("https://login.test/x")
+@pytest.mark.parametrize("kind", ["drip", "drip_head"])
+def test_answers_have_a_time_limit_however_they_drip(house, monkeypatch, kind):
+    house.sandbox.faults.add(kind, path="/token", seconds=0.01)
+    outbound = Outbound(ca_file=house.sandbox.ca_file, direct=True)
+    url = f"{house.sandbox.authority_url}/{house.sandbox.tenant_id}/oauth2/v2.0/token"
+    monkeypatch.setattr(entra, "_ANSWER_SECONDS", 0.3)
+    with HttpClient(outbound) as client:
+        with pytest.raises(Temporary, match="gave no whole answer in time"):
+            client.post(url)
+        monkeypatch.undo()
+        assert client.post(url).status_code == 400, "the client is of use afterwards"
 
 
 @pytest.mark.parametrize("status", [301, 302, 304, 307])
