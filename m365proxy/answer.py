@@ -17,8 +17,10 @@ _ANSWER_LIMIT = 16 * 1024 * 1024
 # Octets of a streamed answer that count as progress: fewer may come in small pieces for ever.
 _PROGRESS = 16 * 1024
 
-# Retry-After (seconds): the longest that is obeyed, and what a 429 without one means.
-_RETRY_AFTER_MOST = 600.0
+# Retry-After (seconds): the longest that is obeyed, against nonsense only; the longest of an answer that does not
+# bear Graph's request-id; and what a 429 without one means.
+_RETRY_AFTER_MOST = 86400.0
+_RETRY_AFTER_OF_STRANGERS = 600.0
 _RETRY_AFTER_UNSAID = 10.0
 
 
@@ -217,8 +219,9 @@ class Answer:
 
     @property
     def retry_after(self) -> float:
-        """Seconds Graph asks to wait; 0 if it does not."""
-        return parse_retry_after(self.headers.get("Retry-After"), self.headers.get("Date"))
+        """Seconds Graph asks to wait, at most a day; 0 if it does not.  Others are waited for ten minutes at most."""
+        seconds = parse_retry_after(self.headers.get("Retry-After"), self.headers.get("Date"))
+        return seconds if self.request_id else min(seconds, _RETRY_AFTER_OF_STRANGERS)
 
     @property
     def hold(self) -> float:
@@ -242,9 +245,10 @@ class Answer:
 
 
 def parse_retry_after(value: Optional[str], date: Optional[str] = None) -> float:
-    """Retry-After as seconds, 1 to 600: integer, fraction, or a date measured by Graph's own clock.
+    """Retry-After as seconds: integer, fraction, or a date measured by Graph's own clock.
 
-    0 if absent; an unreadable value counts as 10 s.
+    From 1 s to a day, which only keeps nonsense out: what Graph asks for is never shortened, or it would count what
+    comes too early and ask for more.  0 if absent; an unreadable value counts as 10 s.
     """
     if value is None:
         return 0.0

@@ -41,6 +41,9 @@ _DRAFT_KEPT = 900.0
 # Seconds until the disk is asked again to remove a message that was sent.
 _REMOVE_AGAIN = 60.0
 
+# What is waited beyond the pause that Graph asks for is a tenth of it, at most so many seconds.
+_MOST_JITTER = 60.0
+
 _FAULT = "Something unexpected went wrong in this program; its log has the details. Please report it."
 
 
@@ -455,7 +458,8 @@ class Courier:
         with self._lock:
             now = time.monotonic()
             fresh = now >= lane.paused_until
-            lane.paused_until = max(lane.paused_until, now + error.seconds * (1.0 + 0.1 * random.random()))
+            jitter = random.random() * min(0.1 * error.seconds, _MOST_JITTER)
+            lane.paused_until = max(lane.paused_until, now + error.seconds + jitter)
             lane.last_error, lane.last_error_time = str(error), self._clock()
         if fresh:
             logger.warning("%s waits, its messages keep their place: %s", lane.mailbox, error)

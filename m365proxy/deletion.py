@@ -144,11 +144,11 @@ class Deletion:
                 outcomes = self._batch(waiting, method, suffix, json)
                 put_off = [outcome for outcome in outcomes if outcome.status in _AGAIN]
                 pause = max((outcome.pause for outcome in put_off), default=0.0)
+                if pause:
+                    self._graph.rest(self._mailbox, pause)  # nobody else is to ask in the pause either
                 if not (put_off and rounds_left and self._patience.wait(pause or _PAUSE_UNSAID)):
                     yield from outcomes
                     if pause:
-                        # Nobody else is to ask in the pause that is not waited for here.
-                        self._graph.rest(self._mailbox, pause)
                         raise Throttled(self._mailbox, pause)
                     break
                 yield from (outcome for outcome in outcomes if outcome.status not in _AGAIN)

@@ -37,6 +37,9 @@ LOOKS = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0)
 # "Still a draft" means "not sent" when seen twice so far apart (seconds), the second time so long after sending.
 STILL_DRAFT_APART, STILL_DRAFT_AFTER = 30.0, 90.0
 
+# After a longer pause (seconds) somebody may have found our draft, and edited or sent it.
+_LEFT_ALONE = 600.0
+
 # Seconds until a one-step sendMail whose answer got lost is repeated, where the administrator wants that.
 ONE_STEP_WAIT = 60.0
 
@@ -91,7 +94,7 @@ class Delivery:
             verdict = self._attempt(claim, envelope, file)
         except (Throttled, NoAnswer) as error:
             heeded = _heeded(error, envelope.mailbox)
-            throttled = isinstance(heeded, Throttled)
+            throttled = isinstance(heeded, Throttled) and heeded.seconds <= _LEFT_ALONE
             raise heeded from None
         finally:
             if not throttled:

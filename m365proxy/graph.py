@@ -34,6 +34,9 @@ _AGE_SECONDS = 600.0
 _SPARE_SECONDS = 30.0
 _OCTETS_PER_SECOND = 16 * 1024
 
+# A hold that ends later than what was told of by so many seconds is told of in the log.
+_LONG_HOLD = 60.0
+
 # What is waited for a free slot of a mailbox before giving up (seconds).
 _SLOT_SECONDS = 300.0
 
@@ -44,6 +47,7 @@ class _Lane:
     def __init__(self) -> None:
         self.slots = Slots()
         self.held_until = 0.0  # monotonic
+        self.told_until = 0.0  # monotonic; the end of the hold that the log tells of
 
 
 class Graph:
@@ -91,9 +95,19 @@ class Graph:
         return 0 if self.held(mailbox) else self._lane(mailbox).slots.spare
 
     def rest(self, mailbox: str, seconds: float) -> None:
-        """Leave this mailbox alone: an answer inside a batch wants it."""
+        """Leave this mailbox alone for so many seconds: an answer wants it, or one inside a batch."""
         lane = self._lane(mailbox)
-        lane.held_until = max(lane.held_until, time.monotonic() + seconds)
+        until = time.monotonic() + seconds
+        with self._lock:
+            lane.held_until = max(lane.held_until, until)
+            tell = seconds >= _LONG_HOLD and until - lane.told_until >= _LONG_HOLD
+            if tell:
+                lane.told_until = until
+        if tell:
+            end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + seconds))
+            logger.warning(
+                "%s: Graph wants no request for %d s; nothing is sent or read until %s", mailbox, seconds, end
+            )
 
     def ready(self, mailbox: str) -> None:
         """Returns if a call could be made now; Throttled, SignInNeeded or Temporary if not."""

@@ -649,6 +649,21 @@ def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
     assert caplog.text.count("keep their place") == 1
 
 
+def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop(house, caplog):
+    told = [Throttled("a@contoso.com", 7200.0, request_id="r")]
+    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    h.courier.start()
+    h.put(b"first")
+    wait_until(lambda: "keep their place" in caplog.text)
+    h.courier.flush_all()
+    h.courier.set_mailboxes(["a@contoso.com"])
+    h.put(b"second")
+    lane = h.courier._find_lane(time.monotonic() + 7199.0)
+    assert lane is None and h.courier._find_lane(time.monotonic() + 7261.0) is not None
+    assert h.courier.stop(5.0)
+    assert [body for _, body in h.delivery.log] == [b"first"] and caplog.text.count("keep their place") == 1
+
+
 def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(house):
     h = house(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.01, request_id="r")), interval=0.01)
     h.courier.start()

@@ -245,6 +245,20 @@ def test_a_429_is_no_attempt_and_a_draft_is_looked_for_after_a_restart_only(hous
     assert bool(house.sandbox.seen("/messages", "GET")) == (path != "/messages$")
 
 
+@pytest.mark.parametrize("seconds, looked", [(600, 0), (3600, 1)])
+def test_after_a_long_pause_the_draft_is_looked_at_again(house, wait_until, seconds, looked):
+    """Somebody may have found it in Drafts meanwhile."""
+    house.sandbox.faults.add("answer", path="/send$", status=429, retry_after=seconds)
+    house.open().put()
+    wait_until(lambda: house.places() == [("new", "")] and house.graph.held(ALERTS))
+    house.graph._lane(ALERTS).held_until = 0.0
+    for lane in house.courier._order:
+        lane.paused_until = 0.0
+    house.courier.flush()
+    settle(house, wait_until)
+    assert len(house.sandbox.seen("/messages/[^/]+$", "GET")) == looked and len(house.tenant.delivered) == 1
+
+
 @pytest.mark.parametrize("before", [0, 1, 2], ids=["create", "mark", "send"])
 def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house, wait_until, monkeypatch, before):
     """Another request of the mailbox was told to wait while this message was on its way."""

@@ -102,7 +102,8 @@ def house():
 @pytest.fixture
 def clock(monkeypatch):
     """The client's monotonic clock, in our hands."""
-    fake = types.SimpleNamespace(now=1000.0, time=graph_module.time.time)
+    real = graph_module.time
+    fake = types.SimpleNamespace(now=1000.0, time=real.time, gmtime=real.gmtime, strftime=real.strftime)
     fake.monotonic = lambda: fake.now
     monkeypatch.setattr(graph_module, "time", fake)
     return fake
@@ -225,10 +226,12 @@ NOW, LATER = "Sun, 06 Nov 1994 08:49:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT"
         ("2.128", NOW, 3.0),
         ("0", NOW, 1.0),
         ("-5", NOW, 1.0),
-        ("100000", NOW, 600.0),
+        ("3600", NOW, 3600.0),
+        ("100000", NOW, 86400.0),
         (LATER, NOW, 37.0),
         (NOW, LATER, 1.0),
-        ("Sun, 06 Nov 1994 09:49:00 GMT", NOW, 600.0),
+        ("Sun, 06 Nov 1994 09:49:00 GMT", NOW, 3600.0),
+        ("Tue, 08 Nov 1994 09:49:00 GMT", NOW, 86400.0),
         ("soon", NOW, 10.0),
         ("", NOW, 10.0),
         ("nan", NOW, 10.0),
@@ -247,7 +250,7 @@ def graphs_date(house, seconds):
 
 @pytest.mark.parametrize(
     "retry_after, least, most",
-    [(3, 3, 3), ("2.5", 3, 3), (None, 10, 10), ("garbage", 10, 10), ("date", 118, 121), (9999, 600, 600)],
+    [(3, 3, 3), ("2.5", 3, 3), (None, 10, 10), ("garbage", 10, 10), ("date", 118, 121), (9999, 9999, 9999)],
 )
 def test_429_holds_its_mailbox_only(house, clock, retry_after, least, most):
     house.tenant.clock = lambda: 2_000_000_000.0  # Graph's clock, not ours, measures a date
@@ -273,6 +276,24 @@ def test_which_answers_hold(house, clock, status, retry_after, held):
     house.faults.add("answer", status=status, retry_after=retry_after)
     house.get()
     assert house.graph.held(ALERTS) == held
+
+
+def test_only_graphs_own_word_counts_for_long(house):
+    for request_id, seconds in ((True, 7200.0), (False, 600.0)):
+        house.faults.add("answer" if request_id else "stranger", status=503, retry_after=7200)
+        assert house.get(SCANNER if request_id else ALERTS).retry_after == seconds
+    assert house.graph.held(SCANNER) > 7000 and house.graph.held(ALERTS) == 0
+
+
+def test_a_long_hold_is_told_once_with_its_end(house, caplog):
+    house.graph._clock = lambda: 1_800_000_000.0
+    house.sandbox.latency = 0.1  # all are on their way before one is answered
+    house.faults.add("answer", status=429, retry_after=7200, times=SLOTS)
+    assert [answer.status for answer in together(*[house.get] * SLOTS)] == [429] * SLOTS
+    house.faults.add("answer", status=429, retry_after=5)
+    assert house.get(SCANNER).status == 429
+    told = [record.getMessage() for record in caplog.records if "until" in record.getMessage()]
+    assert told == [f"{ALERTS}: Graph wants no request for 7200 s; nothing is sent or read until 2027-01-15T10:00:00Z"]
 
 
 def test_a_shorter_hold_does_not_end_a_longer_one(house, clock):

@@ -1253,6 +1253,7 @@ def test_only_what_was_put_off_is_asked_again_after_the_longest_pause(rig):
     assert [len(batch) for batch in rig.graph.batches] == [4, 2]
     assert [what for _, what in told(rig.graph)][4:] == ["id/1+=/move", "id/2+=/move"]
     assert rig.slept == [7.0]
+    assert rig.graph.rests == [("scanner@contoso.com", 7.0)]  # nobody else asks meanwhile
 
 
 @pytest.mark.parametrize(
@@ -1270,7 +1271,7 @@ def test_a_pause_that_is_not_waited_for_ends_the_deletion(rig, pause, batches):
     rig.graph.inner = lambda request: {"status": 429, "headers": {"retry-after": pause}}
     assert rig.holding([b"x"] * 45).delete(list(range(45))) == 45
     assert len(rig.graph.batches) == batches
-    assert rig.graph.rests == [("scanner@contoso.com", float(pause))]
+    assert rig.graph.rests == [("scanner@contoso.com", float(pause))] * batches
 
 
 @pytest.mark.parametrize("read, delete", [("deleteditems", "trash"), ("Bin", "trash"), ("Bin", "move:bin/")])
