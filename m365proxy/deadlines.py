@@ -22,6 +22,7 @@ class Deadline:
         self.what = what
         self.passed = False
         self.end = 0.0  # monotonic
+        self.begun = time.monotonic()
 
     def arm(self, seconds: float) -> None:
         """From now on there are so many seconds."""
@@ -77,7 +78,10 @@ class Deadlines:
                 for deadline in [one for one in self._armed if one.end <= now]:
                     self._armed.discard(deadline)
                     self._pass(deadline)
-                    self._logger.warning("%s: no whole answer in time; the call was broken off", deadline.what)
+                    held = now - deadline.begun
+                    self._logger.warning(
+                        "%s: no whole answer in time; the call was broken off after %d s", deadline.what, held
+                    )
                 if not self._armed and not self._changed.wait(_IDLE_SECONDS) and not self._armed:
                     self._thread = None
                     return

@@ -865,7 +865,7 @@ def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog,
         assert not send().from_graph or send().json() == {}
     assert fault.hits == 1 and house.graph._lane(ALERTS).slots.spare == SLOTS
     named = [record.getMessage() for record in caplog.records if "broken off" in record.getMessage()]
-    assert named == [f"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off"]
+    assert named == [f"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off after 0 s"]
     assert house.send().status == 202
 
 
