@@ -21,7 +21,7 @@ class Control:
 
     def make(self) -> None:
         """Make the directory; what was asked of an earlier run is of no use any more."""
-        files.make_directory(self._directory)
+        files.make_private(self._directory)
         self.take()
 
     def take(self) -> List[Tuple[str, str]]:

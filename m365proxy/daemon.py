@@ -197,6 +197,8 @@ class Daemon:
             )
             for wanted in self.config.listeners:
                 self._listen(wanted)
+            for directory in (state_dir, *(os.path.join(state_dir, name) for name in ("seen", "control", "maildrop"))):
+                files.remove_unfinished(directory)
             self.courier.recover()
         except BaseException:
             for listener in self.listeners:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
@@ -64,6 +65,11 @@ def sync_file(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
+# What `replace` writes first, and after how many seconds nobody writes it any more, whichever way the clock was set.
+_UNFINISHED = re.compile(r".+\.[0-9]+\.[0-9a-f]+\.tmp")
+_UNFINISHED_SECONDS = 3600.0
+
+
 def sync_directory(path: str) -> None:
     """Put a directory's entries on the disk.  Windows has no such call; NTFS journals them."""
     if sys.platform == "win32":
@@ -111,6 +117,18 @@ def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) 
         raise
     if durable:
         sync_directory(os.path.dirname(path) or ".")
+
+
+def remove_unfinished(directory: str) -> None:
+    """Remove what `replace` left in a directory when the program or the machine died in it.
+
+    Only what is an hour old: a command may be writing beside the program.  What cannot be removed stays.
+    """
+    for name in list(names(directory)):
+        path = os.path.join(directory, name)
+        with contextlib.suppress(OSError):
+            if _UNFINISHED.fullmatch(name) and abs(time.time() - os.stat(path).st_mtime) > _UNFINISHED_SECONDS:
+                remove(path)
 
 
 def read(path: str, limit: int = 16 * 1024 * 1024) -> Optional[bytes]:

@@ -98,7 +98,7 @@ class Maildrops:
         self._failures = Failures(clock)
         self._clock = clock
         self._holds = Holds(clock)
-        files.make_directory(directory)
+        files.make_private(directory)
         copies.clear(directory, _LEDGER_AGE)
 
     def open(self, user, session: Session) -> Maildrop:

@@ -258,6 +258,21 @@ def test_what_an_earlier_run_had_in_hand_is_taken_over_before_anybody_can_send(m
     assert steps == ["recover", "start"]
 
 
+def test_what_a_dead_run_left_unfinished_goes_at_the_start_and_what_holds_mail_is_private(make_daemon, program):
+    state = program.directory / "state"
+    left = []
+    for place in (".", "seen", "control", "maildrop", "queue/state"):
+        (state / place).mkdir(parents=True, exist_ok=True)
+        left.append(state / place / "status.json.77.1f.tmp")
+        left[-1].write_bytes(b"{")
+        os.utime(left[-1], (1_700_000_000, 1_700_000_000))
+    make_daemon()
+    assert [path for path in left if path.exists()] == []
+    if os.name == "posix":
+        private = ("seen", "control", "maildrop", "queue")
+        assert {(state / name).stat().st_mode & 0o777 for name in private} == {0o700}
+
+
 def test_sending_goes_on_after_a_revocation_only_with_a_new_sign_in(make_daemon, program, caplog):
     daemon = make_daemon(queue={"min_free_mb": 0})
     program.sign_in()

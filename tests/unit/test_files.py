@@ -2,6 +2,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -43,6 +44,24 @@ def test_replace_syncs_the_file_before_the_rename_and_the_directory_after(tmp_pa
     del steps[:]
     files.replace(str(tmp_path / "x"), b"1", durable=False)
     assert steps == ["rename"]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_what_a_dead_run_left_unfinished_is_removed_and_nothing_else(tmp_path, monkeypatch, hours):
+    monkeypatch.setattr(files, "move", lambda source, target: None)
+    monkeypatch.setattr(files, "remove", lambda path: None)
+    for name in ("tokens.enc", "status.json"):
+        files.replace(str(tmp_path / name), b"new")
+    monkeypatch.undo()
+    left = sorted(tmp_path.iterdir())
+    assert len(left) == 2
+    kept = [tmp_path / name for name in ("tokens.enc", "notes.tmp", "a.1.2f.tmp")]
+    for path in kept:
+        path.write_bytes(b"")
+    for path in [*left, *kept[:2]]:
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    files.remove_unfinished(str(tmp_path))
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 def test_create_never_takes_a_name_twice(tmp_path):
