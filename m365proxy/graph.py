@@ -75,6 +75,7 @@ class Graph:
         self._clock = clock
         self._lanes: Dict[str, _Lane] = {}
         self._pool: List[Tuple[Any, float, float]] = []  # session, made, last used (monotonic)
+        self._closed = False
         self._lock = threading.Lock()
         self._deadlines = Deadlines(logger)
 
@@ -190,8 +191,9 @@ class Graph:
         self._deadlines.break_off()
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections; those in use are closed when their calls end."""
         with self._lock:
+            self._closed = True
             pool, self._pool = self._pool, []
         for session, _, _ in pool:
             session.close()
@@ -349,11 +351,12 @@ class Graph:
         return found or (self._outbound.session(), now)
 
     def _give_session(self, session: Any, made: float, reusable: bool) -> None:
-        if not reusable:
-            session.close()
-            return
         with self._lock:
-            self._pool.append((session, made, time.monotonic()))
+            kept = reusable and not self._closed
+            if kept:
+                self._pool.append((session, made, time.monotonic()))
+        if not kept:
+            session.close()
 
 
 def _total_seconds(silence: float, body: Optional[Body]) -> float:

@@ -482,6 +482,31 @@ def test_idle_connections_are_closed_by_the_next_call(house, clock, wait_until):
     wait_until(lambda: len(house.sandbox._server._workers) == 1, 30)
 
 
+def test_a_connection_that_comes_back_after_the_end_is_closed(house, monkeypatch):
+    """A call may outlast close(): nobody would ever take its connection out of the pool again."""
+    made = []
+    session = house.graph._outbound.session
+
+    def watched():
+        one = session()
+        one.closed = 0
+        close = one.close
+
+        def count():
+            one.closed += 1
+            close()
+
+        one.close = count
+        made.append(one)
+        return one
+
+    monkeypatch.setattr(house.graph._outbound, "session", watched)
+    answer = house.graph.call("GET", ALERTS, INBOX, stream=True)
+    house.graph.close()
+    answer.load()
+    assert [one.closed for one in made] == [1]
+
+
 def test_nor_an_old_one(house, clock):
     end = clock.now + graph_module._AGE_SECONDS
     while clock.now < end:
