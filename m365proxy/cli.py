@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import getpass
 import os
 import signal
@@ -21,6 +22,9 @@ _LIBRARIES = (
     "_cffi_backend",
 )  # fmt: skip
 
+# A disk that is full, or failing.
+_DISK_FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse with our exit status and one clear sentence."""
@@ -34,9 +38,9 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="m365proxy",
         description="SMTP and POP3 for old devices, relayed over Microsoft Graph.",
-        epilog="Exit status: 0 fine, 3 not running, 64 usage, 69 Microsoft unreachable or a library missing, "
-        "70 unexpected, 73 a port, directory or file cannot be made, 75 already running or port busy, "
-        "77 sign-in needed, 78 config, certificate or key.",
+        epilog="Exit status: 0 fine, 3 not running, 64 usage, 67 a mailbox or a right at Exchange is missing, "
+        "69 Microsoft unreachable or a library missing, 70 unexpected, 73 a port, directory or file cannot be made, "
+        "74 disk full or failing, 75 already running or port busy, 77 sign-in needed, 78 config, certificate or key.",
     )
     top.add_argument("--config", metavar="PATH", help="config file (else $M365PROXY_CONFIG, "
                      "~/.m365proxy/config.json, /etc/m365proxy.json)")
@@ -99,7 +103,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 0
     except OSError as error:
         _complain(f"{error.filename or 'The system'}: {error.strerror or error}.")
-        return 73
+        return 74 if error.errno in _DISK_FAULTS else 73
     except Exception:  # the last resort of the program
         log.setup()
         log.get("cli").exception("unexpected error; please report it with this line")

@@ -212,6 +212,7 @@ def _print_checks(checks: List[Dict[str, Any]], exit_status: int) -> None:
 
 
 def status(config: Config, as_json: bool) -> Optional[int]:
+    """How the running program, the queue and the sign-in stand; 3 if nothing runs."""
     from .daemon import Account, spool_of
 
     told = statusfile.read(config.state_dir)
@@ -221,7 +222,7 @@ def status(config: Config, as_json: bool) -> Optional[int]:
         told["listeners"] = []
     told["queue"] = statusfile.queue(spool_of(config), time.time()) if _has_queue(config) else _EMPTY_QUEUE
     print(json.dumps(told, indent=1) if as_json else statusfile.render(told, time.time()))
-    return None
+    return None if told["running"] else NotRunning.exit_status
 
 
 _EMPTY_QUEUE = {"waiting": 0, "sending": 0, "held": 0, "failed": 0, "oldest_seconds": 0}

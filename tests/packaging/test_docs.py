@@ -57,7 +57,7 @@ def installation(tmp_path_factory):
     program.environ.update(
         PATH=f"{directory / 'bin'}:{os.environ['PATH']}", M365PROXY_CONFIG=str(program.config)
     )
-    yield program
+    yield program.start()  # the commands of the pages are for a running program
     program.close()
 
 

@@ -1,5 +1,6 @@
 """The command line: what is said, and with which exit status it ends, whatever is wrong."""
 
+import errno
 import json
 import os
 import pathlib
@@ -92,9 +93,23 @@ def test_the_demo_needs_no_name_to_be_resolved(tmp_path):
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_a_reload_of_nothing_says_so(tmp_path, capsys):
+@pytest.mark.parametrize("command", ["reload", "status"])
+def test_where_nothing_runs_it_is_said_with_a_status_of_its_own(tmp_path, capsys, command):
     config = {"user": "a@contoso.com", "tenant_id": "contoso.com", "client_id": "11111111-2222-3333-4444-555555555555",
               "mailboxes": [{"username": "a@contoso.com", "password": "x y z"}], "state_dir": str(tmp_path / "state")}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert cli.main(["--config", str(tmp_path / "config.json"), "reload"]) == 3
-    assert "not running" in capsys.readouterr().err
+    assert cli.main(["--config", str(tmp_path / "config.json"), command]) == 3
+    said = capsys.readouterr()
+    assert "not running" in said.err or "running        no" in said.out
+
+
+@pytest.mark.parametrize(
+    "number, status", [("ENOSPC", 74), ("EIO", 74), ("EROFS", 74), ("EACCES", 73), ("ENOENT", 73)]
+)
+def test_what_the_disk_refuses_is_one_sentence_and_its_status(monkeypatch, capsys, number, status):
+    def refuse(arguments):
+        raise OSError(getattr(errno, number), "what the system says", "/var/lib/m365proxy/x")
+
+    monkeypatch.setattr(cli, "_commands", lambda: {"reload": refuse})
+    assert cli.main(["reload"]) == status
+    assert capsys.readouterr().err == "m365proxy: /var/lib/m365proxy/x: what the system says.\n"
