@@ -171,6 +171,7 @@ def _adapter_type() -> type:
 
             class Connection(base):
                 watched = True
+                response_class = _WholeHead
 
                 def connect(self):
                     super().connect()
@@ -187,6 +188,36 @@ def _adapter_type() -> type:
             manager.pool_classes_by_scheme = dict(pools, https=pool)
 
     return Adapter
+
+
+class _LastLine:
+    """Reads for http.client, and knows the line that was read last."""
+
+    def __init__(self, file):
+        self._file = file
+        self.line = b""
+
+    def readline(self, limit: int) -> bytes:
+        self.line = self._file.readline(limit)
+        return self.line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _WholeHead(http.client.HTTPResponse):
+    """An answer whose head came to its end: http.client takes one that breaks off for a whole one without a body."""
+
+    def begin(self) -> None:
+        file = self.fp
+        self.fp = last = _LastLine(file)
+        try:
+            super().begin()
+        finally:
+            if self.fp is last:
+                self.fp = file
+        if last.line not in (b"\r\n", b"\n"):
+            raise http.client.IncompleteRead(last.line)
 
 
 def _shut_down(sock) -> None:

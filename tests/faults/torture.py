@@ -195,11 +195,11 @@ class Weather(Faults):
 
 
 class Clients:
-    """Devices that send as fast as they are let; what was answered 250 is in `accepted`."""
+    """Devices that send as fast as they are let; what was answered 250 is in `accepted`, with what the 250 said."""
 
     def __init__(self, program: HastyProgram, password: str, seed: int, site: str = "a"):
         """`site`: tells the mail of several gateways apart."""
-        self.accepted: List[str] = []
+        self.accepted: Dict[str, str] = {}  # by token
         self.tried = 0
         self.allowed = 0  # messages to be accepted so far
         self._program = program
@@ -241,9 +241,9 @@ class Clients:
                     smtp.login(mailbox, self._password)
                     for _ in range(dice.randint(1, 4)):
                         message_id = _message_id(token, dice)
-                        smtp.sendmail(mailbox, [_recipient(dice)], _mail(mailbox, token, message_id, dice))
+                        said = _send(smtp, mailbox, _recipient(dice), _mail(mailbox, token, message_id, dice))
                         with self._lock:
-                            self.accepted.append(token)
+                            self.accepted[token] = said
                         token = ""
                         token = self._next(number)
                         if not token:
@@ -253,6 +253,19 @@ class Clients:
             token = self._next(number)
 
 
+def _send(smtp: smtplib.SMTP, sender: str, recipient: str, raw: bytes) -> str:
+    """As smtplib's sendmail; what the 250 said, which has the queue id."""
+    smtp.ehlo_or_helo_if_needed()
+    code, said = smtp.mail(sender)
+    if code == 250:
+        code, said = smtp.rcpt(recipient)
+    if code == 250:
+        code, said = smtp.data(raw)
+    if code != 250:
+        raise smtplib.SMTPResponseException(code, said)
+    return said.decode()
+
+
 class Sites:
     """The clients of all gateways: what they may send is shared out evenly."""
 
@@ -260,8 +273,8 @@ class Sites:
         self._clients = clients
 
     @property
-    def accepted(self) -> List[str]:
-        return [token for clients in self._clients for token in clients.accepted]
+    def accepted(self) -> Dict[str, str]:
+        return {token: said for clients in self._clients for token, said in clients.accepted.items()}
 
     def allow(self, messages: int) -> None:
         """So many messages may have been accepted from now on, at least."""
@@ -415,7 +428,7 @@ def settled(program: HastyProgram) -> bool:
     return all(name.endswith(".held") for _, name in _entries(program, "new", "cur", "new"))
 
 
-def judge(program: HastyProgram, accepted: Sequence[str], *others: HastyProgram) -> Result:
+def judge(program: HastyProgram, accepted: Dict[str, str], *others: HastyProgram) -> Result:
     """Count what the tenant delivered and what stands in the queues; nothing runs any more."""
     times = Counter(_token(delivery.raw) for delivery in program.sandbox.tenant.delivered)
     places: Dict[str, str] = {}
@@ -437,7 +450,7 @@ def judge(program: HastyProgram, accepted: Sequence[str], *others: HastyProgram)
     # Also without a 250: that mail may arrive once, as nobody knows who lost the answer, but not twice.
     duplicated = {token for token, count in times.items() if count > 1}
     result.lost, result.duplicated = len(lost), len(duplicated)
-    result.names = {"lost": sorted(lost), "duplicated": sorted(duplicated)}
+    result.names = {"lost": sorted(f"{token}: {accepted[token]}" for token in lost), "duplicated": sorted(duplicated)}
     return result
 
 

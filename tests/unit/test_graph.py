@@ -29,7 +29,7 @@ from m365proxy.body import Body, base64_body
 from m365proxy.errors import Permanent, SignInNeeded
 from m365proxy.graph import SLOTS, Graph
 from m365proxy.outbound import Outbound
-from m365proxy.sandbox import Sandbox
+from m365proxy.sandbox import Sandbox, webserver
 
 RELAY, ALERTS, SCANNER = "relay@contoso.com", "alerts@contoso.com", "scanner@contoso.com"
 INBOX = "/mailFolders/inbox/messages"
@@ -892,6 +892,26 @@ def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog,
     named = [record.getMessage() for record in caplog.records if "broken off" in record.getMessage()]
     assert named == [f"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off after 0 s"]
     assert house.send().status == 202
+
+
+HEAD_LINES = ("status", "request-id", "Content-Type", "Transfer-Encoding")
+
+
+@pytest.mark.parametrize("octets", [0, 5], ids=["at the end of a line", "within the next"])
+@pytest.mark.parametrize("lines", range(1, len(HEAD_LINES) + 1), ids=HEAD_LINES)
+def test_a_head_that_breaks_off_does_not_say_sent(house, monkeypatch, lines, octets):
+    """Headers that end early pass for whole ones, and what follows for an empty body."""
+
+    def broken_off(head):
+        rest = b"".join(head.splitlines(keepends=True)[lines:])
+        yield from head[: len(head) - len(rest) + octets]
+        raise webserver.Cut
+
+    monkeypatch.setattr(webserver, "_endless", broken_off)
+    house.faults.add("drip_head", path="sendMail", status=202, seconds=0.001)
+    with pytest.raises(GraphUnreachable) as caught:
+        house.send()
+    assert caught.value.maybe_processed and house.tenant.delivered == []
 
 
 def test_whoever_takes_his_time_with_a_stream_is_not_late(house):
