@@ -69,5 +69,5 @@ class Stub:
     ],
 )
 def test_the_judge_sees_it(tmp_path, delivered, queued, accepted, found):
-    result = judge(Stub(tmp_path, delivered, queued), accepted)
+    result = judge(Stub(tmp_path, delivered, queued), dict.fromkeys(accepted, "queued"))
     assert (result.delivered, result.held, result.failed, result.lost, result.duplicated) == found
