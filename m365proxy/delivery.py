@@ -81,6 +81,8 @@ class Delivery:
         self._looks = looks
         self._draft_apart, self._draft_after = still_draft
         self._at_hand: Set[str] = set()  # queue ids whose draft surely is as we made it: throttled, and nothing else
+        # By queue id, how many files were put into the unfinished draft of a large message that was throttled.
+        self._attached: Dict[str, int] = {}
         self._no_uploads: Dict[str, float] = {}  # mailboxes that refuse upload sessions: since (monotonic)
 
     def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
@@ -89,16 +91,19 @@ class Delivery:
         SignInNeeded, Throttled and Temporary if nothing can be asked of Graph
         now: nothing was sent then and the claim is `claimed`.
         """
-        throttled = False
+        pause = math.inf  # seconds that Graph asked for; whatever else ends an attempt leaves nothing to go on with
         try:
             verdict = self._attempt(claim, envelope, file)
         except (Throttled, NoAnswer) as error:
             heeded = _heeded(error, envelope.mailbox)
-            throttled = isinstance(heeded, Throttled) and heeded.seconds <= _LEFT_ALONE
+            if isinstance(heeded, Throttled):
+                pause = heeded.seconds
             raise heeded from None
         finally:
-            if not throttled:
+            if pause > _LEFT_ALONE:
                 self._at_hand.discard(claim.id)
+            if pause == math.inf:
+                self._attached.pop(claim.id, None)
         if verdict.sent == outcome.SENT:
             self._routes.note_sent(envelope.mailbox)
         return verdict
@@ -230,7 +235,10 @@ class Delivery:
         return ours
 
     def _known_draft(self, claim: Claim, envelope: Envelope, prepared: message.Prepared) -> Optional[Verdict]:
-        """Go on with the draft of an earlier attempt; None if there is none any more and a new one may be made."""
+        """Go on with the draft of an earlier attempt.
+
+        None if there is none any more, and a new one may be made; or if it is unfinished, and to be filled further.
+        """
         state = claim.state
         state.draft.pop("posted", None)  # the earlier attempt surely sent nothing
         if not state.draft.get("id"):
@@ -241,7 +249,8 @@ class Delivery:
             return None if not state.draft else self._lost(claim)
         found = DRAFT if claim.id in self._at_hand else self._find(claim)
         if state.draft.get("incomplete") and found != SENT:
-            self._discard_draft(claim)
+            if not (found == DRAFT and prepared.is_large and self._can_be_filled(claim)):
+                self._discard_draft(claim)
             return None
         if found == SENT:
             return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
@@ -253,6 +262,11 @@ class Delivery:
         if state.draft.get("unmarked"):
             self._mark(claim, prepared)
         return self._send_draft(claim, envelope)
+
+    def _can_be_filled(self, claim: Claim) -> bool:
+        """Whether an unfinished draft has the files that this run put there, and no other."""
+        count, draft = self._attached.get(claim.id), claim.state.draft
+        return count is not None and self._large.holds(draft["mailbox"], draft["id"], count)
 
     def _clear_up(self, claim: Claim) -> None:
         """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.
@@ -375,18 +389,27 @@ class Delivery:
     def _make_large_draft(
         self, claim: Claim, envelope: Envelope, prepared: message.Prepared, route: Route, file: BinaryIO
     ) -> None:
-        mail = self._compose(claim, envelope, prepared, file)
-        self._intend_draft(claim, route)
+        mail, mailbox, known = self._compose(claim, envelope, prepared, file), route.url_mailbox, claim.state.draft
+
+        def attached(count: int) -> None:
+            self._attached[claim.id] = count
 
         def created(value: Dict[str, Any]) -> None:
-            claim.state.draft = {**Draft.of(route.url_mailbox, value)._asdict(), "incomplete": "yes"}
+            claim.state.draft = {**Draft.of(mailbox, value)._asdict(), "incomplete": "yes"}
+            attached(0)
             claim.save_state()
 
-        self._large.create(route.url_mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created)
-        value = self._drafts.get(route.url_mailbox, claim.state.draft["id"])
+        if known.get("incomplete") and known["mailbox"] != mailbox:
+            self._discard_draft(claim)
+        if claim.state.draft.get("incomplete"):
+            self._large.go_on(mailbox, known["id"], mail, self._attached[claim.id], attached)
+        else:
+            self._intend_draft(claim, route)
+            self._large.create(mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created, attached)
+        value = self._drafts.get(mailbox, claim.state.draft["id"])
         if value is None:
             raise DraftSpoiled("The draft of a large message is gone; it is made anew.")
-        claim.state.draft = Draft.of(route.url_mailbox, value)._asdict()
+        claim.state.draft = Draft.of(mailbox, value)._asdict()
 
     def _discard_draft(self, claim: Claim) -> None:
         """Delete a draft that was never sent, nor meant to be as it is."""
@@ -491,8 +514,9 @@ class Delivery:
         state = claim.state
         since = state.posted if state.draft.get("posted") else None
         return self._drafts.look(
-            _draft_of(claim), claim.id, state.message_id, since, bool(state.draft.get("unmarked"))
-        )
+            _draft_of(claim), claim.id, state.message_id, since, unmarked=bool(state.draft.get("unmarked")),
+            incomplete=bool(state.draft.get("incomplete")),
+        )  # fmt: skip
 
     def _delete_draft(self, claim: Claim) -> None:
         """Delete the draft; forget it once it is surely gone and was not sent."""

@@ -143,14 +143,16 @@ class Drafts:
             raise
 
     def look(
-        self, draft: Draft, queue_id: str, message_id: str, since: Optional[float], unmarked: bool = False
-    ) -> str:
+        self, draft: Draft, queue_id: str, message_id: str, since: Optional[float], unmarked: bool = False,
+        incomplete: bool = False,
+    ) -> str:  # fmt: skip
         """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
 
         GONE means neither the draft nor, so far, a sent copy is to be found.
         `since`: when it was posted, by Graph's clock; None if it was not, and then only the draft's id and the
         marker can prove that somebody sent it.
         `unmarked`: whether the marker and Bcc arrived on it is not known.
+        `incomplete`: it was known before files were added to it.
         """
         value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
@@ -166,6 +168,8 @@ class Drafts:
             return ELSEWHERE
         if unmarked:
             value = {**value, "bccRecipients": []}
+        if incomplete:
+            value = {**value, "hasAttachments": False}
         unchanged = value.get("changeKey") == draft.change_key or fingerprint(value) == draft.print
         return DRAFT if unchanged else EDITED
 

@@ -37,6 +37,9 @@ _SESSIONS = 3
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _WAITS_FOR_DRAFT = 3
 
+# A longer pause (seconds) is not waited for here: the draft is left as it is, and the caller free for other mail.
+_LONGEST_PAUSE = 60.0
+
 # Seconds: a request may take this long to be answered, and a second more per this many octets.
 _SECONDS, _OCTETS_PER_SECOND = 120.0, 32 * 1024
 
@@ -78,23 +81,31 @@ class _Patience:
     def __init__(self, sleep: Callable[[float], None]):
         self._sleep = sleep
 
-    def wait(self, error: _Trouble, tries: int) -> None:
-        """Sleep before the next try, at least as long as Graph asks; the error itself if there is none."""
+    def wait(self, mailbox: str, error: _Trouble, tries: int) -> None:
+        """Sleep before the next try, at least as long as Graph asks; no request, so no slot, is open meanwhile.
+
+        The error itself if there is no next try; if the pause is long, Throttled where Graph wants the mailbox
+        left alone, else the error as well.
+        """
         if tries >= len(_WAITS) or not _may_pass(error, tries):
             raise error
         asked = error.seconds if isinstance(error, Throttled) else 0.0
         if isinstance(error, NoAnswer):
-            asked = error.answer.retry_after
+            asked = max(error.answer.retry_after, error.answer.hold)
+        if asked > _LONGEST_PAUSE:
+            if isinstance(error, NoAnswer) and error.answer.from_graph and error.answer.hold:
+                raise Throttled(mailbox, asked, request_id=error.answer.request_id)
+            raise error
         self._sleep(max(_WAITS[tries], asked))
 
-    def persist(self, request: Callable[[], _Result]) -> _Result:
+    def persist(self, mailbox: str, request: Callable[[], _Result]) -> _Result:
         """The result of a request that may be repeated whatever became of it."""
         tries = 0
         while True:
             try:
                 return request()
             except (GraphUnreachable, NoAnswer, Refused) as error:
-                self.wait(error, tries)
+                self.wait(mailbox, error, tries)
                 tries += 1
 
 
@@ -119,19 +130,42 @@ class LargeDrafts:
         mail: LargeMail,
         extended: Mapping[str, str],
         created: Callable[[Dict[str, Any]], None],
+        attached: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Make the draft below a mailbox's URL, with further extended properties (id -> value), and fill it.
 
         `created` gets the new draft's JSON as soon as there is one, before
-        anything is added.  Raises what Graph.read raises; UploadDenied;
-        DraftSpoiled; Permanent if an attachment cannot be read as it was.
-        After any of these the draft, if `created` was called, is to be deleted.
+        anything is added; `attached`, how many files it has, after each.
+        Raises what Graph.read raises; UploadDenied; DraftSpoiled; Permanent
+        if an attachment cannot be read as it was.  After any of these the
+        draft, if `created` was called, is to be deleted; after Throttled, or
+        a NoAnswer with 429, it may be gone on with.
         """
         value = self._create(mailbox, mail, extended)
         created(value)
-        draft = _Draft(mailbox, value["id"])
-        for attachment in mail.attachments:
+        self._fill(_Draft(mailbox, value["id"]), mail, attached)
+
+    def holds(self, mailbox: str, id: str, count: int) -> bool:
+        """Whether a draft that was left off has so many files, as Graph counts them.  Raises what Graph.read raises."""
+        try:
+            return self._count(_Draft(mailbox, id)) == count
+        except Refused as error:
+            if error.answer.status != 404:
+                raise
+            return False
+
+    def go_on(self, mailbox: str, id: str, mail: LargeMail, count: int, attached: Callable[[int], None]) -> None:
+        """Fill a draft that was left off and `holds` its first `count` files: the rest as `create` does it."""
+        draft = _Draft(mailbox, id)
+        draft.count = count
+        draft.doubtful = True  # what had been sent when it was left off may still appear in it
+        self._fill(draft, mail, attached)
+
+    def _fill(self, draft: _Draft, mail: LargeMail, attached: Callable[[int], None]) -> None:
+        """Add the attachments that the draft does not have yet."""
+        for attachment in mail.attachments[draft.count :]:
             self._add(draft, attachment)
+            attached(draft.count)
         if draft.doubtful and self._count(draft) != len(mail.attachments):
             raise DraftSpoiled("An attachment is in the draft twice or not at all; it is made anew.")
 
@@ -175,10 +209,11 @@ class LargeDrafts:
 
     def _count(self, draft: _Draft) -> int:
         """How many attachments the draft has."""
-        page = self._patience.persist(lambda: self._page(draft, ""))
+        page = self._patience.persist(draft.mailbox, lambda: self._page(draft, ""))
         found = len(page["value"])
         while page.get("@odata.nextLink"):
-            page = self._patience.persist(lambda link=page["@odata.nextLink"]: self._page(draft, link))
+            link = page["@odata.nextLink"]
+            page = self._patience.persist(draft.mailbox, lambda link=link: self._page(draft, link))
             found += len(page["value"])
         return found
 
@@ -204,7 +239,7 @@ class LargeDrafts:
             try:
                 return self._post(draft, attachment)
             except (GraphUnreachable, NoAnswer, Refused) as error:
-                self._patience.wait(error, tries)
+                self._patience.wait(draft.mailbox, error, tries)
                 if _may_have_happened(error) and self._arrived(draft):
                     return None
                 tries += 1
@@ -255,7 +290,7 @@ class LargeDrafts:
             return url
 
         try:
-            return self._patience.persist(request)
+            return self._patience.persist(draft.mailbox, request)
         except Refused as error:
             denied = error.answer.status == 403 and "denied" in error.answer.code.lower()
             if denied and draft.mailbox.lower() != self._graph.user:
@@ -299,7 +334,7 @@ class _Session:
                     return False
             except (GraphUnreachable, NoAnswer, Refused) as error:
                 self._unsure = self._unsure or _may_have_happened(error)
-                self._patience.wait(error, tries)
+                self._patience.wait(self._draft.mailbox, error, tries)
             tries = 0 if self._position > furthest else tries + 1
             furthest = max(furthest, self._position)
             if tries > len(_WAITS):

@@ -2,14 +2,17 @@
 
 import base64
 import email
+import email.policy
 import importlib
 import itertools
+from email.mime.application import MIMEApplication
+from email.mime.multipart import MIMEMultipart
 from types import SimpleNamespace
 
 import pytest
 
 from m365proxy import delivery as delivery_module
-from m365proxy import largemail, outcome
+from m365proxy import largedrafts, largemail, outcome
 from m365proxy.answer import Throttled
 from m365proxy.courier import Courier
 from m365proxy.delivery import Delivery
@@ -19,7 +22,7 @@ from m365proxy.graph import Graph
 from m365proxy.largedrafts import LargeDrafts
 from m365proxy.outbound import Outbound
 from m365proxy.routes import Route, Routes
-from m365proxy.sandbox import Sandbox, resource
+from m365proxy.sandbox import Sandbox, resource, uploads
 from m365proxy.sandbox.mailstore import IMMUTABLE_OCTETS, new_id
 from m365proxy.seen import SeenIds
 from m365proxy.spool import Envelope, Spool, State
@@ -250,11 +253,8 @@ def test_after_a_long_pause_the_draft_is_looked_at_again(house, wait_until, seco
     """Somebody may have found it in Drafts meanwhile."""
     house.sandbox.faults.add("answer", path="/send$", status=429, retry_after=seconds)
     house.open().put()
-    wait_until(lambda: house.places() == [("new", "")] and house.graph.held(ALERTS))
-    house.graph._lane(ALERTS).held_until = 0.0
-    for lane in house.courier._order:
-        lane.paused_until = 0.0
-    house.courier.flush()
+    wait_until(lambda: paused(house))
+    end_pause(house)
     settle(house, wait_until)
     assert len(house.sandbox.seen("/messages/[^/]+$", "GET")) == looked and len(house.tenant.delivered) == 1
 
@@ -533,7 +533,7 @@ def test_still_a_draft_is_believed_late_and_twice_only(house, monkeypatch, looks
     house.open()
     state = State(posted=1000.0, draft={"mailbox": ALERTS, "id": "ID"})
     claim = SimpleNamespace(id="ID", state=state)
-    monkeypatch.setattr(house.drafts, "look", lambda *given: DRAFT)
+    monkeypatch.setattr(house.drafts, "look", lambda *given, **more: DRAFT)
     for seconds in looks:
         monkeypatch.setattr(house.graph, "now", lambda seconds=seconds: 1000.0 + seconds)
         verdict = house.delivery.look(claim, None)
@@ -771,6 +771,114 @@ def test_large_mail_goes_by_upload(house, wait_until, fault):
     assert house.places() == [] and len(house.tenant.delivered) == 1
     assert pdf_of(house.tenant.delivered[0].raw) == pdf_of(mail)
     assert house.tenant.items(ALERTS, "drafts") == []
+
+
+FILES = [bytes([number]) * 1_300_000 for number in range(3)]
+BEGIN, PUT = "createUploadSession$", "^/upload/"
+
+
+@pytest.fixture
+def large(house, monkeypatch):
+    """Put a large mail of three files, each by an upload session in two parts, that meets a 429 somewhere."""
+    for owner, name in [(largedrafts, "CHUNK"), (largedrafts, "_SMALLEST_UPLOAD"), (uploads, "SMALLEST")]:
+        monkeypatch.setattr(owner, name, 1_000_000)
+
+    def put(path, method, after, retry_after=3600):
+        house.sandbox.faults.add(
+            "answer", path=path, method=method, after=after, status=429, retry_after=retry_after
+        )
+        made = MIMEMultipart("mixed")
+        made["From"], made["To"] = ALERTS, SCANS
+        for content in FILES:
+            made.attach(MIMEApplication(content, "pdf"))
+        house.open()
+        return house.put(made.as_bytes(policy=email.policy.SMTP))
+
+    return put
+
+
+def end_pause(house):
+    """As if the time that Graph asked for were over."""
+    house.graph._lane(ALERTS).held_until = 0.0
+    for lane in house.courier._order:
+        lane.paused_until = 0.0
+    house.courier.flush()
+
+
+def paused(house):
+    return house.places() == [("new", "")] and house.graph.held(ALERTS) and not house.courier._workers
+
+
+def files_of(raw):
+    parts = email.message_from_bytes(raw).walk()
+    return [part.get_payload(decode=True) for part in parts if part.get_content_type() == "application/pdf"]
+
+
+@pytest.mark.parametrize("seconds", [1, 3600])
+@pytest.mark.parametrize(
+    "path, method, after, again",
+    [(BEGIN, "POST", 0, 0), (BEGIN, "POST", 1, 0), (PUT, "PUT", 2, 0), (PUT, "PUT", 3, 1), (PUT, "PUT", 5, 1),
+     ("/messages/[^/]+$", "GET", 0, 0), ("/send$", "POST", 0, 0)],
+)  # fmt: skip
+def test_large_mail_goes_on_where_a_429_met_it(house, wait_until, large, path, method, after, again, seconds):
+    """`again`: parts that go once more, as an attachment that was not whole is none."""
+    id = large(path, method, after, seconds)
+    if seconds > 60:
+        wait_until(lambda: paused(house))
+        assert house.spool.state(id).attempts == 0
+        end_pause(house)
+    settle(house, wait_until)
+    assert house.places() == [] and house.tenant.items(ALERTS, "drafts") == []
+    assert [files_of(record.raw) for record in house.tenant.delivered] == [FILES]
+    assert house.tenant.created_drafts == 1
+    put = [request.status for request in house.sandbox.seen(PUT, "PUT")]
+    assert put.count(201) == 3 and put.count(200) == 3 + (again if seconds > 60 else 0)
+
+
+def test_what_goes_on_may_be_told_to_wait_again(house, wait_until, large):
+    large(BEGIN, "POST", 1)
+    house.sandbox.faults.add("answer", path=r"/attachments\?", method="GET", status=429, retry_after=3600)
+    house.sandbox.faults.add("answer", path=PUT, method="PUT", after=5, status=429, retry_after=3600)
+    for _ in range(3):
+        wait_until(lambda: paused(house))
+        end_pause(house)
+    settle(house, wait_until)
+    assert [files_of(record.raw) for record in house.tenant.delivered] == [FILES] and house.places() == []
+    assert house.tenant.created_drafts == 1
+    assert [r.status for r in house.sandbox.seen(PUT, "PUT")].count(201) == 3
+
+
+CHANGES = {
+    "edited": lambda tenant, item: tenant.update(item, {"subject": "edited"}, {}),
+    "another file": lambda tenant, item: tenant.attach(item, item.attachments[0]),
+    "a file less": lambda tenant, item: item.attachments.clear(),
+    "moved": lambda tenant, item: tenant.move(item, "deleteditems"),
+    "deleted": lambda tenant, item: tenant.purge(item),
+    "restart": None,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_unfinished_draft_that_is_not_as_it_was_is_made_anew(house, wait_until, caplog, large, change):
+    large(BEGIN, "POST", 1)
+    wait_until(lambda: paused(house))
+    (item,) = house.tenant.items(ALERTS, "drafts")
+    if change == "restart":
+        house.close()
+        house.open()
+    else:
+        CHANGES[change](house.tenant, item)
+    end_pause(house)
+    settle(house, wait_until)
+    assert [files_of(record.raw) for record in house.tenant.delivered] == [FILES] and house.places() == []
+    assert house.tenant.created_drafts == 2 and house.tenant.items(ALERTS, "drafts") == []
+    assert "deferred" not in caplog.text, "nothing is added to it first"
+
+
+def test_an_unfinished_draft_keeps_no_stop_waiting(house, wait_until, large):
+    large(PUT, "PUT", 3)
+    wait_until(lambda: paused(house))
+    assert house.courier.stop(0) and house.places() == [("new", "")]
 
 
 def test_a_large_draft_is_incomplete_on_disk_until_all_is_in_it(house, wait_until):

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import email.utils
 import random
+import re
 import socket
 import threading
 import types
@@ -890,7 +891,8 @@ def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog,
         assert not send().from_graph or send().json() == {}
     assert fault.hits == 1 and house.graph._lane(ALERTS).slots.spare == SLOTS
     named = [record.getMessage() for record in caplog.records if "broken off" in record.getMessage()]
-    assert named == [f"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off after 0 s"]
+    late = rf"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off after \d+ s"
+    assert len(named) == 1 and re.fullmatch(late, named[0])
     assert house.send().status == 202
 
 

@@ -21,9 +21,9 @@ from urllib.parse import quote
 import pytest
 
 from m365proxy import budget, largedrafts, largemail, message
-from m365proxy.answer import GraphUnreachable, NoAnswer, Refused
+from m365proxy.answer import GraphUnreachable, NoAnswer, Refused, Throttled
 from m365proxy.errors import Permanent
-from m365proxy.graph import Graph
+from m365proxy.graph import SLOTS, Graph
 from m365proxy.largedrafts import DraftSpoiled, LargeDrafts, UploadDenied
 from m365proxy.outbound import Outbound
 from m365proxy.sandbox import Sandbox, uploads
@@ -315,6 +315,73 @@ def test_throttling_is_obeyed(house, small, path, method, size):
     content = os.urandom(size)
     assert contents(house.make(mail(content))) == [content]
     assert house.slept == [7.0, 7.0]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("seconds, waited", [(60, True), (61, False), (7200, False)])
+@pytest.mark.parametrize("path, method, size", [(BEGIN, "POST", CHUNK), (ATTACH, "POST", 10), (PUT, "PUT", CHUNK)])
+def test_a_long_pause_is_not_waited_for_in_the_upload(house, small, path, method, size, seconds, waited, status):
+    """Whoever called may do something else meanwhile, and knows how many files the draft has."""
+    house.faults.add("answer", path=path, method=method, after=1, status=status, retry_after=seconds)
+    content, attached = os.urandom(size), []
+    large = compose(mail(content, content, content))
+    if waited:
+        house.drafts.create(SCANNER, large, {}, house.created.append, attached.append)
+        assert house.slept == [seconds] and attached == [1, 2, 3]
+        return
+    with pytest.raises(Throttled) as caught:
+        house.drafts.create(SCANNER, large, {}, house.created.append, attached.append)
+    assert caught.value.seconds == seconds and caught.value.request_id
+    assert house.slept == [] and attached == [1] and contents(house.item()) == [content]
+    assert house.graph._lane(SCANNER).slots.spare == SLOTS
+
+
+def test_a_long_hold_that_others_caused_is_not_waited_for(house, small):
+    def created(value):
+        house.graph.rest(SCANNER, 90)
+
+    with pytest.raises(Throttled):
+        house.drafts.create(SCANNER, compose(mail(b"x")), {}, created)
+    assert house.slept == []
+
+
+@pytest.mark.parametrize("kind, status", [("stranger", 503), ("answer", 500)])
+def test_a_long_pause_that_is_not_graphs_word_on_the_mailbox_throttles_nobody_else(house, small, kind, status):
+    more = dict(retry_after=120) if kind == "answer" else dict(headers={"Retry-After": "120"})
+    house.faults.add(kind, path=ATTACH, method="POST", status=status, **more)
+    with pytest.raises(NoAnswer) as caught:
+        house.make(mail(b"x"))
+    assert caught.value.answer.retry_after == 120 and house.slept == []
+
+
+def test_a_429_that_says_no_time_is_waited_for_once(house, small):
+    house.faults.add("answer", path=ATTACH, method="POST", status=429)
+    house.make(mail(b"x"))
+    assert house.slept == [10.0]
+
+
+@pytest.mark.parametrize("had, hidden", [(0, 0), (1, 0), (3, 0), (2, 1)])
+def test_a_draft_is_gone_on_with(house, small, had, hidden):
+    """The files that it has are not added again; what appears in it later, though, is noticed."""
+    files = [os.urandom(CHUNK), b"two", os.urandom(2 * CHUNK)]
+    large = compose(mail(*files))
+    house.drafts.create(SCANNER, large._replace(attachments=large.attachments[:had]), {}, house.created.append)
+    id, attached = house.created[-1]["id"], []
+    assert [house.drafts.holds(SCANNER, id, count) for count in range(5)] == [count == had for count in range(5)]
+    if hidden:
+        house.item().attachments.append(copy.copy(house.item().attachments[0]))
+        with pytest.raises(DraftSpoiled):
+            house.drafts.go_on(SCANNER, id, large, had, attached.append)
+    else:
+        house.drafts.go_on(SCANNER, id, large, had, attached.append)
+        assert contents(house.item()) == files
+    assert attached == list(range(had + 1, 4))
+
+
+def test_a_draft_that_is_gone_has_nothing(house, small):
+    item = house.make(mail(b"x"))
+    house.tenant.purge(item)
+    assert not house.drafts.holds(SCANNER, item.immutable, 1) and house.slept == [1.0, 2.0, 4.0]
 
 
 def test_a_hold_that_others_caused_is_obeyed(house, small):
