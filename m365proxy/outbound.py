@@ -17,7 +17,7 @@ import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Union
 
-from . import __version__
+from . import __version__, tls
 from .errors import ConfigError, ProxyError, Temporary
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Outbound:
             if self._context is None:
                 path = self._verify if isinstance(self._verify, str) else where()
                 context = create_urllib3_context()
+                context.sslsocket_class = tls.Socket
                 try:
                     context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
                 except OSError:
@@ -162,6 +163,13 @@ def _adapter_type() -> type:
             self._watch(manager)
             return manager
 
+        def watch(self, sock):
+            """Remember a socket, which it gives back; one that TLS was put on has gone into another."""
+            self.sockets = (*(one for one in self.sockets if one.fileno() >= 0), sock)
+            if self.interrupted:
+                _shut_down(sock)
+            return sock
+
         def _watch(self, manager):
             adapter = self
             pools = manager.pool_classes_by_scheme
@@ -173,12 +181,13 @@ def _adapter_type() -> type:
                 watched = True
                 response_class = _WholeHead
 
+                def _new_conn(self):
+                    # Before a proxy is asked: its answer may trickle too.
+                    return adapter.watch(super()._new_conn())
+
                 def connect(self):
                     super().connect()
-                    open_ones = [sock for sock in adapter.sockets if sock.fileno() >= 0]
-                    adapter.sockets = (*open_ones, self.sock)
-                    if adapter.interrupted:
-                        _shut_down(self.sock)
+                    adapter.watch(self.sock)
 
                 def putrequest(self, *args, **more):
                     adapter.check()

@@ -14,8 +14,8 @@ class Tunnel:
     """Leads every name to 127.0.0.1.  `connects`: the host:port asked for, refused ones included.
 
     mode: "pass"; a status line to refuse with ("403 Forbidden"); "close" or
-    "garbage" instead of an answer to CONNECT; "silent": no answer; "hello": a
-    reset when TLS begins.  `lose`: called whenever something comes back from
+    "garbage" instead of an answer to CONNECT; "silent": no answer; "drip": one
+    that never comes to an end; "hello": a reset when TLS begins.  `lose`: called whenever something comes back from
     behind; true resets the tunnel.  `most`: octets from the client after
     which it is reset.
     """
@@ -75,6 +75,10 @@ class Tunnel:
         if mode == "silent":
             while not self._stopping.wait(0.02):
                 pass
+        elif mode == "drip":
+            client.sendall(b"HTTP/1.1 200 Connection established\r\nX-Long: ")
+            while not self._stopping.wait(0.01):
+                client.sendall(b"x")
         elif mode == "garbage":
             client.sendall(b"\x00\xffwhat?\r\n\r\n")
         elif mode == "hello":

@@ -20,6 +20,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import unquote
 
+from ..tls import Socket
 from .faults import Faults, found
 from .issuer import Entra
 from .mailstore import Refusal
@@ -241,6 +242,7 @@ class Sandbox:
             with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
                 file.write(content)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sslsocket_class = Socket
         context.load_cert_chain(secret)
         os.unlink(secret)  # the context has it now
         self._context = context

@@ -13,6 +13,7 @@ import types
 import urllib.parse
 
 import pytest
+from tunnel import Tunnel
 
 from m365proxy import answer as answer_module
 from m365proxy import graph as graph_module
@@ -894,6 +895,16 @@ def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog,
     late = rf"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off after \d+ s"
     assert len(named) == 1 and re.fullmatch(late, named[0])
     assert house.send().status == 202
+
+
+def test_a_proxy_whose_answer_drips_is_given_up_too(house, monkeypatch):
+    monkeypatch.setattr(graph_module, "_total_seconds", lambda silence, body: 0.3)
+    with Tunnel() as tunnel:
+        tunnel.mode = "drip"
+        house.graph._outbound = Outbound(tunnel.url, house.sandbox.ca_file)
+        with pytest.raises(GraphUnreachable) as caught:
+            house.send()
+        assert tunnel.connects and not caught.value.maybe_processed and house.tenant.delivered == []
 
 
 HEAD_LINES = ("status", "request-id", "Content-Type", "Transfer-Encoding")

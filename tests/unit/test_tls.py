@@ -1,5 +1,9 @@
 """Certificates and keys: what is said of files that are something else."""
 
+import os
+import socket
+import struct
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -54,3 +58,18 @@ def test_each_wrong_file_gets_its_next_step(directory, cert, key, words):
 @pytest.mark.parametrize("cert, key", [("cert", "key"), ("both", "both"), ("both", "key")])
 def test_the_right_ones_are_taken(directory, cert, key):
     assert tls.server_context(str(directory / cert), str(directory / key))
+
+
+def test_a_client_that_has_gone_before_tls_leaves_no_descriptor(certificate):
+    context = tls.server_context(*certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+        client.close()  # with a reset
+        handle = accepted.fileno()
+        with pytest.raises(ConnectionResetError) as caught:
+            context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        with pytest.raises(OSError):
+            os.fstat(handle)
+        del caught
