@@ -22,7 +22,7 @@ _OVER = 300.0
 # A message is left out of a listing more each time it fails, up to so many: it may be readable again.
 _LISTINGS = 10
 
-# A message that Graph listed and said to be gone, twice, is left out for so long (seconds).
+# A message that Graph listed and said to be gone, twice, while others came, is left out for so long (seconds).
 _GONE_SECONDS = 7 * 86400.0
 
 # Messages remembered.
@@ -54,9 +54,9 @@ class _Failed:
         self.listed = True  # since it failed last: a client that tries again at once learns nothing new
         self.sessions = 0  # in which it failed
         self.refusals = 0  # those to which Graph itself said that it cannot be had
-        self.first_refusal = 0.0
         self.gone = 0  # those to which Graph itself said that it is not there
         self.gone_until = 0.0
+        self.since = 0.0  # the first of either
         self.listings = 0  # of which it is still to be left out
         self.cause: Optional[Cause] = None  # why a text takes its place
 
@@ -106,8 +106,9 @@ class Failures:
             now = self._clock()
             if failed.listed:
                 self._count(failed, refusal, now)
-            if refusal is not None and failed.cause is None and self._is_hopeless(mailbox, failed, now):
-                failed.cause = cause_of(refusal)
+            # Where nothing else comes either, the mailbox is to blame, which may just be being moved.
+            if refusal is not None and self._came.get(mailbox, failed.since) > failed.since:
+                self._judge(failed, refusal, now)
             return failed.cause
 
     def leave_out(self, uidls: Container[str]) -> Set[str]:
@@ -146,17 +147,16 @@ class Failures:
         failed.listings = min(failed.sessions - 1, _LISTINGS)
         if refusal is None:
             return
+        if not (failed.gone or failed.refusals):
+            failed.since = now
         if refusal.status == 404:
             failed.gone += 1
+        else:
+            failed.refusals += 1
+
+    def _judge(self, failed: _Failed, refusal: Answer, now: float) -> None:
+        if refusal.status == 404:
             if failed.gone >= 2:
                 failed.gone_until = now + _GONE_SECONDS
-            return
-        failed.refusals += 1
-        if failed.refusals == 1:
-            failed.first_refusal = now
-
-    def _is_hopeless(self, mailbox: str, failed: _Failed, now: float) -> bool:
-        if failed.refusals < _REFUSALS or now - failed.first_refusal < _OVER:
-            return False
-        others = self._came.get(mailbox)
-        return others is not None and others > failed.first_refusal
+        elif failed.cause is None and failed.refusals >= _REFUSALS and now - failed.since >= _OVER:
+            failed.cause = cause_of(refusal)

@@ -171,32 +171,37 @@ def _adapter_type() -> type:
             return sock
 
         def _watch(self, manager):
-            adapter = self
             pools = manager.pool_classes_by_scheme
             base = pools["https"].ConnectionCls
             if hasattr(base, "watched"):
                 return
 
-            class Connection(base):
-                watched = True
-                response_class = _WholeHead
-
-                def _new_conn(self):
-                    # Before a proxy is asked: its answer may trickle too.
-                    return adapter.watch(super()._new_conn())
-
-                def connect(self):
-                    super().connect()
-                    adapter.watch(self.sock)
-
-                def putrequest(self, *args, **more):
-                    adapter.check()
-                    super().putrequest(*args, **more)
-
-            pool = type("Pool", (pools["https"],), {"ConnectionCls": Connection})
+            pool = type("Pool", (pools["https"],), {"ConnectionCls": _connection_type(base, self)})
             manager.pool_classes_by_scheme = dict(pools, https=pool)
 
     return Adapter
+
+
+def _connection_type(base: type, adapter) -> type:
+    class Connection(base):
+        """Tells the adapter of its sockets, asks it before each request, and takes no answer without a whole head."""
+
+        watched = True
+        response_class = _WholeHead
+
+        def _new_conn(self):
+            # Before a proxy is asked: its answer may trickle too.
+            return adapter.watch(super()._new_conn())
+
+        def connect(self):
+            super().connect()
+            adapter.watch(self.sock)
+
+        def putrequest(self, *args, **more):
+            adapter.check()
+            super().putrequest(*args, **more)
+
+    return Connection
 
 
 class _LastLine:

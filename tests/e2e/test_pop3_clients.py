@@ -286,7 +286,8 @@ def poll_fdm(case, url):
         f'account "scans" pop3 server "localhost" port {case.port} user "{SCANS}" pass "{PASSWORD}" no-apop\n'
         f'action "keep" maildir "{case.directory / "Maildir"}"\nmatch all action "keep"\n',
     )
-    return [need("fdm"), "-q", "-l", "-f", conf, "fetch"]
+    # -m: root's lock file is one for the whole machine, and other tests run beside this one.
+    return [need("fdm"), "-q", "-m", "-l", "-f", conf, "fetch"]
 
 
 def poll_movemail(case, url):
@@ -300,7 +301,7 @@ def poll_perl(case, url):
     ]  # fmt: skip
 
 
-POLLS = [poll_mpop, poll_movemail, poll_perl]
+POLLS = [poll_mpop, poll_fdm, poll_movemail, poll_perl]
 
 
 @pytest.mark.parametrize("client", POLLS, ids=lambda client: client.__name__[5:])

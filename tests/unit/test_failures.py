@@ -125,14 +125,22 @@ def test_another_folders_listing_does_not_count(house):
     assert house.failures.leave_out(ALL) == {"bad"}
 
 
-def test_what_is_gone_twice_is_left_out_for_a_week(house):
-    house.fails(refused(404), 0, 0)
+def test_what_is_gone_twice_while_another_comes_is_left_out_for_a_week(house):
+    house.fails(refused(404), 0)
+    house.comes()
+    house.fails(refused(404), 0)
     for _ in range(20):
         assert house.failures.leave_out(ALL) == {"bad"}
     assert house.failures.given_up(ALL) == {}
     house.now += 8 * 86400
     assert house.failures.leave_out(ALL) == {"bad"}  # as after any failure
-    house.failures.leave_out(ALL)
+    assert house.failures.leave_out(ALL) == set()
+
+
+def test_where_everything_is_gone_nothing_is_left_out_for_long(house):
+    """A mailbox that is being moved answers so for all of its messages."""
+    house.fails(refused(404), 0, 0)
+    assert house.failures.leave_out(ALL) == {"bad"}
     assert house.failures.leave_out(ALL) == set()
 
 
