@@ -55,11 +55,12 @@ def hurry(haste: float = HASTE) -> None:
         still_draft=(delivery.STILL_DRAFT_APART / haste, delivery.STILL_DRAFT_AFTER / haste),
     )
     delivery.ONE_STEP_WAIT /= haste
-    drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE  # how busy this machine is, nobody knows
+    # Limits of requests: not shorter than this for anybody, as nobody knows how busy the machine is.
+    drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
     total_seconds = graph._total_seconds
-    graph._total_seconds = lambda silence, body: total_seconds(silence, body) / haste
-    entra._ANSWER_SECONDS /= haste
-    fetch._VALUE_SECONDS, fetch._AHEAD_SECONDS = fetch._VALUE_SECONDS / haste, fetch._AHEAD_SECONDS / haste
+    graph._total_seconds = lambda silence, body: total_seconds(silence, body) / HASTE
+    entra._ANSWER_SECONDS /= HASTE
+    fetch._VALUE_SECONDS, fetch._AHEAD_SECONDS = fetch._VALUE_SECONDS / HASTE, fetch._AHEAD_SECONDS / HASTE
     answer._RETRY_AFTER_UNSAID /= haste
     reachability.FIRST, reachability.LONGEST = reachability.FIRST / haste, reachability.LONGEST / haste
     courier._DRAFT_KEPT = _DRAFT_KEPT
