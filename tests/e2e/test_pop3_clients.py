@@ -287,7 +287,8 @@ def poll_fdm(case, url):
         f'action "keep" maildir "{case.directory / "Maildir"}"\nmatch all action "keep"\n',
     )
     # -m: root's lock file is one for the whole machine, and other tests run beside this one.
-    return [need("fdm"), "-q", "-m", "-l", "-f", conf, "fetch"]
+    # TMPDIR: started by root, it fetches as a user of its own, who may not write where these tests do.
+    return ["env", "TMPDIR=/tmp", need("fdm"), "-q", "-m", "-l", "-f", conf, "fetch"]
 
 
 def poll_movemail(case, url):
