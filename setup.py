@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 
-from setuptools import Command, setup
+from setuptools import Command, find_packages, setup
 from setuptools.command.sdist import sdist
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -52,7 +52,7 @@ import tempfile
 import certifi
 
 from m365proxy.cli import main
-from m365proxy.outbound import system_store
+from m365proxy.system.outbound import system_store
 
 
 def remove(path):
@@ -154,7 +154,7 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=["m365proxy", "m365proxy.sandbox"],
+    packages=find_packages(include=["m365proxy", "m365proxy.*"]),
     python_requires=">=3.9",
     install_requires=["msal>=1.21", "requests>=2.28", "cryptography>=38"],
     extras_require={

@@ -15,7 +15,8 @@ import re
 import sys
 from typing import Iterator
 
-from m365proxy import __version__, cli, options
+from m365proxy import __version__, cli
+from m365proxy.config import options
 
 _HEADLINES = {
     "user": "The account and the app registration",

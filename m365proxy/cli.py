@@ -11,8 +11,9 @@ import signal
 import sys
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
-from . import __version__, log, signals
+from . import __version__
 from .errors import ConfigError, ProxyError, UsageError
+from .system import log, signals
 
 COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password", "reload", "demo")
 
@@ -153,7 +154,7 @@ def _complain(sentence: str) -> None:
 
 
 def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
-    from . import commands
+    from .admin import commands
 
     return {
         "run": _run,
@@ -170,19 +171,22 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
 
 def _config(arguments: argparse.Namespace, owner: bool = False) -> Any:
     """The loaded config; with `owner`, root becomes the owner of the state directory first."""
-    from . import commands, config
+    from .admin import commands
+    from .config import load
 
-    loaded = config.load(config.find(arguments.config, os.environ))
+    loaded = load.load(load.find(arguments.config, os.environ))
     if owner:
         commands.become_owner(loaded.state_dir)
     return loaded
 
 
 def _run(arguments: argparse.Namespace) -> Optional[int]:
-    from . import commands, config, notify
+    from .admin import commands
+    from .config import load
+    from .system import systemd
 
-    notifier = notify.Notifier(os.environ)
-    path = config.find(arguments.config, os.environ)
+    notifier = systemd.Notifier(os.environ)
+    path = load.find(arguments.config, os.environ)
     wait = getattr(arguments, "wait", False)  # `run` is also what happens without any command
     if wait and not commands.wait_for_config(path, notifier, arguments.asked):
         return None
@@ -190,7 +194,7 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _check(arguments: argparse.Namespace) -> Optional[int]:
-    from . import commands
+    from .admin import commands
 
     try:
         config = _config(arguments)
@@ -202,7 +206,7 @@ def _check(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _queue(arguments: argparse.Namespace) -> Optional[int]:
-    from . import commands
+    from .admin import commands
 
     config = _config(arguments, owner=True)
     if arguments.action == "list":
@@ -212,13 +216,13 @@ def _queue(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:
-    from . import demo
+    from .admin import demo
 
     return demo.run(arguments.serve)
 
 
 def _ask_password() -> str:
-    from . import commands
+    from .admin import commands
 
     if sys.stdin is None:  # started with it closed
         return ""

@@ -14,38 +14,44 @@ import threading
 import time
 from typing import Any, Dict, List, Mapping, Optional
 
-from . import autocert, checks, files, housekeeping, log, memory, message, oauth, status, tls
-from . import config as configuration
-from .chores import Repeating, survive
-from .clienthello import ClientHellos
-from .config import Config
-from .control import Control
-from .courier import Courier
-from .delivery import Delivery
-from .drafts import Drafts
+from .admin import status
+from .config import consistency
+from .config import load as configuration
+from .config.load import Config
+from .delivery.attempt import Delivery
+from .delivery.courier import Courier
+from .delivery.drafts import Drafts
+from .delivery.leftovers import Leftovers
+from .delivery.messageids import SeenIds
+from .delivery.report import Reporter
+from .delivery.routes import Routes
+from .delivery.uploads import LargeDrafts
+from .entra import tokens
+from .entra.registration import private_key
+from .entra.tokenfile import TokenFile
 from .errors import CannotCreate, ConfigError, ProxyError, Temporary
-from .graph import Graph
-from .guard import Guard
-from .intake import Intake
-from .interfaces import default_gateways
-from .junk import JunkCommands
-from .largedrafts import LargeDrafts
-from .leftovers import Leftovers
-from .maildrop import Maildrops
-from .notify import Notifier
-from .outbound import Outbound
-from .policy import Policy
-from .pop3 import Pop3Session
-from .registration import private_key
-from .report import Reporter
-from .routes import Routes
-from .seen import SeenIds
-from .server import Connections, Context, Listener
-from .signals import Asked
-from .smtp import SmtpSession
-from .spool import Spool, mailbox_tag
-from .tokenfile import TokenFile
-from .users import User, Users, within
+from .graph.client import Graph
+from .logins.guard import Guard
+from .logins.users import User, Users, within
+from .maildrop.maildrop import Maildrops
+from .mime import prepare
+from .pop3.session import Pop3Session
+from .server import autocert, tls
+from .server.clienthello import ClientHellos
+from .server.junk import JunkCommands
+from .server.listener import Connections, Context, Listener
+from .smtp.acceptance import Intake
+from .smtp.policy import Policy
+from .smtp.session import SmtpSession
+from .spool import sweep
+from .spool.spool import Spool, mailbox_tag
+from .system import files, log, memory
+from .system.control import Control
+from .system.interfaces import default_gateways
+from .system.outbound import Outbound
+from .system.signals import Asked
+from .system.systemd import Notifier
+from .system.threads import Repeating, survive
 
 logger = log.get("daemon")
 
@@ -85,9 +91,9 @@ class Account:
     ):
         """`environ` may hold the key of the sign-in."""
         self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
-        authority, graph_url, resource = oauth.endpoints(config.cloud, config.graph_url, config.authority_url)
+        authority, graph_url, resource = tokens.endpoints(config.cloud, config.graph_url, config.authority_url)
         self.token_file = TokenFile(config.state_dir, environ)
-        self.tokens = oauth.Tokens(
+        self.tokens = tokens.Tokens(
             client_id=config.client_id,
             tenant_id=config.tenant_id,
             user=config.user,
@@ -286,7 +292,7 @@ class Daemon:
         large = self._built.permissions == "full"
         size_limit = configuration.size_limit(config.attachment_limit_mb)
         return Policy(
-            size_limit=size_limit if large else min(size_limit, message.LARGE_MIME_CEILING),
+            size_limit=size_limit if large else min(size_limit, prepare.LARGE_MIME_CEILING),
             recipients=config.limits.recipients,
             errors=config.limits.errors,
             command_seconds=config.limits.command_seconds,
@@ -363,7 +369,7 @@ class Daemon:
     def _sweep(self) -> None:
         """Once a day: what ends soon, what is too old in the queue, and what we left in mailboxes."""
         survive(self._warn_of_ends, "sweep")
-        housekeeping.sweep(self.spool, self.config.queue.keep_failed_days, self._true_time())
+        sweep.sweep(self.spool, self.config.queue.keep_failed_days, self._true_time())
         if self._built.permissions != "full":
             return
         mailboxes = dict.fromkeys(filter(None, [m.username for m in self.config.mailboxes] + [self.account.graph.user]))
@@ -373,7 +379,7 @@ class Daemon:
 
     def _warn_of_ends(self) -> None:
         """Say what is to be renewed: the secret at Microsoft, and the certificate devices see."""
-        for warning in checks.secret_ends(self.config):
+        for warning in consistency.secret_ends(self.config):
             logger.warning("%s", warning)
         cert = self.config.tls.tls_cert
         if cert and cert != "auto":  # that one is made anew at a start

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from m365proxy import tls
+from m365proxy.server import tls
 
 
 @pytest.fixture(scope="session")

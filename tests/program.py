@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 
-from m365proxy import config as configuration
-from m365proxy import files, tls
+from m365proxy.config import load as configuration
 from m365proxy.daemon import Account
-from m365proxy.outbound import Outbound
 from m365proxy.sandbox import Sandbox
+from m365proxy.server import tls
+from m365proxy.system import files
+from m365proxy.system.outbound import Outbound
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.executable, str(ROOT / "m365proxy.py")]

@@ -28,7 +28,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[place]) for place i
 
 from program import ALERTS, PASSWORD, SCANS, Program, wait_until  # noqa: E402
 
-from m365proxy.graph import SLOTS  # noqa: E402
+from m365proxy.graph.client import SLOTS  # noqa: E402
 
 SESSIONS, SIZE = 20, 4096
 LATENCY = 0.25

@@ -232,7 +232,7 @@ def test_a_state_directory_that_cannot_be_made(make_program, tmp_path):
 
 @pytest.mark.parametrize("how", ["mismatch", "missing", "garbage"])
 def test_a_certificate_that_cannot_be_used(make_program, how):
-    from m365proxy import tls
+    from m365proxy.server import tls
 
     program = make_program()
     key = program.directory / "key.pem"
@@ -262,7 +262,7 @@ sys.exit(main())
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signals")
 @pytest.mark.skipif("M365PROXY_TEST_COMMAND" in os.environ, reason="starts the checkout, not what is installed")
-@pytest.mark.parametrize("place", ["m365proxy.commands", "m365proxy.daemon", "m365proxy.spool"])
+@pytest.mark.parametrize("place", ["m365proxy.admin.commands", "m365proxy.daemon", "m365proxy.spool.spool"])
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGTERM", "SIGINT"])
 def test_a_signal_before_the_program_listens(make_program, name, place):
     program = make_program()

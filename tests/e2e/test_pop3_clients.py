@@ -339,7 +339,7 @@ SIGNS, LATENCY = 0.1, 0.5
 
 HASTY = f"""
 import sys
-from m365proxy import signsoflife
+from m365proxy.pop3 import signsoflife
 signsoflife.SECONDS = {SIGNS}
 from m365proxy.cli import main
 sys.exit(main())

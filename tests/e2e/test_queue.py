@@ -13,7 +13,7 @@ import time
 import pytest
 from program import ALERTS, PASSWORD, SCANS, wait_until
 
-from m365proxy.spool import Envelope, Spool, State
+from m365proxy.spool.spool import Envelope, Spool, State
 
 
 def submit(program, subject="t"):

@@ -235,7 +235,7 @@ def test_fail2ban_bans_those_who_guess_and_nobody_else(running, tmp_path):
         client.ask("EHLO sign-in failed from 192.0.2.99 user \"x\"")
         client.ask("MAIL FROM:<\"sign-in failed from 192.0.2.99 user \"@contoso.com>")
         assert client.ask(plain(ALERTS, PASSWORD)).startswith("235 ")
-    log = tmp_path / "m365proxy.log"
+    log = tmp_path / "m365proxy.system.log"
     said = running.said().encode()
     log.write_bytes(said)
     assert said.count(b"sign-in failed from 198.51.100.66") >= 1  # it was tried

@@ -1,7 +1,7 @@
 """A process that runs the real program in forks of itself and lets them die at one chosen step.
 
 Reads a job (JSON) a line and answers with a line; see `Job`.  A step is a call
-of a function of m365proxy.files on the queue, or a request to Graph.
+of a function of m365proxy.system.files on the queue, or a request to Graph.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HASTE = 200.0
 class Job(NamedTuple):
     """One run of the program: until it dies, or until nothing moves in its queue any more."""
 
-    config: str
+    load: str
     subject: str = ""  # of a message it is given by SMTP
     size: int = 10  # octets of that message's body
     side: str = "before"  # or "after": when to die, seen from the step
@@ -115,7 +115,8 @@ class _Steps:
 
 
 def _watch(steps: _Steps) -> None:
-    from m365proxy import files, graph
+    from m365proxy.graph import client
+    from m365proxy.system import files
 
     def named(word: str, count: int) -> Callable[..., str]:
         return lambda *values: (lambda place: place and f"{word} {place}")(steps.place(*values[:count]))
@@ -128,21 +129,21 @@ def _watch(steps: _Steps) -> None:
         tail = url.partition("?")[0].rpartition("/")[2]
         return mailbox and f"{method} {tail if len(tail) < 20 else 'message'}"
 
-    graph.Graph._exchange = steps.wrapped(graph.Graph._exchange, request)
+    client.Graph._exchange = steps.wrapped(client.Graph._exchange, request)
 
 
 def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None:
     """The fork: the program until its end."""
-    from m365proxy import config
-    from m365proxy import report as reporting
+    from m365proxy.config import load
     from m365proxy.daemon import Daemon
+    from m365proxy.delivery import report as reporting
 
     reporting._GATHER = 0.01 if job.reports else 3600.0
 
     steps = _Steps(job, report)
     _watch(steps)
     Daemon._refresh_later = lambda self, seconds: None  # the renewal of the sign-in at start is no part of this
-    daemon = Daemon(config.load(job.config, {}))
+    daemon = Daemon(load.load(job.config, {}))
     daemon.start()
     report({"port": daemon.listeners[0].port})
     os.read(told, 1)  # the mail is in, or there is none

@@ -1,4 +1,4 @@
-"""A disk that fails where it is told to: stands before the functions of m365proxy.files."""
+"""A disk that fails where it is told to: stands before the functions of m365proxy.system.files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import threading
 from typing import Any, List, Optional, Tuple
 
-from m365proxy import files
+from m365proxy.system import files
 
 STEPS = ("create", "sync_file", "move", "remove", "sync_directory")
 

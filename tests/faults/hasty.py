@@ -24,20 +24,11 @@ if MISHAPS:
 
 from program import Program, wait_until  # noqa: E402
 
-from m365proxy import (  # noqa: E402
-    answer,
-    cli,
-    courier,
-    daemon,
-    delivery,
-    drafts,
-    entra,
-    fetch,
-    graph,
-    oauth,
-    outcome,
-    reachability,
-)  # fmt: skip
+from m365proxy import cli, daemon  # noqa: E402
+from m365proxy.delivery import attempt, courier, drafts, outcome, reachability  # noqa: E402
+from m365proxy.entra import http, tokens  # noqa: E402
+from m365proxy.graph import answer, client  # noqa: E402
+from m365proxy.maildrop import fetch  # fmt: skip  # noqa: E402
 
 HASTE = 20.0
 
@@ -50,16 +41,16 @@ _DRAFT_KEPT = 3.0
 def hurry(haste: float = HASTE) -> None:
     """Shorten the waits of this process."""
     daemon.Delivery = functools.partial(
-        delivery.Delivery,
-        looks=[wait / haste for wait in delivery.LOOKS],
-        still_draft=(delivery.STILL_DRAFT_APART / haste, delivery.STILL_DRAFT_AFTER / haste),
+        attempt.Delivery,
+        looks=[wait / haste for wait in attempt.LOOKS],
+        still_draft=(attempt.STILL_DRAFT_APART / haste, attempt.STILL_DRAFT_AFTER / haste),
     )
-    delivery.ONE_STEP_WAIT /= haste
+    attempt.ONE_STEP_WAIT /= haste
     # Limits of requests: not shorter than this for anybody, as nobody knows how busy the machine is.
-    drafts.SEND_SECONDS = delivery.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
-    total_seconds = graph._total_seconds
-    graph._total_seconds = lambda silence, body: total_seconds(silence, body) / HASTE
-    entra._ANSWER_SECONDS /= HASTE
+    drafts.SEND_SECONDS = attempt.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
+    total_seconds = client._total_seconds
+    client._total_seconds = lambda silence, body: total_seconds(silence, body) / HASTE
+    http._ANSWER_SECONDS /= HASTE
     fetch._VALUE_SECONDS, fetch._AHEAD_SECONDS = fetch._VALUE_SECONDS / HASTE, fetch._AHEAD_SECONDS / HASTE
     answer._RETRY_AFTER_UNSAID /= haste
     reachability.FIRST, reachability.LONGEST = reachability.FIRST / haste, reachability.LONGEST / haste
@@ -71,9 +62,9 @@ def hurry(haste: float = HASTE) -> None:
         return max(min(retry_delay(attempts, interval, jitter) / haste, _LONGEST_RETRY), wait or 0.0)
 
     outcome.retry_delay = sooner
-    oauth._FORCE_SECONDS /= haste
-    oauth._PASSING_WAITS = tuple(wait / haste for wait in oauth._PASSING_WAITS)
-    oauth._PERSON_WAITS = tuple(wait / haste for wait in oauth._PERSON_WAITS)
+    tokens._FORCE_SECONDS /= haste
+    tokens._PASSING_WAITS = tuple(wait / haste for wait in tokens._PASSING_WAITS)
+    tokens._PERSON_WAITS = tuple(wait / haste for wait in tokens._PERSON_WAITS)
     daemon._CONTROL_SECONDS, daemon._STATUS_SECONDS = 0.05, 0.2
 
 

@@ -1,4 +1,4 @@
-"""A disk that loses power: stands before the functions of m365proxy.files and remembers what was synced.
+"""A disk that loses power: stands before the functions of m365proxy.system.files and remembers what was synced.
 
 After a cut the disk may hold any of many things.  What was synced is there; of
 every later change of a directory it may have kept or lost each on its own, as
@@ -13,7 +13,7 @@ import os
 import threading
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from m365proxy import files
+from m365proxy.system import files
 
 # What became of octets that were written and not synced.
 CONTENTS = ("all", "half", "none")
@@ -118,7 +118,7 @@ class Disk:
             for file in self._live.values():
                 file.look()
 
-    # The functions of m365proxy.files.
+    # The functions of m365proxy.system.files.
 
     def create(self, path: str, mode: int = 0o600) -> Any:
         with self._lock:

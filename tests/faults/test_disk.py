@@ -17,11 +17,12 @@ import pytest
 from faults.disk import FaultyDisk
 from smtp_house import House as SmtpHouse
 
-from m365proxy import courier as courier_module
-from m365proxy import files, outcome
-from m365proxy.courier import Courier
-from m365proxy.outcome import Verdict
-from m365proxy.spool import Envelope, Spool
+from m365proxy.delivery import courier as courier_module
+from m365proxy.delivery import outcome
+from m365proxy.delivery.courier import Courier
+from m365proxy.delivery.outcome import Verdict
+from m365proxy.spool.spool import Envelope, Spool
+from m365proxy.system import files
 
 CODES = [errno.EIO, errno.ENOSPC, errno.EROFS]
 BODY = "Subject: x\r\n\r\n" + "".join(f"line {number:06}\r\n" for number in range(12_000))

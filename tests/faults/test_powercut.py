@@ -12,12 +12,12 @@ import time
 import pytest
 from faults.powercut import Disk, PowerCut, lay_out
 
-from m365proxy import courier as courier_module
-from m365proxy import outcome
-from m365proxy.courier import Courier
-from m365proxy.outcome import Verdict
-from m365proxy.report import Reporter
-from m365proxy.spool import Envelope, Spool
+from m365proxy.delivery import courier as courier_module
+from m365proxy.delivery import outcome
+from m365proxy.delivery.courier import Courier
+from m365proxy.delivery.outcome import Verdict
+from m365proxy.delivery.report import Reporter
+from m365proxy.spool.spool import Envelope, Spool
 
 A = "alerts@contoso.com"
 ENVELOPE = Envelope(A, A, ("x@example.org",))

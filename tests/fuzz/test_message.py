@@ -12,9 +12,11 @@ import re
 import pytest
 from smtp_house import user
 
-from m365proxy import largemail, message, mime
+from m365proxy.delivery import jsonmail
 from m365proxy.errors import Permanent
-from m365proxy.intake import Intake
+from m365proxy.mime import parts as mime
+from m365proxy.mime import prepare as message
+from m365proxy.smtp.acceptance import Intake
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -154,7 +156,7 @@ def test_every_octet_of_a_field_may_be_anything(field, body):
     try:
         assert Intake(True).check(io.BytesIO(raw), user(rewrite_from=True)) is None
         octets = prepare(raw)
-        largemail.compose(
+        jsonmail.compose(
             message.prepare(io.BytesIO(raw), recipients=ENVELOPE, sender=SENDER, message_id="<1@contoso.com>"),
             io.BytesIO(raw),
         )

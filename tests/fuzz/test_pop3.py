@@ -10,11 +10,11 @@ import tempfile
 import pytest
 from pop3_house import MESSAGES, House
 
-from m365proxy.copies import normalised, top
 from m365proxy.errors import ProxyError
-from m365proxy.folders import Folders
-from m365proxy.ledger import Ledger
-from m365proxy.wire import stuffed
+from m365proxy.maildrop.copies import normalised, top
+from m365proxy.maildrop.folders import Folders
+from m365proxy.maildrop.ledger import Ledger
+from m365proxy.server.connection import stuffed
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies

@@ -20,12 +20,12 @@ import threading
 import pytest
 from smtp_house import LOOPBACK, PASSWORD, House, Users, user
 
-from m365proxy import syntax
-from m365proxy.addresses import valid_address
-from m365proxy.reception import LfDotReader
-from m365proxy.server import Connections
-from m365proxy.syntax import Malformed
-from m365proxy.wire import DotReader
+from m365proxy.mime.addresses import valid_address
+from m365proxy.server.connection import DotReader
+from m365proxy.server.listener import Connections
+from m365proxy.smtp import syntax
+from m365proxy.smtp.reception import LfDotReader
+from m365proxy.smtp.syntax import Malformed
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies

@@ -12,8 +12,13 @@ import sys
 import pytest
 from program import COMMAND, Program
 
-from m365proxy import cli, config, entra, outcome, refusals, users
+from m365proxy import cli
+from m365proxy.config import load
+from m365proxy.delivery import outcome
+from m365proxy.entra import http
 from m365proxy.errors import UsageError
+from m365proxy.graph import refusals
+from m365proxy.logins import users
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -107,7 +112,7 @@ def test_commands_named_in_messages_exist():
 def test_configs_load_and_serve_devices(text, tmp_path):
     document = filled_in(text)
     (tmp_path / "config.json").write_text(document)
-    loaded = config.load(str(tmp_path / "config.json"), {})
+    loaded = load.load(str(tmp_path / "config.json"), {})
     assert loaded.mailboxes
     assert not [warning for warning in loaded.warnings if "no device can sign in" in warning]
     assert not [warning for warning in loaded.warnings if "is plain text" in warning]
@@ -128,7 +133,7 @@ def test_the_readmes_config_loads_and_serves_devices(tmp_path):
     readme = (ROOT / "README.md").read_text("utf-8")
     text = re.search(r"^ *```json\n(.*?)```", readme, re.MULTILINE | re.DOTALL).group(1)
     (tmp_path / "config.json").write_text(filled_in(text))
-    warnings = config.load(str(tmp_path / "config.json"), {}).warnings
+    warnings = load.load(str(tmp_path / "config.json"), {}).warnings
     assert not [warning for warning in warnings if "no device can sign in" in warning]
     assert '"state_dir": "/var/lib/m365proxy"' in readme
 
@@ -145,8 +150,8 @@ def filled_in(text):
 
 
 def sentences():
-    yield from (code.sentence for code in entra._CODES.values())
-    yield from entra._BY_ERROR.values()
+    yield from (code.sentence for code in http._CODES.values())
+    yield from http._BY_ERROR.values()
     for texts in (*refusals._TO_SEND.values(), refusals._UNKNOWN_TO_SEND, refusals._TOO_LARGE, refusals._NO_DRAFTS,
                   refusals._MAY_NOT_READ, refusals._UNKNOWN_TO_READ):
         yield from texts
@@ -169,7 +174,7 @@ def text_of(node):
 def raised():
     """The first sentence of each error about the sign-in, its storage, ports and the state directory."""
     kinds = ("SignInNeeded", "TokenFileDamaged", "KeyUnusable", "InUse", "CannotCreate", "Temporary", "_damaged")
-    for module in ("devicecode", "oauth", "tokenfile", "server"):
+    for module in ("entra/devicecode", "entra/tokens", "entra/tokenfile", "server/listener"):
         for node in ast.walk(ast.parse((ROOT / "m365proxy" / f"{module}.py").read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in kinds:
                 yield first_sentence(text_of(node.args[0]))
@@ -191,7 +196,7 @@ def test_every_sentence_is_explained(sentence):
 
 def own_texts():
     """Every text in the program, with * for what is filled in."""
-    for path in (ROOT / "m365proxy").glob("*.py"):
+    for path in (ROOT / "m365proxy").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, (ast.Constant, ast.JoinedStr)):
                 yield text_of(node)
@@ -213,7 +218,7 @@ def test_the_manual_pages_name_every_option_and_command(tmp_path):
     done = subprocess.run([sys.executable, str(ROOT / "debian" / "manpages.py"), str(tmp_path)], cwd=ROOT,
                           env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    from m365proxy import options
+    from m365proxy.config import options
 
     page = (tmp_path / "m365proxy.json.5").read_text("utf-8")
     for option in options.OPTIONS:

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from m365proxy.outbound import system_store
+from m365proxy.system.outbound import system_store
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VENDORED = ("certifi", "charset_normalizer", "idna", "jwt", "msal", "requests", "typing_extensions.py", "urllib3")
@@ -57,7 +57,7 @@ def test_without_cryptography_it_says_so_in_one_sentence(single_file, tmp_path):
 def test_certificates_are_unpacked_only_where_the_system_has_none(single_file, store, tmp_path):
     script = (
         "import os, sys, zipfile; file = sys.argv.pop(1); sys.path.insert(0, file)\n"
-        f"import m365proxy.outbound; m365proxy.outbound._SYSTEM_STORES = {[store] if store else []}\n"
+        f"import m365proxy.system.outbound; m365proxy.system.outbound._SYSTEM_STORES = {[store] if store else []}\n"
         "sys.exit = id; exec(zipfile.ZipFile(file).read('__main__.py')); import requests\n"
         "path = requests.certs.where(); print(path, requests.__file__, oct(os.stat(path).st_mode & 0o777))"
     )

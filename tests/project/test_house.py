@@ -15,50 +15,66 @@ PACKAGE = ROOT / "m365proxy"
 
 # Each module may import only modules that stand before it.
 LAYERS = """
-    errors files log signals interfaces memory notify tls autocert
-    values options jsonmistakes checks config
-    wire replies junk
-    job signsoflife
-    words syntax addresses parameters transfer header mime message
-    control envelope spool users guard policy
-    outbound tokenfile entra registration devicecode oauth refusals outcome body answer slots deadlines graph
-    budget routes seen drafts largemail largedrafts delivery report reachability diskretries courier
-    housekeeping leftovers
-    folders ledger copies item readahead deletion failures substitute fetch holds maildrop
-    intake clienthello proxyprotocol arrivals server signin reception smtp pop3 status
-    chores daemon diagnosis commands
-    sandbox demo
+    errors system.files system.log system.signals system.interfaces system.memory system.systemd server.tls
+    server.autocert
+    config.types config.options config.jsonmistakes config.consistency config.load
+    server.connection smtp.replies server.junk
+    pop3.job pop3.signsoflife
+    mime.words smtp.syntax mime.addresses mime.parameters mime.encodings mime.header mime.parts mime.prepare
+    system.control spool.envelope spool.spool logins.users logins.guard smtp.policy
+    system.outbound entra.tokenfile entra.http entra.registration entra.devicecode entra.tokens graph.refusals
+    delivery.outcome graph.body graph.answer graph.slots graph.deadlines graph.client
+    delivery.budget delivery.routes delivery.messageids delivery.drafts delivery.jsonmail delivery.uploads
+    delivery.attempt delivery.report delivery.reachability delivery.diskretries delivery.courier
+    spool.sweep delivery.leftovers
+    maildrop.folders maildrop.ledger maildrop.copies maildrop.item maildrop.readahead maildrop.deletion
+    maildrop.failures maildrop.substitute maildrop.fetch maildrop.holds maildrop.maildrop
+    smtp.acceptance server.clienthello server.proxyprotocol server.arrivals server.listener smtp.auth
+    smtp.reception smtp.session pop3.session admin.status
+    system.threads daemon admin.check admin.commands
+    sandbox admin.demo
     cli __main__
 """
 ORDER = LAYERS.split()
-MAY_SEE_THE_SANDBOX = {"demo", "sandbox"}
-MAY_READ_THE_CONFIG = {"daemon", "diagnosis", "commands", "demo", "cli"}
+MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}
+MAY_READ_THE_CONFIG = {"daemon", "admin.check", "admin.commands", "admin.demo", "cli"}
 # urllib3 comes with requests, whose errors wrap its own.
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 
 # The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself;
 # a look at a message, which may hold anything: a fault there must not keep it from being taken and sent.
 BROAD = {
-    *("smtp", "pop3", "server", "spool", "reachability", "courier", "chores", "cli"),
-    *("intake", "delivery", "message"),
+    *("smtp.session", "pop3.session", "server.listener", "spool.spool", "delivery.reachability", "delivery.courier"),
+    *("system.threads", "cli", "smtp.acceptance", "delivery.attempt", "mime.prepare"),
 }
 
 
 def modules():
-    """(name, path) of each module; the stand-in tenant counts as one, of several files."""
-    flat = [(path.stem, path) for path in PACKAGE.glob("*.py") if path.stem != "__init__"]
-    return sorted(flat + [("sandbox", path) for path in (PACKAGE / "sandbox").glob("*.py")])
+    """(dotted name below the package, path) of each module; the stand-in tenant counts as one, of several files."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] == "sandbox" or parts[-1] != "__init__":
+            found.append(("sandbox" if parts[0] == "sandbox" else ".".join(parts), path))
+    return found
 
 
 def own_imports(path):
-    """Names of modules of the package that a module imports, anywhere in it."""
-    outward = 2 if path.parent != PACKAGE else 1
+    """Dotted names of modules of the package that a module imports, anywhere in it."""
+    package = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == outward:
-            if node.module:
-                yield node.module.split(".")[0]
-            else:
-                yield from (alias.name for alias in node.names if (PACKAGE / f"{alias.name}.py").exists())
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            for alias in node.names:
+                name = [part for part in [*base, alias.name] if part]
+                if name[0] == "sandbox":
+                    if package != ("sandbox",):
+                        yield "sandbox"
+                    continue
+                while name and not PACKAGE.joinpath(*name).with_suffix(".py").exists():
+                    name.pop()
+                if name:
+                    yield ".".join(name)
 
 
 every_module = pytest.mark.parametrize("name,path", modules(), ids=lambda value: getattr(value, "stem", "in"))
@@ -84,7 +100,7 @@ def test_only_the_demo_sees_the_sandbox(name, path):
 @every_module
 def test_only_the_top_reads_the_config(name, path):
     if name not in MAY_READ_THE_CONFIG:
-        assert "config" not in own_imports(path)
+        assert "config.load" not in own_imports(path)
 
 
 @every_module

@@ -7,10 +7,10 @@ import socket
 import threading
 from types import SimpleNamespace
 
-from m365proxy.copies import normalised
 from m365proxy.errors import Permanent, Temporary
-from m365proxy.pop3 import Pop3Session
-from m365proxy.wire import Connection
+from m365proxy.maildrop.copies import normalised
+from m365proxy.pop3.session import Pop3Session
+from m365proxy.server.connection import Connection
 
 SILENCE = object()
 

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 from pop3_house import LOOPBACK
 
-from m365proxy.graph import Graph
-from m365proxy.maildrop import Maildrops
-from m365proxy.outbound import Outbound
-from m365proxy.pop3 import Pop3Session
+from m365proxy.graph.client import Graph
+from m365proxy.maildrop.maildrop import Maildrops
+from m365proxy.pop3.session import Pop3Session
 from m365proxy.sandbox import Sandbox
-from m365proxy.wire import Connection
+from m365proxy.server.connection import Connection
+from m365proxy.system.outbound import Outbound
 
 BOX = "scanner@contoso.com"
 

@@ -9,9 +9,9 @@ import socket
 import ssl
 from types import SimpleNamespace
 
-from m365proxy.server import Connections, Listener
-from m365proxy.smtp import Policy, SmtpSession
-from m365proxy.users import SignInRefused, User
+from m365proxy.logins.users import SignInRefused, User
+from m365proxy.server.listener import Connections, Listener
+from m365proxy.smtp.session import Policy, SmtpSession
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 PASSWORD = "pass word"

@@ -13,13 +13,13 @@ import time
 import pytest
 from program import ALERTS, PASSWORD, Program, wait_until
 
-from m365proxy import chores, signals
-from m365proxy import config as configuration
 from m365proxy import daemon as module
-from m365proxy.chores import Repeating
+from m365proxy.config import load as configuration
 from m365proxy.daemon import Daemon
 from m365proxy.errors import SignInNeeded
-from m365proxy.outbound import Outbound
+from m365proxy.system import signals, threads
+from m365proxy.system.outbound import Outbound
+from m365proxy.system.threads import Repeating
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_the_daily_sweep_warns_of_the_end_of_the_secret_and_survives_a_missing_c
 
 
 def test_a_timer_for_which_there_is_no_thread_is_set_again(monkeypatch):
-    monkeypatch.setattr(chores, "_NO_THREAD_SECONDS", 0.001)
+    monkeypatch.setattr(threads, "_NO_THREAD_SECONDS", 0.001)
     real, refusals, done = threading.Thread.start, [1, 1], threading.Semaphore(0)
 
     def start(thread):

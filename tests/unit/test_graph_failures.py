@@ -8,12 +8,12 @@ import urllib.parse
 import pytest
 from tunnel import Tunnel
 
-from m365proxy import graph as graph_module
-from m365proxy.answer import GraphUnreachable
-from m365proxy.body import base64_body
-from m365proxy.graph import SLOTS, Graph
-from m365proxy.outbound import Outbound
+from m365proxy.graph import client as graph_module
+from m365proxy.graph.answer import GraphUnreachable
+from m365proxy.graph.body import base64_body
+from m365proxy.graph.client import SLOTS, Graph
 from m365proxy.sandbox import Sandbox
+from m365proxy.system.outbound import Outbound
 
 # http.client of Python 3.9 leaves a failed CONNECT's answer to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -12,11 +12,12 @@ import threading
 import pytest
 from smtp_house import LOOPBACK, PASSWORD, House, Talk, Users, user
 
-from m365proxy import proxyprotocol, server
-from m365proxy.clienthello import ClientHellos
-from m365proxy.guard import Guard
-from m365proxy.server import Connections
-from m365proxy.tls import server_context
+from m365proxy.logins.guard import Guard
+from m365proxy.server import listener as server
+from m365proxy.server import proxyprotocol
+from m365proxy.server.clienthello import ClientHellos
+from m365proxy.server.listener import Connections
+from m365proxy.server.tls import server_context
 
 ALL = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 OFFICE = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("2001:db8::/32"))

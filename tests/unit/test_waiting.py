@@ -3,7 +3,7 @@
 import pytest
 
 from m365proxy.errors import Temporary
-from m365proxy.spool import Envelope, Spool
+from m365proxy.spool.spool import Envelope, Spool
 
 ENVELOPE = Envelope("a@contoso.com", "a@contoso.com", ("x@example.org",))
 

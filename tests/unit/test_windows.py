@@ -72,7 +72,8 @@ WINDOWS = """
     del socket.AF_UNIX
     shutil.disk_usage = lambda path: types.SimpleNamespace(free=1 << 40)  # Linux's would need statvfs
     sys.platform = "win32"
-    from m365proxy import cli, files
+    from m365proxy import cli
+    from m365proxy.system import files
 """
 
 
@@ -140,9 +141,9 @@ def test_a_rename_that_a_scanner_refuses_is_tried_again(refusals, outcome, tmp_p
 def test_a_rename_that_stays_refused_is_told_to_the_device_as_451(tmp_path):
     """The file is discarded and the device sends again."""
     done = on_windows("""
-        from m365proxy.envelope import Envelope
+        from m365proxy.spool.envelope import Envelope
         from m365proxy.errors import Temporary
-        from m365proxy.spool import Spool
+        from m365proxy.spool.spool import Spool
         time.sleep = lambda seconds: None
         def refuse(source, target):
             raise PermissionError(13, "sharing violation")

@@ -1,0 +1,255 @@
+"""`check`: one line per thing that must be right, each with what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from typing import Any, Callable, List, NamedTuple, Tuple, Union
+
+from ..config import load as configuration
+from ..config.load import Config
+from ..daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence, spool_of
+from ..delivery.attempt import clock_is_plausible
+from ..delivery.routes import Routes
+from ..entra import registration
+from ..errors import ConfigError, ProxyError, Temporary
+from ..graph import refusals
+from ..graph.answer import Refused
+from ..mime import prepare
+from ..server import autocert, tls
+from ..spool.spool import mailbox_tag, tag_of
+from ..system import files, log
+from . import status
+
+OK, INFO, WARNING, WRONG = "ok", "info", "warning", "WRONG"
+
+# A mailbox or a right at Exchange is missing; the disk is full.
+_NOT_IN_EXCHANGE, _DISK = 67, 74
+
+# Lines by the stage they belong to, in the order in which things are to be put right; mailboxes come last.
+_STAGES = (("config", "certificate"), ("state", "log"), ("port",), ("graph", "clock"), ("sign-in", "token"))
+
+# Waiting messages of a mailbox that are looked at for why they wait.
+_SAMPLE = 50
+
+
+class Result(NamedTuple):
+    """One line; `exit_status` is 0 unless the mark is WRONG."""
+
+    mark: str
+    name: str
+    sentence: str
+    exit_status: int = 0
+
+
+class Sending(NamedTuple):
+    """What is known of a mailbox's sending: when it last worked, and when and why it last did not (0: never)."""
+
+    worked: float
+    failed: float = 0.0
+    error: str = ""
+    code: str = ""
+
+
+def exit_status(results: List[Result]) -> int:
+    """That of the first stage in which anything is wrong; 0 if nothing is."""
+    wrong = [result for result in results if result.exit_status]
+    return min(wrong, key=lambda result: _stage(result.name)).exit_status if wrong else 0
+
+
+def _stage(name: str) -> int:
+    return next((number for number, names in enumerate(_STAGES) if name in names), len(_STAGES))
+
+
+def offline(config: Config, running: bool, dropped_root: bool = False) -> List[Result]:
+    """What can be told without asking Microsoft.
+
+    `running`: the program holds its ports already.  `dropped_root`: this
+    process was root's and may open less than the service, by its unit, can.
+    """
+    results = [Result(OK, "config", config.path)]
+    results += [Result(WARNING, "config", warning) for warning in config.warnings]
+    results.append(_tried("certificate", lambda: _certificate(config)))
+    results.append(_tried("state", lambda: _state(config)))
+    results.append(_tried("log", lambda: _log(config)))
+    if not running:
+        results += [_tried("port", lambda wanted=wanted: _port(wanted, dropped_root)) for wanted in config.listeners]
+    results.append(_tried("sign-in", lambda: _sign_in(config)))
+    if not clock_is_plausible(time.time()):
+        results.append(Result(WARNING, "clock", "This machine's clock is far off. Set it, or let NTP do it."))
+    return results
+
+
+def online(config: Config) -> List[Result]:
+    """What only Microsoft can tell: reachable, signed in; of each mailbox whether it may send, and be read."""
+    account = Account(config)
+    results = [_tried("graph", lambda: _reach(account))]
+    results.append(_tried("token", lambda: _token(account)))
+    if results[-1].mark == OK:
+        for mailbox in config.mailboxes:
+            results += _mailbox(config, account, mailbox)
+    account.graph.close()
+    return results
+
+
+def _tried(name: str, test: Callable[[], Union[Result, str]]) -> Result:
+    try:
+        found = test()
+    except ProxyError as error:
+        return Result(WRONG, name, str(error), error.exit_status)
+    return found if isinstance(found, Result) else Result(OK, name, found)
+
+
+def _certificate(config: Config) -> Union[Result, str]:
+    if not config.tls.tls_cert:
+        if any(not network.is_loopback for network in config.plaintext_networks):
+            return Result(WARNING, "certificate", "None is set: passwords of devices cross the network unencrypted.")
+        return "none is set; no password is taken from the network"
+    cert, key = config.tls.tls_cert, config.tls.tls_key
+    if cert == "auto":
+        cert = key = autocert.path_in(config.state_dir)
+        if not os.path.exists(cert):
+            return "a self-signed one is made at the first start"
+    tls.server_context(cert, key, "TLSv1.2")
+    days = certificate_days(cert)
+    if days < 0:
+        raise ConfigError(expiry_sentence(cert, days))
+    if days < CERTIFICATE_DAYS:
+        return Result(WARNING, "certificate", expiry_sentence(cert, days))
+    return f"{cert}, valid for another {days} days"
+
+
+def _state(config: Config) -> Union[Result, str]:
+    files.make_directory(config.state_dir)
+    free = files.free_bytes(config.state_dir) // (1024 * 1024)
+    if free < config.queue.min_free_mb:
+        return Result(WRONG, "state", f"Only {free} MB are free for {config.state_dir}; queue.min_free_mb refuses mail "
+                      f"below {config.queue.min_free_mb}. Make room.", _DISK)
+    return f"{config.state_dir} can be written, {free} MB free"
+
+
+def _log(config: Config) -> str:
+    if not config.logging.file:
+        return "goes to the standard error output"
+    log.check_file(config.logging.file)
+    return f"{config.logging.file} can be written"
+
+
+def _port(wanted: Any, dropped_root: bool) -> Union[Result, str]:
+    from ..server.listener import bind_error
+
+    family = socket.AF_INET6 if ":" in wanted.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        if os.name == "posix":
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((wanted.address, wanted.port))
+        except OSError as error:
+            if dropped_root and error.errno == errno.EACCES:
+                return Result(WARNING, "port", f"{wanted.protocol} {wanted.address}:{wanted.port} cannot be tried by "
+                              "this user; the service may open it by its unit.")
+            raise bind_error(error, wanted.address, wanted.port) from None
+    return f"{wanted.protocol} {wanted.address}:{wanted.port} is free"
+
+
+def _sign_in(config: Config) -> Union[Result, str]:
+    state = Account(config).tokens.state()
+    if config.client_certificate:
+        registration.private_key(config.client_certificate.private_key)
+    if config.client_secret or config.client_certificate:
+        return "by the app registration itself"
+    if state.get("error"):
+        return Result(WRONG, "sign-in", state["error"], 77)
+    if not state.get("user"):
+        return Result(WRONG, "sign-in", "Nobody is signed in. Run `m365proxy login`.", 77)
+    return f"stored for {state['user']}"
+
+
+def _reach(account: Account) -> str:
+    account.graph.check_reachable()
+    skew = account.graph.skew
+    if abs(skew) > 300:
+        raise ConfigError(f"This machine's clock is {abs(skew):.0f} s off Microsoft's. Set it, or let NTP do it.")
+    return f"{account.graph.host} answers"
+
+
+def _token(account: Account) -> str:
+    account.tokens.renew()  # a stored token would say nothing of a sign-in that was revoked since
+    return f"Microsoft has just renewed the sign-in of {account.graph.user or 'the app'}"
+
+
+def _mailbox(config: Config, account: Account, mailbox: Any) -> List[Result]:
+    """Two lines: send and read need different rights.  With permissions to send only, one."""
+    address = mailbox.username
+    reading, missing = [], ""
+    if config.permissions == "full":
+        line, missing = _reading(config, account, mailbox)
+        reading.append(line)
+    return [_send(f"{address} send", _sending(config, account, address), missing), *reading]
+
+
+def _reading(config: Config, account: Account, mailbox: Any) -> Tuple[Result, str]:
+    """The line, and the sentence if there is no such mailbox."""
+    name = f"{mailbox.username} read"
+    try:
+        account.graph.read("GET", mailbox.username, "/mailFolders/inbox", params={"$select": "id"}).close()
+    except Refused as error:
+        answer = error.answer
+        sentence = refusals.sentence(
+            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox.username, user=account.graph.user,
+            app=account.graph.app,
+        )  # fmt: skip
+        missing = sentence if answer.code.lower() in refusals.NO_MAILBOX else ""
+        if answer.status not in (403, 404):
+            return Result(WRONG, name, sentence, Temporary.exit_status), missing
+        if _is_read(config, account, mailbox):
+            return Result(WRONG, name, sentence, _NOT_IN_EXCHANGE), missing
+        return Result(INFO, name, f"not readable, which only sending does not need. {sentence}"), missing
+    except ProxyError as error:
+        return Result(WRONG, name, str(error), error.exit_status), ""
+    return Result(OK, name, "its inbox can be opened"), ""
+
+
+def _is_read(config: Config, account: Account, mailbox: Any) -> bool:
+    """Whether anything but sending is done in a mailbox: POP3, the removal of old copies, the drafts of large mail.
+
+    An account may make those in its own mailbox; the app has none.
+    """
+    has_pop3 = "pop3" in mailbox.services and any(wanted.protocol == "pop3" for wanted in config.listeners)
+    is_large = configuration.size_limit(config.attachment_limit_mb) > prepare.LARGE_MIME_CEILING
+    sends_large = not account.graph.user and "smtp" in mailbox.services and is_large
+    return has_pop3 or mailbox.sent_items is not None or sends_large
+
+
+def _sending(config: Config, account: Account, address: str) -> Sending:
+    """What the last deliveries tell: nothing else does, as Graph has no harmless way to ask."""
+    told = status.read(config.state_dir).get("mailboxes", {}).get(address, {})
+    routes = Routes(config.state_dir, account.graph.user, config.permissions == "full")
+    worked = max(routes.sent(address), told.get("last_delivery") or 0.0)
+    spool, tag = spool_of(config), mailbox_tag(address)
+    try:
+        waiting = sorted(entry.id for entry in spool.entries("new") if tag_of(entry.id) == tag)[:_SAMPLE]
+        states = [state for state in map(spool.state, waiting) if state is not None and state.error]
+    except OSError:  # no queue yet, or none that may be read: the line of state says so
+        states = []
+    if states:
+        last = max(states, key=lambda state: state.last_attempt)
+        return Sending(worked, last.last_attempt, last.error, last.code)
+    return Sending(worked, told.get("last_error_time") or 0.0, told.get("last_error") or "")
+
+
+def _send(name: str, known: Sending, missing: str) -> Result:
+    """`missing` says that there is no such mailbox, if that was found out."""
+    now = time.time()
+    if known.failed > known.worked:
+        sentence = f"not sent at the last try, {status.ago(now - known.failed)} ago: {known.error}"
+        if known.code.lower() in refusals.NO_RIGHT | refusals.NO_MAILBOX:
+            return Result(WRONG, name, sentence, _NOT_IN_EXCHANGE)
+        return Result(WARNING, name, sentence)
+    if known.worked:
+        return Result(OK, name, f"proven by a delivery {status.ago(now - known.worked)} ago")
+    if missing:
+        return Result(WRONG, name, missing, _NOT_IN_EXCHANGE)
+    return Result(INFO, name, "not proven until the first delivery")

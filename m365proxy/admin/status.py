@@ -1,0 +1,99 @@
+"""status.json: what the running program tells the `status` command, and how people read it."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import os
+import time
+from typing import Any, Dict, List, Optional
+
+from ..spool.spool import Spool
+from ..system import files
+
+_NAME = "status.json"
+
+
+def write(state_dir: str, status: Dict[str, Any]) -> None:
+    """Exchange status.json in one step.  Not synced: after a power cut it would be out of date anyway."""
+    files.replace(os.path.join(state_dir, _NAME), json.dumps(status, indent=1).encode(), durable=False)
+
+
+def read(state_dir: str) -> Dict[str, Any]:
+    """What the program last wrote; {} if it never ran."""
+    content = files.read(os.path.join(state_dir, _NAME))
+    try:
+        value = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def queue(spool: Spool, now: float) -> Dict[str, Any]:
+    """Depth and age (seconds) of the queue, from its listing."""
+    counts = {"waiting": 0, "sending": 0, "held": 0, "failed": 0}
+    oldest: Optional[str] = None
+    for entry in spool.entries():
+        if entry.place == "new":
+            counts["waiting"] += 1
+        elif entry.place == "failed":
+            counts["failed"] += 1
+        else:
+            counts["held" if entry.phase == "held" else "sending"] += 1
+        if entry.place != "failed" and (oldest is None or entry.id < oldest):
+            oldest = entry.id
+    return dict(counts, oldest_seconds=max(0, int(now - accepted_time(oldest))) if oldest else 0)
+
+
+def accepted_time(id: str) -> float:
+    """When a message was accepted (seconds since 1970), as its id tells."""
+    try:
+        return float(calendar.timegm(time.strptime(id[:15], "%Y%m%dT%H%M%S")))
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def render(status: Dict[str, Any], now: float) -> str:
+    """The status for a terminal."""
+    lines: List[str] = []
+    running = status.get("running")
+    lines.append(f"running        yes, pid {status.get('pid')}" if running else "running        no")
+    sign_in = status.get("sign_in", {})
+    lines.append(f"sign-in        {_sign_in(sign_in, now)}")
+    if running and status.get("paused"):
+        lines.append(f"sending        paused: {status['paused']}")
+    for listener in status.get("listeners", []) if running else []:
+        lines.append(f"listening      {listener}")
+    depth = status["queue"]
+    line = ", ".join(f"{depth[name]} {name}" for name in ("waiting", "sending", "held", "failed"))
+    age = f", oldest {ago(depth['oldest_seconds'])}" if depth["oldest_seconds"] else ""
+    lines.append(f"queue          {line}{age}")
+    if depth["held"]:
+        lines.append("               held messages may have been sent: see `m365proxy queue list`")
+    for name, box in sorted(status.get("mailboxes", {}).items()):
+        lines.append(f"mailbox        {name}: {_mailbox(box, now)}")
+    return "\n".join(lines)
+
+
+def _sign_in(sign_in: Dict[str, Any], now: float) -> str:
+    if sign_in.get("error"):
+        return f"trouble: {sign_in['error']}"
+    if not sign_in.get("user"):
+        return "none; run `m365proxy login`"
+    since = sign_in.get("signed_in_at") or 0
+    return f"{sign_in['user']}" + (f", since {ago(now - since)} ago" if since else "")
+
+
+def _mailbox(box: Dict[str, Any], now: float) -> str:
+    last = f"last delivery {ago(now - box['last_delivery'])} ago" if box.get("last_delivery") else "no delivery yet"
+    if box.get("last_error"):
+        last += f"; last error {ago(now - box['last_error_time'])} ago: {box['last_error']}"
+    return last
+
+
+def ago(seconds: float) -> str:
+    """A span of time in its largest unit: "45 s", "12 min", "3 h", "2 days"."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(0, int(seconds))} s"

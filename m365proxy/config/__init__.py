@@ -1,0 +1,1 @@
+"""The configuration file: options, types, what must be consistent."""

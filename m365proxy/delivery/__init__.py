@@ -1,0 +1,1 @@
+"""From the spool to Graph, and what is said when that fails."""

@@ -1,0 +1,584 @@
+"""One message's way to Graph: draft, send, and look when the answer got lost.
+
+Graph has no idempotency key.  So a message goes as a draft first, whose id is
+on disk before it is sent; after anything ambiguous the draft and its sent copy
+are looked for, and nothing is repeated before it is known that it was not
+sent.  Where drafts are not allowed one sendMail has to do, and what is lost
+there is settled by queue.on_ambiguous.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
+
+from ..errors import Permanent, ProxyError, SignInNeeded, Temporary
+from ..graph import refusals
+from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from ..graph.body import base64_body
+from ..graph.client import Graph
+from ..mime import header, prepare
+from ..spool.spool import Claim, Envelope, tag_of
+from ..system import log
+from . import jsonmail, outcome
+from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
+from .messageids import SeenIds
+from .outcome import Verdict
+from .routes import Route, Routes
+from .uploads import DraftSpoiled, LargeDrafts, UploadDenied
+
+logger = log.get("delivery")
+
+# Our clock is believed after this moment: a board without a clock boots in 1970.
+_PLAUSIBLE_CLOCK = 1_750_000_000.0
+
+# Seconds between looks after an ambiguous send; after the last one the message is held.
+LOOKS = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0)
+
+# "Still a draft" means "not sent" when seen twice so far apart (seconds), the second time so long after sending.
+STILL_DRAFT_APART, STILL_DRAFT_AFTER = 30.0, 90.0
+
+# After a longer pause (seconds) somebody may have found our draft, and edited or sent it.
+_LEFT_ALONE = 600.0
+
+# Seconds until a one-step sendMail whose answer got lost is repeated, where the administrator wants that.
+ONE_STEP_WAIT = 60.0
+
+# Refusals that another way may not meet: a right is missing on this one, or only its mailbox.
+_ANOTHER_WAY = refusals.NO_RIGHT | refusals.NO_MAILBOX
+
+# Of the refusals of all ways the most telling is reported, by its status: that there is no such mailbox, then that
+# Send As is missing; Full Access may be missing where it is not meant to be given.
+_MOST_TELLING = ("4.1.8", "5.7.60")
+
+
+class Delivery:
+    """Hands claimed messages to Graph.  Any thread may use it; a claim belongs to its caller."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        drafts: Drafts,
+        large: LargeDrafts,
+        routes: Routes,
+        seen: SeenIds,
+        may_send_as: Callable[[str, str], bool],
+        *,
+        on_ambiguous: str = "retry",
+        looks: Sequence[float] = LOOKS,
+        still_draft: Sequence[float] = (STILL_DRAFT_APART, STILL_DRAFT_AFTER),
+    ):
+        """`may_send_as(mailbox, address)`: whether the mailbox's From may be that address.
+
+        `on_ambiguous`: "retry" or "hold" what was lost in a one-step sendMail.
+        """
+        self._graph = graph
+        self._drafts = drafts
+        self._large = large
+        self._routes = routes
+        self._seen = seen
+        self._may_send_as = may_send_as
+        self._on_ambiguous = on_ambiguous
+        self._looks = looks
+        self._draft_apart, self._draft_after = still_draft
+        self._at_hand: Set[str] = set()  # queue ids whose draft surely is as we made it: throttled, and nothing else
+        # By queue id, how many files were put into the unfinished draft of a large message that was throttled.
+        self._attached: Dict[str, int] = {}
+        self._no_uploads: Dict[str, float] = {}  # mailboxes that refuse upload sessions: since (monotonic)
+
+    def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
+        """One attempt at a claimed message.
+
+        SignInNeeded, Throttled and Temporary if nothing can be asked of Graph
+        now: nothing was sent then and the claim is `claimed`.
+        """
+        pause = math.inf  # seconds that Graph asked for; whatever else ends an attempt leaves nothing to go on with
+        try:
+            verdict = self._attempt(claim, envelope, file)
+        except (Throttled, NoAnswer) as error:
+            heeded = _heeded(error, envelope.mailbox)
+            if isinstance(heeded, Throttled):
+                pause = heeded.seconds
+            raise heeded from None
+        finally:
+            if pause > _LEFT_ALONE:
+                self._at_hand.discard(claim.id)
+            if pause == math.inf:
+                self._attached.pop(claim.id, None)
+        if verdict.sent == outcome.SENT:
+            self._routes.note_sent(envelope.mailbox)
+        return verdict
+
+    def _attempt(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
+        self._graph.ready(envelope.mailbox)
+        try:
+            prepared = self._prepare(claim, envelope, file)
+        except Permanent as error:
+            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
+        if claim.state.draft:
+            try:
+                known = self._known_draft(claim, envelope, prepared)
+            except Refused as error:
+                return self._unreadable(claim, envelope, error.answer)
+            if known is not None:
+                return known
+        return self._try_ways(claim, envelope, prepared, file)
+
+    def look(self, claim: Claim, envelope: Envelope) -> Verdict:
+        """What became of a send whose answer got lost.
+
+        SENT; NOT_SENT: it may be tried again now; AMBIGUOUS and TRANSIENT:
+        look again after `wait` seconds; AMBIGUOUS and PERMANENT: hold it.
+        Raises like `deliver`; such a look does not count.
+        """
+        state = claim.state
+        if not state.posted:
+            return self._hold("What was known of this message is lost, and it may have been sent.")
+        if not state.draft.get("id"):
+            return self._unverifiable(claim, state.error)
+        try:
+            found = self._find(claim)
+        except Refused as error:
+            found = str(error)
+        except NoAnswer as error:
+            raise _heeded(error, envelope.mailbox) from None
+        if found == SENT:
+            return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
+        if found == EDITED:
+            return self._hold("Somebody edited the draft of this message; it is left to them.")
+        state.looks += 1
+        now = self._graph.now()
+        if found == DRAFT:
+            if not state.still_draft:
+                state.still_draft = now
+            elif now - state.still_draft >= self._draft_apart and now - state.posted >= self._draft_after:
+                return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "It is still a draft: it was not sent.", "4.4.0")
+        else:
+            state.still_draft = 0.0
+        # A look may come early, as after a restart; the time for all of them has to pass nevertheless.
+        early = 0 <= now - state.posted < sum(self._looks)
+        if state.looks > len(self._looks) and not early:
+            return self._hold(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
+        wait = self._looks[min(state.looks, len(self._looks)) - 1]
+        return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, state.error, "4.4.0", wait)
+
+    def first_look(self) -> float:
+        """Seconds from an ambiguous send to the first look."""
+        return self._looks[0]
+
+    def drop_draft(self, claim: Claim) -> None:
+        """The message waits for long or is given up: leave no draft in the mailbox, if that can be had."""
+        state = claim.state
+        if not state.draft.get("id"):
+            return
+        if claim.entry.phase == "posting":
+            claim.claimed()  # it was refused; without its draft a crash would leave that unknown
+        try:
+            self._delete_draft(claim)
+        except (SignInNeeded, Temporary, Permanent) as error:
+            logger.info("%s: its draft stays for now: %s", claim.id, error)
+
+    # One attempt.
+
+    def _prepare(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> prepare.Prepared:
+        start = file.tell()
+        if not claim.state.message_id:
+            claim.state.message_id = self._choose_message_id(claim, envelope, file, start)
+        about = self._about(claim, envelope)
+        try:
+            prepared = prepare.prepare(file, start, **about)
+            prepared.measure()  # what is made while it is sent may fail as well
+            return prepared
+        except (ProxyError, OSError):
+            raise
+        except Exception:
+            logger.exception("%s cannot be repaired as usual; it is sent as it is", claim.id)
+            return prepare.prepare_unrepaired(file, start, **about)
+
+    def _about(self, claim: Claim, envelope: Envelope) -> Dict[str, Any]:
+        """What a message is made ready with."""
+        return dict(
+            recipients=envelope.recipients,
+            sender=envelope.sender or envelope.mailbox,
+            message_id=claim.state.message_id,
+            date=envelope.accepted if envelope.accepted > _PLAUSIBLE_CLOCK else None,
+            may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
+            replace_message_id=True,
+        )
+
+    def _compose(
+        self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, file: BinaryIO
+    ) -> jsonmail.LargeMail:
+        """Large mail taken apart; what cannot be goes as one file."""
+        try:
+            return jsonmail.compose(prepared, file)
+        except (ProxyError, OSError):
+            raise
+        except Exception:
+            logger.exception("%s cannot be taken apart as usual; it is sent as one file", claim.id)
+            whole = prepare.prepare_unrepaired(file, prepared.root.header_start, **self._about(claim, envelope))
+            return jsonmail.compose(whole, file)
+
+    def _choose_message_id(self, claim: Claim, envelope: Envelope, file: BinaryIO, start: int) -> str:
+        """The client's, if this mailbox has never used it before; else one of ours."""
+        theirs = header.client_message_id(header.read(file, start))
+        if theirs and self._seen.is_new(tag_of(claim.id), theirs, claim.id):
+            return theirs
+        ours = f"<{claim.id}@{envelope.mailbox.rpartition('@')[2]}>"
+        if theirs:
+            logger.info(
+                "%s: Message-ID %s was used before by %s; replaced by %s",
+                claim.id,
+                log.quote(theirs),
+                envelope.mailbox,
+                ours,
+            )
+        return ours
+
+    def _known_draft(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared) -> Optional[Verdict]:
+        """Go on with the draft of an earlier attempt.
+
+        None if there is none any more, and a new one may be made; or if it is unfinished, and to be filled further.
+        """
+        state = claim.state
+        state.draft.pop("posted", None)  # the earlier attempt surely sent nothing
+        if not state.draft.get("id"):
+            self._clear_up(claim)
+            return None
+        if state.draft.get("deleting"):
+            self._delete_draft(claim)
+            return None if not state.draft else self._lost(claim)
+        found = DRAFT if claim.id in self._at_hand else self._find(claim)
+        if state.draft.get("incomplete") and found != SENT:
+            if not (found == DRAFT and prepared.is_large and self._can_be_filled(claim)):
+                self._discard_draft(claim)
+            return None
+        if found == SENT:
+            return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
+        if found == EDITED:
+            return self._hold("Somebody edited the draft of this message; it is left to them.")
+        if found != DRAFT:
+            return self._lost(claim)
+        self._at_hand.add(claim.id)
+        if state.draft.get("unmarked"):
+            self._mark(claim, prepared)
+        return self._send_draft(claim, envelope)
+
+    def _can_be_filled(self, claim: Claim) -> bool:
+        """Whether an unfinished draft has the files that this run put there, and no other."""
+        count, draft = self._attached.get(claim.id), claim.state.draft
+        return count is not None and self._large.holds(draft["mailbox"], draft["id"], count)
+
+    def _clear_up(self, claim: Claim) -> None:
+        """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.
+
+        Without the marker it is told from another gateway's by what it says only, which is known of the next one.
+        """
+        state, mailbox = claim.state, claim.state.draft["mailbox"]
+        try:
+            ours, doubtful = self._drafts.orphans(mailbox, claim.id, state.message_id, state.drafted)
+            for id in ours:
+                self._drafts.delete(mailbox, id)
+        except Refused as error:
+            logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
+        else:
+            if doubtful and state.stray != mailbox:
+                state.stray, state.strayed = mailbox, state.drafted
+        state.draft = {}
+
+    def _lost(self, claim: Claim) -> Verdict:
+        """Our draft is not where it was: somebody may have sent it, so it has to be looked for."""
+        claim.state.draft.pop("posted", None)  # not by us: a Message-ID in Sent Items may as well be another mail's
+        claim.state.posted = self._graph.now()
+        claim.posting()
+        sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
+        return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, sentence, "4.4.0")
+
+    def _try_ways(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, file: BinaryIO) -> Verdict:
+        """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
+        refused: List[Tuple[Verdict, str, str]] = []
+        large = prepared.is_large
+        for route in self._routes.candidates(envelope.mailbox):
+            if large and not (route.drafts and self._may_upload(route.url_mailbox)):
+                continue
+            verdict = self._go(claim, envelope, prepared, route, file if large else None)
+            if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _ANOTHER_WAY:
+                return verdict
+            refused.append((verdict, claim.state.code, claim.state.request_id))
+            if claim.entry.phase == "posting":
+                claim.claimed()  # surely not sent: what goes wrong on the next way must not make that doubtful
+            if not large:
+                self._routes.forget(envelope.mailbox)
+            if claim.state.draft:
+                break
+        if not refused:
+            return self._no_large_mail(envelope)
+        telling = [one for status in _MOST_TELLING for one in refused if one[0].status == status]
+        verdict, claim.state.code, claim.state.request_id = (telling or refused)[0]
+        return verdict
+
+    def _no_large_mail(self, envelope: Envelope) -> Verdict:
+        """No way takes a message that needs a draft and an upload."""
+        sentence = refusals.sentence(
+            refusals.LARGE, http=403, code="", mailbox=envelope.mailbox, user=self._graph.user, app=self._graph.app
+        )
+        return Verdict(outcome.NOT_SENT, outcome.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
+
+    def _may_upload(self, mailbox: str) -> bool:
+        """False for a while after it was refused: somebody may grant it."""
+        return time.monotonic() - self._no_uploads.get(mailbox, -math.inf) > outcome.ADMINISTRATOR_WAIT
+
+    def _go(
+        self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route, large: Optional[BinaryIO]
+    ) -> Verdict:
+        """One way; `large` is the file of a message that does not fit one request."""
+        claim.state.code = claim.state.request_id = ""
+        if not route.drafts:
+            return self._send_at_once(claim, envelope, prepared, route)
+        try:
+            if large is None:
+                self._make_draft(claim, prepared, route)
+            else:
+                self._make_large_draft(claim, envelope, prepared, route, large)
+        except UploadDenied as error:
+            self._no_uploads[route.url_mailbox] = time.monotonic()
+            with contextlib.suppress(Refused):  # what stays is seen to at the next attempt
+                self._discard_draft(claim)
+            return self._not_made(claim, envelope, route.url_mailbox, error.answer)
+        except (NoAnswer, Refused) as error:
+            return self._not_made(claim, envelope, route.url_mailbox, error.answer)
+        except DraftSpoiled as error:
+            return outcome.of_failure(str(error), False)._replace(status="4.4.0")
+        except Throttled:
+            if not claim.state.draft.get("id"):
+                claim.state.draft = {}  # surely none was made
+            raise
+        except GraphUnreachable as error:
+            return outcome.of_failure(str(error), False)
+        except Permanent as error:
+            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
+        if large is None:
+            self._routes.learn(envelope.mailbox, route)
+        return self._send_draft(claim, envelope)
+
+    def _intend_draft(self, claim: Claim, route: Route) -> None:
+        """The intention is on disk before a draft is asked for, so that an orphan can be found."""
+        state = claim.state
+        state.draft = {"mailbox": route.url_mailbox}
+        state.drafted = self._graph.now()
+        claim.save_state()
+
+    def _make_draft(self, claim: Claim, prepared: prepare.Prepared, route: Route) -> None:
+        self._intend_draft(claim, route)
+        self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
+        value = self._drafts.create(route.url_mailbox, prepared)
+        claim.state.draft = {**Draft.of(route.url_mailbox, value)._asdict(), "unmarked": "yes"}
+        self._at_hand.add(claim.id)
+        self._mark(claim, prepared)
+
+    def _mark(self, claim: Claim, prepared: prepare.Prepared) -> None:
+        state, draft = claim.state, claim.state.draft
+        if state.stray == draft["mailbox"]:
+            try:
+                self._drafts.delete_twins(_draft_of(claim), claim.id, state.message_id, state.strayed)
+            except Refused as error:
+                logger.info("%s: an interrupted draft stays: %s", claim.id, error)
+            state.stray, state.strayed = "", 0.0
+        value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id, prepared.top.bcc)
+        claim.state.draft = Draft.of(draft["mailbox"], value)._asdict()
+
+    def _make_large_draft(
+        self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route, file: BinaryIO
+    ) -> None:
+        mail, mailbox, known = self._compose(claim, envelope, prepared, file), route.url_mailbox, claim.state.draft
+
+        def attached(count: int) -> None:
+            self._attached[claim.id] = count
+
+        def created(value: Dict[str, Any]) -> None:
+            claim.state.draft = {**Draft.of(mailbox, value)._asdict(), "incomplete": "yes"}
+            attached(0)
+            claim.save_state()
+
+        if known.get("incomplete") and known["mailbox"] != mailbox:
+            self._discard_draft(claim)
+        if claim.state.draft.get("incomplete"):
+            self._large.go_on(mailbox, known["id"], mail, self._attached[claim.id], attached)
+        else:
+            self._intend_draft(claim, route)
+            self._large.create(mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created, attached)
+        value = self._drafts.get(mailbox, claim.state.draft["id"])
+        if value is None:
+            raise DraftSpoiled("The draft of a large message is gone; it is made anew.")
+        claim.state.draft = Draft.of(mailbox, value)._asdict()
+
+    def _discard_draft(self, claim: Claim) -> None:
+        """Delete a draft that was never sent, nor meant to be as it is."""
+        self._drafts.delete(claim.state.draft["mailbox"], claim.state.draft["id"])
+        claim.state.draft = {}
+
+    def _not_made(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
+        """A draft that was refused sent nothing, whatever the answer was."""
+        if not claim.state.draft.get("id") and answer.from_graph and 400 <= answer.status < 500:
+            claim.state.draft = {}  # Graph itself says that there is none
+        if _is_throttling(answer):
+            raise _throttled(answer, url_mailbox)
+        verdict = self._judge(claim, envelope, url_mailbox, answer)._replace(sent=outcome.NOT_SENT)
+        if claim.state.draft.get("id") and answer.code.lower() == "erroritemnotfound":
+            claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
+            return verdict._replace(then=outcome.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
+        if answer.ok and answer.from_graph:
+            return verdict._replace(
+                then=outcome.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0
+            )
+        return verdict
+
+    def _unreadable(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
+        """The draft of an earlier attempt cannot be looked at: it is reading that lacks a right."""
+        mailbox = claim.state.draft.get("mailbox", envelope.mailbox)
+        verdict = self._not_made(claim, envelope, mailbox, answer)
+        if verdict.then != outcome.ADMINISTRATOR:
+            return verdict
+        return verdict._replace(sentence=refusals.sentence(
+            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox, user=self._graph.user,
+            app=self._graph.app,
+        ))  # fmt: skip
+
+    def _send_draft(self, claim: Claim, envelope: Envelope) -> Verdict:
+        state = claim.state
+        draft = _draft_of(claim)
+        self._graph.ready(draft.mailbox)
+        state.posted, state.still_draft, state.looks = self._graph.now(), 0.0, 0
+        state.draft["posted"] = "yes"
+        claim.posting()
+        try:
+            answer = self._drafts.send(draft.mailbox, draft.id)
+        except (SignInNeeded, Temporary) as error:
+            if isinstance(error, GraphUnreachable) and not isinstance(error, Throttled):
+                return outcome.of_failure(str(error), error.maybe_processed)
+            # Throttled meanwhile, or the token was refused (401) and there is no new one: nothing was sent.
+            claim.claimed()
+            raise
+        if answer.status == 404 and answer.from_graph:
+            return self._lost(claim)
+        if _is_throttling(answer):
+            claim.claimed()
+            raise _throttled(answer, draft.mailbox)
+        return self._judge(claim, envelope, draft.mailbox, answer)
+
+    def _send_at_once(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route) -> Verdict:
+        self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
+        self._graph.ready(route.url_mailbox)
+        claim.state.posted = self._graph.now()
+        claim.posting()
+        try:
+            answer = self._graph.call(
+                "POST",
+                route.url_mailbox,
+                "/sendMail",
+                headers={"Content-Type": "text/plain"},
+                body=lambda: base64_body(prepared.size, prepared.chunks()),
+                seconds=SEND_SECONDS + prepared.size / OCTETS_PER_SECOND,
+            )
+        except (SignInNeeded, Temporary) as error:
+            if isinstance(error, GraphUnreachable) and not isinstance(error, Throttled):
+                verdict = outcome.of_failure(str(error), error.maybe_processed)
+            else:
+                claim.claimed()
+                raise
+        else:
+            if _is_throttling(answer):
+                claim.claimed()
+                raise _throttled(answer, route.url_mailbox)
+            verdict = self._judge(claim, envelope, route.url_mailbox, answer)
+        if verdict.sent == outcome.SENT:
+            self._routes.learn(envelope.mailbox, route)
+        if verdict.sent == outcome.AMBIGUOUS:
+            return self._unverifiable(claim, verdict.sentence)
+        return verdict
+
+    def _unverifiable(self, claim: Claim, sentence: str) -> Verdict:
+        """Nothing to look for: the administrator has chosen between once more and not at all."""
+        claim.state.unanswered += 1
+        if self._on_ambiguous == "hold" or claim.state.unanswered > 1:
+            return self._hold(sentence)
+        sentence = f"{sentence} It is sent again (queue.on_ambiguous), and may arrive twice."
+        return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)
+
+    @staticmethod
+    def _hold(sentence: str) -> Verdict:
+        return Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, sentence, "4.4.0")
+
+    # Drafts that are known.
+
+    def _find(self, claim: Claim) -> str:
+        state = claim.state
+        since = state.posted if state.draft.get("posted") else None
+        return self._drafts.look(
+            _draft_of(claim), claim.id, state.message_id, since, unmarked=bool(state.draft.get("unmarked")),
+            incomplete=bool(state.draft.get("incomplete")),
+        )  # fmt: skip
+
+    def _delete_draft(self, claim: Claim) -> None:
+        """Delete the draft; forget it once it is surely gone and was not sent."""
+        state = claim.state
+        state.draft.pop("posted", None)  # surely not sent; once it is deleted, a Message-ID would prove nothing
+        found = self._find(claim)
+        if not state.draft.get("deleting"):
+            if found != DRAFT and not state.draft.get("incomplete"):
+                return
+            state.draft["deleting"] = "yes"
+            claim.save_state()
+        if found in (DRAFT, EDITED):
+            self._drafts.delete(state.draft["mailbox"], state.draft["id"])
+            found = self._find(claim)
+        if found not in (SENT, DRAFT, EDITED):
+            state.draft = {}
+            claim.save_state()
+
+    def _judge(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
+        claim.state.code = answer.code
+        claim.state.request_id = answer.request_id
+        return outcome.of_answer(
+            answer.status,
+            answer.code,
+            answer.from_graph,
+            mailbox=url_mailbox if answer.code.lower() in refusals.OF_THE_URL else envelope.mailbox,
+            user=self._graph.user,
+            host=self._graph.host,
+            app=self._graph.app,
+            retry_after=answer.retry_after,
+        )
+
+
+def _is_throttling(answer: Answer) -> bool:
+    """Whether Graph did nothing but ask to wait."""
+    return answer.status == 429 and answer.from_graph
+
+
+def _throttled(answer: Answer, mailbox: str) -> Throttled:
+    return Throttled(mailbox, answer.hold, request_id=answer.request_id)
+
+
+def _heeded(error: Union[Throttled, NoAnswer], mailbox: str) -> Union[Throttled, NoAnswer]:
+    """The error; as Throttled if it is Graph's 429 to a read."""
+    return _throttled(error.answer, mailbox) if isinstance(error, NoAnswer) and _is_throttling(error.answer) else error
+
+
+def _draft_of(claim: Claim) -> Draft:
+    """What is known of a message's draft, without the notes beside it (`incomplete`, `unmarked`, `posted`...)."""
+    return Draft(**{name: claim.state.draft.get(name, "") for name in Draft._fields})
+
+
+def clock_is_plausible(now: float) -> bool:
+    """Whether a wall-clock time can be true."""
+    return now > _PLAUSIBLE_CLOCK
+
+
+def accepted_age(envelope: Envelope, now: float) -> float:
+    """Seconds since acceptance by the wall clock; 0 where the clock was wrong then."""
+    if envelope.accepted < _PLAUSIBLE_CLOCK:
+        return 0.0
+    return max(0.0, now - envelope.accepted)

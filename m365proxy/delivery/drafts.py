@@ -1,0 +1,294 @@
+"""Drafts in Exchange: made, marked, sent, and looked for when nobody knows what became of them.
+
+Every draft bears a marker property with this installation's id and the queue
+id, so that our own are told from everybody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import urllib.parse
+from datetime import datetime, timezone
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused
+from ..graph.body import base64_body
+from ..graph.client import Graph
+from ..mime.addresses import Mailbox
+from ..mime.prepare import Prepared
+
+# A named string property of our own (singlevaluelegacyextendedproperty).
+MARKER = "String {3d0f2a5e-6c1b-4f0e-9a57-51c08f1e2b77} Name M365ProxyQueueId"
+_EXPANDED_MARKER = f"singleValueExtendedProperties($filter=id eq '{MARKER}')"
+
+_IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
+
+# What tells whether a human edited a draft, and where it is.
+_FIELDS = "id,isDraft,parentFolderId,changeKey,internetMessageId,sentDateTime,subject,toRecipients,ccRecipients," \
+          "bccRecipients,hasAttachments,body"
+
+# Seconds: a request may take this long to be answered, and a second more per this many octets.
+SEND_SECONDS = 120.0
+OCTETS_PER_SECOND = 32 * 1024
+
+# Graph's clock may be read off by this many seconds: its Date header counts whole ones.
+_CLOCK_TOLERANCE = 10.0
+
+SENT, DRAFT, EDITED, ELSEWHERE, GONE = "sent", "draft", "edited", "elsewhere", "gone"
+
+
+class Draft(NamedTuple):
+    """A draft as it was made: enough to find it, and to see whether somebody changed it.
+
+    `mailbox` is the mailbox of its URL; all are strings, for the state file.
+    """
+
+    mailbox: str
+    id: str
+    message_id: str
+    change_key: str
+    print: str
+
+    @classmethod
+    def of(cls, mailbox: str, value: Dict[str, Any]) -> "Draft":
+        return cls(
+            mailbox,
+            str(value.get("id", "")),
+            str(value.get("internetMessageId") or ""),
+            str(value.get("changeKey") or ""),
+            fingerprint(value),
+        )
+
+
+def fingerprint(value: Dict[str, Any]) -> str:
+    """A hash over what a human would edit in a message."""
+    body = value.get("body") or {}
+    edited = [
+        value.get("subject") or "",
+        [sorted(_addresses(value.get(name))) for name in ("toRecipients", "ccRecipients", "bccRecipients")],
+        bool(value.get("hasAttachments")),
+        "".join(str(body.get("content", "")).split()),
+    ]
+    return hashlib.sha256(json.dumps(edited).encode()).hexdigest()[:32]
+
+
+def _addresses(recipients: Any) -> Iterator[str]:
+    for recipient in recipients if isinstance(recipients, list) else ():
+        yield str((recipient.get("emailAddress") or {}).get("address", "")).lower()
+
+
+class Drafts:
+    """The calls; any thread may use them.  They raise what Graph.read raises, unless said otherwise."""
+
+    def __init__(self, graph: Graph, installation: str):
+        """`installation`: this installation's random id."""
+        self._graph = graph
+        self._installation = installation
+        self._folders: Dict[str, str] = {}  # mailbox -> id of its Drafts
+
+    def mark(self, queue_id: str) -> str:
+        """The marker's value for a queue id."""
+        return f"{self._installation} {queue_id}"
+
+    def create(self, mailbox: str, prepared: Prepared) -> Dict[str, Any]:
+        """POST /messages with MIME (user-post-messages.md); the new draft's JSON.
+
+        Without Bcc, which comes with the marker: nothing says that Exchange takes a Bcc field out of MIME.
+        """
+        prepared = prepared.without_bcc()
+        with self._graph.read(
+            "POST",
+            mailbox,
+            "/messages",
+            headers={**_IMMUTABLE, "Content-Type": "text/plain"},
+            body=lambda: base64_body(prepared.size, prepared.chunks()),
+            seconds=SEND_SECONDS + prepared.size / OCTETS_PER_SECOND,
+        ) as answer:
+            return _message(answer)
+
+    def put_marker(self, mailbox: str, id: str, queue_id: str, bcc: Sequence[Mailbox]) -> Dict[str, Any]:
+        """PATCH the marker and Bcc on (message-update.md); the draft's JSON afterwards."""
+        changes: Dict[str, Any] = {"singleValueExtendedProperties": [{"id": MARKER, "value": self.mark(queue_id)}]}
+        if bcc:
+            changes["bccRecipients"] = [{"emailAddress": {"address": hidden.address}} for hidden in bcc]
+        with self._graph.read("PATCH", mailbox, _path(id), headers=_IMMUTABLE, json=changes) as answer:
+            return _message(answer)
+
+    def send(self, mailbox: str, id: str) -> Answer:
+        """POST send (message-send.md); the answer, whatever it is."""
+        return self._graph.call("POST", mailbox, _path(id) + "/send", headers=_IMMUTABLE, seconds=SEND_SECONDS)
+
+    def delete(self, mailbox: str, id: str) -> None:
+        """Delete a draft; one that is gone is fine."""
+        try:
+            answer = self._graph.read("DELETE", mailbox, _path(id), headers=_IMMUTABLE)
+            if answer.status != 204:
+                raise NoAnswer(f"Graph's answer (HTTP {answer.status}) does not say that a draft was deleted.", answer)
+        except Refused as error:
+            # Recoverable Items keeps what is there: deleted for good already.
+            if error.answer.status != 404 and error.answer.code.lower() != "errorcannotdeleteobject":
+                raise
+
+    def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
+        """An item with what `Draft.of` needs; None if there is none of this id."""
+        try:
+            with self._graph.read(
+                "GET", mailbox, _path(id), params={"$select": _FIELDS}, headers=_IMMUTABLE
+            ) as answer:
+                return _message(answer)
+        except Refused as error:
+            if error.answer.status == 404:
+                return None
+            raise
+
+    def look(
+        self, draft: Draft, queue_id: str, message_id: str, since: Optional[float], unmarked: bool = False,
+        incomplete: bool = False,
+    ) -> str:  # fmt: skip
+        """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
+
+        GONE means neither the draft nor, so far, a sent copy is to be found.
+        `since`: when it was posted, by Graph's clock; None if it was not, and then only the draft's id and the
+        marker can prove that somebody sent it.
+        `unmarked`: whether the marker and Bcc arrived on it is not known.
+        `incomplete`: it was known before files were added to it.
+        """
+        value = self.get(draft.mailbox, draft.id)
+        if value is not None and not value.get("isDraft", True):
+            return SENT
+        if self._has_marked_copy(draft.mailbox, queue_id):
+            return SENT
+        # Many devices put one Message-ID on all their mail: as long as ours is a draft, the copy is of another mail.
+        if value is None and since is not None and self._has_copy(draft, queue_id, message_id, since):
+            return SENT
+        if value is None:
+            return GONE
+        if value.get("parentFolderId") != self._folder(draft.mailbox):
+            return ELSEWHERE
+        if unmarked:
+            value = {**value, "bccRecipients": []}
+        if incomplete:
+            value = {**value, "hasAttachments": False}
+        unchanged = value.get("changeKey") == draft.change_key or fingerprint(value) == draft.print
+        return DRAFT if unchanged else EDITED
+
+    def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> Tuple[List[str], List[str]]:
+        """Ids of drafts whose making was interrupted: of ours, by the marker, and of what may be ours, by Message-ID.
+
+        A mail program may keep a draft of its own under the Message-ID it sends with, and another gateway may be
+        making one: only what was made after `since`, when ours was asked for by Graph's clock, can be ours, and
+        nothing that bears another's marker.
+        """
+        ours = [str(item["id"]) for item in self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))]
+        doubtful = [
+            str(item["id"]) for item in self._search(mailbox, "drafts", _message_id_filter(message_id))
+            if moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE
+            and not self._is_anothers(item, queue_id)
+        ]  # fmt: skip
+        return ours, [id for id in doubtful if id not in ours]
+
+    def delete_twins(self, draft: Draft, queue_id: str, message_id: str, since: float) -> None:
+        """Delete what an interrupted attempt left: unmarked drafts with our Message-ID that say what `draft` says."""
+        for id in self.orphans(draft.mailbox, queue_id, message_id, since)[1]:
+            value = self.get(draft.mailbox, id) if id != draft.id else None
+            if value is not None and value.get("isDraft", True) and fingerprint(value) == draft.print:
+                self.delete(draft.mailbox, id)
+
+    def marked(self, mailbox: str, folder: str) -> Iterator[Dict[str, Any]]:
+        """Items of a folder that bear this installation's marker: id, queue_id, sentDateTime, createdDateTime."""
+        params = {
+            "$select": "id,sentDateTime,createdDateTime",
+            "$top": "100",
+            "$expand": _EXPANDED_MARKER,
+        }
+        answer = self._graph.read(
+            "GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE
+        )
+        while True:
+            with answer:
+                page = answer.json()
+            if not isinstance(page.get("value"), list):
+                raise GraphUnreachable("Graph's answer to a search is not readable.", False)
+            for item in page["value"]:
+                installation, _, queue_id = _marker_of(item).partition(" ")
+                if installation == self._installation:
+                    yield {**item, "queue_id": queue_id}
+            if not page.get("@odata.nextLink"):
+                return
+            answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=_IMMUTABLE)
+
+    def _has_marked_copy(self, mailbox: str, queue_id: str) -> bool:
+        """Whether Sent Items has our mail by its marker; a copy of the draft that somebody put there is still one."""
+        found = self._search(mailbox, "sentitems", _marker_filter(self.mark(queue_id)))
+        return any(not item.get("isDraft", True) for item in found)
+
+    def _has_copy(self, draft: Draft, queue_id: str, message_id: str, since: float) -> bool:
+        """Whether Sent Items has a mail with our Message-ID, sent since we posted, that is not known as another's."""
+        for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
+            for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
+                late_enough = moment(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
+                if late_enough and not item.get("isDraft", True) and not self._is_anothers(item, queue_id):
+                    return True
+        return False
+
+    def _is_anothers(self, item: Dict[str, Any], queue_id: str) -> bool:
+        """Whether an item bears the marker of another queue id, or of another installation."""
+        return _marker_of(item) not in ("", self.mark(queue_id))
+
+    def _search(self, mailbox: str, folder: str, condition: str) -> List[Dict[str, Any]]:
+        params = {
+            "$filter": condition,
+            "$select": "id,isDraft,sentDateTime,createdDateTime",
+            "$top": "20",
+            "$expand": _EXPANDED_MARKER,
+        }
+        with self._graph.read(
+            "GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE
+        ) as answer:
+            value = answer.json().get("value")
+        if not isinstance(value, list):
+            raise GraphUnreachable("Graph's answer to a search is not readable.", False)
+        return value
+
+    def _folder(self, mailbox: str) -> str:
+        if mailbox not in self._folders:
+            with self._graph.read(
+                "GET", mailbox, "/mailFolders/drafts", params={"$select": "id"}, headers=_IMMUTABLE
+            ) as answer:
+                self._folders[mailbox] = str(_message(answer)["id"])
+        return self._folders[mailbox]
+
+
+def _message(answer: Answer) -> Dict[str, Any]:
+    """The JSON of an item; NoAnswer if it has no id, as when something else than Graph answered."""
+    value = answer.json()
+    if not isinstance(value.get("id"), str) or not value["id"]:
+        raise NoAnswer(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
+    return value
+
+
+def _path(id: str) -> str:
+    return "/messages/" + urllib.parse.quote(id, safe="")
+
+
+def _marker_filter(value: str) -> str:
+    return f"singleValueExtendedProperties/Any(ep: ep/id eq '{MARKER}' and ep/value eq '{value}')"
+
+
+def _message_id_filter(message_id: str) -> str:
+    return "internetMessageId eq '" + message_id.replace("'", "''") + "'"
+
+
+def _marker_of(item: Dict[str, Any]) -> str:
+    for found in item.get("singleValueExtendedProperties") or ():
+        return str(found.get("value", ""))
+    return ""
+
+
+def moment(text: Any) -> float:
+    """An ISO date of Graph's as seconds since 1970; 0 if there is none."""
+    try:
+        return datetime.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,160 @@
+"""What an answer of Graph to a send means for the message: one table (what it means for people: refusals).
+
+Two questions are asked of every answer or failure: may the message have been
+sent (SENT, NOT_SENT, AMBIGUOUS), and what may follow (TRANSIENT: try again
+soon; PERMANENT: never; ADMINISTRATOR: somebody must change something, try
+again slowly).  Graph has no idempotency key, so only Graph's own 202 is "sent", and only
+what Graph itself refused in its own words, or what never left, is "not sent".
+"""
+
+from __future__ import annotations
+
+from typing import Dict, NamedTuple, Optional
+
+from ..graph import refusals
+
+SENT = "sent"
+NOT_SENT = "not sent"
+AMBIGUOUS = "ambiguous"
+
+TRANSIENT = "transient"
+PERMANENT = "permanent"
+ADMINISTRATOR = "administrator"
+
+# An administrator's change is looked for every 15 minutes (seconds).
+ADMINISTRATOR_WAIT = 900.0
+
+# New Exchange rights take an hour or more to work everywhere (seconds).
+_RIGHTS_GRACE = 7200.0
+
+
+class Verdict(NamedTuple):
+    """`status` is the enhanced code for a delivery report (RFC 3463); `wait` the least seconds to wait.
+
+    A PERMANENT verdict holds only after `tries` attempts and `grace` seconds since acceptance.
+    """
+
+    sent: str
+    then: str
+    sentence: str
+    status: str = "4.0.0"
+    wait: float = 0.0
+    tries: int = 1
+    grace: float = 0.0
+
+    def final(self, attempts: int, age: float) -> bool:
+        """Whether to give up after `attempts` tries at a message of `age` seconds."""
+        return self.then == PERMANENT and attempts >= self.tries and age >= self.grace
+
+
+class _Rule(NamedTuple):
+    then: str
+    status: str
+    tries: int = 1
+    grace: float = 0.0
+
+
+_NO_RIGHT = _Rule(ADMINISTRATOR, "4.7.0")
+_FULL = _Rule(ADMINISTRATOR, "4.2.2")
+_NOBODY = _Rule(ADMINISTRATOR, "4.1.8")
+_SLOWER = _Rule(TRANSIENT, "4.4.5")
+_CONFLICT = _Rule(TRANSIENT, "4.4.0")
+
+# error.code in lower case -> what may follow (errors.md); what to say of it is in refusals.
+_RULES: Dict[str, _Rule] = {
+    "errorinvalidrecipients": _Rule(PERMANENT, "5.1.3", tries=2),
+    "errormimecontentinvalidbase64string": _Rule(PERMANENT, "5.6.0", tries=2),
+    "errormimecontentinvalid": _Rule(PERMANENT, "5.6.0", tries=2),
+    "errormessagesizeexceeded": _Rule(PERMANENT, "5.3.4"),
+    "requestentitytoolarge": _Rule(PERMANENT, "5.3.4"),
+    "errorsendasdenied": _Rule(PERMANENT, "5.7.60", grace=_RIGHTS_GRACE),
+    "erroraccessdenied": _NO_RIGHT,
+    "erroritemnotfound": _NO_RIGHT,
+    "authorization_requestdenied": _NO_RIGHT,
+    "errorquotaexceeded": _FULL,
+    "quotalimitreached": _FULL,
+    "errormessagesubmissionblocked": _NO_RIGHT,
+    "erroraccountsuspend": _NO_RIGHT,
+    **dict.fromkeys(refusals.NO_MAILBOX, _NOBODY),
+    "invalidauthenticationtoken": _NO_RIGHT,
+    "authenticationerror": _NO_RIGHT,
+    "applicationthrottled": _SLOWER,
+    "toomanyrequests": _SLOWER,
+    "activitylimitreached": _SLOWER,
+    "errorirresolvableconflict": _CONFLICT,
+    "conflict": _CONFLICT,
+}
+
+_NOT_GRAPH = (
+    "HTTP {http} came, but not from Graph: a proxy, filter or sign-on page stands in the way. "
+    "Let this machine reach {host} unfiltered on port 443."
+)
+_TROUBLE = (
+    "Graph has trouble with {mailbox} (HTTP {http} {code}); it is not known whether the message was sent. It is looked "
+    "for, and tried again if it was not."
+)
+_SWALLOWED = (
+    "Graph answered 200 instead of 202 for {mailbox}, which it does when it drops a message that is too large; "
+    "it is not known whether the message was sent. If it comes again, lower attachment_limit_mb."
+)
+
+
+def of_answer(
+    http: int,
+    code: str,
+    from_graph: bool,
+    *,
+    mailbox: str,
+    user: str,
+    host: str,
+    app: str = "",
+    retry_after: float = 0.0,
+) -> Verdict:
+    """The verdict on an HTTP answer to a send; `user` and `app` as in refusals.sentence.
+
+    `code` is Graph's innermost error.code; `from_graph` tells a JSON answer
+    (or an empty 202) with Graph's request-id from a page of something between.
+    """
+    if http == 202 and from_graph:
+        return Verdict(SENT, PERMANENT, "", "2.0.0")
+    names = {"mailbox": mailbox, "host": host, "http": http, "code": code or "no code"}
+    if http == 200 and from_graph:
+        return Verdict(AMBIGUOUS, ADMINISTRATOR, _SWALLOWED.format(**names), "4.3.0", ADMINISTRATOR_WAIT)
+    if not from_graph:
+        then = TRANSIENT if http >= 500 else ADMINISTRATOR
+        return Verdict(AMBIGUOUS, then, _NOT_GRAPH.format(**names), "4.4.0", retry_after)
+    if http >= 500 and http != 507:
+        return Verdict(AMBIGUOUS, TRANSIENT, _TROUBLE.format(**names), "4.4.0", retry_after)
+    if http < 400:
+        return Verdict(AMBIGUOUS, ADMINISTRATOR, _NOT_GRAPH.format(**names), "4.4.0", ADMINISTRATOR_WAIT)
+    rule = _RULES.get(code.lower()) or _rule_of_status(http)
+    wait = max(retry_after, ADMINISTRATOR_WAIT if rule.then == ADMINISTRATOR else 0.0)
+    sentence = refusals.sentence(refusals.SEND, http=http, code=code, mailbox=mailbox, user=user, app=app)
+    return Verdict(NOT_SENT, rule.then, sentence, rule.status, wait, rule.tries, rule.grace)
+
+
+def _rule_of_status(http: int) -> _Rule:
+    if http in (423, 429):
+        return _SLOWER
+    return _Rule(ADMINISTRATOR, "5.3.4" if http == 413 else "4.0.0")
+
+
+def of_failure(sentence: str, maybe_processed: bool, wait: float = 0.0) -> Verdict:
+    """The verdict on a request that got no answer."""
+    return Verdict(AMBIGUOUS if maybe_processed else NOT_SENT, TRANSIENT, sentence, "4.4.1", wait)
+
+
+def of_sign_in(sentence: str) -> Verdict:
+    """The verdict when there was no token to send with."""
+    return Verdict(NOT_SENT, ADMINISTRATOR, sentence, "4.7.0")
+
+
+def retry_delay(attempts: int, interval: float, jitter: float, wait: Optional[float] = None) -> float:
+    """Seconds until the next try after `attempts` tries: 5 s, 15 s, 60 s, then `interval`.
+
+    `jitter` in 0..1 spreads retries over a tenth of the delay; `wait` is the
+    least that the verdict asks for.
+    """
+    early = (5.0, 15.0, 60.0)
+    delay = min(early[attempts - 1], interval) if 0 < attempts <= len(early) else interval
+    return max(delay, wait or 0.0) * (1.0 + 0.1 * jitter)

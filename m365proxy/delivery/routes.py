@@ -1,0 +1,112 @@
+"""Which way a mailbox's mail goes: through which mailbox's URL, and whether by drafts.
+
+Learned by trial and remembered, since Graph tells nobody which mailboxes a
+user may open or send as (outlook-send-mail-from-other-user.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from typing import Callable, Dict, List, NamedTuple
+
+from ..system import files, log
+
+logger = log.get("routes")
+
+# After this many seconds a way that is not the best is looked for anew: rights may have been granted.
+_LEARN_AGAIN = 24 * 3600.0
+
+# That mail was sent is noted once in so many seconds: for `check`, which needs no more, and disks wear out.
+_NOTE_AGAIN = 24 * 3600.0
+
+
+class Route(NamedTuple):
+    """`url_mailbox` is the mailbox in the URL; `drafts`: draft, send, look - else one-step sendMail."""
+
+    url_mailbox: str
+    drafts: bool
+
+
+class Routes:
+    """What was learned, in memory and in state_dir/routes.json.  Any thread may call."""
+
+    def __init__(self, state_dir: str, user: str, drafts: bool, clock: Callable[[], float] = time.time):
+        """`user`: the signed-in address, "" when app-only; `drafts`: whether permissions allow them at all."""
+        self._path = os.path.join(state_dir, "routes.json")
+        self._user = user.lower()
+        self._drafts = drafts
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: Dict[str, Dict[str, object]] = self._load()
+
+    def candidates(self, mailbox: str) -> List[Route]:
+        """The ways to try, in this order; each next one only after a refusal for want of a right."""
+        urls = [mailbox] if self._user in ("", mailbox) else [mailbox, self._user]
+        ways = [Route(url, True) for url in urls] if self._drafts else []
+        ways += [Route(url, False) for url in urls]
+        with self._lock:
+            known = self._known.get(mailbox)
+        if known and self._clock() - float(known["learned"]) < _LEARN_AGAIN:  # type: ignore[arg-type]
+            learned = Route(str(known["url_mailbox"]), bool(known["drafts"]))
+            if learned in ways:
+                ways.remove(learned)
+                ways.insert(0, learned)
+        return ways
+
+    def learn(self, mailbox: str, route: Route) -> None:
+        """This way was open."""
+        with self._lock:
+            known = self._known.get(mailbox)
+            if known and Route(str(known["url_mailbox"]), bool(known["drafts"])) == route:
+                return
+            self._known[mailbox] = {**route._asdict(), "learned": self._clock()}
+        logger.info("%s: mail goes through %s %s", mailbox, route.url_mailbox,
+                    "by drafts" if route.drafts else "by one-step sendMail; a lost answer cannot be looked up")
+        self._save()
+
+    def forget(self, mailbox: str) -> None:
+        """A right was refused on the learned way: try all anew next time."""
+        with self._lock:
+            known = self._known.pop(mailbox, None)
+        if known:
+            self._save()
+
+    def note_sent(self, mailbox: str) -> None:
+        """Graph has taken a message of this mailbox: it may send."""
+        now = self._clock()
+        with self._lock:
+            known = self._known.get(mailbox)
+            if known is None or 0 <= now - float(known.get("sent", 0.0)) < _NOTE_AGAIN:  # type: ignore[arg-type]
+                return
+            known["sent"] = now
+        self._save()
+
+    def sent(self, mailbox: str) -> float:
+        """When a message was sent for sure, to a day (seconds since 1970); 0 if not, or a refusal came since."""
+        with self._lock:
+            return float(self._known.get(mailbox, {}).get("sent", 0.0))  # type: ignore[arg-type]
+
+    def _save(self) -> None:
+        with self._lock:
+            content = json.dumps(self._known, indent=1).encode()
+        try:
+            files.replace(self._path, content, durable=False)
+        except OSError as error:
+            logger.warning("routes.json cannot be written: %s", error.strerror)
+
+    def _load(self) -> Dict[str, Dict[str, object]]:
+        try:
+            known = json.loads(files.read(self._path) or b"{}")
+        except (ValueError, OSError):
+            return {}
+        if not isinstance(known, dict):
+            return {}
+        return {
+            name: value for name, value in known.items()
+            if isinstance(value, dict) and isinstance(value.get("url_mailbox"), str)
+            and isinstance(value.get("drafts"), bool) and isinstance(value.get("learned"), (int, float))
+            and isinstance(value.get("sent", 0.0), (int, float))
+        }

@@ -1,0 +1,471 @@
+"""A draft made of JSON and attachments, for mail that does not fit one request (outlook-large-attachments.md).
+
+Nothing here sends a message.  What may have been added to the draft although
+no answer came is counted before it is added again; a draft that has too much
+is given up.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.parse
+from itertools import chain
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
+
+from ..errors import Permanent, Temporary
+from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from ..graph.body import REQUEST_LIMIT, Body, base64_body
+from ..graph.client import Graph
+from ..system import log
+from .budget import UploadBudget
+from .jsonmail import Attachment, LargeMail
+
+logger = log.get("largedrafts")
+
+# Octets of a PUT: below 4 MB, and a multiple of 320 KiB besides, should anybody ask for that.
+CHUNK = 3_276_800
+
+# Octets that an upload session takes at least; smaller files are posted.
+_SMALLEST_UPLOAD = 3 * 1024 * 1024
+
+# Sessions for one file, when they expire or are lost.
+_SESSIONS = 3
+
+# Seconds before each further try of what failed; for a 404 the first three (GF 2.3: replication).
+_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_WAITS_FOR_DRAFT = 3
+
+# A longer pause (seconds) is not waited for here: the draft is left as it is, and the caller free for other mail.
+_LONGEST_PAUSE = 60.0
+
+# Seconds: a request may take this long to be answered, and a second more per this many octets.
+_SECONDS, _OCTETS_PER_SECOND = 120.0, 32 * 1024
+
+_IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
+_TOO_SMALL = "errorattachmentsizeshouldnotbelessthanminimumsize"
+_JSON_END = b'"}'
+_BEGIN_OF_RANGE = re.compile(r"\s*(\d{1,12})")
+
+
+class UploadDenied(Refused):
+    """Graph lets nobody upload to another's mailbox (GF 2.3): make the draft in the signed-in user's own,
+    with the same From.  The draft holds what came before and is to be deleted."""
+
+
+class DraftSpoiled(GraphUnreachable):
+    """The draft is not what it should be; delete it and begin again.  Nothing was sent."""
+
+    def __init__(self, sentence: str):
+        super().__init__(sentence, False)
+
+
+_Trouble = Union[GraphUnreachable, NoAnswer, Refused]
+_Result = TypeVar("_Result")
+
+
+class _Draft:
+    """A draft being filled: how many files it has, and whether it was ever unsure that one had arrived."""
+
+    def __init__(self, mailbox: str, id: str):
+        self.mailbox = mailbox
+        self.path = "/messages/" + urllib.parse.quote(id, safe="") + "/attachments"
+        self.count = 0
+        self.doubtful = False
+
+
+class _Patience:
+    """Waits before what failed is tried again."""
+
+    def __init__(self, sleep: Callable[[float], None]):
+        self._sleep = sleep
+
+    def wait(self, mailbox: str, error: _Trouble, tries: int) -> None:
+        """Sleep before the next try, at least as long as Graph asks; no request, so no slot, is open meanwhile.
+
+        The error itself if there is no next try; if the pause is long, Throttled where Graph wants the mailbox
+        left alone, else the error as well.
+        """
+        if tries >= len(_WAITS) or not _may_pass(error, tries):
+            raise error
+        asked = error.seconds if isinstance(error, Throttled) else 0.0
+        if isinstance(error, NoAnswer):
+            asked = max(error.answer.retry_after, error.answer.hold)
+        if asked > _LONGEST_PAUSE:
+            if isinstance(error, NoAnswer) and error.answer.from_graph and error.answer.hold:
+                raise Throttled(mailbox, asked, request_id=error.answer.request_id)
+            raise error
+        self._sleep(max(_WAITS[tries], asked))
+
+    def persist(self, mailbox: str, request: Callable[[], _Result]) -> _Result:
+        """The result of a request that may be repeated whatever became of it."""
+        tries = 0
+        while True:
+            try:
+                return request()
+            except (GraphUnreachable, NoAnswer, Refused) as error:
+                self.wait(mailbox, error, tries)
+                tries += 1
+
+
+class LargeDrafts:
+    """Makes them.  Any thread may use it; the draft belongs to its caller."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        """`sleep` may raise to break off a wait, as when the program stops; an upload is then cancelled."""
+        self._graph = graph
+        self._patience = _Patience(sleep)
+        self.budget = UploadBudget(monotonic=monotonic, sleep=sleep)
+
+    def create(
+        self,
+        mailbox: str,
+        mail: LargeMail,
+        extended: Mapping[str, str],
+        created: Callable[[Dict[str, Any]], None],
+        attached: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        """Make the draft below a mailbox's URL, with further extended properties (id -> value), and fill it.
+
+        `created` gets the new draft's JSON as soon as there is one, before
+        anything is added; `attached`, how many files it has, after each.
+        Raises what Graph.read raises; UploadDenied; DraftSpoiled; Permanent
+        if an attachment cannot be read as it was.  After any of these the
+        draft, if `created` was called, is to be deleted; after Throttled, or
+        a NoAnswer with 429, it may be gone on with.
+        """
+        value = self._create(mailbox, mail, extended)
+        created(value)
+        self._fill(_Draft(mailbox, value["id"]), mail, attached)
+
+    def holds(self, mailbox: str, id: str, count: int) -> bool:
+        """Whether a draft that was left off has so many files, as Graph counts them.  Raises what Graph.read raises."""
+        try:
+            return self._count(_Draft(mailbox, id)) == count
+        except Refused as error:
+            if error.answer.status != 404:
+                raise
+            return False
+
+    def go_on(self, mailbox: str, id: str, mail: LargeMail, count: int, attached: Callable[[int], None]) -> None:
+        """Fill a draft that was left off and `holds` its first `count` files: the rest as `create` does it."""
+        draft = _Draft(mailbox, id)
+        draft.count = count
+        draft.doubtful = True  # what had been sent when it was left off may still appear in it
+        self._fill(draft, mail, attached)
+
+    def _fill(self, draft: _Draft, mail: LargeMail, attached: Callable[[int], None]) -> None:
+        """Add the attachments that the draft does not have yet."""
+        for attachment in mail.attachments[draft.count :]:
+            self._add(draft, attachment)
+            attached(draft.count)
+        if draft.doubtful and self._count(draft) != len(mail.attachments):
+            raise DraftSpoiled("An attachment is in the draft twice or not at all; it is made anew.")
+
+    def _create(self, mailbox: str, mail: LargeMail, extended: Mapping[str, str]) -> Dict[str, Any]:
+        """POST /messages (user-post-messages.md), once: a repetition would be a second draft."""
+        properties = [
+            *mail.message.get("singleValueExtendedProperties", ()),
+            *({"id": name, "value": value} for name, value in extended.items()),
+        ]
+        message = dict(mail.message, singleValueExtendedProperties=properties)
+        # Not as \uXXXX: a long text in another script would not fit the request.
+        octets = json.dumps(message, ensure_ascii=False).encode("utf-8")
+        self.budget.spend(mailbox, len(octets))
+        with self._graph.read(
+            "POST", mailbox, "/messages", headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            body=lambda: Body(len(octets), [octets]), seconds=_seconds(len(octets)),
+        ) as answer:  # fmt: skip
+            value = answer.json()
+            if not isinstance(value.get("id"), str) or not value["id"]:
+                raise NoAnswer(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
+            return value
+
+    def _add(self, draft: _Draft, attachment: Attachment) -> None:
+        """One attachment, by POST or by upload session."""
+        if attachment.size < _SMALLEST_UPLOAD and _json_size(attachment) <= REQUEST_LIMIT:
+            self._post_once(draft, attachment)
+        else:
+            try:
+                self._upload(draft, attachment)
+            except Refused as error:
+                if error.answer.code.lower() != _TOO_SMALL:
+                    raise
+                # Too large for the one, too small for the other: our idea of "4 MB" was too low.
+                self._post_once(draft, attachment)
+        draft.count += 1
+
+    def _arrived(self, draft: _Draft) -> bool:
+        """Whether the draft has one file more than we know of."""
+        draft.doubtful = True
+        return self._count(draft) > draft.count
+
+    def _count(self, draft: _Draft) -> int:
+        """How many attachments the draft has."""
+        page = self._patience.persist(draft.mailbox, lambda: self._page(draft, ""))
+        found = len(page["value"])
+        while page.get("@odata.nextLink"):
+            link = page["@odata.nextLink"]
+            page = self._patience.persist(draft.mailbox, lambda link=link: self._page(draft, link))
+            found += len(page["value"])
+        return found
+
+    def _page(self, draft: _Draft, link: str) -> Dict[str, Any]:
+        """A page of the list of attachments: the first, or that of a nextLink."""
+        if link:
+            answer = self._graph.follow(draft.mailbox, link, headers=_IMMUTABLE)
+        else:
+            answer = self._graph.read(
+                "GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=_IMMUTABLE
+            )
+        page = answer.json()
+        if not isinstance(page.get("value"), list):
+            raise NoAnswer("Graph's list of attachments is not readable.", answer)
+        return page
+
+    # --- below 3 MB
+
+    def _post_once(self, draft: _Draft, attachment: Attachment) -> None:
+        """Have the file in the draft once, however often it must be posted."""
+        tries = 0
+        while True:
+            try:
+                return self._post(draft, attachment)
+            except (GraphUnreachable, NoAnswer, Refused) as error:
+                self._patience.wait(draft.mailbox, error, tries)
+                if _may_have_happened(error) and self._arrived(draft):
+                    return None
+                tries += 1
+
+    def _post(self, draft: _Draft, attachment: Attachment) -> None:
+        """POST .../attachments (message-post-attachments.md), the content encoded while it leaves."""
+        length = _json_size(attachment)
+        self.budget.spend(draft.mailbox, length)
+        answer = self._graph.read(
+            "POST", draft.mailbox, draft.path, headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            body=lambda: Body(length, _json_pieces(attachment)), seconds=_seconds(length),
+        )  # fmt: skip
+        if answer.status != 201:
+            raise NoAnswer(f"Graph's answer (HTTP {answer.status}) does not say that a file was attached.", answer)
+
+    # --- 3 MB and more
+
+    def _upload(self, draft: _Draft, attachment: Attachment) -> None:
+        """An upload session, and another when it is lost."""
+        for _ in range(_SESSIONS):
+            url = self._begin(draft, attachment)
+            done = False
+            try:
+                done = _Session(self._graph, self.budget, self._patience, draft, attachment, url).run()
+            finally:
+                if not done:
+                    self._cancel(draft, url)
+            if done:
+                return
+            # Expired, or complete without our knowing: then it is gone as well.
+            if self._arrived(draft):
+                return
+            logger.info("an upload session for %s was lost; a new one begins", draft.mailbox)
+        raise GraphUnreachable(f"Graph lost {_SESSIONS} upload sessions for one attachment.", False)
+
+    def _begin(self, draft: _Draft, attachment: Attachment) -> str:
+        """createUploadSession (attachment-createuploadsession.md); the session's URL, which is a secret."""
+        item = {"attachmentType": "file", "size": attachment.size, **_description(attachment)}
+
+        def request() -> str:
+            answer = self._graph.read(
+                "POST", draft.mailbox, draft.path + "/createUploadSession", headers=_IMMUTABLE,
+                json={"AttachmentItem": item},
+            )  # fmt: skip
+            url = answer.json().get("uploadUrl")
+            if not isinstance(url, str):
+                raise NoAnswer("Graph began an upload session without telling its URL.", answer)
+            return url
+
+        try:
+            return self._patience.persist(draft.mailbox, request)
+        except Refused as error:
+            denied = error.answer.status == 403 and "denied" in error.answer.code.lower()
+            if denied and draft.mailbox.lower() != self._graph.user:
+                raise UploadDenied(
+                    f"Large attachments are not permitted in {draft.mailbox} (HTTP 403 on createUploadSession).",
+                    error.answer,
+                ) from None
+            raise
+
+    def _cancel(self, draft: _Draft, url: str) -> None:
+        """Best effort: what is not cancelled expires by itself."""
+        try:
+            self._graph.upload("DELETE", draft.mailbox, url, {}, None)
+        except (Temporary, Permanent) as error:
+            logger.debug("an upload session was not cancelled: %s", error)
+
+
+class _Session:
+    """One upload session: its chunks in order, from where Graph says it is."""
+
+    def __init__(
+        self, graph: Graph, budget: UploadBudget, patience: _Patience, draft: _Draft, attachment: Attachment, url: str
+    ):
+        self._graph = graph
+        self._budget = budget
+        self._patience = patience
+        self._draft = draft
+        self._size = attachment.size
+        self._source = _Source(attachment)
+        self._url = url
+        self._position = 0
+        self._unsure = False  # whether the last chunk may have arrived without an answer
+
+    def run(self) -> bool:
+        """Send every octet.  False if the session is lost; raises what Graph.read raises."""
+        furthest, tries = 0, 0
+        while self._position < self._size:
+            chunk = self._source.at(self._position, min(CHUNK, self._size - self._position))
+            try:
+                if not self._put(chunk):
+                    return False
+            except (GraphUnreachable, NoAnswer, Refused) as error:
+                self._unsure = self._unsure or _may_have_happened(error)
+                self._patience.wait(self._draft.mailbox, error, tries)
+            tries = 0 if self._position > furthest else tries + 1
+            furthest = max(furthest, self._position)
+            if tries > len(_WAITS):
+                return False  # answers, but no progress
+        return True
+
+    def _put(self, chunk: bytearray) -> bool:
+        """One chunk (outlook-large-attachments.md); False if the session is lost."""
+        first = self._position
+        after = first + len(chunk)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"bytes {first}-{after - 1}/{self._size}",
+        }
+        self._budget.spend(self._draft.mailbox, len(chunk))
+        answer = self._graph.upload("PUT", self._draft.mailbox, self._url, headers, chunk)
+        if answer.status in (404, 410):
+            return False
+        if answer.status == 416 or (self._unsure and answer.status in (400, 409)):
+            return self._resynchronise(after)
+        if not answer.ok:
+            self._graph.judged(answer)
+        complete = answer.status == 201 and after == self._size and not answer.is_foreign
+        position = after if complete else _next_expected(answer)
+        if position is None:
+            # The answer broke off, or a page of something between.
+            raise NoAnswer(f"An upload was answered with HTTP {answer.status} and no next range.", answer)
+        self._unsure = False
+        self._position = position
+        if position >= self._size and not (complete and answer.from_graph):
+            # All is there, but it was not surely Graph that said so: its host for uploads need not put a request-id.
+            self._draft.doubtful = True
+        return True
+
+    def _resynchronise(self, after: int) -> bool:
+        """Graph expects another chunk: the one it tells, else the next if this one may have arrived before."""
+        position: Optional[int] = None
+        try:
+            answer = self._graph.upload("GET", self._draft.mailbox, self._url, {}, None)
+            if answer.ok:
+                position = _next_expected(answer)
+        except GraphUnreachable as error:
+            logger.debug("the state of an upload session was not told: %s", error)
+        if position is None and self._unsure:
+            position = after
+        if position is None:
+            return False
+        self._unsure = False
+        self._position = position
+        self._draft.doubtful = True
+        return True
+
+
+class _Source:
+    """An attachment's content by position; going on is cheap, going back decodes it from its beginning."""
+
+    def __init__(self, attachment: Attachment):
+        self._attachment = attachment
+        self._pieces: Iterator[bytes] = iter(())
+        self._rest = b""
+        self._next = -1  # the position that _rest and _pieces stand at; -1: not begun
+        self._start = 0
+        self._chunk = bytearray()
+
+    def at(self, position: int, length: int) -> bytearray:
+        """`length` octets; valid until the next call.  Permanent if the content is shorter than it was."""
+        if self._chunk and (self._start, len(self._chunk)) == (position, length):
+            return self._chunk
+        if position != self._next:
+            self._pieces, self._rest, self._next = self._attachment.chunks(), b"", 0
+            while self._next < position:
+                self._take(position - self._next)
+        self._start = position
+        self._chunk.clear()
+        while len(self._chunk) < length:
+            self._chunk += self._take(length - len(self._chunk))
+        return self._chunk
+
+    def _take(self, most: int) -> bytes:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise Permanent("The spooled message is shorter than it was. Is the disk damaged?")
+            self._rest = piece
+        taken, self._rest = self._rest[:most], self._rest[most:]
+        self._next += len(taken)
+        return taken
+
+
+def _next_expected(answer: Answer) -> Optional[int]:
+    """Where Graph wants to go on: the first of nextExpectedRanges, whose spelling varies; None if it is not told."""
+    value = {key.lower(): part for key, part in answer.json().items()}.get("nextexpectedranges")
+    first = value[0] if isinstance(value, list) and value else value
+    match = _BEGIN_OF_RANGE.match(str(first))
+    return int(match.group(1)) if match else None
+
+
+def _may_pass(error: _Trouble, tries: int) -> bool:
+    """Whether another try may help: always, but for a refusal that is not about the moment."""
+    if not isinstance(error, Refused):
+        return True
+    # A draft is not known everywhere at once; and only one change at a time is taken.
+    return error.answer.status in (409, 412) or (error.answer.status == 404 and tries < _WAITS_FOR_DRAFT)
+
+
+def _may_have_happened(error: _Trouble) -> bool:
+    """Whether Graph may have done it all the same."""
+    if isinstance(error, GraphUnreachable):
+        return error.maybe_processed
+    return isinstance(error, NoAnswer) and error.answer.status not in (423, 429)
+
+
+def _seconds(octets: int) -> float:
+    return _SECONDS + octets / _OCTETS_PER_SECOND
+
+
+def _description(attachment: Attachment) -> Dict[str, Any]:
+    described = {"name": attachment.name, "contentType": attachment.content_type, "isInline": attachment.inline}
+    return {**described, "contentId": attachment.content_id} if attachment.content_id else described
+
+
+def _json_frame(attachment: Attachment) -> bytes:
+    """A fileAttachment as JSON up to where its content begins; what follows that is _JSON_END."""
+    value = {"@odata.type": "#microsoft.graph.fileAttachment", **_description(attachment), "contentBytes": ""}
+    return json.dumps(value, ensure_ascii=False).encode("utf-8")[: -len(_JSON_END)]
+
+
+def _json_size(attachment: Attachment) -> int:
+    return len(_json_frame(attachment)) + (attachment.size + 2) // 3 * 4 + len(_JSON_END)
+
+
+def _json_pieces(attachment: Attachment) -> Iterator[bytes]:
+    content = base64_body(attachment.size, attachment.chunks())
+    return chain([_json_frame(attachment)], content, [_JSON_END])

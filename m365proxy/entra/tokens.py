@@ -1,0 +1,326 @@
+"""Access tokens for Graph: renewed in time, by one thread at a time, from the stored sign-in or by the app itself.
+
+msal does the protocol.  Each renewal uses an msal app of its own: its hidden
+HTTP cache cannot repeat an old refusal then, and no connection gets old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional, Union
+
+from ..errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary, TokenRefused
+from ..system import log
+from .devicecode import DeviceSignIn
+from .http import Busy, refusal
+from .registration import Registration, msal
+from .registration import endpoints as endpoints
+from .tokenfile import Identity, SignIn, TokenFile
+
+logger = log.get("oauth")
+
+# Seconds before its end at which a token is renewed, and after which it is not handed out any more.
+_EARLY_SECONDS, _LATE_SECONDS = 300.0, 30.0
+
+# No token is believed to live longer (seconds), whatever its answer or a clock that jumped says.
+_LONGEST_LIFE = 24 * 3600.0
+
+# A token younger than this that Graph refuses is not renewed again (seconds): it would not help.
+_FORCE_SECONDS = 60.0
+
+# Seconds until Entra is asked again after a failure, doubling: while something may pass by itself (mail is to flow
+# within seconds of an outage's end), and while it needs a person (whose new sign-in is noticed at once).
+_PASSING_WAITS = (1.0, 10.0)
+_PERSON_WAITS = (30.0, 900.0)
+
+# Seconds one thread waits for the renewal that another one does; longer than that can take.
+_FLIGHT_SECONDS = 240.0
+
+
+class _Grant(NamedTuple):
+    """A token; `seconds` of life; `fresh`: Entra has just issued it; the file as it was when this was stored."""
+
+    token: str
+    seconds: float
+    fresh: bool
+    identity: Identity
+
+
+class _Flight:
+    """One renewal, done by one thread and waited for by the others."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._outcome: Union[str, ProxyError] = ""
+
+    def land(self, outcome: Union[str, ProxyError]) -> None:
+        """The token, or why there is none."""
+        self._outcome = outcome
+        self._done.set()
+
+    def wait(self) -> str:
+        if not self._done.wait(_FLIGHT_SECONDS):
+            raise Temporary("Microsoft's sign-in service has kept another request waiting for minutes.")
+        if isinstance(self._outcome, ProxyError):
+            raise copy.copy(self._outcome)
+        return self._outcome
+
+
+class Tokens:
+    """Hands out access tokens.  Any thread may call; one at a time asks Entra, without holding the lock."""
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        tenant_id: str,
+        user: Optional[str],
+        permissions: str,
+        token_file: TokenFile,
+        outbound: Any,
+        authority_url: str,
+        graph_url: str,
+        resource: str,
+        client_secret: Optional[str] = None,
+        client_certificate: Any = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ):
+        """With a secret, or a certificate (.private_key: the path of a PEM file; .thumbprint: SHA-1 in hex), the
+        app signs in by itself and `user` and `token_file` are not used.  The URLs are those of `endpoints`."""
+        self._registration = Registration(
+            client_id=client_id,
+            tenant_id=tenant_id,
+            permissions=permissions,
+            outbound=outbound,
+            authority_url=authority_url,
+            resource=resource,
+            client_secret=client_secret,
+            client_certificate=client_certificate,
+        )
+        self._app_only = self._registration.app_only
+        self._user = (user or "").lower()
+        self._graph_url = graph_url
+        self._file = token_file
+        self._clock, self._monotonic, self._sleep = clock, monotonic, sleep
+        self._lock = threading.Lock()
+        self._flight: Optional[_Flight] = None
+        self._seen: Identity = None
+        self._token = ""
+        self._issued = self._renew_at = self._ends = 0.0  # monotonic
+        self._error: Optional[ProxyError] = None
+        self._failures = 0
+        self._try_at = 0.0  # monotonic
+        self._owed = False  # a token or the sign-in was refused: nothing but a renewal proves that it is good again
+        self._refreshed_at = 0.0
+        self._told = ""
+
+    # For callers of Graph.
+
+    def access_token(self, refused: Optional[str] = None) -> str:
+        """A token that is good for now; `refused`: the one Graph has just answered with 401.
+
+        SignInNeeded (with exit_status 78 where the app registration is at
+        fault) until a person does something; Temporary for everything else.
+        """
+        identity = self._identity()
+        with self._lock:
+            self._notice(identity)
+            now = self._monotonic()
+            if self._token and self._token != refused and now < self._renew_at:
+                return self._token
+            if self._token and self._token == refused:
+                if now - self._issued < _FORCE_SECONDS:
+                    raise TokenRefused("Microsoft Graph refuses a token that Microsoft has only just issued.")
+                self._token, self._owed = "", True
+            ageing = self._token if now < self._ends else ""
+            held = self._error if now < self._try_at else None
+        try:
+            if held is not None:
+                raise copy.copy(held)
+            return self._renewed(force=refused is not None)
+        except ProxyError:
+            if not ageing:
+                raise
+            return ageing  # shortly before its end it still serves while a new one cannot be had
+
+    def renew(self) -> None:
+        """Have Entra renew the sign-in now, whatever token is at hand.  Errors as `access_token`."""
+        self._renewed(force=True)
+
+    def refresh_daily(self) -> None:
+        """Renew, so that the refresh token never gets old (90 idle days).  A failure is logged, not raised."""
+        if self._app_only:
+            return
+        self._told = ""
+        with contextlib.suppress(ProxyError):
+            self._renewed(force=True)
+
+    def state(self) -> Dict[str, Any]:
+        """For `status`: user, signed_in_at and last_refresh (seconds since 1970), error (a sentence or ""),
+        needs_sign_in.  Asks nobody but the file."""
+        told = {"user": f"application {self._registration.client_id}", "signed_in_at": 0.0}
+        trouble: Optional[ProxyError] = None
+        if not self._app_only:
+            told["user"] = ""
+            try:
+                stored = self._stored()
+                told.update(user=stored.user, signed_in_at=stored.signed_in_at)
+            except SignInNeeded as error:
+                trouble = error
+        with self._lock:
+            self._notice(self._identity())
+            trouble = trouble or self._error
+            told["last_refresh"] = self._refreshed_at
+        return dict(told, error=str(trouble or ""), needs_sign_in=isinstance(trouble, SignInNeeded))
+
+    def login(self, show: Callable[[str], object]) -> str:
+        """Sign in by device code: `show` is given the lines for the person; returns the user's address.
+
+        Nothing is stored before user, tenant and permissions are found right.
+        SignInNeeded (exit_status 77 or 78), Temporary, CannotCreate or InUse:
+        the sign-in before is then as it was.
+        """
+        if self._app_only:
+            show("No sign-in is needed: the app signs in by itself, with its secret or certificate.")
+            return ""
+        steps = DeviceSignIn(self._registration, self._user, self._graph_url, self._monotonic, self._sleep)
+        tenant, cache = steps.run(show)
+        self._file.sign_in(self._user, tenant, cache, self._clock())
+        return self._user
+
+    def logout(self) -> bool:
+        """Forget the stored sign-in; whether there was one.  CannotCreate if it cannot be removed."""
+        return self._file.remove()
+
+    # Renewal.
+
+    def _identity(self) -> Identity:
+        return None if self._app_only else self._file.identity()
+
+    def _notice(self, identity: Identity) -> None:
+        """Forget what was known if somebody else changed the file.  With the lock held."""
+        if identity != self._seen:
+            self._seen = identity
+            self._token, self._owed = "", False
+            self._error, self._failures, self._try_at = None, 0, 0.0
+
+    def _renewed(self, force: bool) -> str:
+        """The token of one renewal, ours or the one that is under way."""
+        with self._lock:
+            self._notice(self._identity())
+            flight, ours = self._flight or _Flight(), self._flight is None
+            self._flight = flight
+            force = force or self._owed
+        if ours:
+            self._fly(flight, force)
+        return flight.wait()
+
+    def _fly(self, flight: _Flight, force: bool) -> None:
+        grant: Optional[_Grant] = None
+        error: ProxyError = Temporary("The renewal of the sign-in was interrupted.")
+        try:
+            grant = self._granted(force)
+        except ProxyError as trouble:
+            error = trouble
+        finally:
+            with self._lock:
+                self._flight = None
+                if grant is not None:
+                    self._take(grant)
+                else:
+                    self._put_off(error)
+            flight.land(grant.token if grant else error)
+            self._tell("" if grant else str(error))
+
+    def _take(self, grant: _Grant) -> None:
+        now = self._monotonic()
+        life = min(grant.seconds, _LONGEST_LIFE)
+        self._token, self._seen, self._owed = grant.token, grant.identity, False
+        self._renew_at = now + max(life - _EARLY_SECONDS, life / 2)
+        self._ends = now + life - _LATE_SECONDS
+        self._error, self._failures, self._try_at = None, 0, 0.0
+        if grant.fresh:
+            self._issued, self._refreshed_at = now, self._clock()
+        else:
+            self._issued = now - _FORCE_SECONDS
+
+    def _put_off(self, error: ProxyError) -> None:
+        first, longest = _PERSON_WAITS if isinstance(error, SignInNeeded) else _PASSING_WAITS
+        wait = min(longest, first * 2 ** min(self._failures, 10))
+        if isinstance(error, Busy):
+            wait = max(wait, min(error.seconds, _PERSON_WAITS[1]))
+        self._failures += 1
+        # msal would hand out the stored access token, which may still have time left, as if nothing had happened.
+        self._owed = self._owed or isinstance(error, SignInNeeded)
+        self._error, self._try_at = error, self._monotonic() + wait
+
+    def _tell(self, trouble: str) -> None:
+        """Log what changed; the same trouble is told once."""
+        if trouble and trouble != self._told:
+            logger.error("no access to Microsoft: %s", trouble)
+        elif self._told and not trouble:
+            logger.info("access to Microsoft is back")
+        self._told = trouble
+
+    def _granted(self, force: bool) -> _Grant:
+        if self._app_only:
+            return self._granted_to_app()
+        grant = self._granted_to_user(force) or self._granted_to_user(force)
+        if grant is None:
+            raise Temporary("Somebody is signing in just now.")
+        return grant
+
+    def _granted_to_app(self) -> _Grant:
+        # A new app has an empty cache, so every version of msal asks Entra, once.
+        with self._registration.confidential() as app:
+            return _grant(app.acquire_token_for_client(self._registration.app_scopes), True, None)
+
+    def _granted_to_user(self, force: bool) -> Optional[_Grant]:
+        """None if somebody signed in or out while Entra was asked for the one before."""
+        identity = self._file.identity()
+        stored = self._stored()
+        cache = msal().SerializableTokenCache()
+        cache.deserialize(stored.cache)
+        with self._registration.public(cache) as app:
+            accounts = app.get_accounts()
+            result = accounts and app.acquire_token_silent_with_error(
+                self._registration.scopes, accounts[0], force_refresh=force
+            )
+            if not result:
+                raise SignInNeeded("The stored sign-in is for another client_id or cloud. Run `m365proxy login`.")
+            grant = _grant(result, cache.has_state_changed, identity)
+        if not grant.fresh:
+            return grant
+        try:
+            current = self._file.refreshed(stored, cache.serialize())
+        except (OSError, InUse, CannotCreate) as error:
+            # The refresh token in the file goes on working; only a year of this would lose the sign-in.
+            logger.warning("the renewed sign-in is not stored: %s", error)
+            return grant
+        if current is None or current.generation != stored.generation:
+            return None
+        return grant._replace(identity=self._file.identity())
+
+    def _stored(self) -> SignIn:
+        """The stored sign-in, if it is the configured one."""
+        stored = self._file.load()
+        if stored is None:
+            raise SignInNeeded("Nobody is signed in. Run `m365proxy login`.")
+        if stored.user != self._user:
+            raise SignInNeeded(f"Signed in is {stored.user}, but user is {self._user}. Run `m365proxy login`.")
+        if self._registration.known_tenant not in (None, stored.tenant):
+            raise SignInNeeded("The stored sign-in is for another tenant than tenant_id. Run `m365proxy login`.")
+        return stored
+
+
+def _grant(result: Dict[str, Any], fresh: bool, identity: Identity) -> _Grant:
+    if "access_token" not in result:
+        raise refusal(result)
+    return _Grant(str(result["access_token"]), float(result["expires_in"]), fresh, identity)
+
+

@@ -1,0 +1,270 @@
+"""An answer of Graph over HTTP, and what is raised in the place of one."""
+
+from __future__ import annotations
+
+import email.utils
+import json as jsonlib
+import math
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional
+
+from ..errors import Permanent, Temporary
+
+# A JSON answer is never larger (octets): 1,000 items of a narrow listing are about 400 KB.
+_ANSWER_LIMIT = 16 * 1024 * 1024
+
+# Octets of a streamed answer that count as progress: fewer may come in small pieces for ever.
+_PROGRESS = 16 * 1024
+
+# Retry-After (seconds): the longest that is obeyed, against nonsense only; the longest of an answer that does not
+# bear Graph's request-id; and what a 429 without one means.
+_RETRY_AFTER_MOST = 86400.0
+_RETRY_AFTER_OF_STRANGERS = 600.0
+_RETRY_AFTER_UNSAID = 10.0
+
+
+class GraphUnreachable(Temporary):
+    """No answer came.  `maybe_processed`: Graph may nevertheless have acted on the request."""
+
+    def __init__(self, sentence: str, maybe_processed: bool):
+        super().__init__(sentence)
+        self.maybe_processed = maybe_processed
+
+
+class Throttled(GraphUnreachable):
+    """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent.
+
+    `request_id`: of the answer that asked so; "" if the call was not even made.
+    """
+
+    def __init__(self, mailbox: str, seconds: float, sentence: str = "", request_id: str = ""):
+        super().__init__(sentence or f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.", False)
+        self.seconds = seconds
+        self.request_id = request_id
+
+
+class NoAnswer(Temporary):
+    """Graph answered a read with an error that may pass.  `answer` holds it."""
+
+    def __init__(self, sentence: str, answer: "Answer"):
+        super().__init__(sentence)
+        self.answer = answer
+
+
+class Refused(Permanent):
+    """Graph refused a read.  `answer` holds it."""
+
+    def __init__(self, sentence: str, answer: "Answer"):
+        super().__init__(sentence)
+        self.answer = answer
+
+
+class Stopped(Exception):
+    """Nobody wants this any more."""
+
+
+class Leash:
+    """Lets any thread end a call that waits for Graph.  One call at a time is tied to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._pulled = False
+
+    def pull(self) -> None:
+        """End the call that is under way, and let none begin."""
+        with self._lock:
+            self._pulled = True
+            if self._session is not None:
+                self._session.interrupt()
+
+    def tie(self, session: Any) -> None:
+        """A call begins over this session of Outbound; Stopped if there is to be none."""
+        with self._lock:
+            if self._pulled:
+                raise Stopped
+            self._session = session
+
+    def untie(self) -> bool:
+        """The call is over; whether its session was left in peace."""
+        with self._lock:
+            self._session = None
+            return not self._pulled
+
+
+class Answer:
+    """An HTTP answer.  Close it (or use it in a with block): it holds one of the mailbox's slots."""
+
+    def __init__(self, response: Any, release: Callable[[bool], None], deadline: Any = None, seconds: float = 0.0):
+        """`deadline`: of the call (Deadline); each 16 KiB of a streamed answer have `seconds` to come."""
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.request_id: str = response.headers.get("request-id", "")
+        self._response = response
+        self._release = release
+        self._deadline = deadline
+        self._seconds = seconds
+        self._content: Optional[bytes] = None
+        self._complete = False
+        self._broken = False
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def load(self) -> None:
+        """Read the whole answer (at most 16 MiB) and free the slot; once is enough."""
+        if self._content is not None:
+            return
+        try:
+            content = bytearray()
+            for chunk in self.chunks():
+                content += chunk
+                if len(content) > _ANSWER_LIMIT:
+                    raise GraphUnreachable("Graph's answer is larger than this program reads.", True)
+            self._content = bytes(content)
+        finally:
+            self.close()
+
+    def forget_body(self) -> None:
+        """The body broke off: what is left of the answer is its status."""
+        self._content = b""
+        self._broken = True
+
+    def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
+        """The decoded body in pieces; GraphUnreachable if it breaks off."""
+        import requests
+
+        expected = self.headers.get("Content-Length", "")
+        plain = not self.headers.get("Content-Encoding")
+        received = 0
+        try:
+            for chunk in self._timed(self._response.iter_content(size)):
+                received += len(chunk)
+                yield chunk
+        except (requests.RequestException, OSError):
+            raise GraphUnreachable("Graph's answer broke off in the middle.", True) from None
+        if self._deadline is not None and self._deadline.passed:
+            raise GraphUnreachable("Graph's answer did not come to an end.", True)
+        # Older urllib3 does not mind a body that ends early.
+        if plain and expected.isdigit() and received < int(expected):
+            raise GraphUnreachable("Graph's answer broke off in the middle.", True)
+        self._complete = True
+
+    def _timed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces; of a streamed answer, only the time until they come counts, not what is done with them."""
+        if self._deadline is None or not self._seconds:
+            yield from pieces
+            return
+        left, received = self._seconds, 0
+        while True:
+            begun = time.monotonic()
+            self._deadline.arm(left)
+            piece = next(pieces, None)
+            self._deadline.disarm()
+            if piece is None:
+                return
+            received += len(piece)
+            left -= time.monotonic() - begun
+            if received >= _PROGRESS:
+                left, received = self._seconds, 0
+            yield piece
+
+    def json(self) -> Dict[str, Any]:
+        """The answer as a JSON object; {} if it is none."""
+        if self._content is None:
+            self.load()
+        try:
+            value = jsonlib.loads(self._content or b"null")
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def code(self) -> str:
+        """The innermost error.code, which is the most specific (errors.md); "" without one."""
+        error = self.json().get("error")
+        code = ""
+        for _ in range(10):
+            if not isinstance(error, dict):
+                break
+            if isinstance(error.get("code"), str):
+                code = error["code"]
+            error = error.get("innerError") or error.get("innererror")
+        return code
+
+    @property
+    def from_graph(self) -> bool:
+        """Whether Graph itself answered: its request-id, and its kind of body.
+
+        A TLS-inspecting proxy may relay or invent a request-id.  So 202 and 204 have no body at all, "not there"
+        bears Graph's own error code, anything else is JSON or empty.  Of an answer that is being streamed, only
+        the head is looked at: Graph streams no pages.
+        """
+        if not self.request_id:
+            return False
+        if self._content is None:
+            return not self.headers.get("Content-Type", "").lower().startswith("text/html")
+        if self.status in (202, 204):
+            return not self._content and not self._broken
+        if self.status in (404, 410):
+            return bool(self.code)
+        return not self.is_foreign
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the body is neither JSON nor empty, as Graph's are."""
+        return bool(not self.json() and self._content)
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds Graph asks to wait, at most a day; 0 if it does not.  Others are waited for ten minutes at most."""
+        seconds = parse_retry_after(self.headers.get("Retry-After"), self.headers.get("Date"))
+        return seconds if self.request_id else min(seconds, _RETRY_AFTER_OF_STRANGERS)
+
+    @property
+    def hold(self) -> float:
+        """Seconds for which Graph wants the mailbox left alone: only 429 and 503 ask for that."""
+        if self.status not in (429, 503):
+            return 0.0
+        return self.retry_after or (_RETRY_AFTER_UNSAID if self.status == 429 else 0.0)
+
+    def close(self) -> None:
+        release, self._release = self._release, lambda reusable: None
+        if not self._complete:
+            self._response.close()  # its connection is in no pool that would close it
+        # After a 503 Graph wants a new connection (best-practices-concept.md).
+        release(self._complete and self.status != 503)
+
+    def __enter__(self) -> "Answer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def parse_retry_after(value: Optional[str], date: Optional[str] = None) -> float:
+    """Retry-After as seconds: integer, fraction, or a date measured by Graph's own clock.
+
+    From 1 s to a day, which only keeps nonsense out: what Graph asks for is never shortened, or it would count what
+    comes too early and ask for more.  0 if absent; an unreadable value counts as 10 s.
+    """
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = _seconds_until(value, date)
+    if not math.isfinite(seconds):
+        seconds = _RETRY_AFTER_UNSAID
+    return min(max(math.ceil(seconds), 1.0), _RETRY_AFTER_MOST)
+
+
+def _seconds_until(value: str, date: Optional[str]) -> float:
+    try:
+        then = email.utils.parsedate_to_datetime(value).timestamp()
+        now = email.utils.parsedate_to_datetime(date).timestamp() if date else time.time()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return _RETRY_AFTER_UNSAID
+    return then - now

@@ -1,0 +1,1 @@
+"""Who devices and clients log in as."""

@@ -1,0 +1,257 @@
+"""Who may sign in, from where, for what, and as whom they may send."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import hashlib
+import hmac
+import ipaddress
+import os
+import threading
+from types import SimpleNamespace
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
+
+from ..config.types import (
+    SCRYPT_KEY_OCTETS,
+    SCRYPT_N,
+    SCRYPT_P,
+    SCRYPT_R,
+    Network,
+    address_matches,
+    is_hash,
+    scrypt_parts,
+)
+from ..errors import Permanent, Temporary, UsageError
+
+_SALT_OCTETS = 16
+
+# Under this key, which lives as long as the program, a User remembers which password is configured.
+_MARK_KEY = os.urandom(32)
+
+# One run takes 16 MiB; this is the bound OpenSSL is given.
+_SCRYPT_MEMORY = 64 * 1024 * 1024
+
+# 32 MiB together, which a router with 128 MiB can spare.
+_SCRYPT_RUNS = 2
+
+
+class SignInRefused(Permanent):
+    """User name and password were not accepted.
+
+    str() is for the client and does not tell which part was wrong; `reason`
+    is for the log.
+    """
+
+    def __init__(self, reason: str):
+        super().__init__("The user name or the password was not accepted; check both on the device.")
+        self.reason = reason
+
+
+class User:
+    """Somebody who signed in (or is trusted by address): a mailbox and what may be done with it.  Immutable."""
+
+    def __init__(self, mailbox: SimpleNamespace, login: str, services: Iterable[str], stored: str = ""):
+        """`mailbox` is one of config.mailboxes; `login` is "" for a network that relays without sign-in.
+
+        `stored` is the password as configured, plain or hashed.
+        """
+        self.login = login
+        self._password_mark = hmac.digest(_MARK_KEY, _octets(stored), "sha256")
+        self.mailbox: str = mailbox.username.lower()
+        self.services: FrozenSet[str] = frozenset(services)
+        self.folder: str = mailbox.folder
+        self.pop3_delete: str = mailbox.pop3_delete
+        self.pop3_mark_read: bool = mailbox.pop3_mark_read
+        self.pop3_fold_lines: bool = mailbox.pop3_fold_lines
+        self.rewrite_from: bool = mailbox.rewrite_from
+        self.default_from: str = mailbox.default_from or self.mailbox
+        self._send_as = (self.mailbox, *mailbox.send_as)
+
+    def may_send_as(self, address: str) -> bool:
+        """Whether From may be `address`: the mailbox's own, or one in its send_as ("*@domain" is all of a domain)."""
+        return address_matches(address, self._send_as)
+
+    def is_same_login(self, other: User) -> bool:
+        """Whether both are one login of one mailbox, with the same configured password."""
+        mine, theirs = (self.mailbox, self.login), (other.mailbox, other.login)
+        return mine == theirs and hmac.compare_digest(self._password_mark, other._password_mark)
+
+    def reading(self, folder: str) -> User:
+        """The same user, for another folder of the same mailbox."""
+        other = copy.copy(self)
+        other.folder = folder
+        return other
+
+    def __repr__(self) -> str:
+        return f"User({self.login!r}, {self.mailbox!r})"
+
+
+class _Login:
+    """A user name with its stored password and the networks it may come from (None: all)."""
+
+    def __init__(self, user: User, stored: str, networks: Optional[Sequence[Network]] = None):
+        self.user = user
+        self.networks = networks
+        self.salt, self.key = scrypt_parts(stored) if is_hash(stored) else (None, None)
+        self.plain = None if self.salt else stored
+
+
+def _octets(text: str) -> bytes:
+    # Whatever a device sent must have some octets, half a surrogate pair too.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _scrypt(password: bytes, salt: bytes) -> bytes:
+    return hashlib.scrypt(
+        password, salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, maxmem=_SCRYPT_MEMORY, dklen=SCRYPT_KEY_OCTETS
+    )
+
+
+def hash_password(password: str) -> str:
+    """What to put into the configuration for a password; UsageError if it is empty."""
+    if not password:
+        raise UsageError("The password is empty; give one of at least one character.")
+    salt = os.urandom(_SALT_OCTETS)
+    parts = (base64.b64encode(octets).decode("ascii") for octets in (salt, _scrypt(_octets(password), salt)))
+    return "$".join(("scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), *parts))
+
+
+def within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether a normalised address lies in one of the networks; what is no address lies in none."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
+class Users:
+    """All user names of the configuration.  May be used from any thread.
+
+    A check costs one scrypt run, whatever the user name, unless the same user
+    name had the same password before: that is remembered as an HMAC under a
+    key that lives and dies with this object.
+    """
+
+    def __init__(
+        self,
+        mailboxes: Iterable[SimpleNamespace],
+        *,
+        scrypt_wait_seconds: float = 10.0,
+        scrypt: Callable[[bytes, bytes], bytes] = _scrypt,
+    ):
+        """`scrypt_wait_seconds` is how long a check may wait for its turn; `scrypt` takes password and salt."""
+        self._scrypt = scrypt
+        self._wait_seconds = scrypt_wait_seconds
+        self._turns = threading.BoundedSemaphore(_SCRYPT_RUNS)
+        self._secret = os.urandom(32)
+        self._nobody = os.urandom(_SALT_OCTETS)
+        self._logins: Dict[str, _Login] = {}
+        self._mailboxes: Dict[str, User] = {}
+        # One entry at most for each user name; single dict operations need no lock.
+        self._remembered: Dict[str, bytes] = {}
+        for mailbox in mailboxes:
+            self._add(mailbox)
+
+    def check(self, login: str, password: str, service: str, peer: str) -> User:
+        """The user, if the password is right and `peer` (a normalised address) may use `service` ("smtp", "pop3").
+
+        For POP3, "login+Folder" is the same user reading another folder of
+        its mailbox.  Raises SignInRefused, or Temporary if too many checks are
+        waiting.
+        """
+        login, folder = self._split(login) if service == "pop3" else (login, "")
+        name = login.casefold()
+        found = self._logins.get(name)
+        refusal = self._refusal(found, service, peer)
+        if refusal:
+            # As dear as a wrong password, and the memory is not asked: neither time nor text tells them apart.
+            with self._turn():
+                self._scrypt(_octets(password), self._nobody)
+            raise SignInRefused(refusal)
+        token = self._token(name, password)
+        if not self._remembers(name, token):
+            with self._turn():
+                # Those who waited for the first check of many with one password need none of their own.
+                if not self._remembers(name, token):
+                    self._verify(found, password)
+                    self._remembered[name] = token
+        return found.user.reading(folder) if folder else found.user
+
+    def current(self, user: User, service: str, peer: str) -> Optional[User]:
+        """The user of an open session as configured now; None if the session has lost its right.
+
+        It costs no scrypt run: the password is not checked again, but it must be configured as it was.
+        """
+        found = self._logins.get(user.login.casefold())
+        if found is None or self._refusal(found, service, peer) or not user.is_same_login(found.user):
+            return None
+        return found.user.reading(user.folder)
+
+    def name(self, login: str, service: str) -> str:
+        """What `check` takes for the user name, in one spelling."""
+        return (self._split(login)[0] if service == "pop3" else login).casefold()
+
+    def user_of_mailbox(self, address: str) -> User:
+        """The user of a network that may relay through this mailbox without signing in; its login is ""."""
+        return self._mailboxes[address.lower()]
+
+    def _split(self, login: str) -> Tuple[str, str]:
+        """Name and folder of "login+Folder"; the whole is the name if it is one, or no part before a + is."""
+        end = len(login)
+        while end > 0 and login[:end].casefold() not in self._logins:
+            end = login.rfind("+", 0, end)
+        return (login[:end], login[end + 1 :]) if end > 0 else (login, "")
+
+    def _add(self, mailbox: SimpleNamespace) -> None:
+        self._mailboxes[mailbox.username.lower()] = User(mailbox, "", mailbox.services)
+        if mailbox.password:
+            for name in filter(None, (mailbox.username, mailbox.login)):
+                self._logins[name.casefold()] = _Login(
+                    User(mailbox, name, mailbox.services, mailbox.password), mailbox.password
+                )
+        for entry in mailbox.logins:
+            services = entry.services or mailbox.services
+            self._logins[entry.login.casefold()] = _Login(
+                User(mailbox, entry.login, services, entry.password), entry.password, entry.networks
+            )
+
+    @staticmethod
+    def _refusal(found: Optional[_Login], service: str, peer: str) -> str:
+        """Why this user name may not sign in here, whatever the password; "" if it may."""
+        if found is None:
+            return "no such user name"
+        if service not in found.user.services:
+            return f"the user name is not for {service}"
+        if found.networks is not None and not within(peer, found.networks):
+            return "the user name is not for this network"
+        return ""
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A with block in which one scrypt run may be made; Temporary if no turn comes in time."""
+        if not self._turns.acquire(timeout=self._wait_seconds):
+            raise Temporary("Too many devices are signing in at once; try again in a minute.")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _token(self, name: str, password: str) -> bytes:
+        return hmac.digest(self._secret, _octets(name) + b"\0" + _octets(password), "sha256")
+
+    def _remembers(self, name: str, token: bytes) -> bool:
+        return hmac.compare_digest(self._remembered.get(name, b""), token)
+
+    def _verify(self, found: _Login, password: str) -> None:
+        """One scrypt run; SignInRefused if the password is wrong."""
+        key = self._scrypt(_octets(password), found.salt or self._nobody)
+        if found.plain is None:
+            right = hmac.compare_digest(key, found.key)
+        else:
+            # Digests are of one length: comparing them tells nothing of the password's.
+            right = hmac.compare_digest(self._token("", password), self._token("", found.plain))
+        if not right:
+            raise SignInRefused("wrong password")

@@ -1,0 +1,1 @@
+"""A mailbox folder as POP3 sees it."""

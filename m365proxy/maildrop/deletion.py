@@ -1,0 +1,226 @@
+"""Deletion at QUIT: the user's policy carried out in batches (json-batching.md, message-permanentdelete.md)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set
+from urllib.parse import quote
+
+from ..errors import Permanent, ProxyError
+from ..graph.answer import GraphUnreachable, NoAnswer, Throttled, parse_retry_after
+from ..system import log
+from .folders import PREFER, Folders, Patience
+
+_log = log.get("deletion")
+
+_TRASH = "deleteditems"
+
+# A batch without an answer is sent again, so often in all.
+_TRIES = 2
+
+# Requests in one $batch; how often what it put off is asked again, and the pause before that
+# when Graph names none (seconds).
+_BATCH = 20
+_ROUNDS = 4
+_PAUSE_UNSAID = 2.0
+_AGAIN = (412, 423, 429, 503, 504)
+
+# Pauses one QUIT bears (seconds): most clients do not wait for its answer, so there is time.
+_PATIENCE = 300.0
+
+# A QUIT that took so long is told of in the log (seconds).
+_LONG = 20.0
+
+
+class Deletion:
+    """One QUIT.  Items have an `id` and are `doubtful` if the client may not have them whole."""
+
+    def __init__(
+        self,
+        graph,
+        folders: Folders,
+        user,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`user` has mailbox, folder, pop3_delete and pop3_mark_read."""
+        self._graph = graph
+        self._folders = folders
+        self._user = user
+        self._mailbox = user.mailbox
+        self._clock = clock
+        self.policy: str = user.pop3_delete
+        self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
+
+    def carry_out(self, items: Sequence[Any], told: Callable[[int], object] = lambda left: None) -> Result:
+        """Do with these what the policy says; `told` hears how many are left.  Raises nothing: trouble is logged."""
+        begun = self._clock()
+        result = Result(items if self.policy != "keep" else (), told)
+        try:
+            self._carry_out(items, result)
+        except ProxyError as error:
+            _log.warning("%s: deletion stopped, %d messages remain: %s", self._mailbox, len(result.left), error)
+        seconds = self._clock() - begun
+        if seconds >= _LONG:
+            _log.info(
+                "%s: QUIT took %d seconds: %d messages deleted, %d remain",
+                self._mailbox, seconds, len(result.done), len(result.left),
+            )  # fmt: skip
+        return result
+
+    def _carry_out(self, items: Sequence[Any], result: Result) -> None:
+        policy = self.policy
+        if self._user.pop3_mark_read:
+            self._mark_read(items)
+        if policy == "permanent":
+            items = self._destroy(items, result)
+        if policy != "keep":
+            self._move(items, result)
+
+    def _mark_read(self, items: Sequence[Any]) -> None:
+        """Best effort: a message not marked is deleted all the same."""
+        outcomes = self._briefly(items, "PATCH", "", {"isRead": True})
+        self._report("marked as read", [o for o in outcomes if not o.ok and o.status != 404])
+
+    def _destroy(self, items: Sequence[Any], result: Result) -> List[Any]:
+        """Delete for good what may be; returns what must be moved to Deleted Items instead."""
+        moves = [item for item in items if item.doubtful]
+        failed = []
+        sure = [item for item in items if not item.doubtful]
+        for outcome in self._each(sure, "POST", "/permanentDelete", None):
+            if outcome.ok:
+                result.did(outcome.item)
+            elif outcome.status in (400, 404, 405):  # a cloud without permanentDelete, or the item is gone
+                moves.append(outcome.item)
+            else:
+                failed.append(outcome)
+        self._report("deleted", failed)
+        return moves
+
+    def _move(self, items: Sequence[Any], result: Result) -> None:
+        kind, _, folder = self.policy.partition(":")
+        target = self._folders.confirm(self._mailbox, folder) if kind == "move" else _TRASH
+        if items and self._folders.same(self._mailbox, self._user.folder, target):
+            advice = "" if self.policy == "permanent" else " To empty it set pop3_delete to permanent."
+            raise Permanent(f"What is deleted would go to the folder it is read from.{advice}")
+        failed, gone = [], []
+        for outcome in self._briefly(items, "POST", "/move", {"destinationId": target}):
+            if outcome.ok:
+                result.did(outcome.item)
+            elif outcome.gone:
+                gone.append(outcome.item)
+            else:
+                failed.append(outcome)
+        self._report("deleted", failed)
+        if gone:
+            if kind != "move":
+                # Where only the inbox is shared, a 404 speaks of Deleted Items.
+                self._folders.confirm(self._mailbox, target)
+            result.left.difference_update(gone)
+
+    def _report(self, what: str, failed: Sequence[_Outcome]) -> None:
+        causes = sorted({f"HTTP {outcome.status} {log.clean(outcome.code, 60)}" for outcome in failed})
+        if causes:
+            _log.warning("%s: %d messages were not %s: %s", self._mailbox, len(failed), what, ", ".join(causes))
+
+    def _briefly(self, items: Sequence[Any], method: str, suffix: str, json: Any) -> Iterator[_Outcome]:
+        """As `_each`, but answers hold ids only: twenty whole messages could be more than is read.
+
+        Those Graph refuses for that (it is not documented) are asked for again without it.
+        """
+        refused = []
+        for outcome in self._each(items, method, suffix + "?$select=id", json):
+            if outcome.status == 400:
+                refused.append(outcome.item)
+            else:
+                yield outcome
+        yield from self._each(refused, method, suffix, json)
+
+    def _each(self, items: Sequence[Any], method: str, suffix: str, json: Any) -> Iterator[_Outcome]:
+        """One request per item, twenty at a time; outcomes as they come in."""
+        for start in range(0, len(items), _BATCH):
+            waiting = list(items[start : start + _BATCH])
+            for rounds_left in reversed(range(_ROUNDS)):
+                outcomes = self._batch(waiting, method, suffix, json)
+                put_off = [outcome for outcome in outcomes if outcome.status in _AGAIN]
+                pause = max((outcome.pause for outcome in put_off), default=0.0)
+                if pause:
+                    self._graph.rest(self._mailbox, pause)  # nobody else is to ask in the pause either
+                if not (put_off and rounds_left and self._patience.wait(pause or _PAUSE_UNSAID)):
+                    yield from outcomes
+                    if pause:
+                        raise Throttled(self._mailbox, pause)
+                    break
+                yield from (outcome for outcome in outcomes if outcome.status not in _AGAIN)
+                waiting = [outcome.item for outcome in put_off]
+
+    def _batch(self, items: Sequence[Any], method: str, suffix: str, json: Any) -> List[_Outcome]:
+        """POST $batch; what it leaves unanswered counts as put off (503)."""
+        root = self._graph.root(self._mailbox)
+        requests = []
+        for number, item in enumerate(items):
+            request = {
+                "id": str(number),
+                "method": method,
+                "url": root + path_of(item.id) + suffix,
+                "headers": dict(PREFER),
+            }
+            if json is not None:
+                request["headers"]["Content-Type"] = "application/json"
+                request["body"] = json
+            requests.append(request)
+        answers = self._post(requests)
+        return [_Outcome(item, answers.get(str(number))) for number, item in enumerate(items)]
+
+    def _post(self, requests: List[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+        """The inner answers by id.  Repeating is safe: what was done answers 404 or moves nowhere."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                answer = self._patience.ask(lambda: self._graph.batch(self._mailbox, requests))
+                break
+            except (NoAnswer, GraphUnreachable):
+                if not tries_left:
+                    raise
+        inner = answer.json().get("responses")
+        if not isinstance(inner, list):
+            return {}
+        return {str(one.get("id")): one for one in inner if isinstance(one, dict)}
+
+
+class Result:
+    """What became of a QUIT's items: `done` were deleted or moved, `left` should have been.
+
+    What others deleted meanwhile is in neither.
+    """
+
+    def __init__(self, items: Iterable[Any], told: Callable[[int], object]):
+        self._told = told
+        self.done: Set[Any] = set()
+        self.left: Set[Any] = set(items)
+
+    def did(self, item: Any) -> None:
+        self.done.add(item)
+        self.left.discard(item)
+        self._told(len(self.left))
+
+
+class _Outcome:
+    """What one request of a batch came to; `pause` is what Graph asked for, in seconds."""
+
+    def __init__(self, item: Any, answer: Optional[Dict[str, Any]]):
+        answer = answer or {"status": 503}
+        self.item = item
+        self.status = answer.get("status") if isinstance(answer.get("status"), int) else 503
+        self.ok = 200 <= self.status < 300
+        headers = answer.get("headers")
+        named = {str(name).lower(): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
+        self.pause = parse_retry_after(named.get("retry-after"))
+        body = answer.get("body")
+        error = body.get("error") if isinstance(body, dict) else None
+        self.code = str(error.get("code", "")) if isinstance(error, dict) else ""
+        self.gone = self.status == 404 and self.code.lower() == "erroritemnotfound"
+
+
+def path_of(id: str) -> str:
+    """A message's path below its mailbox; ids may hold / + and = and are one segment."""
+    return "/messages/" + quote(id, safe="")

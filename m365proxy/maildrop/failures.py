@@ -1,0 +1,162 @@
+"""Messages Graph does not give out, remembered over sessions so that they keep no client from the others.
+
+Many clients stop at the first -ERR and begin anew with the next session.  So
+what failed in two sessions is left out of a few of the next listings; and when
+Graph itself refused it again and again, a text takes its place.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from typing import Callable, Container, Dict, NamedTuple, Optional, Set
+
+from ..errors import ProxyError
+from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused
+
+# Graph's own refusals in so many sessions, over so long (seconds), before a text takes a message's place.
+_REFUSALS = 3
+_OVER = 300.0
+
+# A message is left out of a listing more each time it fails, up to so many: it may be readable again.
+_LISTINGS = 10
+
+# A message that Graph listed and said to be gone, twice, while others came, is left out for so long (seconds).
+_GONE_SECONDS = 7 * 86400.0
+
+# Messages remembered.
+_MOST = 1000
+
+
+class Cause(NamedTuple):
+    """Graph's answer that a message cannot be had."""
+
+    status: int
+    code: str
+    request_id: str
+
+
+def cause_of(answer: Answer) -> Cause:
+    return Cause(answer.status, answer.code, answer.request_id)
+
+
+def answer_in(error: ProxyError) -> Optional[Answer]:
+    """The answer Graph gave in the place of a message; None if none came, or it was not Graph's."""
+    answer = error.answer if isinstance(error, (NoAnswer, Refused)) else None
+    return answer if answer is not None and answer.from_graph else None
+
+
+class _Failed:
+    """What is known of one message; times by the clock."""
+
+    def __init__(self) -> None:
+        self.listed = True  # since it failed last: a client that tries again at once learns nothing new
+        self.sessions = 0  # in which it failed
+        self.refusals = 0  # those to which Graph itself said that it cannot be had
+        self.gone = 0  # those to which Graph itself said that it is not there
+        self.gone_until = 0.0
+        self.since = 0.0  # the first of either
+        self.listings = 0  # of which it is still to be left out
+        self.cause: Optional[Cause] = None  # why a text takes its place
+
+
+class Failures:
+    """For all mailboxes and sessions of one run.  Any thread may call."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._failed: "collections.OrderedDict[str, _Failed]" = collections.OrderedDict()  # by UIDL
+        self._came: Dict[str, float] = {}  # mailbox -> when a message of it last came whole
+        self._lock = threading.Lock()
+
+    def known(self, uidl: str) -> bool:
+        """Whether it failed the last time it was asked for."""
+        with self._lock:
+            return uidl in self._failed
+
+    def came(self, mailbox: str, uidl: str) -> None:
+        """It came whole: what was noted of it is forgotten."""
+        with self._lock:
+            self._came[mailbox] = self._clock()
+            self._failed.pop(uidl, None)
+
+    def give_up(self, uidl: str, cause: Cause) -> Cause:
+        """A text takes its place from now on; the cause to be told, which stays the first."""
+        with self._lock:
+            failed = self._remembered(uidl)
+            failed.cause = failed.cause or cause
+            return failed.cause
+
+    def note(self, mailbox: str, uidl: str, error: ProxyError) -> Optional[Cause]:
+        """A client asked for it and did not get it; the cause if a text is to take its place.
+
+        That is so after Graph's own answers in three sessions over five minutes,
+        while another message of the mailbox came.
+        """
+        answer = answer_in(error)
+        if answer is None and not (isinstance(error, GraphUnreachable) and error.maybe_processed):
+            return None  # it was not even asked
+        if answer is not None and answer.status in (401, 429):
+            return None  # that is about the sign-in, and about our pace
+        # 503 speaks of Exchange and not of the message.
+        refusal = answer if answer is not None and answer.status != 503 else None
+        with self._lock:
+            failed = self._remembered(uidl)
+            now = self._clock()
+            if failed.listed:
+                self._count(failed, refusal, now)
+            # Where nothing else comes either, the mailbox is to blame, which may just be being moved.
+            if refusal is not None and self._came.get(mailbox, failed.since) > failed.since:
+                self._judge(failed, refusal, now)
+            return failed.cause
+
+    def leave_out(self, uidls: Container[str]) -> Set[str]:
+        """Those of a new listing's messages that it is to be without.  Each call counts as one listing."""
+        out = set()
+        with self._lock:
+            now = self._clock()
+            for uidl, failed in self._failed.items():
+                if uidl not in uidls:
+                    continue
+                if now < failed.gone_until:
+                    out.add(uidl)
+                elif failed.listings and failed.cause is None:
+                    failed.listings -= 1
+                    out.add(uidl)
+                else:
+                    failed.listed = True
+        return out
+
+    def given_up(self, uidls: Container[str]) -> Dict[str, Cause]:
+        """Those of these messages that a text takes the place of, and why."""
+        with self._lock:
+            return {uidl: one.cause for uidl, one in self._failed.items() if one.cause is not None and uidl in uidls}
+
+    # -- with the lock held -----------------------------------------------
+
+    def _remembered(self, uidl: str) -> _Failed:
+        failed = self._failed.setdefault(uidl, _Failed())
+        if len(self._failed) > _MOST:
+            self._failed.popitem(last=False)
+        return failed
+
+    def _count(self, failed: _Failed, refusal: Optional[Answer], now: float) -> None:
+        failed.listed = False
+        failed.sessions += 1
+        failed.listings = min(failed.sessions - 1, _LISTINGS)
+        if refusal is None:
+            return
+        if not (failed.gone or failed.refusals):
+            failed.since = now
+        if refusal.status == 404:
+            failed.gone += 1
+        else:
+            failed.refusals += 1
+
+    def _judge(self, failed: _Failed, refusal: Answer, now: float) -> None:
+        if refusal.status == 404:
+            if failed.gone >= 2:
+                failed.gone_until = now + _GONE_SECONDS
+        elif failed.cause is None and failed.refusals >= _REFUSALS and now - failed.since >= _OVER:
+            failed.cause = cause_of(refusal)

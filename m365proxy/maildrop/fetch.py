@@ -1,0 +1,143 @@
+"""A message brought from Graph into a copy: whole, or a text that says why it cannot be had."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from ..errors import ProxyError, Temporary
+from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused, Stopped
+from ..system import log
+from . import substitute
+from .copies import Copy, folded, normalised
+from .deletion import path_of
+from .failures import Cause, Failures, answer_in, cause_of
+from .folders import PREFER, Patience
+from .item import Item
+
+_log = log.get("fetch")
+
+# Longest silence of Graph within a message, which it makes while we wait (seconds).
+_VALUE_SECONDS = 300.0
+
+# The same for a message nobody has asked for yet: its slot may be of use to others.
+_AHEAD_SECONDS = 60.0
+
+# A message whose fetch breaks off before the client had any of it is fetched whole again, this often in all.
+_FETCHES = 2
+
+# Octets taken from Graph at once: small, because they wait for each other on a slow line.
+_PIECE = 16 * 1024
+
+# What Exchange says of an item it cannot make MIME of, today or ever (EWS response codes).
+_DAMAGED = frozenset(
+    {
+        "errorcorruptdata", "errormimecontentinvalid", "errormimecontentinvalidbase64string",
+        "errormimecontentconversionfailed", "errorcontentconversionfailed",
+    }
+)  # fmt: skip
+
+
+class Fetcher:
+    """Brings messages of one mailbox into copies.  Any thread may call."""
+
+    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object], failures: Failures, fold: bool = False):
+        """`fold`: cut lines that are too long for some clients."""
+        self._graph = graph
+        self._mailbox = mailbox
+        self._sleep = sleep
+        self._failures = failures
+        self._fold = fold
+
+    def fetch(self, item: Item, copy: Copy) -> None:
+        """Fill a copy and close it; however that ends, the copy knows."""
+        # Nothing is given out before it is whole if it failed before: a text may have to take its place.
+        copy.patient = self._failures.known(item.uidl)
+        try:
+            copy.open()
+            if copy.patient:
+                # Only a fetch that begins for the client may be noted: ahead, it would fail for ever.
+                copy.require_claim()
+            self._fill(item, copy)
+        except Stopped:
+            _log.debug("%s: the rest of a message is not wanted", self._mailbox)
+        except OSError as error:
+            copy.fail(Temporary(f"The message cannot be put on this machine's disk: {error.strerror}."))
+        except ProxyError as error:
+            copy.fail(error)
+        finally:
+            copy.close()
+
+    def _fill(self, item: Item, copy: Copy) -> None:
+        try:
+            self._bring(item, copy)
+            self._failures.came(self._mailbox, item.uidl)
+        except ProxyError as error:
+            cause = self._cause(item, copy, error)
+            if cause is None or not copy.restart():
+                raise
+            item.substituted = copy.substitute = True
+            copy.write(substitute.text(self._mailbox, item, cause))
+            copy.complete()
+
+    def _cause(self, item: Item, copy: Copy, error: ProxyError) -> Optional[Cause]:
+        """Why a text is to take the message's place; None if it is not."""
+        damage = _damage(error)
+        if damage is not None:
+            cause: Optional[Cause] = self._failures.give_up(item.uidl, cause_of(damage))
+        elif copy.claimed and not copy.stopped:
+            cause = self._failures.note(self._mailbox, item.uidl, error)
+        else:
+            return None
+        if cause is not None:
+            _log.warning(
+                "%s: a text takes the place of a message (UIDL %s) that Exchange does not give out: HTTP %d %s "
+                "(request-id %s)",
+                self._mailbox, item.uidl, cause.status, log.clean(cause.code, 60), log.clean(cause.request_id, 60),
+            )  # fmt: skip
+        return cause
+
+    def _bring(self, item: Item, copy: Copy) -> None:
+        """The item's octets; whole again if Graph breaks off (it knows no ranges)."""
+        patience = Patience(self._graph, self._mailbox, self._sleep)
+        for tries_left in reversed(range(_FETCHES)):
+            try:
+                self._download(item, copy, patience)
+                return
+            except Refused as error:
+                if error.answer.status == 404:
+                    raise Refused("This message is gone from the mailbox.", error.answer) from None
+                raise
+            except (NoAnswer, GraphUnreachable) as error:
+                if not tries_left or _damage(error) is not None or not copy.restart():
+                    raise
+                _log.info("%s: fetching a message again: %s", self._mailbox, error)
+
+    def _download(self, item: Item, copy: Copy, patience: Patience) -> None:
+        with patience.ask(lambda: self._ask(item, copy)) as answer:
+            if not answer.request_id:
+                raise Temporary("Something between here and Graph answered in its place.")
+            chunks = normalised(answer.chunks(_PIECE))
+            for chunk in folded(chunks) if self._fold else chunks:
+                copy.write(chunk)
+            if not copy.size:
+                answer.forget_body()
+                raise NoAnswer("Exchange gave an empty message.", answer)
+        copy.complete()
+
+    def _ask(self, item: Item, copy: Copy) -> Answer:
+        seconds = _VALUE_SECONDS if copy.claimed else _AHEAD_SECONDS
+        try:
+            return self._graph.read(
+                "GET", self._mailbox, path_of(item.id) + "/$value", headers=PREFER, stream=True, seconds=seconds,
+                leash=copy.leash,
+            )
+        except GraphUnreachable:
+            if copy.stopped:
+                raise Stopped from None
+            raise
+
+
+def _damage(error: ProxyError) -> Optional[Answer]:
+    """Graph's answer, if it says that the item is damaged."""
+    answer = answer_in(error)
+    return answer if answer is not None and answer.code.lower() in _DAMAGED else None

@@ -1,0 +1,222 @@
+"""A mailbox folder as POP3 sees it: a snapshot of ids, messages as they come, deletion at the end.
+
+Exchange makes a message's MIME anew on each call (outlook-get-mime-message.md):
+boundaries and header order may differ.  So what a session fetched once is kept
+and served again, and UIDLs come from ids, never from content.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Dict, Iterator, Optional, Sequence
+
+from ..system import files, log
+from . import copies, substitute
+from .copies import Copy
+from .deletion import Deletion
+from .failures import Failures
+from .fetch import Fetcher
+from .folders import Folders, Listed
+from .holds import Hold, Holds, Session
+from .item import Item
+from .ledger import Ledger
+from .readahead import ReadAhead
+
+_log = log.get("maildrop")
+
+# What is known of folders that nobody opened for so long is forgotten at a start (seconds).
+_LEDGER_AGE = 90 * 86400.0
+
+
+class Message:
+    """A message being given out: its octets may still be coming.  For the session's thread."""
+
+    def __init__(self, item: Item, copy: Copy, retrieving: bool):
+        self._item = item
+        self._copy = copy
+        self._retrieving = retrieving
+        item.tried = item.tried or retrieving
+
+    @property
+    def size(self) -> Optional[int]:
+        """Octets; None while they are still coming."""
+        return self._copy.size if self._copy.whole else None
+
+    def ready(self, seconds: float) -> bool:
+        """Whether its first octets are here, after waiting up to `seconds`.
+
+        Permanent if it is gone; Temporary and SignInNeeded if it cannot be had now.
+        """
+        return self._copy.ready(seconds)
+
+    def chunks(
+        self, before_wait: Callable[[], object], in_silence: Callable[[], object] = lambda: None
+    ) -> Iterator[bytes]:
+        """Its octets with CRLF line ends, whole for a RETR.
+
+        `before_wait` is called when they are not here yet, `in_silence` now
+        and then while none come.  Raises as `ready` if they break off.
+        """
+        yield from self._copy.chunks(before_wait, in_silence)
+        if self._retrieving and not self._copy.substitute:
+            self._item.seen = True
+
+
+class Maildrops:
+    """The registry of open maildrops: one session at a time per mailbox and folder (RFC 1939 section 4).
+
+    `directory` holds the sessions' copies and what is known of folders; copies
+    an earlier run left there are removed.  `max_messages` shows only the
+    newest so many (0: all).  `read_ahead` bounds what one session keeps on
+    disk, in octets (0: only the message it is at); `exact_sizes` fetches
+    messages at sign-in to measure them; large ones are refused rather than
+    leave less than `min_free` octets of disk.  Any thread may call.
+    """
+
+    def __init__(
+        self,
+        graph,
+        directory: str,
+        *,
+        max_messages: int = 0,
+        read_ahead: int = 32 * 1024 * 1024,
+        exact_sizes: bool = False,
+        min_free: int = 0,
+        settle: float = 0.05,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """`settle`: how long a message that began to come may take to be whole before it is streamed (seconds)."""
+        self._graph = graph
+        self._directory = directory
+        self._max_messages = max_messages
+        self._read_ahead = read_ahead
+        self._exact_sizes = exact_sizes
+        self._min_free = min_free
+        self._settle = settle
+        self._sleep = sleep
+        self._folders = Folders(graph, sleep=sleep, clock=clock)
+        self._failures = Failures(clock)
+        self._clock = clock
+        self._holds = Holds(clock)
+        files.make_private(directory)
+        copies.clear(directory, _LEDGER_AGE)
+
+    def open(self, user, session: Session) -> Maildrop:
+        """Take the user's folder for a session, and list it.
+
+        InUse if another session has it; one of the same login and address that
+        waited for its client for over a minute is ended instead, and one of the
+        same login that only deletes is waited for a few seconds.  Permanent names
+        what the account lacks; Temporary and SignInNeeded if Graph cannot be asked
+        now, or the listing takes too long.
+        """
+        # One folder has many names: inbox, Inbox/ and so on.
+        folder = self._folders.find(user.mailbox, user.folder)
+        hold = self._holds.take(user.mailbox, folder, user.login, session)
+        try:
+            return self._list(user, hold)
+        except BaseException:
+            hold.release()
+            raise
+
+    def _list(self, user, hold: Hold) -> Maildrop:
+        mailbox = user.mailbox
+        folder = self._folders.find(mailbox, user.folder)
+        # Folded messages have other sizes.
+        form = ("folded",) if user.pop3_fold_lines else ()
+        ledger = Ledger(self._directory, (self._graph.url, self._graph.user, mailbox, folder, *form))
+        if self._max_messages:
+            # A few of many: what changes among the rest is of no interest.
+            found = {one.id: one for one in self._folders.list(mailbox, user.folder, self._max_messages)}
+            link = ""
+        else:
+            found, link, of_use = self._folders.track(mailbox, user.folder, ledger.messages, ledger.link)
+            if not of_use:
+                ledger.link = ""  # so that the new one is written down though nothing else may be new
+        items = self._shown(mailbox, [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()])
+        fetcher = Fetcher(self._graph, mailbox, self._sleep, self._failures, user.pop3_fold_lines)
+        ahead = ReadAhead(
+            items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle,
+            self._min_free,
+        )
+        if self._exact_sizes:
+            ahead.measure(
+                index for index, item in enumerate(items) if not item.exact and not self._failures.known(item.uidl)
+            )
+        deletion = Deletion(self._graph, self._folders, user, self._sleep, self._clock)
+        return Maildrop(items, ahead, deletion, ledger, found, link, hold)
+
+    def _shown(self, mailbox: str, items: Sequence[Item]) -> Sequence[Item]:
+        """These without the ones that would keep a client from the rest; sizes of texts in the place of others."""
+        by_uidl = {item.uidl: item for item in items}
+        for uidl, cause in self._failures.given_up(by_uidl).items():
+            by_uidl[uidl].becomes_a_text(len(substitute.text(mailbox, by_uidl[uidl], cause)))
+        out = self._failures.leave_out(by_uidl)
+        if out:
+            _log.info("%s: %d messages that Exchange did not give out are left out of this session", mailbox, len(out))
+        return [item for item in items if item.uidl not in out]
+
+
+class Maildrop:
+    """One session's snapshot of a folder.  For one thread at a time; close it."""
+
+    def __init__(
+        self,
+        messages: Sequence[Item],
+        ahead: ReadAhead,
+        deletion: Deletion,
+        ledger: Ledger,
+        found: Dict[str, Listed],
+        link: str,
+        hold: Hold,
+    ):
+        self.messages = messages
+        self._ahead = ahead
+        self._deletion = deletion
+        self._ledger = ledger
+        self._found = found
+        self._link = link
+        self._hold: Optional[Hold] = hold
+
+    def measured(self, seconds: float) -> bool:
+        """Whether sizes are as exact as they are to be, after waiting up to `seconds`."""
+        return self._ahead.measured(seconds)
+
+    def retrieve(self, index: int) -> Message:
+        """The whole message at `index` (from 0).
+
+        Fetched once, then kept for the session as far as the limit on disk
+        allows.  A damaged item becomes a text that says so.
+        """
+        return Message(self.messages[index], self._ahead.want(index), True)
+
+    def top(self, index: int, lines: int) -> Message:
+        """At least the header and `lines` of the body; Graph is not made to send much more."""
+        return Message(self.messages[index], self._ahead.want(index, lines), False)
+
+    def delete(self, indices: Sequence[int]) -> int:
+        """Carry out the user's `pop3_delete` on these messages; how many could not be.
+
+        Nothing can be retrieved afterwards.  Raises nothing: trouble is logged
+        and counted.
+        """
+        self._ahead.close()  # what is still coming would only keep slots
+        assert self._hold is not None
+        self._hold.finishing(len(indices))
+        result = self._deletion.carry_out([self.messages[index] for index in indices], self._hold.finishing)
+        for item in result.done:
+            # Graph may tell of it a little later: it must not come again meanwhile.
+            self._found.pop(item.id, None)
+        return len(result.left)
+
+    def close(self) -> None:
+        """Remove the copies, note what was learnt, and let the next session in; again is fine."""
+        self._ahead.close()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            sizes = {item.id: item.size for item in self.messages if item.exact}
+            try:
+                self._ledger.save(self._found, sizes, self._link)
+            finally:
+                hold.release()

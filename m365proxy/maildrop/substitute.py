@@ -1,0 +1,52 @@
+"""The text that takes the place of a message Exchange does not give out."""
+
+from __future__ import annotations
+
+import email.utils
+from datetime import datetime, timezone
+
+from ..server.connection import crlf
+from ..system import log
+from .failures import Cause
+from .item import Item
+
+_TEXT = """\
+From: m365proxy <{mailbox}>
+To: {mailbox}
+Subject: A message stands here that Exchange does not give out
+{date}Message-ID: <{uidl}@m365proxy.invalid>
+MIME-Version: 1.0
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: 8bit
+
+Exchange does not give out the message that stands here in {mailbox}.
+Asked for it, it answers: HTTP {status} {code}
+(request-id {request_id}).
+
+The item itself is still in the mailbox. Look at it with Outlook, or have an
+administrator repair the mailbox (New-MailboxRepairRequest). Deleting this
+text by POP3 never destroys the item.
+"""
+
+
+def text(mailbox: str, item: Item, cause: Cause) -> bytes:
+    """The whole message, with CRLF line ends; the same octets for the same cause."""
+    return crlf(
+        _TEXT.format(
+            mailbox=mailbox,
+            date=_date_line(item.received),
+            uidl=item.uidl,
+            status=cause.status,
+            code=log.clean(cause.code or "without a reason", 60),
+            request_id=log.clean(cause.request_id, 60),
+        ).encode("utf-8")
+    )
+
+
+def _date_line(received: str) -> str:
+    """A Date field from Graph's time of receipt; nothing rather than an invented one."""
+    try:
+        when = datetime.strptime(received[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return ""
+    return f"Date: {email.utils.format_datetime(when)}\n"

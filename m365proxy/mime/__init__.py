@@ -1,0 +1,1 @@
+"""Messages: header, parts, and what Exchange needs of them."""

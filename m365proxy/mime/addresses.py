@@ -1,0 +1,287 @@
+"""Mail addresses: reading lists of them as devices write them, writing them so that nobody misreads.
+
+The reader follows RFC 5322 with its obsolete forms and takes what is broken;
+the writer puts out only addresses that passed `valid_address` and display
+names in which no parser can find another address.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from typing import Iterable, List, NamedTuple, Tuple
+
+from ..errors import Permanent
+from . import words
+
+# RFC 5321 4.5.3.1: octets of a local part, of a whole address.
+_LONGEST_LOCAL = 64
+_LONGEST = 254
+
+# RFC 1035 2.3.4; in ASCII a label only grows.
+_LONGEST_LABEL = 63
+
+# Characters of a word put together from pieces; the bound keeps the time linear.
+_LONGEST_WORD = 1000
+
+# Members of one list that are read; the others are left out.  A header may name thousands, and reading them costs
+# seconds; no message may have as many recipients.
+MOST = 5000
+
+# Characters of a display name; Outlook shows no more.
+_LONGEST_NAME = 255
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*\Z")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+# Beside letters, marks and digits: the hyphen, and the joiners of Persian and Indic words (RFC 5892 2.8).
+_IN_LABELS = "-\u200c\u200d"
+_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+\Z")
+
+_QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
+_ANGLE = re.compile(r'<([^<>"]*)>')
+_QUOTED_ANGLE = re.compile(r'<([^<>"]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^<>"]*)+)>', re.S)
+_OPEN_ANGLE = re.compile(r"<([^<>,;]*)")
+_LITERAL = re.compile(r"\[[^\[\]\s]{0,100}\]")
+_RUN = re.compile(r'[^\s"(),;:<>\[\]]+')
+_SPACE = re.compile(r"\s+")
+_ROUTE = re.compile(r"@[^:]*:")
+
+
+class Mailbox(NamedTuple):
+    """A display name (decoded, perhaps empty) and an address as its sender wrote it."""
+
+    name: str
+    address: str
+
+
+def valid_address(address: str, smtputf8: bool = False) -> bool:
+    """Whether this is one local@domain that can be written into a header without quoting.
+
+    With `smtputf8` the domain may be international (it travels as A-labels).
+    A local part that is not ASCII has no ASCII form (RFC 6531) and is refused,
+    as are quoted local parts and address literals: Graph fails a whole
+    message for one address it cannot read.
+    """
+    if "@" not in address or len(address) > _LONGEST:
+        return False
+    if not address.isascii():
+        if not smtputf8:
+            return False
+        address = _with_a_labels(address)
+    local, _, domain = address.rpartition("@")
+    return (
+        len(local) <= _LONGEST_LOCAL
+        and len(address) <= _LONGEST
+        and "=?" not in local  # some readers would decode it
+        and bool(_LOCAL.match(local))
+        and bool(_DOMAIN.match(domain))
+    )
+
+
+def domain_of(address: str) -> str:
+    """The domain in lower case and ASCII; "" if there is none."""
+    return _with_a_labels(address).rpartition("@")[2].lower() if "@" in address else ""
+
+
+def on_the_wire(address: str) -> str:
+    """The address in ASCII; Permanent if it cannot stand in a header."""
+    if not valid_address(address, smtputf8=True):
+        raise Permanent(f"The address {ascii(address)} cannot be used with Microsoft 365. Correct it at the sender.")
+    return address if address.isascii() else _with_a_labels(address)
+
+
+def key(address: str) -> str:
+    """What two spellings of one address have in common."""
+    return _with_a_labels(address).lower()
+
+
+@functools.lru_cache(maxsize=1024)  # each address is asked for several times, and a hostile list has thousands
+def _with_a_labels(address: str) -> str:
+    """The address with its domain in ASCII (RFC 5891 4.4, upper case and widths mapped as in RFC 5895 2).
+
+    Python's own codec follows the rules of 2003 and makes strasse.de of
+    straße.de, which may be somebody else's.  A domain with anything but
+    letters, marks, digits and hyphens stays as it is, and is no valid one.
+    """
+    if address.isascii() or len(address) > _LONGEST:
+        return address
+    local, at, domain = address.rpartition("@")
+    # Each character by itself: str.lower() of a word makes a final sigma, which is another letter.
+    domain = unicodedata.normalize("NFKC", domain)
+    if len(domain) > _LONGEST:  # one character may become eighteen
+        return address
+    lowered = "".join(character.lower() for character in domain)
+    labels = unicodedata.normalize("NFC", lowered).replace("\u3002", ".").split(".")
+    if max(map(len, labels)) > _LONGEST_LABEL or not all(map(_may_be_in_a_label, "".join(labels))):
+        return address
+    return local + at + ".".join(label if label.isascii() else f"xn--{_punycode(label)}" for label in labels)
+
+
+def _may_be_in_a_label(character: str) -> bool:
+    category = unicodedata.category(character)
+    return character in _IN_LABELS or category[0] in "LN" or category in ("Mn", "Mc")
+
+
+def _punycode(label: str) -> str:
+    return label.encode("punycode").decode("ascii")
+
+
+def parse(text: str) -> List[Mailbox]:
+    """The mailboxes of an unfolded address list; groups are flattened, what holds no "@" is left out.
+
+    Knows quoted strings, comments, groups, routes, encoded words, addresses
+    without brackets, ";" as separator, and survives everything that is not
+    closed.  Runs in time linear in the length, and ends after 5,000 of them.
+    """
+    return _parse(text, again=True)
+
+
+def _parse(text: str, again: bool) -> List[Mailbox]:
+    result: List[Mailbox] = []
+    entry = _Entry()
+    # What is once found not to be closed is not looked for again: that keeps the time linear.
+    closed_quotes = closed_comments = closed_angles = True
+    position = 0
+    while position < len(text) and len(result) < MOST:
+        character = text[position]
+        match = None
+        if character == '"' and closed_quotes:
+            match = _QUOTED.match(text, position)
+            closed_quotes = match is not None
+            if match:
+                entry.add(re.sub(r"\\(.)", r"\1", match.group(1), flags=re.S), quoted=True)
+        elif character == "(" and closed_comments:
+            end = _comment_end(text, position)
+            closed_comments = end > 0
+            if end > 0:
+                entry.comments.append(text[position + 1 : end - 1])
+                position = end
+                continue
+        elif character == "<":
+            match = _ANGLE.match(text, position)
+            if not match and closed_angles:
+                match = _QUOTED_ANGLE.match(text, position)
+                closed_angles = match is not None
+            match = match or _OPEN_ANGLE.match(text, position)
+            if entry.angle:
+                result += entry.mailboxes(again)
+                entry = _Entry()
+            entry.angle = _inside(match.group(1))
+        elif character == "[":
+            match = _LITERAL.match(text, position)
+            if match:
+                entry.add(match.group())
+        elif character in ",;":
+            result += entry.mailboxes(again)
+            entry = _Entry()
+        elif character == ":":
+            entry = _Entry()  # what stood there was the name of a group
+        else:
+            match = _RUN.match(text, position)
+            if match:
+                entry.add(match.group())
+        position = match.end() if match else position + 1
+    return result + entry.mailboxes(again)
+
+
+def _comment_end(text: str, position: int) -> int:
+    depth = 0
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            position += 1
+        elif character == "(":
+            depth += 1
+        elif character == ")":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+        position += 1
+    return 0
+
+
+def _inside(angle: str) -> str:
+    """The address between angle brackets, without its route (RFC 5322 4.4) and white space."""
+    address = _SPACE.sub("", angle)
+    address = _ROUTE.sub("", address, count=1) if address.startswith("@") else address
+    if address.lower().startswith("mailto:"):
+        address = address[len("mailto:") :]
+    if address.startswith('"'):
+        match = _QUOTED.match(address)
+        if match and _LOCAL.match(match.group(1)) and address[match.end() :].startswith("@"):
+            address = match.group(1) + address[match.end() :]
+    return address
+
+
+class _Entry:
+    """What has been read of one member of the list."""
+
+    def __init__(self) -> None:
+        self.words: List[Tuple[str, bool]] = []  # text, quoted
+        self.comments: List[str] = []
+        self.angle = ""
+
+    def add(self, text: str, quoted: bool = False) -> None:
+        """Take a word; what stands on both sides of an "@" comes together."""
+        if self.words:
+            before, was_quoted = self.words[-1]
+            around_at = (text.startswith("@") and not quoted) or (before.endswith("@") and not was_quoted)
+            if around_at and len(before) <= _LONGEST_WORD:
+                if was_quoted and not _LOCAL.match(before):
+                    before = f'"{before}"'
+                self.words[-1] = (before + text, False)
+                return
+        self.words.append((text, quoted))
+
+    def mailboxes(self, again: bool) -> List[Mailbox]:
+        if "@" in self.angle:
+            return [Mailbox(self._name(word for word, _ in self.words), self.angle)]
+        addresses = [word for word, quoted in self.words if "@" in word and not quoted]
+        if len(addresses) == 1:
+            return [Mailbox(self._name(word for word, quoted in self.words if quoted or "@" not in word), addresses[0])]
+        if addresses:
+            return [Mailbox("", address) for address in addresses]
+        # A device that puts the address itself into quotes, or encodes the whole list.
+        addresses = [word for word, _ in self.words if valid_address(word, smtputf8=True)]
+        if addresses:
+            return [Mailbox("", addresses[0])]
+        whole = " ".join(word for word, _ in self.words)
+        return _parse(words.clean(words.decode(whole)), again=False) if again and "=?" in whole else []
+
+    def _name(self, parts: Iterable[str]) -> str:
+        return words.decode(" ".join(parts) or " ".join(self.comments))
+
+
+def display_name(name: str) -> str:
+    """A display name nobody can take for an address, or "".
+
+    Exchange refuses a From whose name holds an "@" (ErrorSendAsDenied), and a
+    naive reader would find a recipient in it.
+    """
+    name = " ".join(words.clean(name[: 4 * _LONGEST_NAME]).replace("<", " ").replace(">", " ").split())[:_LONGEST_NAME]
+    if "@" in unicodedata.normalize("NFKC", name) or "=?" in name:
+        return ""
+    return name.strip()
+
+
+def written(mailbox: Mailbox) -> bytes:
+    """One mailbox for a header; the address must be `on_the_wire` already."""
+    address = mailbox.address.encode("ascii")
+    name = display_name(mailbox.name)
+    if not name:
+        return address
+    if not name.isascii():
+        phrase = b" ".join(words.encode(name))
+    elif _PHRASE.match(name):
+        phrase = name.encode("ascii")
+    else:
+        phrase = b'"' + name.replace("\\", "\\\\").replace('"', '\\"').encode("ascii") + b'"'
+    return phrase + b" <" + address + b">"
+
+
+def listed(mailboxes: Iterable[Mailbox]) -> bytes:
+    """An address list for a header, not folded."""
+    return b", ".join(written(mailbox) for mailbox in mailboxes)

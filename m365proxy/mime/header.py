@@ -1,0 +1,443 @@
+"""A message's header block: reading what devices send, writing what Exchange understands.
+
+`TopHeader` is the rule of promise 4: the envelope decides who gets the mail,
+so the top header is written anew and holds no recipient the envelope lacks.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+
+from ..errors import Permanent
+from . import addresses, words
+from .addresses import Mailbox
+from .addresses import domain_of as domain_of
+from .addresses import valid_address as valid_address
+
+# Octets of a header block; Postfix and Exchange stop far earlier.
+LIMIT = 1024 * 1024
+
+# Fields of a header block, or of all those of a message: in memory a short one is fifty times as large as in the file.
+MOST_FIELDS = 4000
+
+# RFC 5322 2.1.1: lines should have 78 octets and must not have more than 998.
+_WANTED, _ALLOWED = 78, 998
+
+# Octets of a field's name; a longer one belongs to no mail header.
+_LONGEST_NAME = 76
+
+# Octets of the note of who was taken out of To or Cc.
+_LONGEST_NOTE = 900
+
+# People who come into Reply-To because From has room for one only.
+_MOST_REPLY_TO = 20
+
+_CHUNK = 16 * 1024
+_CRLF = b"\r\n"
+
+_FIELD = re.compile(rb"([!-9;-~]{1,%d})[ \t]*:" % _LONGEST_NAME)
+_FIRST_LINE_ENDS_IN_CR = re.compile(rb"[^\r\n]*\r(?!\r{0,4}\n)(?:[!-9;-~]+:|[ \t\r])")
+_LINE_END = re.compile(rb"\r{0,4}\n")
+_LINE_END_OR_CR = re.compile(rb"\r{0,4}\n|\r")
+_BLANK_LINE = re.compile(rb"\n\r{0,4}\n")
+_SOUND = re.compile(rb"[\t -~]*(?:\r\n[ \t]+[!-~][\t -~]*)*\Z")
+_SPACES = re.compile(rb"[ \t]{60,}")
+_TOKEN = re.compile(rb"[ \t]*[^ \t]+")
+_CONTROL = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
+_CONTROL_TO_SPACE = bytes.maketrans(_CONTROL, b" " * len(_CONTROL))
+_MESSAGE_ID = re.compile(rb"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
+_REFERENCE = re.compile(r"<[!-;=?-~]{1,600}>")
+# RFC 5322 3.3; strftime would speak the user's language.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATE = re.compile(
+    rb"((?:(?:%s)\s*,\s*)?[0-3]?\d\s+(?:%s)\s+(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+"
+    rb"(?:[+-]\d{4}|[A-Za-z]{1,5}))\s*(?:\([^()]*\)\s*)?\Z"
+    % ("|".join(_DAYS).encode(), "|".join(_MONTHS).encode()),
+    re.I,
+)
+
+# Written by TopHeader itself, whatever the client sent.
+_OURS = frozenset((b"from", b"to", b"cc", b"subject", b"date", b"message-id"))
+
+# Fields in which a parser on the way may read a recipient or a sender, notes of
+# earlier hops, and what only a receiving server may say.
+_STRIPPED = frozenset(
+    b"bcc sender return-path received delivered-to apparently-to envelope-to envelope-from x-envelope-to"
+    b" x-envelope-from x-rcpt-to x-original-to x-original-cc x-delivered-to x-bcc received-spf dkim-signature"
+    b" domainkey-signature authentication-results x-authentication-results".split()
+)
+_STRIPPED_PREFIXES = (b"resent-", b"arc-", b"x-ms-", b"x-microsoft-", b"x-m365proxy-")
+
+_ADDRESS_FIELDS = frozenset(
+    b"reply-to disposition-notification-to return-receipt-to errors-to mail-followup-to mail-reply-to"
+    b" x-confirm-reading-to".split()
+)
+# The same in the header of a message in the message.
+_PEOPLE = frozenset(b"from to cc bcc sender resent-from resent-to resent-cc resent-bcc resent-sender".split())
+_REFERENCE_FIELDS = frozenset((b"in-reply-to", b"references"))
+
+
+class HeaderTooLarge(Permanent):
+    """A header block over its limits: 554 5.6.0 towards an SMTP client, like any other that cannot be read."""
+
+
+class Field(NamedTuple):
+    """A field's name as written and its value: no white space around it, folds as CRLF and white space."""
+
+    name: bytes
+    value: bytes
+
+    @property
+    def unfolded(self) -> bytes:
+        """The value in one line without control characters."""
+        return self.value.replace(_CRLF, b"").translate(_CONTROL_TO_SPACE).strip(b" \t")
+
+
+class Block:
+    """The fields of a header and where the body begins.
+
+    `sound` says that nothing had to be left out or supposed while reading, so
+    that the octets up to `body` may be passed on as they are.
+    """
+
+    def __init__(self, fields: Sequence[Field], body: int, sound: bool):
+        self.fields = list(fields)
+        self.body = body
+        self.sound = sound
+
+    def all(self, name: str) -> List[Field]:
+        """Every field of that name, in order."""
+        wanted = name.lower().encode("ascii")
+        return [field for field in self.fields if field.name.lower() == wanted]
+
+    def raw(self, name: str) -> Optional[bytes]:
+        """The first such field's unfolded octets, or None."""
+        found = self.all(name)
+        return found[0].unfolded if found else None
+
+    def text(self, name: str) -> str:
+        """The first such field as text with encoded words decoded; "" if there is none."""
+        return words.clean(words.decode(words.text(self.raw(name) or b"")))
+
+    def mailboxes(self, name: str) -> List[Mailbox]:
+        """The mailboxes of every such field, no more than of one list."""
+        found: List[Mailbox] = []
+        for field in self.all(name):
+            if len(found) < addresses.MOST:
+                found += addresses.parse(words.text(field.unfolded))
+        return found
+
+
+def from_addresses(block: Block) -> List[str]:
+    """The addresses of From, all of them, as written."""
+    return [mailbox.address for mailbox in block.mailboxes("From")]
+
+
+def client_message_id(block: Block) -> Optional[str]:
+    """The client's Message-ID if it is a good one, with its angle brackets."""
+    raw = block.raw("Message-ID") or b""
+    return raw.decode("ascii") if _MESSAGE_ID.match(raw) else None
+
+
+def read(file: BinaryIO, offset: int = 0, limit: int = LIMIT, end: Optional[int] = None) -> Block:
+    """The header block that begins at `offset` and goes no further than `end`.
+
+    Takes LF, CR LF, CR CR LF and, if the first line ends so, lone CR as line
+    ends; drops an mbox "From " line, lines without a field name between
+    fields, and continuations of nothing.  What stands after the last field
+    without a colon is the body.  Raises HeaderTooLarge.
+    """
+    data = _head(file, offset, limit, end)
+    return _Reader(data, offset).block()
+
+
+def _head(file: BinaryIO, offset: int, limit: int, end: Optional[int]) -> bytes:
+    """Octets from `offset` that hold the whole header block, and perhaps more."""
+    file.seek(offset)
+    room = limit if end is None else min(limit, end - offset)
+    data = b""
+    while True:
+        chunk = file.read(min(_CHUNK, room - len(data)))
+        searched = max(0, len(data) - 6)
+        data += chunk
+        if len(data) >= room or not chunk:
+            break
+        if not _begins_like_header(data) or _blank_line(data, searched):
+            return data
+    if len(data) >= limit and _begins_like_header(data) and not _blank_line(data, 0):
+        raise HeaderTooLarge(f"The message header is larger than {limit} octets. Shorten it at the sender.")
+    return data
+
+
+def _begins_like_header(data: bytes) -> bool:
+    return data[:1] in (b" ", b"\t") or data.startswith((b"From ", b">From ")) or bool(_FIELD.match(data))
+
+
+def _blank_line(data: bytes, start: int) -> bool:
+    return bool(_BLANK_LINE.search(data, start)) or (
+        data.find(b"\r\r", start) >= 0 and bool(_FIRST_LINE_ENDS_IN_CR.match(data))
+    )
+
+
+class _Reader:
+    """One pass over the lines of a header block."""
+
+    def __init__(self, data: bytes, offset: int):
+        self._data = data
+        self._offset = offset
+        self._names: List[bytes] = []
+        self._values: List[List[bytes]] = []
+        self._junk: Optional[int] = None
+        self._in_field = False
+        self._sound = True
+
+    def block(self) -> Block:
+        position = 0
+        if self._data and not _begins_like_header(self._data):
+            blank = _LINE_END_OR_CR.match(self._data)
+            return Block([], self._offset + (blank.end() if blank else 0), sound=bool(blank))
+        line_end = _LINE_END_OR_CR if _FIRST_LINE_ENDS_IN_CR.match(self._data) else _LINE_END
+        for match in line_end.finditer(self._data):
+            if match.start() == position:
+                return self._done(match.end(), terminated=True)
+            self._line(self._data[position : match.start()], position)
+            position = match.end()
+        if position < len(self._data):
+            self._line(self._data[position:], position)
+        return self._done(len(self._data), terminated=False)
+
+    def _line(self, line: bytes, position: int) -> None:
+        if line[0] in b" \t":
+            if self._in_field and line.strip(b" \t\r"):
+                # A field whose first line is empty is read by few.
+                self._sound = self._sound and bool(self._values[-1][0].strip(b" \t\r"))
+                self._values[-1].append(line.rstrip(b" \t\r"))
+            else:
+                self._sound = False
+            return
+        match = _FIELD.match(line)
+        self._in_field = match is not None
+        if match:
+            if len(self._names) == MOST_FIELDS:
+                raise HeaderTooLarge(
+                    f"The message header has more than {MOST_FIELDS} fields. Leave some away at the sender."
+                )
+            self._sound = self._sound and self._junk is None and match.end() == len(match.group(1)) + 1
+            self._junk = None
+            self._names.append(match.group(1))
+            self._values.append([line[match.end() :]])
+            return
+        self._sound = False
+        if position and self._junk is None:
+            self._junk = position
+
+    def _done(self, end: int, terminated: bool) -> Block:
+        if not self._names:
+            return Block([], self._offset, sound=False)
+        if self._junk is not None:
+            end = self._junk
+        fields = [Field(name, _CRLF.join(lines).strip(b" \t\r\n")) for name, lines in zip(self._names, self._values)]
+        return Block(fields, self._offset + end, self._sound and terminated)
+
+
+def emit(name: bytes, value: bytes) -> bytes:
+    """One field for the wire: ASCII, folded, no line over 998 octets, ended by CRLF.
+
+    A well-formed value stays octet for octet, but for addresses that a reply goes to.
+    """
+    field = Field(name, value.strip(b" \t\r\n"))
+    kind = name.lower()
+    if kind in _REFERENCE_FIELDS:
+        # Exchange loses the thread when these are folded oddly or encoded.
+        found = _REFERENCE.findall(words.decode(words.text(field.unfolded)))
+        if found:
+            return fold(name, " ".join(found).encode("ascii"))
+    # Graph refuses a whole message for one address it cannot read: these are never copied.
+    if kind in _ADDRESS_FIELDS or (kind in _PEOPLE and not is_sound(field)):
+        found = [_on_the_wire(mailbox) for mailbox in _valid(addresses.parse(words.text(field.unfolded)))]
+        if found:
+            return fold(name, addresses.listed(found))
+    if is_sound(field):
+        return name + b": " + field.value + _CRLF
+    unfolded = field.unfolded
+    longest = max(map(len, unfolded.split()), default=0)
+    if unfolded.isascii() and longest <= words.LONGEST_TOKEN and not _hides_control(unfolded):
+        return fold(name, unfolded)
+    return fold(name, words.encoded(words.decode(words.text(unfolded))))
+
+
+def is_sound(field: Field) -> bool:
+    """Whether the value may go on the wire as it is."""
+    return (
+        bool(_SOUND.match(field.value))
+        and len(field.name) + 2 + max(map(len, field.value.split(_CRLF))) <= _ALLOWED
+        and not _hides_control(field.value)
+    )
+
+
+def _hides_control(value: bytes) -> bool:
+    """Whether a decoder would find a line end or the like in an encoded word."""
+    return b"=?" in value and not words.is_clean(words.decode(value.replace(_CRLF, b"").decode("ascii")))
+
+
+def fold(name: bytes, value: bytes) -> bytes:
+    """An unfolded ASCII value as lines of at most 78 octets where its white space allows it.
+
+    The first token stands on the first line: some readers lose a field whose
+    first line is empty.  No token may be longer than words.LONGEST_TOKEN.
+    """
+    lines: List[bytes] = []
+    line = name + b":"
+    for number, token in enumerate(_TOKEN.findall(_SPACES.sub(b" ", value.strip(b" \t")))):
+        if number == 0:
+            token = b" " + token
+        elif len(line) + len(token) > _WANTED:
+            lines.append(line)
+            line = b""
+        line += token
+    return _CRLF.join(lines + [line]) + _CRLF
+
+
+def _valid(mailboxes: Iterable[Mailbox]) -> Iterator[Mailbox]:
+    """Those that can stand in a header, one by one: what is asked of one next is still known then."""
+    return (mailbox for mailbox in mailboxes if valid_address(mailbox.address, smtputf8=True))
+
+
+def _on_the_wire(mailbox: Mailbox) -> Mailbox:
+    return Mailbox(mailbox.name, addresses.on_the_wire(mailbox.address))
+
+
+class TopHeader:
+    """Who a message goes to, who it is from, and its top header for Graph.
+
+    Attributes: `author` and `to`, `cc`, `bcc`, `reply_to` (what was added to
+    the client's) hold Mailboxes; together to, cc and bcc are exactly the
+    envelope.  `subject` is text.  `message_id` and `date` are what is written;
+    `date` is None if none is.  `kept` are the client's other fields in order,
+    without Content-* and MIME-Version.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        *,
+        recipients: Sequence[str],
+        sender: str,
+        message_id: str,
+        date: Optional[float] = None,
+        may_send_as: Optional[Callable[[str], bool]] = None,
+        replace_message_id: bool = False,
+    ):
+        """`sender` is used where From has no address that `may_send_as` allows (by default only `sender` itself).
+
+        `message_id` (with angle brackets) is used where the client's is missing
+        or bad, or always with `replace_message_id`.  `date` is Unix time, None
+        while the clock cannot be trusted.  Raises Permanent for a recipient or
+        sender that cannot stand in a header.
+        """
+        self._block = block
+        self.subject = block.text("Subject")
+        theirs = None if replace_message_id else client_message_id(block)
+        self.message_id = theirs or message_id
+        self.date = self._pick_date(date)
+        self._set_recipients(recipients)
+        self._set_author(addresses.on_the_wire(sender), may_send_as)
+        self.kept = [field for field in block.fields if self._keeps(field)]
+
+    def _pick_date(self, accepted: Optional[float]) -> Optional[str]:
+        raw = self._block.raw("Date") or b""
+        match = _DATE.match(raw)
+        if match:
+            # Some clocks write the name of their zone behind it, in their own language.
+            return (raw if raw.isascii() else match.group(1)).decode("ascii")
+        if accepted is None:
+            return None
+        moment = datetime.fromtimestamp(accepted, timezone.utc)
+        day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+        return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} +0000"
+
+    def _set_recipients(self, recipients: Sequence[str]) -> None:
+        wanted: Dict[str, str] = {}
+        for recipient in recipients:
+            wanted.setdefault(addresses.key(recipient), addresses.on_the_wire(recipient))
+        self.to, self.removed_to = self._take("To", wanted)
+        self.cc, self.removed_cc = self._take("Cc", wanted)
+        self.bcc = [Mailbox("", address) for address in wanted.values()]
+
+    def _take(self, name: str, wanted: Dict[str, str]) -> "tuple[List[Mailbox], List[str]]":
+        """Move out of `wanted` whom the client's field names; the others it names are told apart."""
+        taken: List[Mailbox] = []
+        removed: List[str] = []
+        mine = {addresses.key(mailbox.address) for mailbox in getattr(self, "to", [])}
+        for mailbox in self._block.mailboxes(name):
+            key = addresses.key(mailbox.address)
+            if key in wanted:
+                taken.append(Mailbox(addresses.display_name(mailbox.name), wanted.pop(key)))
+                mine.add(key)
+            elif key not in mine and valid_address(mailbox.address, smtputf8=True):
+                removed.append(addresses.on_the_wire(mailbox.address))
+        return taken, removed
+
+    def _set_author(self, sender: str, may_send_as: Optional[Callable[[str], bool]]) -> None:
+        named = self._block.mailboxes("From")
+        candidates = [_on_the_wire(mailbox) for mailbox in _valid(named)]
+        ours = addresses.key(sender)
+        allowed = may_send_as or (lambda address: addresses.key(address) == ours)
+        chosen = next((mailbox for mailbox in candidates if allowed(mailbox.address)), None)
+        if chosen is None:
+            chosen = Mailbox(named[0].name if named else "", sender)
+        self.author = Mailbox(addresses.display_name(chosen.name), chosen.address)
+        self.reply_to: List[Mailbox] = []
+        if not any(_valid(self._block.mailboxes("Reply-To"))):
+            others = {addresses.key(mailbox.address): mailbox for mailbox in reversed(candidates)}
+            others.pop(addresses.key(chosen.address), None)
+            self.reply_to = list(reversed(list(others.values())))[:_MOST_REPLY_TO]
+
+    @staticmethod
+    def _keeps(field: Field) -> bool:
+        name = field.name.lower()
+        if name in _OURS or name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES):
+            return False
+        if name in _ADDRESS_FIELDS and not any(_valid(addresses.parse(words.text(field.unfolded)))):
+            return False
+        return name != b"mime-version" and not name.startswith(b"content-")
+
+    def emit(self, content: Iterable[bytes] = (), with_bcc: bool = True) -> bytes:
+        """The whole header with the blank line; `content` are the finished MIME fields."""
+        lines = [fold(b"From", addresses.written(self.author)), self._recipients(with_bcc)]
+        if self.reply_to:
+            lines.append(fold(b"Reply-To", addresses.listed(self.reply_to)))
+        subject = self._block.all("Subject")
+        lines.append(emit(b"Subject", subject[0].value if subject else b""))
+        if self.date is not None:
+            lines.append(fold(b"Date", self.date.encode("ascii")))
+        lines.append(fold(b"Message-ID", self.message_id.encode("ascii")))
+        lines += [emit(field.name, field.value) for field in self.kept]
+        return b"".join(lines) + self._notes() + b"".join(content) + _CRLF
+
+    @property
+    def envelope_size(self) -> int:
+        """Octets of the header that depend on the envelope."""
+        return len(self._recipients()) + len(self._notes())
+
+    def _recipients(self, with_bcc: bool = True) -> bytes:
+        fields = ((b"To", self.to), (b"Cc", self.cc), (b"Bcc", self.bcc if with_bcc else []))
+        return b"".join(fold(name, addresses.listed(mailboxes)) for name, mailboxes in fields if mailboxes)
+
+    def _notes(self) -> bytes:
+        fields = ((b"X-Original-To", self.removed_to), (b"X-Original-Cc", self.removed_cc))
+        return b"".join(fold(name, _note(removed)) for name, removed in fields if removed)
+
+
+def _note(removed: Sequence[str]) -> bytes:
+    """Addresses as words of a comment-like field, as many as fit."""
+    note = b""
+    for address in dict.fromkeys(removed):
+        more = address.encode("ascii") if not note else b", " + address.encode("ascii")
+        if len(note) + len(more) > _LONGEST_NOTE:
+            return note + b", ..."
+        note += more
+    return note

@@ -1,0 +1,315 @@
+"""The parts of a MIME message as ranges of a file (RFC 2046), found in bounded memory.
+
+Nothing is ever read whole: a part is a few numbers and its header.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import BinaryIO, Iterator, List, NamedTuple, Optional
+
+from . import encodings, header, parameters, words
+
+# Exchange Online takes no more parts, nested no deeper (GF 1.3).
+MOST_PARTS, DEEPEST = 250, 30
+
+# Octets of a part's header.  All headers of a message together stay within header.LIMIT and header.MOST_FIELDS,
+# as they stay in memory.
+LONGEST_HEADER = 64 * 1024
+
+# Octets of a boundary; RFC 2046 allows 70.
+_LONGEST_BOUNDARY = 200
+
+# White space that transports have added behind a boundary.
+_PADDING = 200
+
+# White space at the end of a message that is taken for nothing.
+_LONGEST_END = 64
+
+_WINDOW = 256 * 1024
+_OVERLAP = _LONGEST_BOUNDARY + _PADDING + 16
+
+_LAST_LINE_END = re.compile(rb"(?:\r{0,4}\n|\r)\Z")
+_TYPE = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+/[a-z0-9!#$%&'*+.^_`|~-]+\Z")
+_SIGNATURES = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+
+
+class Part:
+    """One entity: the message itself or a part of it.
+
+    `header_start`, `body_start`, `body_end` are offsets in the file; the line
+    end before a boundary belongs to the boundary.  For a multipart in which
+    boundaries were found, the preamble ends at `preamble_end` and the epilogue
+    begins at `epilogue_start` (its line end included; None if the closing
+    boundary is missing).  `broken` says why a message cannot be taken apart
+    fully, "" if it can; it stands at the root.
+    """
+
+    def __init__(self, block: header.Block, header_start: int, end: int, default_type: str):
+        self.header = block
+        self.header_start = header_start
+        self.body_start = block.body
+        self.body_end = end
+        self.children: List[Part] = []
+        self.preamble_end = block.body
+        self.epilogue_start: Optional[int] = None
+        self.broken = ""
+        self.content = parameters.parse(words.text(block.raw("Content-Type") or b""))
+        self.placement = parameters.parse(words.text(block.raw("Content-Disposition") or b""))
+        self.encoding = parameters.parse(words.text(block.raw("Content-Transfer-Encoding") or b"7bit")).main or "7bit"
+        self.content_type = self.content.main if _TYPE.match(self.content.main) else default_type
+        self.boundary = self._boundary()
+
+    def _boundary(self) -> bytes:
+        if not self.content_type.startswith("multipart/"):
+            return b""
+        raw = self.header.raw("Content-Type") or b""
+        text = self.content.get("boundary").rstrip(" \t")
+        # Back to the octets that stand in the file.
+        boundary = text.encode("utf-8", "replace") if _is_utf8(raw) else text.encode("cp1252", "replace")
+        return boundary if len(boundary) <= _LONGEST_BOUNDARY else b""
+
+    @property
+    def charset(self) -> str:
+        """The declared charset in lower case, or ""."""
+        return self.content.get("charset").lower()
+
+    @property
+    def disposition(self) -> str:
+        """"attachment", "inline" and so on, or ""."""
+        return self.placement.main
+
+    @property
+    def filename(self) -> str:
+        """The decoded file name, from whichever field gives one, or ""."""
+        return words.clean(self.placement.get("filename") or self.content.get("name"))
+
+    @property
+    def content_id(self) -> str:
+        """Content-ID without angle brackets, or ""."""
+        return self.header.text("Content-ID").strip("<>")
+
+    @property
+    def is_text(self) -> bool:
+        return self.content_type.startswith("text/")
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether a signature covers this part's octets (RFC 1847, RFC 8551)."""
+        return self.content_type == "multipart/signed" or (
+            self.content_type in _SIGNATURES and "sign" in self.content.get("smime-type").lower()
+        )
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.content_type == "multipart/encrypted" or (
+            self.content_type in _SIGNATURES and not self.is_signed
+        )
+
+    def walk(self) -> Iterator["Part"]:
+        """This part and all below it, in the file's order."""
+        waiting = [self]
+        while waiting:
+            part = waiting.pop()
+            yield part
+            waiting += reversed(part.children)
+
+    def leaves(self) -> Iterator["Part"]:
+        """The parts without parts; message/rfc822 is one of them."""
+        return (part for part in self.walk() if not part.children)
+
+
+def decode(file: BinaryIO, part: Part, chunk: int = encodings.CHUNK) -> Iterator[bytes]:
+    """A part's content with base64 and quoted-printable undone, a chunk at a time."""
+    return encodings.decoded(encodings.octets(file, part.body_start, part.body_end, chunk), part.encoding)
+
+
+class Bounds:
+    """What the parts of a message, and of messages in it, may take together: all of it stays in memory."""
+
+    def __init__(self) -> None:
+        self._parts = self._octets = self._fields = 0
+
+    def excess(self, part: Part) -> str:
+        """Count one more part; why it is one too many, or ""."""
+        self._parts += 1
+        self._octets += part.body_start - part.header_start
+        self._fields += len(part.header.fields)
+        if self._parts > MOST_PARTS:
+            return f"The message has more than {MOST_PARTS} parts. Send it in several messages."
+        if self._octets > header.LIMIT or self._fields > header.MOST_FIELDS:
+            return (
+                f"The headers of the message's parts have more than {header.LIMIT} octets"
+                f" or {header.MOST_FIELDS} fields. Shorten them at the sender."
+            )
+        return ""
+
+
+def scan(file: BinaryIO, start: int = 0, end: Optional[int] = None, bounds: Optional[Bounds] = None) -> Part:
+    """The tree of the message between two offsets of a seekable file.
+
+    A missing closing boundary, parts without header and boundaries that
+    begin like others are taken; an outer boundary ends whatever is open
+    inside.  `bounds` counts on where a message in a message is scanned.
+    Raises header.HeaderTooLarge for the message's own header.
+    """
+    if end is None:
+        end = file.seek(0, 2)
+    return _Scan(file, start, end, bounds or Bounds()).root
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Hit(NamedTuple):
+    """A boundary line: where it begins, its text ends and the next line begins; whose, and whether it closes."""
+
+    start: int
+    stop: int
+    after: int
+    level: int
+    closing: bool
+
+
+class _Scan:
+    """One way through the file, with the multiparts that are open."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int, bounds: Bounds):
+        self._file = file
+        self._end = end
+        self._bounds = bounds
+        self._window, self._window_start = b"", 0
+        self._open: List[Part] = []
+        self._pattern: Optional["re.Pattern[bytes]"] = None
+        self.root = Part(header.read(file, start, end=end), start, end, "text/plain")
+        self.root.broken = bounds.excess(self.root)
+        self._enter(self.root)
+        self._run()
+
+    def _enter(self, part: Part) -> None:
+        if not part.boundary:
+            return
+        if len(self._open) >= DEEPEST:
+            self.root.broken = f"The message has parts nested more than {DEEPEST} deep. Send what it holds as a file."
+            return
+        self._open.append(part)
+        self._compile()
+
+    def _leave(self, level: int, content_end: int) -> None:
+        """End what is open from this level on inwards, for lack of its own closing boundary."""
+        for part in self._open[level:]:
+            self._end_child(part, content_end)
+        del self._open[level:]
+        self._compile()
+
+    def _compile(self) -> None:
+        # Outermost first: an outer boundary ends everything inside it.
+        names = b"|".join(b"(" + re.escape(part.boundary) + b")" for part in self._open)
+        tail = rb"(--)?[ \t]{0,%d}(?:\r{0,4}\n|\r|\Z)" % _PADDING
+        self._pattern = re.compile(rb"[\r\n]--(?:" + names + rb")" + tail)
+
+    @staticmethod
+    def _end_child(part: Part, content_end: int) -> None:
+        if part.children and part.epilogue_start is None:
+            child = part.children[-1]
+            child.body_end = max(child.body_start, content_end)
+
+    def _run(self) -> None:
+        position = least = self.root.body_start
+        while self._open and not self.root.broken:
+            hit = self._next(position, self._end)
+            if hit is None:
+                break
+            content_end = self._before_line_end(hit.start, least)
+            self._leave(hit.level + 1, content_end)
+            owner = self._open[hit.level]
+            self._end_child(owner, content_end)
+            if not owner.children:
+                owner.preamble_end = hit.start
+            more = self._more(owner, hit) if hit.closing else hit
+            if more is None or self._nothing_follows(more.after):
+                owner.epilogue_start = hit.stop
+                self._leave(hit.level, content_end)
+                position, least = hit.after, hit.stop
+            else:
+                position = least = self._begin(owner, more.after)
+        if self._open:
+            self._leave(0, self._before_line_end(self._end, least))
+
+    def _more(self, owner: Part, closing: _Hit) -> Optional[_Hit]:
+        """What begins the next part if parts follow their closing boundary, as some devices write it too early."""
+        again = self._next(closing.after, self._end)
+        if again is None or again.closing or self._open[again.level] is not owner or self._nothing_follows(again.after):
+            return None
+        return again if self._is_blank(closing.after, again.start) else closing
+
+    def _is_blank(self, start: int, end: int) -> bool:
+        if end - start > _LONGEST_END:
+            return False
+        self._file.seek(start)
+        return not self._file.read(end - start).strip()
+
+    def _nothing_follows(self, position: int) -> bool:
+        """Whether the message ends here: the "--" of its last boundary was forgotten."""
+        return self._is_blank(position, self._end)
+
+    def _begin(self, owner: Part, start: int) -> int:
+        """A part begins: read its header, which goes no further than the next boundary."""
+        hit = self._next(start, min(self._end, start + LONGEST_HEADER))
+        for _ in range(MOST_PARTS):
+            if not hit or hit.start > start or hit.closing or self._open[hit.level] is not owner:
+                break
+            start = hit.after  # one boundary right behind another is one
+            hit = self._next(start, min(self._end, start + LONGEST_HEADER))
+        end = hit.start if hit else self._end
+        try:
+            block = header.read(self._file, start, LONGEST_HEADER, end)
+        except header.HeaderTooLarge:
+            self.root.broken = "A part of the message has a header that is too large. Shorten it at the sender."
+            return start
+        default = "message/rfc822" if owner.content_type == "multipart/digest" else "text/plain"
+        part = Part(block, start, end, default)
+        owner.children.append(part)
+        self.root.broken = self._bounds.excess(part)
+        self._enter(part)
+        return part.body_start
+
+    def _next(self, position: int, end: int) -> Optional[_Hit]:
+        """The next boundary line that begins at or after `position`, which itself begins a line."""
+        position -= 1
+        while True:
+            window, start = self._read(position, end)
+            last = start + len(window) >= end
+            match = self._pattern.search(window, position - start)
+            if match and (last or match.end() < len(window) - 4):
+                level = next(i for i, group in enumerate(match.groups()) if group is not None)
+                line_start = start + match.start() + 1
+                text = match.group().rstrip(b"\r\n")
+                stop = line_start + len(text.lstrip(b"\r\n"))
+                closing = match.group(len(self._open) + 1) is not None
+                return _Hit(line_start, stop, start + match.end(), level, closing)
+            if last:
+                return None
+            position = start + match.start() if match else start + len(window) - _OVERLAP
+
+    def _read(self, position: int, end: int) -> "tuple[bytes, int]":
+        """Octets from the file around `position`, more than a boundary line of them, and where they begin."""
+        window, start = self._window, self._window_start
+        if not (start <= position and position + 2 * _OVERLAP <= start + len(window)):
+            self._file.seek(position)
+            window = self._file.read(min(_WINDOW, self._end - position))
+            start = self._window_start = position
+            self._window = window
+        return (window, start) if start + len(window) <= end else (window[: end - start], start)
+
+    def _before_line_end(self, position: int, least: int) -> int:
+        """`position` without the line end before it, but not below `least`."""
+        start = max(least, position - encodings.LONGEST_LINE_END)
+        self._file.seek(start)
+        match = _LAST_LINE_END.search(self._file.read(position - start))
+        return start + match.start() if match else position

@@ -1,0 +1,451 @@
+"""A spooled message made ready for Graph.
+
+The top header is written anew for the envelope (header.TopHeader); the body
+goes on octet for octet but for the repairs without which Exchange garbles or
+refuses it (GF 1.7).  Signed and encrypted parts get CRLF line ends and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import re
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from ..errors import Permanent
+from ..system import log
+from . import encodings, header, parameters, parts
+from .parts import Part
+
+logger = log.get("message")
+
+# Octets of raw MIME that surely fit Graph's 4 MB request once base64 has made
+# them a third larger: 3.87 MB, below both readings of "4 MB" (GF 1.3).
+LARGE_MIME_CEILING = 2_900_000
+
+# RFC 5322 2.1.1: octets of a line.  A CR before the LF is counted in, as it may be missing.
+_LONGEST_LINE = 998
+
+# Labels that say nothing about 8-bit text.
+_NO_CHARSET = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "x-unknown"))
+_WIDE_CHARSETS = ("utf-16", "utf16", "utf-32", "utf32", "ucs-2", "ucs-4", "iso-10646-ucs")
+_IDENTITY = frozenset(("7bit", "8bit", "binary"))
+_MESSAGES = frozenset(("message/rfc822", "message/global"))
+
+# Messages in messages in messages that are repaired.
+_DEEPEST_MESSAGE = 5
+
+_BROKEN_MESSAGE = "A message in the message is broken (NUL octets or endless lines). Send it as a file."
+_BROKEN_UUENCODE = "An attachment is in uuencode or the like and broken. Send it in base64."
+
+# RFC 2046 5.1.1, bchars.
+_SAFE_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
+
+_CRLF = b"\r\n"
+
+# A piece of the output: octets, or what makes them from the file each time.
+_Piece = Union[bytes, Callable[[], Iterator[bytes]]]
+
+
+def _chunks(piece: _Piece) -> Iterable[bytes]:
+    return (piece,) if isinstance(piece, bytes) else piece()
+
+
+class Prepared:
+    """A message as it goes to Graph: made anew from the file whenever it is asked for.
+
+    `top` is the header.TopHeader, `root` the mime.Part tree of the message as
+    it was received.  The file must stay open, and belongs to one thread.
+    """
+
+    def __init__(self, top: header.TopHeader, root: Part, content: Sequence[bytes], body: Sequence[_Piece]):
+        """`content`: the finished MIME fields of the top header."""
+        self.top = top
+        self.root = root
+        self._content = content
+        self._head = top.emit(content)
+        self._body = body
+        self._size: Optional[int] = None
+
+    @property
+    def size(self) -> int:
+        """Octets of the whole message."""
+        return self.measure()
+
+    def measure(self) -> int:
+        """Make the whole message once, if that was not done yet; its octets."""
+        if self._size is None:
+            self._size = sum(map(len, self.chunks()))
+        return self._size
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it goes by the way of large mail.
+
+        The envelope does not count: what was taken must not turn out too large because it has many recipients.
+        A thousand of them still fit the request.
+        """
+        return self.exceeds(LARGE_MIME_CEILING)
+
+    def exceeds(self, octets: int) -> bool:
+        """Whether it is larger than that, the envelope not counted."""
+        return self.size - self.top.envelope_size > octets
+
+    def chunks(self) -> Iterator[bytes]:
+        """The whole message in chunks of at most about 128 KiB; every call begins again."""
+        yield self._head
+        for piece in self._body:
+            yield from _chunks(piece)
+
+    def without_bcc(self) -> Prepared:
+        """The same without a Bcc field, for a draft that gets it as a property."""
+        made = Prepared(self.top, self.root, self._content, self._body)
+        made._head = self.top.emit(self._content, with_bcc=False)
+        made._size = self.size - len(self._head) + len(made._head)
+        return made
+
+    def write_to(self, out: BinaryIO) -> None:
+        """Write the whole message."""
+        for chunk in self.chunks():
+            out.write(chunk)
+
+
+def prepare(
+    file: BinaryIO,
+    start: int = 0,
+    *,
+    recipients: Sequence[str],
+    sender: str,
+    message_id: str,
+    date: Optional[float] = None,
+    may_send_as: Optional[Callable[[str], bool]] = None,
+    replace_message_id: bool = False,
+    end: Optional[int] = None,
+) -> Prepared:
+    """The message between two offsets of a seekable file, for one envelope; the rest as header.TopHeader.
+
+    Raises Permanent where the message cannot be sent: a header too large, too
+    many parts, an address that no header can hold.  Anything unexpected in it
+    is a fault of this program: `prepare_unrepaired` does without what failed.
+    """
+    bounds = parts.Bounds()
+    root = _scanned(file, start, end, bounds)
+    top = header.TopHeader(
+        root.header,
+        recipients=recipients,
+        sender=sender,
+        message_id=message_id,
+        date=date,
+        may_send_as=may_send_as,
+        replace_message_id=replace_message_id,
+    )
+    writer = _Writer(file, root, bounds)
+    edit, body = writer.body(root)
+    content = _content_fields(root, edit)
+    ours = edit.encoding == "base64" and root.body_start < root.body_end
+    ends_open = ours or (root.children and isinstance(body[-1], bytes))
+    return Prepared(top, root, content, [*body, *([_CRLF] if ends_open else [])])
+
+
+def prepare_unrepaired(file: BinaryIO, start: int = 0, **envelope: Any) -> Prepared:
+    """The same where `prepare` failed unexpectedly: the body as it is, the header without the fields that cannot be
+    written.  The envelope decides as ever.  Raises Permanent."""
+    end = file.seek(0, 2)
+    block = header.read(file, start)
+    fields = [field for field in block.fields if _can_be_written(field, envelope)]
+    root, top = _unrepaired(header.Block(fields, block.body, False), start, end, envelope)
+    content = _content_fields(root, _Edit())
+    return Prepared(top, root, content, [lambda: encodings.canonical(encodings.octets(file, block.body, end))])
+
+
+def _can_be_written(field: header.Field, envelope: Dict[str, Any]) -> bool:
+    try:
+        root, top = _unrepaired(header.Block([field], 0, False), 0, 0, envelope)
+        Prepared(top, root, _content_fields(root, _Edit()), [])
+    except Permanent:
+        raise
+    except Exception:
+        logger.exception("the field %s of a message is left out", log.clean(field.name.decode("ascii")))
+        return False
+    return True
+
+
+def _unrepaired(
+    block: header.Block, start: int, end: int, envelope: Dict[str, Any]
+) -> Tuple[Part, header.TopHeader]:
+    return Part(block, start, end, "text/plain"), header.TopHeader(block, **envelope)
+
+
+def _content_fields(root: Part, edit: "_Edit") -> List[bytes]:
+    """The finished MIME fields of the top header."""
+    content = _fields(root, edit, lambda name: name.startswith(b"content-") and name != b"content-length")
+    if content or root.header.all("MIME-Version"):
+        content.insert(0, b"MIME-Version: 1.0\r\n")
+    return content
+
+
+def _scanned(file: BinaryIO, start: int, end: Optional[int], bounds: parts.Bounds) -> Part:
+    root = parts.scan(file, start, end, bounds)
+    if root.broken:
+        raise Permanent(root.broken)
+    return root
+
+
+class _Edit(NamedTuple):
+    """What changes in a part's header: a new Content-Type, a new encoding ("" takes the field away)."""
+
+    content: Optional[parameters.Value] = None
+    encoding: Optional[str] = None
+
+
+class _Survey(NamedTuple):
+    """What stands in a range of octets."""
+
+    ascii: bool
+    nul: bool
+    long_line: bool
+    stray_cr: bool
+
+    @property
+    def clean(self) -> bool:
+        """Whether it may travel as 7bit text."""
+        return self.ascii and not self.nul and not self.long_line
+
+
+class _Writer:
+    """Decides part by part what becomes of a message's body."""
+
+    def __init__(self, file: BinaryIO, root: Part, bounds: parts.Bounds, depth: int = 0):
+        """`depth`: in how many messages this one is."""
+        self._file = file
+        self._bounds = bounds
+        self._depth = depth
+        self._boundaries = [part.boundary for part in root.walk() if part.children]
+
+    def body(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
+        """The pieces of a part's body, and what they make its header say."""
+        if part.content_type in ("multipart/signed", "multipart/encrypted"):
+            return _named(part, _Edit()), [self._copy(part.body_start, part.body_end)]
+        if part.children:
+            return self._multipart(part)
+        message = part.content_type.startswith("message/") and part.encoding not in ("base64", "quoted-printable")
+        edit, pieces = self._message(part) if message else self._leaf(part)
+        return _named(part, edit), pieces
+
+    def _message(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
+        """A message in the message: none of its recipients gets it, so only what is broken in it changes."""
+        survey = _survey(self._octets(part.body_start, part.body_end))
+        if survey.clean:
+            return _Edit(), [self._copy(part.body_start, part.body_end)]
+        if part.content_type in _MESSAGES and self._depth < _DEEPEST_MESSAGE:
+            root = _scanned(self._file, part.body_start, part.body_end, self._bounds)
+            pieces = _Writer(self._file, root, self._bounds, self._depth + 1).entity(root, True)
+            survey = _survey(chunk for piece in pieces for chunk in _chunks(piece))
+        else:
+            pieces = [self._copy(part.body_start, part.body_end)]
+        if survey.nul or survey.long_line:
+            raise Permanent(_BROKEN_MESSAGE)
+        encoding = "7bit" if survey.ascii else "8bit"
+        return _Edit(None, None if part.encoding == encoding else encoding), pieces
+
+    def _multipart(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
+        boundary, edit = self._boundary(part)
+        pieces: List[_Piece] = [*self._aside(part.body_start, part.preamble_end)]
+        for child in part.children:
+            pieces += [b"--" + boundary + _CRLF, *self.entity(child), _CRLF]
+        pieces.append(b"--" + boundary + b"--")
+        if part.epilogue_start is not None:
+            pieces += self._aside(part.epilogue_start, part.body_end)
+        return edit, pieces
+
+    def _boundary(self, part: Part) -> Tuple[bytes, _Edit]:
+        """The part's boundary, another one if readers may stumble over it."""
+        boundary = part.boundary
+        encoding = None if part.encoding in _IDENTITY else ""
+        begins_another = any(other != boundary and other.startswith(boundary) for other in self._boundaries)
+        if _SAFE_BOUNDARY.match(boundary) and not begins_another:
+            return boundary, _Edit(None, encoding)
+        boundary = b"=_" + hashlib.sha256(boundary + b"%d" % part.header_start).hexdigest()[:40].encode("ascii")
+        content = _content(part)
+        content.set("boundary", boundary.decode("ascii"))
+        return boundary, _Edit(content, encoding)
+
+    def entity(self, part: Part, versioned: bool = False) -> List[_Piece]:
+        """A part or a message in the message with its whole header; `versioned`: MIME-Version is added with others."""
+        edit, body = self.body(part)
+        if edit == _Edit() and _is_sound(part):
+            return [self._copy(part.header_start, part.body_start), *body]
+        fields = _fields(part, edit, lambda name: True)
+        if versioned and edit != _Edit() and not part.header.all("MIME-Version"):
+            fields.insert(0, b"MIME-Version: 1.0\r\n")
+        return [b"".join(fields) + _CRLF, *body]
+
+    def _aside(self, start: int, end: int) -> List[_Piece]:
+        """Preamble or epilogue, which no reader shows: left out unless it is clean."""
+        if start < end and _survey(self._octets(start, end)).clean:
+            return [self._copy(start, end)]
+        if start < end:
+            logger.info("%d octets outside the parts of a message are left out: no 7-bit text", end - start)
+        return []
+
+    def _leaf(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
+        start, end, text = part.body_start, part.body_end, _is_text(part)
+        edit = _Edit()
+        if part.content_type.startswith("multipart/"):
+            # No boundary stands in it: shown as text it is at least seen.
+            edit = _Edit(_content(part, "text/plain"), None)
+        if part.encoding == "quoted-printable":
+            return self._recoded(part, edit, text, lambda: parts.decode(self._file, part))
+        survey = _survey(self._octets(start, end))
+        if part.encoding == "base64":
+            if survey.clean:
+                return edit, [self._copy(start, end)]
+            return edit, [lambda: encodings.to_base64(parts.decode(self._file, part))]
+        if part.encoding.startswith("x-") or part.encoding in ("uuencode", "uue"):
+            if not survey.clean:
+                raise Permanent(_BROKEN_UUENCODE)
+            return edit, [self._copy(start, end)]
+        if survey.clean and (text or not survey.stray_cr):
+            encoding = None if part.encoding == "7bit" else "7bit"
+            return edit._replace(encoding=encoding), [self._copy(start, end)]
+        if text and not part.charset.startswith(_WIDE_CHARSETS):
+            return self._recoded(part, edit, text, lambda: _plain(self._octets(start, end)))
+        return self._recoded(part, edit, False, lambda: self._octets(start, end))
+
+    def _recoded(
+        self, part: Part, edit: _Edit, text: bool, source: Callable[[], Iterator[bytes]]
+    ) -> Tuple[_Edit, List[_Piece]]:
+        """The content in base64, labelled with a charset if it is 8-bit text without one."""
+        content = edit.content
+        if text and part.charset in _NO_CHARSET:
+            charset = _charset(source())
+            if charset:
+                content = content or _content(part)
+                content.set("charset", charset)
+        return _Edit(content, "base64"), [lambda: encodings.to_base64(source())]
+
+    def _octets(self, start: int, end: int) -> Iterator[bytes]:
+        return encodings.octets(self._file, start, end)
+
+    def _copy(self, start: int, end: int) -> _Piece:
+        return lambda: encodings.canonical(self._octets(start, end))
+
+
+def _is_text(part: Part) -> bool:
+    if part.disposition == "attachment" and part.header.raw("Content-Type") is None:
+        return False
+    return part.is_text or part.content_type.startswith("multipart/")
+
+
+def _plain(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Text lines ended by CRLF, without NUL."""
+    return (chunk.replace(b"\0", b"") for chunk in encodings.canonical(chunks))
+
+
+def _charset(chunks: Iterable[bytes]) -> str:
+    """What 8-bit text without a label is: "utf-8" if it is that, else "windows-1252"; "" for ASCII."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    found = ""
+    try:
+        for chunk in chunks:
+            decoder.decode(chunk)
+            if not chunk.isascii():
+                found = "utf-8"
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "windows-1252"
+    return found
+
+
+def _survey(chunks: Iterable[bytes]) -> _Survey:
+    ascii_only, nul, long_line, stray_cr = True, False, False, 0
+    unfinished, before = 0, b""
+    for data in chunks:
+        ascii_only = ascii_only and data.isascii()
+        nul = nul or b"\0" in data
+        stray_cr += data.count(b"\r") - data.count(_CRLF) - (before == b"\r" and data[:1] == b"\n")
+        before = data[-1:]
+        position = 0
+        # From a line's begin jump to the last line end it may reach: few steps, all in C.
+        while not long_line and unfinished + len(data) - position > _LONGEST_LINE:
+            end = data.rfind(b"\n", position, max(position, position + _LONGEST_LINE + 1 - unfinished))
+            long_line = end < 0
+            position, unfinished = end + 1, 0
+        last = data.rfind(b"\n", position)
+        unfinished = unfinished + len(data) - position if last < 0 else len(data) - last - 1
+    return _Survey(ascii_only, nul, long_line, stray_cr > 0)
+
+
+def _content(part: Part, kind: str = "") -> parameters.Value:
+    """A copy of the part's Content-Type to be changed."""
+    known = {name: value for name, value in part.content.parameters.items() if not kind or name != "boundary"}
+    return parameters.Value(kind or part.content_type, known)
+
+
+def _named(part: Part, edit: _Edit) -> _Edit:
+    """Give a file name that stands, or will stand, in RFC 2231 form only also as Content-Type's
+    name: Outlook would show ATT00001 (GF 1.7)."""
+    stays = all(_stays(part, field) for field in part.header.all("Content-Disposition"))
+    shown = part.placement.has_plain("filename") and (stays or parameters.is_plain(part.filename))
+    if shown or not part.filename or part.content.has_plain("name"):
+        return edit
+    content = edit.content or _content(part)
+    if part.header.raw("Content-Type") is None and not _is_text(part):
+        content.main = "application/octet-stream"
+    content.set("name", part.filename)
+    return edit._replace(content=content)
+
+
+def _is_sound(part: Part) -> bool:
+    """Whether the part's header may be copied."""
+    names = [field.name.lower() for field in part.header.fields]
+    return (
+        part.header.sound
+        and all(_stays(part, field) for field in part.header.fields)
+        and all(names.count(name) == 1 for name in (b"content-type", b"content-transfer-encoding") if name in names)
+    )
+
+
+def _fields(part: Part, edit: _Edit, wanted: Callable[[bytes], bool]) -> List[bytes]:
+    """The wanted fields of a part's header, finished; of Content-* one each."""
+    written = {}
+    if edit.content:
+        written[b"content-type"] = b"Content-Type: " + edit.content.lines() + _CRLF
+    if edit.encoding is not None:
+        line = b"Content-Transfer-Encoding: " + edit.encoding.encode("ascii") + _CRLF
+        written[b"content-transfer-encoding"] = line if edit.encoding else b""
+    result, seen = [], set()
+    for field in part.header.fields:
+        name = field.name.lower()
+        if not wanted(name) or name in seen:
+            continue
+        if name.startswith(b"content-"):
+            seen.add(name)
+        result.append(written.pop(name) if name in written else _field(part, field))
+    return result + list(written.values())
+
+
+def _stays(part: Part, field: header.Field) -> bool:
+    """Whether the field may be copied: nobody reads it otherwise than it was read here."""
+    name = field.name.lower()
+    if name == b"content-type" and not part.content.strict:
+        return False
+    if name == b"content-disposition" and not part.placement.strict:
+        return False
+    if name == b"content-transfer-encoding" and field.unfolded.lower() != part.encoding.encode("ascii", "replace"):
+        return False
+    return header.is_sound(field)
+
+
+def _field(part: Part, field: header.Field) -> bytes:
+    name = field.name.lower()
+    value = field.value
+    if not _stays(part, field):
+        if name == b"content-type":
+            return b"Content-Type: " + _content(part).lines() + _CRLF
+        if name == b"content-disposition" and part.placement.main:
+            return b"Content-Disposition: " + part.placement.lines() + _CRLF
+        if name == b"content-transfer-encoding":
+            value = part.encoding.encode("ascii", "replace")
+    return header.emit(field.name, value)

@@ -1,0 +1,1 @@
+"""Mailboxes for old clients (RFC 1939)."""

@@ -1,0 +1,41 @@
+"""An answer that is begun before there is one, so that a client does not take a slow Exchange for a dead server."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from ..errors import ProxyError
+from ..server.connection import Connection
+
+# Clients give up after a minute or more of silence: this often they get a sign of life (seconds).
+SECONDS = 20.0
+
+
+class BrokenOff(Exception):
+    """What was begun cannot be ended properly: the connection closes, so that nobody takes a part for the whole."""
+
+
+class SignsOfLife:
+    """For one connection and the thread that serves it."""
+
+    def __init__(self, connection: Connection, seconds: float = SECONDS):
+        self._connection = connection
+        self._seconds = seconds
+
+    def until(self, ready: Callable[[float], bool], begun: bool = False) -> bool:
+        """Wait until something is ready; whether the +OK line was begun by then.
+
+        A dot is added to it at every sign of life.  Once it is begun there is
+        no -ERR any more: BrokenOff if the thing does not come.  Closed and
+        TimedOut if the client is not there any more.
+        """
+        try:
+            while not ready(self._seconds):
+                self._connection.write(b"." if begun else b"+OK Exchange is slow")
+                self._connection.flush()
+                begun = True
+        except ProxyError as error:
+            if begun:
+                raise BrokenOff(str(error)) from None
+            raise
+        return begun

@@ -1,0 +1,1 @@
+"""Listeners and connections, for every protocol."""

@@ -1,0 +1,70 @@
+"""Clients that begin TLS at once on a STARTTLS port, and never learn better (HP MFPs).
+
+They cannot be told from others before the banner without making all others
+wait.  So the first such connection fails, its address is remembered, and from
+the next one on the server lets that address speak first.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Dict, Sequence
+
+from ..config.types import Network
+from ..logins.users import within
+from ..system import files, log
+
+logger = log.get("server")
+
+# The first octet of a TLS record that holds a handshake (RFC 8446 5.1); no SMTP command begins with it.
+FIRST_OCTET = b"\x16"
+
+# Seconds an address that is known for it is waited for.
+PATIENCE = 1.0
+
+# Addresses remembered, the oldest forgotten first.
+_LIMIT = 1000
+
+
+class ClientHellos:
+    """Addresses that begin with a ClientHello.  May be used from any thread."""
+
+    def __init__(self, path: str, networks: Sequence[Network] = ()):
+        """`path` is where they are kept; `networks` are known for it beforehand (tls_first)."""
+        self._path = path
+        self.networks = networks  # may be exchanged while running
+        self._lock = threading.Lock()
+        self._known: Dict[str, None] = dict.fromkeys(_load(path))
+
+    def expected(self, peer: str) -> bool:
+        """Whether this (normalised) address should be let speak first."""
+        return peer in self._known or within(peer, self.networks)
+
+    def note(self, peer: str) -> None:
+        """Remember an address, on the disk too."""
+        with self._lock:
+            if peer in self._known:
+                return
+            self._known[peer] = None
+            if len(self._known) > _LIMIT:
+                del self._known[next(iter(self._known))]
+            self._keep()  # here, lest an older list be written over a newer one
+        logger.info("first seen from %s: TLS begun at once on a STARTTLS port; from now on it starts so there", peer)
+
+    def _keep(self) -> None:
+        try:
+            files.replace(self._path, json.dumps(list(self._known)).encode(), durable=False)
+        except OSError as error:
+            logger.warning("%s cannot be written: %s; forgotten with the next start", self._path, error.strerror)
+
+
+def _load(path: str) -> Sequence[str]:
+    try:
+        known = json.loads(files.read(path) or b"[]")
+    except (OSError, ValueError):
+        known = None
+    if not isinstance(known, list) or not all(isinstance(item, str) for item in known):
+        logger.warning("%s cannot be read; its addresses will be learned again", path)
+        return ()
+    return known[-_LIMIT:]

@@ -1,0 +1,198 @@
+"""Certificates: the servers' TLS contexts, and a self-signed certificate where none is at hand."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import ipaddress
+import shlex
+import ssl
+from typing import Any, Sequence, Tuple
+
+from ..errors import ConfigError
+
+# Days a self-signed certificate is valid: longer than any device lives.
+_SELF_SIGNED_DAYS = 3650
+
+# A board without a clock believes in 1970; what it makes must be valid all the same.
+_NOT_BEFORE_THIS = datetime.datetime(2025, 1, 1)
+
+VERSIONS = {
+    "TLSv1": ssl.TLSVersion.TLSv1,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+# Those that OpenSSL allows only at its security level 0, by the names both config and OpenSSL use.
+OLD_VERSIONS = ("TLSv1", "TLSv1.1")
+
+
+class Socket(ssl.SSLSocket):
+    """As Python's, but closed at once if its peer had gone before TLS was put on it.
+
+    Python raises then and leaves the descriptor to the collector.  For `SSLContext.sslsocket_class`.
+    """
+
+    def getpeername(self) -> Any:
+        try:
+            return super().getpeername()
+        except OSError:
+            if self.version() is None:  # no handshake yet: it is being made
+                self.close()
+            raise ConnectionResetError(errno.ECONNRESET, "the peer has gone") from None
+
+
+def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSLContext:
+    """A context for listeners; ConfigError says what is wrong with the certificate or its key.
+
+    Below TLS 1.2 OpenSSL's security level 0 is set, without which it refuses
+    the old versions whatever is allowed.
+    """
+    _hold("tls.tls_cert", cert, _CERTIFICATE, key)
+    _hold("tls.tls_key", key, _KEY, cert)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = Socket
+    try:
+        # The empty password keeps OpenSSL from asking on the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        raise ConfigError(_complaint(error, cert, key)) from None
+    if min_version in OLD_VERSIONS:
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = VERSIONS[min_version]
+    return context
+
+
+_CERTIFICATE, _KEY, _LOCKED_KEY = "a certificate", "a private key", "a private key under a passphrase"
+_PKCS12 = "a PKCS#12 (PFX) file"
+
+# Octets of a file that are looked at: chains of certificates are shorter.
+_LOOKED_AT = 1024 * 1024
+
+
+def _contents(data: bytes) -> "tuple[str, ...]":
+    """What a file holds, in PEM or, named so, in DER; () if that cannot be told."""
+    found = []
+    if b"-----BEGIN CERTIFICATE" in data or b"-----BEGIN TRUSTED CERTIFICATE" in data:
+        found.append(_CERTIFICATE)
+    if b"PRIVATE KEY-----" in data:
+        locked = b"BEGIN ENCRYPTED PRIVATE KEY" in data or b"Proc-Type: 4,ENCRYPTED" in data
+        found.append(_LOCKED_KEY if locked else _KEY)
+    if not found and data[:1] == b"\x30":
+        inside = data[2 + (data[1] & 0x7F if data[1:2] >= b"\x80" else 0):]
+        if inside[:3] == b"\x02\x01\x03":
+            found.append(_PKCS12)
+        elif inside[:2] in (b"\x02\x01",):
+            found.append(_KEY + " in DER")
+        elif inside[:1] == b"\x30":
+            found.append(_CERTIFICATE + " in DER")
+    return tuple(found)
+
+
+def _hold(option: str, path: str, wanted: str, other: str) -> None:
+    """ConfigError with the next step if the file surely holds something else than `wanted` in PEM."""
+    found = _contents(_readable(option, path))
+    if not found or wanted in found:
+        return
+    path_, kind = shlex.quote(path), found[0]
+    if kind == _PKCS12:
+        advice = (f"Make two PEM files of it: `openssl pkcs12 -in {path_} -nokeys -out cert.pem` for tls_cert and "
+                  f"`openssl pkcs12 -in {path_} -nocerts -nodes -out key.pem` for tls_key "
+                  "(add -legacy if OpenSSL 3 refuses it).")
+    elif kind == _CERTIFICATE + " in DER":
+        advice = f"Make PEM of it: `openssl x509 -inform DER -in {path_} -out cert.pem`."
+    elif kind == _KEY + " in DER":
+        advice = f"Make PEM of it: `openssl pkey -inform DER -in {path_} -out key.pem`."
+    elif kind == _LOCKED_KEY and wanted == _KEY:
+        advice = f"Remove the passphrase: `openssl pkey -in {path_} -out new.key`, and name new.key."
+    elif path == other:
+        advice = "It is named as certificate and as key; name the other file of the two here."
+    else:
+        advice = "Name the file that does; perhaps tls_cert and tls_key have changed places."
+    raise ConfigError(f"{option}: {path} holds {' and '.join(found)}, not {wanted} in PEM. {advice}")
+
+
+def _readable(option: str, path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LOOKED_AT)
+    except OSError as error:
+        raise ConfigError(
+            f"{option}: {path} cannot be read: {error.strerror}. "
+            "Check the path, and that the user the program runs as may read it."
+        ) from None
+
+
+def _complaint(error: ssl.SSLError, cert: str, key: str) -> str:
+    reason = (error.reason or "").upper()
+    if "MISMATCH" in reason:
+        return f"tls: the key {key} does not belong to the certificate {cert}. Give the two that were made together."
+    if "PASSWORD" in reason or "BAD_DECRYPT" in reason:
+        return f"tls.tls_key: {key} is protected by a passphrase. Remove it: openssl pkey -in {key} -out new.key"
+    if "KEY_TOO_SMALL" in reason or "MD_TOO_WEAK" in reason:
+        return f"tls.tls_cert: {cert} is too weak for this OpenSSL. Make a new one with a 2048-bit key and SHA-256."
+    return f"tls: {cert} and {key} are not a PEM certificate and its PEM key ({reason.lower() or 'unreadable'})."
+
+
+def expiry(cert: str) -> datetime.datetime:
+    """When the first certificate of a PEM file ends (UTC)."""
+    with open(cert, "rb") as file:
+        return end_of(file.read())
+
+
+def end_of(pem: bytes) -> datetime.datetime:
+    """When the first certificate in `pem` ends (UTC)."""
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(pem)
+    if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+
+
+def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, bytes]:
+    """(certificate, key) in PEM for host names and IP addresses; the first is the common name.
+
+    A key that is there already is used again.  A new one is RSA: old devices,
+    for which min_version is set, know no other.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
+
+    if key_pem:
+        key: Any = serialization.load_pem_private_key(key_pem, None)
+    else:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+    now = max(datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None), _NOT_BEFORE_THIS)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # Two days back: the clients' clocks are wrong too.
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=_SELF_SIGNED_DAYS))
+        .add_extension(x509.SubjectAlternativeName([_general_name(item) for item in names]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    return (
+        certificate.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+
+
+def _general_name(name: str):
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

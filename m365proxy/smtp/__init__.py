@@ -1,0 +1,1 @@
+"""Submission by devices (RFC 5321)."""

@@ -1,0 +1,73 @@
+"""The last look at a message before its 250: what could never be sent is refused while the device listens."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, List, Optional
+
+from ..delivery import jsonmail
+from ..errors import ProxyError
+from ..logins.users import User
+from ..mime import addresses, header, parts, prepare
+from ..system import log
+from . import replies
+from .replies import Reply
+
+logger = log.get("intake")
+
+# So many octets for one at least remain of a message when it is made ready: quoted-printable becomes base64.
+_SHRINKS = 4
+
+# What delivery may add, in octets: Date, a Message-ID of ours, Reply-To, another author.
+_ADDED = 2048
+
+# So many octets at most come of one: line ends grow to two octets, raw 8-bit header fields into encoded words.
+_GROWS = 16
+
+_SEND_ONLY = 'Mail of more than 2.9 MB needs "permissions": "full" in the configuration of m365proxy'
+
+
+class Intake:
+    """Any thread may use it."""
+
+    def __init__(self, large_allowed: bool):
+        """`large_allowed`: whether drafts may be made, without which there is no way for large mail."""
+        self._large_allowed = large_allowed
+
+    def check(self, file: BinaryIO, user: User) -> Optional[Reply]:
+        """Why the message at the file's position cannot be taken from this user, or None.
+
+        Permanent if it is beyond repair, or has too many parts.  A fault of ours is no reason: with 4xx the device
+        would send the same message for ever, and delivery knows a simpler way (`message.prepare_unrepaired`).
+        """
+        try:
+            return self._check(file, user)
+        except (ProxyError, OSError):
+            raise
+        except Exception:
+            logger.exception("a message from %s cannot be looked at as usual; it is accepted", user.mailbox)
+            return None
+
+    def _check(self, file: BinaryIO, user: User) -> Optional[Reply]:
+        start = file.tell()
+        authors = _authors(header.read(file, start))
+        if authors and not user.rewrite_from and not any(map(user.may_send_as, authors)):
+            return replies.sender_refused(authors[0], user.mailbox)
+        end = file.seek(0, 2)
+        size, ceiling = end - start, prepare.LARGE_MIME_CEILING
+        prepared = prepare.prepare(
+            file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
+        )
+        if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
+            # Large or small whatever becomes of it: spare the device the wait while all of it is written.
+            return self._check_large(prepared.root) if size > ceiling else None
+        return self._check_large(prepared.root) if prepared.exceeds(ceiling - _ADDED) else None
+
+    def _check_large(self, root: parts.Part) -> Optional[Reply]:
+        reason = jsonmail.obstacle(root) if self._large_allowed else _SEND_ONLY
+        return replies.too_large(reason) if reason else None
+
+
+def _authors(block: header.Block) -> List[str]:
+    """Whom From names, as TopHeader reads it: what is no address there is not refused but repaired."""
+    named = header.from_addresses(block)
+    return [addresses.on_the_wire(address) for address in named if addresses.valid_address(address, smtputf8=True)]

@@ -1,0 +1,190 @@
+"""A message's octets on their way from the client to the spool: DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030)."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Optional, Sequence, Union
+
+from ..errors import Permanent, Temporary
+from ..logins.users import User
+from ..server.connection import Connection, DotReader, TimedOut
+from ..spool.spool import Envelope, Incoming
+from ..system import log
+from . import replies
+from .policy import Policy
+from .replies import Reply
+
+logger = log.get("smtp")
+
+# A message may take data_seconds and a second more for this many octets (64 kbit/s).
+_SLOWEST = 8 * 1024
+
+# Recipients that stand in the line on an accepted message; the queue shows all.
+_LOGGED = 10
+
+
+class LfDotReader:
+    """DotReader for clients that know no CR: LF.LF ends the data too.
+
+    With the first CR it is a DotReader, and only CRLF.CRLF ends the data.
+    """
+
+    def __init__(self) -> None:
+        # The LF that ended the DATA command counts as the one before a lone dot.
+        self._held = b"\n"
+        self._virtual = True
+        self._strict: Optional[DotReader] = None
+        self.done = False
+        self.rest = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Decoded octets; sets `done` at the end and leaves what followed it in `rest`."""
+        if self._strict is not None:
+            return self._feed_strict(chunk)
+        lines, cr, after = (self._held + chunk).partition(b"\r")
+        decoded = self._without_dots(lines)
+        if self.done:
+            self.rest += cr + after
+        elif cr:
+            decoded += self._held
+            self._strict = DotReader()
+        if self._virtual and decoded:
+            self._virtual = False
+            decoded = decoded[1:]
+        return decoded + self._feed_strict(cr + after) if self._strict else decoded
+
+    def _feed_strict(self, chunk: bytes) -> bytes:
+        assert self._strict is not None
+        decoded = self._strict.feed(chunk)
+        self.done, self.rest = self._strict.done, self._strict.rest
+        return decoded
+
+    def _without_dots(self, data: bytes) -> bytes:
+        out = []
+        position = 0
+        while True:
+            found = data.find(b"\n.", position)
+            if found < 0:
+                end = len(data) - (data.endswith(b"\n") and len(data) > position)
+                out.append(data[position:end])
+                self._held = data[end:]
+                break
+            after = data[found + 2 : found + 3]
+            if after == b"\n":
+                out.append(data[position : found + 1])
+                self.done, self.rest, self._held = True, data[found + 3 :], b""
+                break
+            if not after:
+                out.append(data[position:found])
+                self._held = data[found:]
+                break
+            out.append(data[position : found + 1])
+            position = found + 2
+        return b"".join(out)
+
+
+class Reception:
+    """One message coming in.  Belongs to its session's thread; ends with finish() or abort().
+
+    Whatever refuses the message, its octets are read to their end, for what
+    follows must not be taken for commands.
+    """
+
+    def __init__(self, connection: Connection, policy: Policy, incoming: Optional[Incoming], refusal: Optional[Reply]):
+        """`incoming` is None where there is a `refusal` from the start."""
+        self.refusal = refusal
+        self._connection = connection
+        self._policy = policy
+        self._incoming = incoming
+        self._received = 0
+        self._began = time.monotonic()  # one span of time for all chunks
+
+    def read_data(self, reader: Union[DotReader, LfDotReader]) -> None:
+        """Read to the end of data.  Raises Closed, TimedOut."""
+        while not reader.done:
+            self._take(reader.feed(self._some()))
+        self._connection.unread(reader.rest)
+
+    def read_chunk(self, size: int) -> None:
+        """Read exactly `size` octets.  Raises Closed, TimedOut."""
+        while size:
+            data = self._some()
+            self._connection.unread(data[size:])
+            data = data[:size]
+            size -= len(data)
+            self._take(data)
+
+    def _some(self) -> bytes:
+        seconds = self._policy.data_seconds + min(self._received, self._policy.size_limit) / _SLOWEST
+        remaining = self._began + seconds - time.monotonic()
+        if remaining <= 0:  # said here, for what is buffered already would be given out all the same
+            raise TimedOut
+        return self._connection.read_some(remaining)
+
+    def _take(self, octets: bytes) -> None:
+        self._received += len(octets)
+        if self.refusal is not None:
+            return
+        if self._received > self._policy.size_limit:
+            self._refuse(replies.TOO_LARGE)
+            return
+        assert self._incoming is not None
+        try:
+            self._incoming.write(octets)
+        except Temporary as error:
+            self._refuse(disk_refused(self._connection.peer, error))
+
+    def _refuse(self, reply: Reply) -> None:
+        self.refusal = reply
+        self.abort()
+
+    def finish(self, envelope: Envelope, user: User) -> Reply:
+        """Accept the message if nothing speaks against it: 250 means that it is on the disk."""
+        if self.refusal is not None:
+            return self.refusal
+        assert self._incoming is not None
+        try:
+            refusal = self._checked(user)
+            if refusal is not None:
+                return refusal
+            id = self._incoming.commit()
+        except Temporary as error:
+            return disk_refused(self._connection.peer, error)
+        except Permanent as error:
+            return replies.message_refused(str(error))
+        # It is on the disk: were anything from here on an error to the client, it would send it twice.
+        with contextlib.suppress(Exception):
+            self._log_accepted(id, envelope)
+        return replies.queued(id)
+
+    def _log_accepted(self, id: str, envelope: Envelope) -> None:
+        logger.info(
+            "accepted %s from %s: mailbox=%s sender=%s size=%d tls=%s recipients=%s",
+            id, self._connection.peer, envelope.mailbox, envelope.sender, self._received,
+            self._connection.tls_version or "none", _some(envelope.recipients),
+        )  # fmt: skip
+
+    def _checked(self, user: User) -> Optional[Reply]:
+        if self._policy.check_message is None:
+            return None
+        assert self._incoming is not None
+        with contextlib.closing(self._incoming.open()) as file:
+            return self._policy.check_message(file, user)
+
+    def abort(self) -> None:
+        """Leave nothing on the disk; an accepted message stays."""
+        if self._incoming is not None:
+            self._incoming.abort()
+
+
+def _some(recipients: Sequence[str]) -> str:
+    """Recipients for one log line."""
+    rest = len(recipients) - _LOGGED
+    return ",".join(recipients[:_LOGGED]) + (f",+{rest}" if rest > 0 else "")
+
+
+def disk_refused(peer: str, error: Temporary) -> Reply:
+    """The reply to trouble with the spool, whose reason only the log is told."""
+    logger.error("mail from %s not accepted: %s", peer, error)
+    return replies.NO_ROOM

@@ -1,0 +1,559 @@
+"""SMTP on one connection: RFC 5321 with SIZE (1870), 8BITMIME (6152), PIPELINING (2920), STARTTLS (3207),
+AUTH (4954), ENHANCEDSTATUSCODES (2034), CHUNKING (3030) and SMTPUTF8 (6531).
+
+A session knows nothing of Graph: it is handed `users.check` and `accept`
+(the spool).  Each verb returns a Reply; only the loop writes, logs, counts
+errors and ends the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+
+from ..errors import Temporary
+from ..logins.users import User, within
+from ..mime.addresses import domain_of, on_the_wire, valid_address
+from ..server import clienthello
+from ..server.connection import Closed, Connection, DotReader, LineTooLong, TimedOut, WireError
+from ..server.junk import JunkCommands, TooMuchJunk
+from ..server.listener import Context, log_handshake_failure
+from ..spool.spool import Envelope, Incoming
+from ..system import log
+from . import auth, replies, syntax
+from .auth import SignIn
+from .policy import Policy
+from .reception import LfDotReader, Reception, disk_refused
+from .replies import Reply
+from .syntax import Malformed
+
+logger = log.get("smtp")
+
+# Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
+_COMMAND_LIMIT = 4096
+
+# Who has not said one known command is cut off after this many lines.
+_GARBAGE = 3
+
+# First words of HTTP, which browsers and scanners send to any port.
+_HTTP = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI")
+
+# Replies to what the client did wrong as a client; what policy refuses is not counted.
+_MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
+
+# Mistakes in one of many recipients: were they counted, a pipelined list would end before the good ones are sent.
+_FORGIVEN = (replies.RECIPIENT_SYNTAX, replies.NOTIFY_SYNTAX)
+
+# Refusals on the way to a sign-in, told once a session: what an administrator looks for when a device cannot send.
+_SIGN_IN_CODES = (504, 530, 538)
+_SIGN_IN_REFUSALS = (replies.BAD_BASE64, replies.SIGN_IN_SYNTAX, replies.SIGN_IN_LINE_TOO_LONG)
+
+# Recipients beyond limits.recipients that a client may name before each further one counts as bringing nothing:
+# who pipelines a long list cannot know the limit (RFC 5321 4.5.3.1.10).
+_OVERSHOOT = 1000
+
+# Octets of a chunk from which on it brings a message forward.
+_SMALL_CHUNK = 64
+
+# Octets of a refused chunk that are read in any case.
+_READ_ANYWAY = 64 * 1024
+
+# RFC 5321 4.2.1 (221, 421): the connection ends with them.
+_LAST = (221, 421)
+
+_KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID", "SMTPUTF8"), "RCPT": ("NOTIFY", "ORCPT")}
+
+
+class _Transaction:
+    """From MAIL to the end of DATA (RFC 5321 3.3)."""
+
+    def __init__(self, sender: str):
+        self.sender = sender
+        self.recipients: Dict[str, str] = {}  # as compared -> as given, in order
+        self.smtputf8 = False
+        self.ret = ""
+        self.envid = ""
+        self.silent: List[str] = []  # recipients with NOTIFY=NEVER
+        self.orcpt: List[str] = []  # "recipient ORCPT-value"
+        self.envelope: Optional[Envelope] = None  # from DATA or the first BDAT on
+        self.reception: Optional[Reception] = None
+
+
+# What must be so before a verb: the reply if it is not.
+_Need = Callable[["SmtpSession"], Optional[Reply]]
+
+
+class SmtpSession:
+    """One client, from the greeting to the end.  Belongs to the one thread that calls `run`.
+
+    `users.check(login, password, "smtp", peer)` says who signs in;
+    `accept(envelope)` begins a message in the spool.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        context: Context,
+        *,
+        hostname: str,
+        users: Any,
+        accept: Callable[[Envelope], Incoming],
+        policy: Policy,
+        junk: Optional[JunkCommands] = None,
+    ):
+        self._connection = connection
+        self._context = context
+        self._peer = connection.peer
+        self._hostname = hostname
+        self._accept = accept
+        self._policy = policy
+        self._deadline = time.monotonic() + policy.session_seconds
+        self._sign_in = SignIn(connection, users, policy.command_seconds, policy.relay)
+        self._transaction: Optional[_Transaction] = None
+        self._errors = 0
+        self._junk = junk or JunkCommands(context.note_use)
+        self._recipients_named = 0  # since the last message
+        self._spoke_smtp = False
+        self._saw_no_auth = False  # in the answer to its last EHLO, nor has it begun TLS since
+        self._mail_refused = False
+        self._last_refusal: Optional[Reply] = None
+        self._told: Set[Reply] = set()
+        self._over = False
+
+    # -- the loop ---------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve the client until it quits, goes, takes too long or errs too often."""
+        try:
+            self._say(replies.greeting(self._hostname))
+            if not self._tls_on():
+                self._look_for_client_hello()
+            while not self._over:
+                self._turn()
+        except TimedOut:
+            if self._transaction and self._transaction.reception and not self._connection.saw_cr:
+                self._policy.quirks.note(self._peer, "it ends its lines with a bare LF: it needs lf_only_clients")
+            self._end(replies.TOO_SLOW)
+        except Closed as error:
+            if self._context.stopping:
+                self._end(replies.STOPPING)
+            elif self._transaction is not None:
+                reason = str(error) or "connection closed"
+                logger.info("session from %s ended in the middle of a message: %s", self._peer, reason)
+        except Exception:
+            with contextlib.suppress(WireError):
+                self._say(replies.OUR_FAULT)
+            self._end(replies.CLOSING)
+            raise
+        finally:
+            self._reset()
+            if self._saw_no_auth and not self._context.stopping:
+                self._note_ways()
+
+    def _note_ways(self) -> None:
+        ways = auth.ways_without_auth(self._peer, self._policy, self._can_start_tls(), self._context.tls_required)
+        self._policy.quirks.note(self._peer, ways)
+
+    def _look_for_client_hello(self) -> None:
+        first = self._connection.read_some(self._policy.command_seconds)
+        self._connection.unread(first)
+        if not first.startswith(clienthello.FIRST_OCTET):
+            return
+        hellos = self._context.client_hellos
+        if hellos is None or not self._can_start_tls():
+            self._end(replies.NOT_SMTP)
+            return
+        hellos.note(self._peer)
+        self._over = True  # without a word: what it reads next must be TLS
+
+    def _turn(self) -> None:
+        """One command and its reply."""
+        remaining = self._deadline - time.monotonic()
+        if self._context.stopping:
+            return self._end(replies.STOPPING)
+        if remaining <= 0:
+            return self._end(replies.SESSION_TOO_LONG)
+        try:
+            line = self._connection.read_line(auth.LINE_LIMIT, min(self._policy.command_seconds, remaining))
+            reply = self._obey(line)
+        except LineTooLong:
+            reply = replies.LINE_TOO_LONG
+        if reply is None:
+            return None
+        if self._is_mistake(reply):
+            self._errors += 1
+            if not self._spoke_smtp and self._errors >= _GARBAGE:
+                reply = replies.NOT_SMTP
+            elif self._errors >= self._policy.errors:
+                reply = replies.TOO_MANY_ERRORS
+        if reply.code not in _LAST:
+            reply = self._slow_down(reply)
+        if reply.code in _LAST:
+            return self._end(reply)
+        self._log_refusal(reply)
+        return self._say(reply)
+
+    def _obey(self, line: bytes) -> Optional[Reply]:
+        verb, argument = syntax.command(line)
+        if len(line) > _COMMAND_LIMIT and verb != "AUTH":
+            return replies.LINE_TOO_LONG
+        if not verb:
+            return replies.EMPTY_LINE
+        if verb in _HTTP:
+            return replies.NOT_SMTP
+        if verb not in self._VERBS:
+            return replies.UNKNOWN_COMMAND
+        self._spoke_smtp = True
+        method, needs = self._VERBS[verb]
+        reply = self._refused(needs) or method(self, argument)
+        if verb == "MAIL":
+            self._mail_refused = reply is not replies.SENDER_OK
+        return reply
+
+    def _is_mistake(self, reply: Reply) -> bool:
+        if reply is replies.SENDER_FIRST and self._mail_refused:
+            return False  # who pipelines could not know
+        return reply.code in _MISTAKES and reply not in _FORGIVEN
+
+    def _slow_down(self, reply: Reply) -> Reply:
+        """The reply, after a pause if many commands brought nothing; the end if too many did."""
+        try:
+            self._junk.note(self._user is not None, self._connection.flush)
+        except TooMuchJunk:
+            return replies.TOO_MUCH_JUNK
+        return reply
+
+    def _refused(self, needs: Sequence[_Need]) -> Optional[Reply]:
+        """What the first need says that is not met."""
+        return next((reply for reply in (need(self) for need in needs) if reply is not None), None)
+
+    def _say(self, reply: Reply) -> None:
+        self._connection.write(bytes(reply))
+
+    def _end(self, reply: Reply) -> None:
+        """Say a last reply and leave the loop."""
+        self._over = True
+        if reply.code != 221 and reply is not replies.STOPPING:
+            logger.info("session from %s ended: %s", self._peer, reply.lines[0])
+        with contextlib.suppress(WireError):
+            self._say(reply)
+            self._connection.flush()
+
+    def _log_refusal(self, reply: Reply) -> None:
+        if not self._is_news(reply):
+            return
+        user = self._user
+        who = f" ({user.mailbox})" if user else ""
+        logger.info("refused from %s%s: %s %s", self._peer, who, reply.code, " ".join(reply.lines))
+
+    def _is_news(self, reply: Reply) -> bool:
+        """What policy refused is, once for a row of equal ones; what kept a client from signing in, once."""
+        if reply.code in _SIGN_IN_CODES or reply in _SIGN_IN_REFUSALS:
+            known = reply in self._told
+            self._told.add(reply)
+            return not known
+        if reply.code < 550 and reply is not replies.TOO_MANY_RECIPIENTS:
+            return False
+        known, self._last_refusal = reply == self._last_refusal, reply
+        return not known
+
+    # -- what must be so before a verb ------------------------------------
+
+    @property
+    def _user(self) -> Optional[User]:
+        return self._sign_in.sender
+
+    def _tls_on(self) -> bool:
+        return self._connection.tls_version is not None
+
+    def _can_start_tls(self) -> bool:
+        return self._context.tls_mode == "starttls" and self._context.tls is not None and not self._tls_on()
+
+    def _may_sign_in(self) -> bool:
+        return self._tls_on() or (
+            not self._context.tls_required and within(self._peer, self._policy.plaintext_networks)
+        )
+
+    def _needs_tls_where_required(self) -> Optional[Reply]:
+        return replies.TLS_FIRST if self._context.tls_required and not self._tls_on() else None
+
+    def _needs_safe_sign_in(self) -> Optional[Reply]:
+        if self._may_sign_in():
+            return None
+        return replies.SIGN_IN_NEEDS_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDS_CERTIFICATE
+
+    def _needs_no_sign_in(self) -> Optional[Reply]:
+        return replies.SIGNED_IN_ALREADY if self._sign_in.user else None
+
+    def _needs_user(self) -> Optional[Reply]:
+        if self._user is not None:
+            return None
+        if self._may_sign_in():
+            return replies.SIGN_IN_NEEDED
+        return replies.SIGN_IN_NEEDED_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDED_CERTIFICATE
+
+    def _needs_right_kept(self) -> Optional[Reply]:
+        """A reload may have ended the right of an open session."""
+        clear_login = self._sign_in.user is not None and not self._may_sign_in()
+        return replies.RIGHT_LOST if clear_login or not self._sign_in.refresh() else None
+
+    def _needs_no_transaction(self) -> Optional[Reply]:
+        return replies.NOT_IN_TRANSACTION if self._transaction else None
+
+    def _needs_no_sender(self) -> Optional[Reply]:
+        return replies.NESTED_MAIL if self._transaction else None
+
+    def _needs_sender(self) -> Optional[Reply]:
+        return None if self._transaction else replies.SENDER_FIRST
+
+    def _needs_recipients(self) -> Optional[Reply]:
+        return None if self._transaction and self._transaction.recipients else replies.NO_RECIPIENTS
+
+    def _needs_no_chunks(self) -> Optional[Reply]:
+        return replies.CHUNKS_BEGUN if self._transaction and self._transaction.reception else None
+
+    # -- greeting, TLS and the small verbs --------------------------------
+
+    def _ehlo(self, argument: str) -> Reply:
+        self._reset()  # RFC 5321 4.1.4; the name is never judged, TLS and sign-in stay
+        extensions = ["PIPELINING", f"SIZE {self._policy.size_limit}", "8BITMIME"]
+        if self._can_start_tls():
+            extensions.append("STARTTLS")
+        if self._may_sign_in():
+            extensions.append("AUTH LOGIN PLAIN")  # this order: some try the first only, and know LOGIN
+        self._saw_no_auth = self._user is None and not self._may_sign_in()
+        return replies.ehlo(self._hostname, [*extensions, "ENHANCEDSTATUSCODES", "CHUNKING", "SMTPUTF8", "HELP"])
+
+    def _helo(self, argument: str) -> Reply:
+        self._reset()
+        return replies.helo(self._hostname)
+
+    def _starttls(self, argument: str) -> Optional[Reply]:
+        if argument:
+            return replies.NO_ARGUMENT
+        if self._tls_on():
+            return replies.TLS_ALREADY
+        if not self._can_start_tls():
+            return replies.NO_TLS
+        assert self._context.tls is not None
+        self._saw_no_auth = False
+        self._say(replies.START_TLS)
+        try:
+            self._connection.start_tls(self._context.tls, self._context.handshake_seconds)
+        except WireError as error:
+            log_handshake_failure(self._peer, error)
+            self._over = True  # without a word: neither side knows any more what the other reads
+            return None
+        # RFC 3207 4.2: nothing that was said before counts.
+        self._sign_in.user = None
+        self._reset()
+        return None
+
+    def _rset(self, argument: str) -> Reply:
+        self._reset()
+        return replies.OK
+
+    def _noop(self, argument: str) -> Reply:
+        return replies.OK
+
+    def _vrfy(self, argument: str) -> Reply:
+        return replies.CANNOT_VERIFY
+
+    def _expn(self, argument: str) -> Reply:
+        return replies.NOT_IMPLEMENTED
+
+    def _help(self, argument: str) -> Reply:
+        return replies.help_text(self._VERBS)
+
+    def _quit(self, argument: str) -> Reply:
+        return replies.BYE
+
+    def _auth(self, argument: str) -> Reply:
+        reply = self._sign_in.exchange(argument)
+        if reply is replies.SIGNED_IN:
+            self._junk.forget()
+        return reply
+
+    # -- a mail transaction (RFC 5321 3.3) --------------------------------
+
+    def _mail(self, argument: str) -> Reply:
+        assert self._user is not None
+        try:
+            sender, parameters = syntax.path(argument, "FROM")
+        except Malformed:
+            return replies.SENDER_SYNTAX
+        self._note_unknown("MAIL", parameters)
+        size = parameters.get("SIZE", "0")
+        if not (size.isascii() and size.isdigit() and len(size) <= 20):
+            return replies.SIZE_SYNTAX
+        if int(size) > self._policy.size_limit:
+            return replies.TOO_LARGE
+        if parameters.get("BODY", "").upper() == "BINARYMIME":
+            return replies.BINARY_REFUSED
+        user = self._user
+        smtputf8 = "SMTPUTF8" in parameters
+        valid = valid_address(sender, smtputf8)
+        sender = on_the_wire(sender) if valid else sender
+        if not sender.partition("@")[2]:
+            sender = user.default_from
+        elif not (valid and user.may_send_as(sender)):
+            if not user.rewrite_from:
+                return replies.sender_refused(sender, user.mailbox) if sender.isascii() else replies.NOT_ASCII
+            sender = user.default_from
+        notes = syntax.delivery_notes(parameters)
+        transaction = self._transaction = _Transaction(sender)
+        transaction.smtputf8, transaction.ret, transaction.envid = smtputf8, notes["ret"], notes["envid"]
+        return replies.SENDER_OK
+
+    def _rcpt(self, argument: str) -> Reply:
+        assert self._transaction is not None and self._user is not None
+        self._recipients_named += 1
+        if self._recipients_named <= self._policy.recipients + _OVERSHOOT:
+            self._junk.excuse()
+        try:
+            recipient, parameters = syntax.path(argument, "TO")
+        except Malformed:
+            return replies.RECIPIENT_SYNTAX
+        self._note_unknown("RCPT", parameters)
+        if recipient.lower() == "postmaster":  # RFC 5321 4.5.1: always accepted; the mailbox is whose mail this is
+            recipient = self._user.mailbox
+        elif not valid_address(recipient, self._transaction.smtputf8):
+            return replies.RECIPIENT_SYNTAX if recipient.isascii() else replies.NOT_ASCII
+        elif not {"*", domain_of(recipient)} & set(self._policy.allowed_domains):
+            return replies.domain_refused(domain_of(recipient))
+        if not syntax.is_notify(parameters.get("NOTIFY", "")):
+            return replies.NOTIFY_SYNTAX
+        return self._add(on_the_wire(recipient), syntax.delivery_notes(parameters))
+
+    def _add(self, recipient: str, notes: Dict[str, str]) -> Reply:
+        assert self._transaction is not None
+        known = self._transaction.recipients
+        if recipient.lower() in known:
+            return replies.RECIPIENT_OK
+        if len(known) >= self._policy.recipients:
+            return replies.TOO_MANY_RECIPIENTS
+        known[recipient.lower()] = recipient
+        if notes["notify"] and "FAILURE" not in notes["notify"].upper().split(","):
+            self._transaction.silent.append(recipient)
+        if notes["orcpt"]:
+            self._transaction.orcpt.append(f"{recipient} {notes['orcpt']}")
+        return replies.RECIPIENT_OK
+
+    def _note_unknown(self, verb: str, parameters: Dict[str, str]) -> None:
+        for key in parameters:
+            if key not in _KNOWN_PARAMETERS[verb]:
+                self._policy.quirks.note(self._peer, f"parameter {log.quote(key, 30)} of {verb}, ignored")
+
+    def _begin(self) -> Optional[Reply]:
+        """Have the spool begin the transaction's message unless it has; a Reply if it cannot."""
+        assert self._transaction is not None and self._user is not None
+        transaction = self._transaction
+        if transaction.reception is not None:
+            return None
+        envelope = Envelope(
+            mailbox=self._user.mailbox,
+            sender=transaction.sender,
+            recipients=tuple(transaction.recipients.values()),
+            client=self._peer,
+            login=self._user.login,
+            ret=transaction.ret,
+            envid=transaction.envid,
+            silent=tuple(transaction.silent),
+            orcpt=tuple(transaction.orcpt),
+        )
+        try:
+            incoming = self._accept(envelope)
+        except Temporary as error:
+            return disk_refused(self._peer, error)
+        transaction.envelope = envelope
+        transaction.reception = Reception(self._connection, self._policy, incoming, None)
+        return None
+
+    def _data(self, argument: str) -> Reply:
+        assert self._transaction is not None
+        refusal = self._begin()
+        if refusal is not None:
+            return refusal
+        reception = self._transaction.reception
+        assert reception is not None
+        self._say(replies.START_DATA)
+        lf_only = self._context.lf_only_clients and not self._connection.saw_cr
+        if lf_only:
+            self._policy.quirks.note(self._peer, "it ends its lines with a bare LF (lf_only_clients)")
+        with self._receiving():
+            reception.read_data(LfDotReader() if lf_only else DotReader())
+            return self._finish(reception)
+
+    def _bdat(self, argument: str) -> Reply:
+        try:
+            size, last = syntax.chunk(argument)
+        except Malformed:
+            self._over = True  # nobody knows where the next command begins
+            return replies.CHUNK_SYNTAX
+        refusal = self._refused(self._BDAT_NEEDS) or self._begin()
+        if refusal is not None and size > max(self._policy.size_limit if self._user else 0, _READ_ANYWAY):
+            self._over = True  # to read it to its end could take hours
+            return refusal
+        reception = self._transaction.reception if self._transaction else None
+        if refusal is not None or reception is None:
+            reception = Reception(self._connection, self._policy, None, refusal)
+        with self._receiving():
+            reception.read_chunk(size)
+            if size >= _SMALL_CHUNK and reception.refusal is None:
+                self._junk.excuse()
+            if last or reception.refusal is not None:
+                return self._finish(reception)
+        return replies.chunk_taken(size)
+
+    @contextlib.contextmanager
+    def _receiving(self) -> Iterator[None]:
+        """While a message comes in, a stop of the program waits for it."""
+        self._context.receiving = True
+        try:
+            yield
+        finally:
+            self._context.receiving = False
+
+    def _finish(self, reception: Reception) -> Reply:
+        transaction = self._transaction
+        reply = reception.refusal or self._needs_right_kept()  # no 250 for a mailbox that a reload took out
+        user = self._user
+        if reply is None:
+            assert transaction is not None and transaction.envelope is not None and user is not None
+            reply = reception.finish(transaction.envelope, user)
+            if reply.code < 500:  # what our disk refuses is not the client's fault
+                self._junk.forget()
+                self._recipients_named = 0
+        self._reset()
+        return reply
+
+    def _reset(self) -> None:
+        """Forget the transaction, and what has come in of its message."""
+        if self._transaction is not None and self._transaction.reception is not None:
+            self._transaction.reception.abort()  # leaves an accepted message alone
+        self._transaction = None
+
+    # -- the table --------------------------------------------------------
+
+    _BDAT_NEEDS = (_needs_tls_where_required, _needs_user, _needs_sender, _needs_recipients)
+
+    # verb: what it does, and what must be so before (asked in this order)
+    _VERBS = {
+        "EHLO": (_ehlo, ()),
+        "HELO": (_helo, ()),
+        "STARTTLS": (_starttls, ()),
+        "AUTH": (
+            _auth, (_needs_tls_where_required, _needs_no_sign_in, _needs_no_transaction, _needs_safe_sign_in)
+        ),
+        "MAIL": (_mail, (_needs_tls_where_required, _needs_right_kept, _needs_user, _needs_no_sender)),
+        "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks)),
+        "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks, _needs_recipients)),
+        "BDAT": (_bdat, ()),  # what it needs is asked inside, for its octets must be read in any case
+        "RSET": (_rset, ()),
+        "NOOP": (_noop, ()),
+        "VRFY": (_vrfy, (_needs_tls_where_required,)),
+        "EXPN": (_expn, (_needs_tls_where_required,)),
+        "HELP": (_help, ()),
+        "QUIT": (_quit, ()),
+    }  # fmt: skip

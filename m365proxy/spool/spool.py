@@ -1,0 +1,507 @@
+"""The queue on disk: every accepted message is one file, and its directory and name are its state.
+
+    tmp/ID                        being written by an SMTP session
+    new/ID                        accepted, waiting for its turn
+    cur/ID.NODE.ATTEMPT.claimed   a courier prepares it; surely not sent
+    cur/ID.NODE.ATTEMPT.posting   a send may have begun; ambiguous after a crash
+    cur/ID.NODE.ATTEMPT.held      the outcome is unknown and nothing more will be tried by itself
+    failed/ID                     given up
+    failed/ID.told                given up, and whoever has to know was told
+    state/ID.json                 attempts, due time, last error; never moves
+
+Each transition is one rename.  docs/internals.md has the table of who may do
+what.  A message file begins with its envelope as X-M365Proxy-* lines, written
+once and cut off before sending.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import threading
+import time
+from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+from ..errors import Temporary
+from ..system import files, log
+from .envelope import DamagedMessage as DamagedMessage
+from .envelope import Envelope, envelope_lines, read_envelope
+
+logger = log.get("spool")
+
+DIRECTORIES = ("tmp", "new", "cur", "failed", "state")
+PHASES = ("claimed", "posting", "held")
+TOLD = "told"
+
+# A file in tmp/ of this age (seconds) has no writer any more: session_seconds is shorter.
+_STALE_TMP = 24 * 3600
+
+# Commands change the queue beside us: the number of waiting messages is counted anew after so many seconds.
+_RECOUNT = 60.0
+
+
+@dataclasses.dataclass
+class State:
+    """What is known of a message beyond its file: state/ID.json."""
+
+    attempts: int = 0
+    due: float = 0.0  # wall clock; 0 is "now"
+    first_attempt: float = 0.0  # wall clock when it was in step with Graph's
+    last_attempt: float = 0.0
+    error: str = ""  # the sentence for the administrator
+    status: str = ""  # the enhanced code of the last failure (RFC 3463)
+    code: str = ""  # Graph's error.code
+    request_id: str = ""
+    message_id: str = ""  # the Message-ID on its way
+    # drafts.Draft; only "mailbox" while it is being made; "unmarked" until marker and Bcc are known to be on it;
+    # "deleting" once we asked to delete it
+    draft: Dict[str, str] = dataclasses.field(default_factory=dict)
+    drafted: float = 0.0  # Graph's clock when the draft was asked for
+    # An earlier draft that may exist beside it, the answer being lost: the mailbox, and when it was asked for.
+    stray: str = ""
+    strayed: float = 0.0
+    posted: float = 0.0  # Graph's clock when the last send began
+    looks: int = 0  # how often an ambiguous outcome was looked at
+    still_draft: float = 0.0  # Graph's clock when a look first found it still to be a draft
+    unanswered: int = 0  # how often one request had to do, and its answer got lost
+    asked: int = 0  # how often in a row Graph did not answer what had become of it
+    clock_ok: bool = False  # whether our clock agreed with Graph's at the last attempt
+
+
+class Entry(NamedTuple):
+    """One message of the queue as its file name tells it."""
+
+    id: str
+    place: str  # "new", "cur" or "failed"
+    phase: str = ""  # of PHASES in cur; in failed TOLD or ""
+    node: str = ""
+    attempt: int = 0
+
+
+def _remove_unfinished(path: str) -> None:
+    """What got no 250.  A file that cannot be removed stops nothing."""
+    try:
+        files.remove(path)
+    except OSError as error:
+        logger.warning("%s, which was never finished, cannot be removed: %s", path, error.strerror or error)
+
+
+def mailbox_tag(mailbox: str) -> str:
+    """The part of an id that tells the mailbox, so that a listing is enough to sort the queue."""
+    return hashlib.sha256(mailbox.lower().encode()).hexdigest()[:8]
+
+
+def tag_of(id: str) -> str:
+    return id.rpartition("-")[2]
+
+
+class Spool:
+    """The queue directory.  Methods may be called from any thread; a claim belongs to one."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        node: str = "1",
+        min_free: int = 0,
+        max_waiting: int = 0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
+        """New mail is refused for the time being with less than `min_free` octets of disk, or when `max_waiting`
+        messages wait (0: any number)."""
+        self.directory = directory
+        self.node = node
+        self._min_free = min_free
+        self._max_waiting = max_waiting
+        self._clock = clock
+        self._monotonic = monotonic
+        self._count_lock = threading.Lock()
+        self._waiting = 0
+        self._counted = -_RECOUNT
+
+    def make(self) -> None:
+        """Make the directories, and remove what an earlier run left unfinished: under the lock nobody writes it."""
+        for name in DIRECTORIES:
+            files.make_directory(self._path(name))
+        files.make_private(self.directory)  # which closes what is below it
+        states = [f"state/{name}" for name in os.listdir(self._path("state")) if name.endswith(".tmp")]
+        for name in states + [f"tmp/{name}" for name in os.listdir(self._path("tmp"))]:
+            _remove_unfinished(self._path(name))
+
+    def sweep(self) -> None:
+        """Remove what stands in tmp/ without a writer, while the program runs."""
+        for name in os.listdir(self._path("tmp")):
+            path = self._path("tmp", name)
+            try:
+                age = self._clock() - os.stat(path).st_mtime
+            except FileNotFoundError:
+                continue  # its session has just ended
+            # A clock that jumped back makes the age negative: such a file has no writer either.
+            if age > _STALE_TMP or age < -_STALE_TMP:
+                _remove_unfinished(path)
+
+    def put(self, envelope: Envelope, accepted: Callable[[str], None] = lambda id: None) -> "Incoming":
+        """Begin a message; Temporary if the disk has no room.  `accepted(id)` is called once it is durable."""
+        self._check_room(envelope)
+        now = self._clock()
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
+        id = f"{stamp}-{secrets.token_hex(6)}-{mailbox_tag(envelope.mailbox)}"
+        try:
+            file = files.create(self._path("tmp", id))
+        except OSError as error:
+            raise _disk_trouble(error) from None
+        incoming = Incoming(self, id, file, accepted)
+        try:
+            incoming.begin(dataclasses.replace(envelope, accepted=now))
+        except BaseException:
+            incoming.abort()
+            raise
+        return incoming
+
+    def _check_room(self, envelope: Envelope) -> None:
+        try:
+            # Our own reports are few and must not be the first to be shut out.
+            if self._max_waiting and envelope.kind != "report" and self.waiting() >= self._max_waiting:
+                raise Temporary(
+                    f"{self._max_waiting} messages wait already (queue.max_waiting); new mail is refused until "
+                    "some are sent. `m365proxy status` tells why they wait."
+                )
+            if self._min_free and files.free_bytes(self.directory) < self._min_free:
+                raise Temporary(
+                    f"Less than queue.min_free_mb is free on the disk of {self.directory}; "
+                    "new mail is refused until there is room."
+                )
+            if files.free_inodes(self.directory) == 0:
+                raise Temporary(f"The file system of {self.directory} has no inodes left.")
+        except OSError as error:
+            raise _disk_trouble(error) from None
+
+    def waiting(self) -> int:
+        """Messages neither sent nor given up nor held; at most a minute out of date."""
+        with self._count_lock:
+            now = self._monotonic()
+            if now - self._counted < _RECOUNT:
+                return self._waiting
+            self._counted = now
+        found = sum(_waits(entry) for entry in self.entries("new", "cur"))
+        with self._count_lock:
+            self._waiting = found
+        return found
+
+    def _count(self, change: int) -> None:
+        with self._count_lock:
+            self._waiting += change
+
+    def entries(self, *places: str) -> Iterator[Entry]:
+        """The messages in the given directories (all by default), unsorted, from listings alone."""
+        for place in places or ("new", "cur", "failed"):
+            for name in files.names(self._path(place)):
+                entry = _entry(place, name)
+                if entry is not None:
+                    yield entry
+
+    def find(self, id: str) -> Optional[Entry]:
+        """Where a message is now; None if it is not in the queue (or sent)."""
+        # It may move from cur/ while that is listed.
+        return self._at_rest(id) or next((e for e in self.entries("cur") if e.id == id), None) or self._at_rest(id)
+
+    def _at_rest(self, id: str) -> Optional[Entry]:
+        places = (Entry(id, "new"), Entry(id, "failed"), Entry(id, "failed", TOLD))
+        return next((entry for entry in places if os.path.exists(self.path(entry))), None)
+
+    def path(self, entry: Entry) -> str:
+        if entry.place != "cur":
+            return self._path(entry.place, f"{entry.id}.{entry.phase}" if entry.phase else entry.id)
+        return self._path("cur", f"{entry.id}.{entry.node}.{entry.attempt}.{entry.phase}")
+
+    def state(self, id: str) -> Optional[State]:
+        """The state file of a message; None if there is none or it cannot be read."""
+        try:
+            content = files.read(self._path("state", id + ".json"))
+            if content is None:
+                return None
+            known = json.loads(content)
+        except (ValueError, files.NoFile):
+            known = None
+        if not isinstance(known, dict):
+            logger.error("state/%s.json cannot be read; its history is lost, the message is not", id)
+            return None
+        state = State()
+        for name, default in dataclasses.asdict(state).items():
+            value = known.get(name, default)
+            # JSON writes 5.0 as 5 in other programs' hands
+            if type(value) is type(default) or (isinstance(default, float) and type(value) is int):
+                setattr(state, name, value)
+        return state
+
+    def save_state(self, id: str, state: State) -> None:
+        files.replace(self._path("state", id + ".json"), json.dumps(dataclasses.asdict(state)).encode())
+
+    def claim(self, id: str) -> Optional["Claim"]:
+        """Take a waiting message for sending; None if somebody else has taken or removed it."""
+        state = self.state(id) or State()
+        entry = Entry(id, "cur", "claimed", self.node, state.attempts + 1)
+        try:
+            files.move(self._path("new", id), self.path(entry))
+        except FileNotFoundError:
+            return None
+        return Claim(self, entry, state)
+
+    def resume(self, entry: Entry) -> "Claim":
+        """The claim of an earlier run (or a held one), as it was left."""
+        return Claim(self, entry, self.state(entry.id) or State())
+
+    def recover(self) -> List[Entry]:
+        """At start, under the state directory's lock: put what was only claimed back to new/.
+
+        Returns the entries whose outcome is unknown (posting), that are held, or that the disk would not let go of.
+        """
+        unknown = []
+        moved = False
+        for entry in list(self.entries("cur")):
+            if entry.phase != "claimed":
+                unknown.append(entry)
+                continue
+            try:
+                files.move(self.path(entry), self._path("new", entry.id))
+                moved = True
+            except OSError as error:
+                logger.error("%s stays claimed for now: %s. Check the disk of state_dir.", entry.id, error)
+                unknown.append(entry)
+        if moved:
+            files.sync_directory(self._path("new"))
+        return unknown
+
+    def requeue(self, entry: Entry) -> None:
+        """An administrator wants it tried (again) now: to new/, due at once and with all its tries.
+
+        FileNotFoundError if it has just moved on.  The state is changed only
+        while the file is ours, so a courier never meets an older one.
+        """
+        claim = Claim(self, Entry(entry.id, "cur", "claimed", self.node, entry.attempt), State())
+        files.move(self.path(entry), self.path(claim.entry))
+        claim.state = self.state(entry.id) or State()
+        claim.state.due = 0.0
+        if entry.place == "failed":
+            claim.state.attempts = 0
+        elif entry.place == "cur":
+            # It may have been sent, and is to be sent all the same: not to be looked for any more.
+            claim.state.draft, claim.state.posted, claim.state.looks = {}, 0.0, 0
+            claim.state.unanswered = claim.state.asked = 0
+        try:
+            claim.save_state()
+        except OSError:
+            files.move(self.path(claim.entry), self.path(entry))
+            raise
+        files.move(self.path(claim.entry), self._path("new", entry.id))
+        files.sync_directory(self._path("new"))
+        self._count(not _waits(entry))
+
+    def drop(self, entry: Entry) -> None:
+        """Remove a message for good; FileNotFoundError if it has just moved on."""
+        # By way of tmp/: a rename fails where somebody else was first, and nothing brings it back from there.
+        gone = self._path("tmp", entry.id)
+        files.move(self.path(entry), gone)
+        files.sync_directory(self._path(entry.place))
+        files.remove(gone)
+        files.remove(self._path("state", entry.id + ".json"))
+        self._count(-_waits(entry))
+
+    def told(self, entries: Iterable[Entry]) -> None:
+        """Note of failed messages that nobody has to be told of them any more."""
+        for entry in entries:
+            try:
+                files.move(self.path(entry), self.path(entry._replace(phase=TOLD)))
+            except FileNotFoundError:
+                continue  # an administrator has taken it meanwhile
+        files.sync_directory(self._path("failed"))
+
+    def open(self, entry: Entry) -> Tuple[Envelope, BinaryIO]:
+        """The envelope, and the file positioned at the message itself.
+
+        DamagedMessage if the envelope cannot be read; FileNotFoundError if it moved on.
+        """
+        file = files.open_shared(self.path(entry))
+        try:
+            return read_envelope(file), file
+        except BaseException:
+            file.close()
+            raise
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self.directory, *parts)
+
+
+def _entry(place: str, name: str) -> Optional[Entry]:
+    parts = name.split(".")
+    if place != "cur":
+        known = len(parts) == 1 or (place == "failed" and parts[1:] == [TOLD])
+        return Entry(parts[0], place, "".join(parts[1:])) if known else None
+    if len(parts) != 4 or parts[3] not in PHASES or not parts[2].isdigit():
+        return None
+    return Entry(parts[0], "cur", parts[3], parts[1], int(parts[2]))
+
+
+def _waits(entry: Entry) -> bool:
+    return entry.place == "new" or (entry.place == "cur" and entry.phase != "held")
+
+
+class Incoming:
+    """A message on its way from the wire to new/.  Ends with commit() or abort(), in one thread."""
+
+    def __init__(self, spool: Spool, id: str, file: BinaryIO, accepted: Callable[[str], None]):
+        self.id = id
+        self.size = 0  # octets of the message, without our envelope
+        self._spool = spool
+        self._file = file
+        self._path = spool._path("tmp", id)
+        self._start = 0
+        self._accepted = accepted
+
+    def begin(self, envelope: Envelope) -> None:
+        lines = envelope_lines(envelope)
+        self._start = len(lines)
+        self._write(lines)
+
+    def write(self, data: bytes) -> None:
+        """Add octets; Temporary (and the file is gone) when the disk refuses them."""
+        self.size += len(data)
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.abort()
+            raise _disk_trouble(error) from None
+
+    def open(self) -> BinaryIO:
+        """What has been written so far, from the message's first octet.  The caller closes it."""
+        try:
+            self._file.flush()
+            file = files.open_shared(self._path)
+        except OSError as error:
+            self.abort()
+            raise _disk_trouble(error) from None
+        file.seek(self._start)
+        return file
+
+    def commit(self) -> str:
+        """Make it durable and let the courier have it; returns the id.
+
+        When this returns, power may fail.  Temporary: nothing is left behind.
+        """
+        target = self._spool._path("new", self.id)
+        try:
+            files.sync_file(self._file)
+            self._file.close()
+            files.move(self._path, target)
+            files.sync_directory(self._spool._path("new"))
+        except OSError as error:
+            self.abort()
+            _discard(target)
+            raise _disk_trouble(error) from None
+        self._spool._count(1)
+        try:
+            self._accepted(self.id)
+        except Exception:  # it is durable: were this an error to the client, it would send it twice
+            logger.exception("%s is in the queue, but the courier could not be told", self.id)
+        return self.id
+
+    def abort(self) -> None:
+        """Leave nothing.  Safe to call at any time, also after commit()."""
+        try:
+            self._file.close()
+        except OSError:
+            pass  # the buffered rest cannot be written; it is being thrown away anyway
+        _discard(self._path)
+
+
+def _discard(path: str) -> None:
+    try:
+        files.remove(path)
+    except OSError as error:
+        logger.error("%s cannot be removed: %s. Remove it by hand.", path, error.strerror)
+
+
+def _disk_trouble(error: OSError) -> Temporary:
+    return Temporary(f"The queue cannot be written: {error.strerror or error}. Check the disk of state_dir.")
+
+
+class Claim:
+    """A message in cur/ in the hands of one courier thread.
+
+    Every method that moves the file ends the claim, but for `posting`.
+    """
+
+    def __init__(self, spool: Spool, entry: Entry, state: State):
+        self.entry = entry
+        self.state = state
+        self._spool = spool
+
+    @property
+    def id(self) -> str:
+        return self.entry.id
+
+    def open(self) -> Tuple[Envelope, BinaryIO]:
+        return self._spool.open(self.entry)
+
+    def save_state(self) -> None:
+        self._spool.save_state(self.id, self.state)
+
+    def posting(self) -> None:
+        """The durable step right before a request that may send: from here on a crash is ambiguous."""
+        self.save_state()
+        self._change_phase("posting")
+
+    def claimed(self) -> None:
+        """The request surely did not send: back from posting, so that a crash is no longer ambiguous."""
+        self._change_phase("claimed")
+
+    def hold(self) -> None:
+        """Nobody can tell whether it was sent: keep it, visibly, until an administrator decides."""
+        self.save_state()
+        self._change_phase("held")
+        self._spool._count(-1)
+
+    def sent(self) -> None:
+        """It is Exchange's now: forget it."""
+        files.remove(self._spool.path(self.entry))
+        self._spool._count(-1)
+        # Should power bring the file back, it is "posting" without a state: ambiguous, never sent blindly.
+        files.sync_directory(self._spool._path("cur"))
+        files.remove(self._spool._path("state", self.id + ".json"))
+
+    def release(self) -> None:
+        """Nothing was tried: back to new/ as it was."""
+        files.move(self._spool.path(self.entry), self._spool._path("new", self.id))
+
+    def defer(self) -> None:
+        """Surely not sent: wait in new/ until state.due."""
+        self._leave("new")
+
+    def fail(self) -> None:
+        """Give up: keep it in failed/ with the reason in its state."""
+        self._leave("failed")
+        self._spool._count(-1)
+
+    def _leave(self, place: str) -> None:
+        self.save_state()
+        files.move(self._spool.path(self.entry), self._spool._path(place, self.id))
+        files.sync_directory(self._spool._path(place))
+
+    def _change_phase(self, phase: str) -> None:
+        before, after = self.entry, self.entry._replace(phase=phase)
+        files.move(self._spool.path(before), self._spool.path(after))
+        self.entry = after
+        try:
+            files.sync_directory(self._spool._path("cur"))
+        except OSError:
+            # The step is not durable, so nothing may follow it: take it back if the disk lets us.
+            files.move(self._spool.path(after), self._spool.path(before))
+            self.entry = before
+            raise

@@ -1,0 +1,291 @@
+"""The only place that syncs, renames, creates and locks files.
+
+Everything durable goes through here, so that one place has to be right about
+power cuts, and one place has to be made to fail in tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import stat
+import sys
+import time
+from typing import BinaryIO, Iterator, Optional
+
+from ..errors import CannotCreate, InUse
+
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+    from ctypes import wintypes
+
+    # CreateFileW (Win32 API, fileapi.h): Python's own open lets nobody rename or remove the file.
+    _GENERIC_READ, _SHARE_ALL, _OPEN_EXISTING, _ATTRIBUTE_NORMAL = 0x80000000, 1 | 2 | 4, 3, 0x80
+    _INVALID_HANDLE = wintypes.HANDLE(-1).value
+    _create_file = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
+    _create_file.restype = wintypes.HANDLE
+    _create_file.argtypes = (
+        wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID, wintypes.DWORD, wintypes.DWORD,
+        wintypes.HANDLE,
+    )  # fmt: skip
+else:
+    import fcntl
+
+# A virus scanner or indexer on Windows holds a fresh file open for a moment.
+_RENAME_PATIENCE = (0.05, 0.1, 0.2, 0.4)
+
+
+class NoFile(OSError):
+    """What has the name is no regular file, but a directory, a FIFO or the like."""
+
+
+def create(path: str, mode: int = 0o600) -> BinaryIO:
+    """Open a new file for writing; FileExistsError if the name is taken."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, mode), "wb")
+
+
+def open_to_append(path: str) -> BinaryIO:
+    """Open a file of our own (0600) for writing at its end; made if it is not there.  OSError for a FIFO."""
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.fdopen(os.open(path, flags, 0o600), "ab")
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Put a file's content on the disk.
+
+    A failure is final for the file: the kernel may have dropped the pages, so
+    a second fsync could succeed over lost data.  Callers discard the file.
+    """
+    file.flush()
+    os.fsync(file.fileno())
+
+
+# What `replace` writes first, and after how many seconds nobody writes it any more, whichever way the clock was set.
+_UNFINISHED = re.compile(r".+\.[0-9]+\.[0-9a-f]+\.tmp")
+_UNFINISHED_SECONDS = 3600.0
+
+
+def sync_directory(path: str) -> None:
+    """Put a directory's entries on the disk.  Windows has no such call; NTFS journals them."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def move(source: str, target: str) -> None:
+    """Rename within one file system; FileNotFoundError if somebody else moved `source` first."""
+    for pause in _RENAME_PATIENCE:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if sys.platform != "win32":
+                raise
+            time.sleep(pause)
+    os.replace(source, target)
+
+
+def remove(path: str) -> None:
+    """Delete a file; one that is already gone is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
+    """Exchange a file's content in one step: readers see the old or the new, whole.
+
+    With `durable` the new content survives a power cut once this returns.
+    """
+    temporary = f"{path}.{os.getpid()}.{time.monotonic_ns():x}.tmp"
+    try:
+        with create(temporary, mode) as file:
+            file.write(content)
+            if durable:
+                sync_file(file)
+        move(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+    if durable:
+        sync_directory(os.path.dirname(path) or ".")
+
+
+def remove_unfinished(directory: str) -> None:
+    """Remove what `replace` left in a directory when the program or the machine died in it.
+
+    Only what is an hour old: a command may be writing beside the program.  What cannot be removed stays.
+    """
+    for name in list(names(directory)):
+        path = os.path.join(directory, name)
+        with contextlib.suppress(OSError):
+            if _UNFINISHED.fullmatch(name) and abs(time.time() - os.stat(path).st_mtime) > _UNFINISHED_SECONDS:
+                remove(path)
+
+
+def read(path: str, limit: int = 16 * 1024 * 1024) -> Optional[bytes]:
+    """A small file's content (at most `limit` octets), or None if there is no such file."""
+    try:
+        with open_shared(path) as file:
+            return file.read(limit)
+    except FileNotFoundError:
+        return None
+
+
+def names(directory: str) -> Iterator[str]:
+    """The regular files of a directory: opening anything else, as a FIFO, could wait for ever."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield entry.name
+
+
+def open_shared(path: str) -> BinaryIO:
+    """Open a file for reading so that it can be renamed and removed meanwhile, which Windows has to be asked for.
+
+    NoFile for what is no regular file.
+    """
+    if sys.platform != "win32":
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # no waiting for a FIFO's other end
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return os.fdopen(handle, "rb")
+        os.close(handle)
+        raise NoFile(errno.EINVAL, "is no regular file", path)
+    handle = _create_file(path, _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _ATTRIBUTE_NORMAL, None)
+    if handle == _INVALID_HANDLE:
+        raise ctypes.WinError(ctypes.get_last_error())
+    return os.fdopen(msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY), "rb")
+
+
+def make_directory(path: str) -> None:
+    """Make a directory (0700) and its parents, and see that it can be written.
+
+    Windows gets no mode: its Pythons make an access list of 0700 that holds
+    the one who made the directory only, and would shut a service's user out.
+    What is inherited from the parent protects it there.
+    """
+    mode = {} if sys.platform == "win32" else {"mode": 0o700}
+    try:
+        os.makedirs(path, exist_ok=True, **mode)
+    except OSError as error:
+        raise CannotCreate(
+            f"The directory {path} cannot be made: {error.strerror}. "
+            "Make it, or give this user the right to."
+        ) from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise CannotCreate(
+            f"The directory {path} cannot be written by this user. "
+            "Give it to the user the program runs as, or set state_dir."
+        )
+
+
+def make_private(path: str) -> None:
+    """`make_directory`, and close to others what an earlier version left open to them: the directory and its files."""
+    make_directory(path)
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):  # somebody else's file: the directory is closed first
+        os.chmod(path, 0o700)
+        for entry in os.scandir(path):
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mode & 0o077:
+                os.chmod(entry.path, 0o600)
+
+
+def free_bytes(path: str) -> int:
+    """Octets an ordinary user may still write on the file system of `path`."""
+    return shutil.disk_usage(path).free
+
+
+def free_inodes(path: str) -> Optional[int]:
+    """Files that can still be made on the file system of `path`; None where there is no such number."""
+    if sys.platform == "win32":
+        return None
+    numbers = os.statvfs(path)
+    return numbers.f_favail if numbers.f_files else None
+
+
+class Lock:
+    """An operating-system lock on a file: gone when the process is, however it ends."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self._file: Optional[BinaryIO] = None
+
+    def acquire(self, seconds: float = 0.0) -> None:
+        """Take the lock, waiting up to `seconds`; InUse names the holder's pid where it is known."""
+        file = self._open()
+        deadline = time.monotonic() + seconds
+        while not _try_lock(file):
+            if time.monotonic() >= deadline:
+                holder = self._holder(file)
+                file.close()
+                raise InUse(f"{os.path.dirname(self.path)} is in use by another m365proxy{holder}.")
+            time.sleep(0.02)
+        self._file = file
+
+    def note_holder(self) -> None:
+        """Write our pid into the lock file for whoever is refused."""
+        assert self._file is not None
+        self._file.seek(1)
+        self._file.truncate()
+        self._file.write(b"%d\n" % os.getpid())
+        self._file.flush()
+
+    def release(self) -> None:
+        if self._file is not None:
+            if sys.platform == "win32":
+                self._file.seek(0)
+                msvcrt.locking(self._file.fileno(), msvcrt.LK_UNLCK, 1)
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> BinaryIO:
+        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_BINARY", 0)
+        try:
+            return os.fdopen(os.open(self.path, flags, 0o600), "r+b", buffering=0)
+        except OSError as error:
+            raise CannotCreate(
+                f"The lock file {self.path} cannot be opened: {error.strerror}. "
+                "Run as the user who owns the state directory."
+            ) from None
+
+    @staticmethod
+    def _holder(file: BinaryIO) -> str:
+        # Octet 0 is what Windows locks; the pid stands behind it and stays readable.
+        try:
+            file.seek(1)
+            pid = file.read(20).strip().decode("ascii", "replace")
+        except OSError:
+            return ""
+        return f" (pid {pid})" if pid.isdigit() else ""
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        if sys.platform == "win32":
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def locked(path: str, seconds: float = 30.0) -> Iterator[None]:
+    """Hold the lock file `path` for the length of a with block."""
+    lock = Lock(path)
+    lock.acquire(seconds)
+    try:
+        yield
+    finally:
+        lock.release()

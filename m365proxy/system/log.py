@@ -1,0 +1,143 @@
+"""Log lines: one line an event, no control characters, no traceback above DEBUG."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import sys
+import time
+import traceback
+from typing import Any
+
+from ..errors import CannotCreate
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+_LONGEST = 2000
+
+_SYSLOG = "/dev/log"
+
+
+def clean(value: object, limit: int = 200) -> str:
+    """Text from outside, made safe for one log line: printable, at most `limit` characters."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    text = str(value)[: limit + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else _escaped(c) for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def quote(value: object, limit: int = 200) -> str:
+    """`clean`, in double quotes, so that a reader (fail2ban) sees where the value ends."""
+    return '"' + clean(value, limit).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+class _OneLine(logging.Formatter):
+    """Time in UTC, level, logger, message; an exception shrinks to its last frame."""
+
+    converter = time.gmtime
+
+    def __init__(self, stamp: bool):
+        form = "%(levelname)s %(noun)s: %(message)s"
+        super().__init__(("%(asctime)sZ " if stamp else "") + form, "%Y-%m-%dT%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.asctime = self.formatTime(record, self.datefmt)
+        record.noun = record.name.rpartition("m365proxy.")[2]
+        record.message = record.getMessage()
+        parts = [self.formatMessage(record)]
+        if record.exc_info:
+            parts.append(self.formatException(record.exc_info))
+        return clean(": ".join(parts), _LONGEST)
+
+    def formatException(self, info: Any) -> str:
+        kind, error, trace = info
+        if logging.getLogger("m365proxy").isEnabledFor(logging.DEBUG):
+            return "".join(traceback.format_exception(kind, error, trace))
+        frames = traceback.extract_tb(trace)
+        where = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+        return f"{kind.__name__}: {error}{where}"
+
+
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """A log file whose loss stops nothing: lines it does not take go to stderr.
+
+    The standard one raises in the caller's face if the file cannot be opened
+    again after a rotation; a device would be told 451 for mail that is queued.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except (OSError, ValueError):
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            print(self.format(record), file=sys.stderr, flush=True)
+
+
+def setup(level: str = "INFO", file: str = "", syslog: bool = False) -> None:
+    """Send the program's log to stderr, or to `file` (re-opened after rotation), and to syslog if asked."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        with contextlib.suppress(OSError):  # its disk may be full
+            handler.close()
+    root.addHandler(_main_handler(file))
+    if syslog:
+        _add_syslog(root)
+    root.setLevel(logging.WARNING)
+    for library in ("msal", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell URLs and claims
+    logging.getLogger("m365proxy").setLevel(level)
+    logging.raiseExceptions = False
+
+
+def _main_handler(file: str) -> logging.Handler:
+    if not file:
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        # journald stamps every line itself
+        handler.setFormatter(_OneLine(stamp="JOURNAL_STREAM" not in os.environ))
+        return handler
+    handler = _log_file(file)
+    handler.setFormatter(_OneLine(stamp=True))
+    return handler
+
+
+def _log_file(file: str) -> _LogFile:
+    try:
+        return _LogFile(file, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise CannotCreate(f"logging.file: {file} cannot be opened: {error.strerror}.") from None
+
+
+def check_file(file: str) -> None:
+    """CannotCreate if a log file cannot be written; one that was not there is made, as by `setup`."""
+    _log_file(file).close()
+
+
+def _add_syslog(root: logging.Logger) -> None:
+    """A syslog that cannot be reached costs its lines only, not the service."""
+    address = _SYSLOG if os.path.exists(_SYSLOG) else ("localhost", 514)
+    try:
+        handler = logging.handlers.SysLogHandler(address, facility=logging.handlers.SysLogHandler.LOG_MAIL)
+    except OSError as error:
+        print(f"logging.syslog: it cannot be reached: {error.strerror}; going on without it.", file=sys.stderr)
+        return
+    handler.ident = "m365proxy: "
+    handler.setFormatter(_OneLine(stamp=False))
+    root.addHandler(handler)
+
+
+def get(name: str) -> logging.Logger:
+    """The logger of one module, by its noun: get("smtp")."""
+    return logging.getLogger("m365proxy." + name)

@@ -1,0 +1,358 @@
+"""The way out: sessions for everything that goes to Microsoft, sign-in, Graph and uploads alike.
+
+requests takes long to load, so it is imported by the first session, not with
+this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import re
+import socket
+import ssl
+import threading
+import urllib.parse
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Union
+
+from .. import __version__
+from ..errors import ConfigError, ProxyError, Temporary
+from ..server import tls
+
+if TYPE_CHECKING:
+    import requests
+
+# Debian, Alpine and OpenWrt; Fedora; BSD and older OpenWrt
+_SYSTEM_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+_UNREADABLE = "The file with the certificates to trust cannot be read. Check ca_file or REQUESTS_CA_BUNDLE."
+
+_CLOSED = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, ssl.SSLEOFError)
+
+
+class Outbound:
+    """Makes sessions.  Any thread may call `session`; a session belongs to one thread at a time."""
+
+    def __init__(
+        self,
+        proxy: Optional[str] = None,
+        ca_file: Optional[str] = None,
+        user_agent: str = "m365proxy/" + __version__,
+        *,
+        direct: bool = False,
+        environ: Mapping[str, str] = os.environ,
+    ):
+        """`proxy`: a URL, credentials inside; None: HTTPS_PROXY and NO_PROXY decide for each URL.
+
+        `direct`: no proxy whatever the environment says.  ConfigError if the
+        file with the certificates to trust cannot be used.
+        """
+        self._environment = proxy is None and not direct
+        self._proxies = {"http": proxy, "https": proxy} if proxy and not direct else {}
+        self._verify = _trust(ca_file, environ)
+        self._user_agent = user_agent
+        self._lock = threading.Lock()
+        self._context: Optional[ssl.SSLContext] = None
+
+    def session(self) -> requests.Session:
+        """A new session: no retries, no ~/.netrc.  Callers pass timeout= and allow_redirects=False.
+
+        Temporary if the file with the certificates to trust is gone meanwhile.
+        """
+        session = _session_type(self._environment)(self._shared_context(), self._verify)
+        # With trust_env, ~/.netrc replaces our Authorization and REQUESTS_CA_BUNDLE our ca_file.
+        session.trust_env = False
+        session.proxies = dict(self._proxies)
+        session.verify = True
+        session.headers["User-Agent"] = self._user_agent
+        session.hooks["response"].append(_whole_bodies_only)
+        return session
+
+    def _shared_context(self) -> ssl.SSLContext:
+        """One for all connections: the certificates take a megabyte and tens of milliseconds each time."""
+        from requests.certs import where
+        from urllib3.util.ssl_ import create_urllib3_context
+
+        with self._lock:
+            if self._context is None:
+                path = self._verify if isinstance(self._verify, str) else where()
+                context = create_urllib3_context()
+                context.sslsocket_class = tls.Socket
+                try:
+                    context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
+                except OSError:
+                    raise Temporary(_UNREADABLE) from None
+                self._context = context
+            return self._context
+
+    @staticmethod
+    def plain(error: BaseException) -> str:
+        """`plain`, for those who are handed an Outbound."""
+        return plain(error)
+
+
+def _session_type(environment: bool) -> type:
+    import requests
+    from requests.utils import get_environ_proxies
+
+    class Session(requests.Session):
+        """Can be woken while it waits for an answer, and asked at the last moment whether a request may leave."""
+
+        def __init__(self, context, trust):
+            super().__init__()
+            self._adapter = _adapter_type()(context, trust)
+            self.mount("https://", self._adapter)
+
+        def before_each(self, check: Callable[[], None]) -> None:
+            """Have `check` called when a request's connection is ready and none of its octets has left.
+
+            What it raises ends the request, and comes out of it as it is.
+            """
+            self._adapter.check = check
+
+        def interrupt(self) -> None:
+            """From another thread: what is under way fails; neither connection nor session is of any more use."""
+            self._adapter.interrupted = True  # before the sockets: one may just be on its way to them
+            for sock in self._adapter.sockets:
+                _shut_down(sock)
+
+        def close(self) -> None:
+            super().close()
+            self._adapter.sockets = ()
+
+    class EnvironmentSession(Session):
+        """Asks the environment for proxies, and for nothing else."""
+
+        def merge_environment_settings(self, url, proxies, stream, verify, cert):
+            proxies = dict(get_environ_proxies(url), **(proxies or {}))
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    return EnvironmentSession if environment else Session
+
+
+def _adapter_type() -> type:
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        """Has the shared TLS context, and remembers its sockets: nothing else leads to that of a request without
+        an answer yet."""
+
+        sockets: tuple = ()  # replaced and never changed: another thread may be reading it
+        interrupted = False
+        check: Callable[[], None] = staticmethod(lambda: None)
+
+        def __init__(self, context, trust):
+            self._context = context
+            self._trust = trust
+            super().__init__()
+
+        def cert_verify(self, conn, url, verify, cert):
+            # The context has the certificates; but that of a proxy spoken to by TLS is urllib3's own.
+            if conn.proxy is not None and conn.proxy.scheme == "https":
+                super().cert_verify(conn, url, self._trust, cert)
+            else:
+                conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
+
+        def init_poolmanager(self, *args, **more):
+            super().init_poolmanager(*args, ssl_context=self._context, **more)
+            self._watch(self.poolmanager)
+
+        def proxy_manager_for(self, proxy, **more):
+            manager = super().proxy_manager_for(proxy, ssl_context=self._context, **more)
+            self._watch(manager)
+            return manager
+
+        def watch(self, sock):
+            """Remember a socket, which it gives back; one that TLS was put on has gone into another."""
+            self.sockets = (*(one for one in self.sockets if one.fileno() >= 0), sock)
+            if self.interrupted:
+                _shut_down(sock)
+            return sock
+
+        def _watch(self, manager):
+            pools = manager.pool_classes_by_scheme
+            base = pools["https"].ConnectionCls
+            if hasattr(base, "watched"):
+                return
+
+            pool = type("Pool", (pools["https"],), {"ConnectionCls": _connection_type(base, self)})
+            manager.pool_classes_by_scheme = dict(pools, https=pool)
+
+    return Adapter
+
+
+def _connection_type(base: type, adapter) -> type:
+    class Connection(base):
+        """Tells the adapter of its sockets, asks it before each request, and takes no answer without a whole head."""
+
+        watched = True
+        response_class = _WholeHead
+
+        def _new_conn(self):
+            # Before a proxy is asked: its answer may trickle too.
+            return adapter.watch(super()._new_conn())
+
+        def connect(self):
+            super().connect()
+            adapter.watch(self.sock)
+
+        def putrequest(self, *args, **more):
+            adapter.check()
+            super().putrequest(*args, **more)
+
+    return Connection
+
+
+class _LastLine:
+    """Reads for http.client, and knows the line that was read last."""
+
+    def __init__(self, file):
+        self._file = file
+        self.line = b""
+
+    def readline(self, limit: int) -> bytes:
+        self.line = self._file.readline(limit)
+        return self.line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _WholeHead(http.client.HTTPResponse):
+    """An answer whose head came to its end: http.client takes one that breaks off for a whole one without a body."""
+
+    def begin(self) -> None:
+        file = self.fp
+        self.fp = last = _LastLine(file)
+        try:
+            super().begin()
+        finally:
+            if self.fp is last:
+                self.fp = file
+        if last.line not in (b"\r\n", b"\n"):
+            raise http.client.IncompleteRead(last.line)
+
+
+def _shut_down(sock) -> None:
+    # TLS within a proxy's TLS is a wrapper.  SSLSocket.shutdown would drop the TLS layer under the reader's feet.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
+
+
+def _whole_bodies_only(response, *_args, **_more) -> None:
+    # urllib3 1.26 takes a body cut short of its Content-Length for a whole one unless told.
+    response.raw.enforce_content_length = True
+
+
+def _trust(ca_file: Optional[str], environ: Mapping[str, str]) -> Union[str, bool]:
+    """What requests calls verify: a path, or True for the libraries' own certificates.
+
+    The system's are preferred to those: an administrator's own CA is among
+    them, and they are kept up to date.
+    """
+    candidates = [("ca_file", ca_file)]
+    candidates += [(name, environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]
+    for origin, path in candidates:
+        if path:
+            _check_certificates(origin, path)
+            return path
+    return system_store() or True
+
+
+def system_store() -> Optional[str]:
+    """The file of certificates that the system trusts; None where there is none."""
+    return next(filter(os.path.exists, _SYSTEM_STORES), None)
+
+
+def _check_certificates(origin: str, path: str) -> None:
+    if os.path.isdir(path):
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ConfigError(f"{origin}: {path} holds no certificate in PEM form.") from None
+    except OSError as error:
+        raise ConfigError(f"{origin}: {path} cannot be read: {error.strerror}.") from None
+
+
+def plain(error: BaseException) -> str:
+    """One sentence for an error of requests, by how far the request got.
+
+    It names the host at most: no URL, no credentials, none of the library's text.
+    """
+    causes = list(_causes(error))
+    host = _host(causes) or "the server"
+    for cause in causes:
+        tunnel = re.search(r"Tunnel connection failed: (\d{3})", str(cause))
+        if tunnel:
+            return _of_tunnel(tunnel.group(1), host)
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    if names & {"InvalidProxyURL", "InvalidSchema", "InvalidURL", "LocationParseError"}:
+        return "The proxy's URL cannot be used: check https_proxy, or HTTPS_PROXY in the environment."
+    if "ConnectTimeout" in names:
+        return f"No connection to {host} in time. Does a firewall let TCP 443 out?"
+    if "ProxyError" in names:
+        host = f"the proxy (on the way to {host})"
+    sentence = next(filter(None, (_of_cause(cause, host) for cause in reversed(causes))), None)
+    return sentence or f"No answer from {host} ({type(error).__name__})."
+
+
+def _of_tunnel(status: str, host: str) -> str:
+    if status == "407":
+        return f"The proxy does not let us to {host}: it wants another user or password (407). Check https_proxy."
+    return f"The proxy does not let us to {host} (status {status}). It must allow HTTPS to Microsoft."
+
+
+def _of_cause(cause: BaseException, host: str) -> Optional[str]:
+    """What one link of the chain says; None if it says nothing definite."""
+    if isinstance(cause, socket.gaierror):
+        return f"The name of {host} cannot be resolved. Check DNS and the network."
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _of_certificate(cause.verify_message or "", host)
+    if type(cause).__name__ == "CertificateError":  # urllib3 1.26 compares the names itself
+        return _of_certificate("it is for another name", host)
+    if isinstance(cause, _CLOSED) and not isinstance(cause, ConnectionRefusedError):
+        return f"The connection to {host} was closed before the answer was complete."
+    if isinstance(cause, ssl.SSLError):
+        reason = (cause.reason or "unknown reason").replace("_", " ").lower()
+        return f"TLS with {host} failed ({reason}). Does a proxy or firewall stand in between?"
+    if isinstance(cause, socket.timeout):
+        return f"No answer from {host} in time."
+    if isinstance(cause, http.client.HTTPException):
+        return f"What {host} answered is not HTTP. Does a proxy or firewall stand in between?"
+    if isinstance(cause, OSError) and "CA certificate" in str(cause):
+        return _UNREADABLE
+    if isinstance(cause, OSError) and cause.errno in errno.errorcode and cause.strerror:
+        return f"No connection to {host}: {cause.strerror}."
+    return None
+
+
+def _of_certificate(reason: str, host: str) -> str:
+    said = f"The certificate of {host} is not trusted ({reason or 'no reason given'})."
+    if "not yet valid" in reason or "expired" in reason:
+        return said + " Is this machine's clock right?"
+    return said + " If a firewall inspects TLS, set ca_file to its CA certificate."
+
+
+def _causes(error: object) -> Iterator[BaseException]:
+    """The error and everything it wraps, outermost first, each once; errors of ours belong to an earlier call."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or isinstance(one, ProxyError) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [getattr(one, "reason", None), one.__cause__, *one.args]
+        if not one.__suppress_context__:
+            waiting.append(one.__context__)
+
+
+def _host(causes: list[BaseException]) -> str:
+    for cause in causes:
+        request = getattr(cause, "request", None)
+        if request is not None and request.url:
+            return urllib.parse.urlsplit(request.url).hostname or ""
+    return ""

@@ -1,0 +1,895 @@
+"""The courier with a fake Graph and a fake delivery over a real spool."""
+
+import threading
+import time
+import types
+
+import pytest
+
+from m365proxy.delivery import courier as courier_module
+from m365proxy.delivery import outcome, reachability
+from m365proxy.delivery.courier import Courier
+from m365proxy.delivery.outcome import Verdict
+from m365proxy.errors import SignInNeeded, Temporary, TokenRefused
+from m365proxy.graph import client
+from m365proxy.graph.answer import GraphUnreachable, Throttled
+from m365proxy.spool.spool import Claim, Envelope, Spool, State, mailbox_tag
+
+SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
+LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
+NEVER = Verdict(outcome.NOT_SENT, outcome.PERMANENT, "never", "5.1.3")
+WHO_KNOWS = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0")
+HOLD = Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, "nobody knows", "4.4.0")
+LOOK_AGAIN = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0", 0.01)
+OFFLINE = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "no route", "4.4.1")
+
+
+def wait_until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+class FakeGraph:
+    user = "relay@contoso.com"
+    host = "graph.test"
+    skew = 0.0
+
+    def __init__(self):
+        self.holds = {}
+
+    def now(self):
+        return time.time()
+
+    def held(self, mailbox):
+        return max(0.0, self.holds.get(mailbox, 0.0) - time.monotonic())
+
+
+class FakeDelivery:
+    """Answers each attempt with what `say` gives for its subject; counts how many go on at once."""
+
+    def __init__(self, say=lambda body: SENT):
+        self.say = say
+        self.log = []
+        self.looked = []
+        self.found = []
+        self.dropped = []
+        self.now = {}
+        self.most = {}
+        self.gate = None
+        self.lock = threading.Lock()
+
+    def first_look(self):
+        return 0.01
+
+    def drop_draft(self, claim):
+        self.dropped.append(claim.id)
+
+    def look(self, claim, envelope):
+        self.looked.append(claim.id)
+        claim.state.looks += 1
+        return self.found.pop(0) if self.found else HOLD
+
+    def deliver(self, claim, envelope, file):
+        box = envelope.mailbox
+        with self.lock:
+            self.now[box] = self.now.get(box, 0) + 1
+            self.most[box] = max(self.most.get(box, 0), self.now[box])
+        try:
+            if self.gate is not None:
+                assert self.gate(box)
+            body = file.read()
+            claim.posting()
+            verdict = self.say(body)
+            if isinstance(verdict, Exception):
+                claim.claimed()
+                raise verdict
+            return verdict
+        finally:
+            with self.lock:
+                self.now[box] -= 1
+                self.log.append((box, file and body if "body" in locals() else b""))
+
+
+class House:
+    def __init__(
+        self, path, delivery, mailboxes=("a@contoso.com", "b@contoso.com"), probe=lambda: None, interval=300.0
+    ):
+        self.spool = Spool(str(path / "queue"))
+        self.spool.make()
+        self.graph = FakeGraph()
+        self.delivery = delivery
+        self.courier = Courier(self.spool, self.graph, delivery, list(mailboxes), retry_interval=interval, probe=probe)
+
+    def put(self, body=b"x", mailbox="a@contoso.com"):
+        incoming = self.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)), self.courier.accepted)
+        incoming.write(body)
+        return incoming.commit()
+
+    def places(self):
+        return sorted((entry.place, entry.phase) for entry in self.spool.entries())
+
+
+@pytest.fixture
+def house(tmp_path, request):
+    made = []
+
+    def make(*args, **more):
+        made.append(House(tmp_path, *args, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        assert one.courier.stop(10)
+
+
+def test_new_mail_leaves_at_once_and_nothing_stays(house):
+    h = house(FakeDelivery())
+    h.courier.start()
+    h.put(b"one")
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.log == [("a@contoso.com", b"one")]
+    wait_until(lambda: not any(t.name.startswith("courier") for t in threading.enumerate()))
+
+
+def test_what_waited_before_the_start_is_sent_oldest_first(house, tmp_path):
+    h = house(FakeDelivery())
+    spool = h.spool
+    ids = []
+    for number in range(3):
+        incoming = spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+        incoming.write(b"%d" % number)
+        ids.append(incoming.commit())
+    order = [body for _, body in sorted(zip(ids, (b"0", b"1", b"2")))]
+    one_at_a_time = threading.Lock()
+    h.delivery.gate = lambda box: True
+    h.delivery.say = lambda body: (one_at_a_time.acquire(), one_at_a_time.release(), SENT)[2]
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+    assert sorted(body for _, body in h.delivery.log) == sorted(order)
+
+
+def test_at_most_four_at_a_time_for_a_mailbox_and_none_waits_for_another(house):
+    release = threading.Event()
+    h = house(FakeDelivery())
+    h.delivery.gate = lambda box: box == "b@contoso.com" or release.wait(10)
+    h.courier.start()
+    for number in range(12):
+        h.put(b"slow %d" % number)
+    wait_until(lambda: h.delivery.now.get("a@contoso.com") == 4)
+    for number in range(5):
+        h.put(b"quick %d" % number, "b@contoso.com")
+    wait_until(lambda: len([1 for box, _ in h.delivery.log if box == "b@contoso.com"]) == 5)
+    assert h.delivery.most["a@contoso.com"] == 4
+    release.set()
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.most["a@contoso.com"] == 4
+
+
+def test_a_transient_refusal_is_tried_again(house):
+    answers = [LATER, LATER, SENT]
+    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 3
+
+
+def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
+    h = house(FakeDelivery(lambda body: LATER))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("new", "")] and h.spool.state(id) is not None)
+    state = h.spool.state(id)
+    assert state.attempts == 1 and state.error == "later"
+    assert 4 < state.due - time.time() < 6
+    # a new start waits for the due time, too
+    again = Courier(
+        h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent early")), ["a@contoso.com"], probe=lambda: None
+    )
+    again.recover()
+    again.start()
+    wait_until(lambda: again._workers == 0 and h.places() == [("new", "")])
+    assert again.stop(5)
+
+
+def test_an_unknown_outcome_is_looked_for_and_never_sent_again_meanwhile(house):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    h.delivery.found = [LOOK_AGAIN, LOOK_AGAIN, SENT]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and len(h.delivery.looked) == 3
+
+
+def test_what_was_not_sent_after_all_is_sent_again(house):
+    answers = [WHO_KNOWS, SENT]
+    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h.delivery.found = [LOOK_AGAIN, LATER]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 2 and len(h.delivery.looked) == 2
+
+
+def test_an_undecidable_outcome_is_held_and_never_tried_again(house):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held")])
+    again = Courier(
+        h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"], probe=lambda: None
+    )
+    again.recover()
+    again.start()
+    again.flush_all()
+    assert again.stop(5)
+    assert h.places() == [("cur", "held")]
+    assert h.spool.state(id).error == "nobody knows"
+
+
+def test_what_was_being_sent_when_the_program_died_is_looked_for(house):
+    h = house(FakeDelivery(lambda body: pytest.fail("sent twice")))
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    incoming.write(b"x")
+    id = incoming.commit()
+    h.spool.claim(id).posting()
+    h.delivery.found = [SENT]
+    h.courier.recover()
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.looked == [id]
+
+
+def test_looking_waits_while_graph_is_away(house):
+    away = [Temporary("no route")]
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    real = h.delivery.look
+
+    def look(claim, envelope):
+        if away:
+            raise away.pop()
+        return real(claim, envelope)
+
+    h.delivery.look = look
+    h.delivery.found = [SENT]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.looked) == 1
+
+
+def test_a_sent_file_the_disk_keeps_is_not_sent_again(house, monkeypatch):
+    h = house(FakeDelivery())
+    monkeypatch.setattr(courier_module, "_REMOVE_AGAIN", 0.05)
+    refusals = [OSError(30, "Read-only file system")] * 3
+    real = Claim.sent
+
+    def sent(claim):
+        if refusals:
+            raise refusals.pop()
+        real(claim)
+
+    monkeypatch.setattr(Claim, "sent", sent)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and not refusals
+
+
+def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock(house):
+    h = house(FakeDelivery(lambda body: LATER), interval=0.01)
+    h.courier._lifetime = -1.0
+    real = h.delivery.deliver
+
+    def deliver(claim, envelope, file):
+        claim.state.request_id = "r" if claim.state.attempts >= 11 else ""
+        return real(claim, envelope, file)
+
+    h.delivery.deliver = deliver
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).attempts == 12, "the tenth was not in step with Graph"
+
+
+def test_a_clock_out_of_step_gives_nothing_up(house):
+    h = house(FakeDelivery(lambda body: LATER), interval=0.01)
+    h.courier._lifetime = -1.0
+    h.graph.skew = 301.0
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: (h.spool.state(id) or State()).attempts > 14)
+    assert h.places() != [("failed", "")]
+
+
+def test_pace(house):
+    h = house(FakeDelivery())
+    h.courier._pace = 0.15
+    h.courier.start()
+    began = time.monotonic()
+    for _ in range(4):
+        h.put()
+    wait_until(lambda: h.places() == [])
+    assert time.monotonic() - began >= 0.4, "three pauses"
+
+
+def test_a_permanent_refusal_goes_to_failed(house):
+    h = house(FakeDelivery(lambda body: NEVER))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).error == "never"
+    assert h.courier.status()["mailboxes"]["a@contoso.com"]["last_error"] == "never"
+
+
+def test_a_damaged_file_goes_to_failed_and_stops_nothing(house):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    with open(f"{h.spool.directory}/new/{id}", "wb") as file:
+        file.write(b"garbage")
+    h.courier.start()
+    h.put(b"fine")
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert [body for _, body in h.delivery.log] == [b"fine"]
+
+
+def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(house):
+    signed_in = threading.Event()
+
+    def probe():
+        if not signed_in.is_set():
+            raise SignInNeeded("run `m365proxy login`")
+
+    h = house(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
+    h.courier.start()
+    for number in range(5):
+        h.put(b"%d" % number)
+    wait_until(lambda: h.courier.status()["away"])
+    wait_until(lambda: h.places() == [("new", "")] * 5)
+    states = [h.spool.state(entry.id) for entry in h.spool.entries()]
+    assert not any(state and state.attempts for state in states), "waiting for a sign-in is no attempt"
+    signed_in.set()
+    wait_until(lambda: h.places() == [])
+
+
+def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(house):
+    away = threading.Event()
+    away.set()
+    probes = []
+
+    def probe():
+        probes.append(1)
+        if away.is_set():
+            raise Temporary("no route")
+
+    h = house(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: len(probes) >= 1)
+    for number in range(20):
+        h.put(b"%d" % number)
+    tried = len(h.delivery.log)
+    assert tried <= 4, "the queue is not run against a wall"
+    away.clear()
+    wait_until(lambda: h.places() == [])
+
+
+def broken_for(box, verdict):
+    """Deliveries of one mailbox end with `verdict` the first time."""
+    delivery = FakeDelivery()
+    real, first = delivery.deliver, [verdict]
+
+    def deliver(claim, envelope, file):
+        if envelope.mailbox == box and first:
+            delivery.say = lambda body: first.pop()
+        else:
+            delivery.say = lambda body: SENT
+        return real(claim, envelope, file)
+
+    delivery.deliver = deliver
+    return delivery
+
+
+@pytest.mark.parametrize("trouble", [OFFLINE, GraphUnreachable("cut", False)], ids=["sending", "asking"])
+def test_a_connection_that_breaks_stops_no_other_mailbox(house, caplog, trouble):
+    asked, answer = threading.Event(), threading.Event()
+
+    def probe():
+        asked.set()
+        assert answer.wait(30)
+
+    delivery = broken_for("a@contoso.com", trouble)
+    h = house(delivery, probe=probe, interval=0.2)
+    h.courier.start()
+    h.put(b"cut", "a@contoso.com")
+    assert asked.wait(30), "whether it is this mailbox alone"
+    for _ in range(5):
+        h.put(b"free", "b@contoso.com")
+    wait_until(lambda: [box for box, _ in delivery.log].count("b@contoso.com") == 5)
+    assert not h.courier.status()["away"] and h.courier.status()["mailboxes"]["a@contoso.com"]["last_error"]
+    answer.set()
+    wait_until(lambda: h.places() == [])
+    assert "sending is paused" not in caplog.text
+    assert delivery.log.count(("a@contoso.com", b"cut")) == 2
+
+
+def test_a_mailbox_whose_connections_break_rests_for_longer_each_time(house, monkeypatch):
+    monkeypatch.setattr(reachability, "FIRST", 0.05)
+    h = house(FakeDelivery(lambda body: OFFLINE))
+    h.courier.start()
+    for _ in range(40):
+        h.put()
+    lane = h.courier._lanes[mailbox_tag("a@contoso.com")]
+    wait_until(lambda: lane.rest >= 0.4)
+    assert len(h.delivery.log) <= 3 * client.SLOTS, "each time at most what may run at once"
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """`no_threads.count` thread starts fail, as on a machine that has none left."""
+    starts = types.SimpleNamespace(count=0, failed=0)
+    real = threading.Thread.start
+
+    def start(thread):
+        if starts.count:
+            starts.count -= 1
+            starts.failed += 1
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    return starts
+
+
+def test_no_thread_for_the_next_probe(house, no_threads, monkeypatch):
+    monkeypatch.setattr(reachability, "FIRST", 0.01)
+    signed_in, asked = threading.Event(), threading.Event()
+
+    def probe():
+        asked.set()
+        if not signed_in.is_set():
+            no_threads.count = 1
+            raise SignInNeeded("run login")
+
+    h = house(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: asked.is_set() and no_threads.failed)
+    signed_in.set()
+    wait_until(lambda: h.courier.tick() or h.places() == [])
+
+
+def test_no_thread_for_a_delivery_or_its_timer(house, no_threads):
+    h = house(FakeDelivery(lambda body: LATER if body == b"later" else SENT))
+    h.courier.start()
+    h.put(b"later", "b@contoso.com")
+    wait_until(lambda: h.places() == [("new", "")] and h.courier._workers == 0)
+    with h.courier._lock:
+        h.courier._timer.cancel()
+        h.courier._timer = None
+    no_threads.count = 2
+    h.put(b"new")  # does not raise: it is durable, and the client must hear 250
+    assert no_threads.failed == 2
+    wait_until(lambda: h.courier.tick() or (h.places() == [("new", "")] and len(h.delivery.log) == 2))
+    wait_until(lambda: not any(lane["sending"] for lane in h.courier.status()["mailboxes"].values()))
+
+
+def test_a_courier_that_fails_does_not_undo_the_250(house):
+    h = house(FakeDelivery())
+
+    def fail(id):
+        raise RuntimeError("a bug")
+
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)), fail)
+    assert incoming.commit() and h.places() == [("new", "")]
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_given_up(house, monkeypatch, caplog):
+    real, refusals = Claim.open, [OSError(24, "Too many open files")]
+    monkeypatch.setattr(Claim, "open", lambda claim: (refusals and _raise(refusals.pop())) or real(claim))
+    h = house(FakeDelivery(), interval=0.05)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and "Too many open files" in caplog.text and "Traceback" not in caplog.text
+
+
+def _raise(error):
+    raise error
+
+
+def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(house):
+    h = house(FakeDelivery(), mailboxes=("a@contoso.com",))
+    incoming = h.spool.put(Envelope("b@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    h.spool.claim(id).posting()
+    h.delivery.found = [SENT]
+    h.courier.recover()
+    h.courier.start()
+    assert h.places() == [("cur", "posting")]
+    h.courier.set_mailboxes(["a@contoso.com", "b@contoso.com"])
+    wait_until(lambda: h.places() == [])
+    assert h.delivery.looked == [id] and h.delivery.log == []
+
+
+def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(house):
+    refused = TokenRefused("Graph refuses a token")
+    h = house(FakeDelivery(lambda body: refused if body == b"refused" else LATER))
+    h.courier.start()
+    h.put(b"waits", "b@contoso.com")
+    wait_until(lambda: len(h.delivery.log) == 1)
+    h.put(b"refused")
+    wait_until(lambda: len(h.delivery.log) == 2 and h.places() == [("new", "")] * 2)
+    status = h.courier.status()
+    assert not status["away"] and "refuses a token" in status["mailboxes"]["a@contoso.com"]["last_error"]
+    assert h.delivery.log == [("b@contoso.com", b"waits"), ("a@contoso.com", b"refused")]
+
+
+@pytest.mark.parametrize("seconds, tries", [(0.0, 1), (100.0, 2)], ids=["short", "long"])
+def test_a_pause_changes_the_schedule_only_if_it_was_long(house, monkeypatch, seconds, tries):
+    monkeypatch.setattr(reachability, "_LONG", 50.0)
+    troubles = [SignInNeeded("run login")]
+    h = house(FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER))
+    h.courier.start()
+    h.put(b"waits", "b@contoso.com")
+    wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
+    h.put(b"first")
+    wait_until(lambda: h.courier.status()["away"])
+    h.courier._reach._since -= seconds
+    wait_until(lambda: len([1 for _, body in h.delivery.log if body == b"first"]) == 2)
+    wait_until(lambda: [body for _, body in h.delivery.log].count(b"waits") == tries)
+
+
+def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house, monkeypatch):
+    silence = GraphUnreachable("silent", False)
+    h = house(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01)
+    h.delivery.look = lambda claim, envelope: _raise(silence)
+    monkeypatch.setattr(reachability, "FIRST", 0.001)
+    monkeypatch.setattr(reachability, "LONGEST", 0.001)
+    h.courier._lifetime = 0.3
+    real = h.delivery.deliver
+    h.delivery.deliver = lambda claim, envelope, file: (real(claim, envelope, file), _posted(claim))[0]
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held")])
+    state = h.spool.state(id)
+    assert state.asked >= 10 and "could not be asked" in state.error
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_fault_of_ours_is_not_met_for_ever(house, sent):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.01)
+    h.delivery.look = lambda claim, envelope: _raise(ValueError())
+    h.courier._lifetime = 0.0
+    real = h.delivery.deliver
+    h.delivery.deliver = lambda claim, envelope, file: (_posted(claim), real(claim, envelope, file))[1]
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held") if sent else ("failed", "")])
+    assert "unexpected" in h.spool.state(id).error
+
+
+def _posted(claim):
+    claim.state.posted = time.time()
+
+
+def test_the_pace_is_not_spent_on_messages_that_are_not_due(house):
+    h = house(FakeDelivery())
+    for _ in range(20):
+        incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+        h.spool.save_state(incoming.commit(), State(due=time.time() + 200.0, last_attempt=time.time()))
+    h.courier._pace = 30.0
+    h.courier._flushed = -1.0
+    h.courier.start()
+    h.put(b"now")
+    wait_until(lambda: h.delivery.log == [("a@contoso.com", b"now")])
+
+
+def test_a_fault_in_the_probe_does_not_end_the_asking(house, monkeypatch):
+    monkeypatch.setattr(reachability, "FIRST", 0.02)
+    troubles = [RuntimeError("a bug"), SignInNeeded("run login"), None]
+    first = [SignInNeeded("run login")]
+
+    def probe():
+        trouble = troubles.pop(0)
+        if trouble:
+            raise trouble
+
+    h = house(FakeDelivery(lambda body: first.pop() if first else SENT), probe=probe)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert troubles == []
+
+
+def test_a_probe_comes_also_when_a_retry_was_due_before_it(house):
+    first = {b"later": LATER, b"offline": OFFLINE}
+    h = house(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.5)
+    h.courier.start()
+    h.put(b"later")
+    wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
+    h.put(b"offline")
+    wait_until(lambda: h.places() == [], 20)
+    assert sorted(body for _, body in h.delivery.log) == [b"later", b"later", b"offline", b"offline"]
+
+
+def test_a_flush_tries_also_what_waits_for_its_time(house):
+    first = [LATER._replace(wait=100.0)] * 2
+    h = house(FakeDelivery(lambda body: first.pop() if first else SENT))
+    h.courier.start()
+    h.put(b"one")
+    h.put(b"two")
+    wait_until(lambda: len(h.delivery.log) == 2 and h.places() == [("new", "")] * 2)
+    h.courier.flush_all()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 4
+
+
+def test_a_throttled_mailbox_waits_alone(house):
+    h = house(FakeDelivery())
+    h.graph.holds["a@contoso.com"] = time.monotonic() + 0.3
+    h.courier.start()
+    h.put(b"held", "a@contoso.com")
+    h.put(b"free", "b@contoso.com")
+    wait_until(lambda: h.places() == [])
+    assert [body for _, body in h.delivery.log] == [b"free", b"held"]
+
+
+def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
+    caplog.set_level("INFO")
+    told = [Throttled("a@contoso.com", 0.2, request_id="r")]
+    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    h.courier._pace = 0.3  # the throttled one is back before the next may be taken
+    ids = [h.put(body) for body in (b"first", b"second", b"third")]
+    wait_until(lambda: h.places() == [])
+    delivered = [record.args[0] for record in caplog.records if "delivered for" in record.msg]
+    assert delivered == ids and len(h.delivery.log) == 4 and "deferred" not in caplog.text
+    assert caplog.text.count("keep their place") == 1
+
+
+def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop(house, caplog):
+    told = [Throttled("a@contoso.com", 7200.0, request_id="r")]
+    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    h.courier.start()
+    h.put(b"first")
+    wait_until(lambda: "keep their place" in caplog.text)
+    h.courier.flush_all()
+    h.courier.set_mailboxes(["a@contoso.com"])
+    h.put(b"second")
+    lane = h.courier._find_lane(time.monotonic() + 7199.0)
+    assert lane is None and h.courier._find_lane(time.monotonic() + 7261.0) is not None
+    assert h.courier.stop(5.0)
+    assert [body for _, body in h.delivery.log] == [b"first"] and caplog.text.count("keep their place") == 1
+
+
+def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(house):
+    h = house(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.01, request_id="r")), interval=0.01)
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: len(h.delivery.log) > 12)
+    assert h.spool.find(id).place != "failed"
+    h.courier._lifetime = -1.0
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).attempts == 10
+
+
+@pytest.mark.parametrize("phase,after", [("claimed", []), ("posting", [("cur", "held")])])
+def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(house, phase, after):
+    class Broken(FakeDelivery):
+        faults = 1
+
+        def deliver(self, claim, envelope, file):
+            if self.faults:
+                self.faults -= 1
+                if phase == "posting":
+                    claim.posting()
+                raise ZeroDivisionError("bug")
+            return super().deliver(claim, envelope, file)
+
+    h = house(Broken(), interval=0.05)
+    h.courier.start()
+    h.put(b"one")
+    wait_until(lambda: not h.delivery.faults)
+    h.put(b"two")
+    wait_until(lambda: h.places() == after)
+    assert (b"two" in [body for _, body in h.delivery.log]) and len(h.delivery.log) == (2 if not after else 1)
+
+
+def test_a_clock_that_jumped_strands_nothing(house):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    # written before the clock was set back
+    h.spool.save_state(id, State(due=time.time() + 10 * 365 * 86400))
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+
+
+def test_a_mailbox_that_came_with_a_new_config_gets_its_mail_sent(house):
+    h = house(FakeDelivery(), mailboxes=("a@contoso.com",))
+    h.courier.start()
+    h.put(b"stranger", "b@contoso.com")
+    h.put(b"known", "a@contoso.com")
+    wait_until(lambda: len(h.delivery.log) == 1)
+    assert h.places() == [("new", "")]
+    h.courier.set_mailboxes(["a@contoso.com", "b@contoso.com"])
+    wait_until(lambda: h.places() == [])
+
+
+def test_stop_waits_for_what_is_being_sent(house):
+    release = threading.Event()
+    h = house(FakeDelivery())
+    h.delivery.gate = lambda box: release.wait(10)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.delivery.now.get("a@contoso.com") == 1)
+    assert not h.courier.stop(0.05)
+    release.set()
+    assert h.courier.stop(10)
+    assert h.places() == []
+
+
+def test_what_cannot_be_read_of_one_message_stops_no_start(house, monkeypatch):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    id = incoming.commit()
+    h.spool.claim(id).posting()
+    whole = h.spool.state
+
+    def state(asked):
+        if asked == id:
+            raise OSError(5, "Input/output error")
+        return whole(asked)
+
+    monkeypatch.setattr(h.spool, "state", state)
+    h.courier.recover()
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [("cur", "posting")])
+    assert not h.delivery.looked
+
+
+def test_a_rename_that_fails_stops_no_start(house, monkeypatch):
+    h = house(FakeDelivery())
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    h.spool.claim(incoming.commit())
+
+    def replace(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("m365proxy.system.files.os.replace", replace)
+    h.courier.recover()
+    h.courier.start()
+    assert h.places() == [("cur", "claimed")]
+
+
+def test_a_failure_is_told_even_if_the_disk_fails_right_after_it(house, monkeypatch):
+    h, told = house(FakeDelivery(lambda body: NEVER)), []
+    monkeypatch.setattr(h.courier, "_failed", lambda: told.append(h.places()))
+    whole = Claim.fail
+
+    def fail(self):
+        whole(self)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Claim, "fail", fail)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: told)
+    assert told == [[("failed", "")]]
+
+
+def test_a_deferred_message_is_not_overtaken_by_mail_that_came_after_its_time(house):
+    """At capacity there is always newer mail: the old one must not starve, or it is never sent, expired or reported."""
+    accepted, order, due = {}, [], []
+
+    def say(body):
+        order.append(body)
+        if body == b"old" and not due:
+            due.append(time.monotonic() + 0.06)  # the first retry, at the latest
+            return LATER
+        if order.count(b"old") < 2:
+            feed()
+        return SENT
+
+    def feed():
+        body = b"%d" % len(accepted)
+        accepted[body] = time.monotonic()
+        h.put(body)
+
+    h = house(FakeDelivery(say), interval=0.05)
+    h.put(b"old")
+    for _ in range(4 * client.SLOTS):
+        feed()
+    h.courier.start()
+    wait_until(lambda: order.count(b"old") == 2, 10)
+    wait_until(lambda: h.places() == [])
+    before = order[: len(order) - 1 - order[::-1].index(b"old")]
+    overtook = [body for body in before if body != b"old" and accepted[body] > due[0]]
+    assert len(overtook) <= client.SLOTS, "no more than are under way at the same time"
+
+
+def test_one_message_of_a_mailbox_does_not_wait_for_all_of_another(house, monkeypatch):
+    monkeypatch.setattr(courier_module, "_WORKERS", 1)
+    h = house(FakeDelivery())
+    for mailbox in ["a@contoso.com"] * 20 + ["b@contoso.com"]:
+        incoming = h.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)))
+        incoming.write(b"x")
+        incoming.commit()
+    h.courier.start()
+    wait_until(lambda: h.places() == [])
+    assert [box for box, _ in h.delivery.log].index("b@contoso.com") <= 1
+
+
+def test_a_flush_is_meant_also_for_what_is_in_hand(house):
+    """Its attempt began before: whatever the administrator has mended, this attempt did not know of it."""
+    verdicts, inside, go_on = [LATER, SENT], threading.Event(), threading.Event()
+    h = house(FakeDelivery(lambda body: verdicts.pop(0)))
+    h.delivery.gate = lambda box: (inside.set(), go_on.wait(20))[1]
+    h.courier.start()
+    h.put()
+    assert inside.wait(20)
+    h.courier.flush_all()
+    go_on.set()
+    wait_until(lambda: verdicts == [], 4)
+    wait_until(lambda: h.places() == [])
+
+
+def _held(*_):
+    raise OSError(16, "Device or resource busy")
+
+
+def test_a_file_that_another_program_holds_is_tried_again_within_seconds(house, monkeypatch, caplog):
+    """However long the interval is: a scanner holds a file for a moment."""
+    h = house(FakeDelivery(), interval=300.0)
+    monkeypatch.setattr("m365proxy.delivery.diskretries._WAITS", (0.01, 0.02))
+    real, held = h.spool.claim, [_held, _held]
+    monkeypatch.setattr(h.spool, "claim", lambda id: held.pop()() if held else real(id))
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.delivery.log and h.places() == [])
+    assert "virus scanner" in caplog.text
+
+
+@pytest.mark.parametrize("phase", ["claimed", "posting"])
+def test_what_cannot_be_put_back_is_put_back_later(house, monkeypatch, phase):
+    """Not at the next start only."""
+
+    class Broken(FakeDelivery):
+        faults = 1
+
+        def deliver(self, claim, envelope, file):
+            if self.faults:
+                self.faults -= 1
+                if phase == "posting":
+                    claim.posting()
+                _held()
+            return super().deliver(claim, envelope, file)
+
+    delivery = Broken()
+    delivery.found = [SENT]
+    h = house(delivery, interval=300.0)
+    monkeypatch.setattr("m365proxy.delivery.diskretries._WAITS", (0.01, 0.02, 0.03))
+    real, held = h.spool.resume, [_held, _held]
+    monkeypatch.setattr(h.spool, "resume", lambda entry: held.pop()() if held else real(entry))
+    h.courier.start()
+    h.put()
+    # what moves from one directory to another may be in neither listing
+    wait_until(lambda: (h.delivery.looked if phase == "posting" else h.delivery.log) and h.places() == [])
+    assert held == [] and len(h.delivery.log) == (phase == "claimed")
+
+
+def test_what_a_start_cannot_put_back_is_put_back_later(house, monkeypatch):
+    h = house(FakeDelivery(), interval=300.0)
+    monkeypatch.setattr("m365proxy.delivery.diskretries._WAITS", (0.01,))
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    h.spool.claim(incoming.commit())
+    with monkeypatch.context() as patched:
+        patched.setattr("m365proxy.system.files.os.replace", _held)
+        h.courier.recover()
+    h.courier.start()
+    wait_until(lambda: h.delivery.log and h.places() == [])
+    assert len(h.delivery.log) == 1

@@ -1,0 +1,51 @@
+"""The places of a mailbox: four, counted as a strict tenant counts them."""
+
+import pytest
+
+from m365proxy.graph.slots import GAP, SLOTS, Slots
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def slots(clock):
+    return Slots(clock)
+
+
+def test_as_many_as_there_are(slots):
+    assert [slots.enter(0) for _ in range(SLOTS + 1)] == [True] * SLOTS + [False]
+    assert slots.spare == 0
+
+
+def test_a_place_is_free_again_only_after_the_gap(slots, clock):
+    for _ in range(SLOTS):
+        slots.enter(0)
+    slots.leave()
+    assert slots.spare == 1 and not slots.enter(0)
+    clock.now += GAP
+    assert slots.enter(0) and not slots.enter(0)
+
+
+def test_the_gap_costs_nothing_where_a_place_was_empty(slots):
+    for _ in range(SLOTS - 1):
+        assert slots.enter(0)
+        slots.leave()
+    assert slots.enter(0)
+
+
+def test_a_wait_ends_with_the_gap():
+    slots = Slots()
+    for _ in range(SLOTS):
+        slots.enter(0)
+    slots.leave()
+    assert slots.enter(20)

@@ -1,0 +1,457 @@
+"""Signing in: who, from where, for what; what it costs; what the answer gives away."""
+
+import ipaddress
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from m365proxy.config.types import scrypt_parts
+from m365proxy.errors import Permanent, Temporary, UsageError
+from m365proxy.logins import users
+from m365proxy.logins.users import SignInRefused, User, Users, hash_password, within
+
+PEER = "192.168.1.9"
+HASH = "scrypt$16384$8$1$zM5XIPAKNOIvYMzgW3+Nmg==$O//FsePlVdkLgv4wBzfqDTlD3ifJ40LBU59N26RPpHs="  # of "right"
+
+
+def networks(*names):
+    return tuple(map(ipaddress.ip_network, names))
+
+
+def mailbox(username="scanner@contoso.com", password=HASH, **more):
+    usual = {
+        "login": None, "logins": (), "send_as": (), "default_from": None, "rewrite_from": False, "folder": "inbox",
+        "services": ("smtp", "pop3"), "pop3_delete": "trash", "pop3_mark_read": False, "pop3_fold_lines": False,
+        "sent_items": None,
+    }  # fmt: skip
+    return SimpleNamespace(username=username, password=password, **{**usual, **more})
+
+
+def login(name, password="right", allowed=("0.0.0.0/0", "::/0"), services=None):
+    return SimpleNamespace(login=name, password=password, networks=networks(*allowed), services=services)
+
+
+class Runs:
+    """Counts scrypt runs, how many ran at once, and can hold them up."""
+
+    def __init__(self):
+        self.count = self.now = self.most = 0
+        self._lock = threading.Lock()
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def __call__(self, password, salt):
+        with self._lock:
+            self.count += 1
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.begun.release()
+        assert self.go_on.wait(20)
+        with self._lock:
+            self.now -= 1
+        # a stand-in as one-way as the test needs, and as long as the real one
+        return (password + salt).ljust(32, b"\0")[:32]
+
+
+@pytest.fixture
+def runs():
+    return Runs()
+
+
+def together(function, count):
+    """Run function(0) ... function(count - 1) at the same time; their answers or errors."""
+    answers = [None] * count
+    barrier = threading.Barrier(count)
+
+    def run(number):
+        barrier.wait(20)
+        try:
+            answers[number] = function(number)
+        except (SignInRefused, Temporary) as error:
+            answers[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return answers
+
+
+# Hashes.
+
+
+def test_a_hash_is_of_the_stated_form_and_salted():
+    first, second = hash_password("right"), hash_password("right")
+    assert first != second
+    assert first.startswith("scrypt$16384$8$1$")
+    salt, key = scrypt_parts(first)
+    assert (len(salt), len(key)) == (16, 32)
+
+
+def test_the_scrypt_is_the_one_of_rfc_7914(monkeypatch):
+    """Section 12, the vector with our n, r, p."""
+    monkeypatch.setattr(users, "SCRYPT_KEY_OCTETS", 64)
+    assert users._scrypt(b"pleaseletmein", b"SodiumChloride").hex() == (
+        "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
+        "d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887"
+    )
+
+
+def test_an_empty_password_is_not_hashed():
+    with pytest.raises(UsageError):
+        hash_password("")
+
+
+@pytest.mark.parametrize("password", ["right", "pässword", " with spaces ", "x" * 5000, "\udce4"])
+def test_real_hashes_check(password):
+    house = Users([mailbox(password=hash_password(password))])
+    assert house.check("scanner@contoso.com", password, "smtp", PEER).mailbox == "scanner@contoso.com"
+    for wrong in (password + "x", password[:-1], ""):
+        with pytest.raises(SignInRefused):
+            house.check("scanner@contoso.com", wrong, "smtp", PEER)
+
+
+# Who may.
+
+HOUSE = (
+    mailbox("Scanner@contoso.com", password="plain", login="UPS"),
+    mailbox(
+        "alerts@contoso.com",
+        logins=(
+            login("printer"),
+            login("camera", allowed=("192.168.1.0/24", "fe80::/10")),
+            login("nas", services=("smtp",)),
+        ),
+        services=("smtp", "pop3"),
+    ),
+    mailbox("reports@contoso.com", services=("pop3",)),
+    mailbox("relay@contoso.com", password=None, logins=(login("only"),)),
+)
+
+CHECKS = [
+    ("scanner@contoso.com", "plain", "smtp", PEER, "scanner@contoso.com"),
+    ("SCANNER@CONTOSO.COM", "plain", "pop3", PEER, "scanner@contoso.com"),
+    ("ups", "plain", "smtp", PEER, "scanner@contoso.com"),
+    ("ups", "Plain", "smtp", PEER, "wrong password"),
+    ("ups", "plain ", "smtp", PEER, "wrong password"),
+    ("ups", "", "smtp", PEER, "wrong password"),
+    ("alerts@contoso.com", "right", "pop3", PEER, "alerts@contoso.com"),
+    ("alerts@contoso.com", "plain", "pop3", PEER, "wrong password"),
+    ("alerts@contoso.com", HASH, "pop3", PEER, "wrong password"),
+    ("Printer", "right", "pop3", "2001:db8::1", "alerts@contoso.com"),
+    ("camera", "right", "smtp", PEER, "alerts@contoso.com"),
+    ("camera", "right", "smtp", "fe80::1", "alerts@contoso.com"),
+    ("camera", "right", "smtp", "192.168.2.9", "the user name is not for this network"),
+    ("camera", "right", "smtp", "unknown", "the user name is not for this network"),
+    ("nas", "right", "smtp", PEER, "alerts@contoso.com"),
+    ("nas", "right", "pop3", PEER, "the user name is not for pop3"),
+    ("reports@contoso.com", "right", "pop3", PEER, "reports@contoso.com"),
+    ("reports@contoso.com", "right", "smtp", PEER, "the user name is not for smtp"),
+    ("only", "right", "smtp", PEER, "relay@contoso.com"),
+    ("relay@contoso.com", "", "smtp", PEER, "no such user name"),
+    ("relay@contoso.com", "None", "smtp", PEER, "no such user name"),
+    ("contoso.com", "plain", "smtp", PEER, "no such user name"),
+    ("", "", "smtp", PEER, "no such user name"),
+    ("\udce4\0", "\ud800", "smtp", PEER, "no such user name"),
+    (" ups", "plain", "smtp", PEER, "no such user name"),
+]
+
+
+@pytest.mark.parametrize("name, password, service, peer, outcome", CHECKS)
+def test_check(name, password, service, peer, outcome):
+    house = Users(HOUSE)
+    if "@" in outcome:
+        user = house.check(name, password, service, peer)
+        assert (user.mailbox, user.login.casefold()) == (outcome, name.casefold())
+        assert service in user.services
+        assert house.check(name, password, service, peer).mailbox == outcome
+        return
+    with pytest.raises(SignInRefused) as caught:
+        house.check(name, password, service, peer)
+    assert caught.value.reason == outcome
+
+
+def test_a_refusal_does_not_tell_what_was_wrong():
+    said = set()
+    for name, password, service, peer, outcome in CHECKS:
+        if "@" not in outcome:
+            with pytest.raises(SignInRefused) as caught:
+                Users(HOUSE, scrypt=Runs()).check(name, password, service, peer)
+            said.add(str(caught.value))
+            assert isinstance(caught.value, Permanent)
+    assert said == {"The user name or the password was not accepted; check both on the device."}
+
+
+def test_a_login_has_its_own_services_and_the_mailboxes_settings():
+    box = mailbox(
+        "Alerts@contoso.com", logins=(login("nas", services=("smtp",)),), folder="Scans", pop3_delete="keep",
+        pop3_mark_read=True, rewrite_from=True, default_from="office@contoso.com", send_as=("office@contoso.com",),
+    )  # fmt: skip
+    user = Users([box]).check("NAS", "right", "smtp", PEER)
+    assert user.services == frozenset({"smtp"})
+    assert (user.login, user.mailbox, user.folder) == ("nas", "alerts@contoso.com", "Scans")
+    assert (user.pop3_delete, user.pop3_mark_read, user.rewrite_from) == ("keep", True, True)
+    assert user.default_from == "office@contoso.com"
+
+
+def test_the_user_of_a_relaying_network():
+    user = Users(HOUSE).user_of_mailbox("SCANNER@contoso.com")
+    assert (user.login, user.mailbox, user.default_from) == ("", "scanner@contoso.com", "scanner@contoso.com")
+    assert user.may_send_as("scanner@contoso.com")
+    with pytest.raises(KeyError):
+        Users(HOUSE).user_of_mailbox("nobody@contoso.com")
+
+
+@pytest.mark.parametrize(
+    "address, expected",
+    [
+        ("scanner@contoso.com", True),
+        ("Scanner@CONTOSO.com", True),
+        ("office@contoso.com", True),
+        ("anybody@sales.contoso.com", True),
+        ("anybody@contoso.com", False),
+        ("scanner@contoso.com.example.org", False),
+        ("scanner", False),
+        ("", False),
+    ],
+)
+def test_may_send_as(address, expected):
+    user = User(mailbox(send_as=("Office@contoso.com", "*@Sales.contoso.com")), "", ("smtp",))
+    assert user.may_send_as(address) is expected
+
+
+@pytest.mark.parametrize(
+    "address, names, expected",
+    [
+        ("10.1.2.3", ["10.0.0.0/8"], True),
+        ("11.1.2.3", ["10.0.0.0/8"], False),
+        ("11.1.2.3", ["10.0.0.0/8", "11.1.2.3/32"], True),
+        ("::1", ["0.0.0.0/0"], False),
+        ("127.0.0.1", ["::/0"], False),
+        ("fe80::1", ["fe80::/10"], True),
+        ("10.1.2.3", [], False),
+        ("", ["0.0.0.0/0", "::/0"], False),
+        ("localhost", ["0.0.0.0/0", "::/0"], False),
+    ],
+)
+def test_within(address, names, expected):
+    assert within(address, networks(*names)) is expected
+
+
+# What it costs.
+
+
+@pytest.mark.parametrize("name, password, service, peer, outcome", CHECKS)
+def test_every_first_check_costs_one_run(runs, name, password, service, peer, outcome):
+    house = Users(HOUSE, scrypt=runs)
+    assert runs.count == 0
+    for expected in (1, 2):
+        try:
+            house.check(name, password, service, peer)
+            assert runs.count == 1
+        except SignInRefused:
+            assert runs.count == expected  # a refusal is not remembered
+
+
+def test_a_right_password_is_remembered_and_a_wrong_one_does_not_displace_it(runs):
+    house = Users([mailbox(password="plain", login="ups")], scrypt=runs)
+    house.check("ups", "plain", "smtp", PEER)
+    assert runs.count == 1
+    with pytest.raises(SignInRefused):
+        house.check("ups", "wrong", "smtp", PEER)
+    assert runs.count == 2
+    for _ in range(5):
+        house.check("UPS", "plain", "pop3", "10.0.0.1")
+    assert runs.count == 2
+    house.check("scanner@contoso.com", "plain", "smtp", PEER)  # each user name by itself
+    assert runs.count == 3
+
+
+def test_memory_is_no_way_round_network_and_service(runs):
+    """Neither opens the door, nor is quicker with the right password."""
+    house = Users([mailbox(password=None, logins=(login("camera", "plain", ("192.168.1.0/24",), ("smtp",)),))],
+                  scrypt=runs)  # fmt: skip
+    house.check("camera", "plain", "smtp", PEER)
+    before = runs.count
+    for service, peer in (("smtp", "10.0.0.1"), ("pop3", PEER)):
+        with pytest.raises(SignInRefused):
+            house.check("camera", "plain", service, peer)
+        before += 1
+        assert runs.count == before
+
+
+def test_memory_holds_no_password_and_one_entry_for_each_user_name(runs):
+    house = Users([mailbox(password="plain", login="ups")], scrypt=runs)
+    for number in range(20):
+        try:
+            house.check("ups", f"wrong{number}", "smtp", PEER)
+        except SignInRefused:
+            house.check("Ups" if number % 2 else "UPS", "plain", "smtp", PEER)
+    assert list(house._remembered) == ["ups"]
+    (token,) = house._remembered.values()
+    assert len(token) == 32 and b"plain" not in token
+    other = Users([mailbox(password="plain", login="ups")], scrypt=runs)
+    other.check("ups", "plain", "smtp", PEER)
+    assert other._remembered["ups"] != token  # the key is made anew
+
+
+class Watched(Users):
+    """Tells when a check has found nothing in memory and asks for its turn."""
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.arrived = threading.Semaphore(0)
+
+    def _turn(self):
+        self.arrived.release()
+        return super()._turn()
+
+
+def test_two_hundred_clients_with_one_password_cost_two_runs(runs):
+    house = Watched([mailbox(password="plain")], scrypt=runs, scrypt_wait_seconds=20)
+    runs.go_on.clear()
+    releaser = threading.Thread(target=lambda: ([house.arrived.acquire() for _ in range(200)], runs.go_on.set()))
+    releaser.start()
+    answers = together(lambda _: house.check("scanner@contoso.com", "plain", "smtp", PEER), 200)
+    releaser.join(20)
+    assert all(isinstance(answer, User) for answer in answers)
+    assert runs.count == 2
+
+
+def test_at_most_two_runs_at_once(runs):
+    house = Users([mailbox(password="plain")], scrypt=runs, scrypt_wait_seconds=20)
+    runs.go_on.clear()
+    releaser = threading.Thread(target=lambda: (runs.begun.acquire(), runs.begun.acquire(), runs.go_on.set()))
+    releaser.start()
+    answers = together(lambda number: house.check(f"nobody{number}", "x", "smtp", PEER), 12)
+    releaser.join(20)
+    assert all(isinstance(answer, SignInRefused) for answer in answers)
+    assert runs.count == 12
+    assert runs.most == 2
+
+
+def test_too_long_a_wait_is_temporary_and_those_remembered_do_not_wait(runs):
+    house = Users([mailbox(password="plain", login="ups")], scrypt=runs, scrypt_wait_seconds=0.02)
+    house.check("ups", "plain", "smtp", PEER)
+    assert runs.begun.acquire(timeout=20)
+    runs.go_on.clear()
+    busy = [threading.Thread(target=_refused, args=(house, name)) for name in ("ups", "nobody")]
+    for thread in busy:
+        thread.start()
+        assert runs.begun.acquire(timeout=20)
+    for name in ("ups", "nobody", "scanner@contoso.com"):
+        with pytest.raises(Temporary) as caught:
+            house.check(name, "another", "smtp", PEER)
+        assert not isinstance(caught.value, SignInRefused)
+    assert house.check("ups", "plain", "smtp", PEER).login == "ups"
+    assert runs.count == 3
+    runs.go_on.set()
+    for thread in busy:
+        thread.join(20)
+    house.check("scanner@contoso.com", "plain", "smtp", PEER)  # the turns were given back
+
+
+def _refused(house, name):
+    with pytest.raises(SignInRefused):
+        house.check(name, "wrong", "smtp", PEER)
+
+
+def test_a_failing_scrypt_gives_its_turn_back():
+    def fail(password, salt):
+        raise MemoryError
+
+    house = Users([mailbox(password="plain")], scrypt=fail, scrypt_wait_seconds=0.01)
+    for _ in range(5):
+        with pytest.raises(MemoryError):
+            house.check("scanner@contoso.com", "plain", "smtp", PEER)
+
+
+FOLDERS = [
+    ("ups", "inbox"),
+    ("ups+Scans", "Scans"),
+    ("UPS+Scans/2026", "Scans/2026"),
+    ("ups+a+b", "a+b"),
+    ("scanner@contoso.com+SentItems", "SentItems"),
+    ("ups+door", "inbox"),  # a login of its own
+    ("ups+door+Scans", "Scans"),
+    ("ups+", "inbox"),
+]
+
+
+@pytest.mark.parametrize("login, folder", FOLDERS)
+def test_a_folder_after_the_login(login, folder):
+    more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
+    house = Users([mailbox(password="plain", login="ups", logins=[more])])
+    user = house.check(login, "plain", "pop3", PEER)
+    assert (user.mailbox, user.folder) == ("scanner@contoso.com", folder)
+    assert house.check("ups", "plain", "pop3", PEER).folder == "inbox"
+
+
+@pytest.mark.parametrize(
+    "login, password, service",
+    [
+        ("ups+Scans", "wrong", "pop3"),
+        ("ups+Scans", "plain", "smtp"),
+        ("nobody+ups", "plain", "pop3"),
+        ("+ups", "plain", "pop3"),
+        ("up+s", "plain", "pop3"),
+        ("", "plain", "pop3"),
+    ],
+)
+def test_a_folder_opens_nothing_else(login, password, service):
+    house = Users([mailbox(password="plain", login="ups")])
+    with pytest.raises(SignInRefused):
+        house.check(login, password, service, PEER)
+
+
+@pytest.mark.parametrize(
+    "login, service, name",
+    [
+        ("UPS", "smtp", "ups"),
+        ("UPS+Scans", "pop3", "ups"),
+        ("UPS+Scans", "smtp", "ups+scans"),
+        ("ups+door+Scans", "pop3", "ups+door"),
+        ("nobody+1", "pop3", "nobody+1"),
+    ],
+)
+def test_the_user_name_in_a_login(login, service, name):
+    more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
+    assert Users([mailbox(password="plain", login="ups", logins=[more])]).name(login, service) == name
+
+
+def test_nothing_shows_a_password():
+    house = Users([mailbox(password="plain-secret")])
+    user = house.check("scanner@contoso.com", "plain-secret", "smtp", PEER)
+    assert "plain-secret" not in repr(user) + repr(vars(user)) + repr(house)
+
+
+# What a reload makes of "ups", who is logged in from PEER with the password "right" to read and send.
+RELOADS = {
+    "nothing": (mailbox(logins=(login("ups"),)), True),
+    "rights": (mailbox(logins=(login("ups"),), send_as=("other@contoso.com",)), True),
+    "password": (mailbox(logins=(login("ups", "changed"),)), False),
+    "login": (mailbox(logins=(login("usv"),)), False),
+    "mailbox": (mailbox("other@contoso.com", logins=(login("ups"),)), False),
+    "networks": (mailbox(logins=(login("ups", allowed=("10.0.0.0/8",)),)), False),
+    "services": (mailbox(logins=(login("ups", services=("pop3",)),)), False),
+}
+
+
+@pytest.mark.parametrize("after, keeps", RELOADS.values(), ids=RELOADS)
+def test_an_open_session_goes_by_the_configuration_of_now(runs, after, keeps):
+    user = Users([mailbox(logins=(login("ups"),))], scrypt=runs).check("ups", "right", "smtp", PEER)
+    before = runs.count
+    now = Users([after], scrypt=runs).current(user, "smtp", PEER)
+    assert (now is not None) is keeps
+    assert runs.count == before
+    if now is not None:
+        assert now.may_send_as("other@contoso.com") == ("other@contoso.com" in after.send_as)
+
+
+def test_an_open_session_keeps_its_folder():
+    user = Users([mailbox()]).check("scanner@contoso.com+Bills", "right", "pop3", PEER)
+    assert Users([mailbox()]).current(user, "pop3", PEER).folder == "Bills"

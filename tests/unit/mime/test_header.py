@@ -1,0 +1,662 @@
+"""Header blocks as devices write them, and the top header the envelope decides."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import io
+
+import pytest
+
+from m365proxy.errors import Permanent
+from m365proxy.mime import addresses, header, words
+
+
+def read(raw: bytes, **options) -> header.Block:
+    return header.read(io.BytesIO(raw), **options)
+
+
+def pairs(block: header.Block):
+    return [(field.name, field.value) for field in block.fields]
+
+
+# What is read: octets, fields, octets of the body.
+BLOCKS = [
+    ("crlf", b"Subject: x\r\nTo: y\r\n\r\nbody", [(b"Subject", b"x"), (b"To", b"y")], b"body"),
+    ("lf", b"Subject: x\nTo: y\n\nbody", [(b"Subject", b"x"), (b"To", b"y")], b"body"),
+    ("cr", b"Subject: x\rTo: y\r\rbody", [(b"Subject", b"x"), (b"To", b"y")], b"body"),
+    ("double cr", b"Subject: x\r\r\nTo: y\r\r\n\r\r\nbody", [(b"Subject", b"x"), (b"To", b"y")], b"body"),
+    ("folded", b"Subject: a\r\n b\r\n\tc\r\n\r\n", [(b"Subject", b"a\r\n b\r\n\tc")], b""),
+    ("folded, lf", b"Subject: a\n b\n\n", [(b"Subject", b"a\r\n b")], b""),
+    ("folded behind the colon", b"Subject:\r\n a\r\n\r\n", [(b"Subject", b"a")], b""),
+    ("blank continuation", b"Subject: a\r\n  \r\n b\r\n\r\nx", [(b"Subject", b"a\r\n b")], b"x"),
+    ("no space", b"Subject:x\r\n\r\n", [(b"Subject", b"x")], b""),
+    ("space before the colon", b"Subject : x\r\n\r\n", [(b"Subject", b"x")], b""),
+    ("raw octets", b"Subject: \xe4\0\r\n\r\n", [(b"Subject", b"\xe4\0")], b""),
+    ("lone cr inside", b"Subject: a\rb\r\nTo: y\r\n\r\n", [(b"Subject", b"a\rb"), (b"To", b"y")], b""),
+    ("mbox line", b"From x Mon\r\nSubject: x\r\n\r\nb", [(b"Subject", b"x")], b"b"),
+    ("quoted mbox line", b">From x Mon\r\nSubject: x\r\n\r\nb", [(b"Subject", b"x")], b"b"),
+    ("continuation first", b" lost\r\nSubject: x\r\n\r\nb", [(b"Subject", b"x")], b"b"),
+    ("junk between", b"Subject: x\r\njunk\r\n more\r\nTo: y\r\n\r\nb", [(b"Subject", b"x"), (b"To", b"y")], b"b"),
+    ("bad names", b"A b: x\r\nX\xff: y\r\nTo: z\r\n\r\n", [], b"A b: x\r\nX\xff: y\r\nTo: z\r\n\r\n"),
+    ("bad name inside", b"To: z\r\nA b: x\r\nX\xff: y\r\nCc: z\r\n\r\n", [(b"To", b"z"), (b"Cc", b"z")], b""),
+    ("no blank line", b"Subject: x\r\nHello\r\nyou\r\n", [(b"Subject", b"x")], b"Hello\r\nyou\r\n"),
+    ("no blank line before the text", b"Subject: x\r\nHello\r\n\r\nyou", [(b"Subject", b"x")], b"Hello\r\n\r\nyou"),
+    ("no header", b"Hello\r\n\r\nSubject: x\r\n", [], b"Hello\r\n\r\nSubject: x\r\n"),
+    ("no header, indented", b"  Hello\r\n\r\nyou", [], b"  Hello\r\n\r\nyou"),
+    ("blank line first", b"\r\nSubject: x\r\n", [], b"Subject: x\r\n"),
+    ("nothing", b"", [], b""),
+    ("no line end", b"Subject: x", [(b"Subject", b"x")], b""),
+    ("empty value", b"Subject:\r\nTo: y\r\n\r\n", [(b"Subject", b""), (b"To", b"y")], b""),
+]
+
+
+@pytest.mark.parametrize("raw, fields, body", [row[1:] for row in BLOCKS], ids=[row[0] for row in BLOCKS])
+def test_read(raw, fields, body):
+    block = read(b"before" + raw, offset=6)
+    assert pairs(block) == fields
+    assert (b"before" + raw)[block.body :] == body
+
+
+@pytest.mark.parametrize(
+    "raw, sound",
+    [
+        (b"A: x\r\nB: y\r\n z\r\n\r\n", True),
+        (b"\r\n", True),
+        (b"A: x\r\njunk\r\nB: y\r\n\r\n", False),
+        (b"A: x\r\n", False),
+        (b"A:\r\n x\r\n\r\n", False),
+        (b"A : x\r\n\r\n", False),
+        (b"A: x\r\n \r\n\r\n", False),
+        (b"text", False),
+    ],
+)
+def test_sound_only_if_nothing_was_supposed(raw, sound):
+    assert read(raw).sound is sound
+
+
+def test_read_stops_at_the_end_it_is_given():
+    block = read(b"A: x\r\nB: y\r\n\r\n", end=6)
+    assert pairs(block) == [(b"A", b"x")]
+    assert block.body == 6
+
+
+def test_header_limit():
+    line = b"X-A: " + b"a" * 70 + b"\r\n"
+    fits = line * 10 + b"\r\n"
+    assert len(read(fits, limit=len(fits)).fields) == 10
+    with pytest.raises(header.HeaderTooLarge):
+        read(line * 11 + b"\r\n", limit=len(fits))
+    # Text without header has no header that could be too large.
+    assert read(b"just text " * 100_000, limit=1000).body == 0
+
+
+def test_header_longer_than_a_read():
+    raw = b"".join(b"X-%d: %s\r\n" % (i, b"v" * 60) for i in range(2000)) + b"\r\nbody"
+    block = read(raw)
+    assert len(block.fields) == 2000
+    assert raw[block.body :] == b"body"
+
+
+FROMS = [
+    (b"a@contoso.com", ["a@contoso.com"]),
+    (b"<a@contoso.com>", ["a@contoso.com"]),
+    (b'"Doe, John" <a@contoso.com>', ["a@contoso.com"]),
+    (b'"b@x.org" <a@contoso.com>', ["a@contoso.com"]),
+    (b"b@x.org <a@contoso.com>", ["a@contoso.com"]),
+    (b"=?utf-8?q?Doe=2C_J=C3=BC?= <a@contoso.com>", ["a@contoso.com"]),
+    (b"=?utf-8?q?J=C3=BC?=\r\n =?utf-8?q?rgen?=\r\n <a@contoso.com>", ["a@contoso.com"]),
+    (b"J\xfcrgen <a@contoso.com>", ["a@contoso.com"]),
+    (b"a@contoso.com (Doe, John <x@y>)", ["a@contoso.com"]),
+    (b"a@contoso.com, b@contoso.com", ["a@contoso.com", "b@contoso.com"]),
+    (b"a@contoso.com; b@contoso.com", ["a@contoso.com", "b@contoso.com"]),
+    (b"a@contoso.com b@contoso.com", ["a@contoso.com", "b@contoso.com"]),
+    (b"One <a@contoso.com> Two <b@contoso.com>", ["a@contoso.com", "b@contoso.com"]),
+    (b"Us: a@contoso.com, B <b@contoso.com>;, c@x.org", ["a@contoso.com", "b@contoso.com", "c@x.org"]),
+    (b"undisclosed-recipients:;", []),
+    (b"<@relay.x.org,@y.org:a@contoso.com>", ["a@contoso.com"]),
+    (b"< a . b @ contoso.com >", ["a.b@contoso.com"]),
+    (b"a @ contoso.com", ["a@contoso.com"]),
+    (b"a(comment)@contoso.com", ["a@contoso.com"]),
+    (b'"a"@contoso.com', ["a@contoso.com"]),
+    (b'"a b"@contoso.com', ['"a b"@contoso.com']),
+    (b'"a@contoso.com"', ["a@contoso.com"]),
+    (b"=?utf-8?q?Scan_=3Ca=40contoso=2Ecom=3E?=", ["a@contoso.com"]),
+    (b"<Mailto:a@contoso.com>", ["a@contoso.com"]),
+    (b"mailto:a@contoso.com", ["a@contoso.com"]),
+    (b"Scanner <a@contoso.com", ["a@contoso.com"]),
+    (b'"Scanner <a@contoso.com>', ["a@contoso.com"]),
+    (b"Scanner (2nd floor <a@contoso.com>", ["a@contoso.com"]),
+    (b"<<a@contoso.com>>", ["a@contoso.com"]),
+    (b'<"a"@contoso.com>', ["a@contoso.com"]),
+    (b'<"a>b"@contoso.com>', ['"a>b"@contoso.com']),
+    (b"a@[192.0.2.1]", ["a@[192.0.2.1]"]),
+    (b"<>", []),
+    (b"Scanner <>", []),
+    (b"root", []),
+    (b"", []),
+    (b",,;;::", []),
+]
+
+
+@pytest.mark.parametrize("value, expected", FROMS)
+def test_from_addresses(value, expected):
+    assert header.from_addresses(read(b"From: " + value + b"\r\n\r\n")) == expected
+
+
+def test_from_addresses_of_every_from_field():
+    assert header.from_addresses(read(b"From: a@x.org\r\nfrom : b@x.org\r\n\r\n")) == ["a@x.org", "b@x.org"]
+    assert header.from_addresses(read(b"Sender: a@x.org\r\n\r\n")) == []
+
+
+NAMES = [
+    ('"Doe, John" <a@x.org>', "Doe, John"),
+    (r'"J. \"Q\" Doe" <a@x.org>', 'J. "Q" Doe'),
+    ("a@x.org (John Doe)", "John Doe"),
+    ("=?utf-8?q?J=C3=BC?= =?utf-8?q?rgen?= <a@x.org>", "Jürgen"),
+    ('"=?iso-8859-1?q?J=FCrgen?=" <a@x.org>', "Jürgen"),
+    ("John Q. Doe <a@x.org>", "John Q. Doe"),
+    ("a@x.org", ""),
+]
+
+
+@pytest.mark.parametrize("text, name", NAMES)
+def test_display_names_are_read(text, name):
+    assert [mailbox.name for mailbox in addresses.parse(text)] == [name]
+
+
+@pytest.mark.parametrize(
+    "unit", ['"', "(", "<", '<\\"', '\\"', "a@", "a:", "=?utf-8?q?", '<"', "(\\", "a]", "[x]", '"a"@', "(a)"]
+)
+def test_hostile_lists_are_read_in_linear_time(unit):
+    addresses.parse(unit * 100_000)  # a quadratic reader needs hours
+
+
+@pytest.mark.parametrize(
+    "address, plain, smtputf8",
+    [
+        ("a@contoso.com", True, True),
+        ("a.b+c_d'e/f=g@sub.contoso.com", True, True),
+        ("root@localhost", True, True),
+        ("a@b@contoso.com", False, False),
+        ("a", False, False),
+        ("@contoso.com", False, False),
+        ("a@", False, False),
+        ("", False, False),
+        ("a..b@contoso.com", False, False),
+        (".a@contoso.com", False, False),
+        ("a@contoso..com", False, False),
+        ("a@-contoso.com", False, False),
+        ("a@contoso.com.", False, False),
+        ("a b@contoso.com", False, False),
+        ("a\n@contoso.com", False, False),
+        ("a@contoso.com\n", False, False),
+        ("a\0@contoso.com", False, False),
+        ('"a"@contoso.com', False, False),
+        ("a,b@contoso.com", False, False),
+        ("<a@contoso.com>", False, False),
+        ("a@[192.0.2.1]", False, False),
+        ("=?utf-8?q?a?=@contoso.com", False, False),
+        ("a" * 65 + "@contoso.com", False, False),
+        ("a@" + "b" * 64 + ".com", False, False),
+        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 48, True, True),  # 254 characters
+        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 49, False, False),
+        ("a@b\u00fccher.example", False, True),
+        ("\u00fc@contoso.com", False, False),
+        ("a@.\u00fc", False, False),
+        ("a@" + "\u00fc" * 400, False, False),
+    ],
+)
+def test_valid_address(address, plain, smtputf8):
+    assert header.valid_address(address) is plain
+    assert header.valid_address(address, smtputf8=True) is smtputf8
+
+
+def test_domain_of():
+    assert header.domain_of("a@Contoso.COM") == "contoso.com"
+    assert header.domain_of("a@b\u00fccher.example") == "xn--bcher-kva.example"
+    assert header.domain_of("a") == ""
+
+
+def test_a_domain_is_the_one_its_owner_registered():
+    # Rules of 2003 would make strasse.de of it, which belongs to somebody else.
+    assert header.domain_of("u@straße.de") == "xn--strae-oqa.de"
+    assert header.domain_of("u@Straße.DE") == "xn--strae-oqa.de"
+    assert header.domain_of("u@σίγμας.gr") == "σίγμας".encode("punycode").join((b"xn--", b".gr")).decode()
+    found = fields("To: U <u@straße.de>\r\n\r\n".encode(), recipients=["u@xn--strae-oqa.de"])
+    assert found["To"] == ["U <u@xn--strae-oqa.de>"]
+    assert "Bcc" not in found
+    found = fields(b"To: u@strasse.de\r\n\r\n", recipients=["u@straße.de"])
+    assert (found["Bcc"], found["X-Original-To"]) == (["u@xn--strae-oqa.de"], ["u@strasse.de"])
+    assert not header.valid_address("u@☕.de", smtputf8=True)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "straße.de", "STRAẞE.de", "σίγμας.gr", "ΣΊΓΜΑΣ.gr", "BÜCHER.example", "bu\u0308cher.example", "ÅNGSTRÖM.se",
+        "\u212bngstr\u00f6m.se", "例え。テスト", "ﾃｽﾄ.jp", "\uff43ontoso.com", "نامه\u200cای.ir", "ශ්\u200dරී.lk",
+        "президент.рф",
+    ],
+)  # fmt: skip
+def test_a_domain_is_written_as_the_library_of_requests_writes_it(domain):
+    import idna
+
+    # Its older tables know no capital ß.
+    expected = idna.encode(domain, uts46=True).decode().replace("strasse", "xn--strae-oqa")
+    assert header.domain_of(f"u@{domain}") == expected
+    assert header.valid_address(f"u@{domain}", smtputf8=True)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["evil\uff20contoso.com", "evil\uff0fcontoso.com", "a℀b.com", "a b.cöm", "ü\u00ad.com", "ü.com.", "ü\ud800"],
+)
+def test_a_domain_that_nobody_can_register_is_not_valid(domain):
+    assert not header.valid_address(f"u@{domain}", smtputf8=True)
+    assert header.domain_of(f"u@{domain}") != "contoso.com"
+
+
+EMITTED = [
+    ("some not valid", b"Reply-To", b"printer, <x@y.de>, broken@@z", b"Reply-To: x@y.de\r\n"),
+    ("all valid", b"Reply-To", b"X <x@y.de>, z@y.de", b"Reply-To: X <x@y.de>, z@y.de\r\n"),
+    ("as it is", b"Subject", b"plain =?utf-8?q?=C3=A4?= text", b"Subject: plain =?utf-8?q?=C3=A4?= text\r\n"),
+    ("folds stay", b"X-A", b"a\r\n\t b", b"X-A: a\r\n\t b\r\n"),
+    ("long but legal", b"X-A", b"a " * 400 + b"b", b"X-A: " + b"a " * 400 + b"b\r\n"),
+    ("utf-8", b"Subject", "Störung".encode(), b"Subject: =?utf-8?q?St=C3=B6rung?=\r\n"),
+    ("windows-1252", b"Subject", b"St\xf6rung \x80", b"Subject: =?utf-8?b?U3TDtnJ1bmcg4oKs?=\r\n"),
+    ("one word of many", b"Subject", b"Die St\xf6rung ist weg", b"Subject: Die =?utf-8?q?St=C3=B6rung?= ist weg\r\n"),
+    ("nul and cr", b"Subject", b"a\0b\rBcc: x", b"Subject: a b Bcc: x\r\n"),
+    ("hidden line end", b"Subject", b"=?utf-8?q?a=0D=0ABcc:_b?=", b"Subject: a  Bcc: b\r\n"),
+    ("empty", b"Subject", b"", b"Subject: \r\n"),
+    ("addresses", b"Reply-To", b"J\xfc <a@x.org>, b@x.org", b"Reply-To: =?utf-8?b?SsO8?= <a@x.org>, b@x.org\r\n"),
+    ("comma in a name", b"Reply-To", b'"D\xfc, J" <a@x.org>', b"Reply-To: =?utf-8?b?RMO8LCBK?= <a@x.org>\r\n"),
+    ("domain", b"Reply-To", "a@b\u00fccher.example".encode(), b"Reply-To: a@xn--bcher-kva.example\r\n"),
+    ("references", b"References", b"<a@x>\r\n\t\r\n  <b@x>", b"References: <a@x> <b@x>\r\n"),
+    ("encoded reference", b"In-Reply-To", b"=?us-ascii?q?=3Ca=40x=3E?=", b"In-Reply-To: <a@x>\r\n"),
+]
+
+
+@pytest.mark.parametrize("name, value, expected", [row[1:] for row in EMITTED], ids=[row[0] for row in EMITTED])
+def test_emit(name, value, expected):
+    assert header.emit(name, value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"x" * 5000,
+        b"word " * 1000,
+        b"word " + b"x" * 2000,
+        b"word\r\n " + b"word " * 600,
+        b"a" + b" " * 3000 + b"b",
+        "ü".encode() * 2000,
+        "日本語 テキスト ".encode() * 100,
+        b"\xff" * 1000,
+        b"=?utf-8?q?" + b"a" * 3000 + b"?=",
+        "ascii ü ascii ".encode() * 100,
+        b"a\r\n" + b" " * 990 + b"\r\n b",
+        "a \u202ecod.exe".encode(),
+        b"=?utf-7?q?+2AA-?= b",
+    ],
+)
+def test_emitted_fields_can_be_read_by_anybody(value):
+    line = header.emit(b"Subject", value)
+    assert line.isascii() and line.endswith(b"\r\n")
+    assert all(len(part) <= 998 and part.strip() for part in line[:-2].split(b"\r\n"))
+    assert all(part[:1] in (b" ", b"\t") for part in line[:-2].split(b"\r\n")[1:])
+    wanted = words.clean(words.decode(words.text(value.replace(b"\r\n", b""))))
+    shown = email.message_from_bytes(line + b"\r\n", policy=email.policy.default)["Subject"]
+    assert " ".join(shown.split()) == " ".join(wanted.replace("\x81", " ").split())
+
+
+def test_folded_where_it_can_be():
+    lines = header.emit(b"Subject", ("ü " + "word " * 60).encode()).split(b"\r\n")
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 78
+
+
+@pytest.mark.parametrize(
+    "encoded, text",
+    [
+        ("=?utf-8?q?a_b?=", "a b"),
+        ("=?UTF-8*en?Q?=C3=BC?= x", "ü x"),
+        ("x =?utf-8?b?w7w?= y", "x ü y"),
+        ("=?utf-8?q?=C3?= =?utf-8?q?=BC?=", "ü"),
+        ("=?utf-8?q?a?=  =?iso-8859-1?q?=FC?=", "aü"),
+        ("=?nonsense?q?=C3=BC?=", "ü"),
+        ("=?us-ascii?q?=FC?=", "ü"),
+        ("=?hex?q?41?=", "41"),
+        ("=?punycode?q?=C3=BC?=", "ü"),
+        ("=?utf-8?b?w7w=w7w=?=", "üü"),
+        ("=?utf-8?b?w?=", ""),
+        ("=?utf-8?x?a?=", "=?utf-8?x?a?="),
+        ("=?utf-8?q?a", "=?utf-8?q?a"),
+    ],
+)
+def test_words_decode(encoded, text):
+    assert words.decode(encoded) == text
+
+
+@pytest.mark.parametrize(
+    "charset, name",
+    [
+        ("UTF-8", "utf_8"),
+        ("iso-8859-1", "latin_1"),
+        ("koi8-u", "koi8_u"),
+        ("made-up", None),
+        ("idna", None),
+        ("", None),
+    ],
+)
+def test_charsets(charset, name):
+    assert words.charset_known(charset) == name
+
+
+@pytest.mark.parametrize("value", ["ü", "a ü  b", "日本語" * 60, "=?utf-8?q?a?=", "x" * 2000, 'ü_?= ="', "😀" * 40])
+def test_words_round_trip(value):
+    line = words.encoded(value)
+    assert line.isascii()
+    assert max(map(len, line.split(b" "))) <= words.LONGEST
+    assert words.decode(line.decode("ascii")) == value
+
+
+# ---------------------------------------------------------------- the top header
+
+
+def top(raw: bytes, recipients=("a@contoso.com", "b@contoso.com"), **options) -> header.TopHeader:
+    options = {"sender": "scanner@contoso.com", "message_id": "<made@contoso.com>", "date": 0.0, **options}
+    return header.TopHeader(read(raw), recipients=recipients, **options)
+
+
+def fields(raw: bytes, **options):
+    """name -> list of unfolded values of what goes on the wire."""
+    emitted = top(raw, **options).emit()
+    result = {}
+    for line in emitted.replace(b"\r\n ", b" ").decode("ascii").split("\r\n")[:-2]:
+        name, _, value = line.partition(":")
+        result.setdefault(name, []).append(value.strip())
+    return result
+
+
+def test_nothing_becomes_a_whole_header():
+    assert top(b"").emit() == (
+        b"From: scanner@contoso.com\r\nBcc: a@contoso.com, b@contoso.com\r\nSubject: \r\n"
+        b"Date: Thu, 01 Jan 1970 00:00:00 +0000\r\nMessage-ID: <made@contoso.com>\r\n\r\n"
+    )
+
+
+RECIPIENTS = [
+    ("all named", b"To: A@contoso.com\r\nCc: b@contoso.com\r\n", "a@contoso.com", "b@contoso.com", None, None, None),
+    ("none named", b"", None, None, "a@contoso.com, b@contoso.com", None, None),
+    ("one missing", b"To: a@contoso.com\r\n", "a@contoso.com", None, "b@contoso.com", None, None),
+    ("one too many", b"To: a@contoso.com, c@x.org\r\n", "a@contoso.com", None, "b@contoso.com", "c@x.org", None),
+    (
+        "only others",
+        b"To: c@x.org\r\nCc: D <d@x.org>\r\n",
+        None,
+        None,
+        "a@contoso.com, b@contoso.com",
+        "c@x.org",
+        "d@x.org",
+    ),
+    ("empty group", b"To: undisclosed-recipients:;\r\n", None, None, "a@contoso.com, b@contoso.com", None, None),
+    ("group", b"To: us: a@contoso.com, b@contoso.com;\r\n", "a@contoso.com, b@contoso.com", None, None, None, None),
+    (
+        "named twice",
+        b"To: a@contoso.com, A@CONTOSO.COM\r\nCc: a@contoso.com\r\n",
+        "a@contoso.com",
+        None,
+        "b@contoso.com",
+        None,
+        None,
+    ),
+    ("client's Bcc", b"Bcc: c@x.org, a@contoso.com\r\n", None, None, "a@contoso.com, b@contoso.com", None, None),
+    (
+        "two fields",
+        b"To: a@contoso.com\r\nTO : b@contoso.com\r\n",
+        "a@contoso.com, b@contoso.com",
+        None,
+        None,
+        None,
+        None,
+    ),
+    (
+        "names",
+        b'To: "Doe, J" <a@contoso.com>\r\nCc: J\xfc <b@contoso.com>\r\n',
+        '"Doe, J" <a@contoso.com>',
+        "=?utf-8?b?SsO8?= <b@contoso.com>",
+        None,
+        None,
+        None,
+    ),
+    (
+        "address as name",
+        b'To: "c@x.org" <a@contoso.com>\r\nCc: =?utf-8?q?c=40x.org?= <b@contoso.com>\r\n',
+        "a@contoso.com",
+        "b@contoso.com",
+        None,
+        None,
+        None,
+    ),
+    (
+        "wide at sign",
+        "To: c\uff20x.org <a@contoso.com>\r\nCc: b@contoso.com\r\n".encode(),
+        "a@contoso.com",
+        "b@contoso.com",
+        None,
+        None,
+        None,
+    ),
+    (
+        "encoded twice",
+        b"To: =?utf-8?q?=3D=3Futf-8=3Fq=3Fc=3D40x.org=3F=3D?= <a@contoso.com>\r\nCc: b@contoso.com\r\n",
+        "a@contoso.com",
+        "b@contoso.com",
+        None,
+        None,
+        None,
+    ),
+    (
+        "resent",
+        b"Resent-To: c@x.org\r\nResent-Bcc: d@x.org\r\nApparently-To: e@x.org\r\n",
+        None,
+        None,
+        "a@contoso.com, b@contoso.com",
+        None,
+        None,
+    ),
+    ("forged note", b"X-Original-To: c@x.org\r\n", None, None, "a@contoso.com, b@contoso.com", None, None),
+]
+
+
+@pytest.mark.parametrize(
+    "raw, to, cc, bcc, was_to, was_cc", [row[1:] for row in RECIPIENTS], ids=[row[0] for row in RECIPIENTS]
+)
+def test_the_envelope_decides(raw, to, cc, bcc, was_to, was_cc):
+    found = fields(raw + b"\r\n", recipients=["a@contoso.com", "b@contoso.com", "B@contoso.com"])
+    expected = {"To": to, "Cc": cc, "Bcc": bcc, "X-Original-To": was_to, "X-Original-Cc": was_cc}
+    for name, value in expected.items():
+        got = found.pop(name, [None])
+        assert [got[0] and got[0].lower()] == [value and value.lower()] and len(got) == 1, name
+    assert set(found) == {"From", "Subject", "Date", "Message-ID"}
+
+
+def test_a_reply_to_without_an_address_does_not_hide_the_author():
+    found = fields(b"From: x@contoso.com\r\nReply-To: printer, broken@@z\r\n\r\n")
+    assert found["Reply-To"] == ["x@contoso.com"]
+
+
+def test_international_domains_travel_as_a_labels():
+    found = fields("To: a@bücher.example\r\n\r\n".encode(), recipients=["A@BÜCHER.example"])
+    assert found["To"] == ["A@xn--bcher-kva.example"]
+    assert "Bcc" not in found
+    found = fields("To: a@bücher.example\r\nFrom: b@bücher.example\r\n\r\n".encode())
+    assert found["X-Original-To"] == ["a@xn--bcher-kva.example"]
+    assert found["Reply-To"] == ["b@xn--bcher-kva.example"]
+
+
+@pytest.mark.parametrize("bad", ["ü@contoso.com", "a", "a@b\r\nBcc: c@x.org", "a b@x.org", ""])
+def test_an_address_no_header_can_hold_is_refused(bad):
+    with pytest.raises(Permanent):
+        top(b"", recipients=[bad])
+    with pytest.raises(Permanent):
+        top(b"", sender=bad)
+
+
+def test_many_removed_addresses_are_noted_in_part():
+    raw = b"To: " + b", ".join(b"user%d@example.net" % i for i in range(500)) + b"\r\n\r\n"
+    note = fields(raw)["X-Original-To"][0]
+    assert note.startswith("user0@example.net, user1@example.net") and note.endswith(", ...")
+    assert len(note) < 1000
+
+
+STRIPPED = (
+    *("Sender", "Return-Path", "Received", "Delivered-To", "Envelope-To", "Resent-From", "Resent-Message-ID"),
+    *("DKIM-Signature", "DomainKey-Signature", "ARC-Seal", "ARC-Message-Signature", "Authentication-Results"),
+    *("X-MS-Exchange-Organization-SCL", "X-Microsoft-Antispam", "X-M365Proxy-Id", "Received-SPF"),
+)
+
+
+def test_stripped_and_kept_fields():
+    raw = "".join(f"{name}: a@x.org\r\n" for name in STRIPPED)
+    raw += (
+        "Reply-To: r@x.org\r\nX-Second: 2\r\nReturn-Receipt-To: q@x.org\r\nx-second: 3\r\n"
+        "Importance: High\r\nContent-Type: text/plain\r\nMIME-Version: 1.0\r\n\r\n"
+    )
+    emitted = top(raw.encode()).emit([b"MIME-Version: 1.0\r\n"])
+    names = [line.partition(b":")[0].decode() for line in emitted.split(b"\r\n")[:-2]]
+    assert names == [
+        "From",
+        "Bcc",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "Reply-To",
+        "X-Second",
+        "Return-Receipt-To",
+        "x-second",
+        "Importance",
+        "MIME-Version",
+    ]
+
+
+def test_each_field_once():
+    raw = (
+        b"Subject: one\r\nsubject: two\r\nDate: Mon, 2 Jan 2023 03:04:05 +0100\r\n"
+        b"Date: Tue, 3 Jan 2023 03:04:05 +0100\r\n"
+    )
+    raw += b"Message-ID: <a@x>\r\nMessage-Id: <b@x>\r\nFrom: scanner@contoso.com\r\nFrom: scanner@contoso.com\r\n\r\n"
+    found = fields(raw)
+    assert found["Subject"] == ["one"]
+    assert found["Date"] == ["Mon, 2 Jan 2023 03:04:05 +0100"]
+    assert found["Message-ID"] == ["<a@x>"]
+    assert found["From"] == ["scanner@contoso.com"]
+    assert set(found) == {"From", "Bcc", "Subject", "Date", "Message-ID"}
+
+
+AUTHORS = [
+    (b"From: Scanner <scanner@contoso.com>\r\n", "Scanner <scanner@contoso.com>", None),
+    (b"From: SCANNER@contoso.com\r\n", "SCANNER@contoso.com", None),
+    (b'From: "scanner@contoso.com" <scanner@contoso.com>\r\n', "scanner@contoso.com", None),
+    (b"", "scanner@contoso.com", None),
+    (b"From: root\r\n", "scanner@contoso.com", None),
+    (b"From: Fax <fax@device.example>\r\n", "Fax <scanner@contoso.com>", "Fax <fax@device.example>"),
+    (b"From: a@x.org, B <scanner@contoso.com>\r\n", "B <scanner@contoso.com>", "a@x.org"),
+    (b"From: a@x.org, scanner@contoso.com\r\nReply-To: r@x.org\r\n", "scanner@contoso.com", "r@x.org"),
+    (b"From: a@x.org\r\nReply-To:\r\n", "scanner@contoso.com", "a@x.org"),
+    (b'From: "a b"@x.org\r\n', "scanner@contoso.com", None),
+]
+
+
+@pytest.mark.parametrize("raw, author, reply_to", AUTHORS)
+def test_author(raw, author, reply_to):
+    found = fields(raw + b"\r\n")
+    assert found["From"] == [author]
+    assert found.get("Reply-To") == (reply_to and [reply_to])
+
+
+def test_the_caller_says_who_may_be_author():
+    found = fields(
+        b"From: a@x.org, Bee <bee@contoso.com>\r\n\r\n", may_send_as=lambda address: address.endswith("@contoso.com")
+    )
+    assert found["From"] == ["Bee <bee@contoso.com>"]
+    assert found["Reply-To"] == ["a@x.org"]
+
+
+@pytest.mark.parametrize(
+    "client, replace, expected",
+    [
+        (b"<a@x.org>", False, "<a@x.org>"),
+        (b"<a@x.org>", True, "<made@contoso.com>"),
+        (b"a@x.org", False, "<made@contoso.com>"),
+        (b"<a>", False, "<made@contoso.com>"),
+        (b"<a@x> <b@x>", False, "<made@contoso.com>"),
+        (b"<\xe4@x>", False, "<made@contoso.com>"),
+        (b"<" + b"a" * 500 + b"@x>", False, "<made@contoso.com>"),
+    ],
+)
+def test_message_id(client, replace, expected):
+    made = top(b"Message-ID: " + client + b"\r\n\r\n", replace_message_id=replace)
+    assert made.message_id == expected
+    assert b"\r\nMessage-ID: " + expected.encode() + b"\r\n" in made.emit()
+
+
+@pytest.mark.parametrize(
+    "client, ours, expected",
+    [
+        ("Mon, 2 Jan 2023 03:04:05 +0100", 0.0, "Mon, 2 Jan 2023 03:04:05 +0100"),
+        ("2 Jan 23 03:04 GMT", 0.0, "2 Jan 23 03:04 GMT"),
+        ("Mon, 2 Jan 2023 03:04:05 +0100 (CET)", None, "Mon, 2 Jan 2023 03:04:05 +0100 (CET)"),
+        ("2023-01-02 03:04", 0.0, "Thu, 01 Jan 1970 00:00:00 +0000"),
+        ("", 1_700_000_000.0, "Tue, 14 Nov 2023 22:13:20 +0000"),
+        ("", None, None),
+        ("yesterday", None, None),
+    ],
+)
+def test_date(client, ours, expected):
+    assert fields(b"Date: " + client.encode() + b"\r\n\r\n", date=ours).get("Date") == (expected and [expected])
+
+
+def test_reply_to_holds_only_what_can_be_answered():
+    assert "Reply-To" not in fields(b"Reply-To: nobody\r\nFrom: scanner@contoso.com\r\n\r\n")
+    assert fields(b"Reply-To: (hi) <r@x.org>\r\n\r\n")["Reply-To"] == ["hi <r@x.org>"]
+
+
+def test_texts_for_the_other_route():
+    made = top(b"To: =?utf-8?q?J=C3=BC?= <a@contoso.com>\r\nSubject: =?utf-8?q?=C3=A4?=\r\n b\r\n\r\n")
+    assert made.subject == "ä b"
+    assert made.to == [addresses.Mailbox("Jü", "a@contoso.com")]
+    assert made.bcc == [addresses.Mailbox("", "b@contoso.com")]
+
+
+@pytest.mark.parametrize("zone", ["Центральная Европа".encode("cp1251"), "Jõulud".encode("latin-1"), b"\xff\x80"])
+def test_a_zone_named_in_any_language_leaves_the_moment(zone):
+    raw = b"Date: Sat, 20 Sep 2008 20:04:30 +0300 (" + zone + b")\r\n\r\n"
+    assert fields(raw, date=0.0)["Date"] == ["Sat, 20 Sep 2008 20:04:30 +0300"]
+
+
+def test_of_a_list_without_end_so_many_are_read():
+    text = ", ".join(f"a@\u00fc{number}.de" for number in range(6000))
+    assert [mailbox.address for mailbox in addresses.parse(text)] == [f"a@\u00fc{number}.de" for number in range(5000)]
+
+
+def test_an_international_address_is_converted_once_for_each_pass(monkeypatch):
+    """A list longer than what is remembered: the conversion of each must not be done for every question about it."""
+    converted = []
+    monkeypatch.setattr(addresses, "_punycode", lambda label: converted.append(label) or f"x{len(converted)}")
+    raw = "Reply-To: " + ",\r\n ".join(f"a@\u00fc{number}.de" for number in range(3000)) + "\r\n\r\n"
+    block = header.read(io.BytesIO(raw.encode()))
+    header.emit(b"Reply-To", block.all("Reply-To")[0].value)
+    assert len(converted) == 3000
+
+
+@pytest.mark.parametrize("domain", ["\ufdfa" * 200, "\u00fc" * 240, "\ufdfa" * 14 + ".de"])
+def test_a_domain_that_is_too_long_is_not_converted(monkeypatch, domain):
+    monkeypatch.setattr(addresses, "_punycode", lambda label: pytest.fail("converted"))
+    assert not addresses.valid_address(f"a@{domain}", smtputf8=True)
+
+
+def test_many_fields_are_not_a_way_round_the_end_of_a_list():
+    block = read(("To: " + ", ".join(f"a{number}@b.de" for number in range(3000)) + "\r\n").encode() * 4 + b"\r\n")
+    assert len(block.mailboxes("To")) == 6000

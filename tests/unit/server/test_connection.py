@@ -1,0 +1,362 @@
+import contextlib
+import re
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from m365proxy.server.connection import (
+    Closed,
+    Connection,
+    DotReader,
+    Injection,
+    LineTooLong,
+    TimedOut,
+    client_network,
+    crlf,
+    is_loopback,
+    normalise_address,
+    stuffed,
+)
+
+# -- DotReader against a reference that splits at CRLF --------------------
+
+
+def reference(stream):
+    """(message, rest), or None while the end has not come: RFC 5321 4.5.2 read literally."""
+    message = []
+    while True:
+        line, end, stream = stream.partition(b"\r\n")
+        if not end:
+            return None
+        if line == b".":
+            return b"".join(message), stream
+        message.append((line[1:] if line.startswith(b".") else line) + b"\r\n")
+
+
+def in_chunks(data, cuts):
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [data[a:b] for a, b in zip(edges, edges[1:])]
+
+
+def read_all(chunks):
+    """(message, rest, done) of a DotReader fed as the session does it."""
+    reader, message = DotReader(), b""
+    chunks = list(chunks)
+    while chunks and not reader.done:
+        message += reader.feed(chunks.pop(0))
+    return message, reader.rest + b"".join(chunks), reader.done
+
+
+WIRE = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"..", b"a", b"\r\n.\r\n", b"\0"]), max_size=14).map(
+    b"".join
+)
+CUTS = st.lists(st.integers(0, 30), max_size=12)
+
+
+@given(WIRE, CUTS)
+@example(b".\r\n", [])
+@example(b"\r\n.\r\n", [1, 2, 3, 4])
+@example(b"\r.\r\n\r\n.\r\n", [1])
+@example(b"a\r\n.\r\r\n.\r\nb", [4, 5])
+def test_dot_reader_is_the_reference(data, cuts):
+    message, rest, done = read_all(in_chunks(data, cuts))
+    wanted = reference(data)
+    assert done == (wanted is not None)
+    if wanted:
+        assert (message, rest) == wanted
+    else:
+        # Whatever has come out so far is what the reference begins with, once the end comes.
+        assert reference(data + b"\r\n.\r\n")[0].startswith(message)
+
+
+@given(WIRE)
+def test_dot_reader_octet_by_octet(data):
+    assert read_all(in_chunks(data, range(len(data)))) == read_all([data])
+
+
+@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r\n.\r\r\n", b"\n.\r"])
+def test_only_crlf_dot_crlf_ends_data(end):
+    reader = DotReader()
+    reader.feed(b"text" + end + b"MAIL FROM:<>")
+    assert not reader.done
+
+
+def test_dot_reader_holds_a_few_octets_only():
+    reader = DotReader()
+    for _ in range(100):
+        reader.feed(b"." * 1000 + b"\r\n" + b"x" * 1000)
+        assert len(reader._held) <= 4
+
+
+# -- stuffed and crlf ------------------------------------------------------
+
+
+@given(WIRE, CUTS)
+def test_stuffed_comes_back(data, cuts):
+    sent = b"".join(stuffed(in_chunks(data, cuts)))
+    message, rest, done = read_all([sent])
+    assert done
+    assert rest == b""
+    wanted = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
+    if wanted and not wanted.endswith(b"\r\n"):
+        wanted += b"\r\n"
+    assert message == wanted
+
+
+@pytest.mark.parametrize(
+    "chunks, sent",
+    [
+        ([], b".\r\n"),
+        ([b""], b".\r\n"),
+        ([b"a"], b"a\r\n.\r\n"),
+        ([b".a\r\n", b".b"], b"..a\r\n..b\r\n.\r\n"),
+        ([b"a\r", b"\n.b\n"], b"a\r\n..b\r\n.\r\n"),
+        ([b"a\r"], b"a\r\n.\r\n"),
+        ([b"a", b".b"], b"a.b\r\n.\r\n"),
+    ],
+)
+def test_stuffed(chunks, sent):
+    assert b"".join(stuffed(chunks)) == sent
+
+
+@pytest.mark.parametrize("data, wanted", [(b"a\nb\r\nc\rd", b"a\r\nb\r\nc\r\nd"), (b"\n\r\n\r", b"\r\n\r\n\r\n")])
+def test_crlf(data, wanted):
+    assert crlf(data) == wanted
+
+
+# -- addresses -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address, wanted",
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:201", "192.0.2.1"),
+        ("2001:DB8:0:0::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("not an address", "not an address"),
+    ],
+)
+def test_normalise_address(address, wanted):
+    assert normalise_address(address) == wanted
+
+
+# -- Connection ------------------------------------------------------------
+
+
+@pytest.fixture
+def pair():
+    """(Connection, the client's socket)."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(5)
+    connection = Connection(ours, "192.0.2.1", write_seconds=0.2)
+    yield connection, theirs
+    connection.close()
+    theirs.close()
+
+
+def test_lines(pair):
+    connection, client = pair
+    client.sendall(b"one\r\ntwo\n\r\nfour\r")
+    assert [connection.read_line(10, 1) for _ in range(3)] == [b"one", b"two", b""]
+    client.sendall(b"\r\n")
+    assert connection.read_line(10, 1) == b"four\r"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_the_limit_counts_the_line_end(pair, end):
+    connection, client = pair
+    client.sendall(b"x" * (20 - len(end)) + end + b"x" * (21 - len(end)) + end + b"after\r\n")
+    assert connection.read_line(20, 1) == b"x" * (20 - len(end))
+    with pytest.raises(LineTooLong):
+        connection.read_line(20, 1)
+    assert connection.read_line(20, 1) == b"after"
+
+
+def test_a_long_line_is_dropped_to_its_end_in_bounded_memory(pair):
+    connection, client = pair
+    sender = threading.Thread(target=client.sendall, args=(b"x" * 3_000_000 + b"\nafter\n",))
+    sender.start()
+    with pytest.raises(LineTooLong):
+        connection.read_line(100, 5)
+    assert len(connection._in) < 200_000
+    assert connection.read_line(100, 5) == b"after"
+    sender.join()
+
+
+def test_a_line_that_never_ends_runs_into_the_deadline(pair):
+    connection, client = pair
+    client.sendall(b"x" * 1000)
+    with pytest.raises(TimedOut):
+        connection.read_line(100, 0.05)
+
+
+def test_the_deadline_is_for_the_whole_line(pair):
+    """A client that sends an octet now and then gains no time by it."""
+    connection, client = pair
+    stop = threading.Event()
+
+    def drip():
+        while not stop.wait(0.02):
+            with contextlib.suppress(OSError):
+                client.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        began = time.monotonic()
+        with pytest.raises(TimedOut):
+            connection.read_line(1000, 0.1)
+        assert time.monotonic() - began < 2
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_the_end_of_the_stream(pair):
+    connection, client = pair
+    client.sendall(b"half a line")
+    client.close()
+    with pytest.raises(Closed):
+        connection.read_line(100, 1)
+
+
+def test_replies_are_collected_until_the_client_waits(pair):
+    connection, client = pair
+    client.sendall(b"one\r\ntwo\r\n")
+    client.setblocking(False)
+    for _ in range(2):
+        connection.read_line(100, 1)
+        connection.write(b"reply\r\n")
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+    with pytest.raises(TimedOut):
+        connection.read_line(100, 0.01)
+    assert client.recv(100) == b"reply\r\nreply\r\n"
+
+
+def test_a_client_that_takes_nothing_is_given_up(pair):
+    connection, _client = pair
+    with pytest.raises(TimedOut):
+        for _ in range(1000):
+            connection.write(b"x" * 32768)
+
+
+def test_writing_to_nobody(pair):
+    connection, client = pair
+    client.close()
+    connection.write(b"x")
+    with pytest.raises(Closed):
+        connection.flush()
+    connection.close()
+
+
+def test_read_some_and_unread(pair):
+    connection, client = pair
+    client.sendall(b"line\r\nsome")
+    connection.read_line(100, 1)
+    data = connection.read_some(1)
+    assert data == b"some"
+    connection.unread(b"rest\r\n")
+    client.sendall(b"more\r\n")
+    assert connection.line_waiting()
+    assert [connection.read_line(100, 1) for _ in range(2)] == [b"rest", b"more"]
+    assert not connection.line_waiting()
+
+
+def test_interrupt_wakes_a_reader(pair):
+    connection, _client = pair
+    result = []
+
+    def read():
+        try:
+            connection.read_line(100, 30)
+        except Closed:
+            result.append("closed")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    connection.interrupt()
+    thread.join(5)
+    assert result == ["closed"]
+
+
+@pytest.fixture
+def contexts(certificate):
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*certificate)
+    return server, ssl.create_default_context(cafile=certificate[0])
+
+
+def test_tls(pair, contexts):
+    connection, client = pair
+    server, trusting = contexts
+    assert connection.tls_version is None
+    thread = threading.Thread(target=connection.start_tls, args=(server, 5))
+    thread.start()
+    secure = trusting.wrap_socket(client, server_hostname="localhost")
+    thread.join()
+    with secure:
+        assert connection.tls_version == secure.version()
+        secure.sendall(b"hello\r\n")
+        assert connection.read_line(100, 5) == b"hello"
+        connection.write(b"reply\r\n")
+        connection.flush()
+        assert secure.recv(100) == b"reply\r\n"
+
+
+def test_octets_ahead_of_the_handshake(pair, contexts):
+    connection, client = pair
+    client.sendall(b"STARTTLS\r\nRSET\r\n")
+    connection.read_line(100, 1)
+    with pytest.raises(Injection):
+        connection.start_tls(contexts[0], 1)
+
+
+def test_no_handshake(pair, contexts):
+    connection, client = pair
+    client.sendall(b"EHLO x\r\n")
+    with pytest.raises(Closed):
+        connection.start_tls(contexts[0], 5)
+
+
+def test_a_handshake_that_does_not_come(pair, contexts):
+    connection, _client = pair
+    with pytest.raises(TimedOut):
+        connection.start_tls(contexts[0], 0.05)
+
+
+@pytest.mark.parametrize(
+    "address, network",
+    [
+        ("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::/64"), ("2001:db8:0:1:ffff::9", "2001:db8:0:1::/64"),
+        ("proxy:192.0.2.1", "proxy:192.0.2.1"),
+    ],
+)  # fmt: skip
+def test_client_network(address, network):
+    assert client_network(address) == network
+
+
+@pytest.mark.parametrize(
+    "address, loopback", [("127.8.8.8", True), ("::1", True), ("192.0.2.1", False), ("proxy:127.0.0.1", False)]
+)
+def test_is_loopback(address, loopback):
+    assert is_loopback(address) == loopback
+
+
+def test_a_reader_rests_when_a_client_sends_everything_ahead():
+    ours, theirs = socket.socketpair()
+    rests = []
+    connection = Connection(ours, "192.0.2.1", sleep=rests.append)
+    with theirs:
+        theirs.sendall(b"RSET\r\n" * 1000)
+        for _ in range(1000):
+            assert connection.read_line(512, 5) == b"RSET"
+        connection.close()
+    assert 14 <= len(rests) <= 15

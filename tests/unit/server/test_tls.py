@@ -1,0 +1,75 @@
+"""Certificates and keys: what is said of files that are something else."""
+
+import os
+import socket
+import struct
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from m365proxy.errors import ConfigError
+from m365proxy.server import tls
+
+CERT, KEY = tls.self_signed(["localhost"])
+
+
+def _forms():
+    """What people have instead: name -> octets."""
+    key, cert = serialization.load_pem_private_key(KEY, None), x509.load_pem_x509_certificate(CERT)
+    raw, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    locked = serialization.BestAvailableEncryption(b"word")
+    der, pem = serialization.Encoding.DER, serialization.Encoding.PEM
+    return {
+        "cert": CERT, "key": KEY, "both": CERT + KEY, "other": tls.self_signed(["x"])[1], "none": b"hello",
+        "pfx": pkcs12.serialize_key_and_certificates(b"x", key, cert, None, locked),
+        "cert.der": cert.public_bytes(der), "key.der": key.private_bytes(der, raw, plain),
+        "locked": key.private_bytes(pem, raw, locked),
+    }
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    made = tmp_path_factory.mktemp("tls")
+    for name, content in _forms().items():
+        (made / name).write_bytes(content)
+    return made
+
+
+@pytest.mark.parametrize("cert, key, words", [
+    ("cert", "cert", ["tls.tls_key", "cert holds a certificate, not a private key", "as certificate and as key"]),
+    ("key", "key", ["tls.tls_cert", "key holds a private key, not a certificate", "as certificate and as key"]),
+    ("key", "cert", ["tls.tls_cert", "changed places"]),
+    ("pfx", "pfx", ["tls.tls_cert", "PKCS#12", "openssl pkcs12 -in", "-nokeys -out cert.pem", "-nocerts -nodes -out"]),
+    ("cert", "pfx", ["tls.tls_key", "openssl pkcs12 -in"]),
+    ("cert.der", "key", ["openssl x509 -inform DER -in"]),
+    ("cert", "key.der", ["openssl pkey -inform DER -in"]),
+    ("cert", "locked", ["under a passphrase", "openssl pkey -in"]),
+    ("cert", "other", ["does not belong to the certificate"]),
+    ("none", "key", ["are not a PEM certificate and its PEM key"]),
+])
+def test_each_wrong_file_gets_its_next_step(directory, cert, key, words):
+    with pytest.raises(ConfigError) as caught:
+        tls.server_context(str(directory / cert), str(directory / key))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("cert, key", [("cert", "key"), ("both", "both"), ("both", "key")])
+def test_the_right_ones_are_taken(directory, cert, key):
+    assert tls.server_context(str(directory / cert), str(directory / key))
+
+
+def test_a_client_that_has_gone_before_tls_leaves_no_descriptor(certificate):
+    context = tls.server_context(*certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+        client.close()  # with a reset
+        handle = accepted.fileno()
+        with pytest.raises(ConnectionResetError) as caught:
+            context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        with pytest.raises(OSError):
+            os.fstat(handle)
+        del caught

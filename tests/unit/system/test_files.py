@@ -1,0 +1,123 @@
+import os
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from m365proxy.errors import CannotCreate, InUse
+from m365proxy.system import files
+
+
+def test_replace_exchanges_the_content_and_leaves_no_other_file(tmp_path):
+    path = tmp_path / "x.json"
+    files.replace(str(path), b"old")
+    files.replace(str(path), b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["x.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_replace_that_fails_keeps_the_old_content(tmp_path, monkeypatch, broken):
+    path = tmp_path / "x.json"
+    files.replace(str(path), b"old")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files.os, broken, fail)
+    with pytest.raises(OSError):
+        files.replace(str(path), b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_replace_syncs_the_file_before_the_rename_and_the_directory_after(tmp_path, monkeypatch):
+    steps = []
+    real_fsync, real_replace = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (steps.append("fsync"), real_fsync(fd)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (steps.append("rename"), real_replace(a, b)))
+    files.replace(str(tmp_path / "x"), b"1")
+    assert steps == ["fsync", "rename", "fsync"]
+    del steps[:]
+    files.replace(str(tmp_path / "x"), b"1", durable=False)
+    assert steps == ["rename"]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_what_a_dead_run_left_unfinished_is_removed_and_nothing_else(tmp_path, monkeypatch, hours):
+    monkeypatch.setattr(files, "move", lambda source, target: None)
+    monkeypatch.setattr(files, "remove", lambda path: None)
+    for name in ("tokens.enc", "status.json"):
+        files.replace(str(tmp_path / name), b"new")
+    monkeypatch.undo()
+    left = sorted(tmp_path.iterdir())
+    assert len(left) == 2
+    kept = [tmp_path / name for name in ("tokens.enc", "notes.tmp", "a.1.2f.tmp")]
+    for path in kept:
+        path.write_bytes(b"")
+    for path in [*left, *kept[:2]]:
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    files.remove_unfinished(str(tmp_path))
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_create_never_takes_a_name_twice(tmp_path):
+    files.create(str(tmp_path / "x")).close()
+    with pytest.raises(FileExistsError):
+        files.create(str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("platform,told", [("linux", {"mode": 0o700}), ("win32", {})])
+def test_make_directory_leaves_the_rights_to_the_parent_on_windows(tmp_path, monkeypatch, platform, told):
+    """A mode of 0700 there is a protected access list without the service's user (gh-118486)."""
+    made = []
+    monkeypatch.setattr(files.sys, "platform", platform)
+    monkeypatch.setattr(files.os, "makedirs", lambda path, exist_ok, **more: made.append(more))
+    files.make_directory(str(tmp_path))
+    assert made == [told]
+
+
+def test_make_directory_says_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotCreate, match="cannot be made"):
+        files.make_directory(str(tmp_path / "file" / "below"))
+
+
+def test_lock_is_refused_to_another_process_and_names_the_pid(tmp_path):
+    lock = files.Lock(str(tmp_path / "lock"))
+    lock.acquire()
+    lock.note_holder()
+    code = (
+        "import sys; from m365proxy.system import files\n"
+        "try: files.Lock(sys.argv[1]).acquire()\n"
+        "except files.InUse as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], capture_output=True, text=True)
+    assert f"pid {os.getpid()}" in said.stdout
+    lock.release()
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], capture_output=True, text=True)
+    assert said.stdout == said.stderr == ""
+
+
+def test_lock_waits_no_longer_than_told(tmp_path):
+    with files.locked(str(tmp_path / "lock")), pytest.raises(InUse):
+        files.Lock(str(tmp_path / "lock")).acquire(0.05)
+
+
+def test_move_over_a_rename_that_windows_refuses_for_a_moment(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("x")
+    real = os.replace
+    refusals = [PermissionError(13, "in use"), PermissionError(13, "in use")]
+
+    def replace(source, target):
+        if refusals:
+            raise refusals.pop()
+        real(source, target)
+
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    monkeypatch.setattr(files.os, "replace", replace)
+    files.move(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "b").read_text() == "x"

@@ -1,0 +1,79 @@
+import ipaddress
+import os
+import socket
+import sys
+
+import pytest
+
+from m365proxy.system import interfaces
+
+
+def test_own_addresses_are_ours():
+    for address in interfaces.own_addresses():
+        parsed = ipaddress.ip_address(address)
+        assert not parsed.is_loopback and not parsed.is_link_local
+        family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET
+        with socket.socket(family) as sock:
+            sock.bind((address, 0))
+
+
+IF_INET6 = """\
+00000000000000000000000000000001 01 80 10 80       lo
+fd000000000000000000000000000010 02 40 00 80     eth0
+20010db8000000000000000000000007 02 40 00 01     eth0
+20010db8000000000000000000000008 02 40 00 20     eth0
+20010db8000000000000000000000009 02 40 00 00     eth0
+fe800000000000000000000000000001 02 40 20 80     eth0
+garbage
+"""
+
+
+def test_fleeting_addresses_are_left_out(monkeypatch):
+    monkeypatch.setattr(interfaces.sys, "platform", "linux")
+    monkeypatch.setattr(interfaces, "_lines", lambda path: IF_INET6.splitlines() if path.endswith("if_inet6") else [])
+    # Of several documentation networks Python calls some private, none loopback.
+    assert interfaces.own_addresses() == ["2001:db8::9", "fd00::10"]
+
+
+def test_elsewhere_the_resolver_is_asked(monkeypatch):
+    monkeypatch.setattr(interfaces.sys, "platform", "win32")
+    found = [(socket.AF_INET, 1, 6, "", (a, 0)) for a in ("192.0.2.10", "fe80::1%3", "fd00::10", "127.0.0.1")]
+    monkeypatch.setattr(interfaces.socket, "getaddrinfo", lambda *_: found)
+    assert interfaces.own_addresses() == ["192.0.2.10", "fd00::10"]
+
+
+HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT"
+
+
+@pytest.mark.parametrize(
+    "rows, gateways",
+    [
+        (["eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0"], ["192.0.2.1"]),
+        (["eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0"], []),
+        (["tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0"], []),
+        (["tun0\t00000000\t010200C0\t0003\t0\t0\t0\t00000080\t0\t0\t0"], []),
+        (["short", "x\ty\tz\tw\t0\t0\t0\tv"], []),
+        ([], []),
+    ],
+)
+def test_default_gateways(monkeypatch, rows, gateways):
+    monkeypatch.setattr(interfaces, "_lines", lambda path: [HEAD, *rows])
+    monkeypatch.setattr(interfaces.sys, "byteorder", "little")
+    assert interfaces.default_gateways() == gateways
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux itself")
+def test_neither_netlink_nor_the_old_place_in_proc_is_needed(monkeypatch):
+    before, asked, lines = interfaces.own_addresses(), [], interfaces._lines
+    monkeypatch.setattr(interfaces, "_lines", lambda path: asked.append(path) or lines(path))
+    monkeypatch.setattr(interfaces.socket, "if_nameindex", None)
+    assert interfaces.own_addresses() == before
+    interfaces.default_gateways()
+    assert asked == [f"/proc/self/net/{name}" for name in ("dev", "if_inet6", "route")]
+    assert all(map(os.path.exists, asked[::2]))
+
+
+def test_without_proc(monkeypatch):
+    monkeypatch.setattr(interfaces, "_lines", lambda path: [])
+    assert interfaces.default_gateways() == []
+    assert interfaces.own_addresses() == [] or not sys.platform.startswith("linux")

@@ -1,0 +1,107 @@
+import logging
+import os
+import socket
+
+import pytest
+
+from m365proxy.system import log
+
+
+@pytest.mark.parametrize(
+    "raw,cleaned",
+    [
+        ("plain", "plain"),
+        ("a\r\nb", "a\\x0d\\x0ab"),
+        (b"caf\xe9\0", "caf\\xe9\\x00"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("größer", "größer"),
+        ("\u202e", "\\u202e"),
+        ("x" * 300, "x" * 199 + "…"),
+    ],
+)
+def test_clean(raw, cleaned):
+    assert log.clean(raw) == cleaned
+
+
+def test_quote_shows_where_a_value_ends():
+    assert log.quote('a" from 1.2.3.4 user "b') == '"a\\" from 1.2.3.4 user \\"b"'
+
+
+@pytest.fixture
+def restored():
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+    logging.getLogger("m365proxy").setLevel(logging.NOTSET)
+
+
+def test_an_event_is_one_line_and_an_exception_no_traceback(tmp_path, restored):
+    path = tmp_path / "log"
+    log.setup("INFO", str(path))
+    logger = log.get("spool")
+    logger.info("two\nlines")
+    try:
+        raise ValueError("bad\nthing")
+    except ValueError:
+        logger.exception("it broke")
+    lines = path.read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith("INFO spool: two\\x0alines")
+    assert "ValueError: bad\\x0athing at test_log.py:" in lines[1]
+
+
+def test_the_libraries_may_not_tell_urls(tmp_path, restored):
+    path = tmp_path / "log"
+    log.setup("DEBUG", str(path))
+    logging.getLogger("urllib3.connectionpool").debug("GET https://upload/secret")
+    assert path.read_text() == ""
+
+
+def test_a_log_file_that_cannot_be_opened_is_said(tmp_path, restored):
+    with pytest.raises(log.CannotCreate, match="logging.file"):
+        log.setup("INFO", str(tmp_path / "no" / "log"))
+
+
+def test_a_log_file_that_is_lost_stops_nothing(tmp_path, restored, capsys):
+    """Rotated away together with its directory: the line goes to stderr, and back to the file when it can."""
+    directory = tmp_path / "log"
+    directory.mkdir()
+    path = directory / "m365proxy.system.log"
+    log.setup("INFO", str(path))
+    log.get("smtp").info("one")
+    directory.rename(tmp_path / "old")
+    log.get("smtp").info("two")
+    log.get("smtp").info("three")
+    told = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(" ")[2] for line in told] == ["two", "three"]
+    directory.mkdir()
+    log.get("smtp").info("four")
+    assert path.read_text().endswith("INFO smtp: four\n")
+
+
+def test_a_log_file_that_takes_no_more_stops_nothing(restored, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    log.setup("INFO", "/dev/full")
+    log.get("smtp").info("one")
+    assert "INFO smtp: one" in capsys.readouterr().err
+    log.setup("INFO")
+
+
+def test_a_syslog_that_cannot_be_reached_is_told_and_no_more(tmp_path, restored, monkeypatch, capsys):
+    def unknown(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(log, "_SYSLOG", str(tmp_path / "missing"))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    log.setup("INFO", syslog=True)
+    log.get("smtp").info("one")
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("logging.syslog: it cannot be reached: ")
+    assert told[1].endswith("INFO smtp: one")
