@@ -14,7 +14,6 @@ import threading
 import time
 from typing import Any, Dict, List, Mapping, Optional
 
-from .admin import status
 from .config import consistency
 from .config import load as configuration
 from .config.load import Config
@@ -32,22 +31,25 @@ from .entra.tokenfile import TokenFile
 from .errors import CannotCreate, ConfigError, ProxyError, Temporary
 from .graph.client import Graph
 from .logins.guard import Guard
-from .logins.users import User, Users, within
+from .logins.users import User, Users
 from .maildrop.maildrop import Maildrops
 from .mime import prepare
+from .pop3 import session as pop3
 from .pop3.session import Pop3Session
 from .server import autocert, tls
 from .server.clienthello import ClientHellos
 from .server.junk import JunkCommands
 from .server.listener import Connections, Context, Listener
+from .smtp import session as smtp
 from .smtp.acceptance import Intake
 from .smtp.policy import Policy
 from .smtp.session import SmtpSession
 from .spool import sweep
 from .spool.spool import Spool, mailbox_tag
-from .system import files, log, memory
+from .system import files, log, memory, statusfile
 from .system.control import Control
 from .system.interfaces import default_gateways
+from .system.networks import within
 from .system.outbound import Outbound
 from .system.signals import Asked
 from .system.systemd import Notifier
@@ -263,6 +265,7 @@ class Daemon:
                 wanted.port,
                 self._session,
                 self._connections,
+                smtp.TURNED_AWAY if wanted.protocol == "smtp" else pop3.TURNED_AWAY,
                 tls=self._tls.get(wanted.min_version) if wanted.tls != "none" else None,
                 tls_mode=wanted.tls,
                 tls_required=wanted.required,
@@ -477,7 +480,7 @@ class Daemon:
         try:
             sign_in = self.account.tokens.state()
             self._notifier.status("; ".join([*self.addresses(), *([sign_in["error"]] if sign_in["error"] else [])]))
-            status.write(
+            statusfile.write(
                 self._state_dir,
                 {
                     "pid": os.getpid(),

@@ -11,7 +11,6 @@ from typing import Any, Callable, List, NamedTuple, Tuple, Union
 from ..config import load as configuration
 from ..config.load import Config
 from ..daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence, spool_of
-from ..delivery.attempt import clock_is_plausible
 from ..delivery.routes import Routes
 from ..entra import registration
 from ..errors import ConfigError, ProxyError, Temporary
@@ -20,7 +19,8 @@ from ..graph.answer import Refused
 from ..mime import prepare
 from ..server import autocert, tls
 from ..spool.spool import mailbox_tag, tag_of
-from ..system import files, log
+from ..system import files, log, statusfile
+from ..system.clock import clock_is_plausible
 from . import status
 
 OK, INFO, WARNING, WRONG = "ok", "info", "warning", "WRONG"
@@ -225,7 +225,7 @@ def _is_read(config: Config, account: Account, mailbox: Any) -> bool:
 
 def _sending(config: Config, account: Account, address: str) -> Sending:
     """What the last deliveries tell: nothing else does, as Graph has no harmless way to ask."""
-    told = status.read(config.state_dir).get("mailboxes", {}).get(address, {})
+    told = statusfile.read(config.state_dir).get("mailboxes", {}).get(address, {})
     routes = Routes(config.state_dir, account.graph.user, config.permissions == "full")
     worked = max(routes.sent(address), told.get("last_delivery") or 0.0)
     spool, tag = spool_of(config), mailbox_tag(address)

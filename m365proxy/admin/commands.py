@@ -16,10 +16,10 @@ from ..config.load import Config
 from ..errors import CannotCreate, ConfigError, InUse, NotRunning, UsageError
 from ..logins.users import hash_password as hashed
 from ..spool.spool import DamagedMessage, Entry, Spool, State
-from ..system import files, log
+from ..system import files, log, statusfile
 from ..system.signals import Asked
 from ..system.systemd import Notifier
-from . import status as statusfile
+from . import status as status_view
 
 # Octets of a message's header that `queue show` prints.
 _HEADER_SHOWN = 8 * 1024
@@ -220,8 +220,8 @@ def status(config: Config, as_json: bool) -> Optional[int]:
     if not told["running"]:
         told["sign_in"] = Account(config).tokens.state()
         told["listeners"] = []
-    told["queue"] = statusfile.queue(spool_of(config), time.time()) if _has_queue(config) else _EMPTY_QUEUE
-    print(json.dumps(told, indent=1) if as_json else statusfile.render(told, time.time()))
+    told["queue"] = status_view.queue(spool_of(config), time.time()) if _has_queue(config) else _EMPTY_QUEUE
+    print(json.dumps(told, indent=1) if as_json else status_view.render(told, time.time()))
     return None if told["running"] else NotRunning.exit_status
 
 
@@ -289,7 +289,7 @@ def _told(spool: Spool, entry: Entry) -> Optional[Dict[str, Any]]:
     if state is not None:
         told.update(attempts=state.attempts, due=state.due, error=state.error, code=state.code,
                     request_id=state.request_id, message_id=state.message_id)
-    told["age_seconds"] = max(0, int(time.time() - statusfile.accepted_time(entry.id)))
+    told["age_seconds"] = max(0, int(time.time() - status_view.accepted_time(entry.id)))
     return told
 
 
@@ -303,7 +303,7 @@ def _line(told: Dict[str, Any]) -> str:
     recipients: List[str] = told.get("recipients", [])
     more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
     line = (
-        f"{told['id']}  {told['state']:<7}  {statusfile.ago(told['age_seconds']):>7}  "
+        f"{told['id']}  {told['state']:<7}  {status_view.ago(told['age_seconds']):>7}  "
         f"{told.get('size', 0):>9}  {log.clean(told.get('mailbox', '?'))} -> "
         f"{log.clean(recipients[0] if recipients else '?')}{more}"
     )

@@ -1,32 +1,12 @@
-"""status.json: what the running program tells the `status` command, and how people read it."""
+"""What `status` shows: the queue, the sign-in and the mailboxes, as people read them."""
 
 from __future__ import annotations
 
 import calendar
-import json
-import os
 import time
 from typing import Any, Dict, List, Optional
 
 from ..spool.spool import Spool
-from ..system import files
-
-_NAME = "status.json"
-
-
-def write(state_dir: str, status: Dict[str, Any]) -> None:
-    """Exchange status.json in one step.  Not synced: after a power cut it would be out of date anyway."""
-    files.replace(os.path.join(state_dir, _NAME), json.dumps(status, indent=1).encode(), durable=False)
-
-
-def read(state_dir: str) -> Dict[str, Any]:
-    """What the program last wrote; {} if it never ran."""
-    content = files.read(os.path.join(state_dir, _NAME))
-    try:
-        value = json.loads(content or b"{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def queue(spool: Spool, now: float) -> Dict[str, Any]:

@@ -8,7 +8,8 @@ import itertools
 from types import SimpleNamespace
 from typing import Callable, Iterator
 
-from .types import address_matches, is_hash
+from ..logins.passwords import is_hash
+from ..mime.addresses import address_matches
 
 Sound = Callable[[str], bool]
 

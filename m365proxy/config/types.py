@@ -6,20 +6,15 @@ the words that complete an error sentence.  A secret is never part of them.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime
 import ipaddress
 import json
 import re
 import urllib.parse
-from typing import Iterable, Optional, Union
+from typing import Optional
 
-# What one sign-in may cost: 16 MiB of memory.  Both users and config go by these.
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
-SCRYPT_KEY_OCTETS = 32
-
-HASH_HINT = "run `m365proxy hash-password` and put what it prints here"
+from ..logins.passwords import HASH_HINT, is_hash, scrypt_parts
+from ..system.networks import Network
 
 _OTHER_HASHES = (
     (re.compile(r"\$2[abxy]?\$\d\d\$"), "a bcrypt hash"),
@@ -31,9 +26,6 @@ _OTHER_HASHES = (
 _LOCAL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
 _DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}"
 _GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
-
 
 class Refused(ValueError):
     """A value does not fit its option.
@@ -137,29 +129,6 @@ class Password(SecretText):
                 raise Refused(("", f"is {name}, which cannot be checked here; {HASH_HINT}"))
         return secret
 
-
-def is_hash(stored: str) -> bool:
-    """Whether a stored password is a hash of ours and not a plain one."""
-    return stored.startswith("scrypt$")
-
-
-def scrypt_parts(stored: str) -> tuple[bytes, bytes]:
-    """Salt and key of "scrypt$16384$8$1$<base64 salt>$<base64 key>"; ValueError says what is wrong with it."""
-    parts = stored.split("$")
-    if len(parts) != 6:
-        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
-    if parts[1:4] != [str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P)]:
-        raise ValueError(
-            f"is a scrypt hash with other parameters than n={SCRYPT_N}, r={SCRYPT_R}, p={SCRYPT_P}, "
-            f"and larger ones would exhaust a small machine; {HASH_HINT}"
-        )
-    try:
-        salt, key = (base64.b64decode(part, validate=True) for part in parts[4:])
-    except (binascii.Error, ValueError):
-        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}") from None
-    if len(salt) < 8 or len(key) != SCRYPT_KEY_OCTETS:
-        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
-    return salt, key
 
 
 class Tenant(Text):
@@ -449,10 +418,3 @@ DOMAIN = Text('a domain or "*" for all', f"{_DOMAIN}|\\*", lower=True)
 NETWORK = NetworkRange()
 THUMBPRINT = Text("a SHA-1 thumbprint (40 hex digits without colons)", "[0-9A-Fa-f]{40}")
 DELETE_POLICY = Text('"trash", "permanent", "keep" or "move:FOLDER"', r"trash|permanent|keep|move:\S.*")
-
-
-def address_matches(address: str, patterns: Iterable[str]) -> bool:
-    """Whether a mail address is one of the patterns, which are addresses or "*@domain"; case never matters."""
-    address = address.lower()
-    local, at, domain = address.rpartition("@")
-    return bool(local and at) and any(pattern in (address, "*@" + domain) for pattern in map(str.lower, patterns))

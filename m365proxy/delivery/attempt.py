@@ -22,6 +22,7 @@ from ..graph.client import Graph
 from ..mime import header, prepare
 from ..spool.spool import Claim, Envelope, tag_of
 from ..system import log
+from ..system.clock import clock_is_plausible
 from . import jsonmail, outcome
 from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
 from .messageids import SeenIds
@@ -30,9 +31,6 @@ from .routes import Route, Routes
 from .uploads import DraftSpoiled, LargeDrafts, UploadDenied
 
 logger = log.get("delivery")
-
-# Our clock is believed after this moment: a board without a clock boots in 1970.
-_PLAUSIBLE_CLOCK = 1_750_000_000.0
 
 # Seconds between looks after an ambiguous send; after the last one the message is held.
 LOOKS = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0)
@@ -203,7 +201,7 @@ class Delivery:
             recipients=envelope.recipients,
             sender=envelope.sender or envelope.mailbox,
             message_id=claim.state.message_id,
-            date=envelope.accepted if envelope.accepted > _PLAUSIBLE_CLOCK else None,
+            date=envelope.accepted if clock_is_plausible(envelope.accepted) else None,
             may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
             replace_message_id=True,
         )
@@ -572,13 +570,9 @@ def _draft_of(claim: Claim) -> Draft:
     return Draft(**{name: claim.state.draft.get(name, "") for name in Draft._fields})
 
 
-def clock_is_plausible(now: float) -> bool:
-    """Whether a wall-clock time can be true."""
-    return now > _PLAUSIBLE_CLOCK
-
 
 def accepted_age(envelope: Envelope, now: float) -> float:
     """Seconds since acceptance by the wall clock; 0 where the clock was wrong then."""
-    if envelope.accepted < _PLAUSIBLE_CLOCK:
+    if not clock_is_plausible(envelope.accepted):
         return 0.0
     return max(0.0, now - envelope.accepted)

@@ -19,11 +19,13 @@ from ..graph.answer import GraphUnreachable, NoAnswer, Throttled
 from ..graph.client import SLOTS, Graph
 from ..spool.spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
 from ..system import log
+from ..system.clock import clock_is_plausible
+from ..system.threads import started
 from . import outcome, reachability
-from .attempt import Delivery, clock_is_plausible
+from .attempt import Delivery
 from .diskretries import DiskRetries, explained
 from .outcome import Verdict
-from .reachability import Reachability, started
+from .reachability import Reachability
 
 logger = log.get("courier")
 

@@ -16,15 +16,13 @@ from ..errors import Permanent, ProxyError
 from ..mime import addresses, header, words
 from ..mime import parts as mime
 from ..mime.addresses import Mailbox
+from ..mime.limits import obstacle
 from ..mime.parts import Part
 from ..mime.prepare import Prepared
 
 # What the message resource lacks, named by its MAPI tag.
 IN_REPLY_TO, REFERENCES = "String 0x1042", "String 0x1039"
 LIST_UNSUBSCRIBE, SENSITIVITY = "String 0x1045", "Integer 0x36"
-
-# Octets of one attachment that Exchange takes (outlook-large-attachments.md).
-LARGEST_ATTACHMENT = 150 * 1024 * 1024
 
 # Octets of UTF-8 of a body; a longer text is attached.  JSON may double it, and the recipients of the
 # largest message need 1.5 MB: together that stays below graph.REQUEST_LIMIT.
@@ -42,15 +40,7 @@ _MOST_HEADERS = 5
 # Octets of a part that is looked at for being blank.
 _BLANK = 256
 
-# Octets of content for 78 octets of the encoding at least.
-_LEAST_CONTENT = {"base64": 57, "quoted-printable": 26}
-
 _TOO_LONG = "The text of this message is very long and is attached as a file.\r\n"
-_SIGNED = (
-    "Signed or encrypted mail of more than 2.9 MB cannot pass Microsoft Graph unbroken. "
-    "Send it unsigned, or with smaller attachments."
-)
-_ATTACHMENT_TOO_LARGE = "An attachment has more than 150 MB, which Exchange Online does not take. Send it in pieces."
 
 # Types for which the name of a file ends so when the sender gave none.
 _ENDINGS = {
@@ -113,23 +103,6 @@ class LargeMail(NamedTuple):
     message: Dict[str, Any]
     attachments: List[Attachment]
 
-
-def obstacle(root: Part) -> str:
-    """Why a message cannot be taken apart and put together by Exchange, a sentence, or "".
-
-    Its signature would break, or an attachment is larger than Exchange takes.
-    """
-    parts = list(root.walk())
-    wrapped = root.is_signed or root.is_encrypted or (not root.children and root.filename.lower() == "smime.p7m")
-    if wrapped or any(part.content_type in ("multipart/signed", "multipart/encrypted") for part in parts):
-        return _SIGNED
-    if any(_least_content(part) > LARGEST_ATTACHMENT for part in parts if not part.children):
-        return _ATTACHMENT_TOO_LARGE
-    return ""
-
-
-def _least_content(part: Part) -> int:
-    return (part.body_end - part.body_start) * _LEAST_CONTENT.get(part.encoding, 78) // 78
 
 
 def compose(prepared: Prepared, file: BinaryIO) -> LargeMail:

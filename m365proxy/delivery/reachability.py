@@ -12,6 +12,7 @@ from typing import Callable, Optional
 
 from ..errors import ProxyError
 from ..system import log
+from ..system.threads import started
 
 logger = log.get("courier")
 
@@ -101,13 +102,3 @@ class Reachability:
             self._pause(reason)
             self._ask_in(self._delay)
             self._delay = min(self._delay * 2, LONGEST)
-
-
-def started(thread: threading.Thread) -> bool:
-    """Start a thread or timer; False if the system has none left."""
-    try:
-        thread.start()
-    except RuntimeError as error:
-        logger.warning("something waits for a thread: %s", error)
-        return False
-    return True

@@ -23,7 +23,7 @@ from ..mime import header, words
 from ..spool.envelope import DamagedMessage, Envelope
 from ..spool.spool import Entry, Spool, State, mailbox_tag, tag_of
 from ..system import log
-from .attempt import clock_is_plausible
+from ..system.clock import clock_is_plausible
 
 logger = log.get("report")
 

@@ -8,10 +8,9 @@ import threading
 import time
 from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ..config.types import Network
 from ..errors import Temporary
-from ..server.connection import client_network, is_loopback
-from .users import SignInRefused, User, within
+from ..system.networks import Network, client_network, is_loopback, within
+from .users import SignInRefused, User
 
 # Before the answer to the first failure (seconds); doubled with each further one up to the longest.
 _FIRST_DELAY = 0.25

@@ -7,23 +7,15 @@ import contextlib
 import copy
 import hashlib
 import hmac
-import ipaddress
 import os
 import threading
 from types import SimpleNamespace
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
 
-from ..config.types import (
-    SCRYPT_KEY_OCTETS,
-    SCRYPT_N,
-    SCRYPT_P,
-    SCRYPT_R,
-    Network,
-    address_matches,
-    is_hash,
-    scrypt_parts,
-)
 from ..errors import Permanent, Temporary, UsageError
+from ..mime.addresses import address_matches
+from ..system.networks import Network, within
+from .passwords import SCRYPT_KEY_OCTETS, SCRYPT_N, SCRYPT_P, SCRYPT_R, is_hash, scrypt_parts
 
 _SALT_OCTETS = 16
 
@@ -117,14 +109,6 @@ def hash_password(password: str) -> str:
     parts = (base64.b64encode(octets).decode("ascii") for octets in (salt, _scrypt(_octets(password), salt)))
     return "$".join(("scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), *parts))
 
-
-def within(address: str, networks: Iterable[Network]) -> bool:
-    """Whether a normalised address lies in one of the networks; what is no address lies in none."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
 
 
 class Users:

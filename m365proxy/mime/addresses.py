@@ -285,3 +285,10 @@ def written(mailbox: Mailbox) -> bytes:
 def listed(mailboxes: Iterable[Mailbox]) -> bytes:
     """An address list for a header, not folded."""
     return b", ".join(written(mailbox) for mailbox in mailboxes)
+
+
+def address_matches(address: str, patterns: Iterable[str]) -> bool:
+    """Whether a mail address is one of the patterns, which are addresses or "*@domain"; case never matters."""
+    address = address.lower()
+    local, at, domain = address.rpartition("@")
+    return bool(local and at) and any(pattern in (address, "*@" + domain) for pattern in map(str.lower, patterns))

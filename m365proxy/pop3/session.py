@@ -13,14 +13,15 @@ import time
 from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from ..errors import InUse, Permanent, ProxyError, Temporary
-from ..logins.users import SignInRefused, within
+from ..logins import sasl
+from ..logins.users import SignInRefused
 from ..maildrop.copies import top
 from ..maildrop.holds import Session
 from ..server.connection import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed
 from ..server.junk import JunkCommands, TooMuchJunk
-from ..server.listener import log_handshake_failure
-from ..smtp import syntax
+from ..server.listener import TurnedAway, log_handshake_failure
 from ..system import log
+from ..system.networks import within
 from .job import Job
 from .signsoflife import SECONDS, BrokenOff, SignsOfLife
 
@@ -42,6 +43,12 @@ _OF_MESSAGES = (b"RETR", b"TOP", b"LIST", b"UIDL", b"DELE", b"STAT")
 # A list of so many messages again costs as much as one more command, up to the dearest.
 _LISTED_AT_ONCE = 500
 _DEAREST = 20
+
+# RFC 3206.
+TURNED_AWAY = TurnedAway(
+    b"-ERR [SYS/TEMP] Too many connections, try again in a minute\r\n",
+    b"-ERR [SYS/PERM] This address may not connect here (allowed_networks)\r\n",
+)
 
 # How a session may end that nobody needs to hear of.
 _QUIT, _LOST = "quit", "connection closed"
@@ -307,7 +314,7 @@ class Pop3Session:
 
     def _user(self, rest: bytes) -> Reply:
         self._require_privacy()
-        self._login = syntax.credential(rest.strip())
+        self._login = sasl.credential(rest.strip())
         if not self._login:
             return _fault("The form is: USER name")
         return _ok("And the password?")
@@ -317,7 +324,7 @@ class Pop3Session:
         if not self._login:
             return _fault("USER comes first.")
         login, self._login = self._login, ""
-        return self._sign_in(login, syntax.credential(rest))
+        return self._sign_in(login, sasl.credential(rest))
 
     def _auth(self, rest: bytes) -> Reply:
         """RFC 5034; a bare AUTH asks for the list, as old clients do."""
@@ -328,13 +335,13 @@ class Pop3Session:
         if name.upper() == b"PLAIN":
             response = _decoded(initial) if initial else self._ask(b"")
             try:
-                identity, login, password = syntax.plain(response)
-            except syntax.Malformed:
+                identity, login, password = sasl.plain(response)
+            except sasl.Malformed:
                 return _fault("That is no AUTH PLAIN response.")
             return self._sign_in(login, password, identity)
         if name.upper() == b"LOGIN":
             login = _decoded(initial) if initial else self._ask(b"Username:")
-            return self._sign_in(syntax.credential(login), syntax.credential(self._ask(b"Password:")))
+            return self._sign_in(sasl.credential(login), sasl.credential(self._ask(b"Password:")))
         return _fault("I know AUTH PLAIN and AUTH LOGIN.")
 
     def _ask(self, challenge: bytes) -> bytes:
@@ -533,6 +540,6 @@ def _code(error: ProxyError) -> str:
 
 def _decoded(response: bytes) -> bytes:
     try:
-        return syntax.unbase64(response.decode("latin-1"))
-    except syntax.Malformed:
+        return sasl.unbase64(response.decode("latin-1"))
+    except sasl.Malformed:
         raise _Refused(_fault("That is not base64.")) from None

@@ -20,7 +20,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import unquote
 
-from ..server.tls import Socket
+from ..system.sockets import Socket
 from .faults import Faults, found
 from .issuer import Entra
 from .mailstore import Refusal

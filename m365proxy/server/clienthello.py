@@ -11,9 +11,8 @@ import json
 import threading
 from typing import Dict, Sequence
 
-from ..config.types import Network
-from ..logins.users import within
 from ..system import files, log
+from ..system.networks import Network, within
 
 logger = log.get("server")
 

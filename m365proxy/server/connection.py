@@ -7,7 +7,6 @@ A Connection belongs to the one thread that serves it; only `interrupt` and
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import select
 import socket
 import ssl
@@ -47,32 +46,6 @@ class LineTooLong(WireError):
 class Injection(WireError):
     """Octets stood in the buffer when TLS was to begin (CVE-2011-0411); the session must end."""
 
-
-def normalise_address(address: str) -> str:
-    """A peer's address in one spelling: IPv4-mapped IPv6 becomes IPv4, zone ids go."""
-    address = address.partition("%")[0]
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return str(mapped or parsed)
-
-
-def client_network(address: str) -> str:
-    """What counts as one client: an address, of IPv6 the /64 that one customer has."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
-
-
-def is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 class Connection:

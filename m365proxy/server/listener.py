@@ -16,42 +16,19 @@ import socketserver
 import ssl
 import threading
 import time
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
-from ..config.types import Network
 from ..errors import CannotCreate, InUse, ProxyError
-from ..logins.users import within
-from ..smtp import replies
-from ..smtp.policy import Quirks
 from ..system import log
+from ..system.networks import Network, client_network, is_loopback, normalise_address, within
 from . import clienthello, proxyprotocol
 from .arrivals import Arrivals
 from .clienthello import ClientHellos
-from .connection import (
-    Closed,
-    Connection,
-    Injection,
-    TimedOut,
-    WireError,
-    client_network,
-    is_loopback,
-    normalise_address,
-)
+from .connection import Closed, Connection, Injection, TimedOut, WireError
+from .quirks import Quirks
 from .tls import OLD_VERSIONS
 
 logger = log.get("server")
-
-# What a client is told that comes while the house is full.
-_BUSY = {
-    "smtp": bytes(replies.TOO_MANY_CONNECTIONS),
-    "pop3": b"-ERR [SYS/TEMP] Too many connections, try again in a minute\r\n",  # RFC 3206
-}
-
-# What a client is told that may not connect at all (allowed_networks).
-_NOT_ALLOWED = {
-    "smtp": bytes(replies.NOT_ALLOWED),
-    "pop3": b"-ERR [SYS/PERM] This address may not connect here (allowed_networks)\r\n",  # RFC 3206
-}
 
 # Seconds a proxy has for its PROXY header, which it sends at once.
 _HEADER_SECONDS = 5.0
@@ -82,6 +59,13 @@ _REFUSAL_LINES = 10.0
 
 # Between two attempts to wake sessions during a stop (seconds).
 _WAKE_AGAIN = 0.1
+
+
+class TurnedAway(NamedTuple):
+    """What a client is sent in its protocol that gets no session, before it says anything."""
+
+    busy: bytes
+    not_allowed: bytes  # by allowed_networks
 
 
 class Context:
@@ -293,6 +277,7 @@ class Listener(socketserver.ThreadingTCPServer):
         port: int,
         factory: Callable[[Connection, Context], Any],
         connections: Connections,
+        turned_away: TurnedAway,
         *,
         tls: Optional[ssl.SSLContext] = None,
         tls_mode: str = "none",
@@ -312,6 +297,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self.tls = tls
         self._factory = factory
         self._connections = connections
+        self._turned_away = turned_away
         self._tls_mode = tls_mode
         self._tls_required = tls_required
         self._handshake_seconds = handshake_seconds
@@ -382,7 +368,7 @@ class Listener(socketserver.ThreadingTCPServer):
         proxy = self._connections.is_proxy(peer)
         if not proxy and not self._connections.may_connect(peer):
             self._log_not_allowed(peer)
-            self._turn_away(request, _NOT_ALLOWED)
+            self._turn_away(request, self._turned_away.not_allowed)
             return
         client = Connection(request, peer, tls_begun=self._note_old_tls)
         context = Context(
@@ -408,13 +394,13 @@ class Listener(socketserver.ThreadingTCPServer):
                 self._connections.leave(context)
                 refusal = str(error)
         self._connections.log_refusal(f"connection refused from {peer}: {refusal}")
-        self._turn_away(request, _BUSY)
+        self._turn_away(request, self._turned_away.busy)
 
-    def _turn_away(self, request: socket.socket, told: Dict[str, bytes]) -> None:
+    def _turn_away(self, request: socket.socket, line: bytes) -> None:
         with contextlib.suppress(OSError):
             if self._tls_mode != "implicit":
                 request.setblocking(False)
-                request.send(told[self.protocol])
+                request.send(line)
         self.shutdown_request(request)
 
     def _log_not_allowed(self, peer: str) -> None:
@@ -458,14 +444,14 @@ class Listener(socketserver.ThreadingTCPServer):
             )
             return False
         refusal = self._connections.rename(context, client, source or f"proxy:{proxy}")
-        told = _BUSY
+        line = self._turned_away.busy
         if not refusal and not self._connections.may_connect(source or proxy):
-            refusal, told = "it is not in allowed_networks", _NOT_ALLOWED
+            refusal, line = "it is not in allowed_networks", self._turned_away.not_allowed
         if refusal:
             who = f"{source} through {proxy}" if source else context.peer
             self._connections.log_refusal(f"connection refused from {who}: {refusal}")
             if self._tls_mode != "implicit":
-                client.write(told[self.protocol])
+                client.write(line)
         return not refusal
 
     def _note_old_tls(self, client: Connection) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import errno
 import ipaddress
 import shlex
 import ssl
 from typing import Any, Sequence, Tuple
 
 from ..errors import ConfigError
+from ..system import sockets
 
 # Days a self-signed certificate is valid: longer than any device lives.
 _SELF_SIGNED_DAYS = 3650
@@ -28,20 +28,6 @@ VERSIONS = {
 OLD_VERSIONS = ("TLSv1", "TLSv1.1")
 
 
-class Socket(ssl.SSLSocket):
-    """As Python's, but closed at once if its peer had gone before TLS was put on it.
-
-    Python raises then and leaves the descriptor to the collector.  For `SSLContext.sslsocket_class`.
-    """
-
-    def getpeername(self) -> Any:
-        try:
-            return super().getpeername()
-        except OSError:
-            if self.version() is None:  # no handshake yet: it is being made
-                self.close()
-            raise ConnectionResetError(errno.ECONNRESET, "the peer has gone") from None
-
 
 def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSLContext:
     """A context for listeners; ConfigError says what is wrong with the certificate or its key.
@@ -52,7 +38,7 @@ def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSL
     _hold("tls.tls_cert", cert, _CERTIFICATE, key)
     _hold("tls.tls_key", key, _KEY, cert)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.sslsocket_class = Socket
+    context.sslsocket_class = sockets.Socket
     try:
         # The empty password keeps OpenSSL from asking on the terminal.
         context.load_cert_chain(cert, key, password="")

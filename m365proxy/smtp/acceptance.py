@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import BinaryIO, List, Optional
 
-from ..delivery import jsonmail
 from ..errors import ProxyError
 from ..logins.users import User
-from ..mime import addresses, header, parts, prepare
+from ..mime import addresses, header, limits, parts, prepare
 from ..system import log
 from . import replies
 from .replies import Reply
@@ -63,7 +62,7 @@ class Intake:
         return self._check_large(prepared.root) if prepared.exceeds(ceiling - _ADDED) else None
 
     def _check_large(self, root: parts.Part) -> Optional[Reply]:
-        reason = jsonmail.obstacle(root) if self._large_allowed else _SEND_ONLY
+        reason = limits.obstacle(root) if self._large_allowed else _SEND_ONLY
         return replies.too_large(reason) if reason else None
 
 

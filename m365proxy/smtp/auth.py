@@ -6,13 +6,14 @@ import json
 from typing import Any, Callable, List, Optional, Tuple
 
 from ..errors import Temporary
+from ..logins import sasl
+from ..logins.sasl import Malformed
 from ..logins.users import SignInRefused, User
 from ..server.connection import Connection, LineTooLong
 from ..system import log
-from . import replies, syntax
+from . import replies
 from .policy import Policy
 from .replies import Reply
-from .syntax import Malformed
 
 logger = log.get("smtp")
 
@@ -88,23 +89,23 @@ class SignIn:
             return replies.SIGN_IN_CANCELLED
 
     def _plain(self, initial: List[str]) -> Tuple[str, str, str]:
-        return syntax.plain(self._response(replies.ASK_PLAIN, initial))
+        return sasl.plain(self._response(replies.ASK_PLAIN, initial))
 
     def _login(self, initial: List[str]) -> Tuple[str, str, str]:
-        login = syntax.credential(self._response(replies.ASK_USER, initial))
-        return "", login, syntax.credential(self._response(replies.ASK_PASSWORD, []))
+        login = sasl.credential(self._response(replies.ASK_USER, initial))
+        return "", login, sasl.credential(self._response(replies.ASK_PASSWORD, []))
 
     _MECHANISMS = {"LOGIN": _login, "PLAIN": _plain}
 
     def _response(self, challenge: Reply, initial: List[str]) -> bytes:
         """What came with the command, else the answer to the challenge."""
         if initial:
-            return syntax.unbase64(initial[0])
+            return sasl.unbase64(initial[0])
         self._connection.write(bytes(challenge))
         line = self._connection.read_line(LINE_LIMIT, self._seconds).strip()
         if line == b"*":
             raise _Cancelled
-        return syntax.unbase64(line.decode("latin-1"))
+        return sasl.unbase64(line.decode("latin-1"))
 
     def _check(self, identity: str, login: str, password: str) -> Reply:
         if not (identity or login or password):

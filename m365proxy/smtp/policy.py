@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import threading
-from typing import BinaryIO, Callable, Dict, Optional, Sequence, Tuple
+from typing import BinaryIO, Callable, Optional, Sequence
 
-from ..config.types import Network
 from ..logins.users import User
+from ..server.quirks import Quirks
 from ..system import log
+from ..system.networks import Network
 from .replies import Reply
 
 logger = log.get("smtp")
-
-# Peculiarities remembered, the oldest forgotten first; a device has a handful, an attacker can invent any number.
-_QUIRKS = 1000
-
-
-class Quirks:
-    """Peculiarities of clients, logged once for each address.  May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seen: Dict[Tuple[str, str], None] = {}
-
-    def note(self, peer: str, what: str, level: int = logging.INFO) -> None:
-        with self._lock:
-            if (peer, what) in self._seen:
-                return
-            self._seen[peer, what] = None
-            if len(self._seen) > _QUIRKS:
-                del self._seen[next(iter(self._seen))]
-        logger.log(level, "first seen from %s: %s", peer, what)
-
 
 def _nobody(peer: str) -> Optional[User]:
     return None

@@ -13,22 +13,25 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 
 from ..errors import Temporary
-from ..logins.users import User, within
+from ..logins.sasl import Malformed
+from ..logins.users import User
 from ..mime.addresses import domain_of, on_the_wire, valid_address
 from ..server import clienthello
 from ..server.connection import Closed, Connection, DotReader, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
-from ..server.listener import Context, log_handshake_failure
+from ..server.listener import Context, TurnedAway, log_handshake_failure
 from ..spool.spool import Envelope, Incoming
 from ..system import log
+from ..system.networks import within
 from . import auth, replies, syntax
 from .auth import SignIn
 from .policy import Policy
 from .reception import LfDotReader, Reception, disk_refused
 from .replies import Reply
-from .syntax import Malformed
 
 logger = log.get("smtp")
+
+TURNED_AWAY = TurnedAway(bytes(replies.TOO_MANY_CONNECTIONS), bytes(replies.NOT_ALLOWED))
 
 # Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
 _COMMAND_LIMIT = 4096

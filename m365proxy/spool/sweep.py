@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-from ..delivery.attempt import clock_is_plausible
 from ..system import files, log
+from ..system.clock import clock_is_plausible
 from .envelope import DamagedMessage
 from .spool import Entry, Spool
 

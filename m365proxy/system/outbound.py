@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Union
 
 from .. import __version__
 from ..errors import ConfigError, ProxyError, Temporary
-from ..server import tls
+from . import sockets
 
 if TYPE_CHECKING:
     import requests
@@ -79,7 +79,7 @@ class Outbound:
             if self._context is None:
                 path = self._verify if isinstance(self._verify, str) else where()
                 context = create_urllib3_context()
-                context.sslsocket_class = tls.Socket
+                context.sslsocket_class = sockets.Socket
                 try:
                     context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
                 except OSError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Callable, Optional
 
-from ..delivery.reachability import started
 from ..errors import ProxyError
 from . import log
 
@@ -55,3 +54,13 @@ class Repeating:
         self._stopped.set()
         if self._timer is not None:
             self._timer.cancel()
+
+
+def started(thread: threading.Thread) -> bool:
+    """Start a thread or timer; False if the system has none left."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        logger.warning("something waits for a thread: %s", error)
+        return False
+    return True

@@ -20,12 +20,13 @@ import threading
 import pytest
 from smtp_house import LOOPBACK, PASSWORD, House, Users, user
 
+from m365proxy.logins import sasl
+from m365proxy.logins.sasl import Malformed
 from m365proxy.mime.addresses import valid_address
 from m365proxy.server.connection import DotReader
 from m365proxy.server.listener import Connections
 from m365proxy.smtp import syntax
 from m365proxy.smtp.reception import LfDotReader
-from m365proxy.smtp.syntax import Malformed
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -252,8 +253,8 @@ def test_any_chunk(octets):
 @hypothesis.given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: base64.b64encode(raw).decode()))
 def test_any_sign_in(text):
     try:
-        octets = syntax.unbase64(text)
-        identity, login, password = syntax.plain(octets)
+        octets = sasl.unbase64(text)
+        identity, login, password = sasl.plain(octets)
     except Malformed:
         return
     assert "\0" not in identity + login + password

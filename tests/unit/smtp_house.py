@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from m365proxy.logins.users import SignInRefused, User
 from m365proxy.server.listener import Connections, Listener
-from m365proxy.smtp.session import Policy, SmtpSession
+from m365proxy.smtp.session import TURNED_AWAY, Policy, SmtpSession
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 PASSWORD = "pass word"
@@ -175,7 +175,7 @@ class House:
         self.connections = Connections() if connections is None else connections
         self.policy = Policy(**{"plaintext_networks": LOOPBACK, **policy})
         self.listener = Listener(
-            "smtp", address, 0, self._session, self.connections,
+            "smtp", address, 0, self._session, self.connections, TURNED_AWAY,
             tls=context, tls_mode=tls_mode or ("starttls" if certificate else "none"),
             tls_required=tls_required, handshake_seconds=handshake_seconds,
             client_hellos=client_hellos, lf_only_clients=lf_only_clients,

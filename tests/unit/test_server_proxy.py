@@ -13,6 +13,7 @@ import pytest
 from smtp_house import LOOPBACK, PASSWORD, House, Talk, Users, user
 
 from m365proxy.logins.guard import Guard
+from m365proxy.pop3 import session as pop3
 from m365proxy.server import listener as server
 from m365proxy.server import proxyprotocol
 from m365proxy.server.clienthello import ClientHellos
@@ -71,7 +72,7 @@ def test_who_may_not_connect_is_told_once_and_logged(logged):
 
 def test_who_may_not_connect_by_pop3():
     connections = Connections(allowed=OFFICE)
-    listener = server.Listener("pop3", "127.0.0.1", 0, None, connections)
+    listener = server.Listener("pop3", "127.0.0.1", 0, None, connections, pop3.TURNED_AWAY)
     listener.start()
     try:
         with Talk(listener.port) as talk:

@@ -5,11 +5,12 @@ import time
 import pytest
 from program import ALERTS, RELAY, SCANS, Program
 
-from m365proxy.admin import check, status
+from m365proxy.admin import check
 from m365proxy.config import load as configuration
 from m365proxy.daemon import spool_of
 from m365proxy.delivery.routes import Route, Routes
 from m365proxy.spool.spool import Envelope, State
+from m365proxy.system import statusfile
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def delivered(program, ago):
 def ran(program, **agos):
     """What a run left in status.json."""
     box = {name: time.time() - ago for name, ago in agos.items()}
-    status.write(str(program.directory / "state"), {"mailboxes": {ALERTS: {**box, "last_error": "Cut off"}}})
+    statusfile.write(str(program.directory / "state"), {"mailboxes": {ALERTS: {**box, "last_error": "Cut off"}}})
 
 
 REFUSED = ("ErrorSendAsDenied", "Add-RecipientPermission", 500)

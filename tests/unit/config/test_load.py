@@ -17,6 +17,7 @@ from m365proxy.config import load as config
 from m365proxy.config import types
 from m365proxy.config.options import OPTIONS, keys_of, sample
 from m365proxy.errors import ConfigError
+from m365proxy.mime import addresses
 from m365proxy.system import log
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -683,7 +684,7 @@ def test_types_refuse(type_, value):
     ],
 )
 def test_address_matches(address, patterns, expected):
-    assert types.address_matches(address, patterns) is expected
+    assert addresses.address_matches(address, patterns) is expected
 
 
 # Anything at all.

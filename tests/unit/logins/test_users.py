@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from m365proxy.config.types import scrypt_parts
 from m365proxy.errors import Permanent, Temporary, UsageError
 from m365proxy.logins import users
-from m365proxy.logins.users import SignInRefused, User, Users, hash_password, within
+from m365proxy.logins.passwords import scrypt_parts
+from m365proxy.logins.users import SignInRefused, User, Users, hash_password
+from m365proxy.system.networks import within
 
 PEER = "192.168.1.9"
 HASH = "scrypt$16384$8$1$zM5XIPAKNOIvYMzgW3+Nmg==$O//FsePlVdkLgv4wBzfqDTlD3ifJ40LBU59N26RPpHs="  # of "right"

@@ -9,19 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from m365proxy.server.connection import (
-    Closed,
-    Connection,
-    DotReader,
-    Injection,
-    LineTooLong,
-    TimedOut,
-    client_network,
-    crlf,
-    is_loopback,
-    normalise_address,
-    stuffed,
-)
+from m365proxy.server.connection import Closed, Connection, DotReader, Injection, LineTooLong, TimedOut, crlf, stuffed
+from m365proxy.system.networks import client_network, is_loopback, normalise_address
 
 # -- DotReader against a reference that splits at CRLF --------------------
 

@@ -14,9 +14,11 @@ from smtp_house import House
 from m365proxy.errors import CannotCreate, InUse
 from m365proxy.server import listener as server
 from m365proxy.server.connection import Closed, Connection, WireError
-from m365proxy.server.listener import Connections, Context, Listener, bind_error
+from m365proxy.server.listener import Connections, Context, Listener, TurnedAway, bind_error
 
 BUSY = b"421 4.3.2 Too many connections, try again in a minute\r\n"
+TURNED_AWAY = TurnedAway(BUSY, b"554 5.7.1 Not allowed\r\n")
+POP3_TURNED_AWAY = TurnedAway(b"-ERR [SYS/TEMP] Too many connections\r\n", b"-ERR [SYS/PERM] Not allowed\r\n")
 
 
 class Echo:
@@ -43,9 +45,10 @@ def listen():
     listeners = []
 
     def make(factory=Echo, connections=None, address="127.0.0.1", port=0, protocol="smtp", **more):
-        listener = Listener(
-            protocol, address, port, factory, Connections() if connections is None else connections, **more
-        )
+        if connections is None:
+            connections = Connections()
+        turned_away = TURNED_AWAY if protocol == "smtp" else POP3_TURNED_AWAY
+        listener = Listener(protocol, address, port, factory, connections, turned_away, **more)
         listeners.append(listener)
         listener.start()
         return listener
@@ -137,12 +140,12 @@ class connected:
 def test_a_busy_port(listen):
     port = listen().port
     with pytest.raises(InUse, match=rf"127\.0\.0\.1:{port} is in use by another program\. Stop that one, or"):
-        Listener("smtp", "127.0.0.1", port, Echo, Connections())
+        Listener("smtp", "127.0.0.1", port, Echo, Connections(), TURNED_AWAY)
 
 
 def test_an_address_that_is_not_ours():
     with pytest.raises(CannotCreate, match="this machine has no such address. Correct bind"):
-        Listener("smtp", "192.0.2.1", 0, Echo, Connections())
+        Listener("smtp", "192.0.2.1", 0, Echo, Connections(), TURNED_AWAY)
 
 
 def test_the_port_can_be_had_again_at_once(listen):
@@ -178,7 +181,7 @@ def test_bind_errors(number, address, port, kind, words):
 
 def test_what_is_no_address():
     with pytest.raises(CannotCreate, match=r"no such name is no address of this machine\. Correct bind\.$"):
-        Listener("smtp", "no such name", 25, Echo, Connections())
+        Listener("smtp", "no such name", 25, Echo, Connections(), TURNED_AWAY)
 
 
 def test_a_closed_listener_takes_nobody_and_keeps_who_is_there(listen):
@@ -193,7 +196,7 @@ def test_a_closed_listener_takes_nobody_and_keeps_who_is_there(listen):
 
 
 def test_closing_what_was_never_started():
-    Listener("smtp", "127.0.0.1", 0, Echo, Connections()).close()
+    Listener("smtp", "127.0.0.1", 0, Echo, Connections(), TURNED_AWAY).close()
 
 
 # -- limits ----------------------------------------------------------------
@@ -329,7 +332,7 @@ class Accepting:
 
 @pytest.mark.parametrize("number, pauses", [(errno.EMFILE, 3), (errno.ENOBUFS, 3), (errno.ECONNABORTED, 0)])
 def test_accept_fails(listen, number, pauses, caplog, monkeypatch):
-    listener = Listener("smtp", "127.0.0.1", 0, Echo, Connections())
+    listener = Listener("smtp", "127.0.0.1", 0, Echo, Connections(), TURNED_AWAY)
     waits = []
     monkeypatch.setattr(listener._closing, "wait", waits.append)
     listener.socket = Accepting(listener.socket, [number] * 3)

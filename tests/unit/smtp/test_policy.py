@@ -1,6 +1,6 @@
 import logging
 
-from m365proxy.smtp.policy import Quirks
+from m365proxy.server.quirks import Quirks
 
 
 def test_a_quirk_is_told_once_and_the_oldest_is_forgotten(caplog):

@@ -1,0 +1,37 @@
+"""Passwords as the configuration holds them: plain, or an scrypt hash."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+# What one sign-in may cost: 16 MiB of memory.  Both users and config go by these.
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
+
+SCRYPT_KEY_OCTETS = 32
+
+HASH_HINT = "run `m365proxy hash-password` and put what it prints here"
+
+
+def is_hash(stored: str) -> bool:
+    """Whether a stored password is a hash of ours and not a plain one."""
+    return stored.startswith("scrypt$")
+
+
+def scrypt_parts(stored: str) -> tuple[bytes, bytes]:
+    """Salt and key of "scrypt$16384$8$1$<base64 salt>$<base64 key>"; ValueError says what is wrong with it."""
+    parts = stored.split("$")
+    if len(parts) != 6:
+        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
+    if parts[1:4] != [str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P)]:
+        raise ValueError(
+            f"is a scrypt hash with other parameters than n={SCRYPT_N}, r={SCRYPT_R}, p={SCRYPT_P}, "
+            f"and larger ones would exhaust a small machine; {HASH_HINT}"
+        )
+    try:
+        salt, key = (base64.b64decode(part, validate=True) for part in parts[4:])
+    except (binascii.Error, ValueError):
+        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}") from None
+    if len(salt) < 8 or len(key) != SCRYPT_KEY_OCTETS:
+        raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
+    return salt, key
