@@ -111,9 +111,30 @@ class SingleFile(Command):
         requirements.write_text(VENDORED, "utf-8")
         wheels = directory / "wheels"
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-             "--require-hashes", "--requirement", str(requirements), "--dest", str(wheels), "--only-binary", ":all:",
-             "--platform", "any", "--implementation", "py", "--abi", "none", "--python-version", "3.9"],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--require-hashes",
+                "--requirement",
+                str(requirements),
+                "--dest",
+                str(wheels),
+                "--only-binary",
+                ":all:",
+                "--platform",
+                "any",
+                "--implementation",
+                "py",
+                "--abi",
+                "none",
+                "--python-version",
+                "3.9",
+            ],
             check=True,
         )
         content = {}
@@ -142,8 +163,11 @@ class WholeSdist(sdist):
     def make_release_tree(self, base_dir, files):
         names = ["CHANGELOG.md", "m365proxy.py", "mkdocs.yml"]
         for top in ("etc", "docs", "debian", "tests", ".ci"):
-            names += [path.relative_to(HERE).as_posix() for path in sorted((HERE / top).rglob("*"))
-                      if path.is_file() and "__pycache__" not in path.parts]
+            names += [
+                path.relative_to(HERE).as_posix()
+                for path in sorted((HERE / top).rglob("*"))
+                if path.is_file() and "__pycache__" not in path.parts
+            ]
         super().make_release_tree(base_dir, [*files, *names])
 
 
@@ -158,7 +182,7 @@ setup(
     python_requires=">=3.9",
     install_requires=["msal>=1.21", "requests>=2.28", "cryptography>=38"],
     extras_require={
-        "test": ["setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff"],
+        "test": ["setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff>=0.17,<0.18"],
         "docs": ["mkdocs>=1.5,<2"],
     },
     entry_points={"console_scripts": ["m365proxy = m365proxy.cli:main"]},

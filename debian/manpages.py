@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes m365proxy.1 and m365proxy.json.5 from the command line's parser and the option table.
 
-    python3 debian/manpages.py DIRECTORY
+python3 debian/manpages.py DIRECTORY
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ _EXIT_STATUS = (
 
 _FILES = (
     ("/etc/m365proxy.json", "The config; see m365proxy.json(5)."),
-    ("/var/lib/m365proxy", "State directory of the packaged service: the sign-in, encrypted (tokens.enc, "
-     "token.key), the queue (queue/), and what status shows (status.json)."),
+    (
+        "/var/lib/m365proxy",
+        "State directory of the packaged service: the sign-in, encrypted (tokens.enc, "
+        "token.key), the queue (queue/), and what status shows (status.json).",
+    ),
     ("~/.m365proxy", "The same for a program that runs as an ordinary user; its config is config.json there."),
 )
 
@@ -93,13 +96,21 @@ def commands(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[str]
         for name, sub in group.choices.items():
             arguments = [action for action in sub._actions if not isinstance(action, argparse._HelpAction)]
             flags = [action for action in arguments if action.option_strings]
-            operands = [action for action in arguments
-                        if not action.option_strings and not isinstance(action, argparse._SubParsersAction)]
+            operands = [
+                action
+                for action in arguments
+                if not action.option_strings and not isinstance(action, argparse._SubParsersAction)
+            ]
             if any(isinstance(action, argparse._SubParsersAction) for action in arguments):
                 yield from commands(sub, f"{prefix}{name} ")
                 continue
-            usage = " ".join([prefix + name, *(f"[{synopsis(action)}]" for action in flags),
-                              *(synopsis(action) for action in operands)])
+            usage = " ".join(
+                [
+                    prefix + name,
+                    *(f"[{synopsis(action)}]" for action in flags),
+                    *(synopsis(action) for action in operands),
+                ]
+            )
             yield f".TP\n.B {roff(usage)}\n{roff(sentence(helps[name]))}\n"
             for action in flags:
                 yield f".RS\n.TP\n.B {roff(synopsis(action))}\n{roff(sentence(action.help or ''))}\n.RE\n"
@@ -111,26 +122,35 @@ def sentence(text: str) -> str:
 
 def command_page() -> str:
     parser = cli.parser()
-    flags = [action for action in parser._actions if action.option_strings
-             and not isinstance(action, argparse._HelpAction)]
-    return "".join([
-        title("M365PROXY", 1, "User Commands"),
-        ".SH NAME\nm365proxy \\- SMTP and POP3 for old devices, relayed over Microsoft Graph\n",
-        ".SH SYNOPSIS\n.B m365proxy\n[\\-\\-config \\fIPATH\\fR] [\\fICOMMAND\\fR]\n",
-        ".SH DESCRIPTION\n",
-        roff("Takes mail by SMTP from devices that know only a user name and a password, puts it safely on disk, and "
-             "relays it through one signed-in Microsoft 365 account and shared mailboxes over Microsoft Graph. Lets "
-             "old clients fetch those mailboxes by POP3.\n"),
-        ".SH OPTIONS\n",
-        *listed((synopsis(action), sentence(action.help or "")) for action in flags),
-        ".SH COMMANDS\n",
-        *commands(parser),
-        ".SH EXIT STATUS\n", *listed(_EXIT_STATUS),
-        ".SH SIGNALS\n", *listed(_SIGNALS),
-        ".SH ENVIRONMENT\n", *listed(_ENVIRONMENT),
-        ".SH FILES\n", *listed(_FILES),
-        ".SH SEE ALSO\nm365proxy.json(5)\n",
-    ])
+    flags = [
+        action for action in parser._actions if action.option_strings and not isinstance(action, argparse._HelpAction)
+    ]
+    return "".join(
+        [
+            title("M365PROXY", 1, "User Commands"),
+            ".SH NAME\nm365proxy \\- SMTP and POP3 for old devices, relayed over Microsoft Graph\n",
+            ".SH SYNOPSIS\n.B m365proxy\n[\\-\\-config \\fIPATH\\fR] [\\fICOMMAND\\fR]\n",
+            ".SH DESCRIPTION\n",
+            roff(
+                "Takes mail by SMTP from devices that know only a user name and a password, puts it safely on disk, "
+                "and relays it through one signed-in Microsoft 365 account and shared mailboxes over Microsoft "
+                "Graph. Lets old clients fetch those mailboxes by POP3.\n"
+            ),
+            ".SH OPTIONS\n",
+            *listed((synopsis(action), sentence(action.help or "")) for action in flags),
+            ".SH COMMANDS\n",
+            *commands(parser),
+            ".SH EXIT STATUS\n",
+            *listed(_EXIT_STATUS),
+            ".SH SIGNALS\n",
+            *listed(_SIGNALS),
+            ".SH ENVIRONMENT\n",
+            *listed(_ENVIRONMENT),
+            ".SH FILES\n",
+            *listed(_FILES),
+            ".SH SEE ALSO\nm365proxy.json(5)\n",
+        ]
+    )
 
 
 def config_page() -> str:
@@ -138,9 +158,11 @@ def config_page() -> str:
         title("M365PROXY.JSON", 5, "File Formats"),
         ".SH NAME\nm365proxy.json \\- configuration of m365proxy\n",
         ".SH DESCRIPTION\n",
-        roff("One JSON object. Keys beginning with # are comments. Relative paths are relative to the file. A dot "
-             "stands between a section and its keys, and [] for each object of a list. `m365proxy check --offline` "
-             "tells all mistakes at once.\n"),
+        roff(
+            "One JSON object. Keys beginning with # are comments. Relative paths are relative to the file. A dot "
+            "stands between a section and its keys, and [] for each object of a list. `m365proxy check --offline` "
+            "tells all mistakes at once.\n"
+        ),
     ]
     for option in options.OPTIONS:
         if option.path in _HEADLINES:

@@ -19,9 +19,17 @@ COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password
 
 
 _LIBRARIES = (
-    "msal", "requests", "cryptography", "urllib3", "jwt", "idna", "certifi", "charset_normalizer", "cffi",
+    "msal",
+    "requests",
+    "cryptography",
+    "urllib3",
+    "jwt",
+    "idna",
+    "certifi",
+    "charset_normalizer",
+    "cffi",
     "_cffi_backend",
-)  # fmt: skip
+)
 
 # A disk that is full, or failing.
 _DISK_FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -43,14 +51,20 @@ def parser() -> argparse.ArgumentParser:
         "69 Microsoft unreachable or a library missing, 70 unexpected, 73 a port, directory or file cannot be made, "
         "74 disk full or failing, 75 already running or port busy, 77 sign-in needed, 78 config, certificate or key.",
     )
-    top.add_argument("--config", metavar="PATH", help="config file (else $M365PROXY_CONFIG, "
-                     "~/.m365proxy/config.json, /etc/m365proxy.json)")
+    top.add_argument(
+        "--config",
+        metavar="PATH",
+        help="config file (else $M365PROXY_CONFIG, ~/.m365proxy/config.json, /etc/m365proxy.json)",
+    )
     top.add_argument("--version", action="version", version=f"m365proxy {__version__}")
     top.add_argument("--login", action="store_const", const="login", dest="command", help="the same as `login`")
     commands = top.add_subparsers(dest="named", metavar="COMMAND", parser_class=_Parser)
     run = commands.add_parser("run", help="start the servers and deliver (the default)")
-    run.add_argument("--wait", action="store_true", help="while the config is still the sample, wait for it to be "
-                     "filled in instead of failing (for services)")
+    run.add_argument(
+        "--wait",
+        action="store_true",
+        help="while the config is still the sample, wait for it to be filled in instead of failing (for services)",
+    )
     commands.add_parser("login", help="sign in to Microsoft 365 with a device code")
     commands.add_parser("logout", help="forget the sign-in")
     check = commands.add_parser("check", help="check the config and what it names")
@@ -116,10 +130,14 @@ def _not_imported(error: ImportError) -> str:
     name = error.name or "of its libraries"
     what = "is missing" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({log.clean(error)})"
     if name.split(".")[0] in _LIBRARIES:
-        return (f"The Python library {name} {what}. Debian: apt install python3-msal python3-requests "
-                "python3-cryptography; elsewhere: pip install msal requests cryptography.")
-    return (f"Python's module {name} {what}. Install the whole of Python (Debian: apt install python3), and see that "
-            f"the user the program runs as may read {sys.prefix}.")
+        return (
+            f"The Python library {name} {what}. Debian: apt install python3-msal python3-requests "
+            "python3-cryptography; elsewhere: pip install msal requests cryptography."
+        )
+    return (
+        f"Python's module {name} {what}. Install the whole of Python (Debian: apt install python3), and see that "
+        f"the user the program runs as may read {sys.prefix}."
+    )
 
 
 def _parse(argv: List[str]) -> argparse.Namespace:

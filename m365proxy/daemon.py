@@ -78,19 +78,38 @@ CERTIFICATE_DAYS = 21
 
 # What is built once, at the start: a reload reads it, but only a restart puts it to use.
 _FIXED = (
-    "user", "tenant_id", "client_id", "client_secret", "client_certificate", "permissions", "cloud", "graph_url",
-    "authority_url", "ca_file", "https_proxy", "listeners", "state_dir", "logging", "pop3", "queue.retry_interval",
-    "queue.lifetime_hours", "queue.min_free_mb", "queue.pace_per_minute", "queue.on_ambiguous", "queue.max_waiting",
-    "limits.connections", "limits.connections_per_client", "limits.auth_failures", "limits.auth_block_minutes",
-)  # fmt: skip
+    "user",
+    "tenant_id",
+    "client_id",
+    "client_secret",
+    "client_certificate",
+    "permissions",
+    "cloud",
+    "graph_url",
+    "authority_url",
+    "ca_file",
+    "https_proxy",
+    "listeners",
+    "state_dir",
+    "logging",
+    "pop3",
+    "queue.retry_interval",
+    "queue.lifetime_hours",
+    "queue.min_free_mb",
+    "queue.pace_per_minute",
+    "queue.on_ambiguous",
+    "queue.max_waiting",
+    "limits.connections",
+    "limits.connections_per_client",
+    "limits.auth_failures",
+    "limits.auth_block_minutes",
+)
 
 
 class Account:
     """The way to Microsoft as configured: sign-in, Graph client.  Opens no connection by itself."""
 
-    def __init__(
-        self, config: Config, outbound: Optional[Outbound] = None, environ: Mapping[str, str] = os.environ
-    ):
+    def __init__(self, config: Config, outbound: Optional[Outbound] = None, environ: Mapping[str, str] = os.environ):
         """`environ` may hold the key of the sign-in."""
         self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
         authority, graph_url, resource = tokens.endpoints(config.cloud, config.graph_url, config.authority_url)
@@ -109,9 +128,7 @@ class Account:
             client_certificate=config.client_certificate,
         )
         app_only = bool(config.client_secret or config.client_certificate)
-        self.graph = Graph(
-            self.tokens, self.outbound, graph_url, "" if app_only else config.user, app=config.client_id
-        )
+        self.graph = Graph(self.tokens, self.outbound, graph_url, "" if app_only else config.user, app=config.client_id)
 
 
 def spool_of(config: Config) -> Spool:
@@ -275,7 +292,7 @@ class Daemon:
         )
 
     def addresses(self) -> List[str]:
-        """"smtp 127.0.0.1:2525" and so on, with the ports really bound."""
+        """ "smtp 127.0.0.1:2525" and so on, with the ports really bound."""
         return [
             f"{listener.protocol} {_place(listener.server_address[0], listener.port)}" for listener in self.listeners
         ]
@@ -338,9 +355,10 @@ class Daemon:
             if within(peer, [network]):
                 if peer in self._gateways:
                     self._connections.quirks.note(
-                        peer, "mail without sign-in from this machine's gateway, which may hide others (NAT)",
+                        peer,
+                        "mail without sign-in from this machine's gateway, which may hide others (NAT)",
                         logging.WARNING,
-                    )  # fmt: skip
+                    )
                 with contextlib.suppress(KeyError):  # a reload is taking the mailbox out
                     return self._users.user_of_mailbox(mailbox)
         return None

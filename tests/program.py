@@ -29,7 +29,13 @@ PASSWORD = "drawer full of devices"
 
 # What the machine's own environment says of the network must not decide a test.
 _NETWORK = (
-    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle", "ssl_cert_file"
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "requests_ca_bundle",
+    "curl_ca_bundle",
+    "ssl_cert_file",
 )
 
 

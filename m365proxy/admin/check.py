@@ -125,8 +125,13 @@ def _state(config: Config) -> Union[Result, str]:
     files.make_directory(config.state_dir)
     free = files.free_bytes(config.state_dir) // (1024 * 1024)
     if free < config.queue.min_free_mb:
-        return Result(WRONG, "state", f"Only {free} MB are free for {config.state_dir}; queue.min_free_mb refuses mail "
-                      f"below {config.queue.min_free_mb}. Make room.", _DISK)
+        return Result(
+            WRONG,
+            "state",
+            f"Only {free} MB are free for {config.state_dir}; queue.min_free_mb refuses mail "
+            f"below {config.queue.min_free_mb}. Make room.",
+            _DISK,
+        )
     return f"{config.state_dir} can be written, {free} MB free"
 
 
@@ -148,8 +153,12 @@ def _port(wanted: Any, dropped_root: bool) -> Union[Result, str]:
             trial.bind((wanted.address, wanted.port))
         except OSError as error:
             if dropped_root and error.errno == errno.EACCES:
-                return Result(WARNING, "port", f"{wanted.protocol} {wanted.address}:{wanted.port} cannot be tried by "
-                              "this user; the service may open it by its unit.")
+                return Result(
+                    WARNING,
+                    "port",
+                    f"{wanted.protocol} {wanted.address}:{wanted.port} cannot be tried by "
+                    "this user; the service may open it by its unit.",
+                )
             raise bind_error(error, wanted.address, wanted.port) from None
     return f"{wanted.protocol} {wanted.address}:{wanted.port} is free"
 
@@ -198,9 +207,13 @@ def _reading(config: Config, account: Account, mailbox: Any) -> Tuple[Result, st
     except Refused as error:
         answer = error.answer
         sentence = refusals.sentence(
-            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox.username, user=account.graph.user,
+            refusals.READ,
+            http=answer.status,
+            code=answer.code,
+            mailbox=mailbox.username,
+            user=account.graph.user,
             app=account.graph.app,
-        )  # fmt: skip
+        )
         missing = sentence if answer.code.lower() in refusals.NO_MAILBOX else ""
         if answer.status not in (403, 404):
             return Result(WRONG, name, sentence, Temporary.exit_status), missing

@@ -35,11 +35,22 @@ _CONFIG_SECONDS = 2.0
 
 # What is imported only when it is needed; the owner of the state directory may be unable to read it then.
 _IMPORTED_LATER = (
-    "m365proxy.system.control", "m365proxy.admin.check", "cryptography.fernet", "cryptography.x509",
-    "cryptography.hazmat.primitives.asymmetric.ec", "cryptography.hazmat.primitives.asymmetric.rsa", "msal", "requests",
-    "ctypes", "netrc", "encodings.ascii", "encodings.cp1252", "encodings.idna", "encodings.latin_1",
+    "m365proxy.system.control",
+    "m365proxy.admin.check",
+    "cryptography.fernet",
+    "cryptography.x509",
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "cryptography.hazmat.primitives.asymmetric.rsa",
+    "msal",
+    "requests",
+    "ctypes",
+    "netrc",
+    "encodings.ascii",
+    "encodings.cp1252",
+    "encodings.idna",
+    "encodings.latin_1",
     "encodings.punycode",
-)  # fmt: skip
+)
 
 
 def become_owner(state_dir: str) -> bool:
@@ -101,8 +112,10 @@ def wait_for_config(path: str, notifier: Notifier, asked: "Asked[str]") -> bool:
         return True
     log.setup()
     logger = log.get("run")
-    told = (f"{path} is not filled in yet: put user, tenant_id, client_id and the mailboxes there. "
-            "It is looked at every few seconds; no restart is needed.")
+    told = (
+        f"{path} is not filled in yet: put user, tenant_id, client_id and the mailboxes there. "
+        "It is looked at every few seconds; no restart is needed."
+    )
     logger.warning("%s", told)
     notifier.ready("Waits for its configuration: " + told)
     while True:
@@ -155,8 +168,10 @@ def _elsewhere(config: Config) -> List[str]:
     """A warning if only the service manager's environment tells where the state is: commands do not have that."""
     if configuration.load(config.path, {}).state_dir == config.state_dir:
         return []
-    return [f"the state directory is {config.state_dir} because of $STATE_DIRECTORY only, so commands like `login` and "
-            f'`status` use another one; put "state_dir": {json.dumps(config.state_dir)} into {config.path}.']
+    return [
+        f"the state directory is {config.state_dir} because of $STATE_DIRECTORY only, so commands like `login` and "
+        f'`status` use another one; put "state_dir": {json.dumps(config.state_dir)} into {config.path}.'
+    ]
 
 
 def login(config: Config) -> Optional[int]:
@@ -279,16 +294,27 @@ def _told(spool: Spool, entry: Entry) -> Optional[Dict[str, Any]]:
         envelope, file = spool.open(entry)
         with file:
             told["size"] = os.fstat(file.fileno()).st_size - file.tell()
-        told.update(mailbox=envelope.mailbox, sender=envelope.sender, recipients=list(envelope.recipients),
-                    client=envelope.client, kind=envelope.kind)
+        told.update(
+            mailbox=envelope.mailbox,
+            sender=envelope.sender,
+            recipients=list(envelope.recipients),
+            client=envelope.client,
+            kind=envelope.kind,
+        )
     except DamagedMessage as error:
         told["error"] = str(error)
     except FileNotFoundError:
         return None
     state = spool.state(entry.id)
     if state is not None:
-        told.update(attempts=state.attempts, due=state.due, error=state.error, code=state.code,
-                    request_id=state.request_id, message_id=state.message_id)
+        told.update(
+            attempts=state.attempts,
+            due=state.due,
+            error=state.error,
+            code=state.code,
+            request_id=state.request_id,
+            message_id=state.message_id,
+        )
     told["age_seconds"] = max(0, int(time.time() - status_view.accepted_time(entry.id)))
     return told
 
@@ -356,8 +382,10 @@ def _retry_all(config: Config, spool: Spool) -> None:
                 tried += 1
     print(f"{tried} waiting or failed messages are tried again." if tried else "No message waits for a later time.")
     if held:
-        print(f"{held} held ones are left alone, because they may have been sent: see `m365proxy queue list`, then "
-              "retry or drop each by its ID.")
+        print(
+            f"{held} held ones are left alone, because they may have been sent: see `m365proxy queue list`, then "
+            "retry or drop each by its ID."
+        )
 
 
 def _tell_queued(config: Config, id: str) -> None:

@@ -53,10 +53,17 @@ def _mailboxes(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
         key = mailbox.key
         if mailbox.login and not mailbox.password and is_sound(key + ".password"):
             yield f"{key}.login is set, but {key}.password is not; set both or none."
-        elif (not mailbox.password and not mailbox.logins and mailbox.username not in relayed
-                and is_sound(key) and is_sound("relay_networks")):
-            yield (f"{key} has neither password nor logins, and no relay_networks leads to it, so nobody can use it; "
-                   "set its password.")
+        elif (
+            not mailbox.password
+            and not mailbox.logins
+            and mailbox.username not in relayed
+            and is_sound(key)
+            and is_sound("relay_networks")
+        ):
+            yield (
+                f"{key} has neither password nor logins, and no relay_networks leads to it, so nobody can use it; "
+                "set its password."
+            )
         own = (mailbox.username or "", *mailbox.send_as)
         if mailbox.default_from and is_sound(key) and not address_matches(mailbox.default_from, own):
             yield f"{key}.default_from is {mailbox.default_from}, which is neither its username nor in its send_as."
@@ -87,8 +94,10 @@ def _send_only(config: SimpleNamespace) -> Iterator[str]:
         yield f'{key} is for POP3, but permissions is "send", which cannot read mail; remove it or set "full".'
     for mailbox in config.mailboxes:
         if mailbox.sent_items is not None:
-            yield (f'{mailbox.key}.sent_items deletes mail, but permissions is "send", which cannot; remove it or '
-                   'set "full".')
+            yield (
+                f'{mailbox.key}.sent_items deletes mail, but permissions is "send", which cannot; remove it or '
+                'set "full".'
+            )
 
 
 def _relay(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
@@ -122,16 +131,20 @@ def _certificate(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
     for want in dict.fromkeys(wanting):
         yield f'{want}, but there is no certificate; set tls.tls_cert ("auto" makes a self-signed one).'
     for listener_key in dict.fromkeys(
-            listener.key for listener in config.listeners
-            if listener.required and listener.tls == "none" and listener.key.startswith("listeners")):
+        listener.key
+        for listener in config.listeners
+        if listener.required and listener.tls == "none" and listener.key.startswith("listeners")
+    ):
         yield f'{listener_key}.required is true, but it has no TLS; set its tls to "starttls" or "implicit".'
 
 
 def _ports(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
     for one, other in itertools.combinations(config.listeners, 2):
         if one.port == other.port != 0 and _overlap(one.address, other.address):
-            yield (f"{one.key} and {other.key} both want port {one.port} on {_shared(one.address, other.address)}; "
-                   "change one.")
+            yield (
+                f"{one.key} and {other.key} both want port {one.port} on {_shared(one.address, other.address)}; "
+                "change one."
+            )
     for listener in config.listeners:
         if config.status_port and listener.port == config.status_port:
             yield f"status_port and {listener.key} both want port {listener.port}; change one."
@@ -141,8 +154,7 @@ def _ports(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
 
 def _overlap(one: str, other: str) -> bool:
     first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
-    return first.version == second.version and (
-        first == second or first.is_unspecified or second.is_unspecified)
+    return first.version == second.version and (first == second or first.is_unspecified or second.is_unspecified)
 
 
 def _shared(one: str, other: str) -> str:
@@ -166,16 +178,19 @@ def secret_ends(config: SimpleNamespace) -> Iterator[str]:
     """A warning while the app registration's secret or certificate is about to end."""
     end = config.client_secret_expires
     if end and (end - datetime.date.today()).days < _SECRET_DAYS:
-        yield (f"client_secret_expires: the client secret or certificate ends on {end}. Make a new one in Entra and "
-               "put it into the config before that day.")
+        yield (
+            f"client_secret_expires: the client secret or certificate ends on {end}. Make a new one in Entra and "
+            "put it into the config before that day."
+        )
 
 
 def _not_yet(config: SimpleNamespace) -> Iterator[str]:
     """Options of the contract that nothing uses in this version; saying nothing would be a promise."""
     set_ones = {
-        "status_port": config.status_port, "logging.events": config.logging.events,
+        "status_port": config.status_port,
+        "logging.events": config.logging.events,
         "queue.dedupe_minutes": config.queue.dedupe_minutes,
-    }  # fmt: skip
+    }
     for path, value in set_ones.items():
         if value:
             yield f"{path} is set, but has no effect in this version."
@@ -196,11 +211,16 @@ def _plain_passwords(config: SimpleNamespace) -> Iterator[str]:
 
 def _old_tls(config: SimpleNamespace) -> Iterator[str]:
     keys = [] if config.tls.min_version not in _OLD_TLS else ["tls"]
-    keys += [listener.key for listener in config.listeners
-             if listener.min_version in _OLD_TLS and listener.min_version != config.tls.min_version]
+    keys += [
+        listener.key
+        for listener in config.listeners
+        if listener.min_version in _OLD_TLS and listener.min_version != config.tls.min_version
+    ]
     for key in dict.fromkeys(keys):
-        yield (f"{key}.min_version is below TLSv1.2: such connections can be read and changed on the way; keep it to "
-               "a listener of its own for the devices that need it.")
+        yield (
+            f"{key}.min_version is below TLSv1.2: such connections can be read and changed on the way; keep it to "
+            "a listener of its own for the devices that need it."
+        )
 
 
 def _without_tls(config: SimpleNamespace) -> Iterator[str]:
@@ -208,28 +228,35 @@ def _without_tls(config: SimpleNamespace) -> Iterator[str]:
     outside = [network for network in config.plaintext_networks if not network.is_loopback]
     seen = set()
     for listener in config.listeners:
-        if (listener.tls != "none" or listener.key in seen
-                or ipaddress.ip_address(listener.address).is_loopback):
+        if listener.tls != "none" or listener.key in seen or ipaddress.ip_address(listener.address).is_loopback:
             continue
         seen.add(listener.key)
         if outside:
-            yield (f"{listener.key} has no TLS, so passwords from {outside[0]} can be read on the way; set "
-                   'tls.tls_cert ("auto" makes a self-signed one).')
+            yield (
+                f"{listener.key} has no TLS, so passwords from {outside[0]} can be read on the way; set "
+                'tls.tls_cert ("auto" makes a self-signed one).'
+            )
         elif listener.protocol == "pop3" or not config.relay_networks:
-            yield (f"{listener.key} has no TLS, and plaintext_networks has only this machine, so no device can sign in "
-                   'there; set tls.tls_cert ("auto" makes a self-signed one), or add the devices to '
-                   "plaintext_networks.")
+            yield (
+                f"{listener.key} has no TLS, and plaintext_networks has only this machine, so no device can sign in "
+                'there; set tls.tls_cert ("auto" makes a self-signed one), or add the devices to '
+                "plaintext_networks."
+            )
 
 
 def _wide_relays(config: SimpleNamespace) -> Iterator[str]:
     for network, address in config.relay_networks:
         if network.prefixlen < (8 if network.version == 4 else 32):
-            yield (f'relay_networks["{network}"] is very wide: everybody in it can send as {address} without a '
-                   "password; name the devices' own networks.")
+            yield (
+                f'relay_networks["{network}"] is very wide: everybody in it can send as {address} without a '
+                "password; name the devices' own networks."
+            )
 
 
 def _cloud(config: SimpleNamespace) -> Iterator[str]:
     for mailbox in config.mailboxes:
         if mailbox.pop3_delete == "permanent" and config.cloud != "global":
-            yield (f'{mailbox.key}.pop3_delete is "permanent", which this cloud does not offer; mail goes to the '
-                   "trash there.")
+            yield (
+                f'{mailbox.key}.pop3_delete is "permanent", which this cloud does not offer; mail goes to the '
+                "trash there."
+            )

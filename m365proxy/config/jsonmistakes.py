@@ -40,8 +40,8 @@ def explain(error: json.JSONDecodeError) -> "tuple[str, tuple[str, ...]]":
 def _advice(error: json.JSONDecodeError) -> Tuple[int, str]:
     """The place of the mistake and a guess of what to change."""
     text, position = error.doc, error.pos
-    found = text[position:position + 1]
-    line = text[text.rfind("\n", 0, position) + 1:].split("\n", 1)[0]
+    found = text[position : position + 1]
+    line = text[text.rfind("\n", 0, position) + 1 :].split("\n", 1)[0]
     word = re.match(r"\w*", text[position:]).group()
     before = text[:position].rstrip()
     if "trailing comma" in error.msg or (found and found in "}]" and before.endswith(",")):
@@ -50,7 +50,7 @@ def _advice(error: json.JSONDecodeError) -> Tuple[int, str]:
         return position, 'JSON knows no comments. Remove it, or make it a key that begins with #: "#note": "text".'
     if found == "'":
         return position, 'Use double quotes (") instead of single ones.'
-    if (found and found in _CURLY) or ("\"" in line and "control character" in error.msg and set(line) & set(_CURLY)):
+    if (found and found in _CURLY) or ('"' in line and "control character" in error.msg and set(line) & set(_CURLY)):
         return position, 'Use straight quotes (") instead of curly ones.'
     if word in _PYTHON:
         return position, f"Write {_PYTHON[word]} instead of {word}."
@@ -73,7 +73,7 @@ def _without_secrets(line: str) -> str:
     end = len(line)
     if not names:
         end = len(re.match(r"[\s{}\[\],:/*#]*", line).group())
-    elif not re.fullmatch(r"[\s{}\[\],/*#]*", line[:names[0].start()]):
+    elif not re.fullmatch(r"[\s{}\[\],/*#]*", line[: names[0].start()]):
         end = 0
     for name in names:
         if name.group(1).lstrip("#") not in _KNOWN and name.start() < end:

@@ -269,8 +269,14 @@ def _listeners(config: Config, document: dict) -> Iterator[SimpleNamespace]:
             continue
         for address in config.bind:
             yield SimpleNamespace(
-                key=key, protocol=protocol, address=address, port=port, tls="implicit" if implicit else usual,
-                min_version=config.tls.min_version, required=config.tls.required, lf_only_clients=False,
+                key=key,
+                protocol=protocol,
+                address=address,
+                port=port,
+                tls="implicit" if implicit else usual,
+                min_version=config.tls.min_version,
+                required=config.tls.required,
+                lf_only_clients=False,
             )
     for given in config.listeners:
         if given.protocol is None or given.port is None:
@@ -278,7 +284,11 @@ def _listeners(config: Config, document: dict) -> Iterator[SimpleNamespace]:
         tls = given.tls or usual
         for address in given.bind or config.bind:
             yield SimpleNamespace(
-                key=given.key, protocol=given.protocol, address=address, port=given.port, tls=tls,
+                key=given.key,
+                protocol=given.protocol,
+                address=address,
+                port=given.port,
+                tls=tls,
                 min_version=given.min_version or config.tls.min_version,
                 # tls: "none" said outright for one listener is an exception to tls.required
                 required=(config.tls.required and given.tls != "none") if given.required is None else given.required,
@@ -291,13 +301,17 @@ def _gateways(config: Config) -> Iterator[str]:
     gateways = default_gateways() if config.relay_networks else []
     for network, address in config.relay_networks:
         if str(network.network_address) in gateways and network.num_addresses == 1:
-            yield (f'relay_networks["{network}"] is this machine\'s gateway: everybody whose address it hides (NAT) '
-                   f"can send as {address} without a password; name the devices' own addresses.")
+            yield (
+                f'relay_networks["{network}"] is this machine\'s gateway: everybody whose address it hides (NAT) '
+                f"can send as {address} without a password; name the devices' own addresses."
+            )
 
 
 def _exposed(config: Config, mode: int) -> Iterator[str]:
     """A warning if others may read secrets in the file."""
     secrets = config.client_secret or config.status_password or "@" in (config.https_proxy or "")
     if (secrets or plain_passwords(config)) and sys.platform != "win32" and mode & stat.S_IROTH:
-        yield (f"{config.path} holds secrets in plain text, and every user of this machine can read it; "
-               f"run `chmod o-rwx {config.path}`.")
+        yield (
+            f"{config.path} holds secrets in plain text, and every user of this machine can read it; "
+            f"run `chmod o-rwx {config.path}`."
+        )

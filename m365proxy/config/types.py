@@ -27,6 +27,7 @@ _LOCAL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
 _DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}"
 _GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
+
 class Refused(ValueError):
     """A value does not fit its option.
 
@@ -81,8 +82,9 @@ class Type:
 class Text(Type):
     """One line of printable text of 1 to 1,000 characters, or what `pattern` allows; optionally lower-cased."""
 
-    def __init__(self, words: str = "text on one line, without spaces around it", pattern: str = "",
-                 lower: bool = False):
+    def __init__(
+        self, words: str = "text on one line, without spaces around it", pattern: str = "", lower: bool = False
+    ):
         self.words = words
         self._pattern = re.compile(pattern or ".*")
         self._lower = lower
@@ -130,7 +132,6 @@ class Password(SecretText):
         return secret
 
 
-
 class Tenant(Text):
     """A directory (tenant) ID or one of the tenant's domains."""
 
@@ -139,8 +140,13 @@ class Tenant(Text):
 
     def __call__(self, value: object) -> str:
         if isinstance(value, str) and value.lower() in ("common", "organizations", "consumers"):
-            raise Refused(("", f"must name your own tenant by its ID or a domain; {shown(value)} would let "
-                               "an account of any other tenant sign in"))
+            raise Refused(
+                (
+                    "",
+                    f"must name your own tenant by its ID or a domain; {shown(value)} would let "
+                    "an account of any other tenant sign in",
+                )
+            )
         return filled_in(super().__call__(value))
 
 
@@ -248,8 +254,13 @@ class NetworkRange(Type):
             raise self.refusal(value) from None
         address = value.partition("/")[0]
         if ipaddress.ip_address(address) != network.network_address:
-            raise Refused(("", f"is {shown(value)}, an address inside a network: write "
-                               f"{network} for the network or {address} for the one device"))
+            raise Refused(
+                (
+                    "",
+                    f"is {shown(value)}, an address inside a network: write "
+                    f"{network} for the network or {address} for the one device",
+                )
+            )
         # Peers are known by their IPv4 address, so this is the only spelling that can match.
         if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped:
             return ipaddress.ip_network((network.network_address.ipv4_mapped, network.prefixlen - 96))

@@ -439,10 +439,16 @@ class Delivery:
         verdict = self._not_made(claim, envelope, mailbox, answer)
         if verdict.then != outcome.ADMINISTRATOR:
             return verdict
-        return verdict._replace(sentence=refusals.sentence(
-            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox, user=self._graph.user,
-            app=self._graph.app,
-        ))  # fmt: skip
+        return verdict._replace(
+            sentence=refusals.sentence(
+                refusals.READ,
+                http=answer.status,
+                code=answer.code,
+                mailbox=mailbox,
+                user=self._graph.user,
+                app=self._graph.app,
+            )
+        )
 
     def _send_draft(self, claim: Claim, envelope: Envelope) -> Verdict:
         state = claim.state
@@ -515,9 +521,13 @@ class Delivery:
         state = claim.state
         since = state.posted if state.draft.get("posted") else None
         return self._drafts.look(
-            _draft_of(claim), claim.id, state.message_id, since, unmarked=bool(state.draft.get("unmarked")),
+            _draft_of(claim),
+            claim.id,
+            state.message_id,
+            since,
+            unmarked=bool(state.draft.get("unmarked")),
             incomplete=bool(state.draft.get("incomplete")),
-        )  # fmt: skip
+        )
 
     def _delete_draft(self, claim: Claim) -> None:
         """Delete the draft; forget it once it is surely gone and was not sent."""
@@ -568,7 +578,6 @@ def _heeded(error: Union[Throttled, NoAnswer], mailbox: str) -> Union[Throttled,
 def _draft_of(claim: Claim) -> Draft:
     """What is known of a message's draft, without the notes beside it (`incomplete`, `unmarked`, `posted`...)."""
     return Draft(**{name: claim.state.draft.get(name, "") for name in Draft._fields})
-
 
 
 def accepted_age(envelope: Envelope, now: float) -> float:

@@ -14,9 +14,7 @@ MOST, WINDOW = 140_000_000, 300.0
 class UploadBudget:
     """Makes uploads wait for their turn.  Any thread may call; all of a mailbox share its budget."""
 
-    def __init__(
-        self, *, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
-    ):
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep):
         """`sleep` may raise to break off a wait, as when the program stops."""
         self._monotonic = monotonic
         self._sleep = sleep

@@ -25,8 +25,10 @@ _EXPANDED_MARKER = f"singleValueExtendedProperties($filter=id eq '{MARKER}')"
 _IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 
 # What tells whether a human edited a draft, and where it is.
-_FIELDS = "id,isDraft,parentFolderId,changeKey,internetMessageId,sentDateTime,subject,toRecipients,ccRecipients," \
-          "bccRecipients,hasAttachments,body"
+_FIELDS = (
+    "id,isDraft,parentFolderId,changeKey,internetMessageId,sentDateTime,subject,toRecipients,ccRecipients,"
+    "bccRecipients,hasAttachments,body"
+)
 
 # Seconds: a request may take this long to be answered, and a second more per this many octets.
 SEND_SECONDS = 120.0
@@ -133,9 +135,7 @@ class Drafts:
     def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
         """An item with what `Draft.of` needs; None if there is none of this id."""
         try:
-            with self._graph.read(
-                "GET", mailbox, _path(id), params={"$select": _FIELDS}, headers=_IMMUTABLE
-            ) as answer:
+            with self._graph.read("GET", mailbox, _path(id), params={"$select": _FIELDS}, headers=_IMMUTABLE) as answer:
                 return _message(answer)
         except Refused as error:
             if error.answer.status == 404:
@@ -143,9 +143,14 @@ class Drafts:
             raise
 
     def look(
-        self, draft: Draft, queue_id: str, message_id: str, since: Optional[float], unmarked: bool = False,
+        self,
+        draft: Draft,
+        queue_id: str,
+        message_id: str,
+        since: Optional[float],
+        unmarked: bool = False,
         incomplete: bool = False,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
 
         GONE means neither the draft nor, so far, a sent copy is to be found.
@@ -182,10 +187,10 @@ class Drafts:
         """
         ours = [str(item["id"]) for item in self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))]
         doubtful = [
-            str(item["id"]) for item in self._search(mailbox, "drafts", _message_id_filter(message_id))
-            if moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE
-            and not self._is_anothers(item, queue_id)
-        ]  # fmt: skip
+            str(item["id"])
+            for item in self._search(mailbox, "drafts", _message_id_filter(message_id))
+            if moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE and not self._is_anothers(item, queue_id)
+        ]
         return ours, [id for id in doubtful if id not in ours]
 
     def delete_twins(self, draft: Draft, queue_id: str, message_id: str, since: float) -> None:
@@ -202,9 +207,7 @@ class Drafts:
             "$top": "100",
             "$expand": _EXPANDED_MARKER,
         }
-        answer = self._graph.read(
-            "GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE
-        )
+        answer = self._graph.read("GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE)
         while True:
             with answer:
                 page = answer.json()

@@ -44,15 +44,36 @@ _TOO_LONG = "The text of this message is very long and is attached as a file.\r\
 
 # Types for which the name of a file ends so when the sender gave none.
 _ENDINGS = {
-    "text/plain": ".txt", "text/html": ".html", "text/calendar": ".ics", "text/csv": ".csv", "text/xml": ".xml",
-    "text/rtf": ".rtf", "text/vcard": ".vcf", "text/x-vcard": ".vcf", "message/rfc822": ".eml",
-    "message/global": ".eml", "message/delivery-status": ".txt", "message/disposition-notification": ".txt",
-    "text/rfc822-headers": ".txt", "image/jpeg": ".jpg", "image/jpg": ".jpg", "image/png": ".png",
-    "image/gif": ".gif", "image/tiff": ".tif", "image/bmp": ".bmp", "image/svg+xml": ".svg",
-    "application/pdf": ".pdf", "application/zip": ".zip", "application/xml": ".xml", "application/json": ".json",
-    "application/msword": ".doc", "application/ms-tnef": ".dat", "video/mp4": ".mp4", "audio/wav": ".wav",
+    "text/plain": ".txt",
+    "text/html": ".html",
+    "text/calendar": ".ics",
+    "text/csv": ".csv",
+    "text/xml": ".xml",
+    "text/rtf": ".rtf",
+    "text/vcard": ".vcf",
+    "text/x-vcard": ".vcf",
+    "message/rfc822": ".eml",
+    "message/global": ".eml",
+    "message/delivery-status": ".txt",
+    "message/disposition-notification": ".txt",
+    "text/rfc822-headers": ".txt",
+    "image/jpeg": ".jpg",
+    "image/jpg": ".jpg",
+    "image/png": ".png",
+    "image/gif": ".gif",
+    "image/tiff": ".tif",
+    "image/bmp": ".bmp",
+    "image/svg+xml": ".svg",
+    "application/pdf": ".pdf",
+    "application/zip": ".zip",
+    "application/xml": ".xml",
+    "application/json": ".json",
+    "application/msword": ".doc",
+    "application/ms-tnef": ".dat",
+    "video/mp4": ".mp4",
+    "audio/wav": ".wav",
     "audio/mpeg": ".mp3",
-}  # fmt: skip
+}
 
 _HTML = ("text/html", "application/xhtml+xml")
 _MESSAGES = ("message/rfc822", "message/global")
@@ -102,7 +123,6 @@ class LargeMail(NamedTuple):
 
     message: Dict[str, Any]
     attachments: List[Attachment]
-
 
 
 def compose(prepared: Prepared, file: BinaryIO) -> LargeMail:
@@ -185,9 +205,7 @@ class _Content:
             # In Exchange's hands a message in a message is written anew; as a file it stays as it is.
             kind = "application/octet-stream"
         content_id = part.content_id if len(part.content_id) <= _LONGEST_ID else ""
-        return Attachment(
-            self._file, part, self._name(part, number), kind, content_id, content_id.lower() in referred
-        )
+        return Attachment(self._file, part, self._name(part, number), kind, content_id, content_id.lower() in referred)
 
     def _name(self, part: Part, number: int) -> str:
         name = part.filename
@@ -239,9 +257,11 @@ def _properties(top: header.TopHeader) -> Dict[str, Any]:
     """The top header as properties of the message resource.  The date is Exchange's own."""
     block = header.Block(top.kept, 0, sound=False)
     people = {
-        "toRecipients": top.to, "ccRecipients": top.cc, "bccRecipients": top.bcc,
+        "toRecipients": top.to,
+        "ccRecipients": top.cc,
+        "bccRecipients": top.bcc,
         "replyTo": [*_valid(block.mailboxes("Reply-To")), *top.reply_to],
-    }  # fmt: skip
+    }
     receipt = block.all("Disposition-Notification-To") or block.all("X-Confirm-Reading-To")
     tagged = [
         (IN_REPLY_TO, _ids(block, "In-Reply-To")),

@@ -70,9 +70,7 @@ class Failure(NamedTuple):
         return self.state.status if _CODE.match(self.state.status) else "5.0.0"
 
 
-def build(
-    failures: Sequence[Failure], *, mailbox: str, author: str, to: Sequence[str], host: str, now: float
-) -> bytes:
+def build(failures: Sequence[Failure], *, mailbox: str, author: str, to: Sequence[str], host: str, now: float) -> bytes:
     """A report on the failures of one mailbox: a text for people, message/delivery-status, the originals' headers.
 
     `author` is the address it is sent from, `host` this machine's name.
@@ -91,7 +89,7 @@ def build(
             ("MIME-Version", "1.0"),
         )
     )
-    kind = b"multipart/report; report-type=delivery-status;\r\n boundary=\"" + boundary + b'"'
+    kind = b'multipart/report; report-type=delivery-status;\r\n boundary="' + boundary + b'"'
     parts = [_text_part(_text(failures, mailbox, host)), _status_part(failures, host, now), *_originals(failures)]
     return top + _multipart(kind, boundary, parts)
 
@@ -120,17 +118,13 @@ def _text(failures: Sequence[Failure], mailbox: str, host: str) -> str:
         "`m365proxy queue drop ID`."
     )
     lines = [line for block in blocks for line in [*block.split("\n"), ""]]
-    return "\r\n".join(
-        piece for line in lines for piece in _wrapped(line)
-    )
+    return "\r\n".join(piece for line in lines for piece in _wrapped(line))
 
 
 def _wrapped(line: str) -> List[str]:
     indent = "    " if line.startswith("  ") else ""
     # Commands and ids stay in one piece, so that they can be copied.
-    return textwrap.wrap(
-        line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    ) or [""]
+    return textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _paragraph(failure: Failure) -> str:
@@ -211,8 +205,11 @@ def _recipient_groups(failure: Failure, now: float, alone: bool) -> List[List[Tu
         if original:
             group.append(("Original-Recipient", f"{kind}; {_decoded(original)}"))
         group += [("Final-Recipient", f"rfc822; {recipient}"), ("Action", "failed"), ("Status", failure.status)]
-        told = [failure.state.code, failure.state.request_id and f"request-id {failure.state.request_id}",
-                _reason(failure)]
+        told = [
+            failure.state.code,
+            failure.state.request_id and f"request-id {failure.state.request_id}",
+            _reason(failure),
+        ]
         group.append(("Diagnostic-Code", "X-Microsoft-Graph; " + "; ".join(filter(None, told))[:800]))
         tried = failure.state.last_attempt
         if clock_is_plausible(tried) and tried <= now:
@@ -251,7 +248,7 @@ def _originals(failures: Sequence[Failure]) -> List[bytes]:
     if len(blocks) < 2:
         return blocks
     boundary = b"=_" + secrets.token_hex(16).encode()
-    return [_multipart(b"multipart/mixed; boundary=\"" + boundary + b'"', boundary, blocks)]
+    return [_multipart(b'multipart/mixed; boundary="' + boundary + b'"', boundary, blocks)]
 
 
 def _header_part(fields: Sequence[header.Field]) -> bytes:
@@ -454,8 +451,12 @@ class Reporter:
         if not via or not to:
             if not self._given_up.setdefault(tag, False):
                 self._given_up[tag] = True
-                logger.error("nobody can be told of %d failed messages of %s: the mailbox is not in the config. "
-                             "Set notify, or see `m365proxy queue list`.", len(failures), log.clean(named))
+                logger.error(
+                    "nobody can be told of %d failed messages of %s: the mailbox is not in the config. "
+                    "Set notify, or see `m365proxy queue list`.",
+                    len(failures),
+                    log.clean(named),
+                )
             return False
         content = build(failures, mailbox=named, author=via, to=to, host=self._host, now=self._clock())
         id = self._put(via, to, content)
@@ -481,8 +482,11 @@ class Reporter:
         via = self._other(envelope.mailbox) or next(iter(self._mailboxes.values()), "")
         text = "" if envelope.envid or not via else self._text_of(entry)
         if not text:
-            logger.error("report %s could not be delivered: %s See `m365proxy queue list` for what failed.",
-                         failure.id, _reason(failure))
+            logger.error(
+                "report %s could not be delivered: %s See `m365proxy queue list` for what failed.",
+                failure.id,
+                _reason(failure),
+            )
             return
         to = [self._notify] if self._notify else list(envelope.recipients)
         top = b"".join(
@@ -496,8 +500,14 @@ class Reporter:
             )
         )
         id = self._put(via, to, top + _text_part(text), repeats=failure.id)
-        logger.warning("report %s could not be delivered: %s It is sent again as %s by %s to %s.",
-                       failure.id, _reason(failure), id, via, ", ".join(to))
+        logger.warning(
+            "report %s could not be delivered: %s It is sent again as %s by %s to %s.",
+            failure.id,
+            _reason(failure),
+            id,
+            via,
+            ", ".join(to),
+        )
 
     def _text_of(self, entry: Entry) -> str:
         """The text of a report of ours."""

@@ -63,8 +63,12 @@ class Routes:
             if known and Route(str(known["url_mailbox"]), bool(known["drafts"])) == route:
                 return
             self._known[mailbox] = {**route._asdict(), "learned": self._clock()}
-        logger.info("%s: mail goes through %s %s", mailbox, route.url_mailbox,
-                    "by drafts" if route.drafts else "by one-step sendMail; a lost answer cannot be looked up")
+        logger.info(
+            "%s: mail goes through %s %s",
+            mailbox,
+            route.url_mailbox,
+            "by drafts" if route.drafts else "by one-step sendMail; a lost answer cannot be looked up",
+        )
         self._save()
 
     def forget(self, mailbox: str) -> None:
@@ -105,8 +109,11 @@ class Routes:
         if not isinstance(known, dict):
             return {}
         return {
-            name: value for name, value in known.items()
-            if isinstance(value, dict) and isinstance(value.get("url_mailbox"), str)
-            and isinstance(value.get("drafts"), bool) and isinstance(value.get("learned"), (int, float))
+            name: value
+            for name, value in known.items()
+            if isinstance(value, dict)
+            and isinstance(value.get("url_mailbox"), str)
+            and isinstance(value.get("drafts"), bool)
+            and isinstance(value.get("learned"), (int, float))
             and isinstance(value.get("sent", 0.0), (int, float))
         }

@@ -180,9 +180,13 @@ class LargeDrafts:
         octets = json.dumps(message, ensure_ascii=False).encode("utf-8")
         self.budget.spend(mailbox, len(octets))
         with self._graph.read(
-            "POST", mailbox, "/messages", headers={**_IMMUTABLE, "Content-Type": "application/json"},
-            body=lambda: Body(len(octets), [octets]), seconds=_seconds(len(octets)),
-        ) as answer:  # fmt: skip
+            "POST",
+            mailbox,
+            "/messages",
+            headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            body=lambda: Body(len(octets), [octets]),
+            seconds=_seconds(len(octets)),
+        ) as answer:
             value = answer.json()
             if not isinstance(value.get("id"), str) or not value["id"]:
                 raise NoAnswer(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
@@ -222,9 +226,7 @@ class LargeDrafts:
         if link:
             answer = self._graph.follow(draft.mailbox, link, headers=_IMMUTABLE)
         else:
-            answer = self._graph.read(
-                "GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=_IMMUTABLE
-            )
+            answer = self._graph.read("GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=_IMMUTABLE)
         page = answer.json()
         if not isinstance(page.get("value"), list):
             raise NoAnswer("Graph's list of attachments is not readable.", answer)
@@ -249,9 +251,13 @@ class LargeDrafts:
         length = _json_size(attachment)
         self.budget.spend(draft.mailbox, length)
         answer = self._graph.read(
-            "POST", draft.mailbox, draft.path, headers={**_IMMUTABLE, "Content-Type": "application/json"},
-            body=lambda: Body(length, _json_pieces(attachment)), seconds=_seconds(length),
-        )  # fmt: skip
+            "POST",
+            draft.mailbox,
+            draft.path,
+            headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            body=lambda: Body(length, _json_pieces(attachment)),
+            seconds=_seconds(length),
+        )
         if answer.status != 201:
             raise NoAnswer(f"Graph's answer (HTTP {answer.status}) does not say that a file was attached.", answer)
 
@@ -281,9 +287,12 @@ class LargeDrafts:
 
         def request() -> str:
             answer = self._graph.read(
-                "POST", draft.mailbox, draft.path + "/createUploadSession", headers=_IMMUTABLE,
+                "POST",
+                draft.mailbox,
+                draft.path + "/createUploadSession",
+                headers=_IMMUTABLE,
                 json={"AttachmentItem": item},
-            )  # fmt: skip
+            )
             url = answer.json().get("uploadUrl")
             if not isinstance(url, str):
                 raise NoAnswer("Graph began an upload session without telling its URL.", answer)

@@ -90,9 +90,12 @@ class HttpClient:
         `mark`: a header that the service puts on every answer.
         """
         host = urllib.parse.urlsplit(url).hostname
-        with self._limited(host), self._session.request(
-            method, url, stream=True, allow_redirects=False, timeout=(_CONNECT_SECONDS, _READ_SECONDS), **request
-        ) as response:
+        with (
+            self._limited(host),
+            self._session.request(
+                method, url, stream=True, allow_redirects=False, timeout=(_CONNECT_SECONDS, _READ_SECONDS), **request
+            ) as response,
+        ):
             status = response.status_code
             content = _content(response)
         if status in (408, 429) or status >= 500:
@@ -237,21 +240,25 @@ _CODES: Dict[int, _Code] = {
         (70019,): _Code(_BY_ERROR["expired_token"]),
         (7000218,): _Code(
             "The app registration does not allow the device code flow. In Entra under App registrations, "
-            "Authentication, set \"Allow public client flows\" to Yes. Then run `m365proxy login`.", Misconfigured
+            'Authentication, set "Allow public client flows" to Yes. Then run `m365proxy login`.',
+            Misconfigured,
         ),
         (7000215,): _Code("client_secret is wrong. Put in the secret's value, not its ID.", Misconfigured),
         (7000222,): _Code(
             "The client secret has expired. Make a new one in Entra under App registrations, Certificates & secrets, "
-            "and put it into client_secret.", Misconfigured
+            "and put it into client_secret.",
+            Misconfigured,
         ),
         (70002, 7000216): _Code("The client secret or certificate is refused. Check it in the config.", Misconfigured),
         (700025,): _Code(
             "The app registration is a public client, which must not have a secret. Take client_secret and "
-            "client_certificate out of the config, or set \"Allow public client flows\" to No.", Misconfigured
+            'client_certificate out of the config, or set "Allow public client flows" to No.',
+            Misconfigured,
         ),
         (700027,): _Code(
             "The certificate is not one of the app registration's. Upload it there, or check "
-            "client_certificate.private_key and thumbprint.", Misconfigured
+            "client_certificate.private_key and thumbprint.",
+            Misconfigured,
         ),
         (700024,): _Code("This machine's clock is wrong, so the certificate's signature is refused. Set the clock."),
         (700016,): _Code("The app is not known in this tenant. Check client_id and tenant_id.", Misconfigured),

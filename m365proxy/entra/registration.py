@@ -29,9 +29,7 @@ _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _KEY_LIMIT = 64 * 1024
 
 
-def endpoints(
-    cloud: str, graph_url: Optional[str] = None, authority_url: Optional[str] = None
-) -> Tuple[str, str, str]:
+def endpoints(cloud: str, graph_url: Optional[str] = None, authority_url: Optional[str] = None) -> Tuple[str, str, str]:
     """(authority, graph, resource): where to sign in, where Graph is, and Graph's name in scopes.
 
     Scopes name the cloud's own Graph even if it is reached over another host,

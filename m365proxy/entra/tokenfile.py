@@ -184,9 +184,7 @@ def _read(path: str) -> Optional[bytes]:
     try:
         return files.read(path)
     except OSError as error:
-        raise SignInNeeded(
-            f"{path} cannot be read: {error.strerror}. Give it to the user m365proxy runs as."
-        ) from None
+        raise SignInNeeded(f"{path} cannot be read: {error.strerror}. Give it to the user m365proxy runs as.") from None
 
 
 def _fernet(key: bytes) -> Any:

@@ -322,5 +322,3 @@ def _grant(result: Dict[str, Any], fresh: bool, identity: Identity) -> _Grant:
     if "access_token" not in result:
         raise refusal(result)
     return _Grant(str(result["access_token"]), float(result["expires_in"]), fresh, identity)
-
-

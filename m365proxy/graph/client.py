@@ -154,9 +154,7 @@ class Graph:
     def batch(self, mailbox: str, requests: List[Dict[str, Any]]) -> Answer:
         """POST $batch: at most 20 requests with ids and relative URLs (json-batching.md).  Judged as `read`."""
         make = body_maker(None, {"requests": requests})
-        return self.judged(
-            self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0)
-        )
+        return self.judged(self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0))
 
     def root(self, mailbox: str) -> str:
         """The relative URL of a mailbox, for use inside a batch."""
@@ -176,9 +174,10 @@ class Graph:
 
     def check_reachable(self) -> None:
         """One cheap request without a token, whatever the answer; GraphUnreachable if Graph gives none."""
-        with contextlib.suppress(Throttled), self._exchange(
-            "GET", "", self.url + "/v1.0/", {}, None, False, 20.0
-        ) as answer:
+        with (
+            contextlib.suppress(Throttled),
+            self._exchange("GET", "", self.url + "/v1.0/", {}, None, False, 20.0) as answer,
+        ):
             if not answer.from_graph:
                 raise GraphUnreachable(
                     f"{self.host} is answered by something else (HTTP {answer.status}): a proxy, filter or "
@@ -312,7 +311,12 @@ class Graph:
             headers["Content-Length"] = "0"  # 411 otherwise (message-send.md)
         try:
             return session.request(
-                method, url, headers=headers, data=body, stream=True, allow_redirects=False,
+                method,
+                url,
+                headers=headers,
+                data=body,
+                stream=True,
+                allow_redirects=False,
                 timeout=(_CONNECT_SECONDS, seconds),
             )
         except (requests.RequestException, OSError) as error:

@@ -99,12 +99,13 @@ _ALWAYS: Dict[str, Sentences] = {
     ),
     "errorquotaexceeded": _FULL,
     "quotalimitreached": _FULL,
-    "erroraccountsuspend": _same(
-        "Exchange has suspended the account of {mailbox}. Unblock it in the Defender portal."
-    ),
+    "erroraccountsuspend": _same("Exchange has suspended the account of {mailbox}. Unblock it in the Defender portal."),
     "invalidauthenticationtoken": Sentences(
-        *["Graph does not take the access token for {mailbox}. Check the clock of this machine; then run "
-          "`m365proxy login`."] * 2,
+        *[
+            "Graph does not take the access token for {mailbox}. Check the clock of this machine; then run "
+            "`m365proxy login`."
+        ]
+        * 2,
         "Graph does not take the app's access token for {mailbox}. Check the clock of this machine, and cloud and "
         "tenant_id in the config.",
     ),
@@ -170,9 +171,14 @@ def sentence(tried: str, *, http: int, code: str, mailbox: str, user: str, app: 
     texts = _sentences(tried, http, code.lower())
     text = texts.app if not user else texts.own if user.lower() == mailbox.lower() else texts.other
     return text.format(
-        mailbox=mailbox, user=user, app=app, http=http, code=code or "no code",
-        ps_mailbox=powershell_word(mailbox), ps_user=powershell_word(user),
-    )  # fmt: skip
+        mailbox=mailbox,
+        user=user,
+        app=app,
+        http=http,
+        code=code or "no code",
+        ps_mailbox=powershell_word(mailbox),
+        ps_user=powershell_word(user),
+    )
 
 
 def _sentences(tried: str, http: int, code: str) -> Sentences:

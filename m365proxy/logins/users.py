@@ -110,7 +110,6 @@ def hash_password(password: str) -> str:
     return "$".join(("scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), *parts))
 
 
-
 class Users:
     """All user names of the configuration.  May be used from any thread.
 

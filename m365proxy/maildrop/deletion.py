@@ -64,8 +64,11 @@ class Deletion:
         if seconds >= _LONG:
             _log.info(
                 "%s: QUIT took %d seconds: %d messages deleted, %d remain",
-                self._mailbox, seconds, len(result.done), len(result.left),
-            )  # fmt: skip
+                self._mailbox,
+                seconds,
+                len(result.done),
+                len(result.left),
+            )
         return result
 
     def _carry_out(self, items: Sequence[Any], result: Result) -> None:

@@ -31,10 +31,13 @@ _PIECE = 16 * 1024
 # What Exchange says of an item it cannot make MIME of, today or ever (EWS response codes).
 _DAMAGED = frozenset(
     {
-        "errorcorruptdata", "errormimecontentinvalid", "errormimecontentinvalidbase64string",
-        "errormimecontentconversionfailed", "errorcontentconversionfailed",
+        "errorcorruptdata",
+        "errormimecontentinvalid",
+        "errormimecontentinvalidbase64string",
+        "errormimecontentconversionfailed",
+        "errorcontentconversionfailed",
     }
-)  # fmt: skip
+)
 
 
 class Fetcher:
@@ -92,8 +95,12 @@ class Fetcher:
             _log.warning(
                 "%s: a text takes the place of a message (UIDL %s) that Exchange does not give out: HTTP %d %s "
                 "(request-id %s)",
-                self._mailbox, item.uidl, cause.status, log.clean(cause.code, 60), log.clean(cause.request_id, 60),
-            )  # fmt: skip
+                self._mailbox,
+                item.uidl,
+                cause.status,
+                log.clean(cause.code, 60),
+                log.clean(cause.request_id, 60),
+            )
         return cause
 
     def _bring(self, item: Item, copy: Copy) -> None:
@@ -128,7 +135,12 @@ class Fetcher:
         seconds = _VALUE_SECONDS if copy.claimed else _AHEAD_SECONDS
         try:
             return self._graph.read(
-                "GET", self._mailbox, path_of(item.id) + "/$value", headers=PREFER, stream=True, seconds=seconds,
+                "GET",
+                self._mailbox,
+                path_of(item.id) + "/$value",
+                headers=PREFER,
+                stream=True,
+                seconds=seconds,
                 leash=copy.leash,
             )
         except GraphUnreachable:

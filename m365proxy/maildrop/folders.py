@@ -47,11 +47,25 @@ _LOOKUP_SECONDS = 3600.0
 # Names Graph takes as folder ids whatever the mailbox's language (mailfolder.md).
 _WELL_KNOWN = frozenset(
     {
-        "archive", "clutter", "conflicts", "conversationhistory", "deleteditems", "drafts", "inbox", "junkemail",
-        "localfailures", "msgfolderroot", "outbox", "recoverableitemsdeletions", "scheduled", "searchfolders",
-        "sentitems", "serverfailures", "syncissues",
+        "archive",
+        "clutter",
+        "conflicts",
+        "conversationhistory",
+        "deleteditems",
+        "drafts",
+        "inbox",
+        "junkemail",
+        "localfailures",
+        "msgfolderroot",
+        "outbox",
+        "recoverableitemsdeletions",
+        "scheduled",
+        "searchfolders",
+        "sentitems",
+        "serverfailures",
+        "syncissues",
     }
-)  # fmt: skip
+)
 
 # Folder ids are longer than anybody's folder names, and hold no spaces.
 _ID = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
@@ -284,9 +298,11 @@ class Folders:
         while True:
             try:
                 answer = patience.ask(
-                    lambda url=link, sent=headers: self._graph.follow(mailbox, url, headers=sent)
-                    if url
-                    else self._graph.read("GET", mailbox, path, params=params, headers=sent)
+                    lambda url=link, sent=headers: (
+                        self._graph.follow(mailbox, url, headers=sent)
+                        if url
+                        else self._graph.read("GET", mailbox, path, params=params, headers=sent)
+                    )
                 )
                 entries, link, end = _delta_page(answer, followed)
             except Temporary as error:
@@ -380,9 +396,13 @@ class Folders:
         if answer.status not in (403, 404):
             return refused
         sentence = refusals.sentence(
-            refusals.READ, http=answer.status, code=answer.code, mailbox=mailbox, user=self._graph.user,
+            refusals.READ,
+            http=answer.status,
+            code=answer.code,
+            mailbox=mailbox,
+            user=self._graph.user,
             app=self._graph.app,
-        )  # fmt: skip
+        )
         return Permanent(f'The folder "{log.clean(name)}" cannot be read. {sentence}')
 
 

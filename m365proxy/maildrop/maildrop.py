@@ -137,7 +137,12 @@ class Maildrops:
         items = self._shown(mailbox, [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()])
         fetcher = Fetcher(self._graph, mailbox, self._sleep, self._failures, user.pop3_fold_lines)
         ahead = ReadAhead(
-            items, fetcher.fetch, self._directory, self._read_ahead, lambda: self._graph.spare(mailbox), self._settle,
+            items,
+            fetcher.fetch,
+            self._directory,
+            self._read_ahead,
+            lambda: self._graph.spare(mailbox),
+            self._settle,
             self._min_free,
         )
         if self._exact_sizes:

@@ -349,7 +349,6 @@ class ReadAhead:
             self._changed.notify_all()
         _remove(garbage)
 
-
     def _is_away(self, measured: Copy) -> bool:
         """Whether Graph, and not only this message, is not to be had."""
         if measured.useful or isinstance(measured.error, Permanent):

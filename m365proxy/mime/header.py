@@ -54,8 +54,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE = re.compile(
     rb"((?:(?:%s)\s*,\s*)?[0-3]?\d\s+(?:%s)\s+(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+"
-    rb"(?:[+-]\d{4}|[A-Za-z]{1,5}))\s*(?:\([^()]*\)\s*)?\Z"
-    % ("|".join(_DAYS).encode(), "|".join(_MONTHS).encode()),
+    rb"(?:[+-]\d{4}|[A-Za-z]{1,5}))\s*(?:\([^()]*\)\s*)?\Z" % ("|".join(_DAYS).encode(), "|".join(_MONTHS).encode()),
     re.I,
 )
 

@@ -165,8 +165,10 @@ def _sections(name: str, text: str) -> List[bytes]:
     pieces, current = [], "utf-8''"
     for character in text:
         octets = character.encode("utf-8", "replace")
-        shown = character if character.isascii() and (character.isalnum() or character in "-._~") else "".join(
-            f"%{octet:02X}" for octet in octets
+        shown = (
+            character
+            if character.isascii() and (character.isalnum() or character in "-._~")
+            else "".join(f"%{octet:02X}" for octet in octets)
         )
         if len(current) + len(shown) > _SECTION:
             pieces.append(current)

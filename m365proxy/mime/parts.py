@@ -76,7 +76,7 @@ class Part:
 
     @property
     def disposition(self) -> str:
-        """"attachment", "inline" and so on, or ""."""
+        """ "attachment", "inline" and so on, or ""."""
         return self.placement.main
 
     @property
@@ -102,9 +102,7 @@ class Part:
 
     @property
     def is_encrypted(self) -> bool:
-        return self.content_type == "multipart/encrypted" or (
-            self.content_type in _SIGNATURES and not self.is_signed
-        )
+        return self.content_type == "multipart/encrypted" or (self.content_type in _SIGNATURES and not self.is_signed)
 
     def walk(self) -> Iterator["Part"]:
         """This part and all below it, in the file's order."""

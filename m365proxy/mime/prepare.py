@@ -171,9 +171,7 @@ def _can_be_written(field: header.Field, envelope: Dict[str, Any]) -> bool:
     return True
 
 
-def _unrepaired(
-    block: header.Block, start: int, end: int, envelope: Dict[str, Any]
-) -> Tuple[Part, header.TopHeader]:
+def _unrepaired(block: header.Block, start: int, end: int, envelope: Dict[str, Any]) -> Tuple[Part, header.TopHeader]:
     return Part(block, start, end, "text/plain"), header.TopHeader(block, **envelope)
 
 

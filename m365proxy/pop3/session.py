@@ -265,8 +265,11 @@ class Pop3Session:
         if self._maildrop is not None:
             _log.info(
                 "%s: session ended (%s), %d retrieved, %d deleted",
-                self._who(), reason, self._retrieved, self._deleted,
-            )  # fmt: skip
+                self._who(),
+                reason,
+                self._retrieved,
+                self._deleted,
+            )
         elif self._faults or reason not in (_QUIT, _LOST):
             _log.info("%s: session ended before sign-in (%s, %d errors)", self._peer, reason, self._faults)
 

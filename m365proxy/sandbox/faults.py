@@ -38,8 +38,13 @@ BEFORE = frozenset({"answer", "hang", "cut", "cut_body", "slow", "portal", "stra
 FOREIGN = frozenset({"portal", "stranger", "stranger_after"})
 
 _DEFAULT_STATUS = {
-    "answer_after": 504, "portal": 200, "stranger": 202, "stranger_after": 202,
-    "drip": 201, "drip_after": 201, "drip_head": 201,
+    "answer_after": 504,
+    "portal": 200,
+    "stranger": 202,
+    "stranger_after": 202,
+    "drip": 201,
+    "drip_after": 201,
+    "drip_head": 201,
 }
 
 # What a random "answer" says (throttling and trouble), a random "answer_after" (trouble only), a stranger (success).
@@ -115,11 +120,7 @@ class Fault:
 
     def meets(self, method: str, target: str, mailbox: str) -> bool:
         """Whether the rule is about such a request; `target` is path and query as sent."""
-        return (
-            self._method in (None, method)
-            and self._mailbox in (None, mailbox)
-            and found(self._path, target)
-        )
+        return self._method in (None, method) and self._mailbox in (None, mailbox) and found(self._path, target)
 
     def take(self) -> bool:
         """Count a request that meets the rule: whether the fault happens to it."""
@@ -162,8 +163,14 @@ class Faults:
         return fault
 
     def random(
-        self, seed: int, probability: Dict[str, float], *, path: str = "", method: Optional[str] = None,
-        seconds: float = 0.2, retry_after: object = 1,
+        self,
+        seed: int,
+        probability: Dict[str, float],
+        *,
+        path: str = "",
+        method: Optional[str] = None,
+        seconds: float = 0.2,
+        retry_after: object = 1,
     ) -> None:
         """Torture: each matching request suffers each kind with its probability, the same way for a seed.
 

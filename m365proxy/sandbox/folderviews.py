@@ -41,8 +41,10 @@ class FolderViews:
         parent = context.box.folder(context.names[1] if len(context.names) > 1 else "msgfolderroot")
         wanted = _display_name(query.options.get("$filter"))
         found = [
-            folder for folder in context.box.folders.values()
-            if folder.parent == parent.id and folder.known != "recoverableitemsdeletions"
+            folder
+            for folder in context.box.folders.values()
+            if folder.parent == parent.id
+            and folder.known != "recoverableitemsdeletions"
             and (wanted is None or folder.name.lower() == wanted.lower())
         ]
         top = query.number("$top", 1, _LARGEST_PAGE) or _PAGE
@@ -134,7 +136,8 @@ class FolderViews:
             here = {item.key for item in folder.items.values()}
             value["value"] += [
                 {"id": immutable if context.immutable else classic, "@removed": {"reason": "deleted"}}
-                for _, classic, immutable in removed if not self._returned(immutable, here, context)
+                for _, classic, immutable in removed
+                if not self._returned(immutable, here, context)
             ]
             options["$deltatoken"] = str(until)
             value["@odata.deltaLink"] = self._link(context, query, **options)

@@ -95,8 +95,16 @@ class Entra:
     # --- what a test may do
 
     def refuse(
-        self, grant: str, error: str = "server_error", aadsts: int = 0, *, times: int = 1, status: int = 0,
-        text: str = "", suberror: str = "", html: bool = False,
+        self,
+        grant: str,
+        error: str = "server_error",
+        aadsts: int = 0,
+        *,
+        times: int = 1,
+        status: int = 0,
+        text: str = "",
+        suberror: str = "",
+        html: bool = False,
     ) -> None:
         """Answer the next `times` requests of a grant ("device_code", "refresh_token", "client_credentials",
         or "devicecode" for the flow's start) with that error; `html`: a page with that status."""
@@ -197,27 +205,32 @@ class Entra:
         self.counts["discovery"] += 1
         self._check_tenant(tenant)
         root = f"{self._base()}/{tenant}"
-        return answer_json(200, {
-            "issuer": f"{self._base()}/{self._tenant.tenant_id}/v2.0",
-            "authorization_endpoint": f"{root}/oauth2/v2.0/authorize",
-            "token_endpoint": f"{root}/oauth2/v2.0/token",
-            "device_authorization_endpoint": f"{root}/oauth2/v2.0/devicecode",
-            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-            "response_types_supported": ["code", "id_token"],
-            "scopes_supported": ["openid", "profile", "email", "offline_access"],
-            "tenant_region_scope": None,
-        })
+        return answer_json(
+            200,
+            {
+                "issuer": f"{self._base()}/{self._tenant.tenant_id}/v2.0",
+                "authorization_endpoint": f"{root}/oauth2/v2.0/authorize",
+                "token_endpoint": f"{root}/oauth2/v2.0/token",
+                "device_authorization_endpoint": f"{root}/oauth2/v2.0/devicecode",
+                "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+                "id_token_signing_alg_values_supported": ["RS256"],
+                "response_types_supported": ["code", "id_token"],
+                "scopes_supported": ["openid", "profile", "email", "offline_access"],
+                "tenant_region_scope": None,
+            },
+        )
 
     def _instance(self, tenant: str, call: Call) -> Answer:
         base = self._base()
         host = base.partition("://")[2]
-        return answer_json(200, {
-            "tenant_discovery_endpoint":
-                f"{base}/{self._tenant.tenant_id}/v2.0/.well-known/openid-configuration",
-            "api-version": "1.1",
-            "metadata": [{"preferred_network": host, "preferred_cache": host, "aliases": [host]}],
-        })
+        return answer_json(
+            200,
+            {
+                "tenant_discovery_endpoint": f"{base}/{self._tenant.tenant_id}/v2.0/.well-known/openid-configuration",
+                "api-version": "1.1",
+                "metadata": [{"preferred_network": host, "preferred_cache": host, "aliases": [host]}],
+            },
+        )
 
     def _form(self, tenant: str, call: Call) -> Dict[str, str]:
         if call.content_type != "application/x-www-form-urlencoded":
@@ -240,15 +253,18 @@ class Entra:
             self._flows[code] = _Flow(form["scope"].split(), time.monotonic() + self.code_seconds)
         user_code = secrets.token_hex(5).upper()[:9]
         page = "https://microsoft.com/devicelogin"
-        return answer_json(200, {
-            "user_code": user_code,
-            "device_code": code,
-            "verification_uri": page,
-            "expires_in": self.code_seconds,
-            "interval": self.interval,
-            "message": f"To sign in, use a web browser to open the page {page} and enter the code {user_code} "
-            "to authenticate.",
-        })
+        return answer_json(
+            200,
+            {
+                "user_code": user_code,
+                "device_code": code,
+                "verification_uri": page,
+                "expires_in": self.code_seconds,
+                "interval": self.interval,
+                "message": f"To sign in, use a web browser to open the page {page} and enter the code {user_code} "
+                "to authenticate.",
+            },
+        )
 
     def _token(self, tenant: str, call: Call) -> Answer:
         form = self._form(tenant, call)
@@ -327,19 +343,21 @@ class Entra:
     def _id_token(self, user: str, tid: str) -> str:
         now = int(time.time())
         person = self._tenant.person(user)
-        return _jwt({
-            "aud": self._tenant.client_id,
-            "iss": f"{self._base()}/{tid}/v2.0",
-            "iat": now,
-            "nbf": now,
-            "exp": now + 3600,
-            "name": person.upn,
-            "oid": person.oid,
-            "preferred_username": person.upn,
-            "sub": secrets.token_urlsafe(32),
-            "tid": tid,
-            "ver": "2.0",
-        })
+        return _jwt(
+            {
+                "aud": self._tenant.client_id,
+                "iss": f"{self._base()}/{tid}/v2.0",
+                "iat": now,
+                "nbf": now,
+                "exp": now + 3600,
+                "name": person.upn,
+                "oid": person.oid,
+                "preferred_username": person.upn,
+                "sub": secrets.token_urlsafe(32),
+                "tid": tid,
+                "ver": "2.0",
+            }
+        )
 
     def _by_credentials(self, form: Dict[str, str]) -> Answer:
         if form.get("client_assertion_type") == _ASSERTION:
@@ -351,12 +369,15 @@ class Entra:
         if not form.get("scope", "").endswith("/.default"):
             raise OAuthError("invalid_scope", 1002012)
         actor = Actor("", frozenset(self._tenant.granted_roles))
-        return answer_json(200, {
-            "token_type": "Bearer",
-            "expires_in": self.token_seconds,
-            "ext_expires_in": self.token_seconds,
-            "access_token": self._issue(actor, self._tenant.tenant_id),
-        })
+        return answer_json(
+            200,
+            {
+                "token_type": "Bearer",
+                "expires_in": self.token_seconds,
+                "ext_expires_in": self.token_seconds,
+                "access_token": self._issue(actor, self._tenant.tenant_id),
+            },
+        )
 
     def _check_assertion(self, assertion: str) -> None:
         """A JWT signed with the application's certificate (certificate-credentials)."""

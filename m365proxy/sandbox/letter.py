@@ -30,7 +30,7 @@ _PEOPLE = (("to", "toRecipients"), ("cc", "ccRecipients"), ("bcc", "bccRecipient
 _LONGEST_LINE = 998
 
 _ADDRESS = re.compile(r'(?:"(?:[^"\\\x00-\x1f]|\\[ -~])+"|[^\s@<>(),;:\\"\[\]]+)@(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+')
-_EMPTY_GROUP = re.compile(r'[^:;,<>@]*:\s*;')
+_EMPTY_GROUP = re.compile(r"[^:;,<>@]*:\s*;")
 _BOUNDARY = re.compile(rb'(?i)(boundary=)(?:"([^"\r\n]+)"|([^\s;"]+))')
 
 
@@ -306,7 +306,7 @@ def _base64(content: bytes) -> bytes:
 
 def _multipart(subtype: bytes, parts: Sequence[bytes]) -> bytes:
     boundary = _new_boundary()
-    pieces = [b"Content-Type: multipart/%s;\r\n\tboundary=\"%s\"\r\n\r\n" % (subtype, boundary)]
+    pieces = [b'Content-Type: multipart/%s;\r\n\tboundary="%s"\r\n\r\n' % (subtype, boundary)]
     for part in parts:
         pieces += [b"--", boundary, b"\r\n", part, b"" if part.endswith(b"\r\n") else b"\r\n"]
     pieces += [b"--", boundary, b"--\r\n"]

@@ -11,9 +11,20 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from . import resource
 from .mailstore import Item, Refusal
 
-_KNOWN = frozenset({
-    "$select", "$top", "$skip", "$filter", "$orderby", "$expand", "$count", "$skiptoken", "$deltatoken", "changetype",
-})
+_KNOWN = frozenset(
+    {
+        "$select",
+        "$top",
+        "$skip",
+        "$filter",
+        "$orderby",
+        "$expand",
+        "$count",
+        "$skiptoken",
+        "$deltatoken",
+        "changetype",
+    }
+)
 
 _OPERATORS: Dict[str, Callable[[Any, Any], bool]] = {
     "eq": lambda a, b: a == b,
@@ -26,8 +37,11 @@ _OPERATORS: Dict[str, Callable[[Any, Any], bool]] = {
 
 _TEXT = r"'((?:[^']|'')*)'"
 _PROPERTY_TERM = re.compile(
-    r"singleValueExtendedProperties/[Aa]ny\(\s*(\w+)\s*:\s*\1/id\s+eq\s+" + _TEXT
-    + r"\s+and\s+\1/value\s+eq\s+" + _TEXT + r"\s*\)"
+    r"singleValueExtendedProperties/[Aa]ny\(\s*(\w+)\s*:\s*\1/id\s+eq\s+"
+    + _TEXT
+    + r"\s+and\s+\1/value\s+eq\s+"
+    + _TEXT
+    + r"\s*\)"
 )
 _TERM = re.compile(r"(\w+)\s+(eq|ne|ge|gt|le|lt)\s+(?:" + _TEXT + r"|([^\s')]+))")
 _EXPANDED = re.compile(r"singleValueExtendedProperties\(\$filter=(id eq '[^']+'(?: or id eq '[^']+')*)\)")

@@ -31,7 +31,11 @@ class Outlook:
     """The calls.  Any thread may use it."""
 
     def __init__(
-        self, tenant: Tenant, entra: Entra, uploads: Uploads, base: Callable[[], str],
+        self,
+        tenant: Tenant,
+        entra: Entra,
+        uploads: Uploads,
+        base: Callable[[], str],
         fault: Callable[[Call], Optional[Answer]],
     ):
         """`base`: the server's URL; `fault`: the answer a fault gives to one request of a batch, if any."""
@@ -44,9 +48,14 @@ class Outlook:
         self._routes: List[Tuple[str, Dict[str, Tuple[str, Callable[[Context], Answer]]]]] = [
             ("sendMail", {"POST": ("send", self._send_mail)}),
             ("messages", {"GET": ("read", self._views.messages), "POST": ("write", self._create)}),
-            ("messages/*", {
-                "GET": ("read", self._get), "PATCH": ("write", self._patch), "DELETE": ("write", self._delete),
-            }),
+            (
+                "messages/*",
+                {
+                    "GET": ("read", self._get),
+                    "PATCH": ("write", self._patch),
+                    "DELETE": ("write", self._delete),
+                },
+            ),
             ("messages/*/$value", {"GET": ("read", self._value)}),
             ("messages/*/move", {"POST": ("write", self._move)}),
             ("messages/*/permanentDelete", {"POST": ("write", self._purge)}),
@@ -278,9 +287,7 @@ def _mime(body: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise Refusal(
-            400, "ErrorMimeContentInvalidBase64String", "Invalid base64 string for MIME content."
-        ) from None
+        raise Refusal(400, "ErrorMimeContentInvalidBase64String", "Invalid base64 string for MIME content.") from None
 
 
 def _inner_call(part: Dict[str, Any], authorization: str) -> Call:

@@ -59,13 +59,23 @@ def _list(each: Callable[[Any], bool]) -> Callable[[Any], bool]:
 _PERSON = _object(emailAddress=_object(name=_header_safe, address=_header_safe))
 
 _FILE = _object(
-    name=_header_safe, contentType=_string, contentBytes=_string, isInline=_boolean, contentId=_header_safe,
-    size=lambda value: isinstance(value, int), id=_string, lastModifiedDateTime=_string,
+    name=_header_safe,
+    contentType=_string,
+    contentBytes=_string,
+    isInline=_boolean,
+    contentId=_header_safe,
+    size=lambda value: isinstance(value, int),
+    id=_string,
+    lastModifiedDateTime=_string,
 )
 
 _UPLOAD = _object(
-    attachmentType=_one_of("file"), name=_header_safe, size=lambda v: isinstance(v, int) and v > 0,
-    isInline=_boolean, contentId=_header_safe, contentType=_string,
+    attachmentType=_one_of("file"),
+    name=_header_safe,
+    size=lambda v: isinstance(v, int) and v > 0,
+    isInline=_boolean,
+    contentId=_header_safe,
+    contentType=_string,
 )
 
 _MESSAGE = {
@@ -233,7 +243,10 @@ def value_of(item: Item, key: str) -> Any:
 
 
 def shown(
-    item: Item, select: Optional[Sequence[str]], expand: Sequence[str], immutable: bool,
+    item: Item,
+    select: Optional[Sequence[str]],
+    expand: Sequence[str],
+    immutable: bool,
     store_size: Callable[[int], Optional[int]],
 ) -> Dict[str, Any]:
     """A message resource; id and etag are always there.  `expand`: ids of extended properties, as asked."""

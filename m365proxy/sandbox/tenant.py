@@ -19,8 +19,12 @@ from .modes import Modes
 _DRAFT_ONLY = frozenset({"body", "subject", "replyTo", "internetMessageId"})
 
 _PATCHABLE_FIELDS = {
-    "toRecipients": "To", "ccRecipients": "Cc", "bccRecipients": "Bcc", "replyTo": "Reply-To",
-    "from": "From", "sender": "Sender",
+    "toRecipients": "To",
+    "ccRecipients": "Cc",
+    "bccRecipients": "Bcc",
+    "replyTo": "Reply-To",
+    "from": "From",
+    "sender": "Sender",
 }
 
 # Header fields that do not survive a MIME submission (docs#21904, msgraph-sdk-dotnet#2209).
@@ -135,8 +139,13 @@ class Tenant(Modes):
             return found[0]
 
     def create_draft(
-        self, box: Mailbox, folder: str = "drafts", *, raw: Optional[bytes] = None,
-        properties: Optional[Dict[str, Any]] = None, attachments: Sequence[letter.Attachment] = (),
+        self,
+        box: Mailbox,
+        folder: str = "drafts",
+        *,
+        raw: Optional[bytes] = None,
+        properties: Optional[Dict[str, Any]] = None,
+        attachments: Sequence[letter.Attachment] = (),
         extended: Optional[Dict[str, str]] = None,
     ) -> Item:
         """A draft from MIME (a draft for ever: docs#14829) or from checked properties (user-post-messages)."""
@@ -147,8 +156,14 @@ class Tenant(Modes):
             self._check_form(raw)
         with self.lock:
             item = self._new(
-                box, folder, raw=raw, properties=dict(properties or {}), attachments=list(attachments),
-                extended=dict(extended or {}), draft=True, read=True,
+                box,
+                folder,
+                raw=raw,
+                properties=dict(properties or {}),
+                attachments=list(attachments),
+                extended=dict(extended or {}),
+                draft=True,
+                read=True,
             )
             item.bcc_in_mime = raw is not None and bool(letter.values(raw, "bcc"))
             if raw is None:
@@ -260,8 +275,13 @@ class Tenant(Modes):
         return self._submit(box, raw, {}, True, None, others, bool(letter.values(raw, "bcc")))
 
     def send_json(
-        self, box: Mailbox, properties: Dict[str, Any], attachments: Sequence[letter.Attachment],
-        extended: Dict[str, str], save: bool, others: bool = True,
+        self,
+        box: Mailbox,
+        properties: Dict[str, Any],
+        attachments: Sequence[letter.Attachment],
+        extended: Dict[str, str],
+        save: bool,
+        others: bool = True,
     ) -> Delivery:
         """sendMail with JSON, already checked."""
         self._check_room(box)
@@ -278,7 +298,13 @@ class Tenant(Modes):
         return self._submit(self.mailboxes[item.mailbox], raw, item.extended, True, item, others, item.bcc_in_mime)
 
     def _submit(
-        self, box: Mailbox, raw: bytes, extended: Dict[str, str], save: bool, draft: Optional[Item], others: bool,
+        self,
+        box: Mailbox,
+        raw: bytes,
+        extended: Dict[str, str],
+        save: bool,
+        draft: Optional[Item],
+        others: bool,
         bcc_in_mime: bool,
     ) -> Delivery:
         sender, recipients = self._judge(box, raw, others)
@@ -339,9 +365,11 @@ class Tenant(Modes):
         known = box.header_names
         return letter.without(
             copy,
-            lambda name: name in _DROPPED
-            or name.startswith("list-")
-            or (name.startswith("x-") and name != "x-priority" and name not in known),
+            lambda name: (
+                name in _DROPPED
+                or name.startswith("list-")
+                or (name.startswith("x-") and name != "x-priority" and name not in known)
+            ),
         )
 
     def _deliver(self, copy: bytes, recipients: Sequence[str]) -> None:
@@ -393,8 +421,16 @@ class Tenant(Modes):
         raw = more.get("raw")
         own = "".join(letter.values(raw, "message-id")[:1]) if raw is not None else ""
         item = Item(
-            box.address, box.folder(folder), self._key, new_id(CLASSIC_OCTETS), new_id(IMMUTABLE_OCTETS),
-            own or self._new_message_id(), now, now, now, **more,
+            box.address,
+            box.folder(folder),
+            self._key,
+            new_id(CLASSIC_OCTETS),
+            new_id(IMMUTABLE_OCTETS),
+            own or self._new_message_id(),
+            now,
+            now,
+            now,
+            **more,
         )
         item.folder.items[item.key] = item
         self._ids[item.classic] = [item]

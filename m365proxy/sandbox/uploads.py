@@ -55,12 +55,15 @@ class Uploads:
         upload = _Upload(item, file, size, self._tenant.clock() + self._tenant.upload_seconds, bytearray())
         with self._lock:
             self._open[secret] = upload
-        return answer_json(201, {
-            "@odata.context": f"{self._base()}/v1.0/$metadata#microsoft.graph.uploadSession",
-            "uploadUrl": f"{self._base()}/upload/{secret}?authtoken={secrets.token_urlsafe(12)}",
-            "expirationDateTime": resource.stamp(upload.expires),
-            "nextExpectedRanges": ["0-"],
-        })
+        return answer_json(
+            201,
+            {
+                "@odata.context": f"{self._base()}/v1.0/$metadata#microsoft.graph.uploadSession",
+                "uploadUrl": f"{self._base()}/upload/{secret}?authtoken={secrets.token_urlsafe(12)}",
+                "expirationDateTime": resource.stamp(upload.expires),
+                "nextExpectedRanges": ["0-"],
+            },
+        )
 
     def mailbox(self, path: str) -> str:
         """Whose session a URL belongs to; "" if unknown."""

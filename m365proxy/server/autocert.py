@@ -109,7 +109,7 @@ def _make(path: str, names: Sequence[str], why: str, key: bytes = b"") -> str:
     certificate, key = tls.self_signed(names, key)
     end = tls.end_of(certificate)
     about = (
-        "Made by m365proxy for tls_cert \"auto\". Remove this file to have a new one made at the next start.\n"
+        'Made by m365proxy for tls_cert "auto". Remove this file to have a new one made at the next start.\n'
         f"Names: {' '.join(names)}\n"
         f"Ends: {int(end.timestamp())} ({end:%Y-%m-%d})\n"
     ).encode()
@@ -121,6 +121,7 @@ def _make(path: str, names: Sequence[str], why: str, key: bytes = b"") -> str:
         raise CannotCreate(f"{path} cannot be written: {error.strerror}. Check the disk of state_dir.") from None
     logger.warning(
         "a new self-signed certificate was made%s; clients that check it must be told to trust %s",
-        f" {why}" if why else "", public,
-    )  # fmt: skip
+        f" {why}" if why else "",
+        public,
+    )
     return path

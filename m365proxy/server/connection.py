@@ -47,7 +47,6 @@ class Injection(WireError):
     """Octets stood in the buffer when TLS was to begin (CVE-2011-0411); the session must end."""
 
 
-
 class Connection:
     """A socket with a bounded line reader, collected replies, and a deadline on everything."""
 
@@ -75,7 +74,7 @@ class Connection:
 
     @property
     def tls_version(self) -> Optional[str]:
-        """"TLSv1.3" and so on, or None without TLS."""
+        """ "TLSv1.3" and so on, or None without TLS."""
         return self._socket.version() if isinstance(self._socket, ssl.SSLSocket) else None
 
     def read_line(self, limit: int, seconds: float) -> bytes:

@@ -519,9 +519,7 @@ def bind_error(error: OSError, address: str, port: int) -> ProxyError:
             )
         return CannotCreate(f"{place}: the system does not give this port away. Choose another port.")
     if number == errno.EADDRNOTAVAIL:
-        return CannotCreate(
-            f"{place}: this machine has no such address. Correct bind, or use 0.0.0.0 (or ::) for all."
-        )
+        return CannotCreate(f"{place}: this machine has no such address. Correct bind, or use 0.0.0.0 (or ::) for all.")
     if number == errno.EAFNOSUPPORT:
         return CannotCreate(f"{place}: this machine has no IPv6. Take the address out of bind.")
     if isinstance(error, socket.gaierror):

@@ -28,7 +28,6 @@ VERSIONS = {
 OLD_VERSIONS = ("TLSv1", "TLSv1.1")
 
 
-
 def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSLContext:
     """A context for listeners; ConfigError says what is wrong with the certificate or its key.
 
@@ -66,7 +65,7 @@ def _contents(data: bytes) -> "tuple[str, ...]":
         locked = b"BEGIN ENCRYPTED PRIVATE KEY" in data or b"Proc-Type: 4,ENCRYPTED" in data
         found.append(_LOCKED_KEY if locked else _KEY)
     if not found and data[:1] == b"\x30":
-        inside = data[2 + (data[1] & 0x7F if data[1:2] >= b"\x80" else 0):]
+        inside = data[2 + (data[1] & 0x7F if data[1:2] >= b"\x80" else 0) :]
         if inside[:3] == b"\x02\x01\x03":
             found.append(_PKCS12)
         elif inside[:2] in (b"\x02\x01",):
@@ -83,9 +82,11 @@ def _hold(option: str, path: str, wanted: str, other: str) -> None:
         return
     path_, kind = shlex.quote(path), found[0]
     if kind == _PKCS12:
-        advice = (f"Make two PEM files of it: `openssl pkcs12 -in {path_} -nokeys -out cert.pem` for tls_cert and "
-                  f"`openssl pkcs12 -in {path_} -nocerts -nodes -out key.pem` for tls_key "
-                  "(add -legacy if OpenSSL 3 refuses it).")
+        advice = (
+            f"Make two PEM files of it: `openssl pkcs12 -in {path_} -nokeys -out cert.pem` for tls_cert and "
+            f"`openssl pkcs12 -in {path_} -nocerts -nodes -out key.pem` for tls_key "
+            "(add -legacy if OpenSSL 3 refuses it)."
+        )
     elif kind == _CERTIFICATE + " in DER":
         advice = f"Make PEM of it: `openssl x509 -inform DER -in {path_} -out cert.pem`."
     elif kind == _KEY + " in DER":
@@ -169,9 +170,7 @@ def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, byte
     )
     return (
         certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
 
 

@@ -42,9 +42,7 @@ class _Cancelled(Exception):
 class SignIn:
     """A session's AUTH command.  `user` is whom the last successful exchange signed in, else None."""
 
-    def __init__(
-        self, connection: Connection, users: Any, seconds: float, relay: Callable[[str], Optional[User]]
-    ):
+    def __init__(self, connection: Connection, users: Any, seconds: float, relay: Callable[[str], Optional[User]]):
         """`seconds` is for one answer of the client; whom `relay` names for its address may log in with nothing."""
         self.user: Optional[User] = None
         self.relay_user = relay(connection.peer)

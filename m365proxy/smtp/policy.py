@@ -13,6 +13,7 @@ from .replies import Reply
 
 logger = log.get("smtp")
 
+
 def _nobody(peer: str) -> Optional[User]:
     return None
 

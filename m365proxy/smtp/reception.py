@@ -161,9 +161,14 @@ class Reception:
     def _log_accepted(self, id: str, envelope: Envelope) -> None:
         logger.info(
             "accepted %s from %s: mailbox=%s sender=%s size=%d tls=%s recipients=%s",
-            id, self._connection.peer, envelope.mailbox, envelope.sender, self._received,
-            self._connection.tls_version or "none", _some(envelope.recipients),
-        )  # fmt: skip
+            id,
+            self._connection.peer,
+            envelope.mailbox,
+            envelope.sender,
+            self._received,
+            self._connection.tls_version or "none",
+            _some(envelope.recipients),
+        )
 
     def _checked(self, user: User) -> Optional[Reply]:
         if self._policy.check_message is None:

@@ -66,6 +66,7 @@ def _shown(value: str, limit: int = 100) -> str:
 
 # Greetings and the end
 
+
 def greeting(hostname: str) -> Reply:
     return _reply(220, None, f"{_shown(hostname)} ESMTP m365proxy")  # RFC 5321 3.1
 
@@ -129,9 +130,7 @@ UNKNOWN_MECHANISM = _reply(504, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 
 SIGN_IN_NEEDED = _reply(
     530, "5.7.0", "Sign in first: set the mailbox's user name and password on the device"
 )  # RFC 4954 section 6
-SIGN_IN_NEEDED_TLS = _reply(
-    530, "5.7.0", "Sign in first: set TLS (STARTTLS), user name and password on the device"
-)
+SIGN_IN_NEEDED_TLS = _reply(530, "5.7.0", "Sign in first: set TLS (STARTTLS), user name and password on the device")
 SIGN_IN_NEEDED_CERTIFICATE = _reply(
     530, "5.7.0", "Sign-in is needed, and TLS for it: set tls.tls_cert (or plaintext_networks) here"
 )
@@ -142,9 +141,7 @@ SIGN_IN_NEEDS_CERTIFICATE = _reply(
     538, "5.7.11", "Sign-in needs TLS from this address: set tls.tls_cert (or plaintext_networks) here"
 )
 SIGN_IN_REFUSED = _reply(535, "5.7.8", "User name or password is wrong")  # RFC 4954 section 6
-SIGN_IN_EMPTY = _reply(
-    535, "5.7.8", "User name and password are empty: set the mailbox's on the device"
-)
+SIGN_IN_EMPTY = _reply(535, "5.7.8", "User name and password are empty: set the mailbox's on the device")
 SIGN_IN_AS_OTHER = _reply(535, "5.7.8", "Signing in for another identity is not possible")  # RFC 4616
 
 # MAIL

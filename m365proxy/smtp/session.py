@@ -546,9 +546,7 @@ class SmtpSession:
         "EHLO": (_ehlo, ()),
         "HELO": (_helo, ()),
         "STARTTLS": (_starttls, ()),
-        "AUTH": (
-            _auth, (_needs_tls_where_required, _needs_no_sign_in, _needs_no_transaction, _needs_safe_sign_in)
-        ),
+        "AUTH": (_auth, (_needs_tls_where_required, _needs_no_sign_in, _needs_no_transaction, _needs_safe_sign_in)),
         "MAIL": (_mail, (_needs_tls_where_required, _needs_right_kept, _needs_user, _needs_no_sender)),
         "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks)),
         "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks, _needs_recipients)),
@@ -559,4 +557,4 @@ class SmtpSession:
         "EXPN": (_expn, (_needs_tls_where_required,)),
         "HELP": (_help, ()),
         "QUIT": (_quit, ()),
-    }  # fmt: skip
+    }

@@ -14,7 +14,6 @@ from ..logins.sasl import Malformed
 _BLANK = " \t"
 
 
-
 def command(line: bytes) -> Tuple[str, str]:
     """(verb in upper case, argument); the verb is "" for an empty line."""
     text = line.decode("utf-8", "surrogateescape").strip(_BLANK)

@@ -63,8 +63,12 @@ def _remove(spool: Spool, entry: Entry, keep_failed_days: float) -> None:
     named = ", ".join(recipients[:_NAMED]) + (" ..." if recipients[_NAMED:] else "")
     logger.warning(
         "failed message %s removed after %g days (queue.keep_failed_days): mailbox=%s sender=%s recipients=%s",
-        entry.id, keep_failed_days, log.clean(mailbox), log.clean(sender), log.clean(named, 1000),
-    )  # fmt: skip
+        entry.id,
+        keep_failed_days,
+        log.clean(mailbox),
+        log.clean(sender),
+        log.clean(named, 1000),
+    )
 
 
 def _sweep_states(spool: Spool, now: float) -> None:

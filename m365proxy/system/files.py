@@ -29,9 +29,14 @@ if sys.platform == "win32":
     _create_file = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
     _create_file.restype = wintypes.HANDLE
     _create_file.argtypes = (
-        wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID, wintypes.DWORD, wintypes.DWORD,
+        wintypes.LPCWSTR,
+        wintypes.DWORD,
+        wintypes.DWORD,
+        wintypes.LPVOID,
+        wintypes.DWORD,
+        wintypes.DWORD,
         wintypes.HANDLE,
-    )  # fmt: skip
+    )
 else:
     import fcntl
 
@@ -177,8 +182,7 @@ def make_directory(path: str) -> None:
         os.makedirs(path, exist_ok=True, **mode)
     except OSError as error:
         raise CannotCreate(
-            f"The directory {path} cannot be made: {error.strerror}. "
-            "Make it, or give this user the right to."
+            f"The directory {path} cannot be made: {error.strerror}. Make it, or give this user the right to."
         ) from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise CannotCreate(

@@ -99,8 +99,12 @@ def answers(port):
 @contextlib.contextmanager
 def running(directory, mailboxes=(ALERTS, SCANS), signed_in=True, **settings):
     directory.mkdir()
-    program = Program(directory, mailboxes=[{"username": name, "password": PASSWORD} for name in mailboxes],
-                      relay_networks={"127.0.0.0/8": ALERTS}, **settings)
+    program = Program(
+        directory,
+        mailboxes=[{"username": name, "password": PASSWORD} for name in mailboxes],
+        relay_networks={"127.0.0.0/8": ALERTS},
+        **settings,
+    )
     for name in mailboxes:
         program.sandbox.tenant.add_mailbox(name)
     try:
@@ -163,8 +167,11 @@ def deliver(directory, boxes, messages):
         requests = len(sent) / boxes
         possible = boxes * messages / (requests * LATENCY / SLOTS)
         rate = boxes * messages / seconds
-        row(f"  {boxes} mailbox(es), {requests / messages:.1f} requests a message", f"{rate:.1f}/s",
-            f"{100 * rate / possible:.0f} % of {possible:.1f}/s (budget 95 %)")
+        row(
+            f"  {boxes} mailbox(es), {requests / messages:.1f} requests a message",
+            f"{rate:.1f}/s",
+            f"{100 * rate / possible:.0f} % of {possible:.1f}/s (budget 95 %)",
+        )
 
 
 def main():

@@ -36,8 +36,21 @@ def client(program, *words, stdin=b""):
 
 def swaks(program, *more):
     return client(
-        program, need("swaks"), "--server", "127.0.0.1", "--port", str(program.port("smtp")),
-        "--auth-user", ALERTS, "--auth-password", PASSWORD, "--from", ALERTS, "--to", SCANS, *more,
+        program,
+        need("swaks"),
+        "--server",
+        "127.0.0.1",
+        "--port",
+        str(program.port("smtp")),
+        "--auth-user",
+        ALERTS,
+        "--auth-password",
+        PASSWORD,
+        "--from",
+        ALERTS,
+        "--to",
+        SCANS,
+        *more,
     )
 
 
@@ -75,24 +88,51 @@ def test_swaks(program, auth, tls):
 
 def test_swaks_attach(program, tmp_path):
     (tmp_path / "scan.pdf").write_bytes(PDF)
-    swaks(program, "--tls", "--attach-type", "application/pdf", "--attach-name", "scan.pdf",
-          "--attach", f"@{tmp_path / 'scan.pdf'}", "--body", "see attachment")
+    swaks(
+        program,
+        "--tls",
+        "--attach-type",
+        "application/pdf",
+        "--attach-name",
+        "scan.pdf",
+        "--attach",
+        f"@{tmp_path / 'scan.pdf'}",
+        "--body",
+        "see attachment",
+    )
     found = leaves(parsed(delivered(program)[0].raw))
     assert ("application/pdf", "scan.pdf", PDF) in found
 
 
 def curl_in_and_out(program, tmp_path, secure):
     sent = tmp_path / "mail"
-    sent.write_bytes(b"From: <%s>\r\nTo: <%s>\r\nSubject: by curl\r\n\r\n.one\r\n..two\r\nlast\r\n"
-                     % (ALERTS.encode(), SCANS.encode()))
-    client(program, need("curl"), "-sS", *secure, "--user", f"{ALERTS}:{PASSWORD}", "--mail-from", ALERTS,
-           "--mail-rcpt", SCANS, "--upload-file", str(sent), f"smtp://localhost:{program.port('smtp')}")
+    sent.write_bytes(
+        b"From: <%s>\r\nTo: <%s>\r\nSubject: by curl\r\n\r\n.one\r\n..two\r\nlast\r\n"
+        % (ALERTS.encode(), SCANS.encode())
+    )
+    client(
+        program,
+        need("curl"),
+        "-sS",
+        *secure,
+        "--user",
+        f"{ALERTS}:{PASSWORD}",
+        "--mail-from",
+        ALERTS,
+        "--mail-rcpt",
+        SCANS,
+        "--upload-file",
+        str(sent),
+        f"smtp://localhost:{program.port('smtp')}",
+    )
     delivered(program)
-    listed = client(program, "curl", "-sS", *secure, "--user", f"{SCANS}:{PASSWORD}",
-                    f"pop3://localhost:{program.port('pop3')}/")
+    listed = client(
+        program, "curl", "-sS", *secure, "--user", f"{SCANS}:{PASSWORD}", f"pop3://localhost:{program.port('pop3')}/"
+    )
     assert listed.split()[0] == b"1"
-    got = client(program, "curl", "-sS", *secure, "--user", f"{SCANS}:{PASSWORD}",
-                 f"pop3://localhost:{program.port('pop3')}/1")
+    got = client(
+        program, "curl", "-sS", *secure, "--user", f"{SCANS}:{PASSWORD}", f"pop3://localhost:{program.port('pop3')}/1"
+    )
     assert parsed(got)["Subject"] == "by curl"
     assert leaves(parsed(got))[0][2] == b".one\n..two\nlast"
 
@@ -111,11 +151,11 @@ def scanner_mail():
 
     body = base64.encodebytes(PDF).replace(b"\n", b"\r\n")
     return (
-        b"From: \"MFP, 2nd floor\" <" + ALERTS.encode() + b">\r\nTo: " + SCANS.encode() + b"\r\n"
+        b'From: "MFP, 2nd floor" <' + ALERTS.encode() + b">\r\nTo: " + SCANS.encode() + b"\r\n"
         b"Subject: Scanned image\r\nMIME-Version: 1.0\r\n"
         b'Content-Type: multipart/mixed;\r\n boundary="DC_BOUND_PRE_<1>"\r\n\r\n'
         b"--DC_BOUND_PRE_<1>\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\nDEVICE NAME: MFP\r\n\r\n"
-        b"--DC_BOUND_PRE_<1>\r\nContent-Type: application/pdf; name=\"scan.pdf\"\r\n"
+        b'--DC_BOUND_PRE_<1>\r\nContent-Type: application/pdf; name="scan.pdf"\r\n'
         b"Content-Transfer-Encoding: base64\r\n\r\n" + body + b"\r\n--DC_BOUND_PRE_<1>--\r\n"
     )
 

@@ -270,8 +270,12 @@ def test_a_signal_before_the_program_listens(make_program, name, place):
     with open(program.log, "ab") as log:
         program.process = subprocess.Popen(
             [sys.executable, "-c", EARLY, str(int(number)), place, "--config", str(program.config), "run"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=program.environ,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            env=program.environ,
+        )
     if name in ("SIGHUP", "SIGUSR1"):
         wait_until(lambda: "started: " in program.said() or program.process.poll() is not None)
         program.process.terminate()

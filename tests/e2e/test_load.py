@@ -119,6 +119,7 @@ def test_200_clients_at_once(program):
 def stalled(program):
     """Clients that stop in the middle: silent, in a line, in DATA, in a TLS handshake, in POP3."""
     with contextlib.ExitStack() as stack:
+
         def connect(protocol):
             made = socket.create_connection(("127.0.0.1", program.port(protocol)), timeout=30)
             return stack.enter_context(made)
@@ -126,8 +127,15 @@ def stalled(program):
         connect("smtp")
         connect("smtp").sendall(b"EHLO half-a-li")
         data = connect("smtp")
-        dialogue(data, None, b"EHLO x", b"AUTH PLAIN " + auth(), b"MAIL FROM:<%s>" % ALERTS.encode(),
-                 b"RCPT TO:<%s>" % SCANS.encode(), b"DATA")
+        dialogue(
+            data,
+            None,
+            b"EHLO x",
+            b"AUTH PLAIN " + auth(),
+            b"MAIL FROM:<%s>" % ALERTS.encode(),
+            b"RCPT TO:<%s>" % SCANS.encode(),
+            b"DATA",
+        )
         data.sendall(b"Subject: never\r\n\r\nhalf of i")
         for protocol, words in (("smtp", (None, b"EHLO x", b"STARTTLS")), ("pop3", (None, b"STLS"))):
             shaking = connect(protocol)

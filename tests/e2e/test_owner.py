@@ -47,7 +47,8 @@ def test_run(program):
 
 @pytest.mark.skipif(
     int(pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 1024
-    if os.path.exists("/proc/sys/net/ipv4/ip_unprivileged_port_start") else False,
+    if os.path.exists("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    else False,
     reason="everybody may open low ports here",
 )
 def test_run_on_a_low_port_is_left_to_the_service(program):
@@ -57,9 +58,9 @@ def test_run_on_a_low_port_is_left_to_the_service(program):
     assert owners(program) == {NOBODY} and not (program.directory / "state" / "lock").exists()
 
 
-@pytest.mark.parametrize("words", [
-    ["check"], ["status"], ["login"], ["logout"], ["queue", "list"], ["queue", "retry", "all"]
-])
+@pytest.mark.parametrize(
+    "words", [["check"], ["status"], ["login"], ["logout"], ["queue", "list"], ["queue", "retry", "all"]]
+)
 def test_commands(program, words):
     """Also where only root may read Python: what is needed is imported before."""
     done = program.command(*words)

@@ -136,12 +136,18 @@ def by_curl(case):
 
 def by_mpop(case):
     case.run(
-        need("mpop"), "--host=localhost", f"--port={case.port}", f"--user={SCANS}",
+        need("mpop"),
+        "--host=localhost",
+        f"--port={case.port}",
+        f"--user={SCANS}",
         "--passwordeval=cat " + case.write("password", PASSWORD + "\n"),
-        f"--tls={'off' if case.way == 'plain' else 'on'}", f"--tls-starttls={'on' if case.way == 'stls' else 'off'}",
+        f"--tls={'off' if case.way == 'plain' else 'on'}",
+        f"--tls-starttls={'on' if case.way == 'stls' else 'off'}",
         *([] if case.way == "plain" else [f"--tls-trust-file={case.certificate}"]),
-        f"--delivery=maildir,{case.maildir()}", f"--keep={'off' if case.delete else 'on'}",
-        f"--uidls-file={case.directory / 'uidls'}", "--auth=user",
+        f"--delivery=maildir,{case.maildir()}",
+        f"--keep={'off' if case.delete else 'on'}",
+        f"--uidls-file={case.directory / 'uidls'}",
+        "--auth=user",
     )
     return case.delivered()
 
@@ -156,8 +162,15 @@ def by_fetchmail(case):
         f"  mda 'cat > {case.maildir()}/new/$$'\n",
     )
     case.run(
-        need("fetchmail"), "--fetchmailrc", rc, "--idfile", str(case.directory / "ids"),
-        "--pidfile", str(case.directory / "pid"), "--nosyslog", "--nodetach",
+        need("fetchmail"),
+        "--fetchmailrc",
+        rc,
+        "--idfile",
+        str(case.directory / "ids"),
+        "--pidfile",
+        str(case.directory / "pid"),
+        "--nosyslog",
+        "--nodetach",
     )
     return case.delivered()
 
@@ -213,8 +226,16 @@ def by_perl(case):
         pytest.skip("Perl's Net::POP3 or IO::Socket::SSL is not installed")
     place = pathlib.Path(case.maildir()) / "new"
     case.run(
-        "perl", "-e", PERL, str(case.port), case.way, case.certificate, SCANS, PASSWORD,
-        "1" if case.delete else "", str(place),
+        "perl",
+        "-e",
+        PERL,
+        str(case.port),
+        case.way,
+        case.certificate,
+        SCANS,
+        PASSWORD,
+        "1" if case.delete else "",
+        str(place),
     )
     return case.delivered()
 
@@ -274,10 +295,17 @@ def test_client(running, tmp_path, client, way, delete):
 
 def poll_mpop(case, url):
     return [
-        need("mpop"), "--host=localhost", f"--port={case.port}", f"--user={SCANS}", "--tls=off", "--keep=off",
-        "--passwordeval=cat " + case.write("password", PASSWORD + "\n"), "--auth=user",
-        f"--delivery=maildir,{case.directory / 'Maildir'}", f"--uidls-file={case.directory / 'uidls'}",
-    ]  # fmt: skip
+        need("mpop"),
+        "--host=localhost",
+        f"--port={case.port}",
+        f"--user={SCANS}",
+        "--tls=off",
+        "--keep=off",
+        "--passwordeval=cat " + case.write("password", PASSWORD + "\n"),
+        "--auth=user",
+        f"--delivery=maildir,{case.directory / 'Maildir'}",
+        f"--uidls-file={case.directory / 'uidls'}",
+    ]
 
 
 def poll_fdm(case, url):
@@ -297,9 +325,17 @@ def poll_movemail(case, url):
 
 def poll_perl(case, url):
     return [
-        need("perl"), "-e", PERL, str(case.port), "plain", "", SCANS, PASSWORD, "1",
+        need("perl"),
+        "-e",
+        PERL,
+        str(case.port),
+        "plain",
+        "",
+        SCANS,
+        PASSWORD,
+        "1",
         str(case.directory / "Maildir" / "new"),
-    ]  # fmt: skip
+    ]
 
 
 POLLS = [poll_mpop, poll_fdm, poll_movemail, poll_perl]

@@ -31,7 +31,10 @@ class Service:
         with open(self.program.log, "ab") as log:
             self.process = subprocess.Popen(
                 [*COMMAND, "--config", str(self.program.config), "run", "--wait"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.program.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.program.directory,
                 env=dict(self.program.environ, NOTIFY_SOCKET=self.address, **environ),
             )
 
@@ -57,10 +60,13 @@ def service(make_program):
     made.end()
 
 
-@pytest.mark.parametrize("sample", [
-    {"tenant_id": NIL, "client_id": NIL, "user": "relay@contoso.com"},
-    {"#": "nothing but comments"},
-])
+@pytest.mark.parametrize(
+    "sample",
+    [
+        {"tenant_id": NIL, "client_id": NIL, "user": "relay@contoso.com"},
+        {"#": "nothing but comments"},
+    ],
+)
 def test_the_installed_sample_makes_it_wait_until_it_is_filled_in(service, sample):
     program = service.program
     program.config.write_text(json.dumps(sample))

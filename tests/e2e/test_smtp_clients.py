@@ -63,8 +63,9 @@ class Case:
 
     def run(self, *words, stdin="", status=0, **environ):
         environ = dict(self.program.environ, HOME=str(self.directory), LC_ALL="C.UTF-8", **environ)
-        done = subprocess.run(words, input=stdin.encode(), capture_output=True, timeout=60, env=environ,
-                              cwd=self.directory)
+        done = subprocess.run(
+            words, input=stdin.encode(), capture_output=True, timeout=60, env=environ, cwd=self.directory
+        )
         assert done.returncode == status, (done.stdout[-2000:] + done.stderr[-2000:]).decode(errors="replace")
         return done.stdout.decode(errors="replace")
 
@@ -110,22 +111,50 @@ SWAKS_TLS = {"none": [], "starttls": ["--tls"], "implicit": ["--tls-on-connect"]
 
 
 @pytest.mark.parametrize("way", TLS)
-@pytest.mark.parametrize("auth", [["--auth"], *(["--auth", name] for name in ("LOGIN", "PLAIN"))],
-                         ids=" ".join)
+@pytest.mark.parametrize("auth", [["--auth"], *(["--auth", name] for name in ("LOGIN", "PLAIN"))], ids=" ".join)
 def test_swaks(case, way, auth):
     case = case(way)
     case.run(
-        need("swaks"), "--server", "127.0.0.1", "--port", str(case.port), *SWAKS_TLS[way], *auth, "--auth-user", ALERTS,
-        "--auth-password", PASSWORD, "--from", ALERTS, "--to", SCANS, "--data", "@" + case.write("mail", case.mail()),
-    )  # fmt: skip
+        need("swaks"),
+        "--server",
+        "127.0.0.1",
+        "--port",
+        str(case.port),
+        *SWAKS_TLS[way],
+        *auth,
+        "--auth-user",
+        ALERTS,
+        "--auth-password",
+        PASSWORD,
+        "--from",
+        ALERTS,
+        "--to",
+        SCANS,
+        "--data",
+        "@" + case.write("mail", case.mail()),
+    )
     case.check()
 
 
 @pytest.mark.parametrize("auth", ["CRAM-MD5", "DIGEST-MD5"])
 def test_swaks_gets_no_mechanism_that_is_not_offered(case, auth):
     case = case("none")
-    said = case.run(need("swaks"), "--server", "127.0.0.1", "--port", str(case.port), "--auth", auth,
-                    "--auth-user", ALERTS, "--auth-password", PASSWORD, "--to", SCANS, status=28)
+    said = case.run(
+        need("swaks"),
+        "--server",
+        "127.0.0.1",
+        "--port",
+        str(case.port),
+        "--auth",
+        auth,
+        "--auth-user",
+        ALERTS,
+        "--auth-password",
+        PASSWORD,
+        "--to",
+        SCANS,
+        status=28,
+    )
     assert "250-AUTH LOGIN PLAIN" in said
 
 
@@ -141,10 +170,21 @@ def test_curl(case, way, auth):
         options += ["--ssl-reqd"]
     scheme = "smtps" if way == "implicit" else "smtp"
     case.run(
-        need("curl"), "-sS", "--cacert", case.certificate, *options, "--user", f"{ALERTS}:{PASSWORD}", "--mail-from",
-        ALERTS, "--mail-rcpt", SCANS, "--upload-file", case.write("mail", case.mail().replace("\n", "\r\n")),
+        need("curl"),
+        "-sS",
+        "--cacert",
+        case.certificate,
+        *options,
+        "--user",
+        f"{ALERTS}:{PASSWORD}",
+        "--mail-from",
+        ALERTS,
+        "--mail-rcpt",
+        SCANS,
+        "--upload-file",
+        case.write("mail", case.mail().replace("\n", "\r\n")),
         f"{scheme}://localhost:{case.port}",
-    )  # fmt: skip
+    )
     case.check()
 
 
@@ -215,8 +255,13 @@ def nodemailer(tmp_path_factory):
     """A directory in which node finds nodemailer."""
     npm, _ = need("npm"), need("node")
     directory = tmp_path_factory.mktemp("node")
-    done = subprocess.run([npm, "install", "--no-audit", "--no-fund", "nodemailer"], cwd=directory, capture_output=True,
-                          text=True, timeout=100)
+    done = subprocess.run(
+        [npm, "install", "--no-audit", "--no-fund", "nodemailer"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     if done.returncode != 0 or not (directory / "node_modules" / "nodemailer").exists():
         pytest.skip(f"npm cannot install nodemailer: {done.stderr.strip()[-200:]}")
     (directory / "send.js").write_text(NODE)
@@ -235,8 +280,9 @@ def test_nodemailer(case, nodemailer, way, auth):
     elif way == "none":
         options["ignoreTLS"] = True  # by default it takes STARTTLS where it is offered
     mail = {"from": ALERTS, "to": SCANS, "subject": case.subject, "text": TEXT}
-    case.run("node", str(nodemailer / "send.js"), json.dumps(options), json.dumps(mail),
-             NODE_EXTRA_CA_CERTS=case.certificate)
+    case.run(
+        "node", str(nodemailer / "send.js"), json.dumps(options), json.dumps(mail), NODE_EXTRA_CA_CERTS=case.certificate
+    )
     case.check()
 
 
@@ -258,14 +304,29 @@ def postfix():
         for path in (config, queue, data):
             path.mkdir()
         shutil.chown(data, "postfix")
-        (config / "main.cf").write_text("\n".join([
-            "compatibility_level = 3.6", f"queue_directory = {queue}", f"data_directory = {data}",
-            "inet_interfaces = loopback-only", "inet_protocols = ipv4", "mydestination =", "alias_maps =",
-            "myhostname = smarthost.contoso.com", f"maillog_file = {directory}/log", "maillog_file_prefixes = /",
-            f"relayhost = [localhost]:{case.port}", "smtp_sasl_auth_enable = yes", "smtp_host_lookup = native",
-            f"smtp_sasl_password_maps = inline:{{ {{ [localhost]:{case.port} = {ALERTS}:{PASSWORD} }} }}",
-            f"smtp_tls_CAfile = {case.certificate}", *settings, "",
-        ]))  # fmt: skip
+        (config / "main.cf").write_text(
+            "\n".join(
+                [
+                    "compatibility_level = 3.6",
+                    f"queue_directory = {queue}",
+                    f"data_directory = {data}",
+                    "inet_interfaces = loopback-only",
+                    "inet_protocols = ipv4",
+                    "mydestination =",
+                    "alias_maps =",
+                    "myhostname = smarthost.contoso.com",
+                    f"maillog_file = {directory}/log",
+                    "maillog_file_prefixes = /",
+                    f"relayhost = [localhost]:{case.port}",
+                    "smtp_sasl_auth_enable = yes",
+                    "smtp_host_lookup = native",
+                    f"smtp_sasl_password_maps = inline:{{ {{ [localhost]:{case.port} = {ALERTS}:{PASSWORD} }} }}",
+                    f"smtp_tls_CAfile = {case.certificate}",
+                    *settings,
+                    "",
+                ]
+            )
+        )
         stock = pathlib.Path("/usr/share/postfix/master.cf.dist").read_text().splitlines()
         # Without a port of its own, and without chroot.
         services = [
@@ -284,8 +345,11 @@ def postfix():
 POSTFIX_TLS = {
     "none": ["smtp_sasl_security_options = noanonymous"],
     "starttls": ["smtp_tls_security_level = verify", "smtp_sasl_tls_security_options = noanonymous"],
-    "implicit": ["smtp_tls_security_level = verify", "smtp_tls_wrappermode = yes",
-                 "smtp_sasl_tls_security_options = noanonymous"],
+    "implicit": [
+        "smtp_tls_security_level = verify",
+        "smtp_tls_wrappermode = yes",
+        "smtp_sasl_tls_security_options = noanonymous",
+    ],
 }
 
 

@@ -86,7 +86,8 @@ HEADERS = {
     "unparsable from": (b"From: UPS room 2\r\nSubject: power\r\n\r\nx\r\n", "power"),
     "folded and encoded": (
         b"From: =?iso-8859-1?Q?Ger=E4t=2C_2=2E?=\r\n =?iso-8859-1?Q?_Stock?= <%s>\r\nSubject: x\r\n\r\nx\r\n"
-        % ALERTS.encode(), "x",
+        % ALERTS.encode(),
+        "x",
     ),
     "comma": (b"From: MFP, 2nd floor <%s>\r\nSubject: x\r\n\r\nx\r\n" % ALERTS.encode(), "x"),
     "latin-1": (b"From: <%s>\r\nSubject: F\xfcllstand\r\n\r\nx\r\n" % ALERTS.encode(), "F\u00fcllstand"),

@@ -22,7 +22,8 @@ def running(tmp_path_factory):
     program = Program(
         tmp_path_factory.mktemp("rules"),
         mailboxes=[
-            {"username": ALERTS, "password": PASSWORD, "login": "mfp-1"}, {"username": SCANS, "password": PASSWORD}
+            {"username": ALERTS, "password": PASSWORD, "login": "mfp-1"},
+            {"username": SCANS, "password": PASSWORD},
         ],
         tls={"tls_cert": "auto"},
         smtps_port=0,
@@ -99,8 +100,11 @@ def test_a_device_behind_a_proxy_relays_and_is_named(running):
         id = client.send_mail("behind a proxy").rpartition(" ")[2]
     wait_until(lambda: running.sandbox.tenant.delivered, what="the delivery")
     said = running.said()
-    accepted = re.search(rf"accepted {id} from {RELAYED}: mailbox={SCANS} sender={SCANS} size=\d+ tls=none "
-                         rf"recipients={ALERTS}\n", said)
+    accepted = re.search(
+        rf"accepted {id} from {RELAYED}: mailbox={SCANS} sender={SCANS} size=\d+ tls=none "
+        rf"recipients={ALERTS}\n",
+        said,
+    )
     assert accepted, said
     wait_until(lambda: re.search(rf"{id} delivered .*\(request-id [0-9a-f-]+\)", running.said()), what="the line")
 
@@ -212,9 +216,9 @@ def test_a_user_name_without_domain(running):
 HOSTILE = [
     'x" from 198.51.100.66 user "y',
     '": wrong password\r\n2026-01-31T12:00:00Z WARNING smtp: sign-in failed from 198.51.100.66 user "y',
-    "\nWARNING smtp: sign-in failed from 198.51.100.66 user \"y",
+    '\nWARNING smtp: sign-in failed from 198.51.100.66 user "y',
     "sign-in failed from 198.51.100.66",
-    "\u2028WARNING smtp: sign-in failed from 198.51.100.66 user \"",
+    '\u2028WARNING smtp: sign-in failed from 198.51.100.66 user "',
     *("\\", '\\"', "\x00\x1b[2K", "%s<HOST>", "ü" * 3000, " "),
 ]
 GUESSERS = [*(f"192.0.2.{100 + number}" for number in range(len(HOSTILE))), "2001:db8::bad"]
@@ -232,8 +236,8 @@ def test_fail2ban_bans_those_who_guess_and_nobody_else(running, tmp_path):
         thread.join()
     with Client(smtp, PROXY, "192.0.2.99") as client:  # who does nothing wrong, whatever is said of it
         client.line()
-        client.ask("EHLO sign-in failed from 192.0.2.99 user \"x\"")
-        client.ask("MAIL FROM:<\"sign-in failed from 192.0.2.99 user \"@contoso.com>")
+        client.ask('EHLO sign-in failed from 192.0.2.99 user "x"')
+        client.ask('MAIL FROM:<"sign-in failed from 192.0.2.99 user "@contoso.com>')
         assert client.ask(plain(ALERTS, PASSWORD)).startswith("235 ")
     log = tmp_path / "m365proxy.system.log"
     said = running.said().encode()
@@ -266,14 +270,19 @@ def banned(log):
         # What it includes is looked for beside it.
         shutil.copy("/etc/fail2ban/filter.d/common.conf", log.parent)
         filter_file = shutil.copy(filter_file, log.parent)
-        done = subprocess.run([program, "--out", "ip", "-e", "utf-8", str(log), str(filter_file)],
-                              capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program, "--out", "ip", "-e", "utf-8", str(log), str(filter_file)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
     print("fail2ban is not installed: its expression is tried by Python alone")
     expression = re.search(r"^failregex = (.*)$", filter_file.read_text(), re.M).group(1)
     expression = expression.replace("%(__prefix_line)s", r"\S+ m365proxy(?:\[\d+\])?: ").replace(
-        "<ADDR>", r"(?P<address>[0-9a-f.:]+)")
+        "<ADDR>", r"(?P<address>[0-9a-f.:]+)"
+    )
     date = r"^(?:\d{4}-\d\d-\d\dT[\d:]+Z|\w{3} \d\d [\d:]+)\s"
     matches = (re.match(expression, re.sub(date, "", line)) for line in log.read_text().splitlines())
     return [match.group("address") for match in matches if match]

@@ -28,7 +28,7 @@ from m365proxy import cli, daemon  # noqa: E402
 from m365proxy.delivery import attempt, courier, drafts, outcome, reachability  # noqa: E402
 from m365proxy.entra import http, tokens  # noqa: E402
 from m365proxy.graph import answer, client  # noqa: E402
-from m365proxy.maildrop import fetch  # fmt: skip  # noqa: E402
+from m365proxy.maildrop import fetch  # noqa: E402
 
 HASTE = 20.0
 
@@ -76,8 +76,12 @@ class HastyProgram(Program):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, "--config", str(self.config)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ, cwd=self.directory,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environ,
+                cwd=self.directory,
+            )
         return self
 
     def start(self, **environ: str) -> "HastyProgram":

@@ -1,6 +1,5 @@
 """Two programs on one state directory, and login and logout beside the running one, while mail flows."""
 
-
 import pytest
 from faults.hasty import HastyProgram
 from faults.torture import Clients, judge, settled

@@ -171,9 +171,10 @@ def test_dead_at_every_step(bench, name):
     with ThreadPoolExecutor(SERVERS) as pool:
         stories = list(pool.map(lambda kill: bench.play(way, kill), chosen))
     wrong = [
-        story for story in stories
+        story
+        for story in stories
         if story.drafts or not ((story.delivered, story.queued) in way.good or not story.said and story[4:6] == (0, []))
-    ]  # fmt: skip
+    ]
     assert not wrong
     died = {story.died for story in stories}
     missing = {f"{side} {step}" for step in way.steps for side in ("before", "after")} - died

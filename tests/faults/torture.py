@@ -162,9 +162,26 @@ class Weather(Faults):
     def _fault(self, where: str) -> Fault:
         dice = self._dice
         kind = dice.choice(
-            ("answer", "answer", "answer_after", "portal", "html", "hang", "hang_after", "cut", "cut_after",
-             "cut_body", "cut_answer", "slow", "stranger", "stranger_after", "drip", "drip_after", "drip_head")
-        )  # fmt: skip
+            (
+                "answer",
+                "answer",
+                "answer_after",
+                "portal",
+                "html",
+                "hang",
+                "hang_after",
+                "cut",
+                "cut_after",
+                "cut_body",
+                "cut_answer",
+                "slow",
+                "stranger",
+                "stranger_after",
+                "drip",
+                "drip_after",
+                "drip_head",
+            )
+        )
         if kind == "answer":
             status = dice.choice((401, 429, 429, 500, 502, 503, 504))
             retry_after = dice.choice((1, "0.5", None)) if status in (429, 503) else None
@@ -351,9 +368,7 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         program.close()
 
 
-def _installation(
-    mode: Mode, directory: str, password: str, beside: Optional[HastyProgram] = None
-) -> HastyProgram:
+def _installation(mode: Mode, directory: str, password: str, beside: Optional[HastyProgram] = None) -> HastyProgram:
     """The first one, or another that uses the same mailboxes."""
     path = pathlib.Path(directory)
     if beside:
@@ -370,14 +385,21 @@ def _installation(
 
 def _set(tenant: object, mode: Mode) -> None:
     tenant.message_id, tenant.draft_id_survives, tenant.marker_survives = (
-        mode.message_id, mode.id_survives, mode.marker_survives,
-    )  # fmt: skip
+        mode.message_id,
+        mode.id_survives,
+        mode.marker_survives,
+    )
     tenant.sent_copy_delay, tenant.while_sending = COPY_DELAY if mode.late else 0.0, mode.meanwhile
     tenant.keep_content = False
 
 
 def _kill_again_and_again(
-    program: HastyProgram, other: HastyProgram, sites: Sites, weather: Weather, mishaps: Mishaps, messages: int,
+    program: HastyProgram,
+    other: HastyProgram,
+    sites: Sites,
+    weather: Weather,
+    mishaps: Mishaps,
+    messages: int,
     kills: int,
 ) -> None:
     dice = mishaps.dice
@@ -492,9 +514,17 @@ def main() -> int:
     def run(job: Tuple[int, Mode]) -> Tuple[Mode, Optional[Result], str]:
         number, mode = job
         words = [
-            sys.executable, __file__, "--one", str(number), "--seed", str(arguments.seed + number),
-            "--messages", str(messages), "--kills", str(kills),
-        ]  # fmt: skip
+            sys.executable,
+            __file__,
+            "--one",
+            str(number),
+            "--seed",
+            str(arguments.seed + number),
+            "--messages",
+            str(messages),
+            "--kills",
+            str(kills),
+        ]
         words += ["--keep", arguments.keep] if arguments.keep else []
         done = subprocess.run(words, capture_output=True, text=True)
         result = Result(**json.loads(done.stdout)) if done.returncode == 0 else None
@@ -536,7 +566,6 @@ def _one(arguments: argparse.Namespace, mode: Mode) -> int:
         shutil.rmtree(directory, ignore_errors=True)
     print(json.dumps(dataclasses.asdict(result)))
     return 0
-
 
 
 if __name__ == "__main__":

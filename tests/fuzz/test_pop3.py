@@ -29,19 +29,51 @@ SIGN_IN = b"USER scanner@contoso.com\r\nPASS pass word\r\n"
 numbers = st.sampled_from([b"0", b"1", b"2", b"3", b"4", b"-1", b"01", b"9" * 40, b"\xb2", b"1.0", b"", b"x"])
 words = st.sampled_from(
     [
-        b"USER", b"PASS", b"AUTH", b"STLS", b"CAPA", b"QUIT", b"UTF8", b"STAT", b"LIST", b"UIDL", b"RETR", b"TOP",
-        b"DELE", b"RSET", b"NOOP", b"retr", b"Quit", b"APOP", b"HELO", b"GET", b"", b"\0", b"\xff\xfe", b" LIST",
+        b"USER",
+        b"PASS",
+        b"AUTH",
+        b"STLS",
+        b"CAPA",
+        b"QUIT",
+        b"UTF8",
+        b"STAT",
+        b"LIST",
+        b"UIDL",
+        b"RETR",
+        b"TOP",
+        b"DELE",
+        b"RSET",
+        b"NOOP",
+        b"retr",
+        b"Quit",
+        b"APOP",
+        b"HELO",
+        b"GET",
+        b"",
+        b"\0",
+        b"\xff\xfe",
+        b" LIST",
     ]
-)  # fmt: skip
+)
 arguments = st.one_of(
     numbers,
     st.tuples(numbers, numbers).map(b" ".join),
     st.sampled_from(
         [
-            b"scanner@contoso.com", b"pass word", b"PLAIN", b"PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk", b"LOGIN",
-            b"PLAIN =", b"*", b"AAAA", b"x" * 600, b"CRAM-MD5", b"\xc3\xa9", b"  1  2 ",
+            b"scanner@contoso.com",
+            b"pass word",
+            b"PLAIN",
+            b"PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk",
+            b"LOGIN",
+            b"PLAIN =",
+            b"*",
+            b"AAAA",
+            b"x" * 600,
+            b"CRAM-MD5",
+            b"\xc3\xa9",
+            b"  1  2 ",
         ]
-    ),  # fmt: skip
+    ),
     st.binary(max_size=20),
 )
 ends = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\0\r\n", b"\r\r\n"])

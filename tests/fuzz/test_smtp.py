@@ -42,57 +42,151 @@ SIGN_IN = b"AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk\r\n"
 
 verbs = st.sampled_from(
     [
-        b"EHLO", b"HELO", b"STARTTLS", b"AUTH", b"MAIL", b"RCPT", b"DATA", b"BDAT", b"RSET", b"NOOP", b"VRFY", b"EXPN",
-        b"HELP", b"QUIT", b"mail", b"Rcpt", b"data", b"GET", b"PROXY", b"XCLIENT", b"", b"\0", b"\x16\x03", b"\xff",
+        b"EHLO",
+        b"HELO",
+        b"STARTTLS",
+        b"AUTH",
+        b"MAIL",
+        b"RCPT",
+        b"DATA",
+        b"BDAT",
+        b"RSET",
+        b"NOOP",
+        b"VRFY",
+        b"EXPN",
+        b"HELP",
+        b"QUIT",
+        b"mail",
+        b"Rcpt",
+        b"data",
+        b"GET",
+        b"PROXY",
+        b"XCLIENT",
+        b"",
+        b"\0",
+        b"\x16\x03",
+        b"\xff",
     ]
-)  # fmt: skip
+)
 arguments = st.one_of(
     st.lists(
         st.sampled_from(
             [
-                b"FROM:", b"TO:", b"from :", b"To", b"<", b">", b"<>", b"scanner@contoso.com", b"a@b.example", b"@x:",
-                b"boss@contoso.com", b"postmaster", b'"a b"@c', b"j\xc3\xbc@c.example", b"\xff", b" ", b" ", b"\t",
-                b"\\", b'"', b"SIZE=", b"99999999999", b"-1", b"BODY=8BITMIME", b"BODY=BINARYMIME", b"SMTPUTF8",
-                b"RET=FULL", b"ENVID=", b"NOTIFY=NEVER", b"ORCPT=rfc822;", b"x" * 300, b"=", b"+2B", b"XNEW=1",
+                b"FROM:",
+                b"TO:",
+                b"from :",
+                b"To",
+                b"<",
+                b">",
+                b"<>",
+                b"scanner@contoso.com",
+                b"a@b.example",
+                b"@x:",
+                b"boss@contoso.com",
+                b"postmaster",
+                b'"a b"@c',
+                b"j\xc3\xbc@c.example",
+                b"\xff",
+                b" ",
+                b" ",
+                b"\t",
+                b"\\",
+                b'"',
+                b"SIZE=",
+                b"99999999999",
+                b"-1",
+                b"BODY=8BITMIME",
+                b"BODY=BINARYMIME",
+                b"SMTPUTF8",
+                b"RET=FULL",
+                b"ENVID=",
+                b"NOTIFY=NEVER",
+                b"ORCPT=rfc822;",
+                b"x" * 300,
+                b"=",
+                b"+2B",
+                b"XNEW=1",
             ]
         ),
         max_size=8,
-    ).map(b"".join),  # fmt: skip
+    ).map(b"".join),
     st.sampled_from(
         [
-            b"FROM:<>", b"FROM:<scanner@contoso.com>", b"TO:<a@contoso.com>", b"TO:a@contoso.com NOTIFY=NEVER",
-            b"PLAIN", b"LOGIN", b"PLAIN =", b"PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk", b"PLAIN AAA=",
-            b"LOGIN c2Nhbm5lckBjb250b3NvLmNvbQ==", b"CRAM-MD5", b"5", b"5 LAST", b"0 LAST", b"0", b"70000", b"1 x",
-            b"99999999999999999999999", b"device.contoso.com", b"[192.0.2.7]",
+            b"FROM:<>",
+            b"FROM:<scanner@contoso.com>",
+            b"TO:<a@contoso.com>",
+            b"TO:a@contoso.com NOTIFY=NEVER",
+            b"PLAIN",
+            b"LOGIN",
+            b"PLAIN =",
+            b"PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk",
+            b"PLAIN AAA=",
+            b"LOGIN c2Nhbm5lckBjb250b3NvLmNvbQ==",
+            b"CRAM-MD5",
+            b"5",
+            b"5 LAST",
+            b"0 LAST",
+            b"0",
+            b"70000",
+            b"1 x",
+            b"99999999999999999999999",
+            b"device.contoso.com",
+            b"[192.0.2.7]",
         ]
-    ),  # fmt: skip
+    ),
     st.binary(max_size=20),
 )
 ends = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b"\0\r\n", b""])
 commands = st.tuples(verbs, st.sampled_from([b" ", b" ", b"", b"\t", b"  "]), arguments, ends).map(b"".join)
 bodies = st.sampled_from(
     [
-        b"*\r\n", b"cGFzcyB3b3Jk\r\n", b"AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk\r\n", b"=\r\n", b"Subject: x\r\n\r\n",
-        b".\r\n", b"\r\n.\r\n", b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r", b"..\r\n", b"\r\n", b"\n",
-        b"\r", b"x" * 5000, b"\0" * 10, b"\x16\x03\x01\x00\x05", b"QUIT\r\n", b"x\r\n.\r\nMAIL FROM:<>\r\n",
+        b"*\r\n",
+        b"cGFzcyB3b3Jk\r\n",
+        b"AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk\r\n",
+        b"=\r\n",
+        b"Subject: x\r\n\r\n",
+        b".\r\n",
+        b"\r\n.\r\n",
+        b"\n.\n",
+        b"\n.\r\n",
+        b"\r.\r",
+        b"\r\n.\n",
+        b"\r\n.\r",
+        b"..\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"x" * 5000,
+        b"\0" * 10,
+        b"\x16\x03\x01\x00\x05",
+        b"QUIT\r\n",
+        b"x\r\n.\r\nMAIL FROM:<>\r\n",
     ]
-)  # fmt: skip
+)
 transactions = st.sampled_from(
     [
-        b"MAIL FROM:<>\r\nRCPT TO:<a@contoso.com>\r\n", b"MAIL FROM:<>\r\nRCPT TO:<a@contoso.com>\r\nDATA\r\n",
-        b"MAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n", b"MAIL FROM:<>\r\nRCPT TO:<a@contoso.com>\r\nBDAT 3\r\nabc",
+        b"MAIL FROM:<>\r\nRCPT TO:<a@contoso.com>\r\n",
+        b"MAIL FROM:<>\r\nRCPT TO:<a@contoso.com>\r\nDATA\r\n",
+        b"MAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n",
+        b"MAIL FROM:<>\r\nRCPT TO:<a@contoso.com>\r\nBDAT 3\r\nabc",
     ]
-)  # fmt: skip
+)
 pieces = st.one_of(commands, commands, bodies, transactions)
 beginnings = st.sampled_from([b"", SIGN_IN, SIGN_IN, SIGN_IN.replace(b"\r", b"")])
 scripts = st.tuples(beginnings, st.lists(pieces, max_size=20)).map(lambda pair: pair[0] + b"".join(pair[1]))
 headers = st.sampled_from(
     [
-        b"PROXY TCP4 192.0.2.7 127.0.0.1 5 25\r\n", b"PROXY UNKNOWN\r\n", b"PROXY TCP4 192.0.2.7\r\n", b"PROXY ", b"",
-        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\7\x7f\0\0\1\0\5\0\x19", b"\x16",
+        b"PROXY TCP4 192.0.2.7 127.0.0.1 5 25\r\n",
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY TCP4 192.0.2.7\r\n",
+        b"PROXY ",
+        b"",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\7\x7f\0\0\1\0\5\0\x19",
+        b"\x16",
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
     ]
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def blocks():
         text = page.read_text("utf-8")
         for found in fence.finditer(text):
             indent = found.group(1)
-            lines = [line[len(indent):] for line in found.group(3).splitlines()]
+            lines = [line[len(indent) :] for line in found.group(3).splitlines()]
             yield page.name, text.count("\n", 0, found.start()) + 1, found.group(2), "\n".join(lines)
 
 
@@ -54,14 +54,12 @@ def installation(tmp_path_factory):
     program = Program(directory).sign_in()
     (directory / "bin").mkdir()
     launcher = directory / "bin" / "m365proxy"
-    launcher.write_text(f"#!/bin/sh\nexec {shlex.join(COMMAND)} \"$@\"\n")
+    launcher.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
     launcher.chmod(0o755)
     sudo = directory / "bin" / "sudo"
     sudo.write_text('#!/bin/sh\nexec "$@"\n')
     sudo.chmod(0o755)
-    program.environ.update(
-        PATH=f"{directory / 'bin'}:{os.environ['PATH']}", M365PROXY_CONFIG=str(program.config)
-    )
+    program.environ.update(PATH=f"{directory / 'bin'}:{os.environ['PATH']}", M365PROXY_CONFIG=str(program.config))
     yield program.start()  # the commands of the pages are for a running program
     program.close()
 
@@ -70,8 +68,14 @@ def installation(tmp_path_factory):
 def test_shell_blocks_run_or_say_that_they_do_not(text, installation):
     if text.startswith(NOT_RUN):
         pytest.skip(text.splitlines()[0].lstrip("# "))
-    done = subprocess.run(["sh", "-euc", text], env=installation.environ, cwd=installation.directory,
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["sh", "-euc", text],
+        env=installation.environ,
+        cwd=installation.directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, (done.stdout, done.stderr)
 
 
@@ -152,8 +156,14 @@ def filled_in(text):
 def sentences():
     yield from (code.sentence for code in http._CODES.values())
     yield from http._BY_ERROR.values()
-    for texts in (*refusals._TO_SEND.values(), refusals._UNKNOWN_TO_SEND, refusals._TOO_LARGE, refusals._NO_DRAFTS,
-                  refusals._MAY_NOT_READ, refusals._UNKNOWN_TO_READ):
+    for texts in (
+        *refusals._TO_SEND.values(),
+        refusals._UNKNOWN_TO_SEND,
+        refusals._TOO_LARGE,
+        refusals._NO_DRAFTS,
+        refusals._MAY_NOT_READ,
+        refusals._UNKNOWN_TO_READ,
+    ):
         yield from texts
     yield from (outcome._NOT_GRAPH, outcome._TROUBLE, outcome._SWALLOWED)
 
@@ -215,8 +225,13 @@ def test_no_sentence_is_explained_that_nobody_says():
 
 
 def test_the_manual_pages_name_every_option_and_command(tmp_path):
-    done = subprocess.run([sys.executable, str(ROOT / "debian" / "manpages.py"), str(tmp_path)], cwd=ROOT,
-                          env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "debian" / "manpages.py"), str(tmp_path)],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     from m365proxy.config import options
 

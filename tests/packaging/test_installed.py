@@ -55,7 +55,10 @@ class Unit:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 ["setpriv", *account, *shlex.split(unit("ExecStart"))],
-                stdout=log, stderr=log, cwd="/", stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
                 env=dict(CLEAN, NOTIFY_SOCKET=str(directory / "notify"), STATE_DIRECTORY=str(STATE)),
             )
 
@@ -111,9 +114,15 @@ def test_a_life(running):
         trust.chmod(0o644)
         settings = json.loads(CONFIG.read_text())
         settings.update(
-            user=RELAY, tenant_id=sandbox.tenant_id, client_id=sandbox.client_id, authority_url=sandbox.authority_url,
-            graph_url=sandbox.graph_url, ca_file=str(trust), smtp_port=0,
-            mailboxes=[{"username": ALERTS, "password": PASSWORD}], queue={"min_free_mb": 0},
+            user=RELAY,
+            tenant_id=sandbox.tenant_id,
+            client_id=sandbox.client_id,
+            authority_url=sandbox.authority_url,
+            graph_url=sandbox.graph_url,
+            ca_file=str(trust),
+            smtp_port=0,
+            mailboxes=[{"username": ALERTS, "password": PASSWORD}],
+            queue={"min_free_mb": 0},
         )
         CONFIG.write_text(json.dumps(settings))
         port = int(running.hears(r"READY=1\nSTATUS=smtp 127\.0\.0\.1:(\d+)").group(1))

@@ -19,8 +19,12 @@ def test_everything_is_in_the_source_archive(tmp_path):
     for top in TOPS:
         shutil.copytree(ROOT / top, source / top, ignore=shutil.ignore_patterns("__pycache__", "man", ".*cache"))
     wanted = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    subprocess.run([sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path / "dist")], cwd=source,
-                   check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(tmp_path / "dist")],
+        cwd=source,
+        check=True,
+        capture_output=True,
+    )
     (archive,) = (tmp_path / "dist").iterdir()
     with tarfile.open(archive) as packed:
         names = {name.partition("/")[2] for name in packed.getnames()}

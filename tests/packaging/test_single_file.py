@@ -44,7 +44,9 @@ def test_without_cryptography_it_says_so_in_one_sentence(single_file, tmp_path):
     (tmp_path / "cryptography").mkdir()
     (tmp_path / "cryptography" / "__init__.py").write_text("raise ImportError('not for this machine')")
     done = subprocess.run(
-        [sys.executable, str(single_file), "check"], capture_output=True, text=True,
+        [sys.executable, str(single_file), "check"],
+        capture_output=True,
+        text=True,
         env=dict(os.environ, PYTHONPATH=str(tmp_path)),
     )
     # PYTHONPATH comes behind the file itself, which has no cryptography of its own
@@ -62,7 +64,9 @@ def test_certificates_are_unpacked_only_where_the_system_has_none(single_file, s
         "path = requests.certs.where(); print(path, requests.__file__, oct(os.stat(path).st_mode & 0o777))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(single_file), "--version"], capture_output=True, text=True,
+        [sys.executable, "-c", script, str(single_file), "--version"],
+        capture_output=True,
+        text=True,
         env=dict(os.environ, TMPDIR=str(tmp_path)),
     )
     path, requests, mode = done.stdout.split()[-3:]

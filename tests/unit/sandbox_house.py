@@ -45,7 +45,10 @@ class Client:
         value = json.loads(content) if is_json else None
         code = (value.get("error") or {}) if is_json else {}
         return SimpleNamespace(
-            status=answer.status, headers=names, content=content, value=value,
+            status=answer.status,
+            headers=names,
+            content=content,
+            value=value,
             code=code.get("code") if isinstance(code, dict) else code,
         )
 

@@ -20,9 +20,14 @@ PASSWORD = "pass word"
 def user(address="scanner@contoso.com", login=None, **more):
     """A User as the config would make it."""
     options = {
-        "folder": "inbox", "pop3_delete": "trash", "pop3_mark_read": False, "pop3_fold_lines": False,
-        "rewrite_from": False, "default_from": None, "send_as": (),
-    }  # fmt: skip
+        "folder": "inbox",
+        "pop3_delete": "trash",
+        "pop3_mark_read": False,
+        "pop3_fold_lines": False,
+        "rewrite_from": False,
+        "default_from": None,
+        "send_as": (),
+    }
     mailbox = SimpleNamespace(username=address, **{**options, **more})
     return User(mailbox, address if login is None else login, ("smtp",))
 
@@ -162,10 +167,20 @@ class House:
     """A running listener; `with House(...) as house, house.client() as talk:`."""
 
     def __init__(
-        self, certificate=None, *, tls_mode=None, tls_required=False, users=None, spool=None,
-        connections=None, address="127.0.0.1", handshake_seconds=10.0, client_hellos=None, lf_only_clients=False,
-        **policy
-    ):  # fmt: skip
+        self,
+        certificate=None,
+        *,
+        tls_mode=None,
+        tls_required=False,
+        users=None,
+        spool=None,
+        connections=None,
+        address="127.0.0.1",
+        handshake_seconds=10.0,
+        client_hellos=None,
+        lf_only_clients=False,
+        **policy,
+    ):
         context = None
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -175,17 +190,29 @@ class House:
         self.connections = Connections() if connections is None else connections
         self.policy = Policy(**{"plaintext_networks": LOOPBACK, **policy})
         self.listener = Listener(
-            "smtp", address, 0, self._session, self.connections, TURNED_AWAY,
-            tls=context, tls_mode=tls_mode or ("starttls" if certificate else "none"),
-            tls_required=tls_required, handshake_seconds=handshake_seconds,
-            client_hellos=client_hellos, lf_only_clients=lf_only_clients,
-        )  # fmt: skip
+            "smtp",
+            address,
+            0,
+            self._session,
+            self.connections,
+            TURNED_AWAY,
+            tls=context,
+            tls_mode=tls_mode or ("starttls" if certificate else "none"),
+            tls_required=tls_required,
+            handshake_seconds=handshake_seconds,
+            client_hellos=client_hellos,
+            lf_only_clients=lf_only_clients,
+        )
 
     def _session(self, connection, context):
         return SmtpSession(
-            connection, context, hostname="mail.contoso.com",
-            users=self.users, accept=self.spool.put, policy=self.policy,
-        )  # fmt: skip
+            connection,
+            context,
+            hostname="mail.contoso.com",
+            users=self.users,
+            accept=self.spool.put,
+            policy=self.policy,
+        )
 
     def __enter__(self):
         self.listener.start()

@@ -18,22 +18,33 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def child(code, *words, stdin=b"", **environ):
     """The program in a Python of its own, after `code`."""
     program = textwrap.dedent(code) + "\nfrom m365proxy import cli\nsys.exit(cli.main(sys.argv[1:]))"
-    return subprocess.run([sys.executable, "-c", "import sys\n" + program, *words], input=stdin, capture_output=True,
-                          timeout=60, env=dict(os.environ, PYTHONPATH=str(ROOT), **environ))
+    return subprocess.run(
+        [sys.executable, "-c", "import sys\n" + program, *words],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), **environ),
+    )
 
 
-@pytest.mark.parametrize("words", [
-    ["run", "--config", "/x"], ["run", "--config=/x"], ["check", "--json", "--config", "/x"],
-    ["queue", "--config", "/x", "list"], ["queue", "list", "--config", "/x"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--config", "/x"],
+        ["run", "--config=/x"],
+        ["check", "--json", "--config", "/x"],
+        ["queue", "--config", "/x", "list"],
+        ["queue", "list", "--config", "/x"],
+    ],
+)
 def test_a_config_behind_the_command_is_told_its_place(words, capsys):
     assert cli.main(words) == 64
     assert f"--config stands before the command: `m365proxy --config PATH {words[0]}`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("missing,advice", [
-    ("_ssl", "apt install python3"), ("msal", "python3-msal"), ("cryptography", "pip install")
-])
+@pytest.mark.parametrize(
+    "missing,advice", [("_ssl", "apt install python3"), ("msal", "python3-msal"), ("cryptography", "pip install")]
+)
 def test_a_missing_module_is_one_sentence(missing, advice, tmp_path):
     done = child(f"sys.modules[{missing!r}] = None", "demo", HOME=str(tmp_path))
     assert done.returncode == 69
@@ -81,7 +92,8 @@ def test_check_of_a_broken_config_is_one_object_of_json(tmp_path, capsys):
 
 
 def test_the_demo_needs_no_name_to_be_resolved(tmp_path):
-    done = child("""
+    done = child(
+        """
         import socket
         real = socket.getaddrinfo
         def numbers_only(host, *rest, **more):
@@ -89,23 +101,29 @@ def test_the_demo_needs_no_name_to_be_resolved(tmp_path):
                 raise socket.gaierror(-3, "Temporary failure in name resolution")
             return real(host, *rest, **more)
         socket.getaddrinfo = numbers_only
-    """, "demo", HOME=str(tmp_path))
+    """,
+        "demo",
+        HOME=str(tmp_path),
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize("command", ["reload", "status"])
 def test_where_nothing_runs_it_is_said_with_a_status_of_its_own(tmp_path, capsys, command):
-    config = {"user": "a@contoso.com", "tenant_id": "contoso.com", "client_id": "11111111-2222-3333-4444-555555555555",
-              "mailboxes": [{"username": "a@contoso.com", "password": "x y z"}], "state_dir": str(tmp_path / "state")}
+    config = {
+        "user": "a@contoso.com",
+        "tenant_id": "contoso.com",
+        "client_id": "11111111-2222-3333-4444-555555555555",
+        "mailboxes": [{"username": "a@contoso.com", "password": "x y z"}],
+        "state_dir": str(tmp_path / "state"),
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert cli.main(["--config", str(tmp_path / "config.json"), command]) == 3
     said = capsys.readouterr()
     assert "not running" in said.err or "running        no" in said.out
 
 
-@pytest.mark.parametrize(
-    "number, status", [("ENOSPC", 74), ("EIO", 74), ("EROFS", 74), ("EACCES", 73), ("ENOENT", 73)]
-)
+@pytest.mark.parametrize("number, status", [("ENOSPC", 74), ("EIO", 74), ("EROFS", 74), ("EACCES", 73), ("ENOENT", 73)])
 def test_what_the_disk_refuses_is_one_sentence_and_its_status(monkeypatch, capsys, number, status):
     def refuse(arguments):
         raise OSError(getattr(errno, number), "what the system says", "/var/lib/m365proxy/x")

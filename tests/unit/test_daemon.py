@@ -55,19 +55,22 @@ def reload(daemon, program, caplog, **settings):
     return caplog.text
 
 
-@pytest.mark.parametrize("path,value", [
-    ("client_secret", "another"),
-    ("client_certificate", {"private_key": "key.pem", "thumbprint": "A1" * 20}),
-    ("permissions", "send"),
-    ("https_proxy", "http://proxy.contoso.com:3128"),
-    ("ca_file", "cert.pem"),
-    ("graph_url", "https://graph.contoso.com"),
-    ("authority_url", "https://login.contoso.com"),
-    ("logging", {"level": "DEBUG"}),
-    ("queue.retry_interval", 77),
-    ("limits.connections", 7),
-    ("state_dir", "elsewhere"),
-])
+@pytest.mark.parametrize(
+    "path,value",
+    [
+        ("client_secret", "another"),
+        ("client_certificate", {"private_key": "key.pem", "thumbprint": "A1" * 20}),
+        ("permissions", "send"),
+        ("https_proxy", "http://proxy.contoso.com:3128"),
+        ("ca_file", "cert.pem"),
+        ("graph_url", "https://graph.contoso.com"),
+        ("authority_url", "https://login.contoso.com"),
+        ("logging", {"level": "DEBUG"}),
+        ("queue.retry_interval", 77),
+        ("limits.connections", 7),
+        ("state_dir", "elsewhere"),
+    ],
+)
 def test_a_reload_says_each_time_what_needs_a_restart(make_daemon, program, caplog, path, value):
     daemon = make_daemon(pop3_port=None)
     section, _, name = path.partition(".")
@@ -76,9 +79,10 @@ def test_a_reload_says_each_time_what_needs_a_restart(make_daemon, program, capl
         assert f"a change of {path} needs a restart" in reload(daemon, program, caplog, **settings)
 
 
-@pytest.mark.parametrize("settings", [
-    {"queue": {"min_free_mb": 0, "keep_failed_days": 7}}, {"limits": {"recipients": 3}}, {"notify": ALERTS}
-])
+@pytest.mark.parametrize(
+    "settings",
+    [{"queue": {"min_free_mb": 0, "keep_failed_days": 7}}, {"limits": {"recipients": 3}}, {"notify": ALERTS}],
+)
 def test_a_reload_that_needs_no_restart_does_not_ask_for_one(make_daemon, program, caplog, settings):
     daemon = make_daemon()
     said = reload(daemon, program, caplog, **settings)
@@ -157,8 +161,9 @@ def test_the_daily_sweep_warns_of_the_end_of_the_secret_and_survives_a_missing_c
     make_daemon, program, caplog
 ):
     soon = datetime.date.today() + datetime.timedelta(days=10)
-    daemon = make_daemon(client_secret="sandbox-secret", client_secret_expires=str(soon), permissions="send",
-                         pop3_port=None)
+    daemon = make_daemon(
+        client_secret="sandbox-secret", client_secret_expires=str(soon), permissions="send", pop3_port=None
+    )
     caplog.clear()
     os.unlink(program.certificate)
     daemon._sweep()

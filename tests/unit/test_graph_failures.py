@@ -49,8 +49,13 @@ class House:
         self.proxy = self.tunnel.url if proxied else None
         self.graph = None
         self.trust = self.sandbox.ca_file
-        made = self.client().call("POST", ALERTS, "/messages", headers={**IMMUTABLE, "Content-Type": "text/plain"},
-                                  body=lambda: base64_body(len(SMALL), [SMALL]))
+        made = self.client().call(
+            "POST",
+            ALERTS,
+            "/messages",
+            headers={**IMMUTABLE, "Content-Type": "text/plain"},
+            body=lambda: base64_body(len(SMALL), [SMALL]),
+        )
         self.draft = urllib.parse.quote(made.json()["id"], safe="")
         self.graph.close()
         sandbox.forget()
@@ -63,8 +68,14 @@ class House:
 
     def mime(self, raw):
         pieces = [raw[i : i + 8192] for i in range(0, len(raw), 8192)]
-        return self.graph.call("POST", ALERTS, "/sendMail", headers={"Content-Type": "text/plain"},
-                               body=lambda: base64_body(len(raw), pieces), seconds=SILENCE)
+        return self.graph.call(
+            "POST",
+            ALERTS,
+            "/sendMail",
+            headers={"Content-Type": "text/plain"},
+            body=lambda: base64_body(len(raw), pieces),
+            seconds=SILENCE,
+        )
 
     def request(self, kind):
         if kind == "draft":
@@ -107,6 +118,7 @@ def unknown_name(*_args, **_more):
 
 # Directly. What happens; what has to be said of a small body, a large one, and none (None: either).
 
+
 def no_dns(house, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", unknown_name)
 
@@ -148,6 +160,7 @@ DIRECT = [
 
 
 # Through a proxy.
+
 
 def tunnel(**settings):
     def set_up(house, monkeypatch):

@@ -72,8 +72,14 @@ def test_date_follows_graphs_clock(sandbox, graph):
         ("POST", "/v1.0/me/sendMail", b"[]", {"Content-Type": "application/json"}, 400, "RequestBodyRead"),
         ("POST", "/v1.0/me/sendMail", b"x", {"Content-Type": "message/rfc822"}, 415, "RequestBodyRead"),
         ("POST", "/v1.0/me/sendMail", b"eA==", {}, 415, "RequestBodyRead"),
-        ("POST", "/v1.0/me/sendMail", b"_-__", {"Content-Type": "text/plain"}, 400,
-         "ErrorMimeContentInvalidBase64String"),
+        (
+            "POST",
+            "/v1.0/me/sendMail",
+            b"_-__",
+            {"Content-Type": "text/plain"},
+            400,
+            "ErrorMimeContentInvalidBase64String",
+        ),
         ("POST", "/v1.0/me/sendMail", b"x" * 4_000_001, {"Content-Type": "text/plain"}, 413, "RequestEntityTooLarge"),
         ("GET", "/v1.0/me?$select=nothing", None, {}, 400, "BadRequest"),
         ("GET", "/v1.0/users/nobody@contoso.com/messages", None, {}, 404, "ErrorInvalidUser"),
@@ -97,9 +103,7 @@ def test_a_length_is_demanded(sandbox, head):
         assert sock.recv(100).startswith(b"HTTP/1.1 411 ")
 
 
-@pytest.mark.parametrize(
-    ("mode", "status"), [("413", 413), ("400", 400), ("500", 500), ("200", 200), ("reset", None)]
-)
+@pytest.mark.parametrize(("mode", "status"), [("413", 413), ("400", 400), ("500", 500), ("200", 200), ("reset", None)])
 def test_over_the_request_limit(sandbox, graph, mode, status):
     sandbox.tenant.over_limit = mode
     body = mail(RELAY, body="x" * 3_000_000)
@@ -127,9 +131,16 @@ SEND = users(ALERTS, "/sendMail")
 @pytest.mark.parametrize(
     ("kind", "delivered", "answered"),
     [
-        ("answer", 0, 503), ("answer_after", 1, 504), ("cut", 0, None), ("cut_after", 1, None),
-        ("cut_body", 0, None), ("cut_answer", 1, None), ("slow", 1, 202), ("portal", 0, 200),
-        ("stranger", 0, 202), ("stranger_after", 1, 202),
+        ("answer", 0, 503),
+        ("answer_after", 1, 504),
+        ("cut", 0, None),
+        ("cut_after", 1, None),
+        ("cut_body", 0, None),
+        ("cut_answer", 1, None),
+        ("slow", 1, 202),
+        ("portal", 0, 200),
+        ("stranger", 0, 202),
+        ("stranger_after", 1, 202),
     ],
 )
 def test_faults(sandbox, graph, kind, delivered, answered):
@@ -358,8 +369,7 @@ def test_records(sandbox, graph):
     sandbox.latency = 0.02
     graph("POST", SEND, mail())
     (seen,) = sandbox.requests
-    assert (seen.method, seen.path, seen.query, seen.mailbox, seen.status) == (
-        "POST", "/v1.0" + SEND, "", ALERTS, 202)
+    assert (seen.method, seen.path, seen.query, seen.mailbox, seen.status) == ("POST", "/v1.0" + SEND, "", ALERTS, 202)
     assert seen.headers["content-type"] == "text/plain" and seen.size == len(base64.b64encode(mail()))
     assert seen.end - seen.start >= 0.02
 

@@ -31,7 +31,7 @@ def follow(graph, answer):
     found, pages = ids(answer), 1
     while "@odata.nextLink" in answer.value:
         link = answer.value["@odata.nextLink"]
-        answer = graph.raw("GET", link[link.index("/v1.0"):], headers=IMMUTABLE)
+        answer = graph.raw("GET", link[link.index("/v1.0") :], headers=IMMUTABLE)
         assert answer.status == 200
         found += ids(answer)
         pages += 1
@@ -46,8 +46,11 @@ def test_listing_pages(sandbox, graph):
     assert follow(graph, first)[:2] == (made, 3)
     assert ids(inbox(graph, top=1000, select="id")) == made[::-1], "newest first unless asked otherwise"
     by_preference = graph(
-        "GET", users(SCANNER, "/mailFolders/inbox/messages"),
-        headers={"Prefer": 'odata.maxpagesize=7, IdType="ImmutableId"'}, select="id")
+        "GET",
+        users(SCANNER, "/mailFolders/inbox/messages"),
+        headers={"Prefer": 'odata.maxpagesize=7, IdType="ImmutableId"'},
+        select="id",
+    )
     assert len(ids(by_preference)) == 7
 
 
@@ -75,8 +78,13 @@ def test_pages_that_a_client_must_cope_with(sandbox, graph, modes, expected_page
     [
         ({"filter": "receivedDateTime ge 2023-11-14T22:13:21Z"}, [2, 1]),
         ({"filter": "receivedDateTime gt 2023-11-14T22:13:21Z"}, [2]),
-        ({"filter": "receivedDateTime ge 1900-01-01T00:00:00Z and isRead eq false",
-          "orderby": "receivedDateTime asc"}, [0, 2]),
+        (
+            {
+                "filter": "receivedDateTime ge 1900-01-01T00:00:00Z and isRead eq false",
+                "orderby": "receivedDateTime asc",
+            },
+            [0, 2],
+        ),
         ({"filter": "isRead eq true"}, [1]),
         ({"filter": "internetMessageId eq '<1@a>'", "top": "1"}, [2]),
         ({"filter": "internetMessageId eq '<it''s@a>'"}, []),
@@ -94,8 +102,10 @@ def test_filters(sandbox, graph, query, numbers):
     ("query", "code"),
     [
         ({"filter": "isRead eq false", "orderby": "receivedDateTime asc"}, "InefficientFilter"),
-        ({"filter": "isRead eq false and receivedDateTime ge 2000-01-01", "orderby": "receivedDateTime"},
-         "InefficientFilter"),
+        (
+            {"filter": "isRead eq false and receivedDateTime ge 2000-01-01", "orderby": "receivedDateTime"},
+            "InefficientFilter",
+        ),
         ({"filter": "id eq 'x'"}, "ErrorInvalidProperty"),
         ({"filter": "isRead eq 'false'"}, "BadRequest"),
         ({"filter": "receivedDateTime ge yesterday"}, "BadRequest"),
@@ -146,8 +156,10 @@ def test_ids_have_to_be_escaped(sandbox):
     assert "/" in found and "+" in found
 
 
-MULTIPART = mail(extra='MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="abcdef123"\r\n', body=(
-    "--abcdef123\r\nContent-Type: text/plain\r\n\r\nhi\r\n--abcdef123--"))
+MULTIPART = mail(
+    extra='MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="abcdef123"\r\n',
+    body=("--abcdef123\r\nContent-Type: text/plain\r\n\r\nhi\r\n--abcdef123--"),
+)
 
 
 def test_value_is_made_anew_at_each_call(sandbox, graph):
@@ -233,12 +245,12 @@ def test_delta(sandbox, graph):
         link = last.value.get("@odata.nextLink")
         if link is None:
             break
-        last = graph.raw("GET", link[link.index("/v1.0"):], headers=preferring)
+        last = graph.raw("GET", link[link.index("/v1.0") :], headers=preferring)
     assert (found, pages) == (made, 3)
     link = last.value["@odata.deltaLink"]
 
     def changes():
-        answer = graph.raw("GET", link[link.index("/v1.0"):], headers=IMMUTABLE)
+        answer = graph.raw("GET", link[link.index("/v1.0") :], headers=IMMUTABLE)
         return answer, [] if answer.code else [(item["id"], "@removed" in item) for item in answer.value["value"]]
 
     assert changes()[1] == []
@@ -256,8 +268,9 @@ def test_delta(sandbox, graph):
 
 def batch(graph, *parts):
     requests = [{"id": str(n), **part} for n, part in enumerate(parts)]
-    answer = graph.raw("POST", "/v1.0/$batch", json.dumps({"requests": requests}).encode(),
-                       {"Content-Type": "application/json"})
+    answer = graph.raw(
+        "POST", "/v1.0/$batch", json.dumps({"requests": requests}).encode(), {"Content-Type": "application/json"}
+    )
     return answer, {part["id"]: part for part in (answer.value or {}).get("responses", [])}
 
 
@@ -265,8 +278,12 @@ def test_batch(sandbox, graph):
     made = fill(sandbox, 3)
     sandbox.faults.add("answer", path=segment(made[1]), status=429, retry_after=2)
     move = [
-        {"method": "POST", "url": item_url(item, SCANNER, "/move"), "headers": {
-            **IMMUTABLE, "Content-Type": "application/json"}, "body": {"destinationId": "deleteditems"}}
+        {
+            "method": "POST",
+            "url": item_url(item, SCANNER, "/move"),
+            "headers": {**IMMUTABLE, "Content-Type": "application/json"},
+            "body": {"destinationId": "deleteditems"},
+        }
         for item in made
     ]
     answer, parts = batch(graph, *move, {"method": "GET", "url": "/me", "dependsOn": ["1"]})

@@ -159,12 +159,21 @@ def test_message_id_in_one_step(sandbox, graph, mode, kept):
 
 def test_json_mail(sandbox, graph):
     message = {
-        "subject": "Größe", "body": {"contentType": "html", "content": "<p>grün</p>"},
-        "toRecipients": [person(SCANNER)], "bccRecipients": [person("b@example.com")],
-        "attachments": [{"@odata.type": "#microsoft.graph.fileAttachment", "name": "ä.txt",
-                         "contentBytes": base64.b64encode(b"data").decode()}],
+        "subject": "Größe",
+        "body": {"contentType": "html", "content": "<p>grün</p>"},
+        "toRecipients": [person(SCANNER)],
+        "bccRecipients": [person("b@example.com")],
+        "attachments": [
+            {
+                "@odata.type": "#microsoft.graph.fileAttachment",
+                "name": "ä.txt",
+                "contentBytes": base64.b64encode(b"data").decode(),
+            }
+        ],
         "singleValueExtendedProperties": [
-            {"id": "String 0x1042", "value": "<before@a>"}, {"id": MARKER, "value": "q1"}],
+            {"id": "String 0x1042", "value": "<before@a>"},
+            {"id": MARKER, "value": "q1"},
+        ],
     }
     assert graph("POST", users(ALERTS, "/sendMail"), {"message": message, "saveToSentItems": False}).status == 202
     (done,) = sandbox.tenant.delivered
@@ -190,12 +199,18 @@ def test_json_mail(sandbox, graph):
         ({"message": {"toRecipients": [{"emailAddress": {"adress": "x"}}]}}, "RequestBodyRead"),
         ({"message": {"body": {"contentType": "rtf", "content": ""}}}, "RequestBodyRead"),
         ({"message": {"attachments": [{"name": "no type"}]}}, "RequestBodyRead"),
-        ({"message": {"internetMessageHeaders": [{"name": "References", "value": "x"}]}},
-         "InvalidInternetMessageHeader"),
-        ({"message": {"internetMessageHeaders": [{"name": f"X-{n}", "value": "x"} for n in range(6)]}},
-         "InvalidInternetMessageHeaderCollection"),
-        ({"message": {"singleValueExtendedProperties": [{"id": "nonsense", "value": "x"}]}},
-         "ErrorInvalidPropertyRequest"),
+        (
+            {"message": {"internetMessageHeaders": [{"name": "References", "value": "x"}]}},
+            "InvalidInternetMessageHeader",
+        ),
+        (
+            {"message": {"internetMessageHeaders": [{"name": f"X-{n}", "value": "x"} for n in range(6)]}},
+            "InvalidInternetMessageHeaderCollection",
+        ),
+        (
+            {"message": {"singleValueExtendedProperties": [{"id": "nonsense", "value": "x"}]}},
+            "ErrorInvalidPropertyRequest",
+        ),
         ({"message": {"toRecipients": [{"emailAddress": {"name": "x"}}]}}, "ErrorInvalidRecipients"),
         ({"message": {"subject": "nobody"}}, "ErrorInvalidRecipients"),
     ],
@@ -222,7 +237,8 @@ def test_draft_patched_and_sent(sandbox, graph):
     found = graph("GET", users(ALERTS, "/mailFolders/sentitems/messages"), filter="internetMessageId eq '<own@a>'")
     assert [item["id"] for item in found.value["value"]] == [made["id"]]
     by_marker = graph(
-        "GET", users(ALERTS, "/mailFolders/sentitems/messages"),
+        "GET",
+        users(ALERTS, "/mailFolders/sentitems/messages"),
         filter=f"singleValueExtendedProperties/Any(ep: ep/id eq '{MARKER}' and ep/value eq 'q1')",
     )
     assert len(by_marker.value["value"]) == 1
@@ -237,7 +253,10 @@ def test_mime_draft_keeps_its_mime(sandbox, graph):
     raw = mail(extra="References: <a@b>\r\n")
     made = graph("POST", users(ALERTS, "/messages"), raw)
     assert (made.status, made.value["subject"], made.value["toRecipients"][0]["emailAddress"]["address"]) == (
-        201, "s", SCANNER)
+        201,
+        "s",
+        SCANNER,
+    )
     graph("PATCH", item_url(made.value["id"]), {"bccRecipients": [person("b@example.com")]})
     graph("POST", item_url(made.value["id"], rest="/send"))
     (done,) = sandbox.tenant.delivered
@@ -351,9 +370,12 @@ def begin_upload(graph, made, size, name="big.bin"):
 
 def put(sandbox, url, data, first, total, **headers):
     client = Client(sandbox, token="")
-    sent = {"Content-Type": "application/octet-stream",
-            "Content-Range": f"bytes {first}-{first + len(data) - 1}/{total}", **headers}
-    answer = client.raw("PUT", url[len(sandbox.graph_url):], data, sent)
+    sent = {
+        "Content-Type": "application/octet-stream",
+        "Content-Range": f"bytes {first}-{first + len(data) - 1}/{total}",
+        **headers,
+    }
+    answer = client.raw("PUT", url[len(sandbox.graph_url) :], data, sent)
     client.close()
     return answer
 
@@ -402,7 +424,7 @@ def test_upload_cancelled_expired_and_denied(sandbox, graph):
     made = draft(graph)
     client = Client(sandbox, token="")
     url = begin_upload(graph, made, 3 * MEGABYTE).value["uploadUrl"]
-    path = url[len(sandbox.graph_url):]
+    path = url[len(sandbox.graph_url) :]
     assert client.raw("GET", path).status == 405
     sandbox.tenant.upload_status_readable = True
     assert client.raw("GET", path).status == 200

@@ -1,6 +1,5 @@
 """The stand-in tenant: signing in, tokens and what they may do."""
 
-
 from urllib.parse import urlencode
 
 import pytest
@@ -31,8 +30,12 @@ def microsoft(sandbox, monkeypatch):
 
     def make(kind, **more):
         app = getattr(msal, kind)(
-            sandbox.client_id, authority=f"{sandbox.authority_url}/{sandbox.tenant_id}", instance_discovery=False,
-            verify=sandbox.ca_file, timeout=10, **more,
+            sandbox.client_id,
+            authority=f"{sandbox.authority_url}/{sandbox.tenant_id}",
+            instance_discovery=False,
+            verify=sandbox.ca_file,
+            timeout=10,
+            **more,
         )
         made.append(app)
         return app
@@ -50,8 +53,7 @@ def test_device_flow_and_refresh_with_msal(sandbox, microsoft):
     app = microsoft("PublicClientApplication")
     result = app.acquire_token_by_device_flow(app.initiate_device_flow(SCOPES))
     claims = result["id_token_claims"]
-    assert (claims["preferred_username"], claims["tid"], claims["aud"]) == (
-        RELAY, sandbox.tenant_id, sandbox.client_id)
+    assert (claims["preferred_username"], claims["tid"], claims["aud"]) == (RELAY, sandbox.tenant_id, sandbox.client_id)
     assert set(result["scope"].split()) >= set(SCOPES)
     assert sandbox.entra.counts["device_code"] == 2
     account = app.get_accounts()[0]
@@ -114,7 +116,8 @@ def token_request(sandbox, **form):
 def device_code(sandbox, scope="openid offline_access Mail.Send"):
     client = Client(sandbox, token="")
     answer = client.raw(
-        "POST", f"/{sandbox.tenant_id}/oauth2/v2.0/devicecode",
+        "POST",
+        f"/{sandbox.tenant_id}/oauth2/v2.0/devicecode",
         urlencode({"client_id": sandbox.client_id, "scope": scope}),
         {"Content-Type": "application/x-www-form-urlencoded"},
     )
@@ -145,8 +148,7 @@ def test_a_device_code_waits_for_approval_and_works_once(sandbox):
 
 def test_no_refresh_token_when_told(sandbox):
     sandbox.entra.give_refresh_token = False
-    assert "refresh_token" not in token_request(
-        sandbox, grant_type=DEVICE, device_code=device_code(sandbox)).value
+    assert "refresh_token" not in token_request(sandbox, grant_type=DEVICE, device_code=device_code(sandbox)).value
 
 
 @pytest.mark.parametrize(
@@ -158,8 +160,11 @@ def test_no_refresh_token_when_told(sandbox):
         ({"grant_type": "refresh_token", "client_id": "x"}, "unauthorized_client", 700016),
         ({"grant_type": "client_credentials"}, "invalid_client", 7000218),
         ({"grant_type": "client_credentials", "client_secret": "x"}, "invalid_client", 7000215),
-        ({"grant_type": "client_credentials", "client_secret": "sandbox-secret", "scope": "Mail.Send"},
-         "invalid_scope", 1002012),
+        (
+            {"grant_type": "client_credentials", "client_secret": "sandbox-secret", "scope": "Mail.Send"},
+            "invalid_scope",
+            1002012,
+        ),
     ],
 )
 def test_what_entra_refuses(sandbox, form, code, aadsts):
@@ -203,7 +208,8 @@ def test_certificate_with_msal(sandbox, microsoft):
     scope = ["https://graph.microsoft.com/.default"]
     for key, expected in ((good, None), (bad, "invalid_client")):
         pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         credential = {"private_key": pem.decode(), "thumbprint": "0" * 40}
         app = microsoft("ConfidentialClientApplication", client_credential=credential)
         assert app.acquire_token_for_client(scope).get("error") == expected
@@ -217,8 +223,11 @@ def _self_signed(x509, serialization, key):
     name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "app")])
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(datetime.datetime(2020, 1, 1))
-    return builder.not_valid_after(datetime.datetime(2049, 1, 1)).sign(key, hashes.SHA256()).public_bytes(
-        serialization.Encoding.PEM)
+    return (
+        builder.not_valid_after(datetime.datetime(2049, 1, 1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
 
 
 def test_tokens_expire_and_are_revoked(sandbox, graph):

@@ -211,9 +211,7 @@ def test_allowed_networks(logged):
         with talk_through(house, first("198.51.100.9")) as talk:
             assert talk.reply() == REFUSED
             assert talk.closed()
-    assert logged()[0] == (
-        "connection refused from 198.51.100.9 through 127.0.0.1: it is not in allowed_networks"
-    )
+    assert logged()[0] == ("connection refused from 198.51.100.9 through 127.0.0.1: it is not in allowed_networks")
 
 
 @pytest.mark.parametrize("allowed, welcome", [(OFFICE, False), (LOOPBACK, True), (ALL, True), (None, True)])

@@ -1,17 +1,17 @@
 """Each tests/dialogs/smtp_*.txt is a conversation, played against a real listener.
 
-    C: line             sent with CRLF
-    R: octets           sent as they are, with Python's escapes (\\r \\n \\xe4)
-    S: line             what must come; "..." at the end stands for any rest of the line
-    S: <closed>         the end of the connection
-    T:                  the client's TLS handshake
-    A: octets           the last accepted message, with Python's escapes
-    E: name=value ...   its envelope; recipients separated by commas
-    N: number           how many messages have been accepted
-    @ word ...          the house: tls (STARTTLS can be had), required (TLS is), strange (the client's network
-                        may not sign in without TLS), relay (it may send without sign-in), rewrite (rewrite_from),
-                        lf (lf_only_clients), and the limits of Policy as name=value; domains=a,b
-    #                   explains
+C: line             sent with CRLF
+R: octets           sent as they are, with Python's escapes (\\r \\n \\xe4)
+S: line             what must come; "..." at the end stands for any rest of the line
+S: <closed>         the end of the connection
+T:                  the client's TLS handshake
+A: octets           the last accepted message, with Python's escapes
+E: name=value ...   its envelope; recipients separated by commas
+N: number           how many messages have been accepted
+@ word ...          the house: tls (STARTTLS can be had), required (TLS is), strange (the client's network
+                    may not sign in without TLS), relay (it may send without sign-in), rewrite (rewrite_from),
+                    lf (lf_only_clients), and the limits of Policy as name=value; domains=a,b
+#                   explains
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ def _house(script, certificate):
     assert not named
     assert set(words) <= {"tls", "required", "strange", "relay", "rewrite", "lf"} | {w for w in words if "=" in w}
     return House(
-        certificate if "tls" in words else None, tls_required="required" in words, lf_only_clients="lf" in words,
-        users=Users(person), **policy
-    )  # fmt: skip
+        certificate if "tls" in words else None,
+        tls_required="required" in words,
+        lf_only_clients="lf" in words,
+        users=Users(person),
+        **policy,
+    )
 
 
 def _octets(text):

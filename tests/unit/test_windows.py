@@ -80,8 +80,9 @@ WINDOWS = """
 def on_windows(code, tmp_path, *words):
     program = textwrap.dedent(WINDOWS) + textwrap.dedent(code)
     environ = dict(os.environ, HOME=str(tmp_path), PYTHONPATH=str(ROOT), NOTIFY_SOCKET="unused")
-    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60,
-                          env=environ, cwd=tmp_path)
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=60, env=environ, cwd=tmp_path
+    )
 
 
 def test_the_demo(tmp_path):
@@ -91,18 +92,22 @@ def test_the_demo(tmp_path):
 
 
 def test_every_module_can_be_imported(tmp_path):
-    done = on_windows("""
+    done = on_windows(
+        """
         import importlib, pathlib
         for path in sorted(pathlib.Path(cli.__file__).parent.rglob("*.py")):
             name = ".".join(path.relative_to(pathlib.Path(cli.__file__).parents[1]).with_suffix("").parts)
             if not name.endswith("__main__"):
                 importlib.import_module(name.replace(".__init__", ""))
-    """, tmp_path)
+    """,
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_one_holder_of_a_lock_and_its_pid(tmp_path):
-    done = on_windows("""
+    done = on_windows(
+        """
         first, second = files.Lock("lock"), files.Lock("lock")
         first.acquire()
         first.note_holder()
@@ -113,13 +118,16 @@ def test_one_holder_of_a_lock_and_its_pid(tmp_path):
         first.release()
         second.acquire()
         print("taken over")
-    """, tmp_path)
+    """,
+        tmp_path,
+    )
     assert done.stdout.split("\n")[:2] == ["True", "taken over"], done.stderr
 
 
 @pytest.mark.parametrize("refusals,outcome", [(1, "moved"), (4, "moved"), (9, "PermissionError")])
 def test_a_rename_that_a_scanner_refuses_is_tried_again(refusals, outcome, tmp_path):
-    done = on_windows("""
+    done = on_windows(
+        """
         refusals, real, time.sleep = int(sys.argv[1]), os.replace, lambda seconds: None
         def replace(source, target):
             global refusals
@@ -134,13 +142,17 @@ def test_a_rename_that_a_scanner_refuses_is_tried_again(refusals, outcome, tmp_p
             print("moved")
         except PermissionError as error:
             print(type(error).__name__)
-    """, tmp_path, str(refusals))
+    """,
+        tmp_path,
+        str(refusals),
+    )
     assert done.stdout.strip() == outcome, done.stderr
 
 
 def test_a_rename_that_stays_refused_is_told_to_the_device_as_451(tmp_path):
     """The file is discarded and the device sends again."""
-    done = on_windows("""
+    done = on_windows(
+        """
         from m365proxy.spool.envelope import Envelope
         from m365proxy.errors import Temporary
         from m365proxy.spool.spool import Spool
@@ -157,12 +169,15 @@ def test_a_rename_that_stays_refused_is_told_to_the_device_as_451(tmp_path):
             incoming.commit()
         except Temporary as error:
             print(type(error).__name__, os.listdir("queue/new"), os.listdir("queue/tmp"))
-    """, tmp_path)
+    """,
+        tmp_path,
+    )
     assert done.stdout.split()[1:] == ["[]", "[]"], (done.stdout, done.stderr)
 
 
 def test_a_message_in_hand_can_be_moved(tmp_path):
-    done = on_windows("""
+    done = on_windows(
+        """
         open("a", "w").close()
         with open("a"):
             try:
@@ -175,7 +190,9 @@ def test_a_message_in_hand_can_be_moved(tmp_path):
             files.open_shared("a")
         except FileNotFoundError:
             print("moved")
-    """, tmp_path)
+    """,
+        tmp_path,
+    )
     assert done.stdout.split() == ["held", "moved"], done.stderr
 
 

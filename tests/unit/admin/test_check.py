@@ -69,8 +69,16 @@ LINES = [
     (no_full_access, {}, "WRONG", 67, FULL_ACCESS, "info", 0, "not proven"),
     (no_full_access, {"pop3_port": None}, "info", 0, FULL_ACCESS, "info", 0, "not proven"),
     (no_full_access, {"mailboxes": SEND_ONLY}, "info", 0, FULL_ACCESS, "info", 0, "not proven"),
-    (no_full_access, {"pop3_port": None, "mailboxes": [one(ALERTS, sent_items="delete_after_days:7")]},
-     "WRONG", 67, FULL_ACCESS, "info", 0, "not proven"),
+    (
+        no_full_access,
+        {"pop3_port": None, "mailboxes": [one(ALERTS, sent_items="delete_after_days:7")]},
+        "WRONG",
+        67,
+        FULL_ACCESS,
+        "info",
+        0,
+        "not proven",
+    ),
     (no_mailbox, {}, "WRONG", 67, "There is no mailbox", "WRONG", 67, "There is no mailbox"),
     (no_mailbox, {"pop3_port": None}, "info", 0, "There is no mailbox", "WRONG", 67, "There is no mailbox"),
     (no_licence, {}, "WRONG", 67, "no licence", "WRONG", 67, "no licence"),
@@ -135,16 +143,19 @@ def ran(program, **agos):
 REFUSED = ("ErrorSendAsDenied", "Add-RecipientPermission", 500)
 
 
-@pytest.mark.parametrize("steps,mark,exit_status,words", [
-    ([lambda p: waiting(p, *REFUSED)], "WRONG", 67, "Add-RecipientPermission"),
-    ([lambda p: waiting(p, "ErrorInvalidUser", "No such mailbox", 500)], "WRONG", 67, "8 min ago: No such"),
-    ([lambda p: waiting(p, "", "No way there", 500)], "warning", 0, "8 min ago: No way there"),
-    ([lambda p: delivered(p, 7300)], "ok", 0, "proven by a delivery 2 h ago"),
-    ([lambda p: delivered(p, 7300), lambda p: waiting(p, *REFUSED)], "WRONG", 67, "Add-RecipientPermission"),
-    ([lambda p: delivered(p, 100), lambda p: waiting(p, *REFUSED)], "ok", 0, "proven"),
-    ([lambda p: ran(p, last_delivery=100), lambda p: waiting(p, *REFUSED)], "ok", 0, "proven by a delivery"),
-    ([lambda p: ran(p, last_delivery=900, last_error_time=500)], "warning", 0, "8 min ago: Cut off"),
-])
+@pytest.mark.parametrize(
+    "steps,mark,exit_status,words",
+    [
+        ([lambda p: waiting(p, *REFUSED)], "WRONG", 67, "Add-RecipientPermission"),
+        ([lambda p: waiting(p, "ErrorInvalidUser", "No such mailbox", 500)], "WRONG", 67, "8 min ago: No such"),
+        ([lambda p: waiting(p, "", "No way there", 500)], "warning", 0, "8 min ago: No way there"),
+        ([lambda p: delivered(p, 7300)], "ok", 0, "proven by a delivery 2 h ago"),
+        ([lambda p: delivered(p, 7300), lambda p: waiting(p, *REFUSED)], "WRONG", 67, "Add-RecipientPermission"),
+        ([lambda p: delivered(p, 100), lambda p: waiting(p, *REFUSED)], "ok", 0, "proven"),
+        ([lambda p: ran(p, last_delivery=100), lambda p: waiting(p, *REFUSED)], "ok", 0, "proven by a delivery"),
+        ([lambda p: ran(p, last_delivery=900, last_error_time=500)], "warning", 0, "8 min ago: Cut off"),
+    ],
+)
 def test_what_the_last_deliveries_tell_of_sending(program, steps, mark, exit_status, words):
     for step in steps:
         step(program)
@@ -161,11 +172,15 @@ def test_the_first_stage_that_is_wrong_decides_the_exit_status():
     assert check.exit_status([check.Result(check.OK, "config", "")]) == 0
 
 
-@pytest.mark.parametrize("revoke,settings,exit_status,words", [
-    (lambda sandbox: sandbox.entra.revoke(50173), {}, 77, "Run `m365proxy login`"),
-    (lambda sandbox: sandbox.entra.refuse("refresh_token", "temporarily_unavailable"), {}, 69, "for now"),
-    (lambda sandbox: sandbox.tenant.client_secrets.clear(), APP, 78, "client_secret is wrong"),
-], ids=["revoked", "away", "secret"])
+@pytest.mark.parametrize(
+    "revoke,settings,exit_status,words",
+    [
+        (lambda sandbox: sandbox.entra.revoke(50173), {}, 77, "Run `m365proxy login`"),
+        (lambda sandbox: sandbox.entra.refuse("refresh_token", "temporarily_unavailable"), {}, 69, "for now"),
+        (lambda sandbox: sandbox.tenant.client_secrets.clear(), APP, 78, "client_secret is wrong"),
+    ],
+    ids=["revoked", "away", "secret"],
+)
 def test_the_sign_in_is_renewed_to_know_that_it_is_good(program, revoke, settings, exit_status, words):
     assert found(program, "token", **settings).mark == check.OK
     revoke(program.sandbox)
@@ -178,20 +193,27 @@ def offline(program, dropped_root=False, **settings):
     return check.offline(configuration.load(str(program.config), {}), False, dropped_root)
 
 
-@pytest.mark.parametrize("networks,mark,words", [
-    (["127.0.0.0/8"], check.OK, "no password is taken from the network"),
-    ([], check.OK, "no password is taken from the network"),
-    (["192.168.0.0/16"], check.WARNING, "unencrypted"),
-])
+@pytest.mark.parametrize(
+    "networks,mark,words",
+    [
+        (["127.0.0.0/8"], check.OK, "no password is taken from the network"),
+        ([], check.OK, "no password is taken from the network"),
+        (["192.168.0.0/16"], check.WARNING, "unencrypted"),
+    ],
+)
 def test_without_certificate_it_depends_on_where_passwords_are_taken(program, networks, mark, words):
     results = offline(program, tls={}, plaintext_networks=networks)
     line = next(result for result in results if result.name == "certificate")
     assert line.mark == mark and words in line.sentence
 
 
-@pytest.mark.parametrize("dropped,mark,words", [
-    (True, "warning", "its unit"), (False, "WRONG", "ip_unprivileged_port_start"),
-])
+@pytest.mark.parametrize(
+    "dropped,mark,words",
+    [
+        (True, "warning", "its unit"),
+        (False, "WRONG", "ip_unprivileged_port_start"),
+    ],
+)
 def test_a_low_port_after_root_was_given_up(program, monkeypatch, dropped, mark, words):
     class Refusing(check.socket.socket):
         def bind(self, address):

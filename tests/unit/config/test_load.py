@@ -66,11 +66,23 @@ def test_bad_config_is_told_exactly(folder):
     assert caught.value.exit_status == 78
 
 
-@pytest.mark.parametrize("line", [
-    '"password": "hunter2" "x"', '"client_secret": hunter2', "hunter2", "// hunter2: old", '"name": "hunter2", x',
-    '"bob@contoso.com": hunter2', '"user": "x", "pass" "hunter2"', '"hunter2"', "'password': 'hunter2'",
-    '"https_proxy": "http://u:hunter2@proxy', 'secret hunter2', '{"user": 1, "Passwort": "hunter2"',
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"password": "hunter2" "x"',
+        '"client_secret": hunter2',
+        "hunter2",
+        "// hunter2: old",
+        '"name": "hunter2", x',
+        '"bob@contoso.com": hunter2',
+        '"user": "x", "pass" "hunter2"',
+        '"hunter2"',
+        "'password': 'hunter2'",
+        '"https_proxy": "http://u:hunter2@proxy',
+        "secret hunter2",
+        '{"user": 1, "Passwort": "hunter2"',
+    ],
+)
 def test_a_line_is_shown_without_what_may_be_a_secret(load, line):
     with pytest.raises(ConfigError) as caught:
         load('{\n  "smtp_port": 25,\n  ' + line + "\n}")
@@ -185,36 +197,77 @@ def test_the_defaults(load):
     network = ipaddress.ip_network
     everywhere = (network("0.0.0.0/0"), network("::/0"))
     expected = {
-        "client_secret": None, "client_certificate": None, "client_secret_expires": None, "permissions": "full",
-        "cloud": "global", "graph_url": None, "authority_url": None, "ca_file": None, "https_proxy": None,
-        "bind": ("127.0.0.1",), "smtp_port": 2525, "smtps_port": None, "pop3_port": None, "pop3s_port": None,
-        "tls_first": (), "plaintext_networks": (network("127.0.0.0/8"), network("::1")), "relay_networks": (),
-        "allowed_networks": everywhere, "proxy_protocol_from": (), "allowed_domains": ("*",),
-        "attachment_limit_mb": 80, "notify": None, "status_port": None, "status_password": None,
+        "client_secret": None,
+        "client_certificate": None,
+        "client_secret_expires": None,
+        "permissions": "full",
+        "cloud": "global",
+        "graph_url": None,
+        "authority_url": None,
+        "ca_file": None,
+        "https_proxy": None,
+        "bind": ("127.0.0.1",),
+        "smtp_port": 2525,
+        "smtps_port": None,
+        "pop3_port": None,
+        "pop3s_port": None,
+        "tls_first": (),
+        "plaintext_networks": (network("127.0.0.0/8"), network("::1")),
+        "relay_networks": (),
+        "allowed_networks": everywhere,
+        "proxy_protocol_from": (),
+        "allowed_domains": ("*",),
+        "attachment_limit_mb": 80,
+        "notify": None,
+        "status_port": None,
+        "status_password": None,
         "state_dir": "/var/lib/m365proxy",
-    }  # fmt: skip
+    }
     assert {name: getattr(loaded, name) for name in expected} == expected
     sections = {
         "tls": {"tls_cert": None, "tls_key": None, "min_version": "TLSv1.2", "required": False},
         "queue": {
-            "retry_interval": 300, "lifetime_hours": 120, "min_free_mb": 64, "keep_failed_days": 90,
-            "pace_per_minute": 0, "on_ambiguous": "retry", "dedupe_minutes": 0, "max_waiting": 0,
+            "retry_interval": 300,
+            "lifetime_hours": 120,
+            "min_free_mb": 64,
+            "keep_failed_days": 90,
+            "pace_per_minute": 0,
+            "on_ambiguous": "retry",
+            "dedupe_minutes": 0,
+            "max_waiting": 0,
         },
         "pop3": {"exact_sizes": False, "read_ahead_mb": 32, "max_messages": 0},
         "limits": {
-            "connections": 500, "connections_per_client": 100, "errors": 10, "recipients": 500,
-            "command_seconds": 300, "data_seconds": 600, "session_seconds": 3600, "auth_failures": 10,
+            "connections": 500,
+            "connections_per_client": 100,
+            "errors": 10,
+            "recipients": 500,
+            "command_seconds": 300,
+            "data_seconds": 600,
+            "session_seconds": 3600,
+            "auth_failures": 10,
             "auth_block_minutes": 10,
         },
         "logging": {"level": "INFO", "file": None, "syslog": False, "events": None},
-    }  # fmt: skip
+    }
     for name, section in sections.items():
         assert vars(getattr(loaded, name)) == {"key": name, **section}
     assert vars(loaded.mailboxes[0]) == {
-        "key": "mailboxes[0]", "username": "scanner@contoso.com", "password": "s3cret", "login": None, "logins": (),
-        "send_as": (), "default_from": None, "rewrite_from": False, "services": ("smtp", "pop3"), "folder": "inbox",
-        "pop3_delete": "trash", "pop3_mark_read": False, "pop3_fold_lines": False, "sent_items": None,
-    }  # fmt: skip
+        "key": "mailboxes[0]",
+        "username": "scanner@contoso.com",
+        "password": "s3cret",
+        "login": None,
+        "logins": (),
+        "send_as": (),
+        "default_from": None,
+        "rewrite_from": False,
+        "services": ("smtp", "pop3"),
+        "folder": "inbox",
+        "pop3_delete": "trash",
+        "pop3_mark_read": False,
+        "pop3_fold_lines": False,
+        "sent_items": None,
+    }
 
 
 def test_everything_set(load, tmp_path):
@@ -262,26 +315,41 @@ def test_no_user_is_needed_with_a_client_secret(load):
 
 
 def test_relaying_needs_no_password(load):
-    loaded = load({**MINIMAL, "mailboxes": [{"username": "scanner@contoso.com"}],
-                   "relay_networks": {"10.0.0.0/16": "Scanner@contoso.com"}})  # fmt: skip
+    loaded = load(
+        {
+            **MINIMAL,
+            "mailboxes": [{"username": "scanner@contoso.com"}],
+            "relay_networks": {"10.0.0.0/16": "Scanner@contoso.com"},
+        }
+    )
     assert loaded.relay_networks == ((ipaddress.ip_network("10.0.0.0/16"), "scanner@contoso.com"),)
 
 
 def test_relay_networks_come_smallest_first(load):
-    loaded = load({**MINIMAL, "relay_networks": {
-        "10.0.0.0/16": "scanner@contoso.com", "#": "a comment", "10.0.0.7": "scanner@contoso.com",
-        "10.0.0.0/24": "scanner@contoso.com"}})  # fmt: skip
+    loaded = load(
+        {
+            **MINIMAL,
+            "relay_networks": {
+                "10.0.0.0/16": "scanner@contoso.com",
+                "#": "a comment",
+                "10.0.0.7": "scanner@contoso.com",
+                "10.0.0.0/24": "scanner@contoso.com",
+            },
+        }
+    )
     assert [str(network) for network, _ in loaded.relay_networks] == ["10.0.0.7/32", "10.0.0.0/24", "10.0.0.0/16"]
 
 
 def test_comments_stand_anywhere(load):
     loaded = load(
         {
-            "#": {"anything": [1]}, **MINIMAL, "#smtp_port": "text",
+            "#": {"anything": [1]},
+            **MINIMAL,
+            "#smtp_port": "text",
             "mailboxes": [{"#x": 1, **MAILBOX, "logins": [{"#": 2, "login": "a", "password": "b"}]}],
             "queue": {"#retry_interval": "five minutes"},
         }
-    )  # fmt: skip
+    )
     assert loaded.smtp_port == 2525
     assert loaded.queue.retry_interval == 300
 
@@ -306,11 +374,13 @@ def test_null_is_not_set(load):
         ("http://proxy.contoso.com:3128/", "http://proxy.contoso.com:3128"),
         ("http://u:p%40@proxy:3128", "http://u:p%40@proxy:3128"),
         ({"url": "http://proxy:3128"}, "http://proxy:3128"),
-        ({"url": "http://proxy:3128", "user": "CORP\\relay", "password": "p@:/ ß"},
-         "http://CORP%5Crelay:p%40%3A%2F%20%C3%9F@proxy:3128"),
+        (
+            {"url": "http://proxy:3128", "user": "CORP\\relay", "password": "p@:/ ß"},
+            "http://CORP%5Crelay:p%40%3A%2F%20%C3%9F@proxy:3128",
+        ),
         ({"url": "https://[::1]:3128", "user": "relay"}, "https://relay:@[::1]:3128"),
     ],
-)  # fmt: skip
+)
 def test_the_proxy_becomes_one_url(load, proxy, url):
     loaded = load({**MINIMAL, "https_proxy": proxy})
     assert loaded.https_proxy == url
@@ -318,8 +388,15 @@ def test_the_proxy_becomes_one_url(load, proxy, url):
 
 
 def test_secrets_do_not_show_in_a_repr(load):
-    loaded = load({**MINIMAL, "client_secret": "s3cret", "status_port": 8080, "status_password": "s3cret",
-                   "https_proxy": {"url": "http://proxy", "user": "u", "password": "s3cret"}})  # fmt: skip
+    loaded = load(
+        {
+            **MINIMAL,
+            "client_secret": "s3cret",
+            "status_port": 8080,
+            "status_password": "s3cret",
+            "https_proxy": {"url": "http://proxy", "user": "u", "password": "s3cret"},
+        }
+    )
     assert "s3cret" not in repr(loaded)
     assert loaded.client_secret == "s3cret"
 
@@ -346,8 +423,10 @@ CERT = {"tls": {"tls_cert": "auto"}}
         (
             {**CERT, "smtp_port": 25, "smtps_port": 465, "pop3_port": 110, "pop3s_port": 995},
             [
-                ("smtp", "127.0.0.1", 25, "starttls"), ("smtp", "127.0.0.1", 465, "implicit"),
-                ("pop3", "127.0.0.1", 110, "starttls"), ("pop3", "127.0.0.1", 995, "implicit"),
+                ("smtp", "127.0.0.1", 25, "starttls"),
+                ("smtp", "127.0.0.1", 465, "implicit"),
+                ("pop3", "127.0.0.1", 110, "starttls"),
+                ("pop3", "127.0.0.1", 995, "implicit"),
             ],
         ),
         ({"listeners": [{"protocol": "pop3", "port": 0}]}, [("pop3", "127.0.0.1", 0, "none")]),
@@ -369,7 +448,7 @@ CERT = {"tls": {"tls_cert": "auto"}}
             [("smtp", "0.0.0.0", 25, "none"), ("pop3", "::", 25, "none")],
         ),
     ],
-)  # fmt: skip
+)
 def test_listeners(load, settings_, expected):
     assert sockets(load({**MINIMAL, **settings_})) == expected
 
@@ -691,9 +770,27 @@ def test_address_matches(address, patterns, expected):
 
 NAMES = sorted({option.name for option in OPTIONS})
 TEXTS = st.sampled_from(
-    ["", "a@contoso.com", "10.0.0.0/8", "::1", "0.0.0.0", "auto", "full", "smtp", "scrypt$", "https://x", "\ud800",
-     "10.0.0.1/8", "common", "contoso.com", "2027-01-01", "http://[", "move:", "*"]
-)  # fmt: skip
+    [
+        "",
+        "a@contoso.com",
+        "10.0.0.0/8",
+        "::1",
+        "0.0.0.0",
+        "auto",
+        "full",
+        "smtp",
+        "scrypt$",
+        "https://x",
+        "\ud800",
+        "10.0.0.1/8",
+        "common",
+        "contoso.com",
+        "2027-01-01",
+        "http://[",
+        "move:",
+        "*",
+    ]
+)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.text(max_size=8)
 
 
@@ -760,26 +857,38 @@ def test_any_octets_load_or_are_complained_about(load, content):
     loads_or_complains(load, content)
 
 
-@pytest.mark.parametrize("change,hint", [
-    ({"status_port": 8080}, "status_port is set, but has no effect"),
-    ({"logging": {"events": "events.log"}}, "logging.events is set, but has no effect"),
-    ({"queue": {"dedupe_minutes": 5}}, "queue.dedupe_minutes is set, but has no effect"),
-    ({"user": None, "client_secret": "s", "client_secret_expires": "2020-01-01"}, "ends on 2020-01-01"),
-])
+@pytest.mark.parametrize(
+    "change,hint",
+    [
+        ({"status_port": 8080}, "status_port is set, but has no effect"),
+        ({"logging": {"events": "events.log"}}, "logging.events is set, but has no effect"),
+        ({"queue": {"dedupe_minutes": 5}}, "queue.dedupe_minutes is set, but has no effect"),
+        ({"user": None, "client_secret": "s", "client_secret_expires": "2020-01-01"}, "ends on 2020-01-01"),
+    ],
+)
 def test_what_is_not_done_or_ends_soon_is_said(tmp_path, change, hint):
     settings = {
-        "user": "relay@contoso.com", "client_id": "00000000-0000-0000-0000-000000000001",
-        "tenant_id": "00000000-0000-0000-0000-000000000002", "smtp_port": 2525,
-        "mailboxes": [{"username": "alerts@contoso.com", "password": "x"}], **change,
+        "user": "relay@contoso.com",
+        "client_id": "00000000-0000-0000-0000-000000000001",
+        "tenant_id": "00000000-0000-0000-0000-000000000002",
+        "smtp_port": 2525,
+        "mailboxes": [{"username": "alerts@contoso.com", "password": "x"}],
+        **change,
     }
     path = tmp_path / "config.json"
     path.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
     assert any(hint in warning for warning in config.load(str(path), {}).warnings)
 
 
-@pytest.mark.parametrize("network, warned", [
-    ("192.168.10.1", True), ("192.168.10.0/24", False), ("192.168.10.2", False), ("fd00::1", False),
-])
+@pytest.mark.parametrize(
+    "network, warned",
+    [
+        ("192.168.10.1", True),
+        ("192.168.10.0/24", False),
+        ("192.168.10.2", False),
+        ("fd00::1", False),
+    ],
+)
 def test_a_gateway_that_may_send_without_sign_in_is_warned_about(load, monkeypatch, network, warned):
     monkeypatch.setattr(config, "default_gateways", lambda: ["192.168.10.1"])
     loaded = load({**MINIMAL, "relay_networks": {network: MAILBOX["username"]}})

@@ -155,13 +155,16 @@ def test_only_graph_can_say_sent(house, wait_until, kind, status, headers):
     assert house.places() == [] and len(house.tenant.delivered) == 1
 
 
-@pytest.mark.parametrize("policy,kind,delivered,places", [
-    ("retry", "stranger", 1, []), ("retry", "stranger_after", 2, []),
-    ("hold", "stranger", 0, [("cur", "held")]), ("hold", "stranger_after", 1, [("cur", "held")]),
-])
-def test_only_graph_can_say_sent_without_a_draft(
-    house, wait_until, monkeypatch, policy, kind, delivered, places
-):
+@pytest.mark.parametrize(
+    "policy,kind,delivered,places",
+    [
+        ("retry", "stranger", 1, []),
+        ("retry", "stranger_after", 2, []),
+        ("hold", "stranger", 0, [("cur", "held")]),
+        ("hold", "stranger_after", 1, [("cur", "held")]),
+    ],
+)
+def test_only_graph_can_say_sent_without_a_draft(house, wait_until, monkeypatch, policy, kind, delivered, places):
     monkeypatch.setattr("m365proxy.delivery.attempt.ONE_STEP_WAIT", 0.02)
     house.full, house.on_ambiguous = False, policy
     house.sandbox.faults.add(kind, path="sendMail", status=202)
@@ -228,7 +231,9 @@ def test_storms_of_429_multiply_no_requests_and_are_waited_for(house, wait_until
     assert len(house.tenant.delivered) == 60 and house.tenant.created_drafts == 60 and len(storms) == 24
     assert len(requests) == 3 * 60 + len(storms)
     early = [
-        later.target for told in storms for later in requests
+        later.target
+        for told in storms
+        for later in requests
         if told.end + _ON_ITS_WAY < later.start < told.end + seconds
     ]
     assert early == [] and "deferred" not in caplog.text
@@ -785,9 +790,7 @@ def large(house, monkeypatch):
         monkeypatch.setattr(owner, name, 1_000_000)
 
     def put(path, method, after, retry_after=3600):
-        house.sandbox.faults.add(
-            "answer", path=path, method=method, after=after, status=429, retry_after=retry_after
-        )
+        house.sandbox.faults.add("answer", path=path, method=method, after=after, status=429, retry_after=retry_after)
         made = MIMEMultipart("mixed")
         made["From"], made["To"] = ALERTS, SCANS
         for content in FILES:
@@ -818,9 +821,16 @@ def files_of(raw):
 @pytest.mark.parametrize("seconds", [1, 3600])
 @pytest.mark.parametrize(
     "path, method, after, again",
-    [(BEGIN, "POST", 0, 0), (BEGIN, "POST", 1, 0), (PUT, "PUT", 2, 0), (PUT, "PUT", 3, 1), (PUT, "PUT", 5, 1),
-     ("/messages/[^/]+$", "GET", 0, 0), ("/send$", "POST", 0, 0)],
-)  # fmt: skip
+    [
+        (BEGIN, "POST", 0, 0),
+        (BEGIN, "POST", 1, 0),
+        (PUT, "PUT", 2, 0),
+        (PUT, "PUT", 3, 1),
+        (PUT, "PUT", 5, 1),
+        ("/messages/[^/]+$", "GET", 0, 0),
+        ("/send$", "POST", 0, 0),
+    ],
+)
 def test_large_mail_goes_on_where_a_429_met_it(house, wait_until, large, path, method, after, again, seconds):
     """`again`: parts that go once more, as an attachment that was not whole is none."""
     id = large(path, method, after, seconds)

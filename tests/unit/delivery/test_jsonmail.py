@@ -97,40 +97,51 @@ STRUCTURES = {
     "alternative of texts": (multi("alternative", text("poor"), text()), PLAIN, []),
     "alternative, html blank": (multi("alternative", text(), text(" \r\n", "html")), PLAIN, []),
     "alternative with files inside": (
-        multi("alternative", text("plain"), multi("mixed", text(HTML, "html"), pdf())), WEB, ["scan.pdf"]
+        multi("alternative", text("plain"), multi("mixed", text(HTML, "html"), pdf())),
+        WEB,
+        ["scan.pdf"],
     ),
     "alternative with a file on the plain side": (
-        multi("alternative", multi("mixed", text("plain"), pdf()), text(HTML, "html")), WEB, ["scan.pdf"]
+        multi("alternative", multi("mixed", text("plain"), pdf()), text(HTML, "html")),
+        WEB,
+        ["scan.pdf"],
     ),
     "alternative with calendar": (
-        multi("alternative", text("plain"), text(HTML, "html"), calendar()), WEB, ["attachment1.ics"]
+        multi("alternative", text("plain"), text(HTML, "html"), calendar()),
+        WEB,
+        ["attachment1.ics"],
     ),
     "related": (multi("related", text(HTML, "html"), image()), WEB, ["logo.png"]),
     "the whole zoo": (
         multi("mixed", multi("alternative", text("plain"), multi("related", text(HTML, "html"), image())), pdf()),
-        WEB, ["logo.png", "scan.pdf"],
+        WEB,
+        ["logo.png", "scan.pdf"],
     ),
     "two texts": (multi("mixed", text(), text("second"), pdf()), PLAIN, ["attachment1.txt", "scan.pdf"]),
     "text, then html": (multi("mixed", text(), text(HTML, "html")), PLAIN, ["attachment1.html"]),
     "blank text, then html": (multi("mixed", text("\n"), text(HTML, "html")), WEB, []),
     "two alternatives": (
         multi(
-            "mixed", multi("alternative", text("plain"), text(HTML, "html")),
+            "mixed",
+            multi("alternative", text("plain"), text(HTML, "html")),
             multi("alternative", text("plain 2"), text("<p>2", "html")),
         ),
-        WEB, ["attachment1.html"],
+        WEB,
+        ["attachment1.html"],
     ),
     "text file": (multi("mixed", text(), attached()), PLAIN, ["notes.txt"]),
     "only a text file": (multi("mixed", attached()), ("text", ""), ["notes.txt"]),
     "text file before the text": (multi("mixed", attached(), text()), PLAIN, ["notes.txt"]),
     "a named text is a file": (
-        multi("mixed", text(), text("log", Content_Disposition="inline; filename=log.txt")), PLAIN, ["log.txt"]
+        multi("mixed", text(), text("log", Content_Disposition="inline; filename=log.txt")),
+        PLAIN,
+        ["log.txt"],
     ),
     "only a file": (pdf(), ("text", ""), ["scan.pdf"]),
     "message": (multi("mixed", text(), forwarded()), PLAIN, ["Old news.eml"]),
     "digest": (multi("digest", forwarded(), forwarded()), ("text", ""), ["Old news.eml", "Old news.eml"]),
     "tnef": (multi("mixed", text(), tnef()), PLAIN, ["winmail.dat"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -169,7 +180,7 @@ def test_attached_message_is_exact():
         ("<img src=cid:LOGO@contoso>", True),
         ("<img src='CID:logo%40contoso'>", True),
         ("<img src=cid:logo&#64;contoso>", True),
-        ("<td style=\"background:url(cid:logo@contoso)\">", True),
+        ('<td style="background:url(cid:logo@contoso)">', True),
         ('<img src="cid:other@contoso">', False),
         ("logo@contoso", False),
     ],
@@ -202,9 +213,11 @@ def test_no_inline_without_html():
 )
 def test_charsets(head, octets, shown):
     raw = (
-        b"From: scanner@contoso.com\r\nContent-Type: " + head + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        b"From: scanner@contoso.com\r\nContent-Type: "
+        + head
+        + b"\r\nContent-Transfer-Encoding: base64\r\n\r\n"
         + base64.b64encode(octets)
-    )  # fmt: skip
+    )
     assert compose(raw).message["body"]["content"] == shown
 
 
@@ -236,20 +249,21 @@ def test_the_largest_json_fits_a_request(character):
         (b"Content-Type: application/x-odd\n", "attachment1"),
         (b"Content-Disposition: attachment\n", "attachment1"),
         (b"Content-Type: application/pdf; name*=utf-8''%E2%82%AC.pdf\n", "\u20ac.pdf"),
-        (b"Content-Type: application/pdf; name=\"=?utf-8?q?=E2=82=AC=2Epdf?=\"\n", "\u20ac.pdf"),
-        (b"Content-Type: application/pdf; name=\" \"\n", "attachment1.pdf"),
-        (b"Content-Type: application/pdf; name=\"" + b"n" * 400 + b".pdf\"\n", "n" * 251 + ".pdf"),
-        (b"Content-Type: application/pdf; name=\"a\x01\x0bb.pdf\"\n", "a  b.pdf"),
-        (b"Content-Type: message/rfc822; name=\"mail\"\n", "mail.eml"),
-        (b"Content-Type: message/rfc822; name=\"mail.EML\"\n", "mail.EML"),
+        (b'Content-Type: application/pdf; name="=?utf-8?q?=E2=82=AC=2Epdf?="\n', "\u20ac.pdf"),
+        (b'Content-Type: application/pdf; name=" "\n', "attachment1.pdf"),
+        (b'Content-Type: application/pdf; name="' + b"n" * 400 + b'.pdf"\n', "n" * 251 + ".pdf"),
+        (b'Content-Type: application/pdf; name="a\x01\x0bb.pdf"\n', "a  b.pdf"),
+        (b'Content-Type: message/rfc822; name="mail"\n', "mail.eml"),
+        (b'Content-Type: message/rfc822; name="mail.EML"\n', "mail.EML"),
         (b"Content-Type: application/pdf; name=a.pdf\nContent-Transfer-Encoding: x-uuencode\n", "a.pdf.uue"),
     ],
 )
 def test_names(headers, name):
     raw = (
         b"From: scanner@contoso.com\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nhello\n--b\n"
-        + headers + b"\nxxx\n--b--\n"
-    )  # fmt: skip
+        + headers
+        + b"\nxxx\n--b--\n"
+    )
     (attachment,) = compose(raw).attachments
     assert attachment.name == name
 
@@ -336,8 +350,12 @@ def test_five_x_fields_at_most_and_only_good_ones():
     lines += [b"X-E: 1", b"X-F: 1", b"X-G: 1", b"X-H!: 1"]
     fields = compose(b"\r\n".join(lines) + b"\r\n\r\nhello").message["internetMessageHeaders"]
     assert [(field["name"], field["value"]) for field in fields] == [
-        ("X-A", "\u20ac"), ("X-B", "1"), ("X-D", "a b"), ("X-E", "1"), ("X-F", "1")
-    ]  # fmt: skip
+        ("X-A", "\u20ac"),
+        ("X-B", "1"),
+        ("X-D", "a b"),
+        ("X-E", "1"),
+        ("X-F", "1"),
+    ]
 
 
 def test_a_long_thread_keeps_its_first_and_its_last():

@@ -54,10 +54,16 @@ def test_only_graphs_own_words_are_permanent():
             assert verdict.sent == AMBIGUOUS and verdict.then != PERMANENT
 
 
-@pytest.mark.parametrize("http,from_graph,words", [
-    (200, True, "200 instead of 202"), (200, False, "not from Graph"), (202, False, "not from Graph"),
-    (204, True, "not from Graph"), (204, False, "not from Graph"),
-])
+@pytest.mark.parametrize(
+    "http,from_graph,words",
+    [
+        (200, True, "200 instead of 202"),
+        (200, False, "not from Graph"),
+        (202, False, "not from Graph"),
+        (204, True, "not from Graph"),
+        (204, False, "not from Graph"),
+    ],
+)
 def test_the_sentence_for_a_success_that_is_none(http, from_graph, words):
     sentence = outcome.of_answer(http, "", from_graph, **NAMES).sentence
     assert words in sentence
@@ -86,8 +92,16 @@ def test_sentences_name_the_powershell_line():
 
 @pytest.mark.parametrize(
     "attempts,interval,wait,delay",
-    [(1, 300, 0, 5), (2, 300, 0, 15), (3, 300, 0, 60), (4, 300, 0, 300), (99, 300, 0, 300), (1, 2, 0, 2),
-     (1, 300, 900, 900), (5, 300, 10, 300)],
+    [
+        (1, 300, 0, 5),
+        (2, 300, 0, 15),
+        (3, 300, 0, 60),
+        (4, 300, 0, 300),
+        (99, 300, 0, 300),
+        (1, 2, 0, 2),
+        (1, 300, 900, 900),
+        (5, 300, 10, 300),
+    ],
 )
 def test_retry_delay(attempts, interval, wait, delay):
     assert outcome.retry_delay(attempts, interval, 0.0, wait) == delay

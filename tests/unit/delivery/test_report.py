@@ -19,9 +19,13 @@ A, B, ADMIN = "alerts@contoso.com", "scans@contoso.com", "admin@contoso.com"
 NOW = 1_800_000_000.0
 ENVELOPE = Envelope(A, A, ("x@example.org", "y@example.org"), "192.0.2.7", "ups", accepted=NOW - 3600)
 REFUSED = State(
-    attempts=2, last_attempt=NOW - 60, error="Exchange refused the recipients. Check the addresses.", status="5.1.3",
-    code="ErrorInvalidRecipients", request_id="11111111-2222",
-)  # fmt: skip
+    attempts=2,
+    last_attempt=NOW - 60,
+    error="Exchange refused the recipients. Check the addresses.",
+    status="5.1.3",
+    code="ErrorInvalidRecipients",
+    request_id="11111111-2222",
+)
 ORIGINAL = b"From: x\r\nSubject: =?utf-8?b?R3LDvMOfZQ==?=\r\nX-Raw: caf\xe9\r\n\r\nsecret body\r\n"
 
 
@@ -53,8 +57,17 @@ def test_a_report_on_one_message():
     assert found["Subject"] == f"Not delivered: 1 message from {A}"
     text, status, original = found.iter_parts()
     said = " ".join(text.get_content().split())
-    for wanted in ("Grüße", "x@example.org, y@example.org", "192.0.2.7 ups", REFUSED.error, REFUSED.code,
-                   REFUSED.request_id, "queue retry", "2027-01-15 07:00:00 UTC", "gw.contoso.com"):
+    for wanted in (
+        "Grüße",
+        "x@example.org, y@example.org",
+        "192.0.2.7 ups",
+        REFUSED.error,
+        REFUSED.code,
+        REFUSED.request_id,
+        "queue retry",
+        "2027-01-15 07:00:00 UTC",
+        "gw.contoso.com",
+    ):
         assert wanted in said, wanted
     assert status.get_content_type() == "message/delivery-status"
     first, *recipients = groups(found)
@@ -152,9 +165,14 @@ class House:
         self.spool = Spool(str(path / "queue"))
         self.spool.make()
         self.reporter = Reporter(
-            self.spool, self.accepted.append, mailboxes, notify=notify, host="gw", monotonic=lambda: self.now,
+            self.spool,
+            self.accepted.append,
+            mailboxes,
+            notify=notify,
+            host="gw",
+            monotonic=lambda: self.now,
             clock=lambda: NOW,
-        )  # fmt: skip
+        )
 
     def fail(self, mailbox=A, status="5.1.3", content=ORIGINAL, **more):
         incoming = self.spool.put(Envelope(mailbox, mailbox, ("x@example.org",), **more))
@@ -350,9 +368,7 @@ def test_a_disk_that_refuses_the_report_loses_nothing(house, monkeypatch):
 def test_a_message_taken_by_an_administrator_meanwhile_stays_taken(house, monkeypatch):
     id = house.fail()
     real = house.reporter._send
-    monkeypatch.setattr(
-        house.reporter, "_send", lambda *a: (house.spool.requeue(house.spool.find(id)), real(*a))[1]
-    )
+    monkeypatch.setattr(house.reporter, "_send", lambda *a: (house.spool.requeue(house.spool.find(id)), real(*a))[1])
     house.reporter.work()
     assert house.spool.find(id).place == "new" and len(house.accepted) == 1
 

@@ -169,9 +169,11 @@ def test_what_arrives_is_what_was_sent(house):
     # Only what has 3 MB goes by session, and a chunk is never larger than it may be.
     assert house.seen(BEGIN) == [201, 201]
     assert [(r.size, r.status) for r in house.sandbox.seen(PUT, "PUT")] == [
-        (largedrafts.CHUNK, 200), (largedrafts.CHUNK, 200), (7 * MIB + 11 - 2 * largedrafts.CHUNK, 201),
+        (largedrafts.CHUNK, 200),
+        (largedrafts.CHUNK, 200),
+        (7 * MIB + 11 - 2 * largedrafts.CHUNK, 201),
         (largedrafts.CHUNK, 201),
-    ]  # fmt: skip
+    ]
     assert not [r for r in house.sandbox.seen(PUT) if "authorization" in r.headers]
     assert len(house.seen("/attachments$", "POST")) == 3  # the logo and two files
 
@@ -190,7 +192,15 @@ def test_the_draft_is_told_before_anything_is_added(house, small):
 
 # Faults of one PUT in the middle (the second of three chunks) or of the last one.
 MISHAPS = [
-    "answer", "answer_after", "cut", "cut_body", "cut_after", "cut_answer", "portal", "stranger", "stranger_after"
+    "answer",
+    "answer_after",
+    "cut",
+    "cut_body",
+    "cut_after",
+    "cut_answer",
+    "portal",
+    "stranger",
+    "stranger_after",
 ]
 
 
@@ -616,10 +626,20 @@ def test_memory_of_an_80_mb_attachment(house, tmp_path):
         file.write(b"--b--\r\n")
     root = pathlib.Path(largedrafts.__file__).parents[2]
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path), house.sandbox.ca_file,
-         house.sandbox.graph_url, house.sandbox.entra.token()],
-        capture_output=True, text=True, timeout=100, env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            CHILD,
+            str(path),
+            house.sandbox.ca_file,
+            house.sandbox.graph_url,
+            house.sandbox.entra.token(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
     assert child.returncode == 0, child.stderr
     before, after, octets = map(int, child.stdout.split())
     print(f"VmHWM {before} kB before, {after} kB after an attachment of {octets} octets")

@@ -115,8 +115,14 @@ def sentence_of(error):
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        (("global",), ("https://login.microsoftonline.com", "https://graph.microsoft.com", "https://graph.microsoft.com")),
-        (("usgov-high",), ("https://login.microsoftonline.us", "https://graph.microsoft.us", "https://graph.microsoft.us")),
+        (
+            ("global",),
+            ("https://login.microsoftonline.com", "https://graph.microsoft.com", "https://graph.microsoft.com"),
+        ),
+        (
+            ("usgov-high",),
+            ("https://login.microsoftonline.us", "https://graph.microsoft.us", "https://graph.microsoft.us"),
+        ),
         (
             ("usgov-dod", None, None),
             ("https://login.microsoftonline.us", "https://dod-graph.microsoft.us", "https://dod-graph.microsoft.us"),
@@ -256,20 +262,27 @@ def after(house, **changes):
 REFUSED_LOGINS = {
     # name: (what is wrong, exit status, words of the sentence)
     "another user": (
-        lambda h: after(h, signs_in_as="alerts@contoso.com"), 77, "alerts@contoso.com signed in, but user is relay@"
+        lambda h: after(h, signs_in_as="alerts@contoso.com"),
+        77,
+        "alerts@contoso.com signed in, but user is relay@",
     ),
     "another tenant": (
-        lambda h: after(h, signs_in_tenant="11111111-2222-3333-4444-555555555555"), 77, "belongs to another tenant"
+        lambda h: after(h, signs_in_tenant="11111111-2222-3333-4444-555555555555"),
+        77,
+        "belongs to another tenant",
     ),
     "scope missing": (
         lambda h: after(h, granted_scopes={"User.Read", "Mail.Send", "Mail.Send.Shared"}),
-        77, "did not grant Mail.ReadWrite, Mail.ReadWrite.Shared.",
+        77,
+        "did not grant Mail.ReadWrite, Mail.ReadWrite.Shared.",
     ),
     "no consent": (lambda h: after(h, granted_scopes=set()), 77, "grant consent"),
     "declined": (lambda h: h.sandbox.entra.refuse("device_code", "authorization_declined"), 77, "was declined"),
     "expired": (lambda h: h.sandbox.entra.refuse("device_code", "expired_token", 70019), 77, "expired before"),
     "wrong code": (
-        lambda h: h.sandbox.entra.refuse("device_code", "bad_verification_code", 70018), 77, "not valid any more"
+        lambda h: h.sandbox.entra.refuse("device_code", "bad_verification_code", 70018),
+        77,
+        "not valid any more",
     ),
     "policy": (lambda h: h.sandbox.entra.refuse("device_code", "invalid_grant", 53003), 77, "Conditional Access"),
     "not public": (lambda h: setattr(h.sandbox.entra, "public_client_allowed", False), 78, "public client flows"),
@@ -278,7 +291,9 @@ REFUSED_LOGINS = {
     "nobody comes": (lambda h: setattr(h.sandbox, "approve_after", None), 77, "before the code expired"),
     "Graph refuses": (lambda h: h.sandbox.faults.add("answer", path="/me", status=403), 77, "User.Read"),
     "Graph is down": (
-        lambda h: h.sandbox.faults.add("answer", path="/me", status=503, times=None), 69, "cannot answer now"
+        lambda h: h.sandbox.faults.add("answer", path="/me", status=503, times=None),
+        69,
+        "cannot answer now",
     ),
     "Entra is down": (lambda h: h.sandbox.offline(), 69, "Connection refused"),
     "start refused": (lambda h: h.sandbox.entra.refuse("devicecode", "invalid_scope", 70011), 78, "app registration"),
@@ -648,9 +663,46 @@ def test_kinds_of_refusals(house, error, number, kind, status, words):
 
 def test_every_number_of_the_fact_sheet_has_a_sentence():
     numbers = (
-        70018, 70019, 70008, 700082, 50173, 50132, 50133, 50076, 50079, 50072, 50074, 50055, 50144, 50057, 50053,
-        50105, 50126, 50020, 50034, 53000, 53001, 53003, 530003, 50158, 50196, 65001, 90094, 65004, 7000218, 7000215,
-        7000222, 70002, 700016, 70001, 90002, 50059, 50134, 50033, 50087, 90006,
+        70018,
+        70019,
+        70008,
+        700082,
+        50173,
+        50132,
+        50133,
+        50076,
+        50079,
+        50072,
+        50074,
+        50055,
+        50144,
+        50057,
+        50053,
+        50105,
+        50126,
+        50020,
+        50034,
+        53000,
+        53001,
+        53003,
+        530003,
+        50158,
+        50196,
+        65001,
+        90094,
+        65004,
+        7000218,
+        7000215,
+        7000222,
+        70002,
+        700016,
+        70001,
+        90002,
+        50059,
+        50134,
+        50033,
+        50087,
+        90006,
     )
     general = str(refusal({"error": "invalid_grant"})).partition("(")[0]
     for number in numbers:
@@ -681,13 +733,24 @@ def test_description_is_not_passed_on():
 
 
 ODD_ANSWERS = [
-    "[]", "null", '"text"', "{", "", "{}", '{"access_token": 1}', '{"access_token": "x"}',
-    '{"access_token": "x", "expires_in": "soon"}', '{"access_token": "x", "expires_in": 3600, "id_token": "x"}',
+    "[]",
+    "null",
+    '"text"',
+    "{",
+    "",
+    "{}",
+    '{"access_token": 1}',
+    '{"access_token": "x"}',
+    '{"access_token": "x", "expires_in": "soon"}',
+    '{"access_token": "x", "expires_in": 3600, "id_token": "x"}',
     '{"access_token": "x", "expires_in": 3600, "id_token": 5}',
     '{"access_token": "x", "expires_in": 3600, "client_info": "%%"}',
-    '{"access_token": "x", "expires_in": 3600, "client_info": 7}', '{"error": null}', '{"error": ["x"]}',
+    '{"access_token": "x", "expires_in": 3600, "client_info": 7}',
+    '{"error": null}',
+    '{"error": ["x"]}',
     '{"error": 5}',
-    '{"access_token": "x", "expires_in": 3600, "scope": 5}', '{"access_token": "x", "expires_in": null}',
+    '{"access_token": "x", "expires_in": 3600, "scope": 5}',
+    '{"access_token": "x", "expires_in": null}',
 ]
 
 
@@ -795,7 +858,10 @@ def test_every_request_has_time_limits_and_no_redirects():
     with HttpClient(out) as client:
         client.get("https://login.test/x", params={"a": "b"}, headers={"h": "v"})
         client.post("https://login.test/y", data={"c": "d"})
-    assert [request[:2] for request in out.requests] == [("GET", "https://login.test/x"), ("POST", "https://login.test/y")]
+    assert [request[:2] for request in out.requests] == [
+        ("GET", "https://login.test/x"),
+        ("POST", "https://login.test/y"),
+    ]
     for _, _, more in out.requests:
         assert more["timeout"] == (10.0, 30.0) and more["allow_redirects"] is False
 
@@ -1038,7 +1104,11 @@ def test_state(house):
     assert state["user"] == "" and state["needs_sign_in"] and "`m365proxy login`" in state["error"]
     house.signed_in()
     assert tokens.state() == {
-        "user": USER, "signed_in_at": 5_000_000.0, "last_refresh": 0.0, "error": "", "needs_sign_in": False,
+        "user": USER,
+        "signed_in_at": 5_000_000.0,
+        "last_refresh": 0.0,
+        "error": "",
+        "needs_sign_in": False,
     }
     json.dumps(tokens.state())
     files.replace(house.file.path, b"garbage")
@@ -1064,14 +1134,19 @@ def certificate(tmp_path):
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([])
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-        .not_valid_before(datetime.datetime(2020, 1, 1)).not_valid_after(datetime.datetime(2090, 1, 1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(2020, 1, 1))
+        .not_valid_after(datetime.datetime(2090, 1, 1))
         .sign(key, hashes.SHA256())
     )
     path = tmp_path / "app.pem"
-    path.write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ))
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     thumbprint = made.fingerprint(hashes.SHA1()).hex().upper()
     return SimpleNamespace(private_key=str(path), thumbprint=thumbprint), made.public_bytes(serialization.Encoding.PEM)
 

@@ -85,8 +85,12 @@ class House:
 
     def send(self, raw=MAIL, mailbox=ALERTS, **more):
         return self.graph.call(
-            "POST", mailbox, "/sendMail", headers={"Content-Type": "text/plain"},
-            body=lambda: base64_body(len(raw), [raw]), **more
+            "POST",
+            mailbox,
+            "/sendMail",
+            headers={"Content-Type": "text/plain"},
+            body=lambda: base64_body(len(raw), [raw]),
+            **more,
         )
 
     def close(self):
@@ -334,9 +338,18 @@ def test_who_waits_for_a_place_learns_of_the_hold(house, wait_until):
 NEXT_PAGE = f"/v1.0/users/{ALERTS}{INBOX}?$top=5"
 
 
-@pytest.mark.parametrize("kind, sent", [
-    ("read", 0), ("follow", 0), ("batch", 0), ("send", 0), ("stream", 0), ("upload", 0), ("after a 401", 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, sent",
+    [
+        ("read", 0),
+        ("follow", 0),
+        ("batch", 0),
+        ("send", 0),
+        ("stream", 0),
+        ("upload", 0),
+        ("after a 401", 1),
+    ],
+)
 def test_no_request_leaves_for_a_mailbox_that_is_held_while_its_connection_is_made(house, monkeypatch, kind, sent):
     monkeypatch.setattr(graph_module, "_IDLE_SECONDS", -1.0)  # a connection for each request
     requests = {
@@ -930,8 +943,12 @@ def test_a_head_that_breaks_off_does_not_say_sent(house, monkeypatch, lines, oct
 def test_whoever_takes_his_time_with_a_stream_is_not_late(house):
     house.tenant.add_message(ALERTS, MAIL.replace(b"hello", b"x\r\n" * 100_000))
     (item,) = house.tenant.items(ALERTS)
-    with house.get(path=f"/messages/{urllib.parse.quote(item.immutable, safe='')}/$value", stream=True, seconds=0.3,
-                   headers={"Prefer": 'IdType="ImmutableId"'}) as answer:
+    with house.get(
+        path=f"/messages/{urllib.parse.quote(item.immutable, safe='')}/$value",
+        stream=True,
+        seconds=0.3,
+        headers={"Prefer": 'IdType="ImmutableId"'},
+    ) as answer:
         pieces = iter(answer.chunks())
         assert next(pieces)
         threading.Event().wait(0.5)

@@ -13,25 +13,71 @@ SHARED = "scanner@contoso.com"
 
 # Status and error.code, as Graph's and Exchange's documentation and reports have them; "" is an answer without.
 KNOWN = [
-    (400, "ErrorInvalidRecipients"), (400, "ErrorMimeContentInvalidBase64String"), (400, "ErrorMimeContentInvalid"),
-    (400, "BadRequest"), (400, "ErrorMessageSizeExceeded"), (413, "ErrorMessageSizeExceeded"),
-    (400, "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize"), (400, "InvalidInternetMessageHeader"),
-    (400, "InvalidInternetMessageHeaderCollection"), (400, "RequestBodyRead"), (400, "UnableToDeserializePostBody"),
-    (400, "InefficientFilter"), (400, "ErrorInvalidRestriction"), (400, "ErrorInvalidIdMalformed"),
-    (401, "InvalidAuthenticationToken"), (401, "AuthenticationError"), (401, ""), (403, "ErrorAccessDenied"),
-    (403, "ErrorSendAsDenied"), (403, "Authorization_RequestDenied"), (403, "ErrorQuotaExceeded"),
-    (403, "ErrorMessageSubmissionBlocked"), (403, "ErrorAccountSuspend"), (403, "ErrorCannotDeleteObject"), (403, ""),
-    (404, "ErrorItemNotFound"), (404, "ErrorInvalidMailboxItemId"), (404, "ErrorInvalidUser"),
-    (404, "Request_ResourceNotFound"), (404, "ResourceNotFound"), (404, "MailboxNotEnabledForRESTAPI"), (404, ""),
-    (405, ""), (409, "ErrorFolderExists"), (409, "Conflict"), (410, "resyncRequired"), (410, "syncStateNotFound"),
-    (411, ""), (412, "ErrorIrresolvableConflict"), (413, "RequestEntityTooLarge"), (413, ""), (415, "RequestBodyRead"),
-    (416, "invalidRange"), (423, ""), (424, ""), (429, "ApplicationThrottled"), (429, "TooManyRequests"),
-    (429, "activityLimitReached"), (429, ""), (507, "quotaLimitReached"), (507, "insufficientStorage"), (509, ""),
+    (400, "ErrorInvalidRecipients"),
+    (400, "ErrorMimeContentInvalidBase64String"),
+    (400, "ErrorMimeContentInvalid"),
+    (400, "BadRequest"),
+    (400, "ErrorMessageSizeExceeded"),
+    (413, "ErrorMessageSizeExceeded"),
+    (400, "ErrorAttachmentSizeShouldNotBeLessThanMinimumSize"),
+    (400, "InvalidInternetMessageHeader"),
+    (400, "InvalidInternetMessageHeaderCollection"),
+    (400, "RequestBodyRead"),
+    (400, "UnableToDeserializePostBody"),
+    (400, "InefficientFilter"),
+    (400, "ErrorInvalidRestriction"),
+    (400, "ErrorInvalidIdMalformed"),
+    (401, "InvalidAuthenticationToken"),
+    (401, "AuthenticationError"),
+    (401, ""),
+    (403, "ErrorAccessDenied"),
+    (403, "ErrorSendAsDenied"),
+    (403, "Authorization_RequestDenied"),
+    (403, "ErrorQuotaExceeded"),
+    (403, "ErrorMessageSubmissionBlocked"),
+    (403, "ErrorAccountSuspend"),
+    (403, "ErrorCannotDeleteObject"),
+    (403, ""),
+    (404, "ErrorItemNotFound"),
+    (404, "ErrorInvalidMailboxItemId"),
+    (404, "ErrorInvalidUser"),
+    (404, "Request_ResourceNotFound"),
+    (404, "ResourceNotFound"),
+    (404, "MailboxNotEnabledForRESTAPI"),
+    (404, ""),
+    (405, ""),
+    (409, "ErrorFolderExists"),
+    (409, "Conflict"),
+    (410, "resyncRequired"),
+    (410, "syncStateNotFound"),
+    (411, ""),
+    (412, "ErrorIrresolvableConflict"),
+    (413, "RequestEntityTooLarge"),
+    (413, ""),
+    (415, "RequestBodyRead"),
+    (416, "invalidRange"),
+    (423, ""),
+    (424, ""),
+    (429, "ApplicationThrottled"),
+    (429, "TooManyRequests"),
+    (429, "activityLimitReached"),
+    (429, ""),
+    (507, "quotaLimitReached"),
+    (507, "insufficientStorage"),
+    (509, ""),
 ]
 TROUBLE = [
-    (500, "ErrorInternalServerError"), (500, "UnknownError"), (500, "generalException"), (500, "ErrorCorruptData"),
-    (503, "ErrorServerBusy"), (500, "ErrorMailboxStoreUnavailable"), (503, "ErrorMailboxMoveInProgress"),
-    (500, "ErrorTimeoutExpired"), (502, "BadGateway"), (503, "serviceNotAvailable"), (504, "GatewayTimeout"),
+    (500, "ErrorInternalServerError"),
+    (500, "UnknownError"),
+    (500, "generalException"),
+    (500, "ErrorCorruptData"),
+    (503, "ErrorServerBusy"),
+    (500, "ErrorMailboxStoreUnavailable"),
+    (503, "ErrorMailboxMoveInProgress"),
+    (500, "ErrorTimeoutExpired"),
+    (502, "BadGateway"),
+    (503, "serviceNotAvailable"),
+    (504, "GatewayTimeout"),
 ]
 WHO = {
     "own mailbox": {"mailbox": USER, "user": USER, "app": APP},
@@ -72,10 +118,14 @@ def test_every_verdict_says_what_to_do(http, code, who):
     check(outcome.of_answer(http, code, True, host="graph.microsoft.com", **WHO[who]).sentence, who)
 
 
-@pytest.mark.parametrize("tried,role", [
-    (refusals.SEND, "Application Mail.Send"), (refusals.READ, "Application Mail.ReadWrite"),
-    (refusals.LARGE, "Application Mail.ReadWrite"),
-])
+@pytest.mark.parametrize(
+    "tried,role",
+    [
+        (refusals.SEND, "Application Mail.Send"),
+        (refusals.READ, "Application Mail.ReadWrite"),
+        (refusals.LARGE, "Application Mail.ReadWrite"),
+    ],
+)
 def test_the_app_gets_its_rights_in_exchange(tried, role):
     text = refusals.sentence(tried, http=403, code="ErrorAccessDenied", **WHO["app"])
     assert f'New-ManagementRoleAssignment -App {APP} -Role "{role}" -CustomResourceScope m365proxy' in text
@@ -93,17 +143,27 @@ def test_an_account_is_told_of_the_right_for_what_it_tried():
         assert f"Add-MailboxPermission {SHARED} -User {USER} -AccessRights FullAccess" in texts[tried]
 
 
-@pytest.mark.parametrize("address,word", [
-    ("scanner@contoso.com", "scanner@contoso.com"), ("a.b-c_d+e@x-y.com", "a.b-c_d+e@x-y.com"),
-    ("o'brien@contoso.com", "'o''brien@contoso.com'"), ("$x@contoso.com", "'$x@contoso.com'"),
-    ("a&b@contoso.com", "'a&b@contoso.com'"), ("-x@contoso.com", "'-x@contoso.com'"), ("#1@x.com", "'#1@x.com'"),
-    ("{a}@x.com", "'{a}@x.com'"), ("a`b@x.com", "'a`b@x.com'"),
-])
+@pytest.mark.parametrize(
+    "address,word",
+    [
+        ("scanner@contoso.com", "scanner@contoso.com"),
+        ("a.b-c_d+e@x-y.com", "a.b-c_d+e@x-y.com"),
+        ("o'brien@contoso.com", "'o''brien@contoso.com'"),
+        ("$x@contoso.com", "'$x@contoso.com'"),
+        ("a&b@contoso.com", "'a&b@contoso.com'"),
+        ("-x@contoso.com", "'-x@contoso.com'"),
+        ("#1@x.com", "'#1@x.com'"),
+        ("{a}@x.com", "'{a}@x.com'"),
+        ("a`b@x.com", "'a`b@x.com'"),
+    ],
+)
 def test_commands_can_be_copied_whatever_the_address(address, word):
     assert refusals.powershell_word(address) == word
     for tried, http, code in (
-        (refusals.SEND, 403, "ErrorAccessDenied"), (refusals.SEND, 403, "ErrorSendAsDenied"),
-        (refusals.READ, 403, "ErrorAccessDenied"), (refusals.SEND, 400, "ErrorMessageSizeExceeded"),
+        (refusals.SEND, 403, "ErrorAccessDenied"),
+        (refusals.SEND, 403, "ErrorSendAsDenied"),
+        (refusals.READ, 403, "ErrorAccessDenied"),
+        (refusals.SEND, 400, "ErrorMessageSizeExceeded"),
     ):
         text = refusals.sentence(tried, http=http, code=code, mailbox=address, user="d'arc@contoso.com")
         command = re.search(r"`((?:Add|Set|Test)-[^ ]+ .*?[a-z0-9A-Z])`(?:[ .]|$)", text).group(1)

@@ -36,9 +36,7 @@ class House:
         self.now = 1000.0
         self.slept = []
         self.users = Users()
-        self.guard = Guard(
-            self.users, **{"failures": 3, **more}, clock=lambda: self.now, sleep=self.slept.append
-        )
+        self.guard = Guard(self.users, **{"failures": 3, **more}, clock=lambda: self.now, sleep=self.slept.append)
 
     def ask(self, password, peer="192.0.2.1", login="a@contoso.com", service="smtp"):
         """Whether the sign-in was good, wrong, blocked or put off."""

@@ -22,10 +22,18 @@ def networks(*names):
 
 def mailbox(username="scanner@contoso.com", password=HASH, **more):
     usual = {
-        "login": None, "logins": (), "send_as": (), "default_from": None, "rewrite_from": False, "folder": "inbox",
-        "services": ("smtp", "pop3"), "pop3_delete": "trash", "pop3_mark_read": False, "pop3_fold_lines": False,
+        "login": None,
+        "logins": (),
+        "send_as": (),
+        "default_from": None,
+        "rewrite_from": False,
+        "folder": "inbox",
+        "services": ("smtp", "pop3"),
+        "pop3_delete": "trash",
+        "pop3_mark_read": False,
+        "pop3_fold_lines": False,
         "sent_items": None,
-    }  # fmt: skip
+    }
     return SimpleNamespace(username=username, password=password, **{**usual, **more})
 
 
@@ -189,9 +197,15 @@ def test_a_refusal_does_not_tell_what_was_wrong():
 
 def test_a_login_has_its_own_services_and_the_mailboxes_settings():
     box = mailbox(
-        "Alerts@contoso.com", logins=(login("nas", services=("smtp",)),), folder="Scans", pop3_delete="keep",
-        pop3_mark_read=True, rewrite_from=True, default_from="office@contoso.com", send_as=("office@contoso.com",),
-    )  # fmt: skip
+        "Alerts@contoso.com",
+        logins=(login("nas", services=("smtp",)),),
+        folder="Scans",
+        pop3_delete="keep",
+        pop3_mark_read=True,
+        rewrite_from=True,
+        default_from="office@contoso.com",
+        send_as=("office@contoso.com",),
+    )
     user = Users([box]).check("NAS", "right", "smtp", PEER)
     assert user.services == frozenset({"smtp"})
     assert (user.login, user.mailbox, user.folder) == ("nas", "alerts@contoso.com", "Scans")
@@ -274,8 +288,9 @@ def test_a_right_password_is_remembered_and_a_wrong_one_does_not_displace_it(run
 
 def test_memory_is_no_way_round_network_and_service(runs):
     """Neither opens the door, nor is quicker with the right password."""
-    house = Users([mailbox(password=None, logins=(login("camera", "plain", ("192.168.1.0/24",), ("smtp",)),))],
-                  scrypt=runs)  # fmt: skip
+    house = Users(
+        [mailbox(password=None, logins=(login("camera", "plain", ("192.168.1.0/24",), ("smtp",)),))], scrypt=runs
+    )
     house.check("camera", "plain", "smtp", PEER)
     before = runs.count
     for service, peer in (("smtp", "10.0.0.1"), ("pop3", PEER)):

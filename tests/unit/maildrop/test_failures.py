@@ -98,11 +98,16 @@ def test_what_does_not_speak_of_the_message_is_left_out_but_never_replaced(house
 @pytest.mark.parametrize(
     "error",
     [
-        GraphUnreachable("no way there", False), Throttled(BOX, 9.0), refused(429), refused(401),
-        SignInNeeded("log in"), Temporary("the disk"), refused(500, graph=False),
+        GraphUnreachable("no way there", False),
+        Throttled(BOX, 9.0),
+        refused(429),
+        refused(401),
+        SignInNeeded("log in"),
+        Temporary("the disk"),
+        refused(500, graph=False),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_what_is_no_failure_of_the_message(house, error):
     house.fails(error, 0, 200, 200)
     assert not house.failures.known("bad")

@@ -983,9 +983,9 @@ def test_a_full_disk_is_temporary_and_leaves_nothing(rig, monkeypatch, wait_unti
 
 def test_what_is_kept_on_disk_is_bounded(tmp_path, wait_until):
     rig = Rig(tmp_path, read_ahead=1_000_000)
-    first, second, huge, small = (letter * octets + b"\r\n" for letter, octets in zip(
-        (b"a", b"b", b"c", b"d"), (400_000, 400_000, 5_000_000, 3)
-    ))
+    first, second, huge, small = (
+        letter * octets + b"\r\n" for letter, octets in zip((b"a", b"b", b"c", b"d"), (400_000, 400_000, 5_000_000, 3))
+    )
     drop = rig.holding([first, [Answer(chunks=[second])] * 2, [Answer(chunks=[huge])] * 2, small])
     assert whole(drop, 0) == first and whole(drop, 1) == second
     assert len(rig.on_disk()) == 2

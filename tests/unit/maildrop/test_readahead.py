@@ -370,9 +370,14 @@ def test_many_tiny_messages_on_disk_are_bounded_in_number(rig, wait_until):
     wait_until(lambda: len(os.listdir(rig.path)) <= 10)
 
 
-@pytest.mark.parametrize("size, free, comes", [
-    (1_000_000, 5_999_999, False), (1_000_000, 6_000_000, True), (200_000, 0, True),
-])
+@pytest.mark.parametrize(
+    "size, free, comes",
+    [
+        (1_000_000, 5_999_999, False),
+        (1_000_000, 6_000_000, True),
+        (200_000, 0, True),
+    ],
+)
 def test_a_large_message_leaves_the_queue_its_room_on_the_disk(rig, monkeypatch, size, free, comes):
     monkeypatch.setattr(files, "free_bytes", lambda path: free)
     rig = rig(size=size, reserve=5_000_000)

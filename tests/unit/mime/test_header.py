@@ -234,11 +234,22 @@ def test_a_domain_is_the_one_its_owner_registered():
 @pytest.mark.parametrize(
     "domain",
     [
-        "straße.de", "STRAẞE.de", "σίγμας.gr", "ΣΊΓΜΑΣ.gr", "BÜCHER.example", "bu\u0308cher.example", "ÅNGSTRÖM.se",
-        "\u212bngstr\u00f6m.se", "例え。テスト", "ﾃｽﾄ.jp", "\uff43ontoso.com", "نامه\u200cای.ir", "ශ්\u200dරී.lk",
+        "straße.de",
+        "STRAẞE.de",
+        "σίγμας.gr",
+        "ΣΊΓΜΑΣ.gr",
+        "BÜCHER.example",
+        "bu\u0308cher.example",
+        "ÅNGSTRÖM.se",
+        "\u212bngstr\u00f6m.se",
+        "例え。テスト",
+        "ﾃｽﾄ.jp",
+        "\uff43ontoso.com",
+        "نامه\u200cای.ir",
+        "ශ්\u200dරී.lk",
         "президент.рф",
     ],
-)  # fmt: skip
+)
 def test_a_domain_is_written_as_the_library_of_requests_writes_it(domain):
     import idna
 

@@ -672,7 +672,7 @@ def test_a_session_that_signed_in_may_stay():
 def test_the_registry_can_tell_an_idle_session_and_end_it(caplog):
     now = [100.0]
     with House(clock=lambda: now[0]).signed_in() as house:
-        (_, session), = house.maildrops.opened
+        ((_, session),) = house.maildrops.opened
         assert isinstance(session, Session) and session.peer == "127.0.0.1"
         house.ask(b"DELE 1")
         house.ask(b"NOOP")
@@ -687,7 +687,7 @@ def test_the_registry_can_tell_an_idle_session_and_end_it(caplog):
 def test_a_session_at_work_is_not_idle():
     now = [100.0]
     with House(clock=lambda: now[0]).signed_in() as house:
-        (_, session), = house.maildrops.opened
+        ((_, session),) = house.maildrops.opened
         idle = []
         retrieve = house.drop.retrieve
 

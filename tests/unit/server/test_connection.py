@@ -324,10 +324,12 @@ def test_a_handshake_that_does_not_come(pair, contexts):
 @pytest.mark.parametrize(
     "address, network",
     [
-        ("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::/64"), ("2001:db8:0:1:ffff::9", "2001:db8:0:1::/64"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8:0:1:ffff::9", "2001:db8:0:1::/64"),
         ("proxy:192.0.2.1", "proxy:192.0.2.1"),
     ],
-)  # fmt: skip
+)
 def test_client_network(address, network):
     assert client_network(address) == network
 

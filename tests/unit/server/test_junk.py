@@ -42,9 +42,14 @@ class SmtpHouse(smtp_house.House):
 
     def _session(self, connection, context):
         return SmtpSession(
-            connection, context, hostname="mail.contoso.com",
-            users=self.users, accept=self.spool.put, policy=self.policy, junk=self.junk.counter,
-        )  # fmt: skip
+            connection,
+            context,
+            hostname="mail.contoso.com",
+            users=self.users,
+            accept=self.spool.put,
+            policy=self.policy,
+            junk=self.junk.counter,
+        )
 
 
 def answers(talk, commands, most=3000):

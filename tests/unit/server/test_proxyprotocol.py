@@ -118,13 +118,29 @@ def test_what_is_no_header(octets):
 header_octets = st.lists(
     st.sampled_from(
         [
-            SIGNATURE, b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"192.0.2.7 ", b"::1 ", b"2001:db8::7 ", b"25", b" ",
-            b"\r\n", b"\x21\x11\0\x0c", b"\x21\x21\0\x24", b"\x20\0\0\0", b"\xff", b"\0" * 12, b"\0" * 36, b"65536",
+            SIGNATURE,
+            b"PROXY ",
+            b"TCP4 ",
+            b"TCP6 ",
+            b"UNKNOWN",
+            b"192.0.2.7 ",
+            b"::1 ",
+            b"2001:db8::7 ",
+            b"25",
+            b" ",
+            b"\r\n",
+            b"\x21\x11\0\x0c",
+            b"\x21\x21\0\x24",
+            b"\x20\0\0\0",
+            b"\xff",
+            b"\0" * 12,
+            b"\0" * 36,
+            b"65536",
         ]
     )
     | st.binary(max_size=4),
     max_size=12,
-).map(b"".join)  # fmt: skip
+).map(b"".join)
 
 
 @settings(max_examples=300, deadline=None, database=None)

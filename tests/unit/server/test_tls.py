@@ -22,9 +22,14 @@ def _forms():
     locked = serialization.BestAvailableEncryption(b"word")
     der, pem = serialization.Encoding.DER, serialization.Encoding.PEM
     return {
-        "cert": CERT, "key": KEY, "both": CERT + KEY, "other": tls.self_signed(["x"])[1], "none": b"hello",
+        "cert": CERT,
+        "key": KEY,
+        "both": CERT + KEY,
+        "other": tls.self_signed(["x"])[1],
+        "none": b"hello",
         "pfx": pkcs12.serialize_key_and_certificates(b"x", key, cert, None, locked),
-        "cert.der": cert.public_bytes(der), "key.der": key.private_bytes(der, raw, plain),
+        "cert.der": cert.public_bytes(der),
+        "key.der": key.private_bytes(der, raw, plain),
         "locked": key.private_bytes(pem, raw, locked),
     }
 
@@ -37,18 +42,25 @@ def directory(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("cert, key, words", [
-    ("cert", "cert", ["tls.tls_key", "cert holds a certificate, not a private key", "as certificate and as key"]),
-    ("key", "key", ["tls.tls_cert", "key holds a private key, not a certificate", "as certificate and as key"]),
-    ("key", "cert", ["tls.tls_cert", "changed places"]),
-    ("pfx", "pfx", ["tls.tls_cert", "PKCS#12", "openssl pkcs12 -in", "-nokeys -out cert.pem", "-nocerts -nodes -out"]),
-    ("cert", "pfx", ["tls.tls_key", "openssl pkcs12 -in"]),
-    ("cert.der", "key", ["openssl x509 -inform DER -in"]),
-    ("cert", "key.der", ["openssl pkey -inform DER -in"]),
-    ("cert", "locked", ["under a passphrase", "openssl pkey -in"]),
-    ("cert", "other", ["does not belong to the certificate"]),
-    ("none", "key", ["are not a PEM certificate and its PEM key"]),
-])
+@pytest.mark.parametrize(
+    "cert, key, words",
+    [
+        ("cert", "cert", ["tls.tls_key", "cert holds a certificate, not a private key", "as certificate and as key"]),
+        ("key", "key", ["tls.tls_cert", "key holds a private key, not a certificate", "as certificate and as key"]),
+        ("key", "cert", ["tls.tls_cert", "changed places"]),
+        (
+            "pfx",
+            "pfx",
+            ["tls.tls_cert", "PKCS#12", "openssl pkcs12 -in", "-nokeys -out cert.pem", "-nocerts -nodes -out"],
+        ),
+        ("cert", "pfx", ["tls.tls_key", "openssl pkcs12 -in"]),
+        ("cert.der", "key", ["openssl x509 -inform DER -in"]),
+        ("cert", "key.der", ["openssl pkey -inform DER -in"]),
+        ("cert", "locked", ["under a passphrase", "openssl pkey -in"]),
+        ("cert", "other", ["does not belong to the certificate"]),
+        ("none", "key", ["are not a PEM certificate and its PEM key"]),
+    ],
+)
 def test_each_wrong_file_gets_its_next_step(directory, cert, key, words):
     with pytest.raises(ConfigError) as caught:
         tls.server_context(str(directory / cert), str(directory / key))

@@ -89,12 +89,30 @@ def test_an_international_domain_is_the_one_of_the_config():
 ADDRESS_LIST = st.lists(
     st.sampled_from(
         [
-            "scanner@contoso.com", "SCANNER@Contoso.com", "boss@contoso.com", "x@b\xfccher.de", "@", "<", ">", ",", ":",
-            ";", '"', " ", "\r\n ", "(", ")", "Xerox", "[192.0.2.1]", "\\", "=?utf-8?q?boss=40contoso.com?=", "\xe4",
+            "scanner@contoso.com",
+            "SCANNER@Contoso.com",
+            "boss@contoso.com",
+            "x@b\xfccher.de",
+            "@",
+            "<",
+            ">",
+            ",",
+            ":",
+            ";",
+            '"',
+            " ",
+            "\r\n ",
+            "(",
+            ")",
+            "Xerox",
+            "[192.0.2.1]",
+            "\\",
+            "=?utf-8?q?boss=40contoso.com?=",
+            "\xe4",
         ]
     ),
     max_size=8,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 @given(ADDRESS_LIST)

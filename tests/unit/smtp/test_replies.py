@@ -24,16 +24,43 @@ MADE = {
 }
 
 # Codes an SMTP server of today uses, by what they may follow (RFC 5321 4.2.3, RFC 4954 section 6, RFC 3207).
-CODES = {214, 220, 221, 235, 250, 252, 334, 354, 421, 451, 452, 454, 500, 501, 502, 503, 504, 530, 535, 538,
-         550, 552, 553, 554}  # fmt: skip
+CODES = {
+    214,
+    220,
+    221,
+    235,
+    250,
+    252,
+    334,
+    354,
+    421,
+    451,
+    452,
+    454,
+    500,
+    501,
+    502,
+    503,
+    504,
+    530,
+    535,
+    538,
+    550,
+    552,
+    553,
+    554,
+}
 
 
 def test_every_reply_is_looked_at():
     made_by_functions = {
-        name for name, value in vars(replies).items()
-        if callable(value) and getattr(value, "__module__", "") == replies.__name__
-        and not name.startswith("_") and not isinstance(value, type)
-    }  # fmt: skip
+        name
+        for name, value in vars(replies).items()
+        if callable(value)
+        and getattr(value, "__module__", "") == replies.__name__
+        and not name.startswith("_")
+        and not isinstance(value, type)
+    }
     assert made_by_functions == set(MADE)
     assert len(CONSTANTS) > 40
 

@@ -129,9 +129,16 @@ def test_no_secret_is_logged(caplog):
     secrets = [PASSWORD, base64.b64encode(PASSWORD.encode()).decode(), PLAIN]
     with House(errors=1000) as house, house.client() as talk:
         for line in (
-            f"AUTH PLAIN {PLAIN}!", f"AUTH CRAM-MD5 {PLAIN}", f"AUTH PLAIN {PLAIN} x", PLAIN, secrets[1], PASSWORD,
-            f"PASS {PASSWORD}", f"MAIL FROM:<a@b.example> AUTH={PLAIN}", f"AUTHPLAIN {PLAIN}",
-        ):  # fmt: skip
+            f"AUTH PLAIN {PLAIN}!",
+            f"AUTH CRAM-MD5 {PLAIN}",
+            f"AUTH PLAIN {PLAIN} x",
+            PLAIN,
+            secrets[1],
+            PASSWORD,
+            f"PASS {PASSWORD}",
+            f"MAIL FROM:<a@b.example> AUTH={PLAIN}",
+            f"AUTHPLAIN {PLAIN}",
+        ):
             assert talk.ask(line)[0] == "5"
         talk.ask("AUTH LOGIN")
         talk.ask(secrets[1])
@@ -216,9 +223,15 @@ def test_nobody_gets_in_without_a_check():
     """No way through AUTH ends in 235 unless users.check said so."""
     with House(errors=1000) as house, house.client() as talk:
         for line in (
-            "AUTH PLAIN =", "AUTH PLAIN AA==", "AUTH PLAIN AAA=", "AUTH PLAIN AAAA", "AUTH PLAIN AABh",
-            "AUTH EXTERNAL =", "AUTH ANONYMOUS", "AUTH XOAUTH2 dXNlcj0=",
-        ):  # fmt: skip
+            "AUTH PLAIN =",
+            "AUTH PLAIN AA==",
+            "AUTH PLAIN AAA=",
+            "AUTH PLAIN AAAA",
+            "AUTH PLAIN AABh",
+            "AUTH EXTERNAL =",
+            "AUTH ANONYMOUS",
+            "AUTH XOAUTH2 dXNlcj0=",
+        ):
             assert talk.ask(line)[0] == "5", line
         assert talk.ask("MAIL FROM:<scanner@contoso.com>").startswith("530 ")
         assert all(password != PASSWORD for _, password, _, _ in house.users.seen)

@@ -110,12 +110,14 @@ def test_no_chunk(argument):
     "parameters, wanted",
     [
         ({}, {}),
-        ({"RET": "full", "ENVID": "a+20b", "ORCPT": "rfc822;a@b", "NOTIFY": "never"},
-         {"ret": "FULL", "envid": "a+20b", "orcpt": "rfc822;a@b", "notify": "NEVER"}),
+        (
+            {"RET": "full", "ENVID": "a+20b", "ORCPT": "rfc822;a@b", "NOTIFY": "never"},
+            {"ret": "FULL", "envid": "a+20b", "orcpt": "rfc822;a@b", "notify": "NEVER"},
+        ),
         ({"RET": "ALL", "ENVID": "x" * 101, "ORCPT": "rfc822;\u00fc"}, {}),
         ({"ENVID": "a\tb", "ORCPT": "x" * 501}, {}),
     ],
-)  # fmt: skip
+)
 def test_delivery_notes(parameters, wanted):
     assert syntax.delivery_notes(parameters) == {"ret": "", "envid": "", "orcpt": "", "notify": "", **wanted}
 
@@ -123,9 +125,14 @@ def test_delivery_notes(parameters, wanted):
 @pytest.mark.parametrize(
     "value, known",
     [
-        ("", True), ("never", True), ("SUCCESS,FAILURE,DELAY", True),
-        ("FAILUR", False), ("FAILURE,", False), ("ALL", False), ("FAILURE DELAY", False),
+        ("", True),
+        ("never", True),
+        ("SUCCESS,FAILURE,DELAY", True),
+        ("FAILUR", False),
+        ("FAILURE,", False),
+        ("ALL", False),
+        ("FAILURE DELAY", False),
     ],
-)  # fmt: skip
+)
 def test_is_notify(value, known):
     assert syntax.is_notify(value) == known

@@ -14,10 +14,18 @@ NAMED = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters
 LIST = st.lists(NAMED, max_size=5).map(tuple)
 ENVELOPES = st.builds(
     Envelope,
-    mailbox=NAMED, sender=TEXT, recipients=st.lists(NAMED, min_size=1, max_size=5).map(tuple), client=TEXT, login=TEXT,
-    kind=NAMED, accepted=st.integers(0, 2**40).map(lambda number: number / 1000), ret=TEXT, envid=TEXT, silent=LIST,
+    mailbox=NAMED,
+    sender=TEXT,
+    recipients=st.lists(NAMED, min_size=1, max_size=5).map(tuple),
+    client=TEXT,
+    login=TEXT,
+    kind=NAMED,
+    accepted=st.integers(0, 2**40).map(lambda number: number / 1000),
+    ret=TEXT,
+    envid=TEXT,
+    silent=LIST,
     orcpt=LIST,
-)  # fmt: skip
+)
 
 
 def again(envelope):

@@ -65,9 +65,7 @@ def test_the_courier_is_told_after_the_last_sync_only(spool, monkeypatch):
     steps = []
     for name in ("sync_file", "sync_directory", "move"):
         real = getattr(files, name)
-        monkeypatch.setattr(
-            files, name, lambda *a, real=real, name=name: (steps.append(name), real(*a))
-        )
+        monkeypatch.setattr(files, name, lambda *a, real=real, name=name: (steps.append(name), real(*a)))
     put(spool, accepted=lambda id: steps.append("told"))
     assert steps == ["sync_file", "move", "sync_directory", "told"]
 

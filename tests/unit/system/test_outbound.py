@@ -50,8 +50,13 @@ def certificate(tmp_path_factory):
     now = datetime.datetime(2020, 1, 1)
     names = [x509.DNSName("graph.test"), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=36500))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=36500))
         .add_extension(x509.SubjectAlternativeName(names), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())
@@ -493,7 +498,9 @@ def test_sentences_of_the_proxy(serve, make, sentence):
     assert "S3cret" not in said
 
 
-@pytest.mark.parametrize("proxy", ["socks5://svc:S3cret@proxy.test:1080", "http:///x", "http://svc:S3cret@proxy.test:port"])
+@pytest.mark.parametrize(
+    "proxy", ["socks5://svc:S3cret@proxy.test:1080", "http:///x", "http://svc:S3cret@proxy.test:port"]
+)
 def test_unusable_proxy_of_the_environment(monkeypatch, proxy):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     said = failure(Outbound(environ=CLEAN), "https://graph.test/")
