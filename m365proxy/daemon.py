@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
 import logging
 import os
@@ -14,6 +13,7 @@ import threading
 import time
 from typing import Any, Dict, List, Mapping, Optional
 
+from .account import Account, spool_of
 from .config import consistency
 from .config import load as configuration
 from .config.load import Config
@@ -25,11 +25,8 @@ from .delivery.messageids import SeenIds
 from .delivery.report import Reporter
 from .delivery.routes import Routes
 from .delivery.uploads import LargeDrafts
-from .entra import tokens
 from .entra.registration import private_key
-from .entra.tokenfile import TokenFile
 from .errors import CannotCreate, ConfigError, ProxyError, Temporary
-from .graph.client import Graph
 from .logins.guard import Guard
 from .logins.users import User, Users
 from .maildrop.maildrop import Maildrops
@@ -45,7 +42,7 @@ from .smtp.acceptance import Intake
 from .smtp.policy import Policy
 from .smtp.session import SmtpSession
 from .spool import sweep
-from .spool.spool import Spool, mailbox_tag
+from .spool.spool import mailbox_tag
 from .system import files, log, memory, statusfile
 from .system.control import Control
 from .system.interfaces import default_gateways
@@ -72,9 +69,6 @@ _REFRESH_SECONDS = 12 * 3600.0
 
 # Seconds between sweeps of the queue and of what we leave in mailboxes.
 _SWEEP_SECONDS = 24 * 3600.0
-
-# Days before its end at which the devices' certificate is warned about.
-CERTIFICATE_DAYS = 21
 
 # What is built once, at the start: a reload reads it, but only a restart puts it to use.
 _FIXED = (
@@ -104,40 +98,6 @@ _FIXED = (
     "limits.auth_failures",
     "limits.auth_block_minutes",
 )
-
-
-class Account:
-    """The way to Microsoft as configured: sign-in, Graph client.  Opens no connection by itself."""
-
-    def __init__(self, config: Config, outbound: Optional[Outbound] = None, environ: Mapping[str, str] = os.environ):
-        """`environ` may hold the key of the sign-in."""
-        self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
-        authority, graph_url, resource = tokens.endpoints(config.cloud, config.graph_url, config.authority_url)
-        self.token_file = TokenFile(config.state_dir, environ)
-        self.tokens = tokens.Tokens(
-            client_id=config.client_id,
-            tenant_id=config.tenant_id,
-            user=config.user,
-            permissions=config.permissions,
-            token_file=self.token_file,
-            outbound=self.outbound,
-            authority_url=authority,
-            graph_url=graph_url,
-            resource=resource,
-            client_secret=config.client_secret,
-            client_certificate=config.client_certificate,
-        )
-        app_only = bool(config.client_secret or config.client_certificate)
-        self.graph = Graph(self.tokens, self.outbound, graph_url, "" if app_only else config.user, app=config.client_id)
-
-
-def spool_of(config: Config) -> Spool:
-    """The queue of a config; nothing is made yet."""
-    return Spool(
-        os.path.join(config.state_dir, "queue"),
-        min_free=config.queue.min_free_mb * 1024 * 1024,
-        max_waiting=config.queue.max_waiting,
-    )
 
 
 class Daemon:
@@ -404,9 +364,9 @@ class Daemon:
             logger.warning("%s", warning)
         cert = self.config.tls.tls_cert
         if cert and cert != "auto":  # that one is made anew at a start
-            days = certificate_days(cert)
-            if days < CERTIFICATE_DAYS:
-                logger.warning("%s", expiry_sentence(cert, days))
+            days = tls.certificate_days(cert)
+            if days < tls.CERTIFICATE_DAYS:
+                logger.warning("%s", tls.expiry_sentence(cert, days))
 
     # Running.
 
@@ -539,16 +499,6 @@ class Daemon:
             f"; {cut} sessions cut" if cut else "",
             "" if idle else "; a message was being sent, its outcome is looked up at the next start",
         )
-
-
-def certificate_days(cert: str) -> int:
-    """Days a certificate is still valid; less than 0 once it has expired."""
-    return (tls.expiry(cert) - datetime.datetime.now(datetime.timezone.utc)).days
-
-
-def expiry_sentence(cert: str, days: int) -> str:
-    when = "has expired" if days < 0 else f"expires in {days} days"
-    return f"tls.tls_cert: {cert} {when}. Renew it, then `m365proxy reload`."
 
 
 def _value(config: Config, path: str) -> Any:

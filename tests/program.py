@@ -14,8 +14,8 @@ import subprocess
 import sys
 import time
 
+from m365proxy.account import Account
 from m365proxy.config import load as configuration
-from m365proxy.daemon import Account
 from m365proxy.sandbox import Sandbox
 from m365proxy.server import tls
 from m365proxy.system import files

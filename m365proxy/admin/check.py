@@ -8,9 +8,9 @@ import socket
 import time
 from typing import Any, Callable, List, NamedTuple, Tuple, Union
 
+from ..account import Account, spool_of
 from ..config import load as configuration
 from ..config.load import Config
-from ..daemon import CERTIFICATE_DAYS, Account, certificate_days, expiry_sentence, spool_of
 from ..delivery.routes import Routes
 from ..entra import registration
 from ..errors import ConfigError, ProxyError, Temporary
@@ -18,6 +18,7 @@ from ..graph import refusals
 from ..graph.answer import Refused
 from ..mime import prepare
 from ..server import autocert, tls
+from ..server.tls import CERTIFICATE_DAYS, certificate_days, expiry_sentence
 from ..spool.spool import mailbox_tag, tag_of
 from ..system import files, log, statusfile
 from ..system.clock import clock_is_plausible

@@ -175,7 +175,7 @@ def _elsewhere(config: Config) -> List[str]:
 
 
 def login(config: Config) -> Optional[int]:
-    from ..daemon import Account
+    from ..account import Account
 
     files.make_directory(config.state_dir)
     account = Account(config)
@@ -188,7 +188,7 @@ def login(config: Config) -> Optional[int]:
 
 
 def logout(config: Config) -> Optional[int]:
-    from ..daemon import Account
+    from ..account import Account
 
     if Account(config).tokens.logout():
         print("The sign-in is forgotten. Queued mail waits until somebody runs `m365proxy login`.")
@@ -228,7 +228,7 @@ def _print_checks(checks: List[Dict[str, Any]], exit_status: int) -> None:
 
 def status(config: Config, as_json: bool) -> Optional[int]:
     """How the running program, the queue and the sign-in stand; 3 if nothing runs."""
-    from ..daemon import Account, spool_of
+    from ..account import Account, spool_of
 
     told = statusfile.read(config.state_dir)
     told["running"] = is_running(config)
@@ -273,7 +273,7 @@ def _has_queue(config: Config) -> bool:
 
 
 def queue_list(config: Config, as_json: bool) -> Optional[int]:
-    from ..daemon import spool_of
+    from ..account import spool_of
 
     spool = spool_of(config)
     entries = sorted(spool.entries(), key=lambda entry: entry.id) if _has_queue(config) else []
@@ -337,7 +337,7 @@ def _line(told: Dict[str, Any]) -> str:
 
 
 def queue_show(config: Config, id: str) -> Optional[int]:
-    from ..daemon import spool_of
+    from ..account import spool_of
 
     spool = spool_of(config)
     entry = _entry(config, spool, id)
@@ -355,7 +355,7 @@ def queue_show(config: Config, id: str) -> Optional[int]:
 
 def queue_retry(config: Config, id: str) -> Optional[int]:
     """Send a message now, whatever it waits for: one by its id, or "all" that wait or failed."""
-    from ..daemon import spool_of
+    from ..account import spool_of
 
     spool = spool_of(config)
     if id == "all":
@@ -397,7 +397,7 @@ def _tell_queued(config: Config, id: str) -> None:
 
 def queue_drop(config: Config, id: str) -> Optional[int]:
     """Remove a message for good."""
-    from ..daemon import spool_of
+    from ..account import spool_of
 
     spool = spool_of(config)
     entry, state = _take(config, spool, id, spool.drop)

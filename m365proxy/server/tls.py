@@ -181,3 +181,17 @@ def _general_name(name: str):
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def certificate_days(cert: str) -> int:
+    """Days a certificate is still valid; less than 0 once it has expired."""
+    return (expiry(cert) - datetime.datetime.now(datetime.timezone.utc)).days
+
+
+def expiry_sentence(cert: str, days: int) -> str:
+    when = "has expired" if days < 0 else f"expires in {days} days"
+    return f"tls.tls_cert: {cert} {when}. Renew it, then `m365proxy reload`."
+
+
+# Days before its end at which the devices' certificate is warned about.
+CERTIFICATE_DAYS = 21

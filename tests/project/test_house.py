@@ -28,14 +28,15 @@ MAY_IMPORT = {
     "config": "logins mime system errors",
     "smtp": "logins mime server spool system errors",
     "pop3": "logins maildrop server system errors",
-    "daemon": "config smtp pop3 logins delivery maildrop server mime spool entra graph system errors",
+    "account": "config spool entra graph system",
+    "daemon": "account config smtp pop3 logins delivery maildrop server mime spool entra graph system errors",
     "sandbox": "server system",
-    "admin": "daemon sandbox config logins delivery server mime spool entra graph system errors",
+    "admin": "account daemon sandbox config logins delivery server mime spool entra graph system errors",
     "cli": "admin daemon config system errors",
     "__main__": "cli",
 }
 MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}
-MAY_READ_THE_CONFIG = {"daemon", "admin.check", "admin.commands", "admin.demo", "cli"}
+MAY_READ_THE_CONFIG = {"account", "daemon", "admin.check", "admin.commands", "admin.demo", "cli"}
 # urllib3 comes with requests, whose errors wrap its own.
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 

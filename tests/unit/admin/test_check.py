@@ -5,9 +5,9 @@ import time
 import pytest
 from program import ALERTS, RELAY, SCANS, Program
 
+from m365proxy.account import spool_of
 from m365proxy.admin import check
 from m365proxy.config import load as configuration
-from m365proxy.daemon import spool_of
 from m365proxy.delivery.routes import Route, Routes
 from m365proxy.spool.spool import Envelope, State
 from m365proxy.system import statusfile

@@ -1,0 +1,47 @@
+"""The signed-in account and the queue of a config, as the daemon and the commands use them."""
+
+from __future__ import annotations
+
+import os
+from typing import Mapping, Optional
+
+from .config.load import Config
+from .entra import tokens
+from .entra.tokenfile import TokenFile
+from .graph.client import Graph
+from .spool.spool import Spool
+from .system.outbound import Outbound
+
+
+class Account:
+    """The way to Microsoft as configured: sign-in, Graph client.  Opens no connection by itself."""
+
+    def __init__(self, config: Config, outbound: Optional[Outbound] = None, environ: Mapping[str, str] = os.environ):
+        """`environ` may hold the key of the sign-in."""
+        self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
+        authority, graph_url, resource = tokens.endpoints(config.cloud, config.graph_url, config.authority_url)
+        self.token_file = TokenFile(config.state_dir, environ)
+        self.tokens = tokens.Tokens(
+            client_id=config.client_id,
+            tenant_id=config.tenant_id,
+            user=config.user,
+            permissions=config.permissions,
+            token_file=self.token_file,
+            outbound=self.outbound,
+            authority_url=authority,
+            graph_url=graph_url,
+            resource=resource,
+            client_secret=config.client_secret,
+            client_certificate=config.client_certificate,
+        )
+        app_only = bool(config.client_secret or config.client_certificate)
+        self.graph = Graph(self.tokens, self.outbound, graph_url, "" if app_only else config.user, app=config.client_id)
+
+
+def spool_of(config: Config) -> Spool:
+    """The queue of a config; nothing is made yet."""
+    return Spool(
+        os.path.join(config.state_dir, "queue"),
+        min_free=config.queue.min_free_mb * 1024 * 1024,
+        max_waiting=config.queue.max_waiting,
+    )
