@@ -15,7 +15,7 @@ from ..delivery.routes import Routes
 from ..entra import registration
 from ..errors import ConfigError, ProxyError, Temporary
 from ..graph import refusals
-from ..graph.answer import Refused
+from ..graph.answer import GraphRefused
 from ..mime import prepare
 from ..server import autocert, tls
 from ..server.tls import CERTIFICATE_DAYS, certificate_days, expiry_sentence
@@ -205,7 +205,7 @@ def _reading(config: Config, account: Account, mailbox: Any) -> Tuple[Result, st
     name = f"{mailbox.username} read"
     try:
         account.graph.read("GET", mailbox.username, "/mailFolders/inbox", params={"$select": "id"}).close()
-    except Refused as error:
+    except GraphRefused as error:
         answer = error.answer
         sentence = refusals.sentence(
             refusals.READ,

@@ -35,6 +35,7 @@ _CONFIG_SECONDS = 2.0
 
 # What is imported only when it is needed; the owner of the state directory may be unable to read it then.
 _IMPORTED_LATER = (
+    "m365proxy.daemon",
     "m365proxy.system.control",
     "m365proxy.admin.check",
     "cryptography.fernet",

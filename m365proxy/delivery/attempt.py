@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set,
 
 from ..errors import Permanent, ProxyError, SignInNeeded, Temporary
 from ..graph import refusals
-from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from ..graph.body import base64_body
 from ..graph.client import Graph
 from ..mime import header, prepare
@@ -95,7 +95,7 @@ class Delivery:
         pause = math.inf  # seconds that Graph asked for; whatever else ends an attempt leaves nothing to go on with
         try:
             verdict = self._attempt(claim, envelope, file)
-        except (Throttled, NoAnswer) as error:
+        except (Throttled, GraphTrouble) as error:
             heeded = _heeded(error, envelope.mailbox)
             if isinstance(heeded, Throttled):
                 pause = heeded.seconds
@@ -118,7 +118,7 @@ class Delivery:
         if claim.state.draft:
             try:
                 known = self._known_draft(claim, envelope, prepared)
-            except Refused as error:
+            except GraphRefused as error:
                 return self._unreadable(claim, envelope, error.answer)
             if known is not None:
                 return known
@@ -138,9 +138,9 @@ class Delivery:
             return self._unverifiable(claim, state.error)
         try:
             found = self._find(claim)
-        except Refused as error:
+        except GraphRefused as error:
             found = str(error)
-        except NoAnswer as error:
+        except GraphTrouble as error:
             raise _heeded(error, envelope.mailbox) from None
         if found == SENT:
             return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
@@ -279,7 +279,7 @@ class Delivery:
             ours, doubtful = self._drafts.orphans(mailbox, claim.id, state.message_id, state.drafted)
             for id in ours:
                 self._drafts.delete(mailbox, id)
-        except Refused as error:
+        except GraphRefused as error:
             logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
         else:
             if doubtful and state.stray != mailbox:
@@ -342,10 +342,10 @@ class Delivery:
                 self._make_large_draft(claim, envelope, prepared, route, large)
         except UploadDenied as error:
             self._no_uploads[route.url_mailbox] = time.monotonic()
-            with contextlib.suppress(Refused):  # what stays is seen to at the next attempt
+            with contextlib.suppress(GraphRefused):  # what stays is seen to at the next attempt
                 self._discard_draft(claim)
             return self._not_made(claim, envelope, route.url_mailbox, error.answer)
-        except (NoAnswer, Refused) as error:
+        except (GraphTrouble, GraphRefused) as error:
             return self._not_made(claim, envelope, route.url_mailbox, error.answer)
         except DraftSpoiled as error:
             return outcome.of_failure(str(error), False)._replace(status="4.4.0")
@@ -353,7 +353,7 @@ class Delivery:
             if not claim.state.draft.get("id"):
                 claim.state.draft = {}  # surely none was made
             raise
-        except GraphUnreachable as error:
+        except NoAnswer as error:
             return outcome.of_failure(str(error), False)
         except Permanent as error:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
@@ -381,7 +381,7 @@ class Delivery:
         if state.stray == draft["mailbox"]:
             try:
                 self._drafts.delete_twins(_draft_of(claim), claim.id, state.message_id, state.strayed)
-            except Refused as error:
+            except GraphRefused as error:
                 logger.info("%s: an interrupted draft stays: %s", claim.id, error)
             state.stray, state.strayed = "", 0.0
         value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id, prepared.top.bcc)
@@ -460,7 +460,7 @@ class Delivery:
         try:
             answer = self._drafts.send(draft.mailbox, draft.id)
         except (SignInNeeded, Temporary) as error:
-            if isinstance(error, GraphUnreachable) and not isinstance(error, Throttled):
+            if isinstance(error, NoAnswer):
                 return outcome.of_failure(str(error), error.maybe_processed)
             # Throttled meanwhile, or the token was refused (401) and there is no new one: nothing was sent.
             claim.claimed()
@@ -487,7 +487,7 @@ class Delivery:
                 seconds=SEND_SECONDS + prepared.size / OCTETS_PER_SECOND,
             )
         except (SignInNeeded, Temporary) as error:
-            if isinstance(error, GraphUnreachable) and not isinstance(error, Throttled):
+            if isinstance(error, NoAnswer):
                 verdict = outcome.of_failure(str(error), error.maybe_processed)
             else:
                 claim.claimed()
@@ -570,9 +570,11 @@ def _throttled(answer: Answer, mailbox: str) -> Throttled:
     return Throttled(mailbox, answer.hold, request_id=answer.request_id)
 
 
-def _heeded(error: Union[Throttled, NoAnswer], mailbox: str) -> Union[Throttled, NoAnswer]:
+def _heeded(error: Union[Throttled, GraphTrouble], mailbox: str) -> Union[Throttled, GraphTrouble]:
     """The error; as Throttled if it is Graph's 429 to a read."""
-    return _throttled(error.answer, mailbox) if isinstance(error, NoAnswer) and _is_throttling(error.answer) else error
+    return (
+        _throttled(error.answer, mailbox) if isinstance(error, GraphTrouble) and _is_throttling(error.answer) else error
+    )
 
 
 def _draft_of(claim: Claim) -> Draft:

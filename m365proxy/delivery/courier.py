@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from ..errors import ProxyError, SignInNeeded, Temporary, TokenRefused
-from ..graph.answer import GraphUnreachable, NoAnswer, Throttled
+from ..graph.answer import GraphTrouble, NoAnswer, Throttled
 from ..graph.client import SLOTS, Graph
 from ..spool.spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
 from ..system import log
@@ -448,12 +448,12 @@ class Courier:
                 return self._conclude(lane, claim, envelope, verdict)
             self._set_aside(lane, claim, 0.0)
             return 0.0  # the mailbox waits; the message keeps its place before what came later
-        if not isinstance(error, (NoAnswer, GraphUnreachable, TokenRefused)):
+        if not isinstance(error, (GraphTrouble, NoAnswer, TokenRefused)):
             self._reach.lose(str(error))
             return self._set_aside(lane, claim, 0.0)
         if claim.entry.phase == "posting":
             return self._ask_again_later(lane, claim, error)
-        claim.state.request_id = error.answer.request_id if isinstance(error, NoAnswer) else ""
+        claim.state.request_id = error.answer.request_id if isinstance(error, GraphTrouble) else ""
         return self._conclude(lane, claim, envelope, _verdict_on(error))
 
     def _pause(self, lane: _Lane, error: Throttled) -> None:
@@ -483,7 +483,7 @@ class Courier:
         lane.last_error_time = self._clock()
         if state.asked >= _LEAST_TRIES and state.posted and now - state.posted > self._lifetime:
             return self._hold(lane, claim, f"Graph could not be asked whether it was sent: {error}")
-        if isinstance(error, GraphUnreachable):
+        if isinstance(error, NoAnswer):
             self._doubt(lane)
         wait = outcome.retry_delay(state.asked, self._retry_interval, random.random(), _verdict_on(error).wait)
         logger.warning("%s is seen to again in %d s: %s", claim.id, wait, error)
@@ -605,6 +605,6 @@ def _verdict_on(error: ProxyError) -> Verdict:
     """What a message that was not sent may do after such an error."""
     if isinstance(error, TokenRefused):
         return outcome.of_sign_in(str(error))
-    if isinstance(error, NoAnswer):
+    if isinstance(error, GraphTrouble):
         return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, str(error), "4.4.0", error.answer.retry_after)
     return outcome.of_failure(str(error), False)

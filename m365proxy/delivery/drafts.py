@@ -12,7 +12,7 @@ import urllib.parse
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused
+from ..graph.answer import Answer, GraphRefused, GraphTrouble
 from ..graph.body import base64_body
 from ..graph.client import Graph
 from ..mime.addresses import Mailbox
@@ -126,8 +126,10 @@ class Drafts:
         try:
             answer = self._graph.read("DELETE", mailbox, _path(id), headers=_IMMUTABLE)
             if answer.status != 204:
-                raise NoAnswer(f"Graph's answer (HTTP {answer.status}) does not say that a draft was deleted.", answer)
-        except Refused as error:
+                raise GraphTrouble(
+                    f"Graph's answer (HTTP {answer.status}) does not say that a draft was deleted.", answer
+                )
+        except GraphRefused as error:
             # Recoverable Items keeps what is there: deleted for good already.
             if error.answer.status != 404 and error.answer.code.lower() != "errorcannotdeleteobject":
                 raise
@@ -137,7 +139,7 @@ class Drafts:
         try:
             with self._graph.read("GET", mailbox, _path(id), params={"$select": _FIELDS}, headers=_IMMUTABLE) as answer:
                 return _message(answer)
-        except Refused as error:
+        except GraphRefused as error:
             if error.answer.status == 404:
                 return None
             raise
@@ -212,7 +214,7 @@ class Drafts:
             with answer:
                 page = answer.json()
             if not isinstance(page.get("value"), list):
-                raise GraphUnreachable("Graph's answer to a search is not readable.", False)
+                raise GraphTrouble("Graph's answer to a search is not readable.", answer)
             for item in page["value"]:
                 installation, _, queue_id = _marker_of(item).partition(" ")
                 if installation == self._installation:
@@ -251,7 +253,7 @@ class Drafts:
         ) as answer:
             value = answer.json().get("value")
         if not isinstance(value, list):
-            raise GraphUnreachable("Graph's answer to a search is not readable.", False)
+            raise GraphTrouble("Graph's answer to a search is not readable.", answer)
         return value
 
     def _folder(self, mailbox: str) -> str:
@@ -264,10 +266,10 @@ class Drafts:
 
 
 def _message(answer: Answer) -> Dict[str, Any]:
-    """The JSON of an item; NoAnswer if it has no id, as when something else than Graph answered."""
+    """The JSON of an item; GraphTrouble if it has no id, as when something else than Graph answered."""
     value = answer.json()
     if not isinstance(value.get("id"), str) or not value["id"]:
-        raise NoAnswer(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
+        raise GraphTrouble(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
     return value
 
 

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
 
 from ..errors import Permanent, Temporary
-from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused, Throttled
+from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from ..graph.body import REQUEST_LIMIT, Body, base64_body
 from ..graph.client import Graph
 from ..system import log
@@ -49,19 +49,17 @@ _JSON_END = b'"}'
 _BEGIN_OF_RANGE = re.compile(r"\s*(\d{1,12})")
 
 
-class UploadDenied(Refused):
+class UploadDenied(GraphRefused):
     """Graph lets nobody upload to another's mailbox (GF 2.3): make the draft in the signed-in user's own,
     with the same From.  The draft holds what came before and is to be deleted."""
 
 
-class DraftSpoiled(GraphUnreachable):
+class DraftSpoiled(Temporary):
     """The draft is not what it should be; delete it and begin again.  Nothing was sent."""
 
-    def __init__(self, sentence: str):
-        super().__init__(sentence, False)
 
-
-_Trouble = Union[GraphUnreachable, NoAnswer, Refused]
+_Trouble = Union[NoAnswer, Throttled, GraphTrouble, GraphRefused]
+_TROUBLE = (NoAnswer, Throttled, GraphTrouble, GraphRefused)
 _Result = TypeVar("_Result")
 
 
@@ -90,10 +88,10 @@ class _Patience:
         if tries >= len(_WAITS) or not _may_pass(error, tries):
             raise error
         asked = error.seconds if isinstance(error, Throttled) else 0.0
-        if isinstance(error, NoAnswer):
+        if isinstance(error, GraphTrouble):
             asked = max(error.answer.retry_after, error.answer.hold)
         if asked > _LONGEST_PAUSE:
-            if isinstance(error, NoAnswer) and error.answer.from_graph and error.answer.hold:
+            if isinstance(error, GraphTrouble) and error.answer.from_graph and error.answer.hold:
                 raise Throttled(mailbox, asked, request_id=error.answer.request_id)
             raise error
         self._sleep(max(_WAITS[tries], asked))
@@ -104,7 +102,7 @@ class _Patience:
         while True:
             try:
                 return request()
-            except (GraphUnreachable, NoAnswer, Refused) as error:
+            except _TROUBLE as error:
                 self.wait(mailbox, error, tries)
                 tries += 1
 
@@ -139,7 +137,7 @@ class LargeDrafts:
         Raises what Graph.read raises; UploadDenied; DraftSpoiled; Permanent
         if an attachment cannot be read as it was.  After any of these the
         draft, if `created` was called, is to be deleted; after Throttled, or
-        a NoAnswer with 429, it may be gone on with.
+        a GraphTrouble with 429, it may be gone on with.
         """
         value = self._create(mailbox, mail, extended)
         created(value)
@@ -149,7 +147,7 @@ class LargeDrafts:
         """Whether a draft that was left off has so many files, as Graph counts them.  Raises what Graph.read raises."""
         try:
             return self._count(_Draft(mailbox, id)) == count
-        except Refused as error:
+        except GraphRefused as error:
             if error.answer.status != 404:
                 raise
             return False
@@ -189,7 +187,7 @@ class LargeDrafts:
         ) as answer:
             value = answer.json()
             if not isinstance(value.get("id"), str) or not value["id"]:
-                raise NoAnswer(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
+                raise GraphTrouble(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
             return value
 
     def _add(self, draft: _Draft, attachment: Attachment) -> None:
@@ -199,7 +197,7 @@ class LargeDrafts:
         else:
             try:
                 self._upload(draft, attachment)
-            except Refused as error:
+            except GraphRefused as error:
                 if error.answer.code.lower() != _TOO_SMALL:
                     raise
                 # Too large for the one, too small for the other: our idea of "4 MB" was too low.
@@ -229,7 +227,7 @@ class LargeDrafts:
             answer = self._graph.read("GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=_IMMUTABLE)
         page = answer.json()
         if not isinstance(page.get("value"), list):
-            raise NoAnswer("Graph's list of attachments is not readable.", answer)
+            raise GraphTrouble("Graph's list of attachments is not readable.", answer)
         return page
 
     # --- below 3 MB
@@ -240,7 +238,7 @@ class LargeDrafts:
         while True:
             try:
                 return self._post(draft, attachment)
-            except (GraphUnreachable, NoAnswer, Refused) as error:
+            except _TROUBLE as error:
                 self._patience.wait(draft.mailbox, error, tries)
                 if _may_have_happened(error) and self._arrived(draft):
                     return None
@@ -259,7 +257,7 @@ class LargeDrafts:
             seconds=_seconds(length),
         )
         if answer.status != 201:
-            raise NoAnswer(f"Graph's answer (HTTP {answer.status}) does not say that a file was attached.", answer)
+            raise GraphTrouble(f"Graph's answer (HTTP {answer.status}) does not say that a file was attached.", answer)
 
     # --- 3 MB and more
 
@@ -279,7 +277,7 @@ class LargeDrafts:
             if self._arrived(draft):
                 return
             logger.info("an upload session for %s was lost; a new one begins", draft.mailbox)
-        raise GraphUnreachable(f"Graph lost {_SESSIONS} upload sessions for one attachment.", False)
+        raise NoAnswer(f"Graph lost {_SESSIONS} upload sessions for one attachment.", False)
 
     def _begin(self, draft: _Draft, attachment: Attachment) -> str:
         """createUploadSession (attachment-createuploadsession.md); the session's URL, which is a secret."""
@@ -295,12 +293,12 @@ class LargeDrafts:
             )
             url = answer.json().get("uploadUrl")
             if not isinstance(url, str):
-                raise NoAnswer("Graph began an upload session without telling its URL.", answer)
+                raise GraphTrouble("Graph began an upload session without telling its URL.", answer)
             return url
 
         try:
             return self._patience.persist(draft.mailbox, request)
-        except Refused as error:
+        except GraphRefused as error:
             denied = error.answer.status == 403 and "denied" in error.answer.code.lower()
             if denied and draft.mailbox.lower() != self._graph.user:
                 raise UploadDenied(
@@ -341,7 +339,7 @@ class _Session:
             try:
                 if not self._put(chunk):
                     return False
-            except (GraphUnreachable, NoAnswer, Refused) as error:
+            except _TROUBLE as error:
                 self._unsure = self._unsure or _may_have_happened(error)
                 self._patience.wait(self._draft.mailbox, error, tries)
             tries = 0 if self._position > furthest else tries + 1
@@ -365,12 +363,12 @@ class _Session:
         if answer.status == 416 or (self._unsure and answer.status in (400, 409)):
             return self._resynchronise(after)
         if not answer.ok:
-            self._graph.judged(answer)
+            self._graph.raise_for_status(answer)
         complete = answer.status == 201 and after == self._size and not answer.is_foreign
         position = after if complete else _next_expected(answer)
         if position is None:
             # The answer broke off, or a page of something between.
-            raise NoAnswer(f"An upload was answered with HTTP {answer.status} and no next range.", answer)
+            raise GraphTrouble(f"An upload was answered with HTTP {answer.status} and no next range.", answer)
         self._unsure = False
         self._position = position
         if position >= self._size and not (complete and answer.from_graph):
@@ -385,7 +383,7 @@ class _Session:
             answer = self._graph.upload("GET", self._draft.mailbox, self._url, {}, None)
             if answer.ok:
                 position = _next_expected(answer)
-        except GraphUnreachable as error:
+        except (NoAnswer, Throttled) as error:
             logger.debug("the state of an upload session was not told: %s", error)
         if position is None and self._unsure:
             position = after
@@ -443,7 +441,7 @@ def _next_expected(answer: Answer) -> Optional[int]:
 
 def _may_pass(error: _Trouble, tries: int) -> bool:
     """Whether another try may help: always, but for a refusal that is not about the moment."""
-    if not isinstance(error, Refused):
+    if not isinstance(error, GraphRefused):
         return True
     # A draft is not known everywhere at once; and only one change at a time is taken.
     return error.answer.status in (409, 412) or (error.answer.status == 404 and tries < _WAITS_FOR_DRAFT)
@@ -451,9 +449,9 @@ def _may_pass(error: _Trouble, tries: int) -> bool:
 
 def _may_have_happened(error: _Trouble) -> bool:
     """Whether Graph may have done it all the same."""
-    if isinstance(error, GraphUnreachable):
+    if isinstance(error, NoAnswer):
         return error.maybe_processed
-    return isinstance(error, NoAnswer) and error.answer.status not in (423, 429)
+    return isinstance(error, GraphTrouble) and error.answer.status not in (423, 429)
 
 
 def _seconds(octets: int) -> float:

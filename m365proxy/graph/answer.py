@@ -24,7 +24,7 @@ _RETRY_AFTER_OF_STRANGERS = 600.0
 _RETRY_AFTER_UNSAID = 10.0
 
 
-class GraphUnreachable(Temporary):
+class NoAnswer(Temporary):
     """No answer came.  `maybe_processed`: Graph may nevertheless have acted on the request."""
 
     def __init__(self, sentence: str, maybe_processed: bool):
@@ -32,27 +32,27 @@ class GraphUnreachable(Temporary):
         self.maybe_processed = maybe_processed
 
 
-class Throttled(GraphUnreachable):
+class Throttled(Temporary):
     """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent.
 
     `request_id`: of the answer that asked so; "" if the call was not even made.
     """
 
     def __init__(self, mailbox: str, seconds: float, sentence: str = "", request_id: str = ""):
-        super().__init__(sentence or f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.", False)
+        super().__init__(sentence or f"Graph asked to wait another {math.ceil(seconds)} s for {mailbox}.")
         self.seconds = seconds
         self.request_id = request_id
 
 
-class NoAnswer(Temporary):
-    """Graph answered a read with an error that may pass.  `answer` holds it."""
+class GraphTrouble(Temporary):
+    """Graph's answer to a read is an error that may pass, or is not Graph's at all.  `answer` holds it."""
 
     def __init__(self, sentence: str, answer: "Answer"):
         super().__init__(sentence)
         self.answer = answer
 
 
-class Refused(Permanent):
+class GraphRefused(Permanent):
     """Graph refused a read.  `answer` holds it."""
 
     def __init__(self, sentence: str, answer: "Answer"):
@@ -60,37 +60,37 @@ class Refused(Permanent):
         self.answer = answer
 
 
-class Stopped(Exception):
-    """Nobody wants this any more."""
+class Cancelled(Exception):
+    """The call was cancelled: nobody wants its answer any more."""
 
 
-class Leash:
-    """Lets any thread end a call that waits for Graph.  One call at a time is tied to it."""
+class Cancellation:
+    """Lets any thread end a call that waits for Graph.  It covers one call at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._session: Any = None
-        self._pulled = False
+        self._cancelled = False
 
-    def pull(self) -> None:
+    def cancel(self) -> None:
         """End the call that is under way, and let none begin."""
         with self._lock:
-            self._pulled = True
+            self._cancelled = True
             if self._session is not None:
                 self._session.interrupt()
 
-    def tie(self, session: Any) -> None:
-        """A call begins over this session of Outbound; Stopped if there is to be none."""
+    def begin(self, session: Any) -> None:
+        """A call begins over this session of Outbound; Cancelled if there is to be none."""
         with self._lock:
-            if self._pulled:
-                raise Stopped
+            if self._cancelled:
+                raise Cancelled
             self._session = session
 
-    def untie(self) -> bool:
+    def end(self) -> bool:
         """The call is over; whether its session was left in peace."""
         with self._lock:
             self._session = None
-            return not self._pulled
+            return not self._cancelled
 
 
 class Answer:
@@ -122,7 +122,7 @@ class Answer:
             for chunk in self.chunks():
                 content += chunk
                 if len(content) > _ANSWER_LIMIT:
-                    raise GraphUnreachable("Graph's answer is larger than this program reads.", True)
+                    raise NoAnswer("Graph's answer is larger than this program reads.", True)
             self._content = bytes(content)
         finally:
             self.close()
@@ -133,7 +133,7 @@ class Answer:
         self._broken = True
 
     def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
-        """The decoded body in pieces; GraphUnreachable if it breaks off."""
+        """The decoded body in pieces; NoAnswer if it breaks off."""
         import requests
 
         expected = self.headers.get("Content-Length", "")
@@ -144,12 +144,12 @@ class Answer:
                 received += len(chunk)
                 yield chunk
         except (requests.RequestException, OSError):
-            raise GraphUnreachable("Graph's answer broke off in the middle.", True) from None
+            raise NoAnswer("Graph's answer broke off in the middle.", True) from None
         if self._deadline is not None and self._deadline.passed:
-            raise GraphUnreachable("Graph's answer did not come to an end.", True)
+            raise NoAnswer("Graph's answer did not come to an end.", True)
         # Older urllib3 does not mind a body that ends early.
         if plain and expected.isdigit() and received < int(expected):
-            raise GraphUnreachable("Graph's answer broke off in the middle.", True)
+            raise NoAnswer("Graph's answer broke off in the middle.", True)
         self._complete = True
 
     def _timed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:

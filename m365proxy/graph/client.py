@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ..errors import Permanent
 from ..system import log
-from .answer import Answer, GraphUnreachable, Leash, NoAnswer, Refused, Throttled
+from .answer import Answer, Cancellation, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from .body import Body, body_maker, of_octets
 from .deadlines import Deadline, Deadlines
 from .slots import SLOTS, Slots
@@ -127,34 +127,41 @@ class Graph:
         json: Any = None,
         stream: bool = False,
         seconds: float = 60.0,
-        leash: Optional[Leash] = None,
+        cancellation: Optional[Cancellation] = None,
     ) -> Answer:
         """One request below the mailbox's URL; the answer whatever its status.
 
         `body` makes the body anew for each try; `seconds` is the longest silence waited for, from which follows
-        the time for the whole call, or for each 16 KiB of a streamed answer; `leash` lets others end the call.
-        GraphUnreachable (or Throttled) if there is no answer; SignInNeeded and Temporary if there is no token.
+        the time for the whole call, or for each 16 KiB of a streamed answer; `cancellation` lets others end the call.
+        NoAnswer if no answer comes, Throttled if the mailbox is to be left alone; SignInNeeded and Temporary without a
+        token; Cancelled.
         """
         query = "?" + urllib.parse.urlencode(params, quote_via=urllib.parse.quote) if params else ""
         url = self.url + "/v1.0" + self._root(mailbox) + path + query
         make_body = body_maker(body, json)
-        return self._authorised(method, mailbox, url, headers, make_body, json is not None, stream, seconds, leash)
+        return self._authorised(
+            method, mailbox, url, headers, make_body, json is not None, stream, seconds, cancellation
+        )
 
     def follow(self, mailbox: str, url: str, headers: Optional[Mapping[str, str]] = None) -> Answer:
-        """GET a nextLink or deltaLink as it is; Permanent if it leads away from Graph's host.  Judged as `read`."""
+        """GET a nextLink or deltaLink as it is; Permanent if it leads away from Graph's host.  Raises as `read`."""
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https" or parts.netloc.lower() != self.host.lower():
             raise Permanent("Graph's link to the next page leads to another host; the token does not go there.")
-        return self.judged(self._authorised("GET", mailbox, url, headers, body_maker(None, None), False, False, 60.0))
+        return self.raise_for_status(
+            self._authorised("GET", mailbox, url, headers, body_maker(None, None), False, False, 60.0)
+        )
 
     def read(self, method: str, mailbox: str, path: str, **more: Any) -> Answer:
-        """`call`, but NoAnswer or Refused (with a plain sentence) for everything that is not Graph's own 2xx."""
-        return self.judged(self.call(method, mailbox, path, **more))
+        """`call`, but GraphTrouble or GraphRefused (with a plain sentence) for all that is not Graph's own 2xx."""
+        return self.raise_for_status(self.call(method, mailbox, path, **more))
 
     def batch(self, mailbox: str, requests: List[Dict[str, Any]]) -> Answer:
-        """POST $batch: at most 20 requests with ids and relative URLs (json-batching.md).  Judged as `read`."""
+        """POST $batch: at most 20 requests with ids and relative URLs (json-batching.md).  Raises as `read`."""
         make = body_maker(None, {"requests": requests})
-        return self.judged(self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0))
+        return self.raise_for_status(
+            self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0)
+        )
 
     def root(self, mailbox: str) -> str:
         """The relative URL of a mailbox, for use inside a batch."""
@@ -173,13 +180,13 @@ class Graph:
         return answer
 
     def check_reachable(self) -> None:
-        """One cheap request without a token, whatever the answer; GraphUnreachable if Graph gives none."""
+        """One cheap request without a token, whatever the answer; NoAnswer if Graph gives none."""
         with (
             contextlib.suppress(Throttled),
             self._exchange("GET", "", self.url + "/v1.0/", {}, None, False, 20.0) as answer,
         ):
             if not answer.from_graph:
-                raise GraphUnreachable(
+                raise NoAnswer(
                     f"{self.host} is answered by something else (HTTP {answer.status}): a proxy, filter or "
                     "sign-on page stands in the way.",
                     False,
@@ -202,21 +209,25 @@ class Graph:
             return "/me"
         return "/users/" + urllib.parse.quote(mailbox, safe="@")
 
-    def judged(self, answer: Answer) -> Answer:
-        """The answer if it is Graph's own 2xx; NoAnswer or Refused if not."""
+    def raise_for_status(self, answer: Answer) -> Answer:
+        """The answer if it is Graph's own 2xx; GraphTrouble or GraphRefused if not."""
         if answer.ok and answer.from_graph:
             return answer
         try:
             answer.load()
-        except GraphUnreachable:
+        except NoAnswer:
             answer.forget_body()
         if not answer.from_graph:
-            raise NoAnswer(f"Something between here and Graph answered in its place (HTTP {answer.status}).", answer)
+            raise GraphTrouble(
+                f"Something between here and Graph answered in its place (HTTP {answer.status}).", answer
+            )
         if answer.ok or answer.status >= 500 or answer.status in (408, 423, 429):
-            raise NoAnswer(f"Graph answered HTTP {answer.status} {log.clean(answer.code)}.", answer)
-        raise Refused(f"Graph refused with HTTP {answer.status} {log.clean(answer.code)}.", answer)
+            raise GraphTrouble(f"Graph answered HTTP {answer.status} {log.clean(answer.code)}.", answer)
+        raise GraphRefused(f"Graph refused with HTTP {answer.status} {log.clean(answer.code)}.", answer)
 
-    def _authorised(self, method, mailbox, url, headers, make_body, is_json, stream, seconds, leash=None) -> Answer:
+    def _authorised(
+        self, method, mailbox, url, headers, make_body, is_json, stream, seconds, cancellation=None
+    ) -> Answer:
         """The request with a token; once more with a new one if Graph refuses it (it did nothing then)."""
         sent = dict(headers or {})
         sent.setdefault("Accept", "application/json, text/plain")
@@ -224,26 +235,40 @@ class Graph:
             sent["Content-Type"] = "application/json"
         token = self._tokens.access_token()
         answer = self._exchange(
-            method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds, leash
+            method,
+            mailbox,
+            url,
+            dict(sent, Authorization="Bearer " + token),
+            make_body(),
+            stream,
+            seconds,
+            cancellation,
         )
         if answer.status == 401 and self._is_refused_token(answer):
             token = self._tokens.access_token(refused=token)
             answer = self._exchange(
-                method, mailbox, url, dict(sent, Authorization="Bearer " + token), make_body(), stream, seconds, leash
+                method,
+                mailbox,
+                url,
+                dict(sent, Authorization="Bearer " + token),
+                make_body(),
+                stream,
+                seconds,
+                cancellation,
             )
         return answer
 
     @staticmethod
     def _is_refused_token(answer: Answer) -> bool:
         """Whether it is Graph that says 401: something between may say it after the request was processed."""
-        with contextlib.suppress(GraphUnreachable):
+        with contextlib.suppress(NoAnswer):
             answer.load()
             return answer.from_graph
         answer.forget_body()
         return False
 
-    def _exchange(self, method, mailbox, url, headers, body, stream, seconds, leash=None) -> Answer:
-        leash = leash or Leash()
+    def _exchange(self, method, mailbox, url, headers, body, stream, seconds, cancellation=None) -> Answer:
+        cancellation = cancellation or Cancellation()
         lane = self._lane(mailbox)
         self._enter(lane, mailbox)
         try:
@@ -256,18 +281,18 @@ class Graph:
 
         def release(reusable: bool) -> None:
             deadline.disarm()
-            unharmed = leash.untie() and not deadline.passed
+            unharmed = cancellation.end() and not deadline.passed
             lane.slots.leave()
             self._give_session(session, made, reusable and unharmed)
 
         try:
-            leash.tie(session)
+            cancellation.begin(session)
             session.before_each(lambda: self._may_go(lane, mailbox))
             deadline.arm(_total_seconds(seconds, body))
             response = self._send(session, method, url, headers, body, seconds)
             if deadline.passed:  # a head that was broken off passes for a whole one
                 response.close()
-                raise GraphUnreachable(f"{self.host} did not answer in time.", body is None or body.exhausted)
+                raise NoAnswer(f"{self.host} did not answer in time.", body is None or body.exhausted)
             if stream:
                 deadline.disarm()
             answer = Answer(response, release, deadline, seconds if stream else 0.0)
@@ -278,7 +303,7 @@ class Graph:
         if not stream:
             try:
                 answer.load()
-            except GraphUnreachable:
+            except NoAnswer:
                 # The status line arrived whole: it is the answer.
                 answer.forget_body()
         return answer
@@ -321,7 +346,7 @@ class Graph:
             )
         except (requests.RequestException, OSError) as error:
             sentence = self._outbound.plain(error)
-            raise GraphUnreachable(sentence, _maybe_processed(error, body)) from None
+            raise NoAnswer(sentence, _maybe_processed(error, body)) from None
 
     def _note(self, answer: Answer, mailbox: str) -> None:
         if not answer.request_id:

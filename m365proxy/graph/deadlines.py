@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any, Optional, Set
 
-from .answer import GraphUnreachable
+from .answer import NoAnswer
 
 # Seconds after which the thread ends if there is no other call.
 _IDLE_SECONDS = 1.0
@@ -47,7 +47,7 @@ class Deadlines:
     def arm(self, deadline: Deadline, seconds: float) -> None:
         with self._changed:
             if self._over:
-                raise GraphUnreachable("The program is being stopped.", False)
+                raise NoAnswer("The program is being stopped.", False)
             deadline.end = time.monotonic() + seconds
             sooner = all(deadline.end < other.end for other in self._armed)
             self._armed.add(deadline)

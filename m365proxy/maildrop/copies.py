@@ -9,7 +9,7 @@ import time
 from typing import BinaryIO, Callable, Iterable, Iterator, List, Optional, Tuple
 
 from ..errors import ProxyError, Temporary
-from ..graph.answer import Leash, Stopped
+from ..graph.answer import Cancellation, Cancelled
 from ..server.connection import CRLF, crlf
 from ..system import files, log
 
@@ -151,7 +151,7 @@ class Copy:
         self.substitute = False  # a text of ours, because the item cannot be had
         self.claimed = False  # the client asked for it
         self.patient = False  # the client gets nothing of it before it is whole
-        self.leash = Leash()  # of the writer's call
+        self.cancellation = Cancellation()  # of the writer's call
         self._more = more
         # A message is mostly whole a moment after its first octet: then its exact size
         # can be told, and a connection that breaks costs nothing.
@@ -177,13 +177,13 @@ class Copy:
         self._after_top = 0
 
     def write(self, chunk: bytes) -> None:
-        """Append; Stopped if the rest is not wanted, OSError if the disk refuses."""
+        """Append; Cancelled if the rest is not wanted, OSError if the disk refuses."""
         assert self._file is not None
         beyond = self.size + len(chunk) - self.charge
         if not self.claimed and beyond > 0 and not self._more(self, beyond):
             self.require_claim()
         if self._stopped:
-            raise Stopped
+            raise Cancelled
         self._file.write(chunk)
         self._file.flush()
         with self._changed:
@@ -192,14 +192,14 @@ class Copy:
         if self._top is not None:
             self._after_top += len(chunk) - len(self._top.feed(chunk))
             if self._after_top > _SLACK:
-                raise Stopped
+                raise Cancelled
 
     def require_claim(self) -> None:
-        """Stopped unless the client asked for it, who gets another copy from now on."""
+        """Cancelled unless the client asked for it, who gets another copy from now on."""
         with self._changed:
             if not self.claimed:
                 self._stopped = True
-                raise Stopped
+                raise Cancelled
 
     def restart(self) -> bool:
         """Begin anew with an empty file; False if the reader has had octets of it, or nobody wants it."""
@@ -259,7 +259,7 @@ class Copy:
         """The rest is not wanted; the writer learns of it at once, even while Graph is silent."""
         with self._changed:
             self._stopped = True
-        self.leash.pull()
+        self.cancellation.cancel()
 
     def claim(self, lines: Optional[int]) -> bool:
         """Take it for the client, who wants so many lines (None: all); False if it cannot serve that."""

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 from urllib.parse import quote
 
 from ..errors import Permanent, ProxyError
-from ..graph.answer import GraphUnreachable, NoAnswer, Throttled, parse_retry_after
+from ..graph.answer import GraphTrouble, NoAnswer, Throttled, parse_retry_after
 from ..system import log
 from .folders import PREFER, Folders, Patience
 
@@ -181,7 +181,7 @@ class Deletion:
             try:
                 answer = self._patience.ask(lambda: self._graph.batch(self._mailbox, requests))
                 break
-            except (NoAnswer, GraphUnreachable):
+            except (GraphTrouble, NoAnswer, Throttled):
                 if not tries_left:
                     raise
         inner = answer.json().get("responses")

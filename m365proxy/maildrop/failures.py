@@ -13,7 +13,7 @@ import time
 from typing import Callable, Container, Dict, NamedTuple, Optional, Set
 
 from ..errors import ProxyError
-from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused
+from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
 
 # Graph's own refusals in so many sessions, over so long (seconds), before a text takes a message's place.
 _REFUSALS = 3
@@ -43,7 +43,7 @@ def cause_of(answer: Answer) -> Cause:
 
 def answer_in(error: ProxyError) -> Optional[Answer]:
     """The answer Graph gave in the place of a message; None if none came, or it was not Graph's."""
-    answer = error.answer if isinstance(error, (NoAnswer, Refused)) else None
+    answer = error.answer if isinstance(error, (GraphTrouble, GraphRefused)) else None
     return answer if answer is not None and answer.from_graph else None
 
 
@@ -95,7 +95,7 @@ class Failures:
         while another message of the mailbox came.
         """
         answer = answer_in(error)
-        if answer is None and not (isinstance(error, GraphUnreachable) and error.maybe_processed):
+        if answer is None and not (isinstance(error, NoAnswer) and error.maybe_processed):
             return None  # it was not even asked
         if answer is not None and answer.status in (401, 429):
             return None  # that is about the sign-in, and about our pace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Optional
 
 from ..errors import ProxyError, Temporary
-from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused, Stopped
+from ..graph.answer import Answer, Cancelled, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from ..system import log
 from . import substitute
 from .copies import Copy, folded, normalised
@@ -61,7 +61,7 @@ class Fetcher:
                 # Only a fetch that begins for the client may be noted: ahead, it would fail for ever.
                 copy.require_claim()
             self._fill(item, copy)
-        except Stopped:
+        except Cancelled:
             _log.debug("%s: the rest of a message is not wanted", self._mailbox)
         except OSError as error:
             copy.fail(Temporary(f"The message cannot be put on this machine's disk: {error.strerror}."))
@@ -110,11 +110,11 @@ class Fetcher:
             try:
                 self._download(item, copy, patience)
                 return
-            except Refused as error:
+            except GraphRefused as error:
                 if error.answer.status == 404:
-                    raise Refused("This message is gone from the mailbox.", error.answer) from None
+                    raise GraphRefused("This message is gone from the mailbox.", error.answer) from None
                 raise
-            except (NoAnswer, GraphUnreachable) as error:
+            except (GraphTrouble, NoAnswer, Throttled) as error:
                 if not tries_left or _damage(error) is not None or not copy.restart():
                     raise
                 _log.info("%s: fetching a message again: %s", self._mailbox, error)
@@ -128,7 +128,7 @@ class Fetcher:
                 copy.write(chunk)
             if not copy.size:
                 answer.forget_body()
-                raise NoAnswer("Exchange gave an empty message.", answer)
+                raise GraphTrouble("Exchange gave an empty message.", answer)
         copy.complete()
 
     def _ask(self, item: Item, copy: Copy) -> Answer:
@@ -141,11 +141,11 @@ class Fetcher:
                 headers=PREFER,
                 stream=True,
                 seconds=seconds,
-                leash=copy.leash,
+                cancellation=copy.cancellation,
             )
-        except GraphUnreachable:
+        except (NoAnswer, Throttled):
             if copy.stopped:
-                raise Stopped from None
+                raise Cancelled from None
             raise
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ..errors import Permanent, Temporary
 from ..graph import refusals
-from ..graph.answer import Answer, GraphUnreachable, NoAnswer, Refused
+from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
 from ..system import log
 
 _log = log.get("folders")
@@ -186,7 +186,7 @@ class Folders:
             self._patience(mailbox).ask(
                 lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
             )
-        except Refused as refused:
+        except GraphRefused as refused:
             self._forget(mailbox, name)
             raise self._closed(mailbox, name, refused) from None
         return folder
@@ -211,7 +211,7 @@ class Folders:
                 answer = self._patience(mailbox).ask(
                     lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
                 )
-            except Refused:
+            except GraphRefused:
                 return ""
             known = str(answer.json().get("id", ""))
             with self._lock:
@@ -233,7 +233,7 @@ class Folders:
             try:
                 self._gather(found, mailbox, folder, size, newest, patience)
                 break
-            except Refused as refused:
+            except GraphRefused as refused:
                 self._forget(mailbox, name)
                 raise self._closed(mailbox, name, refused) from None
             except Temporary as error:
@@ -270,7 +270,7 @@ class Folders:
         if since is None or self._clock() - since >= _UNTRACKED_SECONDS:
             try:
                 return (*self._changes({}, mailbox, folder, "", patience), False)
-            except Refused as refused:
+            except GraphRefused as refused:
                 if refused.answer.status in (403, 404):
                     self._forget(mailbox, name)
                     raise self._closed(mailbox, name, refused) from None
@@ -351,7 +351,7 @@ class Folders:
             entries, link = page.get("value"), page.get("@odata.nextLink")
             if not isinstance(entries, list) or link in followed:
                 # Never taken for the end: a client that sees an empty mailbox forgets what it has.
-                raise GraphUnreachable("Graph's listing of the mailbox cannot be read.", True)
+                raise GraphTrouble("Graph's listing of the mailbox cannot be read.", answer)
             yield entries
             if not isinstance(link, str) or not link:
                 return
@@ -379,7 +379,7 @@ class Folders:
                     shown = entry.get("displayName")
                     if isinstance(shown, str) and shown.casefold() == wanted.casefold():
                         return str(entry.get("id"))
-        except Refused as refused:
+        except GraphRefused as refused:
             raise self._closed(mailbox, name, refused) from None
         raise Permanent(
             f'The mailbox {mailbox} has no folder "{log.clean(name)}" ("{log.clean(wanted)}" is missing). '
@@ -390,7 +390,7 @@ class Folders:
         with self._lock:
             self._known.pop((mailbox, name.casefold()), None)
 
-    def _closed(self, mailbox: str, name: str, refused: Refused) -> Permanent:
+    def _closed(self, mailbox: str, name: str, refused: GraphRefused) -> Permanent:
         """What a refusal to list means for the administrator; 403 and 404 are one thing here (GF 3.8)."""
         answer = refused.answer
         if answer.status not in (403, 404):
@@ -410,9 +410,9 @@ def _page_failed(error: Temporary, patience: Patience) -> bool:
     """Whether a smaller page may succeed: Graph ran into its limits, not into a pause or a dead line."""
     if patience.spent:
         return False
-    if isinstance(error, NoAnswer):
-        return error.answer.status >= 500
-    return isinstance(error, GraphUnreachable) and error.maybe_processed
+    if isinstance(error, GraphTrouble):
+        return error.answer.status >= 500 or error.answer.ok
+    return isinstance(error, NoAnswer) and error.maybe_processed
 
 
 def _page_of(size: int) -> Dict[str, str]:
@@ -428,7 +428,7 @@ def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List, str, bool]:
         link = page.get("@odata.deltaLink")
     if not isinstance(entries, list) or not isinstance(link, str) or not link or (link in followed and not end):
         # Never taken for the end: a client that sees an empty mailbox forgets what it has.
-        raise GraphUnreachable("Graph's listing of the mailbox cannot be read.", True)
+        raise GraphTrouble("Graph's listing of the mailbox cannot be read.", answer)
     return entries, link, end
 
 

@@ -16,7 +16,7 @@ import time
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set
 
 from ..errors import Permanent, SignInNeeded, Temporary
-from ..graph.answer import GraphUnreachable
+from ..graph.answer import NoAnswer, Throttled
 from ..system import files
 from . import copies
 from .copies import Copy
@@ -355,7 +355,7 @@ class ReadAhead:
             self._misses = 0
             return False
         self._misses += 1
-        silent = isinstance(measured.error, GraphUnreachable) and not measured.size
+        silent = isinstance(measured.error, (NoAnswer, Throttled)) and not measured.size
         return silent or isinstance(measured.error, SignInNeeded) or self._misses >= _MISSES
 
 

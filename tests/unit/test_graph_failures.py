@@ -9,7 +9,7 @@ import pytest
 from tunnel import Tunnel
 
 from m365proxy.graph import client as graph_module
-from m365proxy.graph.answer import GraphUnreachable
+from m365proxy.graph.answer import NoAnswer
 from m365proxy.graph.body import base64_body
 from m365proxy.graph.client import SLOTS, Graph
 from m365proxy.sandbox import Sandbox
@@ -223,7 +223,7 @@ def test_a_request_without_an_answer(make_house, monkeypatch, way, name, set_up,
         house.client()
         try:
             answer = house.request(kind)
-        except GraphUnreachable as error:
+        except NoAnswer as error:
             said = error
         else:
             # Only what never met the trouble may have been answered.
@@ -242,7 +242,7 @@ def test_the_proxys_fault_is_called_so(make_house):
     house = make_house(True)
     house.tunnel.mode = "407 Proxy Authentication Required"
     house.client()
-    with pytest.raises(GraphUnreachable, match="https_proxy"):
+    with pytest.raises(NoAnswer, match="https_proxy"):
         house.request("small")
 
 
@@ -254,11 +254,11 @@ def test_an_earlier_failure_says_nothing_of_this_one(make_house, kind):
     house.sandbox.offline("refuse")
     try:
         house.request(kind)
-    except GraphUnreachable as first:
+    except NoAnswer as first:
         assert not first.maybe_processed
         house.sandbox.online()
         house.sandbox.faults.add("cut_after")
-        with pytest.raises(GraphUnreachable) as caught:
+        with pytest.raises(NoAnswer) as caught:
             house.request(kind)
     assert caught.value.maybe_processed and house.processed() == 1
     assert "the proxy" not in str(caught.value) and "refused" not in str(caught.value)

@@ -12,7 +12,7 @@ from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.outcome import Verdict
 from m365proxy.errors import SignInNeeded, Temporary, TokenRefused
 from m365proxy.graph import client
-from m365proxy.graph.answer import GraphUnreachable, Throttled
+from m365proxy.graph.answer import NoAnswer, Throttled
 from m365proxy.spool.spool import Claim, Envelope, Spool, State, mailbox_tag
 
 SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
@@ -393,7 +393,7 @@ def broken_for(box, verdict):
     return delivery
 
 
-@pytest.mark.parametrize("trouble", [OFFLINE, GraphUnreachable("cut", False)], ids=["sending", "asking"])
+@pytest.mark.parametrize("trouble", [OFFLINE, NoAnswer("cut", False)], ids=["sending", "asking"])
 def test_a_connection_that_breaks_stops_no_other_mailbox(house, caplog, trouble):
     asked, answer = threading.Event(), threading.Event()
 
@@ -544,7 +544,7 @@ def test_a_pause_changes_the_schedule_only_if_it_was_long(house, monkeypatch, se
 
 
 def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house, monkeypatch):
-    silence = GraphUnreachable("silent", False)
+    silence = NoAnswer("silent", False)
     h = house(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01)
     h.delivery.look = lambda claim, envelope: _raise(silence)
     monkeypatch.setattr(reachability, "FIRST", 0.001)

@@ -11,7 +11,7 @@ import pytest
 
 from m365proxy.errors import Temporary
 from m365proxy.maildrop import copies
-from m365proxy.maildrop.copies import Copy, Stopped, Top, clear, folded, normalised, top
+from m365proxy.maildrop.copies import Cancelled, Copy, Top, clear, folded, normalised, top
 
 MESSAGE = b"A: b\r\nC: d\r\n\r\none\r\n\r\nthree\r\n"
 
@@ -142,7 +142,7 @@ def test_the_writer_may_leave_a_copy_only_while_nobody_claimed_it(make):
     left, kept = make(), make()
     assert kept.claim(None)
     kept.require_claim()
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         left.require_claim()
     assert not left.claim(None)
 
@@ -184,7 +184,7 @@ def test_in_silence_it_is_asked_whether_to_go_on(make, monkeypatch):
 def test_a_stopped_writer_learns_of_it(make):
     copy = make()
     copy.stop()
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         copy.write(b"x")
 
 
@@ -192,17 +192,17 @@ def test_a_stopped_copy_is_not_begun_anew_and_asks_nothing(make):
     copy = make()
     copy.stop()
     assert not copy.restart()
-    with pytest.raises(Stopped):
-        copy.leash.tie(None)
+    with pytest.raises(Cancelled):
+        copy.cancellation.begin(None)
 
 
 def test_stopping_interrupts_the_call_that_is_under_way(make):
     interrupted = []
     copy = make()
-    copy.leash.tie(SimpleNamespace(interrupt=lambda: interrupted.append(1)))
+    copy.cancellation.begin(SimpleNamespace(interrupt=lambda: interrupted.append(1)))
     copy.stop()
     assert interrupted == [1]
-    assert not copy.leash.untie()
+    assert not copy.cancellation.end()
     copy.stop()
     assert interrupted == [1]  # the session may be another call's by now
 
@@ -224,7 +224,7 @@ def test_a_copy_nobody_claimed_may_not_outgrow_its_charge(make):
     copy = make(more=lambda copy, octets: bool(asked.append(octets)))
     copy.charge = 10
     copy.write(b"x" * 10)
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         copy.write(b"y")
     assert asked == [1] and copy.size == 10
 
@@ -249,7 +249,7 @@ def test_a_top_goes_on_a_little_and_may_become_the_whole(make, body, whole):
         for at in range(0, len(raw), 1000):
             copy.write(raw[at : at + 1000])
         copy.complete()
-    except Stopped:
+    except Cancelled:
         assert copy.size < 70_000
     copy.close()
     assert copy.whole == whole and copy.useful

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from m365proxy.errors import SignInNeeded, Temporary
-from m365proxy.graph.answer import GraphUnreachable, NoAnswer, Refused, Throttled
+from m365proxy.graph.answer import GraphRefused, GraphTrouble, NoAnswer, Throttled
 from m365proxy.maildrop.failures import Failures
 
 BOX = "scanner@contoso.com"
@@ -15,7 +15,7 @@ ALL = {"bad", "good"}
 
 
 def refused(status, code="ErrorInternalServerError", graph=True):
-    kind = Refused if 400 <= status < 500 else NoAnswer
+    kind = GraphRefused if 400 <= status < 500 else GraphTrouble
     return kind("no", SimpleNamespace(status=status, code=code, request_id=f"r-{status}", from_graph=graph))
 
 
@@ -84,10 +84,10 @@ def test_the_cause_stays_the_first(house):
     house.comes()
     first = house.fails(refused(500), 200, 200)
     assert house.fails(refused(403), 200) is first
-    assert house.fails(GraphUnreachable("broke off", True), 200) is first
+    assert house.fails(NoAnswer("broke off", True), 200) is first
 
 
-@pytest.mark.parametrize("error", [GraphUnreachable("broke off", True), refused(503, "ErrorServerBusy")])
+@pytest.mark.parametrize("error", [NoAnswer("broke off", True), refused(503, "ErrorServerBusy")])
 def test_what_does_not_speak_of_the_message_is_left_out_but_never_replaced(house, error):
     house.fails(error, 0)
     house.comes()
@@ -98,7 +98,7 @@ def test_what_does_not_speak_of_the_message_is_left_out_but_never_replaced(house
 @pytest.mark.parametrize(
     "error",
     [
-        GraphUnreachable("no way there", False),
+        NoAnswer("no way there", False),
         Throttled(BOX, 9.0),
         refused(429),
         refused(401),
@@ -117,7 +117,7 @@ def test_what_is_no_failure_of_the_message(house, error):
 def test_it_is_left_out_of_ever_more_listings_up_to_ten(house):
     counts = []
     for _ in range(13):
-        house.failures.note(BOX, "bad", GraphUnreachable("broke off", True))
+        house.failures.note(BOX, "bad", NoAnswer("broke off", True))
         counts.append(0)
         while house.failures.leave_out(ALL):
             counts[-1] += 1

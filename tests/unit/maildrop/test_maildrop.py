@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
-from m365proxy.graph.answer import GraphUnreachable, NoAnswer, Refused, Throttled
+from m365proxy.graph.answer import GraphRefused, GraphTrouble, NoAnswer, Throttled
 from m365proxy.maildrop import ledger
 from m365proxy.maildrop.copies import Copy, normalised
 from m365proxy.maildrop.failures import Failures
@@ -41,6 +41,10 @@ class Answer:
         self._value = value or {}
         self._chunks = chunks
 
+    @property
+    def ok(self):
+        return 200 <= self.status < 300
+
     def json(self):
         return self._value
 
@@ -62,7 +66,7 @@ class Answer:
 
 def refusal(status, code="", seconds=0.0):
     """What Graph.read raises for an answer that is not 2xx."""
-    kind = NoAnswer if status >= 500 or status == 429 else Refused
+    kind = GraphTrouble if status >= 500 or status == 429 else GraphRefused
     error = kind(f"Graph answered HTTP {status} {code}.", Answer(status, code=code))
     error.hold = seconds
     return error
@@ -110,7 +114,7 @@ class Graph:
             raise answer
         return answer
 
-    def read(self, method, mailbox, path, *, params=None, headers=None, stream=False, seconds=60.0, leash=None):
+    def read(self, method, mailbox, path, *, params=None, headers=None, stream=False, seconds=60.0, cancellation=None):
         if path.endswith("/messages/delta"):
             assert params == {"$select": "id,receivedDateTime", "$expand": EXPAND}
             return self._delta(path, headers)
@@ -292,7 +296,7 @@ def test_a_page_that_fails_is_asked_for_in_smaller_sizes_from_where_the_listing_
     [
         refusal(503),
         refusal(500, "ErrorInternalServerError"),
-        GraphUnreachable("No answer in time.", True),
+        NoAnswer("No answer in time.", True),
         Answer(value={}),
         Answer(value={"value": None}),
     ],
@@ -312,7 +316,7 @@ def test_a_silent_graph_is_asked_once(rig, known):
     def hang(*_, **__):
         rig.now += 60.0
         asked.append(1)
-        raise GraphUnreachable("No answer in time.", True)
+        raise NoAnswer("No answer in time.", True)
 
     asked = []
     rig.graph.read = rig.graph.follow = hang
@@ -330,7 +334,7 @@ def test_pages_that_lead_in_a_circle_end(rig):
 @pytest.mark.parametrize(
     "trouble, kind",
     [
-        (GraphUnreachable("graph.microsoft.com cannot be reached.", False), Temporary),
+        (NoAnswer("graph.microsoft.com cannot be reached.", False), Temporary),
         (SignInNeeded("Run `m365proxy login`."), SignInNeeded),
         (refusal(400, "BadRequest"), Permanent),
         (Permanent("The link leads to another host."), Permanent),
@@ -655,7 +659,7 @@ def test_a_missing_right_shows_in_the_delta_query_too(rig, status):
 def test_graph_away_is_told_at_once(rig):
     poll(rig, changes(1, link="d1")).close()
     with pytest.raises(Temporary):
-        poll(rig, GraphUnreachable("no way there", False))
+        poll(rig, NoAnswer("no way there", False))
     assert len(rig.graph.asked) == 1
 
 
@@ -780,7 +784,7 @@ def test_a_message_is_fetched_once_and_its_size_is_then_exact(rig):
 
 
 def test_a_broken_fetch_is_made_whole_again(rig):
-    broken = Answer(chunks=[b"half", GraphUnreachable("broke off", True)])
+    broken = Answer(chunks=[b"half", NoAnswer("broke off", True)])
     drop = rig.holding([[broken, Answer(chunks=[b"who", b"le\r\n"])]])
     assert whole(drop, 0) == b"whole\r\n"
     assert broken.closed
@@ -791,9 +795,9 @@ def test_a_broken_fetch_is_made_whole_again(rig):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Answer(chunks=[b"half", GraphUnreachable("broke off", True)]),
+        lambda: Answer(chunks=[b"half", NoAnswer("broke off", True)]),
         lambda: refusal(503),
-        lambda: GraphUnreachable("no answer", True),
+        lambda: NoAnswer("no answer", True),
     ],
 )
 def test_a_fetch_that_breaks_twice_is_given_up(rig, make, wait_until):
@@ -810,7 +814,7 @@ def test_one_that_failed_is_left_to_the_client(rig, claimed, asked):
     """Fetched ahead it would fail again, and the client's own call be the first that counts."""
     rig.graph.values["bad"] = [Answer(chunks=[b"x\r\n"])]
     failures = Failures()
-    failures.note("scanner@contoso.com", "uidl", GraphUnreachable("broke off", True))
+    failures.note("scanner@contoso.com", "uidl", NoAnswer("broke off", True))
     copy = Copy(str(rig.path / "1.copy"), None, lambda copy, octets: True)
     copy.claimed = claimed
     item = SimpleNamespace(id="bad", uidl="uidl", size=3)
@@ -824,7 +828,7 @@ def test_one_that_broke_off_is_not_measured(tmp_path, wait_until):
     rig.graph.free = 4
     for number in (0, 2):
         rig.graph.values[f"id/{number}+="] = [Answer(chunks=[b"x" * 8])]
-    broken = [Answer(chunks=[b"half", GraphUnreachable("broke off", True)]) for _ in range(2)]
+    broken = [Answer(chunks=[b"half", NoAnswer("broke off", True)]) for _ in range(2)]
     rig.graph.values["id/1+="] = broken + [Answer(chunks=[b"late\r\n"])]
     drop = rig.open(page(0, 1, 2))
     assert drop.measured(10.0)
@@ -849,7 +853,7 @@ def test_a_message_that_is_gone(rig):
 
 
 def test_a_404_of_something_between_does_not_mean_gone(rig):
-    portal = NoAnswer("HTTP 404", Answer(404, request_id=""))
+    portal = GraphTrouble("HTTP 404", Answer(404, request_id=""))
     refused(rig.holding([[portal, portal]]), 0, Temporary)
 
 
@@ -927,8 +931,8 @@ def test_a_client_that_stops_at_trouble_gets_past_an_unreadable_message(rig, bad
 @pytest.mark.parametrize(
     "bad",
     [
-        lambda: [GraphUnreachable("no answer", True)] * 2,
-        lambda: [Answer(chunks=[b"half", GraphUnreachable("broke off", True)]) for _ in range(2)],
+        lambda: [NoAnswer("no answer", True)] * 2,
+        lambda: [Answer(chunks=[b"half", NoAnswer("broke off", True)]) for _ in range(2)],
         lambda: [refusal(503), refusal(503)],
     ],
     ids=["silent", "broken off", "busy"],
@@ -1299,13 +1303,13 @@ def test_answers_that_are_missing_count_as_put_off(rig):
 
 
 def test_a_batch_without_an_answer_is_sent_once_more(rig):
-    rig.graph.outer = [GraphUnreachable("broke off", True)]
+    rig.graph.outer = [NoAnswer("broke off", True)]
     assert rig.holding([b"x"]).delete([0]) == 0
     assert len(rig.graph.batches) == 2
 
 
 @pytest.mark.parametrize(
-    "trouble", [GraphUnreachable("away", False), SignInNeeded("sign in"), refusal(403, "ErrorAccessDenied")]
+    "trouble", [NoAnswer("away", False), SignInNeeded("sign in"), refusal(403, "ErrorAccessDenied")]
 )
 def test_when_graph_is_away_the_rest_is_counted(rig, trouble, caplog):
     drop = rig.holding([b"x"] * 60)

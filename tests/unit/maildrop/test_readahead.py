@@ -12,9 +12,9 @@ import threading
 import pytest
 
 from m365proxy.errors import Permanent, SignInNeeded, Temporary
-from m365proxy.graph.answer import GraphUnreachable, Throttled
+from m365proxy.graph.answer import NoAnswer, Throttled
 from m365proxy.maildrop import readahead
-from m365proxy.maildrop.copies import Stopped
+from m365proxy.maildrop.copies import Cancelled
 from m365proxy.maildrop.readahead import ReadAhead
 from m365proxy.system import files
 
@@ -61,7 +61,7 @@ class Rig:
                 copy.fail(item.broken)
                 return
             copy.complete()
-        except Stopped:
+        except Cancelled:
             pass
         finally:
             copy.close()
@@ -314,8 +314,8 @@ def test_measuring_goes_on_without_a_free_slot_but_one_at_a_time(rig, wait_until
         (Temporary("HTTP 500"), 1, 9),
         (Temporary("HTTP 500"), 2, 9),
         (Temporary("HTTP 500"), 3, 3),
-        (GraphUnreachable("no way there", False), 1, 1),
-        (GraphUnreachable("no answer in time", True), 1, 1),
+        (NoAnswer("no way there", False), 1, 1),
+        (NoAnswer("no answer in time", True), 1, 1),
         (Throttled("a@contoso.com", 5.0), 1, 1),
         (SignInNeeded("sign in"), 1, 1),
     ],
@@ -334,7 +334,7 @@ def test_measuring_skips_what_cannot_be_had_and_ends_when_graph_is_away(rig, wai
 def test_one_that_breaks_off_is_not_taken_for_graph_being_away(rig, wait_until):
     rig = rig(count=3)
     rig.room = 0
-    rig.items[0].broken = GraphUnreachable("broke off", True)
+    rig.items[0].broken = NoAnswer("broke off", True)
     rig.let()
     rig.ahead.measure(range(3))
     wait_until(lambda: rig.ahead.measured(0.1))
