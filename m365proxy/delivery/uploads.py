@@ -277,7 +277,7 @@ class LargeDrafts:
             if self._arrived(draft):
                 return
             logger.info("an upload session for %s was lost; a new one begins", draft.mailbox)
-        raise NoAnswer(f"Graph lost {_SESSIONS} upload sessions for one attachment.", False)
+        raise DraftSpoiled(f"Graph lost {_SESSIONS} upload sessions for one attachment.")
 
     def _begin(self, draft: _Draft, attachment: Attachment) -> str:
         """createUploadSession (attachment-createuploadsession.md); the session's URL, which is a secret."""
