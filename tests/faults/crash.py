@@ -35,7 +35,7 @@ _HASTE = 200.0
 class Job(NamedTuple):
     """One run of the program: until it dies, or until nothing moves in its queue any more."""
 
-    load: str
+    config: str
     subject: str = ""  # of a message it is given by SMTP
     size: int = 10  # octets of that message's body
     side: str = "before"  # or "after": when to die, seen from the step

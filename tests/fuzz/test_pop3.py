@@ -185,6 +185,9 @@ pages = st.one_of(
 
 
 class Answer:
+    status = 200
+    ok = True
+
     def __init__(self, value):
         self._value = value
 
