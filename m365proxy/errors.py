@@ -65,9 +65,13 @@ class ConfigError(ProxyError):
 
 
 class Temporary(ProxyError):
-    """Trouble that may pass: the same thing may be tried again later."""
+    """Trouble that may pass: the same thing may be tried again later.
+
+    `seconds`: how long Microsoft asked to wait before that; 0 if it did not.
+    """
 
     exit_status = 69
+    seconds = 0.0
 
 
 class TokenRefused(Temporary):

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import urllib.parse
-from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..graph.answer import Answer, GraphRefused, GraphTrouble
 from ..graph.body import base64_body
 from ..graph.client import Graph
+from ..graph.items import IMMUTABLE, folder_path, item_of, message_path, seconds_of
 from ..mime.addresses import Mailbox
 from ..mime.prepare import Prepared
 
 # A named string property of our own (singlevaluelegacyextendedproperty).
 MARKER = "String {3d0f2a5e-6c1b-4f0e-9a57-51c08f1e2b77} Name M365ProxyQueueId"
 _EXPANDED_MARKER = f"singleValueExtendedProperties($filter=id eq '{MARKER}')"
-
-_IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 
 # What tells whether a human edited a draft, and where it is.
 _FIELDS = (
@@ -103,28 +100,28 @@ class Drafts:
             "POST",
             mailbox,
             "/messages",
-            headers={**_IMMUTABLE, "Content-Type": "text/plain"},
+            headers={**IMMUTABLE, "Content-Type": "text/plain"},
             body=lambda: base64_body(prepared.size, prepared.chunks()),
             seconds=SEND_SECONDS + prepared.size / OCTETS_PER_SECOND,
         ) as answer:
-            return _message(answer)
+            return item_of(answer)
 
     def put_marker(self, mailbox: str, id: str, queue_id: str, bcc: Sequence[Mailbox]) -> Dict[str, Any]:
         """PATCH the marker and Bcc on (message-update.md); the draft's JSON afterwards."""
         changes: Dict[str, Any] = {"singleValueExtendedProperties": [{"id": MARKER, "value": self.mark(queue_id)}]}
         if bcc:
             changes["bccRecipients"] = [{"emailAddress": {"address": hidden.address}} for hidden in bcc]
-        with self._graph.read("PATCH", mailbox, _path(id), headers=_IMMUTABLE, json=changes) as answer:
-            return _message(answer)
+        with self._graph.read("PATCH", mailbox, message_path(id), headers=IMMUTABLE, json=changes) as answer:
+            return item_of(answer)
 
     def send(self, mailbox: str, id: str) -> Answer:
         """POST send (message-send.md); the answer, whatever it is."""
-        return self._graph.call("POST", mailbox, _path(id) + "/send", headers=_IMMUTABLE, seconds=SEND_SECONDS)
+        return self._graph.call("POST", mailbox, message_path(id) + "/send", headers=IMMUTABLE, seconds=SEND_SECONDS)
 
     def delete(self, mailbox: str, id: str) -> None:
         """Delete a draft; one that is gone is fine."""
         try:
-            answer = self._graph.read("DELETE", mailbox, _path(id), headers=_IMMUTABLE)
+            answer = self._graph.read("DELETE", mailbox, message_path(id), headers=IMMUTABLE)
             if answer.status != 204:
                 raise GraphTrouble(
                     f"Graph's answer (HTTP {answer.status}) does not say that a draft was deleted.", answer
@@ -137,8 +134,10 @@ class Drafts:
     def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
         """An item with what `Draft.of` needs; None if there is none of this id."""
         try:
-            with self._graph.read("GET", mailbox, _path(id), params={"$select": _FIELDS}, headers=_IMMUTABLE) as answer:
-                return _message(answer)
+            with self._graph.read(
+                "GET", mailbox, message_path(id), params={"$select": _FIELDS}, headers=IMMUTABLE
+            ) as answer:
+                return item_of(answer)
         except GraphRefused as error:
             if error.answer.status == 404:
                 return None
@@ -191,7 +190,8 @@ class Drafts:
         doubtful = [
             str(item["id"])
             for item in self._search(mailbox, "drafts", _message_id_filter(message_id))
-            if moment(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE and not self._is_anothers(item, queue_id)
+            if seconds_of(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE
+            and not self._is_anothers(item, queue_id)
         ]
         return ours, [id for id in doubtful if id not in ours]
 
@@ -209,7 +209,7 @@ class Drafts:
             "$top": "100",
             "$expand": _EXPANDED_MARKER,
         }
-        answer = self._graph.read("GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE)
+        answer = self._graph.read("GET", mailbox, folder_path(folder) + "/messages", params=params, headers=IMMUTABLE)
         while True:
             with answer:
                 page = answer.json()
@@ -221,7 +221,7 @@ class Drafts:
                     yield {**item, "queue_id": queue_id}
             if not page.get("@odata.nextLink"):
                 return
-            answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=_IMMUTABLE)
+            answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=IMMUTABLE)
 
     def _has_marked_copy(self, mailbox: str, queue_id: str) -> bool:
         """Whether Sent Items has our mail by its marker; a copy of the draft that somebody put there is still one."""
@@ -232,7 +232,7 @@ class Drafts:
         """Whether Sent Items has a mail with our Message-ID, sent since we posted, that is not known as another's."""
         for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
             for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
-                late_enough = moment(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
+                late_enough = seconds_of(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
                 if late_enough and not item.get("isDraft", True) and not self._is_anothers(item, queue_id):
                     return True
         return False
@@ -249,7 +249,7 @@ class Drafts:
             "$expand": _EXPANDED_MARKER,
         }
         with self._graph.read(
-            "GET", mailbox, f"/mailFolders/{folder}/messages", params=params, headers=_IMMUTABLE
+            "GET", mailbox, folder_path(folder) + "/messages", params=params, headers=IMMUTABLE
         ) as answer:
             value = answer.json().get("value")
         if not isinstance(value, list):
@@ -259,22 +259,10 @@ class Drafts:
     def _folder(self, mailbox: str) -> str:
         if mailbox not in self._folders:
             with self._graph.read(
-                "GET", mailbox, "/mailFolders/drafts", params={"$select": "id"}, headers=_IMMUTABLE
+                "GET", mailbox, folder_path("drafts"), params={"$select": "id"}, headers=IMMUTABLE
             ) as answer:
-                self._folders[mailbox] = str(_message(answer)["id"])
+                self._folders[mailbox] = str(item_of(answer)["id"])
         return self._folders[mailbox]
-
-
-def _message(answer: Answer) -> Dict[str, Any]:
-    """The JSON of an item; GraphTrouble if it has no id, as when something else than Graph answered."""
-    value = answer.json()
-    if not isinstance(value.get("id"), str) or not value["id"]:
-        raise GraphTrouble(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
-    return value
-
-
-def _path(id: str) -> str:
-    return "/messages/" + urllib.parse.quote(id, safe="")
 
 
 def _marker_filter(value: str) -> str:
@@ -289,11 +277,3 @@ def _marker_of(item: Dict[str, Any]) -> str:
     for found in item.get("singleValueExtendedProperties") or ():
         return str(found.get("value", ""))
     return ""
-
-
-def moment(text: Any) -> float:
-    """An ISO date of Graph's as seconds since 1970; 0 if there is none."""
-    try:
-        return datetime.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
-    except ValueError:
-        return 0.0

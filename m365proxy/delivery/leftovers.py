@@ -9,9 +9,10 @@ from typing import Any, Dict, Iterable, Mapping
 
 from ..errors import ProxyError
 from ..graph.client import Graph
+from ..graph.items import seconds_of
 from ..spool.spool import Spool, tag_of
 from ..system import log
-from .drafts import Drafts, moment
+from .drafts import Drafts
 
 logger = log.get("leftovers")
 
@@ -59,5 +60,5 @@ class Leftovers:
 
     def _age(self, item: Mapping[str, Any], field: str) -> float:
         """Seconds by Graph's clock; 0 for an item without a date."""
-        then = moment(item.get(field))
+        then = seconds_of(item.get(field))
         return self._graph.now() - then if then else 0.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import urllib.parse
 from itertools import chain
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
 
@@ -18,6 +17,7 @@ from ..errors import Permanent, Temporary
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from ..graph.body import REQUEST_LIMIT, Body, base64_body
 from ..graph.client import Graph
+from ..graph.items import IMMUTABLE, item_of, message_path
 from ..system import log
 from .budget import UploadBudget
 from .jsonmail import Attachment, LargeMail
@@ -43,7 +43,6 @@ _LONGEST_PAUSE = 60.0
 # Seconds: a request may take this long to be answered, and a second more per this many octets.
 _SECONDS, _OCTETS_PER_SECOND = 120.0, 32 * 1024
 
-_IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 _TOO_SMALL = "errorattachmentsizeshouldnotbelessthanminimumsize"
 _JSON_END = b'"}'
 _BEGIN_OF_RANGE = re.compile(r"\s*(\d{1,12})")
@@ -68,7 +67,7 @@ class _Draft:
 
     def __init__(self, mailbox: str, id: str):
         self.mailbox = mailbox
-        self.path = "/messages/" + urllib.parse.quote(id, safe="") + "/attachments"
+        self.path = message_path(id) + "/attachments"
         self.count = 0
         self.doubtful = False
 
@@ -181,14 +180,11 @@ class LargeDrafts:
             "POST",
             mailbox,
             "/messages",
-            headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            headers={**IMMUTABLE, "Content-Type": "application/json"},
             body=lambda: Body(len(octets), [octets]),
             seconds=_seconds(len(octets)),
         ) as answer:
-            value = answer.json()
-            if not isinstance(value.get("id"), str) or not value["id"]:
-                raise GraphTrouble(f"Graph's answer (HTTP {answer.status}) has no item in it.", answer)
-            return value
+            return item_of(answer)
 
     def _add(self, draft: _Draft, attachment: Attachment) -> None:
         """One attachment, by POST or by upload session."""
@@ -222,9 +218,9 @@ class LargeDrafts:
     def _page(self, draft: _Draft, link: str) -> Dict[str, Any]:
         """A page of the list of attachments: the first, or that of a nextLink."""
         if link:
-            answer = self._graph.follow(draft.mailbox, link, headers=_IMMUTABLE)
+            answer = self._graph.follow(draft.mailbox, link, headers=IMMUTABLE)
         else:
-            answer = self._graph.read("GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=_IMMUTABLE)
+            answer = self._graph.read("GET", draft.mailbox, draft.path, params={"$select": "id"}, headers=IMMUTABLE)
         page = answer.json()
         if not isinstance(page.get("value"), list):
             raise GraphTrouble("Graph's list of attachments is not readable.", answer)
@@ -252,7 +248,7 @@ class LargeDrafts:
             "POST",
             draft.mailbox,
             draft.path,
-            headers={**_IMMUTABLE, "Content-Type": "application/json"},
+            headers={**IMMUTABLE, "Content-Type": "application/json"},
             body=lambda: Body(length, _json_pieces(attachment)),
             seconds=_seconds(length),
         )
@@ -288,7 +284,7 @@ class LargeDrafts:
                 "POST",
                 draft.mailbox,
                 draft.path + "/createUploadSession",
-                headers=_IMMUTABLE,
+                headers=IMMUTABLE,
                 json={"AttachmentItem": item},
             )
             url = answer.json().get("uploadUrl")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set
-from urllib.parse import quote
 
 from ..errors import Permanent, ProxyError
 from ..graph.answer import GraphTrouble, NoAnswer, Throttled, parse_retry_after
+from ..graph.items import IMMUTABLE, message_path
 from ..system import log
-from .folders import PREFER, Folders, Patience
+from .folders import Folders
+from .patience import Patience
 
 _log = log.get("deletion")
 
@@ -165,8 +166,8 @@ class Deletion:
             request = {
                 "id": str(number),
                 "method": method,
-                "url": root + path_of(item.id) + suffix,
-                "headers": dict(PREFER),
+                "url": root + message_path(item.id) + suffix,
+                "headers": dict(IMMUTABLE),
             }
             if json is not None:
                 request["headers"]["Content-Type"] = "application/json"
@@ -222,8 +223,3 @@ class _Outcome:
         error = body.get("error") if isinstance(body, dict) else None
         self.code = str(error.get("code", "")) if isinstance(error, dict) else ""
         self.gone = self.status == 404 and self.code.lower() == "erroritemnotfound"
-
-
-def path_of(id: str) -> str:
-    """A message's path below its mailbox; ids may hold / + and = and are one segment."""
-    return "/messages/" + quote(id, safe="")

@@ -6,13 +6,13 @@ from typing import Callable, Optional
 
 from ..errors import ProxyError, Temporary
 from ..graph.answer import Answer, Cancelled, GraphRefused, GraphTrouble, NoAnswer, Throttled
+from ..graph.items import IMMUTABLE, message_path
 from ..system import log
 from . import substitute
 from .copies import Copy, folded, normalised
-from .deletion import path_of
 from .failures import Cause, Failures, answer_in, cause_of
-from .folders import PREFER, Patience
 from .item import Item
+from .patience import Patience
 
 _log = log.get("fetch")
 
@@ -137,8 +137,8 @@ class Fetcher:
             return self._graph.read(
                 "GET",
                 self._mailbox,
-                path_of(item.id) + "/$value",
-                headers=PREFER,
+                message_path(item.id) + "/$value",
+                headers=IMMUTABLE,
                 stream=True,
                 seconds=seconds,
                 cancellation=copy.cancellation,

@@ -10,17 +10,15 @@ import re
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
-from urllib.parse import quote
 
 from ..errors import Permanent, Temporary
 from ..graph import refusals
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
+from ..graph.items import IMMUTABLE, folder_path, immutable_pages
 from ..system import log
+from .patience import Patience
 
 _log = log.get("folders")
-
-_IMMUTABLE = 'IdType="ImmutableId"'
-PREFER = {"Prefer": _IMMUTABLE}
 
 # Messages asked for at once, and what is tried after a page that Graph could not make.
 _PAGES = (1000, 500, 250, 100)
@@ -31,9 +29,6 @@ _EXPAND = f"singleValueExtendedProperties($filter=id eq 'Long 0x{_SIZE_TAG:04X}'
 
 # Octets a message without PR_MESSAGE_SIZE is said to have.
 _SIZE_UNSAID = 4096
-
-# How long one thing a client asks for is kept waiting because Graph wants a pause (seconds).
-_PATIENCE = 45.0
 
 # A listing that takes longer is ended (seconds): nobody waits for it, and its mailbox is in use meanwhile.
 _LISTING_SECONDS = 1800.0
@@ -77,61 +72,6 @@ class Listed(NamedTuple):
     id: str
     size: int
     received: str  # "2026-01-31T09:00:00Z", as Graph writes it
-
-
-class Patience:
-    """Waits as often as Graph asks for a pause, up to `seconds` in all.  For one thread.
-
-    The time of calls that fail counts too, or a silent Graph would be waited
-    for again and again; what succeeds may take its time, but no call begins
-    once `whole` seconds are over (None: no such end).
-    """
-
-    def __init__(
-        self,
-        graph,
-        mailbox: str,
-        sleep: Callable[[float], object],
-        seconds: float = _PATIENCE,
-        clock: Callable[[], float] = time.monotonic,
-        whole: Optional[float] = None,
-    ):
-        self._graph = graph
-        self._mailbox = mailbox
-        self._sleep = sleep
-        self._left = seconds
-        self._clock = clock
-        self._whole = whole
-        self._since = clock()
-
-    @property
-    def spent(self) -> bool:
-        return self._left <= 0
-
-    def ask(self, call: Callable[[], Answer]) -> Answer:
-        """`call()`, again after each pause Graph wants; its Temporary when patience ends."""
-        while True:
-            began = self._clock()
-            if self._whole is not None and began - self._since >= self._whole:
-                raise Temporary(
-                    f"{self._mailbox}: Exchange needs more than {self._whole / 60:.0f} minutes for this. "
-                    "Try again later; a limit to the newest messages (pop3.max_messages) makes it shorter."
-                )
-            try:
-                return call()
-            except Temporary as error:
-                self._left -= self._clock() - began
-                pause = getattr(error, "seconds", 0.0) or self._graph.held(self._mailbox)
-                if not self.wait(pause):
-                    raise
-
-    def wait(self, seconds: float) -> bool:
-        """Pause; False, at once, if that is no time at all or more than is left."""
-        if not 0 < seconds <= self._left:
-            return False
-        self._left -= seconds
-        self._sleep(seconds)
-        return True
 
 
 class Folders:
@@ -181,10 +121,10 @@ class Folders:
     def confirm(self, mailbox: str, name: str) -> str:
         """As `find`, but Graph is asked whether the folder is still there."""
         folder = self.find(mailbox, name)
-        path = f"/mailFolders/{quote(folder, safe='')}"
+        path = folder_path(folder)
         try:
             self._patience(mailbox).ask(
-                lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
+                lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=IMMUTABLE)
             )
         except GraphRefused as refused:
             self._forget(mailbox, name)
@@ -206,10 +146,10 @@ class Folders:
         with self._lock:
             known = self._ids.get(key)
         if known is None:
-            path = f"/mailFolders/{quote(folder, safe='')}"
+            path = folder_path(folder)
             try:
                 answer = self._patience(mailbox).ask(
-                    lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=PREFER)
+                    lambda: self._graph.read("GET", mailbox, path, params={"$select": "id"}, headers=IMMUTABLE)
                 )
             except GraphRefused:
                 return ""
@@ -290,10 +230,10 @@ class Folders:
 
         Never with $top, which there is the most of all pages together.
         """
-        path = f"/mailFolders/{quote(folder, safe='')}/messages/delta"
+        path = folder_path(folder) + "/messages/delta"
         params = {"$select": "id,receivedDateTime", "$expand": _EXPAND}
         sizes = iter(_PAGES)
-        headers = _page_of(next(sizes))
+        headers = immutable_pages(next(sizes))
         followed = set()
         while True:
             try:
@@ -311,7 +251,7 @@ class Folders:
                 if smaller is None or not followed or not _page_failed(error, patience):
                     raise
                 _log.info("%s: a page of changes failed, trying a smaller one: %s", mailbox, error)
-                headers = _page_of(smaller)
+                headers = immutable_pages(smaller)
                 continue
             for entry in entries:
                 _apply(found, entry)
@@ -333,7 +273,7 @@ class Folders:
         if last:
             # A property in $orderby may be filtered by if it comes first in both.
             params["$filter"] = f"receivedDateTime {'le' if newest else 'ge'} {last}"
-        for page in self._pages(mailbox, f"/mailFolders/{quote(folder, safe='')}/messages", params, patience):
+        for page in self._pages(mailbox, folder_path(folder) + "/messages", params, patience):
             for entry in page:
                 listed = _listed(entry)
                 # Mail that comes or goes meanwhile shifts the pages: some items come twice.
@@ -344,7 +284,7 @@ class Folders:
 
     def _pages(self, mailbox: str, path: str, params: Dict[str, str], patience: Patience) -> Iterator[List]:
         """The pages of a collection; short and empty ones are not the end, only a missing nextLink is."""
-        answer = patience.ask(lambda: self._graph.read("GET", mailbox, path, params=params, headers=PREFER))
+        answer = patience.ask(lambda: self._graph.read("GET", mailbox, path, params=params, headers=IMMUTABLE))
         followed = set()
         while True:
             page = answer.json()
@@ -356,7 +296,7 @@ class Folders:
             if not isinstance(link, str) or not link:
                 return
             followed.add(link)
-            answer = patience.ask(lambda url=link: self._graph.follow(mailbox, url, headers=PREFER))
+            answer = patience.ask(lambda url=link: self._graph.follow(mailbox, url, headers=IMMUTABLE))
 
     def _walk(self, mailbox: str, name: str) -> str:
         parts = [part.strip() for part in name.split("/") if part.strip()]
@@ -371,7 +311,7 @@ class Folders:
         return folder
 
     def _child(self, mailbox: str, parent: str, wanted: str, name: str) -> str:
-        path = f"/mailFolders/{quote(parent, safe='')}/childFolders" if parent else "/mailFolders"
+        path = folder_path(parent) + "/childFolders" if parent else "/mailFolders"
         params = {"$select": "id,displayName", "$top": "250"}
         try:
             for page in self._pages(mailbox, path, params, self._patience(mailbox)):
@@ -413,10 +353,6 @@ def _page_failed(error: Temporary, patience: Patience) -> bool:
     if isinstance(error, GraphTrouble):
         return error.answer.status >= 500 or error.answer.ok
     return isinstance(error, NoAnswer) and error.maybe_processed
-
-
-def _page_of(size: int) -> Dict[str, str]:
-    return {"Prefer": f"{_IMMUTABLE}, odata.maxpagesize={size}"}
 
 
 def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List, str, bool]:

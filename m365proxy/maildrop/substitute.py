@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import email.utils
-from datetime import datetime, timezone
 
+from ..graph.items import date_of
 from ..server.connection import crlf
 from ..system import log
 from .failures import Cause
@@ -45,8 +45,5 @@ def text(mailbox: str, item: Item, cause: Cause) -> bytes:
 
 def _date_line(received: str) -> str:
     """A Date field from Graph's time of receipt; nothing rather than an invented one."""
-    try:
-        when = datetime.strptime(received[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return ""
-    return f"Date: {email.utils.format_datetime(when)}\n"
+    date = date_of(received)
+    return f"Date: {email.utils.format_datetime(date)}\n" if date else ""
