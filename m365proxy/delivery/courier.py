@@ -20,7 +20,7 @@ from ..graph.client import SLOTS, Graph
 from ..spool.spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
 from ..system import log
 from ..system.clock import clock_is_plausible
-from ..system.threads import started
+from ..system.threads import try_start
 from . import outcome, reachability
 from .attempt import Delivery
 from .diskretries import DiskRetries, explained
@@ -224,7 +224,7 @@ class Courier:
 
     def _start_worker(self) -> None:
         self._workers += 1
-        if not started(threading.Thread(target=self._work, name="courier", daemon=True)):
+        if not try_start(threading.Thread(target=self._work, name="courier", daemon=True)):
             self._workers -= 1
 
     def flush_all(self) -> None:
@@ -309,7 +309,7 @@ class Courier:
         timer.daemon = True
         timer.name = "courier-timer"
         self._timer_due = due
-        self._timer = timer if started(timer) else None
+        self._timer = timer if try_start(timer) else None
 
     def _rang(self) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from typing import Callable, Optional
 
 from ..errors import ProxyError
 from ..system import log
-from ..system.threads import started
+from ..system.threads import try_start
 
 logger = log.get("courier")
 
@@ -74,7 +74,7 @@ class Reachability:
         timer = threading.Timer(seconds, self._ask)
         timer.daemon = True
         timer.name = "courier-timer"
-        if started(timer):
+        if try_start(timer):
             self._timer = timer
 
     # In the timer's thread.

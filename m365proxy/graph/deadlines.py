@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import Any, Optional, Set
 
+from ..system.threads import try_start
 from .answer import NoAnswer
 
 # Seconds after which the thread ends if there is no other call.
@@ -53,8 +53,7 @@ class Deadlines:
             self._armed.add(deadline)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="graph-deadlines", daemon=True)
-                with contextlib.suppress(RuntimeError):  # no thread left in the system: the next call tries again
-                    thread.start()
+                if try_start(thread):  # else the next call tries again
                     self._thread = thread
             elif sooner:
                 self._changed.notify()

@@ -17,9 +17,8 @@ from m365proxy import daemon as module
 from m365proxy.config import load as configuration
 from m365proxy.daemon import Daemon
 from m365proxy.errors import SignInNeeded
-from m365proxy.system import signals, threads
+from m365proxy.system import signals
 from m365proxy.system.outbound import Outbound
-from m365proxy.system.threads import Repeating
 
 
 @pytest.fixture
@@ -168,42 +167,6 @@ def test_the_daily_sweep_warns_of_the_end_of_the_secret_and_survives_a_missing_c
     os.unlink(program.certificate)
     daemon._sweep()
     assert str(soon) in caplog.text and "cert.pem" in caplog.text
-
-
-def test_a_timer_for_which_there_is_no_thread_is_set_again(monkeypatch):
-    monkeypatch.setattr(threads, "_NO_THREAD_SECONDS", 0.001)
-    real, refusals, done = threading.Thread.start, [1, 1], threading.Semaphore(0)
-
-    def start(thread):
-        if refusals and threading.current_thread().name == "refresh":
-            refusals.pop()
-            raise RuntimeError("can't start new thread")
-        real(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start)
-    timer = Repeating(0.001, done.release, "refresh", first=0.0)
-    timer.start()
-    for _ in range(3):
-        assert done.acquire(timeout=30)
-    timer.stop()
-    assert not refusals
-
-
-def test_a_timer_goes_on_after_a_fault_of_its_action(caplog):
-    went_on = threading.Event()
-    calls = []
-
-    def action():
-        calls.append(1)
-        if len(calls) > 1:
-            went_on.set()
-        raise ValueError("a fault")
-
-    timer = Repeating(0.001, action, "refresh", first=0.0)
-    timer.start()
-    assert went_on.wait(30)
-    timer.stop()
-    assert "refresh broke off by a fault here" in caplog.text
 
 
 def test_a_signal_in_the_middle_of_anything_stops_the_program(make_daemon, monkeypatch):
