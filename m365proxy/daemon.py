@@ -34,9 +34,12 @@ from .mime import prepare
 from .pop3 import session as pop3
 from .pop3.session import Pop3Session
 from .server import autocert, tls
+from .server.client import Client, ListenerSettings, Session
 from .server.clienthello import ClientHellos
+from .server.connections import Connections
 from .server.junk import JunkCommands
-from .server.listener import Connections, Context, Listener
+from .server.listener import Listener
+from .server.tls import TlsMode
 from .smtp import session as smtp
 from .smtp.acceptance import Intake
 from .smtp.policy import Policy
@@ -235,20 +238,16 @@ class Daemon:
         )
 
     def _listen(self, wanted: Any) -> None:
+        settings = ListenerSettings(
+            smtp.PROTOCOL if wanted.protocol == "smtp" else pop3.PROTOCOL,
+            tls_mode=TlsMode(wanted.tls),
+            tls_required=wanted.required,
+            client_hellos=self._client_hellos,
+            lf_only_clients=wanted.lf_only_clients,
+        )
+        tls_context = self._tls.get(wanted.min_version) if wanted.tls != "none" else None
         self.listeners.append(
-            Listener(
-                wanted.protocol,
-                wanted.address,
-                wanted.port,
-                self._session,
-                self._connections,
-                smtp.TURNED_AWAY if wanted.protocol == "smtp" else pop3.TURNED_AWAY,
-                tls=self._tls.get(wanted.min_version) if wanted.tls != "none" else None,
-                tls_mode=wanted.tls,
-                tls_required=wanted.required,
-                client_hellos=self._client_hellos,
-                lf_only_clients=wanted.lf_only_clients,
-            )
+            Listener(wanted.address, wanted.port, settings, self._session, self._connections, tls_context)
         )
 
     def addresses(self) -> List[str]:
@@ -285,25 +284,24 @@ class Daemon:
             quirks=self._connections.quirks,
         )
 
-    def _session(self, connection: Any, context: Context) -> Any:
-        if context.protocol == "smtp":
+    def _session(self, client: Client) -> Session:
+        if client.settings.protocol is smtp.PROTOCOL:
             return SmtpSession(
-                connection,
-                context,
+                client,
                 hostname=socket.gethostname(),
                 users=self._guard,
                 accept=self._accept,
                 policy=self._policy,
             )
         return Pop3Session(
-            connection,
+            client.connection,
             users=self._guard,
             maildrops=self._maildrops,
-            tls_context=context.tls if context.tls_mode == "starttls" else None,
-            plaintext_networks=() if context.tls_required else self._plaintext_networks,
+            tls_context=client.starttls,
+            plaintext_networks=() if client.settings.tls_required else self._plaintext_networks,
             errors=self.config.limits.errors,
-            handshake_seconds=context.handshake_seconds,
-            junk=JunkCommands(context.note_use),
+            handshake_seconds=client.settings.handshake_seconds,
+            junk=JunkCommands(client.note_progress),
         )
 
     def _accept(self, envelope: Any) -> Any:
@@ -385,7 +383,7 @@ class Daemon:
             survive(self.courier.tick, "courier")
             if time.monotonic() - written >= _STATUS_SECONDS:
                 survive(self.write_status, "status")
-                self._after_rush.look(len(self._connections), self._connections.most_since_last())
+                self._after_rush.look(len(self._connections), self._connections.take_most())
                 written = time.monotonic()
         self.stop()
 

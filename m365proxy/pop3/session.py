@@ -17,9 +17,10 @@ from ..logins import sasl
 from ..logins.users import SignInRefused
 from ..maildrop.copies import top
 from ..maildrop.holds import Session
+from ..server import handshake
+from ..server.client import ServedProtocol
 from ..server.connection import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError, stuffed
 from ..server.junk import JunkCommands, TooMuchJunk
-from ..server.listener import TurnedAway, log_handshake_failure
 from ..system import log
 from ..system.networks import within
 from .job import Job
@@ -45,9 +46,10 @@ _LISTED_AT_ONCE = 500
 _DEAREST = 20
 
 # RFC 3206.
-TURNED_AWAY = TurnedAway(
-    b"-ERR [SYS/TEMP] Too many connections, try again in a minute\r\n",
-    b"-ERR [SYS/PERM] This address may not connect here (allowed_networks)\r\n",
+PROTOCOL = ServedProtocol(
+    "pop3",
+    busy=b"-ERR [SYS/TEMP] Too many connections, try again in a minute\r\n",
+    not_allowed=b"-ERR [SYS/PERM] This address may not connect here (allowed_networks)\r\n",
 )
 
 # How a session may end that nobody needs to hear of.
@@ -255,7 +257,7 @@ class Pop3Session:
         try:
             self._connection.start_tls(self._tls_context, self._handshake_seconds)
         except WireError as error:
-            log_handshake_failure(self._connection.peer, error)
+            handshake.log_failure(self._connection.peer, error)
             raise
 
     def _close(self, reason: str) -> None:

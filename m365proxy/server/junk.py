@@ -1,4 +1,4 @@
-"""Commands that bring nothing (RSET, NOOP, CAPA and the like): counted, slowed down, at last answered by the end."""
+"""Commands that achieve nothing (RSET, NOOP, CAPA and so on) are counted, then slowed down, then end the session."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Callable
 _FREE_BEFORE_LOGIN = 20
 _FREE = 100
 
-# As many more are answered after a pause each; then the session ends.
+# As many more are answered, each after a pause; then the session ends.
 _SLOWED = 10
 
 # The first pause (seconds), doubled with each further command up to the longest.  The longest is well below what
@@ -22,21 +22,21 @@ _FORGIVEN_SECONDS = 6.0
 
 
 class TooMuchJunk(Exception):
-    """The session is to end: too many commands brought nothing."""
+    """Too many commands achieved nothing: the session is to end."""
 
 
 class JunkCommands:
-    """What one session has asked for without getting on.  Belongs to its session's thread."""
+    """The commands of one session that achieved nothing.  Belongs to the session's thread."""
 
     def __init__(
         self,
-        of_use: Callable[[], object] = lambda: None,
+        note_progress: Callable[[], object] = lambda: None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        """`of_use` is called whenever the client has got on with something."""
-        self._of_use = of_use
+        """`note_progress` is called whenever the client has achieved something."""
+        self._note_progress = note_progress
         self._clock = clock
         self._sleep = sleep
         self._count = 0.0
@@ -44,17 +44,20 @@ class JunkCommands:
         self._excused = False
 
     def forget(self) -> None:
-        """The command under way brought something about: a login, a message."""
+        """The command under way achieved something: a login, a message.  Counting begins anew."""
         self._count = 0.0
         self._excused = True
-        self._of_use()
+        self._note_progress()
 
     def excuse(self) -> None:
-        """The command under way is a step towards something: it does not count."""
+        """The command under way is a step towards something: it is not counted."""
         self._excused = True
 
     def note(self, logged_in: bool, before_pause: Callable[[], None], weight: int = 1) -> None:
-        """Count a command, worth `weight`; perhaps wait, after calling `before_pause`.  Raises TooMuchJunk."""
+        """Count a command as `weight` commands.
+
+        If there have been too many, wait after calling `before_pause`, or raise TooMuchJunk.
+        """
         if self._excused:
             self._excused = False
             return

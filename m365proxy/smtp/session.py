@@ -16,10 +16,10 @@ from ..errors import Temporary
 from ..logins.sasl import Malformed
 from ..logins.users import User
 from ..mime.addresses import domain_of, on_the_wire, valid_address
-from ..server import clienthello
-from ..server.connection import Closed, Connection, DotReader, LineTooLong, TimedOut, WireError
+from ..server import clienthello, handshake
+from ..server.client import Client, ServedProtocol
+from ..server.connection import Closed, DotReader, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
-from ..server.listener import Context, TurnedAway, log_handshake_failure
 from ..spool.spool import Envelope, Incoming
 from ..system import log
 from ..system.networks import within
@@ -31,7 +31,7 @@ from .replies import Reply
 
 logger = log.get("smtp")
 
-TURNED_AWAY = TurnedAway(bytes(replies.TOO_MANY_CONNECTIONS), bytes(replies.NOT_ALLOWED))
+PROTOCOL = ServedProtocol("smtp", busy=bytes(replies.TOO_MANY_CONNECTIONS), not_allowed=bytes(replies.NOT_ALLOWED))
 
 # Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
 _COMMAND_LIMIT = 4096
@@ -96,8 +96,7 @@ class SmtpSession:
 
     def __init__(
         self,
-        connection: Connection,
-        context: Context,
+        client: Client,
         *,
         hostname: str,
         users: Any,
@@ -105,17 +104,17 @@ class SmtpSession:
         policy: Policy,
         junk: Optional[JunkCommands] = None,
     ):
-        self._connection = connection
-        self._context = context
-        self._peer = connection.peer
+        self._client = client
+        self._connection = client.connection
+        self._peer = client.peer
         self._hostname = hostname
         self._accept = accept
         self._policy = policy
         self._deadline = time.monotonic() + policy.session_seconds
-        self._sign_in = SignIn(connection, users, policy.command_seconds, policy.relay)
+        self._sign_in = SignIn(client.connection, users, policy.command_seconds, policy.relay)
         self._transaction: Optional[_Transaction] = None
         self._errors = 0
-        self._junk = junk or JunkCommands(context.note_use)
+        self._junk = junk or JunkCommands(client.note_progress)
         self._recipients_named = 0  # since the last message
         self._spoke_smtp = False
         self._saw_no_auth = False  # in the answer to its last EHLO, nor has it begun TLS since
@@ -139,7 +138,7 @@ class SmtpSession:
                 self._policy.quirks.note(self._peer, "it ends its lines with a bare LF: it needs lf_only_clients")
             self._end(replies.TOO_SLOW)
         except Closed as error:
-            if self._context.stopping:
+            if self._client.stopping:
                 self._end(replies.STOPPING)
             elif self._transaction is not None:
                 reason = str(error) or "connection closed"
@@ -151,11 +150,13 @@ class SmtpSession:
             raise
         finally:
             self._reset()
-            if self._saw_no_auth and not self._context.stopping:
+            if self._saw_no_auth and not self._client.stopping:
                 self._note_ways()
 
     def _note_ways(self) -> None:
-        ways = auth.ways_without_auth(self._peer, self._policy, self._can_start_tls(), self._context.tls_required)
+        ways = auth.ways_without_auth(
+            self._peer, self._policy, self._can_start_tls(), self._client.settings.tls_required
+        )
         self._policy.quirks.note(self._peer, ways)
 
     def _look_for_client_hello(self) -> None:
@@ -163,7 +164,7 @@ class SmtpSession:
         self._connection.unread(first)
         if not first.startswith(clienthello.FIRST_OCTET):
             return
-        hellos = self._context.client_hellos
+        hellos = self._client.settings.client_hellos
         if hellos is None or not self._can_start_tls():
             self._end(replies.NOT_SMTP)
             return
@@ -173,7 +174,7 @@ class SmtpSession:
     def _turn(self) -> None:
         """One command and its reply."""
         remaining = self._deadline - time.monotonic()
-        if self._context.stopping:
+        if self._client.stopping:
             return self._end(replies.STOPPING)
         if remaining <= 0:
             return self._end(replies.SESSION_TOO_LONG)
@@ -271,15 +272,15 @@ class SmtpSession:
         return self._connection.tls_version is not None
 
     def _can_start_tls(self) -> bool:
-        return self._context.tls_mode == "starttls" and self._context.tls is not None and not self._tls_on()
+        return self._client.starttls is not None and not self._tls_on()
 
     def _may_sign_in(self) -> bool:
         return self._tls_on() or (
-            not self._context.tls_required and within(self._peer, self._policy.plaintext_networks)
+            not self._client.settings.tls_required and within(self._peer, self._policy.plaintext_networks)
         )
 
     def _needs_tls_where_required(self) -> Optional[Reply]:
-        return replies.TLS_FIRST if self._context.tls_required and not self._tls_on() else None
+        return replies.TLS_FIRST if self._client.settings.tls_required and not self._tls_on() else None
 
     def _needs_safe_sign_in(self) -> Optional[Reply]:
         if self._may_sign_in():
@@ -337,15 +338,15 @@ class SmtpSession:
             return replies.NO_ARGUMENT
         if self._tls_on():
             return replies.TLS_ALREADY
-        if not self._can_start_tls():
+        tls = self._client.starttls
+        if tls is None:
             return replies.NO_TLS
-        assert self._context.tls is not None
         self._saw_no_auth = False
         self._say(replies.START_TLS)
         try:
-            self._connection.start_tls(self._context.tls, self._context.handshake_seconds)
+            self._connection.start_tls(tls, self._client.settings.handshake_seconds)
         except WireError as error:
-            log_handshake_failure(self._peer, error)
+            handshake.log_failure(self._peer, error)
             self._over = True  # without a word: neither side knows any more what the other reads
             return None
         # RFC 3207 4.2: nothing that was said before counts.
@@ -481,7 +482,7 @@ class SmtpSession:
         reception = self._transaction.reception
         assert reception is not None
         self._say(replies.START_DATA)
-        lf_only = self._context.lf_only_clients and not self._connection.saw_cr
+        lf_only = self._client.settings.lf_only_clients and not self._connection.saw_cr
         if lf_only:
             self._policy.quirks.note(self._peer, "it ends its lines with a bare LF (lf_only_clients)")
         with self._receiving():
@@ -512,11 +513,11 @@ class SmtpSession:
     @contextlib.contextmanager
     def _receiving(self) -> Iterator[None]:
         """While a message comes in, a stop of the program waits for it."""
-        self._context.receiving = True
+        self._client.receiving = True
         try:
             yield
         finally:
-            self._context.receiving = False
+            self._client.receiving = False
 
     def _finish(self, reception: Reception) -> Reply:
         transaction = self._transaction

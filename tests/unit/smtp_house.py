@@ -10,8 +10,12 @@ import ssl
 from types import SimpleNamespace
 
 from m365proxy.logins.users import SignInRefused, User
-from m365proxy.server.listener import Connections, Listener
-from m365proxy.smtp.session import TURNED_AWAY, Policy, SmtpSession
+from m365proxy.server.client import ListenerSettings
+from m365proxy.server.connections import Connections
+from m365proxy.server.listener import Listener
+from m365proxy.server.tls import TlsMode
+from m365proxy.smtp.policy import Policy
+from m365proxy.smtp.session import PROTOCOL, SmtpSession
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 PASSWORD = "pass word"
@@ -189,25 +193,19 @@ class House:
         self.spool = spool or Spool()
         self.connections = Connections() if connections is None else connections
         self.policy = Policy(**{"plaintext_networks": LOOPBACK, **policy})
-        self.listener = Listener(
-            "smtp",
-            address,
-            0,
-            self._session,
-            self.connections,
-            TURNED_AWAY,
-            tls=context,
-            tls_mode=tls_mode or ("starttls" if certificate else "none"),
+        settings = ListenerSettings(
+            PROTOCOL,
+            tls_mode=TlsMode(tls_mode or ("starttls" if certificate else "none")),
             tls_required=tls_required,
             handshake_seconds=handshake_seconds,
             client_hellos=client_hellos,
             lf_only_clients=lf_only_clients,
         )
+        self.listener = Listener(address, 0, settings, self._session, self.connections, context)
 
-    def _session(self, connection, context):
+    def _session(self, client):
         return SmtpSession(
-            connection,
-            context,
+            client,
             hostname="mail.contoso.com",
             users=self.users,
             accept=self.spool.put,

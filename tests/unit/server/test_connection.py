@@ -2,12 +2,14 @@ import contextlib
 import re
 import socket
 import ssl
+import struct
 import threading
 import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from server_harness import connected, server_context
 
 from m365proxy.server.connection import Closed, Connection, DotReader, Injection, LineTooLong, TimedOut, crlf, stuffed
 from m365proxy.system.networks import client_network, is_loopback, normalise_address
@@ -351,3 +353,39 @@ def test_a_reader_rests_when_a_client_sends_everything_ahead():
             assert connection.read_line(512, 5) == b"RSET"
         connection.close()
     assert 14 <= len(rests) <= 15
+
+
+def test_cut_ends_a_handshake(certificate):
+    with connected() as (ours, _theirs):
+        client = Connection(ours, "192.0.2.1")
+        result = []
+
+        def shake():
+            try:
+                client.start_tls(server_context(certificate), 60)
+            except Closed:
+                result.append("closed")
+
+        thread = threading.Thread(target=shake)
+        thread.start()
+        while not isinstance(client._socket, ssl.SSLSocket):
+            pass
+        client.cut()
+        thread.join(5)
+        client.close()
+        assert result == ["closed"]
+
+
+def test_a_tls_client_that_vanishes_while_it_is_written_to(certificate):
+    with connected() as (ours, theirs):
+        client = Connection(ours, "192.0.2.1")
+        thread = threading.Thread(target=client.start_tls, args=(server_context(certificate), 10))
+        thread.start()
+        trusting = ssl.create_default_context(cafile=certificate[0])
+        with trusting.wrap_socket(theirs, server_hostname="localhost") as secure:
+            thread.join()
+            secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with pytest.raises(Closed):
+            for _ in range(100):
+                client.write(b"x" * 40000)
+        client.close()

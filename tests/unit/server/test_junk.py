@@ -40,10 +40,9 @@ class SmtpHouse(smtp_house.House):
         self.junk = Junk()
         super().__init__(**more)
 
-    def _session(self, connection, context):
+    def _session(self, client):
         return SmtpSession(
-            connection,
-            context,
+            client,
             hostname="mail.contoso.com",
             users=self.users,
             accept=self.spool.put,
@@ -73,7 +72,7 @@ def test_pauses_grow_and_then_it_is_over():
     assert junk.slept == PAUSES
 
 
-def test_a_login_or_a_message_is_told_to_be_of_use():
+def test_a_login_or_a_message_is_progress():
     used = []
     counter = JunkCommands(lambda: used.append(1))
     counter.note(False, lambda: None)

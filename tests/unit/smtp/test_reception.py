@@ -111,7 +111,7 @@ def test_a_stop_waits_for_a_chunk():
         while not house.spool.begun or house.spool.begun[0].size < 3:
             pass
         stopping.start()
-        while not house.connections.stopping():
+        while not house.connections.is_stopping():
             pass
         talk.send(b"def")
         assert talk.reply().startswith("250 2.0.0 Ok: queued as ")

@@ -490,7 +490,7 @@ def test_a_stop_waits_for_a_message_that_comes_in():
         cut = []
         stopping = threading.Thread(target=lambda: cut.append(house.connections.stop(30)))
         stopping.start()
-        while not house.connections.stopping():
+        while not house.connections.is_stopping():
             pass
         talk.send(b"Subject: x\r\n")
         assert talk.ask(".\r\nNOOP") == "250 2.0.0 Ok: queued as ID1"

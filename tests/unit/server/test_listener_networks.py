@@ -5,19 +5,20 @@ import contextlib
 import ipaddress
 import logging
 import socket
-import ssl
 import struct
 import threading
 
 import pytest
+from server_harness import old_tls
 from smtp_house import LOOPBACK, PASSWORD, House, Talk, Users, user
 
 from m365proxy.logins.guard import Guard
 from m365proxy.pop3 import session as pop3
 from m365proxy.server import listener as server
 from m365proxy.server import proxyprotocol
+from m365proxy.server.client import ListenerSettings
 from m365proxy.server.clienthello import ClientHellos
-from m365proxy.server.listener import Connections
+from m365proxy.server.connections import Connections
 from m365proxy.server.tls import server_context
 
 ALL = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
@@ -72,7 +73,7 @@ def test_who_may_not_connect_is_told_once_and_logged(logged):
 
 def test_who_may_not_connect_by_pop3():
     connections = Connections(allowed=OFFICE)
-    listener = server.Listener("pop3", "127.0.0.1", 0, None, connections, pop3.TURNED_AWAY)
+    listener = server.Listener("127.0.0.1", 0, ListenerSettings(pop3.PROTOCOL), None, connections)
     listener.start()
     try:
         with Talk(listener.port) as talk:
@@ -291,7 +292,7 @@ def test_bare_lf_behind_a_proxy():
         assert [talk.reply()[:3] for _ in range(6)] == ["220", "235", "250", "250", "354", "250"]
 
 
-# -- old TLS ---------------------------------------------------------------
+# -- old TLS, by the client's address
 
 
 @pytest.mark.parametrize("header", [b"", first("192.0.2.7")], ids=["direct", "proxied"])
@@ -311,56 +312,6 @@ def test_who_needs_old_tls_is_named_once(certificate, logged, header, mode):
     assert [line for line in logged() if line.startswith("first")] == [
         f"first seen from {peer}: TLSv1, which can be read on the way; only min_version lets it in"
     ]
-
-
-def test_who_knows_only_old_tls_is_told_from_others(certificate, logged):
-    with House(certificate, tls_mode="implicit") as house:
-        house.listener.tls = server_context(*certificate)
-        with house.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
-            old_tls(talk)
-    (line,) = logged()
-    assert line.startswith("TLS handshake failed from 127.0.0.1: the client knows only older TLS: see min_version (")
-
-
-def test_who_knows_only_rsa_gets_in_where_old_tls_may(certificate):
-    """Old devices know no ECDSA: a certificate of that kind would shut out those min_version is set for."""
-    with House(certificate, tls_mode="implicit") as house:
-        house.listener.tls = server_context(*certificate, "TLSv1")
-        with house.client(greeted=False) as talk:
-            old_tls(talk, "AES128-SHA:AES256-SHA:@SECLEVEL=0")
-            assert talk.reply().startswith("220 ")
-
-
-def test_who_shares_no_cipher_is_told_from_others(certificate, logged):
-    with House(certificate, tls_mode="implicit") as house:
-        house.listener.tls = server_context(*certificate, "TLSv1")
-        house.listener.tls.set_ciphers("ECDHE-RSA-AES128-SHA:@SECLEVEL=0")
-        with house.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
-            old_tls(talk, "AES128-SHA:@SECLEVEL=0")
-    (line,) = logged()
-    assert "failed from 127.0.0.1: no cipher in common: the client needs a certificate with an RSA key, or" in line
-
-
-def test_who_mistrusts_the_certificate_is_told_from_others(certificate, logged, wait_until):
-    with House(certificate, tls_mode="implicit") as house, house.client(greeted=False) as talk:
-        strict = ssl.create_default_context()
-        strict.maximum_version = ssl.TLSVersion.TLSv1_2  # so that the alert comes within the handshake
-        with pytest.raises(ssl.SSLError):
-            strict.wrap_socket(talk.socket, server_hostname="localhost")
-        wait_until(lambda: logged())
-    assert "TLS handshake failed from 127.0.0.1: the client does not trust the certificate (" in logged()[0]
-
-
-def old_tls(talk, ciphers="DEFAULT:@SECLEVEL=0"):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers(ciphers)
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
-    talk._file.close()
-    talk.socket = context.wrap_socket(talk.socket)
-    talk._file = talk.socket.makefile("rb")
-    return talk
 
 
 def test_no_thread_is_left(wait_until):

@@ -1,0 +1,174 @@
+import ipaddress
+
+import pytest
+from server_harness import BUSY, client_of, connect, line, server_context, session_threads
+
+from m365proxy.server.connection import Closed, WireError
+from m365proxy.server.connections import Connections
+
+# -- limits ----------------------------------------------------------------
+
+
+def test_over_the_total_a_busy_line(listen, wait_until):
+    connections = Connections(total=2)
+    smtp, pop3 = listen(connections=connections), listen(connections=connections, protocol="pop3")
+    with connect(smtp) as one, connect(pop3) as two:
+        line(one), line(two)
+        with connect(smtp) as third:
+            assert line(third) == BUSY
+            assert line(third) == b""
+        with connect(pop3) as third:
+            assert line(third).startswith(b"-ERR [SYS/TEMP] ")
+            assert line(third) == b""
+        one.sendall(b"end\r\n")
+        wait_until(lambda: len(connections) == 1)
+        with connect(smtp) as third:
+            assert line(third) == b"127.0.0.1\r\n"
+
+
+def test_over_the_total_on_a_tls_port_no_plain_text(listen, certificate):
+    listener = listen(connections=Connections(total=0), tls=server_context(certificate), tls_mode="implicit")
+    with connect(listener) as sock:
+        assert line(sock) == b""
+
+
+def test_per_client(listen):
+    connections = Connections(per_client=2, proxies=(ipaddress.ip_network("198.51.100.0/24"),))
+    clients = [client_of("192.0.2.1") for _ in range(3)]
+    refusals = [connections.enter(client) for client in clients]
+    assert refusals[:2] == ["", ""]
+    assert "limits.connections_per_client" in refusals[2]
+    assert not connections.enter(client_of("192.0.2.2"))
+    connections.leave(clients[0])
+    connections.leave(clients[0])
+    assert not connections.enter(client_of("192.0.2.1"))
+    assert connections.enter(client_of("192.0.2.1"))
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "198.51.100.9"])
+def test_loopback_and_proxies_stand_for_many(peer):
+    connections = Connections(per_client=1, proxies=(ipaddress.ip_network("198.51.100.0/24"),))
+    assert [connections.enter(client_of(peer)) for _ in range(50)] == [""] * 50
+
+
+def test_an_ipv6_customer_is_one_client():
+    """A /64 has more addresses than there are connections."""
+    connections = Connections(per_client=2)
+    clients = [client_of(f"2001:db8::{number:x}") for number in range(3)]
+    assert [bool(connections.enter(client)) for client in clients] == [False, False, True]
+    assert not connections.enter(client_of("2001:db8:0:1::1"))
+    connections.leave(clients[0])
+    assert not connections.enter(clients[2])
+    for client in list(connections._running):
+        connections.leave(client)
+    assert not connections._by_client
+
+
+def test_nothing_is_kept_of_who_has_gone():
+    connections = Connections()
+    for number in range(10):
+        client = client_of(f"192.0.2.{number}")
+        connections.enter(client)
+        connections.leave(client)
+    assert len(connections) == 0
+    assert not connections._by_client
+
+
+def test_refusals_are_logged_now_and_then(caplog):
+    now = [0.0]
+    connections = Connections(clock=lambda: now[0])
+    for moment in (0, 1, 2, 9.9, 10, 11, 30):
+        now[0] = moment
+        connections.log_refusal(f"refused at {moment}")
+    assert [record.getMessage() for record in caplog.records] == [
+        "refused at 0",
+        "refused at 10 (3 more before this one)",
+        "refused at 30 (1 more before this one)",
+    ]
+
+
+def test_a_refusal_names_the_client_and_the_limit(listen, caplog):
+    listener = listen(connections=Connections(total=0))
+    with connect(listener) as sock:
+        line(sock)
+    assert [record.getMessage() for record in caplog.records] == [
+        "connection refused from 127.0.0.1: 0 connections are open (limits.connections)"
+    ]
+
+
+# -- clients that connect again and again ----------------------------------
+
+
+@pytest.mark.parametrize(
+    "peer, progress, pause", [("192.0.2.7", False, 2.0), ("192.0.2.7", True, 0.0), ("127.0.0.1", False, 0.0)]
+)
+def test_who_brings_nothing_again_and_again_waits_for_the_greeting(peer, progress, pause, caplog):
+    connections = Connections(clock=lambda: 1000.0)
+    for _ in range(200):
+        client = client_of(peer)
+        assert connections.enter(client) == ""
+        if progress:
+            client.note_progress()
+        connections.leave(client)
+    assert connections.greeting_pause(peer) == pause
+    assert connections.greeting_pause("192.0.2.8") == 0.0
+    assert [record.getMessage() for record in caplog.records] == (
+        ["connections from 192.0.2.7 wait for their greeting: too many brought no login and no mail"] if pause else []
+    )
+
+
+# -- the end ---------------------------------------------------------------
+
+
+def test_stop_wakes_idle_sessions(listen):
+    connections = Connections()
+    listener = listen(connections=connections)
+    with connect(listener) as one, connect(listener) as two:
+        line(one), line(two)
+        listener.close()
+        assert connections.stop(30) == 0
+        assert line(one) == line(two) == b""
+    assert len(connections) == 0
+
+
+def test_stop_ends_a_handshake(listen, certificate):
+    connections = Connections()
+    listener = listen(connections=connections, tls=server_context(certificate), tls_mode="implicit")
+    with connect(listener):
+        while not len(connections):
+            pass
+        listener.close()
+        assert connections.stop(30) == 0
+
+
+class Deaf:
+    """Goes on whatever happens, until its connection is cut."""
+
+    def __init__(self, client):
+        self.connection = client.connection
+        client.receiving = True
+
+    def run(self):
+        self.connection.write(b"hello\r\n")
+        try:
+            self.connection.read_some(60)
+        except WireError as error:
+            assert type(error) is Closed
+
+
+def test_stop_cuts_what_does_not_end(listen, wait_until):
+    connections = Connections()
+    listener = listen(Deaf, connections)
+    with connect(listener) as one, connect(listener) as two:
+        line(one), line(two)
+        listener.close()
+        assert connections.stop(0.1) == 2
+        assert line(one) == line(two) == b""
+        wait_until(lambda: not session_threads())
+
+
+def test_who_comes_during_a_stop_is_turned_away(listen):
+    listener = listen()
+    listener._connections.stop(0)
+    with connect(listener) as sock:
+        assert line(sock) == BUSY
