@@ -22,7 +22,7 @@ from .delivery.courier import Courier
 from .delivery.drafts import Drafts
 from .delivery.leftovers import Leftovers
 from .delivery.messageids import SeenIds
-from .delivery.report import Reporter
+from .delivery.reporter import Reporter
 from .delivery.routes import Routes
 from .delivery.uploads import LargeDrafts
 from .entra.registration import private_key

@@ -136,9 +136,10 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
     """The fork: the program until its end."""
     from m365proxy.config import load
     from m365proxy.daemon import Daemon
-    from m365proxy.delivery import report as reporting
+    from m365proxy.delivery.reporter import Reporter
 
-    reporting._GATHER = 0.01 if job.reports else 3600.0
+    settings = Reporter.__init__.__kwdefaults__
+    settings["gather"] = 0.01 if job.reports else 3600.0
 
     steps = _Steps(job, report)
     _watch(steps)

@@ -16,7 +16,7 @@ from m365proxy.delivery import courier as courier_module
 from m365proxy.delivery import outcome
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.outcome import Verdict
-from m365proxy.delivery.report import Reporter
+from m365proxy.delivery.reporter import Reporter
 from m365proxy.spool.spool import Envelope, Spool
 
 A = "alerts@contoso.com"
