@@ -112,7 +112,13 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path, request):
+def quick_probes(monkeypatch):
+    """A mailbox rests shortly, and Graph is asked at once."""
+    monkeypatch.setattr(reachability, "FIRST", 0.02)
+
+
+@pytest.fixture
+def house(tmp_path):
     made = []
 
     def make(*args, **more):
@@ -242,7 +248,7 @@ def test_what_was_being_sent_when_the_program_died_is_looked_for(house):
     assert h.delivery.looked == [id]
 
 
-def test_looking_waits_while_graph_is_away(house):
+def test_looking_waits_while_graph_is_away(quick_probes, house):
     away = [Temporary("no route")]
     h = house(FakeDelivery(lambda body: WHO_KNOWS))
     real = h.delivery.look
@@ -336,7 +342,7 @@ def test_a_damaged_file_goes_to_failed_and_stops_nothing(house):
     assert [body for _, body in h.delivery.log] == [b"fine"]
 
 
-def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(house):
+def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(quick_probes, house):
     signed_in = threading.Event()
 
     def probe():
@@ -355,7 +361,7 @@ def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(house):
     wait_until(lambda: h.places() == [])
 
 
-def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(house):
+def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(quick_probes, house):
     away = threading.Event()
     away.set()
     probes = []
@@ -365,7 +371,7 @@ def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(house):
         if away.is_set():
             raise Temporary("no route")
 
-    h = house(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe)
+    h = house(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe, interval=0.1)
     h.courier.start()
     h.put()
     wait_until(lambda: len(probes) >= 1)
@@ -394,7 +400,7 @@ def broken_for(box, verdict):
 
 
 @pytest.mark.parametrize("trouble", [OFFLINE, NoAnswer("cut", False)], ids=["sending", "asking"])
-def test_a_connection_that_breaks_stops_no_other_mailbox(house, caplog, trouble):
+def test_a_connection_that_breaks_stops_no_other_mailbox(quick_probes, house, caplog, trouble):
     asked, answer = threading.Event(), threading.Event()
 
     def probe():
@@ -493,7 +499,7 @@ def test_a_file_that_cannot_be_opened_now_is_not_given_up(house, monkeypatch, ca
     h = house(FakeDelivery(), interval=0.05)
     h.courier.start()
     h.put()
-    wait_until(lambda: h.places() == [])
+    wait_until(lambda: h.delivery.log and h.places() == [])
     assert len(h.delivery.log) == 1 and "Too many open files" in caplog.text and "Traceback" not in caplog.text
 
 
@@ -605,7 +611,7 @@ def test_a_fault_in_the_probe_does_not_end_the_asking(house, monkeypatch):
     assert troubles == []
 
 
-def test_a_probe_comes_also_when_a_retry_was_due_before_it(house):
+def test_a_probe_comes_also_when_a_retry_was_due_before_it(quick_probes, house):
     first = {b"later": LATER, b"offline": OFFLINE}
     h = house(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.5)
     h.courier.start()
