@@ -224,6 +224,31 @@ def test_no_sentence_is_explained_that_nobody_says():
         assert row in known or first in said or first.rstrip(".") in said, row
 
 
+def quoted():
+    """The messages that Known issues quotes, and the log lines of the page on SMTP."""
+    page = (DOCS / "knownissues.md").read_text("utf-8")
+    for cell in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE):
+        yield from re.findall(r"(?<!`)`((?:[^`]|(?<= )`[^`]*`)+[^` ])`(?!`)", cell)
+    for page, _, language, text in blocks():
+        if language == "text" and page == "smtp.md":
+            yield from text.splitlines()
+
+
+# What a quoted message is filled in with: by the program, or by the system.
+FILLED = re.compile(r'"[^"]*"|\.\.\.|\b(?:ID|N|MAIL)\b|\S+@\S+|\S*\d\S*|\([A-Z_]+\)')
+SYSTEMS_OWN = ("No space left on device", "Input/output error", "Read-only file system")
+
+
+@pytest.mark.parametrize("message", sorted(set(quoted())))
+def test_quoted_messages_are_the_programs(message):
+    """What stands between the parts that are filled in stands in the program; a reason after a colon elsewhere."""
+    said = list(own_texts())
+    for clause in re.split(r"(?<=[\w\")]): |; ", plain(message)):
+        parts = [re.escape(part.strip()) for part in FILLED.split(clause) if len(part.strip(" :,=")) > 2]
+        pattern = re.compile(".*".join(parts))
+        assert clause in SYSTEMS_OWN or any(pattern.search(text) for text in said), clause
+
+
 def test_the_manual_pages_name_every_option_and_command(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "debian" / "manpages.py"), str(tmp_path)],
