@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Mapping, Optional
 
-from .config.load import Config
+from .config.sections import Config
 from .entra import tokens
 from .entra.tokenfile import TokenFile
 from .graph.client import Graph
@@ -35,7 +35,8 @@ class Account:
             client_certificate=config.client_certificate,
         )
         app_only = bool(config.client_secret or config.client_certificate)
-        self.graph = Graph(self.tokens, self.outbound, graph_url, "" if app_only else config.user, app=config.client_id)
+        user = "" if app_only else config.user or ""
+        self.graph = Graph(self.tokens, self.outbound, graph_url, user, app=config.client_id)
 
 
 def spool_of(config: Config) -> Spool:

@@ -1,4 +1,4 @@
-"""The running program: everything put together from the config, started, told of changes, stopped."""
+"""The running program: everything put together from the config, started, reloaded, stopped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import os
 import queue
 import secrets
 import socket
+import ssl
 import threading
 import time
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 from .account import Account, spool_of
 from .config import consistency
 from .config import load as configuration
-from .config.load import Config
+from .config.restart import needing_restart
+from .config.sections import Config, Socket
 from .delivery.attempt import Delivery
 from .delivery.courier import Courier
 from .delivery.drafts import Drafts
@@ -39,14 +41,15 @@ from .server.clienthello import ClientHellos
 from .server.connections import Connections
 from .server.junk import JunkCommands
 from .server.listener import Listener
-from .server.tls import TlsMode
 from .smtp import session as smtp
 from .smtp.acceptance import Intake
 from .smtp.policy import Policy
 from .smtp.session import SmtpSession
 from .spool import sweep
-from .spool.spool import mailbox_tag
+from .spool.envelope import Envelope
+from .spool.spool import Incoming, mailbox_tag
 from .system import files, log, memory, statusfile
+from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
 from .system.interfaces import default_gateways
 from .system.networks import within
@@ -72,35 +75,6 @@ _REFRESH_SECONDS = 12 * 3600.0
 
 # Seconds between sweeps of the queue and of what we leave in mailboxes.
 _SWEEP_SECONDS = 24 * 3600.0
-
-# What is built once, at the start: a reload reads it, but only a restart puts it to use.
-_FIXED = (
-    "user",
-    "tenant_id",
-    "client_id",
-    "client_secret",
-    "client_certificate",
-    "permissions",
-    "cloud",
-    "graph_url",
-    "authority_url",
-    "ca_file",
-    "https_proxy",
-    "listeners",
-    "state_dir",
-    "logging",
-    "pop3",
-    "queue.retry_interval",
-    "queue.lifetime_hours",
-    "queue.min_free_mb",
-    "queue.pace_per_minute",
-    "queue.on_ambiguous",
-    "queue.max_waiting",
-    "limits.connections",
-    "limits.connections_per_client",
-    "limits.auth_failures",
-    "limits.auth_block_minutes",
-)
 
 
 class Daemon:
@@ -183,7 +157,7 @@ class Daemon:
                 exact_sizes=self.config.pop3.exact_sizes,
                 min_free=self.config.queue.min_free_mb * 1024 * 1024,
             )
-            for wanted in self.config.listeners:
+            for wanted in self.config.sockets:
                 self._listen(wanted)
             for directory in (state_dir, *(os.path.join(state_dir, name) for name in ("seen", "control", "maildrop"))):
                 files.remove_unfinished(directory)
@@ -210,7 +184,7 @@ class Daemon:
             graph,
             Drafts(graph, _installation(config.state_dir)),
             LargeDrafts(graph, sleep=self._pause),
-            Routes(config.state_dir, graph.user, config.permissions == "full"),
+            Routes(config.state_dir, graph.user, config.permissions == Permissions.FULL),
             SeenIds(os.path.join(config.state_dir, "seen")),
             self._may_send_as,
             on_ambiguous=config.queue.on_ambiguous,
@@ -237,15 +211,15 @@ class Daemon:
             host=socket.gethostname(),
         )
 
-    def _listen(self, wanted: Any) -> None:
+    def _listen(self, wanted: Socket) -> None:
         settings = ListenerSettings(
-            smtp.PROTOCOL if wanted.protocol == "smtp" else pop3.PROTOCOL,
-            tls_mode=TlsMode(wanted.tls),
+            smtp.PROTOCOL if wanted.protocol is Service.SMTP else pop3.PROTOCOL,
+            tls_mode=wanted.tls,
             tls_required=wanted.required,
             client_hellos=self._client_hellos,
             lf_only_clients=wanted.lf_only_clients,
         )
-        tls_context = self._tls.get(wanted.min_version) if wanted.tls != "none" else None
+        tls_context = self._tls.get(wanted.min_version) if wanted.tls is not TlsMode.NONE else None
         self.listeners.append(
             Listener(wanted.address, wanted.port, settings, self._session, self._connections, tls_context)
         )
@@ -253,22 +227,24 @@ class Daemon:
     def addresses(self) -> List[str]:
         """ "smtp 127.0.0.1:2525" and so on, with the ports really bound."""
         return [
-            f"{listener.protocol} {_place(listener.server_address[0], listener.port)}" for listener in self.listeners
+            f"{listener.protocol} {_host_and_port(str(listener.server_address[0]), listener.port)}"
+            for listener in self.listeners
         ]
 
-    def _tls_contexts(self, config: Config) -> Dict[str, Any]:
-        """A context of the config's certificate per min_version of the listeners; {} without a certificate."""
-        if not config.tls.tls_cert:
-            return {}
-        listeners = self._built.listeners
-        versions = {listener.min_version for listener in listeners if listener.tls != "none"}
+    def _tls_contexts(self, config: Config) -> Dict[str, ssl.SSLContext]:
+        """A context of the config's certificate per min_version of the sockets; {} without a certificate."""
         cert, key = config.tls.tls_cert, config.tls.tls_key
+        if not cert:
+            return {}
+        sockets = self._built.sockets
+        versions = {socket.min_version for socket in sockets if socket.tls is not TlsMode.NONE}
         if cert == "auto" and versions:
-            cert = key = autocert.ensure(self._state_dir, autocert.own_names([wanted.address for wanted in listeners]))
-        return {version: tls.server_context(cert, key, version) for version in versions}
+            cert = key = autocert.ensure(self._state_dir, autocert.own_names([wanted.address for wanted in sockets]))
+        # a certificate in a file has a key: the config was checked
+        return {version: tls.server_context(cert, key or cert, version) for version in versions}
 
     def _make_policy(self, config: Config) -> Policy:
-        large = self._built.permissions == "full"
+        large = self._built.permissions == Permissions.FULL
         size_limit = configuration.size_limit(config.attachment_limit_mb)
         return Policy(
             size_limit=size_limit if large else min(size_limit, prepare.LARGE_MIME_CEILING),
@@ -304,7 +280,7 @@ class Daemon:
             junk=JunkCommands(client.note_progress),
         )
 
-    def _accept(self, envelope: Any) -> Any:
+    def _accept(self, envelope: Envelope) -> Incoming:
         return self.spool.put(envelope, self.courier.accepted)
 
     def _relay_user(self, peer: str) -> Optional[User]:
@@ -349,7 +325,7 @@ class Daemon:
         """Once a day: what ends soon, what is too old in the queue, and what we left in mailboxes."""
         survive(self._warn_of_ends, "sweep")
         sweep.sweep(self.spool, self.config.queue.keep_failed_days, self._true_time())
-        if self._built.permissions != "full":
+        if self._built.permissions != Permissions.FULL:
             return
         mailboxes = dict.fromkeys(filter(None, [m.username for m in self.config.mailboxes] + [self.account.graph.user]))
         keep_days = {mailbox_tag(m.username): m.sent_items for m in self.config.mailboxes if m.sent_items is not None}
@@ -438,18 +414,18 @@ class Daemon:
         logger.info("reloaded %s", config.path)
         for warning in config.warnings:
             logger.warning("%s", warning)
-        needs_restart = [path for path in _FIXED if _value(config, path) != _value(self._built, path)]
+        needs_restart = needing_restart(self._built, config)
         if needs_restart:
             logger.warning("a change of %s needs a restart", ", ".join(needs_restart))
 
-    def _set_certificate(self, contexts: Dict[str, Any]) -> None:
+    def _set_certificate(self, contexts: Dict[str, ssl.SSLContext]) -> None:
         """Use another certificate from the next handshake on."""
         if self._tls and not contexts:
             logger.warning("without tls.tls_cert: the listeners keep the certificate they have until a restart")
             return
         self._tls = contexts
-        for listener, wanted in zip(self.listeners, self._built.listeners):
-            listener.tls = contexts.get(wanted.min_version) if wanted.tls != "none" else None
+        for listener, wanted in zip(self.listeners, self._built.sockets):
+            listener.tls = contexts.get(wanted.min_version) if wanted.tls is not TlsMode.NONE else None
 
     def write_status(self) -> None:
         courier = self.courier.status()
@@ -499,11 +475,6 @@ class Daemon:
         )
 
 
-def _value(config: Config, path: str) -> Any:
-    """The value of an option, by its path: "queue.retry_interval"."""
-    return functools.reduce(getattr, path.split("."), config)
-
-
 def _installation(state_dir: str) -> str:
     """This installation's random id, made at its first start: it marks our drafts as ours."""
     path = os.path.join(state_dir, "installation")
@@ -514,5 +485,5 @@ def _installation(state_dir: str) -> str:
     return known
 
 
-def _place(address: str, port: int) -> str:
+def _host_and_port(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import time
-from typing import Any, Callable, List, NamedTuple, Tuple, Union
+from typing import Callable, List, NamedTuple, Tuple, Union
 
 from ..account import Account, spool_of
 from ..config import load as configuration
-from ..config.load import Config
+from ..config.sections import Config, MailboxConfig, Socket
 from ..delivery.routes import Routes
 from ..entra import registration
 from ..errors import ConfigError, ProxyError, Temporary
@@ -21,6 +22,7 @@ from ..server import autocert, tls
 from ..server.tls import CERTIFICATE_DAYS, certificate_days, expiry_sentence
 from ..spool.spool import mailbox_tag, tag_of
 from ..system import files, log, statusfile
+from ..system.choices import Permissions, Service
 from ..system.clock import clock_is_plausible
 from . import status
 
@@ -76,7 +78,7 @@ def offline(config: Config, running: bool, dropped_root: bool = False) -> List[R
     results.append(_tried("state", lambda: _state(config)))
     results.append(_tried("log", lambda: _log(config)))
     if not running:
-        results += [_tried("port", lambda wanted=wanted: _port(wanted, dropped_root)) for wanted in config.listeners]
+        results += [_tried("port", functools.partial(_port, wanted, dropped_root)) for wanted in config.sockets]
     results.append(_tried("sign-in", lambda: _sign_in(config)))
     if not clock_is_plausible(time.time()):
         results.append(Result(WARNING, "clock", "This machine's clock is far off. Set it, or let NTP do it."))
@@ -113,7 +115,7 @@ def _certificate(config: Config) -> Union[Result, str]:
         cert = key = autocert.path_in(config.state_dir)
         if not os.path.exists(cert):
             return "a self-signed one is made at the first start"
-    tls.server_context(cert, key, "TLSv1.2")
+    tls.server_context(cert, key or cert, "TLSv1.2")
     days = certificate_days(cert)
     if days < 0:
         raise ConfigError(expiry_sentence(cert, days))
@@ -143,7 +145,7 @@ def _log(config: Config) -> str:
     return f"{config.logging.file} can be written"
 
 
-def _port(wanted: Any, dropped_root: bool) -> Union[Result, str]:
+def _port(wanted: Socket, dropped_root: bool) -> Union[Result, str]:
     from ..server.listener import bind_error
 
     family = socket.AF_INET6 if ":" in wanted.address else socket.AF_INET
@@ -190,17 +192,17 @@ def _token(account: Account) -> str:
     return f"Microsoft has just renewed the sign-in of {account.graph.user or 'the app'}"
 
 
-def _mailbox(config: Config, account: Account, mailbox: Any) -> List[Result]:
+def _mailbox(config: Config, account: Account, mailbox: MailboxConfig) -> List[Result]:
     """Two lines: send and read need different rights.  With permissions to send only, one."""
     address = mailbox.username
     reading, missing = [], ""
-    if config.permissions == "full":
+    if config.permissions == Permissions.FULL:
         line, missing = _reading(config, account, mailbox)
         reading.append(line)
     return [_send(f"{address} send", _sending(config, account, address), missing), *reading]
 
 
-def _reading(config: Config, account: Account, mailbox: Any) -> Tuple[Result, str]:
+def _reading(config: Config, account: Account, mailbox: MailboxConfig) -> Tuple[Result, str]:
     """The line, and the sentence if there is no such mailbox."""
     name = f"{mailbox.username} read"
     try:
@@ -226,21 +228,21 @@ def _reading(config: Config, account: Account, mailbox: Any) -> Tuple[Result, st
     return Result(OK, name, "its inbox can be opened"), ""
 
 
-def _is_read(config: Config, account: Account, mailbox: Any) -> bool:
+def _is_read(config: Config, account: Account, mailbox: MailboxConfig) -> bool:
     """Whether anything but sending is done in a mailbox: POP3, the removal of old copies, the drafts of large mail.
 
     An account may make those in its own mailbox; the app has none.
     """
-    has_pop3 = "pop3" in mailbox.services and any(wanted.protocol == "pop3" for wanted in config.listeners)
+    has_pop3 = Service.POP3 in mailbox.services and any(wanted.protocol == Service.POP3 for wanted in config.sockets)
     is_large = configuration.size_limit(config.attachment_limit_mb) > prepare.LARGE_MIME_CEILING
-    sends_large = not account.graph.user and "smtp" in mailbox.services and is_large
+    sends_large = not account.graph.user and Service.SMTP in mailbox.services and is_large
     return has_pop3 or mailbox.sent_items is not None or sends_large
 
 
 def _sending(config: Config, account: Account, address: str) -> Sending:
     """What the last deliveries tell: nothing else does, as Graph has no harmless way to ask."""
     told = statusfile.read(config.state_dir).get("mailboxes", {}).get(address, {})
-    routes = Routes(config.state_dir, account.graph.user, config.permissions == "full")
+    routes = Routes(config.state_dir, account.graph.user, config.permissions == Permissions.FULL)
     worked = max(routes.sent(address), told.get("last_delivery") or 0.0)
     spool, tag = spool_of(config), mailbox_tag(address)
     try:

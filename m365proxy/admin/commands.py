@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -12,7 +13,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ..config import load as configuration
-from ..config.load import Config
+from ..config.sections import Config
 from ..errors import CannotCreate, ConfigError, InUse, NotRunning, UsageError
 from ..logins.users import hash_password as hashed
 from ..spool.spool import DamagedMessage, Entry, Spool, State
@@ -82,8 +83,8 @@ def _owner_to_become(state_dir: str) -> Optional[os.stat_result]:
 def config_to_run(path: str) -> Config:
     """The config for `run`, after `become_owner`; CannotCreate if its ports could not be opened then."""
     config = configuration.load(path)
-    config.warnings += _elsewhere(config)
-    low = [wanted.port for wanted in config.listeners if 0 < wanted.port < _first_free_port()]
+    config = dataclasses.replace(config, warnings=(*config.warnings, *_elsewhere(config)))
+    low = [wanted.port for wanted in config.sockets if 0 < wanted.port < _first_free_port()]
     if low and _owner_to_become(config.state_dir) is not None:
         raise CannotCreate(
             f"{config.state_dir} belongs to another user than root, who may not open port {low[0]}. "

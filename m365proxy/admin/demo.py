@@ -17,9 +17,10 @@ import smtplib
 import ssl
 import tempfile
 import time
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 from ..config import load as configuration
+from ..config.sections import Config
 from ..daemon import Daemon
 from ..errors import ProxyError
 from ..logins.users import hash_password
@@ -89,7 +90,7 @@ def run(serve: bool) -> Optional[int]:
     return None
 
 
-def _config(directory: str, sandbox: Sandbox, passwords: dict) -> configuration.Config:
+def _config(directory: str, sandbox: Sandbox, passwords: Dict[str, str]) -> Config:
     certificate, key = tls.self_signed(["localhost", "127.0.0.1"])
     for name, content in (("cert.pem", certificate), ("key.pem", key)):
         files.replace(os.path.join(directory, name), content, durable=False)
@@ -156,6 +157,7 @@ def _leaves(mail: email.message.Message) -> Iterator[Tuple[str, Optional[str], b
     for part in mail.walk():
         if not part.is_multipart():
             content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)  # a part of one piece
             if part.get_content_maintype() == "text":
                 content = content.replace(b"\r\n", b"\n")
             yield part.get_content_type(), part.get_filename(), content
@@ -169,7 +171,7 @@ def _wait_for(condition: Callable[[], bool], failure: str) -> None:
         time.sleep(0.01)
 
 
-def _serve(daemon: Daemon, passwords: dict, smtp_port: int, pop3_port: int, certificate: str) -> None:
+def _serve(daemon: Daemon, passwords: Dict[str, str], smtp_port: int, pop3_port: int, certificate: str) -> None:
     """Stay up; the lines can be pasted into another terminal."""
     lines: List[str] = [
         "",

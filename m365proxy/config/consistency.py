@@ -1,15 +1,19 @@
-"""What no single option shows: contradictions between options, and settings that are allowed but doubtful."""
+"""What concerns several options: contradictions, and settings that are allowed but doubtful."""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import ipaddress
 import itertools
 from types import SimpleNamespace
-from typing import Callable, Iterator
+from typing import Callable, Dict, Iterator, List, Union
 
 from ..logins.passwords import is_hash
 from ..mime.addresses import address_matches
+from ..system.choices import Cloud, Permissions, Service, TlsMode
+from .options import OPTIONS
+from .sections import Config, LoginConfig, MailboxConfig
 
 Sound = Callable[[str], bool]
 
@@ -19,42 +23,79 @@ _SECRET_DAYS = 30
 _OLD_TLS = ("TLSv1", "TLSv1.1")
 
 
-def contradictions(config: SimpleNamespace, is_sound: Sound) -> list[str]:
+def contradictions(read: SimpleNamespace, is_sound: Sound) -> List[str]:
     """Sentences on what does not fit together.
 
-    `is_sound(path)` tells whether the values at a path could be read: what
-    was complained about already gets no second complaint here.
+    `read` is the configuration as read so far, perhaps with mistakes: a value
+    that could not be read is its default, or None.  `is_sound(path)`: no
+    mistake was found there.  What has got a sentence already gets no second
+    one here.
     """
     return [
-        *_account(config, is_sound),
-        *_mailboxes(config, is_sound),
-        *_logins(config),
-        *_send_only(config),
-        *_relay(config, is_sound),
-        *_certificate(config, is_sound),
-        *_ports(config, is_sound),
+        *_account(read, is_sound),
+        *_together(read, is_sound),
+        *_proxy(read, is_sound),
+        *_mailboxes(read, is_sound),
+        *_logins(read),
+        *_send_only(read),
+        *_relay(read, is_sound),
+        *_certificate(read, is_sound),
+        *_ports(read),
     ]
 
 
-def _account(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
-    if config.client_secret and config.client_certificate:
-        yield "client_secret and client_certificate are both set; keep one."
-    by_itself = config.client_secret or config.client_certificate
-    sound = all(map(is_sound, ("user", "client_secret", "client_certificate")))
-    if not config.user and not by_itself and sound:
+def _together(read: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
+    """What the columns `excludes` and `needs` of the option table say."""
+    for option in OPTIONS:
+        if not option.excludes and not option.needs:
+            continue
+        for section in _sections(read, option.section):
+            if getattr(section, option.name) is not None:
+                place = section.key and section.key + "."
+                if option.excludes and getattr(section, option.excludes) is not None:
+                    yield f"{place}{option.name} and {place}{option.excludes} are both set; keep one."
+                needs = [place + name for name in option.needs]
+                if all(getattr(section, name) is None for name in option.needs) and all(map(is_sound, needs)):
+                    yield from _alone(place + option.name, needs)
+
+
+def _alone(path: str, needs: List[str]) -> Iterator[str]:
+    """The option at `path` is set, but none of those it needs."""
+    if len(needs) == 1:
+        yield f"{path} is set, but {needs[0]} is not; set both or none."
+    elif needs:
+        yield f"{path} is set, but neither {' nor '.join(needs)} is; remove it."
+
+
+def _sections(read: SimpleNamespace, path: str) -> List[SimpleNamespace]:
+    """The sections of a path as far as they are there: one, or each of a list."""
+    found = [read]
+    for name in path.split(".") if path else ():
+        values = [getattr(section, name.replace("[]", "")) for section in found]
+        inner = itertools.chain.from_iterable(values) if name.endswith("[]") else values
+        found = [section for section in inner if isinstance(section, SimpleNamespace)]
+    return found
+
+
+def _account(read: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
+    signs_in_itself = read.client_secret or read.client_certificate
+    if not read.user and not signs_in_itself and all(map(is_sound, ("user", "client_secret", "client_certificate"))):
         yield "user is missing: the account that signs in (or set client_secret or client_certificate)."
-    if config.client_secret_expires and not by_itself and sound:
-        yield "client_secret_expires is set, but neither client_secret nor client_certificate is; remove it."
 
 
-def _mailboxes(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
-    relayed = {address for _, address in config.relay_networks}
-    for mailbox in config.mailboxes:
+def _proxy(read: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
+    proxy = read.https_proxy
+    if isinstance(proxy, SimpleNamespace) and is_sound("https_proxy") and proxy.user is not None and "@" in proxy.url:
+        yield "https_proxy holds a user name in its url and in user; keep one."
+
+
+def _mailboxes(read: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
+    relayed = {address for _, address in read.relay_networks}
+    for mailbox in read.mailboxes:
         key = mailbox.key
-        if mailbox.login and not mailbox.password and is_sound(key + ".password"):
-            yield f"{key}.login is set, but {key}.password is not; set both or none."
-        elif (
+        if (
             not mailbox.password
+            and not mailbox.login
             and not mailbox.logins
             and mailbox.username not in relayed
             and is_sound(key)
@@ -70,13 +111,13 @@ def _mailboxes(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
         for login in mailbox.logins:
             for service in login.services or ():
                 if service not in mailbox.services:
-                    yield f"{login.key}.services has {service}, but {key}.services has not."
+                    yield f"{login.key}.services has {service}, but {key}.services does not."
 
 
-def _logins(config: SimpleNamespace) -> Iterator[str]:
-    """User names are compared as users.py does: in any case."""
-    seen: dict[str, str] = {}
-    for mailbox in config.mailboxes:
+def _logins(read: SimpleNamespace) -> Iterator[str]:
+    """User names are compared in any case, as at a login."""
+    seen: Dict[str, str] = {}
+    for mailbox in read.mailboxes:
         named = [(f"{mailbox.key}.username", mailbox.username), (f"{mailbox.key}.login", mailbox.login)]
         named += [(f"{login.key}.login", login.login) for login in mailbox.logins]
         for key, name in named:
@@ -84,15 +125,15 @@ def _logins(config: SimpleNamespace) -> Iterator[str]:
                 continue
             first = seen.setdefault(name.casefold(), key)
             if first != key:
-                yield f"{key} is the same user name as {first}; every user name may stand there once."
+                yield f"{key} is the same user name as {first}; every user name must be unique."
 
 
-def _send_only(config: SimpleNamespace) -> Iterator[str]:
-    if config.permissions != "send":
+def _send_only(read: SimpleNamespace) -> Iterator[str]:
+    if read.permissions != Permissions.SEND:
         return
-    for key in dict.fromkeys(listener.key for listener in config.listeners if listener.protocol == "pop3"):
+    for key in dict.fromkeys(socket.key for socket in read.sockets if socket.protocol == Service.POP3):
         yield f'{key} is for POP3, but permissions is "send", which cannot read mail; remove it or set "full".'
-    for mailbox in config.mailboxes:
+    for mailbox in read.mailboxes:
         if mailbox.sent_items is not None:
             yield (
                 f'{mailbox.key}.sent_items deletes mail, but permissions is "send", which cannot; remove it or '
@@ -100,56 +141,52 @@ def _send_only(config: SimpleNamespace) -> Iterator[str]:
             )
 
 
-def _relay(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
-    mailboxes = {mailbox.username: mailbox for mailbox in config.mailboxes}
-    for network, address in config.relay_networks:
+def _relay(read: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
+    mailboxes = {mailbox.username: mailbox for mailbox in read.mailboxes}
+    for network, address in read.relay_networks:
         key = f'relay_networks["{network}"]'
         if address not in mailboxes:
             if is_sound("mailboxes"):
                 yield f"{key} names {address}, which is the username of no mailbox."
-        elif "smtp" not in mailboxes[address].services:
+        elif Service.SMTP not in mailboxes[address].services:
             yield f'{key} names {address}, whose services do not have "smtp".'
 
 
-def _certificate(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
-    cert, key = config.tls.tls_cert, config.tls.tls_key
+def _certificate(read: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
+    cert, key = read.tls.tls_cert, read.tls.tls_key
     if not is_sound("tls.tls_cert") or not is_sound("tls.tls_key"):
         return
     if cert == "auto" and key:
         yield 'tls.tls_key is set, but tls.tls_cert is "auto", which makes a key of its own; remove one.'
-    elif key and not cert:
-        yield "tls.tls_key is set, but tls.tls_cert is not; set both or none."
     elif cert and cert != "auto" and not key:
         yield "tls.tls_cert is set, but tls.tls_key is not; set both or none."
     wanting = []
     if not cert and not key:
-        if config.tls.required:
+        if read.tls.required:
             wanting.append("tls.required is true")
-        if config.tls_first:
+        if read.tls_first:
             wanting.append("tls_first is set")
-        wanting += [f"{listener.key} wants TLS" for listener in config.listeners if listener.tls != "none"]
+        wanting += [f"{socket.key} wants TLS" for socket in read.sockets if socket.tls != TlsMode.NONE]
     for want in dict.fromkeys(wanting):
         yield f'{want}, but there is no certificate; set tls.tls_cert ("auto" makes a self-signed one).'
-    for listener_key in dict.fromkeys(
-        listener.key
-        for listener in config.listeners
-        if listener.required and listener.tls == "none" and listener.key.startswith("listeners")
+    for key in dict.fromkeys(
+        socket.key
+        for socket in read.sockets
+        if socket.required and socket.tls == TlsMode.NONE and socket.key.startswith("listeners")
     ):
-        yield f'{listener_key}.required is true, but it has no TLS; set its tls to "starttls" or "implicit".'
+        yield f'{key}.required is true, but it has no TLS; set its tls to "starttls" or "implicit".'
 
 
-def _ports(config: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
-    for one, other in itertools.combinations(config.listeners, 2):
+def _ports(read: SimpleNamespace) -> Iterator[str]:
+    for one, other in itertools.combinations(read.sockets, 2):
         if one.port == other.port != 0 and _overlap(one.address, other.address):
             yield (
                 f"{one.key} and {other.key} both want port {one.port} on {_shared(one.address, other.address)}; "
                 "change one."
             )
-    for listener in config.listeners:
-        if config.status_port and listener.port == config.status_port:
-            yield f"status_port and {listener.key} both want port {listener.port}; change one."
-    if config.status_password and config.status_port is None and is_sound("status_port"):
-        yield "status_password is set, but status_port is not; set both or none."
+    for socket in read.sockets:
+        if read.status_port and socket.port == read.status_port:
+            yield f"status_port and {socket.key} both want port {socket.port}; change one."
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -161,7 +198,7 @@ def _shared(one: str, other: str) -> str:
     return other if ipaddress.ip_address(one).is_unspecified else one
 
 
-def doubts(config: SimpleNamespace) -> list[str]:
+def doubts(config: Config) -> List[str]:
     """Warnings on a configuration without contradictions."""
     return [
         *_plain_passwords(config),
@@ -174,7 +211,7 @@ def doubts(config: SimpleNamespace) -> list[str]:
     ]
 
 
-def secret_ends(config: SimpleNamespace) -> Iterator[str]:
+def secret_ends(config: Config) -> Iterator[str]:
     """A warning while the app registration's secret or certificate is about to end."""
     end = config.client_secret_expires
     if end and (end - datetime.date.today()).days < _SECRET_DAYS:
@@ -184,37 +221,34 @@ def secret_ends(config: SimpleNamespace) -> Iterator[str]:
         )
 
 
-def _not_yet(config: SimpleNamespace) -> Iterator[str]:
-    """Options of the contract that nothing uses in this version; saying nothing would be a promise."""
-    set_ones = {
-        "status_port": config.status_port,
-        "logging.events": config.logging.events,
-        "queue.dedupe_minutes": config.queue.dedupe_minutes,
-    }
-    for path, value in set_ones.items():
-        if value:
-            yield f"{path} is set, but has no effect in this version."
+def _not_yet(config: Config) -> Iterator[str]:
+    """Options without effect in this version: to say nothing would be a promise."""
+    for option in OPTIONS:
+        if option.unused and functools.reduce(getattr, option.path.split("."), config):
+            yield f"{option.path} is set, but has no effect in this version."
 
 
-def plain_passwords(config: SimpleNamespace) -> list[str]:
+def plain_passwords(config: Config) -> List[str]:
     """The keys of the passwords that are not hashed."""
-    entries = [entry for mailbox in config.mailboxes for entry in (mailbox, *mailbox.logins)]
+    entries: List[Union[MailboxConfig, LoginConfig]] = []
+    for mailbox in config.mailboxes:
+        entries += [mailbox, *mailbox.logins]
     return [f"{entry.key}.password" for entry in entries if entry.password and not is_hash(entry.password)]
 
 
-def _plain_passwords(config: SimpleNamespace) -> Iterator[str]:
+def _plain_passwords(config: Config) -> Iterator[str]:
     plain = plain_passwords(config)
     if plain:
         others = f" (and {len(plain) - 1} more)" if len(plain) > 1 else ""
         yield f"{plain[0]}{others} is plain text; `m365proxy hash-password` prints what to put there instead."
 
 
-def _old_tls(config: SimpleNamespace) -> Iterator[str]:
+def _old_tls(config: Config) -> Iterator[str]:
     keys = [] if config.tls.min_version not in _OLD_TLS else ["tls"]
     keys += [
-        listener.key
-        for listener in config.listeners
-        if listener.min_version in _OLD_TLS and listener.min_version != config.tls.min_version
+        socket.key
+        for socket in config.sockets
+        if socket.min_version in _OLD_TLS and socket.min_version != config.tls.min_version
     ]
     for key in dict.fromkeys(keys):
         yield (
@@ -223,39 +257,39 @@ def _old_tls(config: SimpleNamespace) -> Iterator[str]:
         )
 
 
-def _without_tls(config: SimpleNamespace) -> Iterator[str]:
-    """Listeners devices reach, on which a sign-in can be read on the way, or none is possible at all."""
+def _without_tls(config: Config) -> Iterator[str]:
+    """Listeners for devices on which a password can be read on the way, or on which no login is possible at all."""
     outside = [network for network in config.plaintext_networks if not network.is_loopback]
     seen = set()
-    for listener in config.listeners:
-        if listener.tls != "none" or listener.key in seen or ipaddress.ip_address(listener.address).is_loopback:
+    for socket in config.sockets:
+        if socket.tls != TlsMode.NONE or socket.key in seen or ipaddress.ip_address(socket.address).is_loopback:
             continue
-        seen.add(listener.key)
+        seen.add(socket.key)
         if outside:
             yield (
-                f"{listener.key} has no TLS, so passwords from {outside[0]} can be read on the way; set "
+                f"{socket.key} has no TLS, so passwords from {outside[0]} can be read on the way; set "
                 'tls.tls_cert ("auto" makes a self-signed one).'
             )
-        elif listener.protocol == "pop3" or not config.relay_networks:
+        elif socket.protocol == Service.POP3 or not config.relay_networks:
             yield (
-                f"{listener.key} has no TLS, and plaintext_networks has only this machine, so no device can sign in "
+                f"{socket.key} has no TLS, and plaintext_networks has only this machine, so no device can log in "
                 'there; set tls.tls_cert ("auto" makes a self-signed one), or add the devices to '
                 "plaintext_networks."
             )
 
 
-def _wide_relays(config: SimpleNamespace) -> Iterator[str]:
+def _wide_relays(config: Config) -> Iterator[str]:
     for network, address in config.relay_networks:
         if network.prefixlen < (8 if network.version == 4 else 32):
             yield (
-                f'relay_networks["{network}"] is very wide: everybody in it can send as {address} without a '
+                f'relay_networks["{network}"] is very wide: every client in it can send as {address} without a '
                 "password; name the devices' own networks."
             )
 
 
-def _cloud(config: SimpleNamespace) -> Iterator[str]:
+def _cloud(config: Config) -> Iterator[str]:
     for mailbox in config.mailboxes:
-        if mailbox.pop3_delete == "permanent" and config.cloud != "global":
+        if mailbox.pop3_delete == "permanent" and config.cloud != Cloud.GLOBAL:
             yield (
                 f'{mailbox.key}.pop3_delete is "permanent", which this cloud does not offer; mail goes to the '
                 "trash there."

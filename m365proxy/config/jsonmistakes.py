@@ -1,4 +1,4 @@
-"""What is wrong with a text that is not JSON: the line, the place in it, and what to change."""
+"""What is wrong with a text that is not JSON: the line, the column, and what to change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u00ab\u00bb"
 _COMMENT = re.compile(r"//|/\*|#")
 _PYTHON = {"True": "true", "False": "false", "None": "null"}
 
-# A line is shown as far as it surely holds no secret: keys of the table and their values, but for these.
+# A line is shown as far as it certainly holds no secret: keys of the table and their values, except for these.
 _SECRET = re.compile(r"pass|secret|key|token|proxy|private|cert", re.IGNORECASE)
 _NAME = re.compile(rf"""["'{_CURLY}]?([\w#.@/-]+)["'{_CURLY}]?\s*[:=]""")
 _KNOWN = {option.name for option in OPTIONS}
@@ -22,15 +22,18 @@ _MASK = "***"
 _WIDTH = 120
 
 
-def explain(error: json.JSONDecodeError) -> "tuple[str, tuple[str, ...]]":
-    """Where it is and what to do; and the line with a caret below it, secrets masked, () if nothing may be shown."""
+def explain(error: json.JSONDecodeError) -> Tuple[str, Tuple[str, ...]]:
+    """A sentence that says where and what to do; and the line with a caret below it.
+
+    Secrets in the line are masked; if nothing of it may be shown, it is ().
+    """
     position, advice = _advice(error)
     text = error.doc
     start = text.rfind("\n", 0, position) + 1
     line = text[start:].split("\n", 1)[0].rstrip()
     column = position - start
     where = f"line {text.count(chr(10), 0, position) + 1}, column {column + 1}: {advice}"
-    # No character of the file may do anything to the terminal.
+    # No character of the file may control the terminal.
     shown = "".join(c if c.isprintable() else " " for c in _without_secrets(line)[:_WIDTH])
     if not shown.strip(" *"):
         return where, ()
@@ -38,11 +41,11 @@ def explain(error: json.JSONDecodeError) -> "tuple[str, tuple[str, ...]]":
 
 
 def _advice(error: json.JSONDecodeError) -> Tuple[int, str]:
-    """The place of the mistake and a guess of what to change."""
+    """The place of the mistake, and probably what to change."""
     text, position = error.doc, error.pos
     found = text[position : position + 1]
     line = text[text.rfind("\n", 0, position) + 1 :].split("\n", 1)[0]
-    word = re.match(r"\w*", text[position:]).group()
+    word = _beginning(r"\w*", text[position:])
     before = text[:position].rstrip()
     if "trailing comma" in error.msg or (found and found in "}]" and before.endswith(",")):
         return text.rfind(",", 0, position + 1), "Remove the comma before the closing bracket."
@@ -67,12 +70,18 @@ def _advice(error: json.JSONDecodeError) -> Tuple[int, str]:
     return position, f"{error.msg}."
 
 
+def _beginning(pattern: str, text: str) -> str:
+    """What `pattern` matches at the beginning of `text`."""
+    found = re.match(pattern, text)
+    return found.group() if found else ""
+
+
 def _without_secrets(line: str) -> str:
-    """The line up to where something may be a secret."""
+    """The line up to the first thing that may be a secret."""
     names = [name for name in _NAME.finditer(line) if len(name.group(1)) > 1]  # C: is a drive
     end = len(line)
     if not names:
-        end = len(re.match(r"[\s{}\[\],:/*#]*", line).group())
+        end = len(_beginning(r"[\s{}\[\],:/*#]*", line))
     elif not re.fullmatch(r"[\s{}\[\],/*#]*", line[: names[0].start()]):
         end = 0
     for name in names:
@@ -80,6 +89,6 @@ def _without_secrets(line: str) -> str:
             end = name.start()
     secret = _SECRET.search(line)
     if secret is not None:
-        name = next((name for name in names if name.start() <= secret.start() < name.end()), None)
-        end = min(end, name.end() if name else secret.start())
+        containing = [name for name in names if name.start() <= secret.start() < name.end()]
+        end = min(end, containing[0].end() if containing else secret.start())
     return line[:end] + (_MASK if line[end:].strip() else "")

@@ -1,7 +1,8 @@
-"""Reading the configuration file: where it is, what it says, what is wrong with it."""
+"""Reading the configuration file: where it is, what is in it, what is wrong with it."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -11,14 +12,16 @@ import sys
 import urllib.parse
 from collections import Counter
 from types import SimpleNamespace
-from typing import Iterator, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Optional, Tuple
 
 from ..errors import ConfigError
 from ..system.interfaces import default_gateways
 from . import jsonmistakes
 from .consistency import contradictions, doubts, plain_passwords
 from .options import OPTIONS, Option, keys_of
-from .types import Object, Path, Refused, Secret, kind, shown
+from .sections import SECTIONS, Config
+from .sockets import sockets_of
+from .types import Mistake, Object, Path, Secret, kind, shown
 
 MIB = 1048576
 
@@ -29,35 +32,9 @@ _PLACES = (os.path.join("~", ".m365proxy", "config.json"), "/etc/m365proxy.json"
 
 _SAMPLE = "A sample is /usr/share/doc/m365proxy/examples/m365proxy.json, or etc/m365proxy.json in the source."
 
-_SHORTHANDS = (
-    ("smtp_port", "smtp", False),
-    ("smtps_port", "smtp", True),
-    ("pop3_port", "pop3", False),
-    ("pop3s_port", "pop3", True),
-)
-
-
-class Config(SimpleNamespace):
-    """The whole configuration as nested namespaces named like the keys: config.queue.retry_interval.
-
-    Options without a value are None, lists are tuples, networks are ipaddress
-    networks, paths are absolute, addresses are in lower case; `sent_items` is
-    None ("keep") or a number of days.  Every object has its place in `key`
-    ("mailboxes[1]").  Beyond the keys of the table:
-
-    path: the file's absolute path.
-    warnings: a list of sentences.
-    listeners: a tuple of namespaces, one for each socket, the shorthands
-        included: key, protocol, address, port, tls ("none", "starttls",
-        "implicit"), min_version, required, lf_only_clients.
-    https_proxy: one URL with the credentials in it, or None.
-    relay_networks: pairs (network, mailbox address), the smallest network first.
-    state_dir: always set.
-    """
-
 
 def find(explicit: Optional[str], environ: Mapping[str, str]) -> str:
-    """The configuration file's path; ConfigError names the places looked at if there is none."""
+    """The configuration file's path; ConfigError, with the places looked at, if there is none."""
     given = explicit or environ.get("M365PROXY_CONFIG")
     if given:
         return given
@@ -85,17 +62,19 @@ def load(path: str, environ: Optional[Mapping[str, str]] = None) -> Config:
     content, mode = _content(path)
     document = _parse(content, path)
     reader = _Reader(os.path.dirname(path))
-    config = Config(**vars(reader.section(document, "", "")))
-    config.path = path
-    config.mailboxes = config.mailboxes or ()
-    config.https_proxy = reader.proxy_url(config.https_proxy)
-    config.state_dir = config.state_dir or _state_directory(os.environ if environ is None else environ)
-    config.listeners = tuple(_listeners(config, document))
-    reader.problems += contradictions(config, reader.is_sound)
-    if reader.problems:
-        raise ConfigError(*reader.problems)
-    config.warnings = [*doubts(config), *_gateways(config), *_exposed(config, mode)]
-    return config
+    read = reader.section(document, "", "")
+    read.mailboxes = read.mailboxes or ()
+    read.sockets = tuple(sockets_of(read, has_smtp_port="smtp_port" in document))
+    problems = reader.problems + contradictions(read, reader.is_sound)
+    if problems:
+        raise ConfigError(*problems)
+    del read.key  # the whole has no place of its own
+    read.path, read.warnings = path, ()
+    read.https_proxy = _proxy_url(read.https_proxy)
+    read.state_dir = read.state_dir or _state_directory(os.environ if environ is None else environ)
+    config = Config(**_typed(read, ""))
+    warnings = (*doubts(config), *_gateways(config), *_exposed(config, mode))
+    return dataclasses.replace(config, warnings=warnings)
 
 
 def _content(path: str) -> Tuple[bytes, int]:
@@ -111,14 +90,14 @@ def _content(path: str) -> Tuple[bytes, int]:
         }.get(type(error), "Name a file with --config.")
         raise ConfigError(f"{path} cannot be read: {error.strerror}. {advice}") from None
     if len(content) > _LONGEST_FILE:
-        raise ConfigError(f"{path} is longer than {_LONGEST_FILE} octets: that is no configuration of m365proxy.")
+        raise ConfigError(f"{path} is longer than {_LONGEST_FILE} octets: it is no configuration of m365proxy.")
     return content, mode
 
 
-class _Document(dict):
-    """A JSON object that remembers which of its keys stood there twice."""
+class _Document(Dict[str, object]):
+    """A JSON object that remembers which of its keys were there twice."""
 
-    def __init__(self, pairs: list[tuple[str, object]]):
+    def __init__(self, pairs: List[Tuple[str, object]]):
         super().__init__(pairs)
         counts = Counter(name for name, _ in pairs)
         self.repeated = [name for name, count in counts.items() if count > 1 and not name.startswith("#")]
@@ -126,7 +105,7 @@ class _Document(dict):
 
 def _parse(content: bytes, path: str) -> _Document:
     def refuse(name: str) -> NoReturn:
-        raise ConfigError(f"{path} is not valid JSON: {name} is not a number there.")
+        raise ConfigError(f"{path} is not valid JSON: {name} is not a number in JSON.")
 
     try:
         document = json.loads(
@@ -144,26 +123,29 @@ def _parse(content: bytes, path: str) -> _Document:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path} is not valid JSON: line {line} is not UTF-8; save the file as UTF-8.") from None
     except RecursionError:
-        raise ConfigError(f"{path} is not valid JSON: brackets are nested too deep.") from None
+        raise ConfigError(f"{path} is not valid JSON: brackets are nested too deeply.") from None
     if not isinstance(document, _Document):
         raise ConfigError(f"{path} must hold one object in braces {{ }}, not {kind(document)}.")
     return document
 
 
 class _Reader:
-    """Turns the parsed document into namespaces along the option table, collecting problems."""
+    """Turns the parsed document into namespaces along the option table, and collects problems.
+
+    What is missing or wrong becomes the default, or None.
+    """
 
     def __init__(self, directory: str):
-        self.problems: list[str] = []
+        self.problems: List[str] = []
         self._directory = directory
         self._broken: set[str] = set()
 
     def is_sound(self, path: str) -> bool:
-        """Whether nothing at or below `path` was complained about."""
+        """Whether no problem was found at or below `path`."""
         return not any(broken == path or broken.startswith((path + ".", path + "[")) for broken in self._broken)
 
-    def section(self, document: dict, section: str, path: str) -> SimpleNamespace:
-        """The object at `path` with the keys of the table's `section`."""
+    def section(self, document: Dict[str, object], section: str, path: str) -> SimpleNamespace:
+        """The object at `path`, with the keys of the table's `section`."""
         options = keys_of(section)
         self._names(document, options, path)
         result = SimpleNamespace(key=path)
@@ -171,27 +153,11 @@ class _Reader:
             setattr(result, option.name, self._value(document, option, _joined(path, option.name)))
         return result
 
-    def proxy_url(self, proxy: object) -> Optional[Secret]:
-        """https_proxy as one URL, from either of its spellings."""
-        if not isinstance(proxy, SimpleNamespace):
-            return proxy
-        if not self.is_sound("https_proxy"):
-            return None
-        if proxy.user is None:
-            if proxy.password is not None:
-                self._complain("https_proxy.password", "is set, but https_proxy.user is not; set both or none")
-            return proxy.url
-        if "@" in proxy.url:
-            self._complain("https_proxy", "holds a user name in its url and in user; keep one")
-        scheme, _, host = proxy.url.partition("://")
-        user, password = (urllib.parse.quote(text or "", safe="") for text in (proxy.user, proxy.password))
-        return Secret(f"{scheme}://{user}:{password}@{host}")
-
     def _complain(self, path: str, predicate: str) -> None:
         self._broken.add(path)
         self.problems.append(f"{path} {predicate}" + ("" if predicate.endswith("?") else "."))
 
-    def _names(self, document: dict, options: list[Option], path: str) -> None:
+    def _names(self, document: Dict[str, object], options: List[Option], path: str) -> None:
         known = [option.name for option in options]
         for name in document:
             if name not in known and not name.startswith("#"):
@@ -202,7 +168,7 @@ class _Reader:
         for name in getattr(document, "repeated", ()):
             self._complain(_joined(path, name), "is there twice; keep one")
 
-    def _value(self, document: dict, option: Option, path: str) -> object:
+    def _value(self, document: Dict[str, object], option: Option, path: str) -> object:
         value = document.get(option.name)
         if value is None and (option.name not in document or option.default is None):
             if option.required:
@@ -212,37 +178,37 @@ class _Reader:
                 return None
         try:
             cast = option.type(value)
-        except Refused as refused:
-            for suffix, predicate in refused.mistakes:
+        except Mistake as mistake:
+            for suffix, predicate in mistake.found:
                 self._complain(path + suffix, predicate)
             return None if option.default is None else self._value({}, option, path)
-        if keys_of(option.path + "[]"):
+        if isinstance(cast, list):
             return tuple(self._items(cast, option.path + "[]", path))
         if isinstance(cast, dict):
             return self.section(cast, option.path, path)
         self._repeats(value, path)
-        if isinstance(option.type, Path) and cast not in option.type.special:
+        if isinstance(option.type, Path) and isinstance(cast, str) and cast not in option.type.special:
             return os.path.join(self._directory, os.path.expanduser(cast))
         return cast
 
-    def _items(self, documents: list, section: str, path: str) -> Iterator[SimpleNamespace]:
+    def _items(self, documents: List[object], section: str, path: str) -> Iterator[SimpleNamespace]:
         for index, document in enumerate(documents):
             place = f"{path}[{index}]"
-            try:
-                yield self.section(Object()(document), section, place)
-            except Refused as refused:
-                self._complain(place, str(refused))
+            if isinstance(document, dict):
+                yield self.section(document, section, place)
+            else:
+                self._complain(place, f"must be {Object.words}, not {kind(document)}")
 
 
 def _joined(path: str, name: str) -> str:
-    """The place of a key as a sentence shows it; a name with odd characters stands in quotes."""
+    """The place of a key as a sentence shows it; a name with odd characters is in quotes."""
     if not re.fullmatch(r"[\w-]{1,60}", name):
         return f"{path}[{shown(name)}]" if path else shown(name)
     return f"{path}.{name}" if path else name
 
 
-def _advice(name: str, known: list[str], path: str) -> str:
-    """What to do about an unknown key: the one of that name elsewhere, else the nearest here, else the nearest."""
+def _advice(name: str, known: List[str], path: str) -> str:
+    """What to do about an unknown key: use one with a similar name, here or in another section, or remove it."""
     names = [option.name for option in OPTIONS]
     lower = name.lower()
     near = difflib.get_close_matches(lower, known, 1)
@@ -260,55 +226,43 @@ def _state_directory(environ: Mapping[str, str]) -> str:
     return given or os.path.expanduser(os.path.join("~", ".m365proxy"))
 
 
-def _listeners(config: Config, document: dict) -> Iterator[SimpleNamespace]:
-    """Every socket to open, from the shorthands and from listeners."""
-    usual = "starttls" if config.tls.tls_cert else "none"
-    for key, protocol, implicit in _SHORTHANDS:
-        port = getattr(config, key)
-        if port is None or (key == "smtp_port" and config.listeners and key not in document):
-            continue
-        for address in config.bind:
-            yield SimpleNamespace(
-                key=key,
-                protocol=protocol,
-                address=address,
-                port=port,
-                tls="implicit" if implicit else usual,
-                min_version=config.tls.min_version,
-                required=config.tls.required,
-                lf_only_clients=False,
-            )
-    for given in config.listeners:
-        if given.protocol is None or given.port is None:
-            continue
-        tls = given.tls or usual
-        for address in given.bind or config.bind:
-            yield SimpleNamespace(
-                key=given.key,
-                protocol=given.protocol,
-                address=address,
-                port=given.port,
-                tls=tls,
-                min_version=given.min_version or config.tls.min_version,
-                # tls: "none" said outright for one listener is an exception to tls.required
-                required=(config.tls.required and given.tls != "none") if given.required is None else given.required,
-                lf_only_clients=given.lf_only_clients,
-            )
+def _proxy_url(proxy: object) -> Optional[Secret]:
+    """https_proxy as one URL, from either of its spellings."""
+    if not isinstance(proxy, SimpleNamespace):
+        return None if proxy is None else Secret(proxy)
+    if proxy.user is None:
+        return Secret(proxy.url)
+    scheme, _, host = proxy.url.partition("://")
+    user, password = (urllib.parse.quote(text or "", safe="") for text in (proxy.user, proxy.password))
+    return Secret(f"{scheme}://{user}:{password}@{host}")
+
+
+def _typed(read: SimpleNamespace, section: str) -> Dict[str, Any]:
+    """What was read of a section, its subsections as objects of their classes."""
+    return {name: _typed_value(value, f"{section}.{name}" if section else name) for name, value in vars(read).items()}
+
+
+def _typed_value(value: object, path: str) -> object:
+    if isinstance(value, SimpleNamespace):
+        return SECTIONS[path](**_typed(value, path))
+    if isinstance(value, tuple) and path + "[]" in SECTIONS:
+        return tuple(_typed_value(item, path + "[]") for item in value)
+    return value
 
 
 def _gateways(config: Config) -> Iterator[str]:
-    """A warning if a router may send without sign-in: it may hide many behind its address (NAT)."""
+    """A warning if a router may send without login: it may hide many clients behind its address (NAT)."""
     gateways = default_gateways() if config.relay_networks else []
     for network, address in config.relay_networks:
         if str(network.network_address) in gateways and network.num_addresses == 1:
             yield (
-                f'relay_networks["{network}"] is this machine\'s gateway: everybody whose address it hides (NAT) '
+                f'relay_networks["{network}"] is this machine\'s gateway: every client whose address it hides (NAT) '
                 f"can send as {address} without a password; name the devices' own addresses."
             )
 
 
 def _exposed(config: Config, mode: int) -> Iterator[str]:
-    """A warning if others may read secrets in the file."""
+    """A warning if other users can read secrets in the file."""
     secrets = config.client_secret or config.status_password or "@" in (config.https_proxy or "")
     if (secrets or plain_passwords(config)) and sys.platform != "win32" and mode & stat.S_IROTH:
         yield (

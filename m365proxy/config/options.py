@@ -1,14 +1,14 @@
 """The option table: every key of the configuration, once, with type, default and help.
 
-Loading, `check`, the manual page and the sample configuration all go by
-OPTIONS.  Ranges, choices and units stand in the types (`option.type.words`).
+Loading, `check`, a reload, the manual page and the sample configuration all go
+by OPTIONS.  Ranges, choices and units are in the types (`option.type.words`).
 """
 
 from __future__ import annotations
 
-import json
-from typing import Iterator, NamedTuple
+from typing import NamedTuple, Tuple
 
+from ..system.choices import Cloud, OnAmbiguous, Permissions, Service, TlsMode
 from .types import (
     ADDRESS,
     ADDRESS_PATTERN,
@@ -37,15 +37,22 @@ from .types import (
     Text,
     Type,
     Url,
+    WordOf,
 )
 
 
 class Option(NamedTuple):
     """One key.
 
-    In `path` a section's keys follow its name and a dot, and "[]" stands for
-    each object of a list.  `default` is spelled as in the file; None means
-    the key has no value unless it is given.  `example` is for the sample.
+    path: a dot follows the name of a section, and "[]" the name of a list of
+        objects: "queue.retry_interval", "mailboxes[].login".
+    default: as in the file; None means the key has no value unless it is given.
+    help: one sentence or two, for the manual page and the sample.
+    example: a value for the sample.
+    restart: a reload does not put a change to use, only a restart does.
+    needs: keys of the same section, one of which must be set too.
+    excludes: a key of the same section that must not be set too.
+    unused: accepted, but without effect in this version.
     """
 
     path: str
@@ -54,10 +61,14 @@ class Option(NamedTuple):
     help: str
     required: bool = False
     example: object = None
+    restart: bool = False
+    needs: Tuple[str, ...] = ()
+    excludes: str = ""
+    unused: bool = False
 
     @property
     def section(self) -> str:
-        """The path of the section the key stands in: "", "queue", "mailboxes[].logins[]"."""
+        """The path of the section that has the key: "", "queue", "mailboxes[].logins[]"."""
         return self.path.rpartition(".")[0]
 
     @property
@@ -68,7 +79,7 @@ class Option(NamedTuple):
 _TEXT, _SECRET, _BOOLEAN, _PORT = Text(), SecretText(), Boolean(), Port()
 _BIND, _NETWORKS = ListOf(BindAddress(), least=1), ListOf(NETWORK)
 _HTTPS = Url("https")
-_SERVICES = ListOf(Choice("smtp", "pop3"), least=1)
+_SERVICES = ListOf(WordOf(Service), least=1)
 _TLS_VERSION = Choice("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 _NIL = "00000000-0000-0000-0000-000000000000"
 _HASH = "scrypt$16384$8$1$..."
@@ -81,6 +92,7 @@ OPTIONS = (
         None,
         "The account that signs in and may open the mailboxes; not needed with client_secret or client_certificate.",
         example="relay@contoso.com",
+        restart=True,
     ),
     Option(
         "tenant_id",
@@ -89,13 +101,39 @@ OPTIONS = (
         "Directory (tenant) ID of the app registration, or a domain of the tenant.",
         required=True,
         example=_NIL,
+        restart=True,
     ),
-    Option("client_id", Guid(), None, "Application (client) ID of the app registration.", required=True, example=_NIL),
-    Option("client_secret", _SECRET, None, "Client secret: the application signs in by itself, without user."),
     Option(
-        "client_secret_expires", Date(), None, "Day the client secret or certificate expires, to be warned before it."
+        "client_id",
+        Guid(),
+        None,
+        "Application (client) ID of the app registration.",
+        required=True,
+        example=_NIL,
+        restart=True,
     ),
-    Option("client_certificate", Object(), None, "Certificate: the application signs in by itself, without user."),
+    Option(
+        "client_secret",
+        _SECRET,
+        None,
+        "Client secret: the application signs in by itself, without user.",
+        restart=True,
+        excludes="client_certificate",
+    ),
+    Option(
+        "client_secret_expires",
+        Date(),
+        None,
+        "Day the client secret or certificate expires, to be warned before it.",
+        needs=("client_secret", "client_certificate"),
+    ),
+    Option(
+        "client_certificate",
+        Object(),
+        None,
+        "Certificate: the application signs in by itself, without user.",
+        restart=True,
+    ),
     Option(
         "client_certificate.private_key",
         Path(),
@@ -114,37 +152,41 @@ OPTIONS = (
     ),
     Option(
         "permissions",
-        Choice("full", "send"),
+        WordOf(Permissions),
         "full",
         '"send" asks Microsoft for the right to send only: no '
         "POP3, no mail over about 3 MB, no check whether a doubtful message went out.",
+        restart=True,
     ),
+    Option("cloud", WordOf(Cloud), "global", "Which Microsoft cloud the tenant is in.", restart=True),
+    Option("graph_url", _HTTPS, None, "Graph's address, where it is not the cloud's usual one.", restart=True),
     Option(
-        "cloud",
-        Choice("global", "usgov-high", "usgov-dod", "china"),
-        "global",
-        "Which Microsoft cloud the tenant is in.",
+        "authority_url",
+        _HTTPS,
+        None,
+        "The sign-in service's address, where it is not the cloud's usual one.",
+        restart=True,
     ),
-    Option("graph_url", _HTTPS, None, "Graph's address, where it is not the cloud's usual one."),
-    Option("authority_url", _HTTPS, None, "The sign-in service's address, where it is not the cloud's usual one."),
     Option(
         "ca_file",
         Path(),
         None,
         "Certificates (PEM) to trust for Microsoft's side, such as those of a firewall "
         "that looks into TLS; otherwise REQUESTS_CA_BUNDLE, SSL_CERT_FILE or the system's.",
+        restart=True,
     ),
     Option(
         "https_proxy",
         Object(short=ProxyUrl()),
         None,
         "Proxy on the way to Microsoft, as a URL or as an object; otherwise the environment's HTTPS_PROXY.",
+        restart=True,
     ),
     Option(
         "https_proxy.url", ProxyUrl(), None, "The proxy's URL.", required=True, example="http://proxy.contoso.com:3128"
     ),
     Option("https_proxy.user", _TEXT, None, "User name at the proxy.", example="m365proxy"),
-    Option("https_proxy.password", _SECRET, None, "Password at the proxy.", example="..."),
+    Option("https_proxy.password", _SECRET, None, "Password at the proxy.", example="...", needs=("user",)),
     # The mailboxes
     Option("mailboxes", Objects(least=1), None, "The mailboxes that send and are fetched.", required=True),
     Option(
@@ -161,7 +203,13 @@ OPTIONS = (
         None,
         "Its password here, best as `m365proxy hash-password` prints it; Microsoft never sees it.",
     ),
-    Option("mailboxes[].login", _TEXT, None, "A second user name, for devices that cannot be told an address."),
+    Option(
+        "mailboxes[].login",
+        _TEXT,
+        None,
+        "A second user name, for devices that cannot be told an address.",
+        needs=("password",),
+    ),
     Option(
         "mailboxes[].logins",
         Objects(),
@@ -225,21 +273,28 @@ OPTIONS = (
         '"keep", or "delete_after_days:N" for the copies of our own mail in Sent Items.',
     ),
     # Where we listen
-    Option("bind", _BIND, ["127.0.0.1"], 'Addresses to listen on; "0.0.0.0" is all of IPv4, "::" all of IPv6.'),
-    Option("smtp_port", _PORT, 2525, "SMTP; with STARTTLS when there is a certificate."),
-    Option("smtps_port", _PORT, None, "SMTP with TLS from the first octet, usually 465."),
-    Option("pop3_port", _PORT, None, "POP3; with STLS when there is a certificate."),
-    Option("pop3s_port", _PORT, None, "POP3 with TLS from the first octet, usually 995."),
+    Option(
+        "bind",
+        _BIND,
+        ["127.0.0.1"],
+        'Addresses to listen on; "0.0.0.0" is all of IPv4, "::" all of IPv6.',
+        restart=True,
+    ),
+    Option("smtp_port", _PORT, 2525, "SMTP; with STARTTLS when there is a certificate.", restart=True),
+    Option("smtps_port", _PORT, None, "SMTP with TLS from the first octet, usually 465.", restart=True),
+    Option("pop3_port", _PORT, None, "POP3; with STLS when there is a certificate.", restart=True),
+    Option("pop3s_port", _PORT, None, "POP3 with TLS from the first octet, usually 995.", restart=True),
     Option(
         "listeners",
         Objects(),
         [],
         "Ports with settings of their own, beside the ones above; with any here, "
         "smtp_port is only opened if it is given.",
+        restart=True,
     ),
     Option(
         "listeners[].protocol",
-        Choice("smtp", "pop3"),
+        WordOf(Service),
         None,
         'What is spoken there, "smtp" or "pop3".',
         required=True,
@@ -249,7 +304,7 @@ OPTIONS = (
     Option("listeners[].port", _PORT, None, "Port number.", required=True, example=25),
     Option(
         "listeners[].tls",
-        Choice("none", "starttls", "implicit"),
+        WordOf(TlsMode),
         None,
         '"implicit" is TLS from the first octet; "starttls" if not given and there is a certificate.',
         example="starttls",
@@ -266,14 +321,15 @@ OPTIONS = (
         None,
         'File with the certificate and its chain (PEM); "auto" makes a self-signed one.',
     ),
-    Option("tls.tls_key", Path(), None, 'File with its private key (PEM); not with "auto".'),
+    Option("tls.tls_key", Path(), None, 'File with its private key (PEM); not with "auto".', needs=("tls_cert",)),
     Option(
         "tls.min_version",
         _TLS_VERSION,
         "TLSv1.2",
         "Oldest TLS version; anything below TLSv1.2 is unsafe and only for devices that know no better.",
+        restart=True,
     ),
-    Option("tls.required", _BOOLEAN, False, "Nothing but TLS, whatever plaintext_networks says."),
+    Option("tls.required", _BOOLEAN, False, "Nothing but TLS, whatever plaintext_networks says.", restart=True),
     Option("tls_first", _NETWORKS, [], "Networks whose devices begin TLS at once on a STARTTLS port."),
     # Who may
     Option("plaintext_networks", _NETWORKS, ["127.0.0.0/8", "::1/128"], "Where devices may sign in without TLS."),
@@ -304,36 +360,57 @@ OPTIONS = (
     # Behaviour
     Option("queue", Object(), {}, "Mail that waits for Microsoft."),
     Option(
-        "queue.retry_interval", Number(1, 86400, "seconds"), 300, "Seconds between two attempts; the first come sooner."
+        "queue.retry_interval",
+        Number(1, 86400, "seconds"),
+        300,
+        "Seconds between two attempts; the first come sooner.",
+        restart=True,
     ),
     Option(
-        "queue.lifetime_hours", Number(1, 8760, "hours"), 120, "Hours before a message is given up and its sender told."
+        "queue.lifetime_hours",
+        Number(1, 8760, "hours"),
+        120,
+        "Hours before a message is given up and its sender told.",
+        restart=True,
     ),
     Option(
-        "queue.min_free_mb", Integer(0, 1048576, "MB"), 64, "MB of the disk to leave free: mail is put off below that."
+        "queue.min_free_mb",
+        Integer(0, 1048576, "MB"),
+        64,
+        "MB of the disk to leave free: mail is put off below that.",
+        restart=True,
     ),
     Option("queue.keep_failed_days", Number(1, 3650, "days"), 90, "Days failed messages are kept."),
-    Option("queue.pace_per_minute", Integer(0, 10000), 0, "Most messages a minute for each mailbox; 0 is no limit."),
+    Option(
+        "queue.pace_per_minute",
+        Integer(0, 10000),
+        0,
+        "Most messages a minute for each mailbox; 0 is no limit.",
+        restart=True,
+    ),
     Option(
         "queue.on_ambiguous",
-        Choice("retry", "hold"),
+        WordOf(OnAmbiguous),
         "retry",
         "When it cannot be found out whether a message "
         'went: "retry" may send it twice, "hold" keeps it for the administrator.',
+        restart=True,
     ),
     Option(
         "queue.dedupe_minutes",
         Number(0, 1440, "minutes"),
         0,
         "Drop a message exactly like one of so many minutes ago; 0 never does.",
+        unused=True,
     ),
     Option(
         "queue.max_waiting",
         Integer(0, 10000000),
         0,
         "Most waiting messages before new ones are put off; 0 is no limit.",
+        restart=True,
     ),
-    Option("pop3", Object(), {}, "Fetching by POP3."),
+    Option("pop3", Object(), {}, "Fetching by POP3.", restart=True),
     Option("pop3.exact_sizes", _BOOLEAN, False, "Fetch every message at sign-in to tell its exact size; slow."),
     Option("pop3.read_ahead_mb", Integer(0, 1024, "MB"), 32, "MB of the next messages fetched ahead; 0 fetches none."),
     Option("pop3.max_messages", Integer(0, 1000000), 0, "Most messages shown, the newest ones; 0 shows all."),
@@ -343,8 +420,10 @@ OPTIONS = (
         {},
         "Limits; those for each client do not count for loopback and for the addresses in proxy_protocol_from.",
     ),
-    Option("limits.connections", Integer(1, 10000), 500, "Connections at once."),
-    Option("limits.connections_per_client", Integer(1, 10000), 100, "Connections at once from one address."),
+    Option("limits.connections", Integer(1, 10000), 500, "Connections at once.", restart=True),
+    Option(
+        "limits.connections_per_client", Integer(1, 10000), 100, "Connections at once from one address.", restart=True
+    ),
     Option("limits.errors", Integer(1, 1000), 10, "Errors in a session before it is ended."),
     Option("limits.recipients", Integer(1, 1000), 500, "Recipients of one message."),
     Option("limits.command_seconds", Number(1, 3600, "seconds"), 300, "Seconds to wait for a command."),
@@ -361,17 +440,19 @@ OPTIONS = (
         10,
         "Failed sign-ins with one user name from one address before "
         "that pair is blocked; five times as many block the address.",
+        restart=True,
     ),
     Option(
         "limits.auth_block_minutes",
         Number(0, 1440, "minutes"),
         10,
         "Minutes the block lasts; 0 never blocks. A user name that signed in from there within a day is not blocked.",
+        restart=True,
     ),
     Option("notify", ADDRESS, None, "Address for warnings and reports."),
-    Option("status_port", _PORT, None, "Port of the status page."),
-    Option("status_password", _SECRET, None, "Password of the status page (plain)."),
-    Option("logging", Object(), {}, "The log."),
+    Option("status_port", _PORT, None, "Port of the status page.", unused=True),
+    Option("status_password", _SECRET, None, "Password of the status page (plain).", needs=("status_port",)),
+    Option("logging", Object(), {}, "The log.", restart=True),
     Option(
         "logging.level",
         Choice("DEBUG", "INFO", "WARNING", "ERROR"),
@@ -380,7 +461,7 @@ OPTIONS = (
     ),
     Option("logging.file", Path(), None, "File to log to instead of standard error."),
     Option("logging.syslog", _BOOLEAN, False, "Log to syslog too."),
-    Option("logging.events", Path(), None, "File for a line of JSON on each step of each message."),
+    Option("logging.events", Path(), None, "File for a line of JSON on each step of each message.", unused=True),
     Option(
         "state_dir",
         Path(),
@@ -388,36 +469,11 @@ OPTIONS = (
         "Directory of the queue and the sign-in; otherwise $STATE_DIRECTORY or "
         "~/.m365proxy. Name it if there is a service, or commands look elsewhere.",
         example="/var/lib/m365proxy",
+        restart=True,
     ),
 )
 
 
 def keys_of(section: str) -> list[Option]:
-    """The options that stand in one section, in the table's order."""
+    """The options of one section, in the table's order."""
     return [option for option in OPTIONS if option.section == section]
-
-
-def sample() -> str:
-    """The annotated sample configuration, etc/m365proxy.json, with every key of the table."""
-    head = (
-        "Keys beginning with # are comments. Take the ## away from an example to use it. Paths are relative to "
-        "this file."
-    )
-    return "{\n" + ",\n".join([f'  "#": {json.dumps(head)}', *_entries("", "  ")]) + "\n}\n"
-
-
-def _entries(section: str, indent: str) -> Iterator[str]:
-    """A section's keys, each behind its help; optional sections stand there as "##" examples."""
-    for option in keys_of(section):
-        yield f"{indent}{json.dumps('#' + option.name)}: {json.dumps(option.help)}"
-        mark = "" if option.required or option.default == {} else "##"
-        if keys_of(option.path + "[]"):
-            inner = ",\n".join(_entries(option.path + "[]", indent + "    "))
-            value = f"[\n{indent}  {{\n{inner}\n{indent}  }}\n{indent}]"
-        elif keys_of(option.path):
-            inner = ",\n".join(_entries(option.path, indent + "  "))
-            value = f"{{\n{inner}\n{indent}}}"
-        else:
-            mark = ""
-            value = json.dumps(option.default if option.example is None else option.example)
-        yield f"{indent}{json.dumps(mark + option.name)}: {value}"

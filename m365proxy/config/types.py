@@ -1,7 +1,7 @@
 """The types of the option table.
 
-A type turns one JSON value into what the program uses, or raises Refused with
-the words that complete an error sentence.  A secret is never part of them.
+A type turns one JSON value into what the program uses, or raises Mistake with
+the words that complete an error sentence.  They never contain a secret.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import datetime
 import ipaddress
 import json
 import re
+import typing
 import urllib.parse
-from typing import Optional
+from typing import Dict, List, Optional, Tuple
 
 from ..logins.passwords import HASH_HINT, is_hash, scrypt_parts
+from ..system.choices import Word
 from ..system.networks import Network
 
 _OTHER_HASHES = (
@@ -28,27 +30,27 @@ _DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,6
 _GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 
-class Refused(ValueError):
+class Mistake(ValueError):
     """A value does not fit its option.
 
-    `mistakes` are pairs (suffix, predicate): the option's path and the suffix
-    ("[2]" in a list, else "") with the predicate make a sentence.
+    `found` are pairs (suffix, predicate).  The option's path, the suffix
+    ("[2]" in a list, else "") and the predicate make a sentence.
     """
 
-    def __init__(self, *mistakes: tuple[str, str]):
-        super().__init__("; ".join(predicate for _, predicate in mistakes))
-        self.mistakes = mistakes
+    def __init__(self, *found: Tuple[str, str]):
+        super().__init__("; ".join(predicate for _, predicate in found))
+        self.found = found
 
 
 class Secret(str):
-    """A text that must not be shown; only its repr hides it, so never format one into a message."""
+    """A text that must not be shown.  Only its repr hides it: never format one into a message."""
 
     def __repr__(self) -> str:
         return "<secret>"
 
 
 def shown(value: object) -> str:
-    """A JSON value as an error sentence may quote it: short, printable, one line."""
+    """A JSON value as an error sentence may quote it: short, printable, on one line."""
     if isinstance(value, (dict, list)):
         return kind(value)
     text = json.dumps(value, ensure_ascii=not str(value).isprintable())
@@ -56,7 +58,7 @@ def shown(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """What sort of JSON value this is, for values that must not be quoted."""
+    """The kind of a JSON value, for values that must not be quoted."""
     for types, name in ((dict, "an object"), (list, "a list"), (str, "text"), (bool, "true or false")):
         if isinstance(value, types):
             return name
@@ -64,7 +66,7 @@ def kind(value: object) -> str:
 
 
 class Type:
-    """Casts one JSON value; `words` completes "must be ..."; `hidden` values are never quoted."""
+    """Reads one JSON value.  `words` completes "must be ..."; `hidden` values are never quoted."""
 
     words = ""
     hidden = False
@@ -72,11 +74,11 @@ class Type:
     def __call__(self, value: object) -> object:
         raise NotImplementedError
 
-    def refusal(self, value: object) -> Refused:
+    def mistake(self, value: object) -> Mistake:
         found = kind(value) if self.hidden else shown(value)
-        # "must be a password, not text" would only puzzle
+        # "must be a password, not text" would not help
         tail = "" if self.hidden and isinstance(value, str) else f", not {found}"
-        return Refused(("", f"must be {self.words}{tail}"))
+        return Mistake(("", f"must be {self.words}{tail}"))
 
 
 class Text(Type):
@@ -90,15 +92,10 @@ class Text(Type):
         self._lower = lower
 
     def __call__(self, value: object) -> str:
-        fits = (
-            isinstance(value, str)
-            and 0 < len(value) <= 1000
-            and value.isprintable()
-            and value == value.strip()
-            and self._pattern.fullmatch(value)
-        )
-        if not fits:
-            raise self.refusal(value)
+        if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
+            raise self.mistake(value)
+        if value != value.strip() or not self._pattern.fullmatch(value):
+            raise self.mistake(value)
         return value.lower() if self._lower else value
 
 
@@ -110,7 +107,7 @@ class SecretText(Type):
 
     def __call__(self, value: object) -> Secret:
         if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
-            raise self.refusal(value)
+            raise self.mistake(value)
         return Secret(value)
 
 
@@ -120,15 +117,15 @@ class Password(SecretText):
     def __call__(self, value: object) -> Secret:
         secret = super().__call__(value)
         if "hash-password" in secret:
-            raise Refused(("", f"is still the sample's; {HASH_HINT}"))
+            raise Mistake(("", f"is still the sample's; {HASH_HINT}"))
         if is_hash(secret):
             try:
                 scrypt_parts(secret)
             except ValueError as error:
-                raise Refused(("", str(error))) from None
+                raise Mistake(("", str(error))) from None
         for pattern, name in _OTHER_HASHES:
             if pattern.match(secret):
-                raise Refused(("", f"is {name}, which cannot be checked here; {HASH_HINT}"))
+                raise Mistake(("", f"is {name}, which cannot be checked here; {HASH_HINT}"))
         return secret
 
 
@@ -140,14 +137,14 @@ class Tenant(Text):
 
     def __call__(self, value: object) -> str:
         if isinstance(value, str) and value.lower() in ("common", "organizations", "consumers"):
-            raise Refused(
+            raise Mistake(
                 (
                     "",
                     f"must name your own tenant by its ID or a domain; {shown(value)} would let "
                     "an account of any other tenant sign in",
                 )
             )
-        return filled_in(super().__call__(value))
+        return _filled_in(super().__call__(value))
 
 
 class Guid(Text):
@@ -157,20 +154,20 @@ class Guid(Text):
         super().__init__("an application ID (GUID)", _GUID, lower=True)
 
     def __call__(self, value: object) -> str:
-        return filled_in(super().__call__(value))
+        return _filled_in(super().__call__(value))
 
 
-def filled_in(identifier: str) -> str:
-    """The identifier, unless it is the sample's all-zero one."""
+def _filled_in(identifier: str) -> str:
+    """The identifier; Mistake if it is the sample's, which is all zeros."""
     if not identifier.strip("0-"):
-        raise Refused(("", "is still the sample's; put the ID the app registration's overview page shows"))
+        raise Mistake(("", "is still the sample's; put the ID the app registration's overview page shows"))
     return identifier
 
 
 class Number(Type):
     """A number from `low` to `high`, of `unit`; `note` explains the upper limit."""
 
-    _word, _python = "number", (int, float)
+    _word = "number"
 
     def __init__(self, low: float, high: float, unit: str = "", note: str = ""):
         self._low, self._high = low, high
@@ -178,17 +175,24 @@ class Number(Type):
         self.words = f"a {self._word}{of} from {low} to {high}" + (f" ({note})" if note else "")
 
     def __call__(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.mistake(value)
         # a NaN is in no range
-        fits = isinstance(value, self._python) and not isinstance(value, bool)
-        if not fits or not self._low <= value <= self._high:
-            raise self.refusal(value)
+        if not self._low <= value <= self._high:
+            raise self.mistake(value)
         return value
 
 
 class Integer(Number):
     """A whole number from `low` to `high`; 5.0 and 1e3 are not whole numbers in JSON's spelling."""
 
-    _word, _python = "whole number", (int,)
+    _word = "whole number"
+
+    def __call__(self, value: object) -> int:
+        if not isinstance(value, int):
+            raise self.mistake(value)
+        super().__call__(value)
+        return value
 
 
 class Port(Integer):
@@ -204,7 +208,7 @@ class Boolean(Type):
 
     def __call__(self, value: object) -> bool:
         if not isinstance(value, bool):
-            raise self.refusal(value)
+            raise self.mistake(value)
         return value
 
 
@@ -220,13 +224,24 @@ class Choice(Type):
         for name in self.names:
             if isinstance(value, str) and value.lower() == name.lower():
                 return name
-        raise self.refusal(value)
+        raise self.mistake(value)
+
+
+class WordOf(Choice):
+    """One of the words of an enumeration, in any case."""
+
+    def __init__(self, enumeration: typing.Type[Word]):
+        super().__init__(*(word.value for word in enumeration))
+        self.enumeration = enumeration
+
+    def __call__(self, value: object) -> Word:
+        return self.enumeration(super().__call__(value))
 
 
 class Path(Type):
-    """A path of the file system; the loader makes it absolute.  Words in `special` stand for themselves."""
+    """A path of the file system, which the loader makes absolute.  The words in `special` are no paths."""
 
-    hidden = True  # somebody will paste a private key here
+    hidden = True  # some people paste a private key here
 
     def __init__(self, *special: str):
         self.special = special
@@ -234,9 +249,9 @@ class Path(Type):
 
     def __call__(self, value: object) -> str:
         if isinstance(value, str) and value.startswith("-----BEGIN"):
-            raise Refused(("", "must be the path of a file, not what is in it"))
+            raise Mistake(("", "must be the path of a file, not what is in it"))
         if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
-            raise self.refusal(value)
+            raise self.mistake(value)
         return value
 
 
@@ -247,21 +262,21 @@ class NetworkRange(Type):
 
     def __call__(self, value: object) -> Network:
         if not isinstance(value, str) or "%" in value:
-            raise self.refusal(value)
+            raise self.mistake(value)
         try:
             network = ipaddress.ip_network(value, strict=False)
         except ValueError:
-            raise self.refusal(value) from None
+            raise self.mistake(value) from None
         address = value.partition("/")[0]
         if ipaddress.ip_address(address) != network.network_address:
-            raise Refused(
+            raise Mistake(
                 (
                     "",
                     f"is {shown(value)}, an address inside a network: write "
                     f"{network} for the network or {address} for the one device",
                 )
             )
-        # Peers are known by their IPv4 address, so this is the only spelling that can match.
+        # A client's address is always in its IPv4 form: no other spelling would match.
         if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped:
             return ipaddress.ip_network((network.network_address.ipv4_mapped, network.prefixlen - 96))
         return network
@@ -276,24 +291,24 @@ class BindAddress(Type):
         try:
             return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
         except ValueError:
-            raise self.refusal(value) from None
+            raise self.mistake(value) from None
 
 
 class Url(Type):
-    """An https URL without user, query or fragment; a slash at the end goes."""
+    """A URL without user, query or fragment; a slash at its end is removed."""
 
     def __init__(self, *schemes: str):
         self._schemes = schemes
         self.words = f"a URL beginning with {' or '.join(scheme + '://' for scheme in schemes)}"
 
     def __call__(self, value: object) -> str:
-        if self.host(value) is None or "@" in value:
-            raise self.refusal(value)
+        if not isinstance(value, str) or self._host(value) is None or "@" in value:
+            raise self.mistake(value)
         return value.rstrip("/")
 
-    def host(self, value: object) -> Optional[str]:
-        """The host the URL names; None if it is no URL of ours."""
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+    def _host(self, value: str) -> Optional[str]:
+        """The host of the URL; None if it is no URL that fits."""
+        if not value.isascii() or not value.isprintable() or " " in value:
             return None
         try:
             parts = urllib.parse.urlsplit(value)
@@ -306,7 +321,7 @@ class Url(Type):
 
 
 class ProxyUrl(Url):
-    """The URL of an HTTP proxy, perhaps with user and password in it."""
+    """The URL of an HTTP proxy; it may contain user and password."""
 
     hidden = True
 
@@ -314,8 +329,8 @@ class ProxyUrl(Url):
         super().__init__("http", "https")
 
     def __call__(self, value: object) -> Secret:
-        if self.host(value) is None:
-            raise self.refusal(value)
+        if not isinstance(value, str) or self._host(value) is None:
+            raise self.mistake(value)
         return Secret(value.rstrip("/"))
 
 
@@ -326,54 +341,61 @@ class Date(Type):
         try:
             return datetime.datetime.strptime(value if isinstance(value, str) else "", "%Y-%m-%d").date()
         except ValueError:
-            raise self.refusal(value) from None
+            raise self.mistake(value) from None
 
 
 class SentItems(Type):
-    """None for "keep", else after how many days our own copies go."""
+    """None for "keep", else the number of days after which our own copies are deleted."""
 
     words = '"keep" or "delete_after_days:N" with N from 1 to 3650'
 
     def __call__(self, value: object) -> Optional[int]:
         match = re.fullmatch(r"keep|delete_after_days:([0-9]{1,4})", value) if isinstance(value, str) else None
-        days = match and match.group(1) and int(match.group(1))
-        if not match or (days is not None and not 1 <= days <= 3650):
-            raise self.refusal(value)
+        if not match:
+            raise self.mistake(value)
+        if match.group(1) is None:
+            return None
+        days = int(match.group(1))
+        if not 1 <= days <= 3650:
+            raise self.mistake(value)
         return days
 
 
 class ListOf(Type):
-    """A tuple of at least `least` items; one item may stand alone, without the brackets."""
+    """A tuple of at least `least` items.  A single item needs no brackets."""
 
     def __init__(self, item: Type, least: int = 0):
-        self._item, self._least = item, least
+        self.item, self._least = item, least
         self.words = f"{item.words}, or a list of such"
 
-    def __call__(self, value: object) -> tuple:
-        alone = not isinstance(value, list)
-        result, mistakes = [], []
-        for index, item in enumerate([value] if alone else value):
+    def __call__(self, value: object) -> Tuple[object, ...]:
+        is_list = isinstance(value, list)
+        items: List[object] = value if isinstance(value, list) else [value]
+        result: List[object] = []
+        found: List[Tuple[str, str]] = []
+        for index, item in enumerate(items):
             try:
-                result.append(self._item(item))
-            except Refused as refused:
-                place = "" if alone else f"[{index}]"
-                mistakes += [(place + suffix, words) for suffix, words in refused.mistakes]
-        if mistakes:
-            raise Refused(*mistakes)
+                result.append(self.item(item))
+            except Mistake as mistake:
+                place = f"[{index}]" if is_list else ""
+                found += [(place + suffix, words) for suffix, words in mistake.found]
+        if found:
+            raise Mistake(*found)
         if len(result) < self._least:
-            raise Refused(("", "must not be an empty list"))
+            raise Mistake(("", "must not be an empty list"))
         return tuple(result)
 
 
 class RelayNetworks(Type):
-    """{network: mailbox} as pairs (network, address), the smallest network first: the first hit is the rule."""
+    """{network: mailbox} as pairs (network, address), the smallest network first: the first that matches decides."""
 
     words = 'an object such as {"192.168.10.0/24": "scanner@contoso.com"}'
 
-    def __call__(self, value: object) -> tuple[tuple[Network, str], ...]:
+    def __call__(self, value: object) -> Tuple[Tuple[Network, str], ...]:
         if not isinstance(value, dict):
-            raise self.refusal(value)
-        result, mistakes = {}, []
+            raise self.mistake(value)
+        result: Dict[Network, str] = {}
+        found: List[Tuple[str, str]] = []
         for name, mailbox in value.items():
             if name.startswith("#"):
                 continue
@@ -381,17 +403,17 @@ class RelayNetworks(Type):
             try:
                 network = NETWORK(name)
                 if network in result:
-                    raise Refused(("", f"is given twice: {network} stands there in another spelling too"))
+                    raise Mistake(("", f"is a second spelling of {network}; keep one"))
                 result[network] = ADDRESS(mailbox)
-            except Refused as refused:
-                mistakes += [(suffix, words) for _, words in refused.mistakes]
-        if mistakes:
-            raise Refused(*mistakes)
+            except Mistake as mistake:
+                found += [(suffix, words) for _, words in mistake.found]
+        if found:
+            raise Mistake(*found)
         return tuple(sorted(result.items(), key=lambda pair: (-pair[0].prefixlen, str(pair[0]))))
 
 
 class Object(Type):
-    """A section; the loader reads what is in it.  `short` is the type of a plain value in its place."""
+    """A section, whose keys the loader reads.  `short` is the type of a plain value in its place."""
 
     words = "an object in braces { }"
     hidden = True
@@ -404,22 +426,22 @@ class Object(Type):
             return value
         if self._short:
             return self._short(value)
-        raise Refused(("", f"must be {self.words}, not {kind(value)}"))
+        raise Mistake(("", f"must be {self.words}, not {kind(value)}"))
 
 
 class Objects(Type):
-    """A list of sections, at least `least`."""
+    """A list of at least `least` sections."""
 
     words = "a list in brackets [ ] of objects in braces { }"
 
     def __init__(self, least: int = 0):
         self._least = least
 
-    def __call__(self, value: object) -> list:
+    def __call__(self, value: object) -> List[object]:
         if not isinstance(value, list):
-            raise Refused(("", f"must be {self.words}, not {kind(value)}"))
+            raise Mistake(("", f"must be {self.words}, not {kind(value)}"))
         if len(value) < self._least:
-            raise Refused(("", "must not be an empty list"))
+            raise Mistake(("", "must not be an empty list"))
         return value
 
 

@@ -9,8 +9,7 @@ import hashlib
 import hmac
 import os
 import threading
-from types import SimpleNamespace
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Protocol, Sequence, Tuple
 
 from ..errors import Permanent, Temporary, UsageError
 from ..mime.addresses import address_matches
@@ -41,10 +40,66 @@ class SignInRefused(Permanent):
         self.reason = reason
 
 
+class LoginSettings(Protocol):
+    """A further user name of a mailbox, as the config has it."""
+
+    @property
+    def login(self) -> str: ...
+
+    @property
+    def password(self) -> str: ...
+
+    @property
+    def networks(self) -> Optional[Sequence[Network]]: ...
+
+    @property
+    def services(self) -> Optional[Sequence[str]]: ...
+
+
+class MailboxSettings(Protocol):
+    """A mailbox, as the config has it."""
+
+    @property
+    def username(self) -> str: ...
+
+    @property
+    def password(self) -> Optional[str]: ...
+
+    @property
+    def login(self) -> Optional[str]: ...
+
+    @property
+    def logins(self) -> Sequence[LoginSettings]: ...
+
+    @property
+    def send_as(self) -> Sequence[str]: ...
+
+    @property
+    def default_from(self) -> Optional[str]: ...
+
+    @property
+    def rewrite_from(self) -> bool: ...
+
+    @property
+    def services(self) -> Sequence[str]: ...
+
+    @property
+    def folder(self) -> str: ...
+
+    @property
+    def pop3_delete(self) -> str: ...
+
+    @property
+    def pop3_mark_read(self) -> bool: ...
+
+    @property
+    def pop3_fold_lines(self) -> bool: ...
+
+
 class User:
     """Somebody who signed in (or is trusted by address): a mailbox and what may be done with it.  Immutable."""
 
-    def __init__(self, mailbox: SimpleNamespace, login: str, services: Iterable[str], stored: str = ""):
+    def __init__(self, mailbox: MailboxSettings, login: str, services: Iterable[str], stored: str = ""):
         """`mailbox` is one of config.mailboxes; `login` is "" for a network that relays without sign-in.
 
         `stored` is the password as configured, plain or hashed.
@@ -120,7 +175,7 @@ class Users:
 
     def __init__(
         self,
-        mailboxes: Iterable[SimpleNamespace],
+        mailboxes: Iterable[MailboxSettings],
         *,
         scrypt_wait_seconds: float = 10.0,
         scrypt: Callable[[bytes, bytes], bytes] = _scrypt,
@@ -188,7 +243,7 @@ class Users:
             end = login.rfind("+", 0, end)
         return (login[:end], login[end + 1 :]) if end > 0 else (login, "")
 
-    def _add(self, mailbox: SimpleNamespace) -> None:
+    def _add(self, mailbox: MailboxSettings) -> None:
         self._mailboxes[mailbox.username.lower()] = User(mailbox, "", mailbox.services)
         if mailbox.password:
             for name in filter(None, (mailbox.username, mailbox.login)):

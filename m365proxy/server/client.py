@@ -6,9 +6,9 @@ import dataclasses
 import ssl
 from typing import Callable, Optional, Protocol
 
+from ..system.choices import TlsMode
 from .clienthello import ClientHellos
 from .connection import Connection
-from .tls import TlsMode
 
 
 @dataclasses.dataclass(frozen=True)

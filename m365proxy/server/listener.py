@@ -20,12 +20,13 @@ from typing import Any, Callable, Optional, Tuple
 
 from ..errors import CannotCreate, InUse, ProxyError
 from ..system import log
+from ..system.choices import TlsMode
 from ..system.networks import normalise_address
 from . import clienthello, handshake, proxyprotocol
 from .client import Client, ListenerSettings, Session
 from .connection import Connection, TimedOut, WireError
 from .connections import Connections
-from .tls import OLD_VERSIONS, TlsMode
+from .tls import OLD_VERSIONS
 
 logger = log.get("server")
 

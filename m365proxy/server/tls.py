@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import enum
 import ipaddress
 import shlex
 import ssl
@@ -17,14 +16,6 @@ _SELF_SIGNED_DAYS = 3650
 
 # A board without a clock believes in 1970; what it makes must be valid all the same.
 _NOT_BEFORE_THIS = datetime.datetime(2025, 1, 1)
-
-
-class TlsMode(str, enum.Enum):
-    """How TLS begins on a port; the values are those of the option `tls` of a listener."""
-
-    NONE = "none"
-    STARTTLS = "starttls"  # by a command: STARTTLS, STLS
-    IMPLICIT = "implicit"  # with the first octet
 
 
 VERSIONS = {

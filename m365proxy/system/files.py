@@ -158,16 +158,17 @@ def open_shared(path: str) -> BinaryIO:
 
     NoFile for what is no regular file.
     """
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        handle = _create_file(path, _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _ATTRIBUTE_NORMAL, None)
+        if handle == _INVALID_HANDLE:
+            raise ctypes.WinError(ctypes.get_last_error())
+        return os.fdopen(msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY), "rb")
+    else:  # type checkers read one branch only
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # no waiting for a FIFO's other end
         if stat.S_ISREG(os.fstat(handle).st_mode):
             return os.fdopen(handle, "rb")
         os.close(handle)
         raise NoFile(errno.EINVAL, "is no regular file", path)
-    handle = _create_file(path, _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _ATTRIBUTE_NORMAL, None)
-    if handle == _INVALID_HANDLE:
-        raise ctypes.WinError(ctypes.get_last_error())
-    return os.fdopen(msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY), "rb")
 
 
 def make_directory(path: str) -> None:

@@ -43,11 +43,10 @@ def _escaped(character: str) -> str:
 class _OneLine(logging.Formatter):
     """Time in UTC, level, logger, message; an exception shrinks to its last frame."""
 
-    converter = time.gmtime
-
     def __init__(self, stamp: bool):
         form = "%(levelname)s %(noun)s: %(message)s"
         super().__init__(("%(asctime)sZ " if stamp else "") + form, "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         record.asctime = self.formatTime(record, self.datefmt)

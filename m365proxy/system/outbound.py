@@ -1,12 +1,10 @@
 """The way out: sessions for everything that goes to Microsoft, sign-in, Graph and uploads alike.
 
-requests takes long to load, so it is imported by the first session, not with
-this module.
+requests takes long to load, so it is imported with the first session.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import http.client
 import os
@@ -15,14 +13,14 @@ import socket
 import ssl
 import threading
 import urllib.parse
-from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Iterator, Mapping, Optional
 
 from .. import __version__
 from ..errors import ConfigError, ProxyError, Temporary
 from . import sockets
 
 if TYPE_CHECKING:
-    import requests
+    from .httpsession import Session, Trust
 
 # Debian, Alpine and OpenWrt; Fedora; BSD and older OpenWrt
 _SYSTEM_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
@@ -56,23 +54,25 @@ class Outbound:
         self._lock = threading.Lock()
         self._context: Optional[ssl.SSLContext] = None
 
-    def session(self) -> requests.Session:
+    def session(self) -> Session:
         """A new session: no retries, no ~/.netrc.  Callers pass timeout= and allow_redirects=False.
 
         Temporary if the file with the certificates to trust is gone meanwhile.
         """
-        session = _session_type(self._environment)(self._shared_context(), self._verify)
+        from .httpsession import EnvironmentSession, Session
+
+        kind = EnvironmentSession if self._environment else Session
+        session = kind(self._shared_context(), self._verify)
         # With trust_env, ~/.netrc replaces our Authorization and REQUESTS_CA_BUNDLE our ca_file.
         session.trust_env = False
         session.proxies = dict(self._proxies)
         session.verify = True
         session.headers["User-Agent"] = self._user_agent
-        session.hooks["response"].append(_whole_bodies_only)
         return session
 
     def _shared_context(self) -> ssl.SSLContext:
         """One for all connections: the certificates take a megabyte and tens of milliseconds each time."""
-        from requests.certs import where
+        from requests.certs import where  # type: ignore[attr-defined]  # types-requests has it elsewhere
         from urllib3.util.ssl_ import create_urllib3_context
 
         with self._lock:
@@ -93,164 +93,11 @@ class Outbound:
         return plain(error)
 
 
-def _session_type(environment: bool) -> type:
-    import requests
-    from requests.utils import get_environ_proxies
+def _trust(ca_file: Optional[str], environ: Mapping[str, str]) -> Trust:
+    """The certificates to trust.
 
-    class Session(requests.Session):
-        """Can be woken while it waits for an answer, and asked at the last moment whether a request may leave."""
-
-        def __init__(self, context, trust):
-            super().__init__()
-            self._adapter = _adapter_type()(context, trust)
-            self.mount("https://", self._adapter)
-
-        def before_each(self, check: Callable[[], None]) -> None:
-            """Have `check` called when a request's connection is ready and none of its octets has left.
-
-            What it raises ends the request, and comes out of it as it is.
-            """
-            self._adapter.check = check
-
-        def interrupt(self) -> None:
-            """From another thread: what is under way fails; neither connection nor session is of any more use."""
-            self._adapter.interrupted = True  # before the sockets: one may just be on its way to them
-            for sock in self._adapter.sockets:
-                _shut_down(sock)
-
-        def close(self) -> None:
-            super().close()
-            self._adapter.sockets = ()
-
-    class EnvironmentSession(Session):
-        """Asks the environment for proxies, and for nothing else."""
-
-        def merge_environment_settings(self, url, proxies, stream, verify, cert):
-            proxies = dict(get_environ_proxies(url), **(proxies or {}))
-            return super().merge_environment_settings(url, proxies, stream, verify, cert)
-
-    return EnvironmentSession if environment else Session
-
-
-def _adapter_type() -> type:
-    from requests.adapters import HTTPAdapter
-
-    class Adapter(HTTPAdapter):
-        """Has the shared TLS context, and remembers its sockets: nothing else leads to that of a request without
-        an answer yet."""
-
-        sockets: tuple = ()  # replaced and never changed: another thread may be reading it
-        interrupted = False
-        check: Callable[[], None] = staticmethod(lambda: None)
-
-        def __init__(self, context, trust):
-            self._context = context
-            self._trust = trust
-            super().__init__()
-
-        def cert_verify(self, conn, url, verify, cert):
-            # The context has the certificates; but that of a proxy spoken to by TLS is urllib3's own.
-            if conn.proxy is not None and conn.proxy.scheme == "https":
-                super().cert_verify(conn, url, self._trust, cert)
-            else:
-                conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
-
-        def init_poolmanager(self, *args, **more):
-            super().init_poolmanager(*args, ssl_context=self._context, **more)
-            self._watch(self.poolmanager)
-
-        def proxy_manager_for(self, proxy, **more):
-            manager = super().proxy_manager_for(proxy, ssl_context=self._context, **more)
-            self._watch(manager)
-            return manager
-
-        def watch(self, sock):
-            """Remember a socket, which it gives back; one that TLS was put on has gone into another."""
-            self.sockets = (*(one for one in self.sockets if one.fileno() >= 0), sock)
-            if self.interrupted:
-                _shut_down(sock)
-            return sock
-
-        def _watch(self, manager):
-            pools = manager.pool_classes_by_scheme
-            base = pools["https"].ConnectionCls
-            if hasattr(base, "watched"):
-                return
-
-            pool = type("Pool", (pools["https"],), {"ConnectionCls": _connection_type(base, self)})
-            manager.pool_classes_by_scheme = dict(pools, https=pool)
-
-    return Adapter
-
-
-def _connection_type(base: type, adapter) -> type:
-    class Connection(base):
-        """Tells the adapter of its sockets, asks it before each request, and takes no answer without a whole head."""
-
-        watched = True
-        response_class = _WholeHead
-
-        def _new_conn(self):
-            # Before a proxy is asked: its answer may trickle too.
-            return adapter.watch(super()._new_conn())
-
-        def connect(self):
-            super().connect()
-            adapter.watch(self.sock)
-
-        def putrequest(self, *args, **more):
-            adapter.check()
-            super().putrequest(*args, **more)
-
-    return Connection
-
-
-class _LastLine:
-    """Reads for http.client, and knows the line that was read last."""
-
-    def __init__(self, file):
-        self._file = file
-        self.line = b""
-
-    def readline(self, limit: int) -> bytes:
-        self.line = self._file.readline(limit)
-        return self.line
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _WholeHead(http.client.HTTPResponse):
-    """An answer whose head came to its end: http.client takes one that breaks off for a whole one without a body."""
-
-    def begin(self) -> None:
-        file = self.fp
-        self.fp = last = _LastLine(file)
-        try:
-            super().begin()
-        finally:
-            if self.fp is last:
-                self.fp = file
-        if last.line not in (b"\r\n", b"\n"):
-            raise http.client.IncompleteRead(last.line)
-
-
-def _shut_down(sock) -> None:
-    # TLS within a proxy's TLS is a wrapper.  SSLSocket.shutdown would drop the TLS layer under the reader's feet.
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(getattr(sock, "socket", sock), socket.SHUT_RDWR)
-
-
-def _whole_bodies_only(response, *_args, **_more) -> None:
-    # urllib3 1.26 takes a body cut short of its Content-Length for a whole one unless told.
-    response.raw.enforce_content_length = True
-
-
-def _trust(ca_file: Optional[str], environ: Mapping[str, str]) -> Union[str, bool]:
-    """What requests calls verify: a path, or True for the libraries' own certificates.
-
-    The system's are preferred to those: an administrator's own CA is among
-    them, and they are kept up to date.
+    The system's are preferred to the libraries' own: an administrator's own CA is among them, and they are kept up
+    to date.
     """
     candidates = [("ca_file", ca_file)]
     candidates += [(name, environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")]

@@ -118,7 +118,7 @@ def test_configs_load_and_serve_devices(text, tmp_path):
     (tmp_path / "config.json").write_text(document)
     loaded = load.load(str(tmp_path / "config.json"), {})
     assert loaded.mailboxes
-    assert not [warning for warning in loaded.warnings if "no device can sign in" in warning]
+    assert not [warning for warning in loaded.warnings if "no device can log in" in warning]
     assert not [warning for warning in loaded.warnings if "is plain text" in warning]
 
 
@@ -138,7 +138,7 @@ def test_the_readmes_config_loads_and_serves_devices(tmp_path):
     text = re.search(r"^ *```json\n(.*?)```", readme, re.MULTILINE | re.DOTALL).group(1)
     (tmp_path / "config.json").write_text(filled_in(text))
     warnings = load.load(str(tmp_path / "config.json"), {}).warnings
-    assert not [warning for warning in warnings if "no device can sign in" in warning]
+    assert not [warning for warning in warnings if "no device can log in" in warning]
     assert '"state_dir": "/var/lib/m365proxy"' in readme
 
 

@@ -10,7 +10,7 @@ from m365proxy.server.client import Client, ListenerSettings, ServedProtocol
 from m365proxy.server.connection import Connection
 from m365proxy.server.connections import Connections
 from m365proxy.server.listener import Listener
-from m365proxy.server.tls import TlsMode
+from m365proxy.system.choices import TlsMode
 
 BUSY = b"421 4.3.2 Too many connections, try again in a minute\r\n"
 PROTOCOLS = {

@@ -13,9 +13,9 @@ from m365proxy.logins.users import SignInRefused, User
 from m365proxy.server.client import ListenerSettings
 from m365proxy.server.connections import Connections
 from m365proxy.server.listener import Listener
-from m365proxy.server.tls import TlsMode
 from m365proxy.smtp.policy import Policy
 from m365proxy.smtp.session import PROTOCOL, SmtpSession
+from m365proxy.system.choices import TlsMode
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 PASSWORD = "pass word"
