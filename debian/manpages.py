@@ -17,6 +17,7 @@ from typing import Iterator
 
 from m365proxy import __version__, cli
 from m365proxy.config import options
+from m365proxy.config.option import Option
 
 _HEADLINES = {
     "user": "The account and the app registration",
@@ -27,16 +28,16 @@ _HEADLINES = {
 }
 
 _EXIT_STATUS = (
-    (0, "Fine."),
-    (3, "reload: nothing is running."),
+    (0, "Success."),
+    (3, "status, reload: m365proxy is not running."),
     (64, "The command line is wrong."),
-    (67, "A mailbox, or a right at Exchange, is missing."),
+    (67, "A mailbox, or a right in Exchange, is missing."),
     (69, "Microsoft cannot be reached, or a library is missing."),
-    (70, "Something unexpected; please report it."),
-    (73, "A port may not be opened, or a directory or file cannot be made."),
-    (74, "The disk is full."),
+    (70, "An unexpected error; please report it."),
+    (73, "A port, directory or file cannot be opened or made."),
+    (74, "The disk is full or failing."),
     (75, "Already running, or a port is in use."),
-    (77, "A sign-in is needed; never from run."),
+    (77, "A sign-in is needed; never after run."),
     (78, "The config, a certificate or a key is wrong."),
 )
 
@@ -45,7 +46,7 @@ _FILES = (
     (
         "/var/lib/m365proxy",
         "State directory of the packaged service: the sign-in, encrypted (tokens.enc, "
-        "token.key), the queue (queue/), and what status shows (status.json).",
+        "token.key), the queue (queue/), and the data for status (status.json).",
     ),
     ("~/.m365proxy", "The same for a program that runs as an ordinary user; its config is config.json there."),
 )
@@ -53,12 +54,12 @@ _FILES = (
 _ENVIRONMENT = (
     ("M365PROXY_CONFIG", "The config file, unless --config is given."),
     ("STATE_DIRECTORY", "The state directory, unless the config names one."),
-    ("HTTPS_PROXY, NO_PROXY", "The proxy on the way to Microsoft, unless the config names one."),
+    ("HTTPS_PROXY, NO_PROXY", "The proxy for connections to Microsoft, unless the config names one."),
     ("REQUESTS_CA_BUNDLE, SSL_CERT_FILE", "Certificates to trust, unless the config has ca_file."),
 )
 
 _SIGNALS = (
-    ("TERM, INT", "Stop orderly, within 10 seconds."),
+    ("TERM, INT", "Stop in an orderly way, within 10 seconds."),
     ("HUP", "Read config and certificates again."),
     ("USR1", "Try all waiting mail now."),
 )
@@ -132,7 +133,7 @@ def command_page() -> str:
             ".SH SYNOPSIS\n.B m365proxy\n[\\-\\-config \\fIPATH\\fR] [\\fICOMMAND\\fR]\n",
             ".SH DESCRIPTION\n",
             roff(
-                "Takes mail by SMTP from devices that know only a user name and a password, puts it safely on disk, "
+                "Takes mail by SMTP from devices that support only a user name and a password, stores it safely, "
                 "and relays it through one signed-in Microsoft 365 account and shared mailboxes over Microsoft "
                 "Graph. Lets old clients fetch those mailboxes by POP3.\n"
             ),
@@ -161,7 +162,7 @@ def config_page() -> str:
         roff(
             "One JSON object. Keys beginning with # are comments. Relative paths are relative to the file. A dot "
             "stands between a section and its keys, and [] for each object of a list. `m365proxy check --offline` "
-            "tells all mistakes at once.\n"
+            "reports all mistakes at once.\n"
         ),
     ]
     for option in options.OPTIONS:
@@ -173,15 +174,16 @@ def config_page() -> str:
     return "".join(out)
 
 
-def value_of(option: options.Option) -> str:
-    """What the key takes and what it is when it is not there."""
+def value_of(option: Option) -> str:
+    """What the key takes, its default, and whether a change needs a restart."""
     if option.required:
         default = "Required."
     elif option.default in (None, {}):
         default = ""
     else:
         default = f"Default: {json.dumps(option.default)}."
-    return f"{sentence(option.type.words)} {default}".rstrip()
+    restart = "A change needs a restart." if option.restart else ""
+    return " ".join(filter(None, (sentence(option.type.words), default, restart)))
 
 
 def main(directory: str) -> None:

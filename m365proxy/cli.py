@@ -1,4 +1,4 @@
-"""The command line: what to do, with which config, and with which exit status it ends."""
+"""The command line: which command, with which config, and its exit status."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import getpass
 import os
 import signal
 import sys
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, List, NoReturn, Optional, Sequence
 
 from . import __version__
 from .errors import ConfigError, ProxyError, UsageError
 from .system import log, signals
+
+if TYPE_CHECKING:
+    from .config.sections import Config
 
 COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password", "reload", "demo")
 
@@ -36,55 +39,56 @@ _DISK_FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", e
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with our exit status and one clear sentence."""
+    """argparse with our exit status, and one clear sentence for a mistake."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[:1].upper()}{message[1:]}. `{self.prog} --help` lists what there is.")
+        raise UsageError(f"{message[:1].upper()}{message[1:]}. See `{self.prog} --help`.")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and their options (blueprint of the manual page)."""
+    """The commands and their options; the manual page is made from it."""
     top = _Parser(
         prog="m365proxy",
         description="SMTP and POP3 for old devices, relayed over Microsoft Graph.",
-        epilog="Exit status: 0 fine, 3 not running, 64 usage, 67 a mailbox or a right at Exchange is missing, "
-        "69 Microsoft unreachable or a library missing, 70 unexpected, 73 a port, directory or file cannot be made, "
-        "74 disk full or failing, 75 already running or port busy, 77 sign-in needed, 78 config, certificate or key.",
+        epilog="Exit status: 0 success, 3 not running, 64 wrong usage, 67 a mailbox or a right in Exchange is missing, "
+        "69 Microsoft unreachable or a library missing, 70 unexpected error, 73 a port, directory or file cannot be "
+        "opened or made, 74 disk full or failing, 75 already running or port in use, 77 sign-in needed, "
+        "78 config, certificate or key wrong.",
     )
     top.add_argument(
         "--config",
         metavar="PATH",
-        help="config file (else $M365PROXY_CONFIG, ~/.m365proxy/config.json, /etc/m365proxy.json)",
+        help="config file (default: $M365PROXY_CONFIG, ~/.m365proxy/config.json or /etc/m365proxy.json)",
     )
     top.add_argument("--version", action="version", version=f"m365proxy {__version__}")
     top.add_argument("--login", action="store_const", const="login", dest="command", help="the same as `login`")
     commands = top.add_subparsers(dest="named", metavar="COMMAND", parser_class=_Parser)
-    run = commands.add_parser("run", help="start the servers and deliver (the default)")
+    run = commands.add_parser("run", help="receive and deliver mail (the default)")
     run.add_argument(
         "--wait",
         action="store_true",
-        help="while the config is still the sample, wait for it to be filled in instead of failing (for services)",
+        help="if the config is still the sample, wait until it is filled in instead of failing (for services)",
     )
     commands.add_parser("login", help="sign in to Microsoft 365 with a device code")
-    commands.add_parser("logout", help="forget the sign-in")
-    check = commands.add_parser("check", help="check the config and what it names")
-    check.add_argument("--offline", action="store_true", help="ask nothing of Microsoft")
-    check.add_argument("--json", action="store_true", help="one JSON object")
-    show = commands.add_parser("status", help="sign-in, listeners, queue and mailboxes")
-    show.add_argument("--json", action="store_true", help="one JSON object")
-    queue = commands.add_parser("queue", help="look into the queue and change it")
+    commands.add_parser("logout", help="delete the stored sign-in")
+    check = commands.add_parser("check", help="check the config, the machine, the sign-in and each mailbox")
+    check.add_argument("--offline", action="store_true", help="do not contact Microsoft")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    show = commands.add_parser("status", help="show sign-in, listeners, queue and mailboxes")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    queue = commands.add_parser("queue", help="show and change the queue")
     actions = queue.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
-    listing = actions.add_parser("list", help="all messages")
-    listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    actions.add_parser("show", help="one message: envelope, state, header").add_argument("id", metavar="ID")
-    actions.add_parser("retry", help="try a message now, or all that wait or failed").add_argument(
+    listing = actions.add_parser("list", help="list all messages")
+    listing.add_argument("--json", action="store_true", help="print one JSON object per line")
+    actions.add_parser("show", help="show one message: envelope, state and header").add_argument("id", metavar="ID")
+    actions.add_parser("retry", help="send a message now, or all that wait or have failed").add_argument(
         "id", metavar="ID|all"
     )
-    actions.add_parser("drop", help="remove a message for good").add_argument("id", metavar="ID")
+    actions.add_parser("drop", help="delete a message for good").add_argument("id", metavar="ID")
     commands.add_parser("hash-password", help="hash a password for the config")
-    commands.add_parser("reload", help="let the running program read its config and certificates anew")
+    commands.add_parser("reload", help="make the running program read its config and certificates again")
     demo = commands.add_parser("demo", help="try everything against a built-in stand-in tenant")
-    demo.add_argument("--serve", action="store_true", help="stay up and print lines to try")
+    demo.add_argument("--serve", action="store_true", help="keep running and print commands to try")
     return top
 
 
@@ -92,7 +96,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; returns the exit status.  Never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # Mail has characters that an ASCII or Windows console has not.
+            # Mail has characters that an ASCII or Windows console cannot show.
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
@@ -135,7 +139,7 @@ def _not_imported(error: ImportError) -> str:
             "python3-cryptography; elsewhere: pip install msal requests cryptography."
         )
     return (
-        f"Python's module {name} {what}. Install the whole of Python (Debian: apt install python3), and see that "
+        f"Python's module {name} {what}. Install all of Python (Debian: apt install python3), and make sure that "
         f"the user the program runs as may read {sys.prefix}."
     )
 
@@ -143,13 +147,13 @@ def _not_imported(error: ImportError) -> str:
 def _parse(argv: List[str]) -> argparse.Namespace:
     arguments, rest = parser().parse_known_args(_corrected(argv))
     if rest:
-        raise UsageError(f"{rest[0]} is not known here. `m365proxy --help` lists what there is.")
+        raise UsageError(f"Unexpected argument {rest[0]}. See `m365proxy --help`.")
     arguments.command = arguments.named or arguments.command or "run"
     return arguments
 
 
 def _corrected(argv: List[str]) -> List[str]:
-    """argv, after a look at the command's name: a wrong one is answered with the nearest."""
+    """argv; UsageError, with the nearest name, if it names an unknown command."""
     words = iter(argv)
     for word in words:
         if word == "--config":
@@ -158,11 +162,9 @@ def _corrected(argv: List[str]) -> List[str]:
             if word not in COMMANDS:
                 near = difflib.get_close_matches(word, COMMANDS, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
-                raise UsageError(
-                    f"There is no command {log.quote(word, 40)}.{hint} `m365proxy --help` lists what there is."
-                )
+                raise UsageError(f"There is no command {log.quote(word, 40)}.{hint} See `m365proxy --help`.")
             if any(later.split("=")[0] == "--config" for later in words):
-                raise UsageError(f"--config stands before the command: `m365proxy --config PATH {word}`.")
+                raise UsageError(f"--config goes before the command: `m365proxy --config PATH {word}`.")
             break
     return argv
 
@@ -187,7 +189,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
     }
 
 
-def _config(arguments: argparse.Namespace, owner: bool = False) -> Any:
+def _config(arguments: argparse.Namespace, owner: bool = False) -> Config:
     """The loaded config; with `owner`, root becomes the owner of the state directory first."""
     from .admin import commands
     from .config import load
@@ -247,6 +249,6 @@ def _ask_password() -> str:
     if not sys.stdin.isatty():
         return commands.read_password()
     first = getpass.getpass("Password: ")
-    if getpass.getpass("Once more: ") != first:
-        raise UsageError("The two are not the same. Run the command again.")
+    if getpass.getpass("Password again: ") != first:
+        raise UsageError("The two passwords are different. Run the command again.")
     return first

@@ -18,7 +18,8 @@ from ..errors import ConfigError
 from ..system.interfaces import default_gateways
 from . import jsonmistakes
 from .consistency import contradictions, doubts, plain_passwords
-from .options import OPTIONS, Option, keys_of
+from .option import Option
+from .options import OPTIONS, keys_of
 from .sections import SECTIONS, Config
 from .sockets import sockets_of
 from .types import Mistake, Object, Path, Secret, kind, shown

@@ -39,7 +39,7 @@ def child(code, *words, stdin=b"", **environ):
 )
 def test_a_config_behind_the_command_is_told_its_place(words, capsys):
     assert cli.main(words) == 64
-    assert f"--config stands before the command: `m365proxy --config PATH {words[0]}`" in capsys.readouterr().err
+    assert f"--config goes before the command: `m365proxy --config PATH {words[0]}`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
