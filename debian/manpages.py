@@ -23,7 +23,7 @@ _HEADLINES = {
     "user": "The account and the app registration",
     "mailboxes": "The mailboxes",
     "bind": "Where it listens",
-    "plaintext_networks": "Who may",
+    "plaintext_networks": "Access",
     "queue": "Behaviour",
 }
 
@@ -37,7 +37,7 @@ _EXIT_STATUS = (
     (73, "A port, directory or file cannot be opened or made."),
     (74, "The disk is full or failing."),
     (75, "Already running, or a port is in use."),
-    (77, "A sign-in is needed; never after run."),
+    (77, "A sign-in is needed; run never ends with this status."),
     (78, "The config, a certificate or a key is wrong."),
 )
 
@@ -48,7 +48,7 @@ _FILES = (
         "State directory of the packaged service: the sign-in, encrypted (tokens.enc, "
         "token.key), the queue (queue/), and the data for status (status.json).",
     ),
-    ("~/.m365proxy", "The same for a program that runs as an ordinary user; its config is config.json there."),
+    ("~/.m365proxy", "State directory if m365proxy runs as an ordinary user; the config is config.json there."),
 )
 
 _ENVIRONMENT = (
@@ -160,9 +160,9 @@ def config_page() -> str:
         ".SH NAME\nm365proxy.json \\- configuration of m365proxy\n",
         ".SH DESCRIPTION\n",
         roff(
-            "One JSON object. Keys beginning with # are comments. Relative paths are relative to the file. A dot "
-            "stands between a section and its keys, and [] for each object of a list. `m365proxy check --offline` "
-            "reports all mistakes at once.\n"
+            "The file holds one JSON object. Keys that begin with # are comments. Relative paths are relative to the "
+            "file. In the names below a dot separates a section from its keys, and [] means each object of a list. "
+            "`m365proxy check --offline` reports all mistakes at once.\n"
         ),
     ]
     for option in options.OPTIONS:
