@@ -77,6 +77,8 @@ certifi.where = lambda: system_store() or unpacked()
 sys.exit(main())
 '''
 
+TEST = ["setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff>=0.17,<0.18"]
+
 
 class SingleFile(Command):
     """dist/m365proxy.py: the package and its pure-Python dependencies in an executable zip."""
@@ -161,7 +163,7 @@ class WholeSdist(sdist):
     """The source archive holds everything somebody needs who has only it."""
 
     def make_release_tree(self, base_dir, files):
-        names = ["CHANGELOG.md", "m365proxy.py", "mkdocs.yml"]
+        names = ["CHANGELOG.md", "m365proxy.py", "mkdocs.yml", "Makefile", ".editorconfig", ".pre-commit-config.yaml"]
         for top in ("etc", "docs", "debian", "tests", ".ci"):
             names += [
                 path.relative_to(HERE).as_posix()
@@ -182,7 +184,8 @@ setup(
     python_requires=">=3.9",
     install_requires=["msal>=1.21", "requests>=2.28", "cryptography>=38"],
     extras_require={
-        "test": ["setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff>=0.17,<0.18"],
+        "test": TEST,
+        "dev": [*TEST, "coverage>=7", "mypy>=2,<3", "types-requests", "pre-commit"],
         "docs": ["mkdocs>=1.5,<2"],
     },
     entry_points={"console_scripts": ["m365proxy = m365proxy.cli:main"]},

@@ -8,13 +8,14 @@ import tarfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOPS = ("m365proxy", "docs", "etc", "debian", "tests", ".ci")
-LOOSE = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "mkdocs.yml", "m365proxy.py")
+LOOSE = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "mkdocs.yml", "m365proxy.py", "Makefile")
+HIDDEN = (".editorconfig", ".pre-commit-config.yaml")
 
 
 def test_everything_is_in_the_source_archive(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
-    for name in LOOSE:
+    for name in LOOSE + HIDDEN:
         shutil.copy(ROOT / name, source)
     for top in TOPS:
         shutil.copytree(ROOT / top, source / top, ignore=shutil.ignore_patterns("__pycache__", "man", ".*cache"))
