@@ -1,0 +1,96 @@
+"""Sizes of modules and functions, a test file for each module, and what is at the top level."""
+
+import ast
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "m365proxy"
+UNIT = ROOT / "tests" / "unit"
+
+LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
+
+# Still over; to be split.
+STILL_OVER = {
+    *("delivery/attempt.py", "delivery/courier.py", "pop3/session.py", "smtp/session.py", "spool/spool.py"),
+    "sandbox/__init__.py: _make_certificates",
+}
+
+# Tested where they are used.
+WITHOUT_A_FILE = {
+    "": "account errors",
+    "admin": "commands demo status",
+    "config": "option",
+    "delivery": "budget drafts reachability routes",
+    "entra": "devicecode http registration",
+    "graph": "answer body deadlines",
+    "logins": "passwords sasl",
+    "maildrop": "deletion fetch folders item ledger patience substitute",
+    "mime": "encodings limits parameters words",
+    "pop3": "signsoflife",
+    "server": "client quirks",
+    "smtp": "auth",
+    "system": "choices clock httpsession networks signals sockets statusfile",
+}
+
+# Of no single module.
+ACROSS_MODULES = {"delivery/test_backlog.py", "server/test_listener_networks.py"}
+
+TOP_LEVEL = {
+    *(".ci", ".editorconfig", ".gitignore", ".pre-commit-config.yaml"),
+    *("CHANGELOG.md", "LICENSE", "Makefile", "README.md", "m365proxy.py", "mkdocs.yml", "pyproject.toml", "setup.py"),
+    *("debian", "docs", "etc", "m365proxy", "tests"),
+}
+
+
+def sources():
+    """(path below the package, text) of each module."""
+    return [(path.relative_to(PACKAGE).as_posix(), path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def test_modules_are_short():
+    long = {name for name, text in sources() if len(text.splitlines()) > LONGEST_MODULE}
+    assert long <= STILL_OVER
+
+
+def test_functions_are_short():
+    long = set()
+    for name, text in sources():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= LONGEST_FUNCTION:
+                long.add(f"{name}: {node.name}")
+    assert long <= STILL_OVER
+
+
+def test_every_module_has_a_file_of_tests():
+    """test_NAME.py in the same folder of tests/unit.  The stand-in tenant counts as one module."""
+    names = {name[:-3] for name, _ in sources() if not name.startswith("sandbox/") and "__" not in name}
+    without = {name for name in names if not _test_of(name).is_file()}
+    assert without <= {
+        f"{folder}/{name}".lstrip("/") for folder, some in WITHOUT_A_FILE.items() for name in some.split()
+    }
+
+
+def _test_of(name):
+    path = UNIT / name
+    return path.with_name(f"test_{path.name}.py")
+
+
+def test_every_file_of_tests_in_a_folder_is_of_a_module():
+    """test_NAME.py, or test_NAME_WHAT.py."""
+    strays = set()
+    for path in UNIT.glob("*/test_*.py"):
+        folder, name = PACKAGE / path.parent.name, path.stem[len("test_") :]
+        if not any(name == one.stem or name.startswith(one.stem + "_") for one in folder.glob("*.py")):
+            strays.add(f"{path.parent.name}/{path.name}")
+    assert strays <= ACROSS_MODULES
+
+
+def test_nothing_new_at_the_top_level():
+    try:
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no checkout of git")
+    assert {name.partition("/")[0] for name in listed.splitlines()} <= TOP_LEVEL
