@@ -2,8 +2,8 @@
 
 import os
 
-from m365proxy.spool.envelope import envelope_lines
-from m365proxy.spool.spool import Envelope, mailbox_tag
+from m365proxy.spool.envelope import Envelope, envelope_lines
+from m365proxy.spool.spool import mailbox_tag
 
 
 def fill(queue, count, mailbox, recipient="scans@contoso.com", first=0):

@@ -21,6 +21,7 @@ from ..mime import prepare
 from ..server import autocert, tls
 from ..server.tls import CERTIFICATE_DAYS, certificate_days, expiry_sentence
 from ..spool.spool import mailbox_tag, tag_of
+from ..spool.state import Place
 from ..system import files, log, statusfile
 from ..system.choices import Permissions, Service
 from ..system.clock import clock_is_plausible
@@ -246,7 +247,7 @@ def _sending(config: Config, account: Account, address: str) -> Sending:
     worked = max(routes.sent(address), told.get("last_delivery") or 0.0)
     spool, tag = spool_of(config), mailbox_tag(address)
     try:
-        waiting = sorted(entry.id for entry in spool.entries("new") if tag_of(entry.id) == tag)[:_SAMPLE]
+        waiting = sorted(entry.id for entry in spool.entries(Place.NEW) if tag_of(entry.id) == tag)[:_SAMPLE]
         states = [state for state in map(spool.state, waiting) if state is not None and state.error]
     except OSError:  # no queue yet, or none that may be read: the line of state says so
         states = []

@@ -16,7 +16,9 @@ from ..config import load as configuration
 from ..config.sections import Config
 from ..errors import CannotCreate, ConfigError, InUse, NotRunning, UsageError
 from ..logins.users import hash_password as hashed
-from ..spool.spool import DamagedMessage, Entry, Spool, State
+from ..spool.envelope import DamagedMessage
+from ..spool.spool import Spool
+from ..spool.state import Entry, Phase, Place, State
 from ..system import files, log, statusfile
 from ..system.signals import Asked
 from ..system.systemd import Notifier
@@ -26,7 +28,7 @@ from . import status as status_view
 _HEADER_SHOWN = 8 * 1024
 
 # Phases in which a message may have been sent.
-_DOUBTFUL = ("posting", "held")
+_DOUBTFUL = (Phase.POSTING, Phase.HELD)
 
 # A message that moves on between our look and our rename is looked for again, so often.
 _LOOKS = 5
@@ -322,9 +324,9 @@ def _told(spool: Spool, entry: Entry) -> Optional[Dict[str, Any]]:
 
 
 def _state_word(entry: Entry) -> str:
-    if entry.place == "cur":
-        return "held" if entry.phase == "held" else "sending"
-    return "waiting" if entry.place == "new" else "failed"
+    if entry.place is Place.CUR:
+        return "held" if entry.phase is Phase.HELD else "sending"
+    return "waiting" if entry.place is Place.NEW else "failed"
 
 
 def _line(told: Dict[str, Any]) -> str:
@@ -375,9 +377,9 @@ def queue_retry(config: Config, id: str) -> Optional[int]:
 def _retry_all(config: Config, spool: Spool) -> None:
     tried = held = 0
     for entry in list(spool.entries()) if _has_queue(config) else ():
-        held += entry.phase == "held"
-        state = spool.state(entry.id) if entry.place == "new" else None
-        if entry.place == "failed" or (state is not None and state.due > time.time()):
+        held += entry.phase is Phase.HELD
+        state = spool.state(entry.id) if entry.place is Place.NEW else None
+        if entry.place is Place.FAILED or (state is not None and state.due > time.time()):
             with contextlib.suppress(UsageError, InUse):  # it has moved on by itself
                 _take(config, spool, entry.id, spool.requeue)
                 _tell_queued(config, entry.id)
@@ -406,8 +408,8 @@ def queue_drop(config: Config, id: str) -> Optional[int]:
     print(f"{id} is removed.")
     if entry.phase in _DOUBTFUL:
         print("It may have been sent all the same: see Sent Items of its mailbox.")
-    if state.draft.get("id"):
-        print(f"A draft of it may remain in Drafts of {log.clean(state.draft.get('mailbox', 'its mailbox'))}.")
+    if state.draft is not None and state.draft.id:
+        print(f"A draft of it may remain in Drafts of {log.clean(state.draft.mailbox)}.")
     return None
 
 
@@ -419,7 +421,7 @@ def _take(config: Config, spool: Spool, id: str, action: Callable[[Entry], None]
     for _ in range(_LOOKS):
         entry = _entry(config, spool, id)
         with _at_rest(config) as at_rest:
-            if entry.phase in ("claimed", "posting") and not at_rest:
+            if entry.phase in (Phase.CLAIMED, Phase.POSTING) and not at_rest:
                 raise InUse(f"{id} is being sent just now. See what became of it: `m365proxy queue show {id}`.")
             state = spool.state(id) or State()
             try:

@@ -7,6 +7,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from ..spool.spool import Spool
+from ..spool.state import Phase, Place
 
 
 def queue(spool: Spool, now: float) -> Dict[str, Any]:
@@ -14,13 +15,13 @@ def queue(spool: Spool, now: float) -> Dict[str, Any]:
     counts = {"waiting": 0, "sending": 0, "held": 0, "failed": 0}
     oldest: Optional[str] = None
     for entry in spool.entries():
-        if entry.place == "new":
+        if entry.place is Place.NEW:
             counts["waiting"] += 1
-        elif entry.place == "failed":
+        elif entry.place is Place.FAILED:
             counts["failed"] += 1
         else:
-            counts["held" if entry.phase == "held" else "sending"] += 1
-        if entry.place != "failed" and (oldest is None or entry.id < oldest):
+            counts["held" if entry.phase is Phase.HELD else "sending"] += 1
+        if entry.place is not Place.FAILED and (oldest is None or entry.id < oldest):
             oldest = entry.id
     return dict(counts, oldest_seconds=max(0, int(now - accepted_time(oldest))) if oldest else 0)
 

@@ -20,11 +20,13 @@ from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer, Throttl
 from ..graph.body import base64_body
 from ..graph.client import Graph
 from ..mime import header, prepare
-from ..spool.spool import Claim, Envelope, tag_of
+from ..spool.envelope import Envelope
+from ..spool.spool import Claim, tag_of
+from ..spool.state import DraftPhase, DraftState, Phase
 from ..system import log
 from ..system.clock import clock_is_plausible
 from . import jsonmail, outcome
-from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Draft, Drafts
+from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Drafts, draft_state
 from .messageids import SeenIds
 from .outcome import Verdict
 from .routes import Route, Routes
@@ -115,9 +117,10 @@ class Delivery:
             prepared = self._prepare(claim, envelope, file)
         except Permanent as error:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
-        if claim.state.draft:
+        draft = claim.state.draft
+        if draft is not None:
             try:
-                known = self._known_draft(claim, envelope, prepared)
+                known = self._known_draft(claim, draft, envelope, prepared)
             except GraphRefused as error:
                 return self._unreadable(claim, envelope, error.answer)
             if known is not None:
@@ -134,10 +137,10 @@ class Delivery:
         state = claim.state
         if not state.posted:
             return self._hold("What was known of this message is lost, and it may have been sent.")
-        if not state.draft.get("id"):
+        if state.draft is None or not state.draft.id:
             return self._unverifiable(claim, state.error)
         try:
-            found = self._find(claim)
+            found = self._find(claim, state.draft)
         except GraphRefused as error:
             found = str(error)
         except GraphTrouble as error:
@@ -168,13 +171,13 @@ class Delivery:
 
     def drop_draft(self, claim: Claim) -> None:
         """The message waits for long or is given up: leave no draft in the mailbox, if that can be had."""
-        state = claim.state
-        if not state.draft.get("id"):
+        draft = claim.state.draft
+        if draft is None or not draft.id:
             return
-        if claim.entry.phase == "posting":
+        if claim.entry.phase is Phase.POSTING:
             claim.claimed()  # it was refused; without its draft a crash would leave that unknown
         try:
-            self._delete_draft(claim)
+            self._delete_draft(claim, draft)
         except (SignInNeeded, Temporary, Permanent) as error:
             logger.info("%s: its draft stays for now: %s", claim.id, error)
 
@@ -235,22 +238,23 @@ class Delivery:
             )
         return ours
 
-    def _known_draft(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared) -> Optional[Verdict]:
+    def _known_draft(
+        self, claim: Claim, draft: DraftState, envelope: Envelope, prepared: prepare.Prepared
+    ) -> Optional[Verdict]:
         """Go on with the draft of an earlier attempt.
 
         None if there is none any more, and a new one may be made; or if it is unfinished, and to be filled further.
         """
-        state = claim.state
-        state.draft.pop("posted", None)  # the earlier attempt surely sent nothing
-        if not state.draft.get("id"):
-            self._clear_up(claim)
+        draft.posted = False  # the earlier attempt surely sent nothing
+        if draft.phase is DraftPhase.ASKED:
+            self._clear_up(claim, draft)
             return None
-        if state.draft.get("deleting"):
-            self._delete_draft(claim)
-            return None if not state.draft else self._lost(claim)
-        found = DRAFT if claim.id in self._at_hand else self._find(claim)
-        if state.draft.get("incomplete") and found != SENT:
-            if not (found == DRAFT and prepared.is_large and self._can_be_filled(claim)):
+        if draft.phase is DraftPhase.DELETING:
+            self._delete_draft(claim, draft)
+            return None if claim.state.draft is None else self._lost(claim, draft)
+        found = DRAFT if claim.id in self._at_hand else self._find(claim, draft)
+        if draft.phase is DraftPhase.FILLING and found != SENT:
+            if not (found == DRAFT and prepared.is_large and self._can_be_filled(claim, draft)):
                 self._discard_draft(claim)
             return None
         if found == SENT:
@@ -258,23 +262,23 @@ class Delivery:
         if found == EDITED:
             return self._hold("Somebody edited the draft of this message; it is left to them.")
         if found != DRAFT:
-            return self._lost(claim)
+            return self._lost(claim, draft)
         self._at_hand.add(claim.id)
-        if state.draft.get("unmarked"):
-            self._mark(claim, prepared)
-        return self._send_draft(claim, envelope)
+        if draft.phase is DraftPhase.MADE:
+            draft = self._mark(claim, draft, prepared)
+        return self._send_draft(claim, draft, envelope)
 
-    def _can_be_filled(self, claim: Claim) -> bool:
+    def _can_be_filled(self, claim: Claim, draft: DraftState) -> bool:
         """Whether an unfinished draft has the files that this run put there, and no other."""
-        count, draft = self._attached.get(claim.id), claim.state.draft
-        return count is not None and self._large.holds(draft["mailbox"], draft["id"], count)
+        count = self._attached.get(claim.id)
+        return count is not None and self._large.holds(draft.mailbox, draft.id, count)
 
-    def _clear_up(self, claim: Claim) -> None:
+    def _clear_up(self, claim: Claim, draft: DraftState) -> None:
         """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.
 
         Without the marker it is told from another gateway's by what it says only, which is known of the next one.
         """
-        state, mailbox = claim.state, claim.state.draft["mailbox"]
+        state, mailbox = claim.state, draft.mailbox
         try:
             ours, doubtful = self._drafts.orphans(mailbox, claim.id, state.message_id, state.drafted)
             for id in ours:
@@ -284,11 +288,11 @@ class Delivery:
         else:
             if doubtful and state.stray != mailbox:
                 state.stray, state.strayed = mailbox, state.drafted
-        state.draft = {}
+        state.draft = None
 
-    def _lost(self, claim: Claim) -> Verdict:
+    def _lost(self, claim: Claim, draft: DraftState) -> Verdict:
         """Our draft is not where it was: somebody may have sent it, so it has to be looked for."""
-        claim.state.draft.pop("posted", None)  # not by us: a Message-ID in Sent Items may as well be another mail's
+        draft.posted = False  # not by us: a Message-ID in Sent Items may as well be another mail's
         claim.state.posted = self._graph.now()
         claim.posting()
         sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
@@ -305,11 +309,11 @@ class Delivery:
             if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _ANOTHER_WAY:
                 return verdict
             refused.append((verdict, claim.state.code, claim.state.request_id))
-            if claim.entry.phase == "posting":
+            if claim.entry.phase is Phase.POSTING:
                 claim.claimed()  # surely not sent: what goes wrong on the next way must not make that doubtful
             if not large:
                 self._routes.forget(envelope.mailbox)
-            if claim.state.draft:
+            if claim.state.draft is not None:
                 break
         if not refused:
             return self._no_large_mail(envelope)
@@ -337,9 +341,9 @@ class Delivery:
             return self._send_at_once(claim, envelope, prepared, route)
         try:
             if large is None:
-                self._make_draft(claim, prepared, route)
+                draft = self._make_draft(claim, prepared, route)
             else:
-                self._make_large_draft(claim, envelope, prepared, route, large)
+                draft = self._make_large_draft(claim, envelope, prepared, route, large)
         except UploadDenied as error:
             self._no_uploads[route.url_mailbox] = time.monotonic()
             with contextlib.suppress(GraphRefused):  # what stays is seen to at the next attempt
@@ -350,8 +354,8 @@ class Delivery:
         except DraftSpoiled as error:
             return outcome.of_failure(str(error), False)._replace(status="4.4.0")
         except Throttled:
-            if not claim.state.draft.get("id"):
-                claim.state.draft = {}  # surely none was made
+            if _is_asked(claim.state.draft):
+                claim.state.draft = None  # surely none was made
             raise
         except NoAnswer as error:
             return outcome.of_failure(str(error), False)
@@ -359,72 +363,80 @@ class Delivery:
             return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
         if large is None:
             self._routes.learn(envelope.mailbox, route)
-        return self._send_draft(claim, envelope)
+        return self._send_draft(claim, draft, envelope)
 
     def _intend_draft(self, claim: Claim, route: Route) -> None:
         """The intention is on disk before a draft is asked for, so that an orphan can be found."""
         state = claim.state
-        state.draft = {"mailbox": route.url_mailbox}
+        state.draft = DraftState(DraftPhase.ASKED, route.url_mailbox)
         state.drafted = self._graph.now()
         claim.save_state()
 
-    def _make_draft(self, claim: Claim, prepared: prepare.Prepared, route: Route) -> None:
+    def _make_draft(self, claim: Claim, prepared: prepare.Prepared, route: Route) -> DraftState:
         self._intend_draft(claim, route)
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         value = self._drafts.create(route.url_mailbox, prepared)
-        claim.state.draft = {**Draft.of(route.url_mailbox, value)._asdict(), "unmarked": "yes"}
+        draft = claim.state.draft = draft_state(DraftPhase.MADE, route.url_mailbox, value)
         self._at_hand.add(claim.id)
-        self._mark(claim, prepared)
+        return self._mark(claim, draft, prepared)
 
-    def _mark(self, claim: Claim, prepared: prepare.Prepared) -> None:
-        state, draft = claim.state, claim.state.draft
-        if state.stray == draft["mailbox"]:
+    def _mark(self, claim: Claim, draft: DraftState, prepared: prepare.Prepared) -> DraftState:
+        """Put marker and Bcc on a draft that was made; what is known of it then."""
+        state = claim.state
+        if state.stray == draft.mailbox:
             try:
-                self._drafts.delete_twins(_draft_of(claim), claim.id, state.message_id, state.strayed)
+                self._drafts.delete_twins(draft, claim.id, state.message_id, state.strayed)
             except GraphRefused as error:
                 logger.info("%s: an interrupted draft stays: %s", claim.id, error)
             state.stray, state.strayed = "", 0.0
-        value = self._drafts.put_marker(draft["mailbox"], draft["id"], claim.id, prepared.top.bcc)
-        claim.state.draft = Draft.of(draft["mailbox"], value)._asdict()
+        value = self._drafts.put_marker(draft.mailbox, draft.id, claim.id, prepared.top.bcc)
+        state.draft = draft_state(DraftPhase.READY, draft.mailbox, value)
+        return state.draft
 
     def _make_large_draft(
         self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route, file: BinaryIO
-    ) -> None:
-        mail, mailbox, known = self._compose(claim, envelope, prepared, file), route.url_mailbox, claim.state.draft
+    ) -> DraftState:
+        mail, mailbox = self._compose(claim, envelope, prepared, file), route.url_mailbox
 
         def attached(count: int) -> None:
             self._attached[claim.id] = count
 
         def created(value: Dict[str, Any]) -> None:
-            claim.state.draft = {**Draft.of(mailbox, value)._asdict(), "incomplete": "yes"}
+            claim.state.draft = draft_state(DraftPhase.FILLING, mailbox, value)
             attached(0)
             claim.save_state()
 
-        if known.get("incomplete") and known["mailbox"] != mailbox:
+        known = claim.state.draft
+        if known is not None and known.phase is DraftPhase.FILLING and known.mailbox != mailbox:
             self._discard_draft(claim)
-        if claim.state.draft.get("incomplete"):
-            self._large.go_on(mailbox, known["id"], mail, self._attached[claim.id], attached)
+            known = None
+        if known is not None and known.phase is DraftPhase.FILLING:
+            self._large.go_on(mailbox, known.id, mail, self._attached[claim.id], attached)
         else:
             self._intend_draft(claim, route)
             self._large.create(mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created, attached)
-        value = self._drafts.get(mailbox, claim.state.draft["id"])
+        filled = claim.state.draft
+        value = self._drafts.get(mailbox, filled.id) if filled is not None else None
         if value is None:
             raise DraftSpoiled("The draft of a large message is gone; it is made anew.")
-        claim.state.draft = Draft.of(mailbox, value)._asdict()
+        draft = claim.state.draft = draft_state(DraftPhase.READY, mailbox, value)
+        return draft
 
     def _discard_draft(self, claim: Claim) -> None:
         """Delete a draft that was never sent, nor meant to be as it is."""
-        self._drafts.delete(claim.state.draft["mailbox"], claim.state.draft["id"])
-        claim.state.draft = {}
+        draft = claim.state.draft
+        if draft is not None:
+            self._drafts.delete(draft.mailbox, draft.id)
+        claim.state.draft = None
 
     def _not_made(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
         """A draft that was refused sent nothing, whatever the answer was."""
-        if not claim.state.draft.get("id") and answer.from_graph and 400 <= answer.status < 500:
-            claim.state.draft = {}  # Graph itself says that there is none
+        if _is_asked(claim.state.draft) and answer.from_graph and 400 <= answer.status < 500:
+            claim.state.draft = None  # Graph itself says that there is none
         if _is_throttling(answer):
             raise _throttled(answer, url_mailbox)
         verdict = self._judge(claim, envelope, url_mailbox, answer)._replace(sent=outcome.NOT_SENT)
-        if claim.state.draft.get("id") and answer.code.lower() == "erroritemnotfound":
+        if claim.state.draft is not None and claim.state.draft.id and answer.code.lower() == "erroritemnotfound":
             claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
             return verdict._replace(then=outcome.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
         if answer.ok and answer.from_graph:
@@ -435,7 +447,7 @@ class Delivery:
 
     def _unreadable(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
         """The draft of an earlier attempt cannot be looked at: it is reading that lacks a right."""
-        mailbox = claim.state.draft.get("mailbox", envelope.mailbox)
+        mailbox = claim.state.draft.mailbox if claim.state.draft is not None else envelope.mailbox
         verdict = self._not_made(claim, envelope, mailbox, answer)
         if verdict.then != outcome.ADMINISTRATOR:
             return verdict
@@ -450,12 +462,11 @@ class Delivery:
             )
         )
 
-    def _send_draft(self, claim: Claim, envelope: Envelope) -> Verdict:
+    def _send_draft(self, claim: Claim, draft: DraftState, envelope: Envelope) -> Verdict:
         state = claim.state
-        draft = _draft_of(claim)
         self._graph.ready(draft.mailbox)
         state.posted, state.still_draft, state.looks = self._graph.now(), 0.0, 0
-        state.draft["posted"] = "yes"
+        draft.posted = True
         claim.posting()
         try:
             answer = self._drafts.send(draft.mailbox, draft.id)
@@ -466,7 +477,7 @@ class Delivery:
             claim.claimed()
             raise
         if answer.status == 404 and answer.from_graph:
-            return self._lost(claim)
+            return self._lost(claim, draft)
         if _is_throttling(answer):
             claim.claimed()
             raise _throttled(answer, draft.mailbox)
@@ -517,33 +528,24 @@ class Delivery:
 
     # Drafts that are known.
 
-    def _find(self, claim: Claim) -> str:
-        state = claim.state
-        since = state.posted if state.draft.get("posted") else None
-        return self._drafts.look(
-            _draft_of(claim),
-            claim.id,
-            state.message_id,
-            since,
-            unmarked=bool(state.draft.get("unmarked")),
-            incomplete=bool(state.draft.get("incomplete")),
-        )
+    def _find(self, claim: Claim, draft: DraftState) -> str:
+        since = claim.state.posted if draft.posted else None
+        return self._drafts.look(draft, claim.id, claim.state.message_id, since)
 
-    def _delete_draft(self, claim: Claim) -> None:
+    def _delete_draft(self, claim: Claim, draft: DraftState) -> None:
         """Delete the draft; forget it once it is surely gone and was not sent."""
-        state = claim.state
-        state.draft.pop("posted", None)  # surely not sent; once it is deleted, a Message-ID would prove nothing
-        found = self._find(claim)
-        if not state.draft.get("deleting"):
-            if found != DRAFT and not state.draft.get("incomplete"):
+        draft.posted = False  # surely not sent; once it is deleted, a Message-ID would prove nothing
+        found = self._find(claim, draft)
+        if draft.phase is not DraftPhase.DELETING:
+            if found != DRAFT and draft.phase is not DraftPhase.FILLING:
                 return
-            state.draft["deleting"] = "yes"
+            draft.phase = DraftPhase.DELETING
             claim.save_state()
         if found in (DRAFT, EDITED):
-            self._drafts.delete(state.draft["mailbox"], state.draft["id"])
-            found = self._find(claim)
+            self._drafts.delete(draft.mailbox, draft.id)
+            found = self._find(claim, draft)
         if found not in (SENT, DRAFT, EDITED):
-            state.draft = {}
+            claim.state.draft = None
             claim.save_state()
 
     def _judge(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
@@ -577,9 +579,8 @@ def _heeded(error: Union[Throttled, GraphTrouble], mailbox: str) -> Union[Thrott
     )
 
 
-def _draft_of(claim: Claim) -> Draft:
-    """What is known of a message's draft, without the notes beside it (`incomplete`, `unmarked`, `posted`...)."""
-    return Draft(**{name: claim.state.draft.get(name, "") for name in Draft._fields})
+def _is_asked(draft: Optional[DraftState]) -> bool:
+    return draft is not None and draft.phase is DraftPhase.ASKED
 
 
 def accepted_age(envelope: Envelope, now: float) -> float:

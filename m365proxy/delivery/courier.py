@@ -17,7 +17,9 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 from ..errors import ProxyError, SignInNeeded, Temporary, TokenRefused
 from ..graph.answer import GraphTrouble, NoAnswer, Throttled
 from ..graph.client import SLOTS, Graph
-from ..spool.spool import Claim, DamagedMessage, Entry, Envelope, Spool, mailbox_tag, tag_of
+from ..spool.envelope import DamagedMessage, Envelope
+from ..spool.spool import Claim, Spool, mailbox_tag, tag_of
+from ..spool.state import Entry, Phase, Place
 from ..system import log
 from ..system.clock import clock_is_plausible
 from ..system.threads import try_start
@@ -128,9 +130,9 @@ class Courier:
     def recover(self) -> None:
         """Take over what an earlier run had in hand; before new mail may come in, which would look the same."""
         for entry in self._spool.recover():
-            if entry.phase == "posting":
+            if entry.phase is Phase.POSTING:
                 self._find_out(entry)
-            elif entry.phase == "claimed" and tag_of(entry.id) in self._lanes:
+            elif entry.phase is Phase.CLAIMED and tag_of(entry.id) in self._lanes:
                 self._push(entry.id, self._rescue_later(self._lanes[tag_of(entry.id)], entry.id))
 
     def start(self) -> None:
@@ -148,7 +150,7 @@ class Courier:
         """Put what waits for these mailboxes into their lanes; how many messages belong to no lane."""
         waiting: Dict[str, List[Tuple[float, str]]] = {tag: [] for tag in tags}
         strangers = 0
-        for entry in self._spool.entries("new"):
+        for entry in self._spool.entries(Place.NEW):
             tag = tag_of(entry.id)
             if tag in waiting:
                 waiting[tag].append((0.0, entry.id))
@@ -367,11 +369,11 @@ class Courier:
         """After a fault here or of the disk: what was not being sent goes back, the rest is looked for."""
         try:
             entry = self._spool.find(id)
-            if entry is not None and entry.phase == "claimed":
+            if entry is not None and entry.phase is Phase.CLAIMED:
                 self._spool.resume(entry).release()
-            elif entry is not None and entry.phase == "posting":
+            elif entry is not None and entry.phase is Phase.POSTING:
                 return self._look_later(lane, self._spool.resume(entry), self._delivery.first_look())
-            elif entry is not None and entry.place == "failed":
+            elif entry is not None and entry.place is Place.FAILED:
                 self._failed()
                 return None
         except OSError as error:
@@ -426,7 +428,7 @@ class Courier:
         """A fault of ours, which may come each time with this message: it counts, so that the message does not
         wait for ever without a report."""
         logger.exception("%s: unexpected error", claim.id)
-        if claim.entry.phase == "posting":
+        if claim.entry.phase is Phase.POSTING:
             return self._ask_again_later(lane, claim, Temporary(_FAULT))
         verdict = Verdict(outcome.NOT_SENT, outcome.PERMANENT, _FAULT, "5.3.0", 0.0, _LEAST_TRIES, self._lifetime)
         return self._conclude(lane, claim, envelope, verdict)
@@ -441,7 +443,7 @@ class Courier:
         if isinstance(error, Throttled):
             self._hand_back(lane)
             self._pause(lane, error)
-            if error.request_id and claim.entry.phase == "claimed" and self._age(claim, envelope) > self._lifetime:
+            if error.request_id and claim.entry.phase is Phase.CLAIMED and self._age(claim, envelope) > self._lifetime:
                 # No failed attempt; but whoever is only ever asked to wait must not wait for ever without a report.
                 claim.state.request_id = error.request_id
                 verdict = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, str(error), "4.4.5", error.seconds)
@@ -451,7 +453,7 @@ class Courier:
         if not isinstance(error, (GraphTrouble, NoAnswer, TokenRefused)):
             self._reach.lose(str(error))
             return self._set_aside(lane, claim, 0.0)
-        if claim.entry.phase == "posting":
+        if claim.entry.phase is Phase.POSTING:
             return self._ask_again_later(lane, claim, error)
         claim.state.request_id = error.answer.request_id if isinstance(error, GraphTrouble) else ""
         return self._conclude(lane, claim, envelope, _verdict_on(error))
@@ -469,7 +471,7 @@ class Courier:
 
     def _set_aside(self, lane: _Lane, claim: Claim, wait: float) -> float:
         """The message stays what it was."""
-        if claim.entry.phase == "posting":
+        if claim.entry.phase is Phase.POSTING:
             return self._look_later(lane, claim, wait)
         claim.save_state()  # a draft may have been made just now, or surely not
         claim.release()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..graph.answer import Answer, GraphRefused, GraphTrouble
 from ..graph.body import base64_body
@@ -16,6 +16,7 @@ from ..graph.client import Graph
 from ..graph.items import IMMUTABLE, folder_path, item_of, message_path, seconds_of
 from ..mime.addresses import Mailbox
 from ..mime.prepare import Prepared
+from ..spool.state import DraftPhase, DraftState
 
 # A named string property of our own (singlevaluelegacyextendedproperty).
 MARKER = "String {3d0f2a5e-6c1b-4f0e-9a57-51c08f1e2b77} Name M365ProxyQueueId"
@@ -37,27 +38,32 @@ _CLOCK_TOLERANCE = 10.0
 SENT, DRAFT, EDITED, ELSEWHERE, GONE = "sent", "draft", "edited", "elsewhere", "gone"
 
 
-class Draft(NamedTuple):
-    """A draft as it was made: enough to find it, and to see whether somebody changed it.
+# By the phase of a draft, what is put in place of an item's own values before the two are compared: what was not on
+# the draft when it was last read, and is not known to have got there.
+_NOT_COMPARED: Dict[DraftPhase, Sequence[Dict[str, Any]]] = {
+    DraftPhase.MADE: [{"bccRecipients": []}],
+    DraftPhase.FILLING: [{"hasAttachments": False}],
+    DraftPhase.READY: [{}],
+    DraftPhase.DELETING: [{}, {"bccRecipients": []}, {"hasAttachments": False}],
+}
 
-    `mailbox` is the mailbox of its URL; all are strings, for the state file.
-    """
 
-    mailbox: str
-    id: str
-    message_id: str
-    change_key: str
-    print: str
+def draft_state(phase: DraftPhase, mailbox: str, value: Dict[str, Any]) -> DraftState:
+    """What is to be known of a draft, from its JSON; `mailbox` is the mailbox of its URL."""
+    return DraftState(
+        phase,
+        mailbox,
+        str(value.get("id", "")),
+        str(value.get("internetMessageId") or ""),
+        str(value.get("changeKey") or ""),
+        fingerprint(value),
+    )
 
-    @classmethod
-    def of(cls, mailbox: str, value: Dict[str, Any]) -> "Draft":
-        return cls(
-            mailbox,
-            str(value.get("id", "")),
-            str(value.get("internetMessageId") or ""),
-            str(value.get("changeKey") or ""),
-            fingerprint(value),
-        )
+
+def _is_unchanged(draft: DraftState, value: Dict[str, Any]) -> bool:
+    """Whether nobody has edited a draft, as far as we can tell."""
+    prints = (fingerprint({**value, **replaced}) for replaced in _NOT_COMPARED[draft.phase])
+    return value.get("changeKey") == draft.change_key or draft.print in prints
 
 
 def fingerprint(value: Dict[str, Any]) -> str:
@@ -132,7 +138,7 @@ class Drafts:
                 raise
 
     def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
-        """An item with what `Draft.of` needs; None if there is none of this id."""
+        """An item with what `draft_state` needs; None if there is none of this id."""
         try:
             with self._graph.read(
                 "GET", mailbox, message_path(id), params={"$select": _FIELDS}, headers=IMMUTABLE
@@ -143,22 +149,12 @@ class Drafts:
                 return None
             raise
 
-    def look(
-        self,
-        draft: Draft,
-        queue_id: str,
-        message_id: str,
-        since: Optional[float],
-        unmarked: bool = False,
-        incomplete: bool = False,
-    ) -> str:
+    def look(self, draft: DraftState, queue_id: str, message_id: str, since: Optional[float]) -> str:
         """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
 
         GONE means neither the draft nor, so far, a sent copy is to be found.
         `since`: when it was posted, by Graph's clock; None if it was not, and then only the draft's id and the
         marker can prove that somebody sent it.
-        `unmarked`: whether the marker and Bcc arrived on it is not known.
-        `incomplete`: it was known before files were added to it.
         """
         value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
@@ -172,12 +168,7 @@ class Drafts:
             return GONE
         if value.get("parentFolderId") != self._folder(draft.mailbox):
             return ELSEWHERE
-        if unmarked:
-            value = {**value, "bccRecipients": []}
-        if incomplete:
-            value = {**value, "hasAttachments": False}
-        unchanged = value.get("changeKey") == draft.change_key or fingerprint(value) == draft.print
-        return DRAFT if unchanged else EDITED
+        return DRAFT if _is_unchanged(draft, value) else EDITED
 
     def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> Tuple[List[str], List[str]]:
         """Ids of drafts whose making was interrupted: of ours, by the marker, and of what may be ours, by Message-ID.
@@ -195,7 +186,7 @@ class Drafts:
         ]
         return ours, [id for id in doubtful if id not in ours]
 
-    def delete_twins(self, draft: Draft, queue_id: str, message_id: str, since: float) -> None:
+    def delete_twins(self, draft: DraftState, queue_id: str, message_id: str, since: float) -> None:
         """Delete what an interrupted attempt left: unmarked drafts with our Message-ID that say what `draft` says."""
         for id in self.orphans(draft.mailbox, queue_id, message_id, since)[1]:
             value = self.get(draft.mailbox, id) if id != draft.id else None
@@ -228,7 +219,7 @@ class Drafts:
         found = self._search(mailbox, "sentitems", _marker_filter(self.mark(queue_id)))
         return any(not item.get("isDraft", True) for item in found)
 
-    def _has_copy(self, draft: Draft, queue_id: str, message_id: str, since: float) -> bool:
+    def _has_copy(self, draft: DraftState, queue_id: str, message_id: str, since: float) -> bool:
         """Whether Sent Items has a mail with our Message-ID, sent since we posted, that is not known as another's."""
         for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
             for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):

@@ -15,7 +15,7 @@ from typing import BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
 from ..errors import Permanent
 from ..mime import header, words
 from ..spool.envelope import Envelope
-from ..spool.spool import State
+from ..spool.state import State
 from ..system import log
 from ..system.clock import clock_is_plausible
 

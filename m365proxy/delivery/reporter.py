@@ -13,7 +13,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 
 from ..errors import ProxyError
 from ..spool.envelope import DamagedMessage, Envelope
-from ..spool.spool import Entry, Spool, State, mailbox_tag, tag_of
+from ..spool.spool import Spool, mailbox_tag, tag_of
+from ..spool.state import Entry, Phase, Place, State
 from ..system import log
 from ..system.threads import Timer
 from . import dsn
@@ -133,8 +134,8 @@ class Reporter:
     def work(self) -> float:
         """Report what may be reported now; the seconds until there may be more to do, 0 if nothing waits."""
         waiting: Dict[str, List[Entry]] = {}
-        for entry in self._spool.entries("failed"):
-            if not entry.phase:
+        for entry in self._spool.entries(Place.FAILED):
+            if entry.phase is not Phase.REPORTED:
                 waiting.setdefault(tag_of(entry.id), []).append(entry)
         waits = [self._work_on(tag, sorted(entries)) for tag, entries in waiting.items()]
         return min((wait for wait in waits if wait), default=0.0)

@@ -9,7 +9,8 @@ from typing import Optional, Sequence, Union
 from ..errors import Permanent, Temporary
 from ..logins.users import User
 from ..server.connection import Connection, DotReader, TimedOut
-from ..spool.spool import Envelope, Incoming
+from ..spool.envelope import Envelope
+from ..spool.spool import Incoming
 from ..system import log
 from . import replies
 from .policy import Policy

@@ -20,7 +20,8 @@ from ..server import clienthello, handshake
 from ..server.client import Client, ServedProtocol
 from ..server.connection import Closed, DotReader, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
-from ..spool.spool import Envelope, Incoming
+from ..spool.envelope import Envelope
+from ..spool.spool import Incoming
 from ..system import log
 from ..system.networks import within
 from . import auth, replies, syntax

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import BinaryIO, Dict, List, Tuple
+from typing import Any, BinaryIO, Dict, List, Tuple
 
 from ..errors import Permanent
 
@@ -91,7 +91,7 @@ def read_envelope(file: BinaryIO) -> Envelope:
     return Envelope(**{field: _field_value(field, items) for field, items in values.items()})
 
 
-def _field_value(field: str, items: List[str]):
+def _field_value(field: str, items: List[str]) -> Any:
     if field in _TUPLES:
         return tuple(items)
     if field == "accepted":

@@ -18,67 +18,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import secrets
 import threading
 import time
-from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Callable, Iterable, Iterator, List, Optional, Tuple
 
 from ..errors import Temporary
 from ..system import files, log
-from .envelope import DamagedMessage as DamagedMessage
 from .envelope import Envelope, envelope_lines, read_envelope
+from .state import Entry, Phase, Place, State
 
 logger = log.get("spool")
 
 DIRECTORIES = ("tmp", "new", "cur", "failed", "state")
-PHASES = ("claimed", "posting", "held")
-TOLD = "told"
 
 # A file in tmp/ of this age (seconds) has no writer any more: session_seconds is shorter.
 _STALE_TMP = 24 * 3600
 
 # Commands change the queue beside us: the number of waiting messages is counted anew after so many seconds.
 _RECOUNT = 60.0
-
-
-@dataclasses.dataclass
-class State:
-    """What is known of a message beyond its file: state/ID.json."""
-
-    attempts: int = 0
-    due: float = 0.0  # wall clock; 0 is "now"
-    first_attempt: float = 0.0  # wall clock when it was in step with Graph's
-    last_attempt: float = 0.0
-    error: str = ""  # the sentence for the administrator
-    status: str = ""  # the enhanced code of the last failure (RFC 3463)
-    code: str = ""  # Graph's error.code
-    request_id: str = ""
-    message_id: str = ""  # the Message-ID on its way
-    # drafts.Draft; only "mailbox" while it is being made; "unmarked" until marker and Bcc are known to be on it;
-    # "deleting" once we asked to delete it
-    draft: Dict[str, str] = dataclasses.field(default_factory=dict)
-    drafted: float = 0.0  # Graph's clock when the draft was asked for
-    # An earlier draft that may exist beside it, the answer being lost: the mailbox, and when it was asked for.
-    stray: str = ""
-    strayed: float = 0.0
-    posted: float = 0.0  # Graph's clock when the last send began
-    looks: int = 0  # how often an ambiguous outcome was looked at
-    still_draft: float = 0.0  # Graph's clock when a look first found it still to be a draft
-    unanswered: int = 0  # how often one request had to do, and its answer got lost
-    asked: int = 0  # how often in a row Graph did not answer what had become of it
-    clock_ok: bool = False  # whether our clock agreed with Graph's at the last attempt
-
-
-class Entry(NamedTuple):
-    """One message of the queue as its file name tells it."""
-
-    id: str
-    place: str  # "new", "cur" or "failed"
-    phase: str = ""  # of PHASES in cur; in failed TOLD or ""
-    node: str = ""
-    attempt: int = 0
 
 
 def _remove_unfinished(path: str) -> None:
@@ -187,7 +146,7 @@ class Spool:
             if now - self._counted < _RECOUNT:
                 return self._waiting
             self._counted = now
-        found = sum(_waits(entry) for entry in self.entries("new", "cur"))
+        found = sum(1 for entry in self.entries(Place.NEW, Place.CUR) if entry.is_waiting)
         with self._count_lock:
             self._waiting = found
         return found
@@ -196,55 +155,42 @@ class Spool:
         with self._count_lock:
             self._waiting += change
 
-    def entries(self, *places: str) -> Iterator[Entry]:
+    def entries(self, *places: Place) -> Iterator[Entry]:
         """The messages in the given directories (all by default), unsorted, from listings alone."""
-        for place in places or ("new", "cur", "failed"):
-            for name in files.names(self._path(place)):
-                entry = _entry(place, name)
+        for place in places or tuple(Place):
+            for name in files.names(self._path(place.value)):
+                entry = Entry.from_file_name(place, name)
                 if entry is not None:
                     yield entry
 
     def find(self, id: str) -> Optional[Entry]:
         """Where a message is now; None if it is not in the queue (or sent)."""
         # It may move from cur/ while that is listed.
-        return self._at_rest(id) or next((e for e in self.entries("cur") if e.id == id), None) or self._at_rest(id)
+        return self._at_rest(id) or next((e for e in self.entries(Place.CUR) if e.id == id), None) or self._at_rest(id)
 
     def _at_rest(self, id: str) -> Optional[Entry]:
-        places = (Entry(id, "new"), Entry(id, "failed"), Entry(id, "failed", TOLD))
+        places = (Entry(id, Place.NEW), Entry(id, Place.FAILED), Entry(id, Place.FAILED, Phase.REPORTED))
         return next((entry for entry in places if os.path.exists(self.path(entry))), None)
 
     def path(self, entry: Entry) -> str:
-        if entry.place != "cur":
-            return self._path(entry.place, f"{entry.id}.{entry.phase}" if entry.phase else entry.id)
-        return self._path("cur", f"{entry.id}.{entry.node}.{entry.attempt}.{entry.phase}")
+        return self._path(entry.place.value, entry.file_name)
 
     def state(self, id: str) -> Optional[State]:
         """The state file of a message; None if there is none or it cannot be read."""
         try:
             content = files.read(self._path("state", id + ".json"))
-            if content is None:
-                return None
-            known = json.loads(content)
+            return None if content is None else State.from_json(content)
         except (ValueError, files.NoFile):
-            known = None
-        if not isinstance(known, dict):
             logger.error("state/%s.json cannot be read; its history is lost, the message is not", id)
             return None
-        state = State()
-        for name, default in dataclasses.asdict(state).items():
-            value = known.get(name, default)
-            # JSON writes 5.0 as 5 in other programs' hands
-            if type(value) is type(default) or (isinstance(default, float) and type(value) is int):
-                setattr(state, name, value)
-        return state
 
     def save_state(self, id: str, state: State) -> None:
-        files.replace(self._path("state", id + ".json"), json.dumps(dataclasses.asdict(state)).encode())
+        files.replace(self._path("state", id + ".json"), state.to_json())
 
     def claim(self, id: str) -> Optional["Claim"]:
         """Take a waiting message for sending; None if somebody else has taken or removed it."""
         state = self.state(id) or State()
-        entry = Entry(id, "cur", "claimed", self.node, state.attempts + 1)
+        entry = Entry(id, Place.CUR, Phase.CLAIMED, self.node, state.attempts + 1)
         try:
             files.move(self._path("new", id), self.path(entry))
         except FileNotFoundError:
@@ -262,8 +208,8 @@ class Spool:
         """
         unknown = []
         moved = False
-        for entry in list(self.entries("cur")):
-            if entry.phase != "claimed":
+        for entry in list(self.entries(Place.CUR)):
+            if entry.phase is not Phase.CLAIMED:
                 unknown.append(entry)
                 continue
             try:
@@ -282,15 +228,15 @@ class Spool:
         FileNotFoundError if it has just moved on.  The state is changed only
         while the file is ours, so a courier never meets an older one.
         """
-        claim = Claim(self, Entry(entry.id, "cur", "claimed", self.node, entry.attempt), State())
+        claim = Claim(self, Entry(entry.id, Place.CUR, Phase.CLAIMED, self.node, entry.attempt), State())
         files.move(self.path(entry), self.path(claim.entry))
         claim.state = self.state(entry.id) or State()
         claim.state.due = 0.0
-        if entry.place == "failed":
+        if entry.place is Place.FAILED:
             claim.state.attempts = 0
-        elif entry.place == "cur":
+        elif entry.place is Place.CUR:
             # It may have been sent, and is to be sent all the same: not to be looked for any more.
-            claim.state.draft, claim.state.posted, claim.state.looks = {}, 0.0, 0
+            claim.state.draft, claim.state.posted, claim.state.looks = None, 0.0, 0
             claim.state.unanswered = claim.state.asked = 0
         try:
             claim.save_state()
@@ -299,23 +245,25 @@ class Spool:
             raise
         files.move(self.path(claim.entry), self._path("new", entry.id))
         files.sync_directory(self._path("new"))
-        self._count(not _waits(entry))
+        if not entry.is_waiting:
+            self._count(1)
 
     def drop(self, entry: Entry) -> None:
         """Remove a message for good; FileNotFoundError if it has just moved on."""
         # By way of tmp/: a rename fails where somebody else was first, and nothing brings it back from there.
         gone = self._path("tmp", entry.id)
         files.move(self.path(entry), gone)
-        files.sync_directory(self._path(entry.place))
+        files.sync_directory(self._path(entry.place.value))
         files.remove(gone)
         files.remove(self._path("state", entry.id + ".json"))
-        self._count(-_waits(entry))
+        if entry.is_waiting:
+            self._count(-1)
 
     def told(self, entries: Iterable[Entry]) -> None:
         """Note of failed messages that nobody has to be told of them any more."""
         for entry in entries:
             try:
-                files.move(self.path(entry), self.path(entry._replace(phase=TOLD)))
+                files.move(self.path(entry), self.path(entry._replace(phase=Phase.REPORTED)))
             except FileNotFoundError:
                 continue  # an administrator has taken it meanwhile
         files.sync_directory(self._path("failed"))
@@ -334,20 +282,6 @@ class Spool:
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.directory, *parts)
-
-
-def _entry(place: str, name: str) -> Optional[Entry]:
-    parts = name.split(".")
-    if place != "cur":
-        known = len(parts) == 1 or (place == "failed" and parts[1:] == [TOLD])
-        return Entry(parts[0], place, "".join(parts[1:])) if known else None
-    if len(parts) != 4 or parts[3] not in PHASES or not parts[2].isdigit():
-        return None
-    return Entry(parts[0], "cur", parts[3], parts[1], int(parts[2]))
-
-
-def _waits(entry: Entry) -> bool:
-    return entry.place == "new" or (entry.place == "cur" and entry.phase != "held")
 
 
 class Incoming:
@@ -456,16 +390,16 @@ class Claim:
     def posting(self) -> None:
         """The durable step right before a request that may send: from here on a crash is ambiguous."""
         self.save_state()
-        self._change_phase("posting")
+        self._change_phase(Phase.POSTING)
 
     def claimed(self) -> None:
         """The request surely did not send: back from posting, so that a crash is no longer ambiguous."""
-        self._change_phase("claimed")
+        self._change_phase(Phase.CLAIMED)
 
     def hold(self) -> None:
         """Nobody can tell whether it was sent: keep it, visibly, until an administrator decides."""
         self.save_state()
-        self._change_phase("held")
+        self._change_phase(Phase.HELD)
         self._spool._count(-1)
 
     def sent(self) -> None:
@@ -482,19 +416,19 @@ class Claim:
 
     def defer(self) -> None:
         """Surely not sent: wait in new/ until state.due."""
-        self._leave("new")
+        self._leave(Place.NEW)
 
     def fail(self) -> None:
         """Give up: keep it in failed/ with the reason in its state."""
-        self._leave("failed")
+        self._leave(Place.FAILED)
         self._spool._count(-1)
 
-    def _leave(self, place: str) -> None:
+    def _leave(self, place: Place) -> None:
         self.save_state()
-        files.move(self._spool.path(self.entry), self._spool._path(place, self.id))
-        files.sync_directory(self._spool._path(place))
+        files.move(self._spool.path(self.entry), self._spool._path(place.value, self.id))
+        files.sync_directory(self._spool._path(place.value))
 
-    def _change_phase(self, phase: str) -> None:
+    def _change_phase(self, phase: Phase) -> None:
         before, after = self.entry, self.entry._replace(phase=phase)
         files.move(self._spool.path(before), self._spool.path(after))
         self.entry = after

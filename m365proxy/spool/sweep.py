@@ -8,7 +8,8 @@ from typing import Optional
 from ..system import files, log
 from ..system.clock import clock_is_plausible
 from .envelope import DamagedMessage
-from .spool import Entry, Spool
+from .spool import Spool
+from .state import Entry, Place
 
 logger = log.get("housekeeping")
 
@@ -29,7 +30,7 @@ def sweep(spool: Spool, keep_failed_days: float, now: Optional[float]) -> int:
         logger.info("Graph cannot be asked for the time; nothing old is removed today.")
         return 0
     removed = 0
-    for entry in spool.entries("failed"):
+    for entry in spool.entries(Place.FAILED):
         try:
             if now - _given_up(spool, entry, now) > keep_failed_days * _DAY:
                 _remove(spool, entry, keep_failed_days)

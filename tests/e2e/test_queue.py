@@ -13,7 +13,9 @@ import time
 import pytest
 from program import ALERTS, PASSWORD, SCANS, wait_until
 
-from m365proxy.spool.spool import Envelope, Spool, State
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
+from m365proxy.spool.state import DraftPhase, DraftState, State
 
 
 def submit(program, subject="t"):
@@ -72,7 +74,7 @@ def test_retry_while_nothing_runs(make_program, where):
 @pytest.mark.parametrize("where", ["waiting", "failed", "claimed", "posting", "held"])
 def test_drop_while_nothing_runs(make_program, where):
     program = make_program()
-    id = place(program, where, due=FAR, draft={"id": "AAMk", "mailbox": ALERTS})
+    id = place(program, where, due=FAR, draft=DraftState(DraftPhase.READY, ALERTS, "AAMk"))
     done = tell(program, "drop", id)
     assert done.returncode == 0 and id in done.stdout
     assert f"Drafts of {ALERTS}" in done.stdout
@@ -130,7 +132,7 @@ def test_retry_all_leaves_held_ones_alone(make_program):
     for number in range(3):
         place(program, "failed", f"failed {number}")
         place(program, "waiting", f"waiting {number}", due=later)
-    place(program, "held", "held", draft={})
+    place(program, "held", "held")
     program.start()
     done = tell(program, "retry", "all")
     assert done.returncode == 0 and "6 waiting or failed" in done.stdout and "1 held" in done.stdout

@@ -25,6 +25,8 @@ if __name__ == "__main__":
 from faults.hasty import hurry  # noqa: E402
 from program import ALERTS, SCANS, wait_until  # noqa: E402
 
+from m365proxy.spool.state import Phase, Place  # noqa: E402
+
 # What a fork that was to die at a step ends with.
 _DEAD = 9
 
@@ -151,8 +153,9 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
 
     def settled() -> bool:
         # new/ twice, so that nothing is missed that moves between two listings
-        untold = job.reports and any(not entry.phase for entry in daemon.spool.entries("failed"))
-        return not untold and all(entry.phase == "held" for entry in list(daemon.spool.entries("new", "cur", "new")))
+        untold = job.reports and any(entry.phase is not Phase.REPORTED for entry in daemon.spool.entries(Place.FAILED))
+        moving = list(daemon.spool.entries(Place.NEW, Place.CUR, Place.NEW))
+        return not untold and all(entry.phase is Phase.HELD for entry in moving)
 
     wait_until(settled, 60, "an empty queue")
     daemon.stop()

@@ -21,7 +21,8 @@ from m365proxy.delivery import courier as courier_module
 from m365proxy.delivery import outcome
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.outcome import Verdict
-from m365proxy.spool.spool import Envelope, Spool
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
 from m365proxy.system import files
 
 CODES = [errno.EIO, errno.ENOSPC, errno.EROFS]

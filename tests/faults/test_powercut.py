@@ -17,7 +17,9 @@ from m365proxy.delivery import outcome
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.outcome import Verdict
 from m365proxy.delivery.reporter import Reporter
-from m365proxy.spool.spool import Envelope, Spool
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
+from m365proxy.spool.state import Place
 
 A = "alerts@contoso.com"
 ENVELOPE = Envelope(A, A, ("x@example.org",))
@@ -118,7 +120,7 @@ def finish(after, world):
             claim.sent()
         else:
             claim.defer()
-    for entry in list(after.entries("new")):
+    for entry in list(after.entries(Place.NEW)):
         claim = after.claim(entry.id)
         claim.posting()
         world.sent.append(claim.id)

@@ -3,7 +3,9 @@
 import pytest
 
 from m365proxy.errors import Temporary
-from m365proxy.spool.spool import Envelope, Spool
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
+from m365proxy.spool.state import Place
 
 ENVELOPE = Envelope("a@contoso.com", "a@contoso.com", ("x@example.org",))
 
@@ -150,7 +152,7 @@ def test_told_is_remembered_by_the_name(spool):
     id = put(spool)
     spool.claim(id).fail()
     spool.told([spool.find(id)])
-    [entry] = Spool(spool.directory).entries("failed")
+    [entry] = Spool(spool.directory).entries(Place.FAILED)
     assert (entry.id, entry.place, entry.phase) == (id, "failed", "told") and spool.find(id) == entry
     assert spool.open(entry)[1].close() is None
     spool.requeue(entry)

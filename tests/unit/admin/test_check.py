@@ -9,7 +9,8 @@ from m365proxy.account import spool_of
 from m365proxy.admin import check
 from m365proxy.config import load as configuration
 from m365proxy.delivery.routes import Route, Routes
-from m365proxy.spool.spool import Envelope, State
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.state import State
 from m365proxy.system import statusfile
 
 

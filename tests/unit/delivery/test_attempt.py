@@ -16,16 +16,20 @@ from m365proxy.delivery import jsonmail, outcome
 from m365proxy.delivery import uploads as largedrafts
 from m365proxy.delivery.attempt import Delivery
 from m365proxy.delivery.courier import Courier
-from m365proxy.delivery.drafts import DRAFT, MARKER, Draft, Drafts
+from m365proxy.delivery.drafts import DRAFT, MARKER, Drafts, draft_state
 from m365proxy.delivery.messageids import SeenIds
 from m365proxy.delivery.routes import Route, Routes
 from m365proxy.delivery.uploads import LargeDrafts
 from m365proxy.errors import SignInNeeded
 from m365proxy.graph.answer import Throttled
 from m365proxy.graph.client import Graph
+from m365proxy.graph.items import IMMUTABLE, message_path
+from m365proxy.mime.addresses import Mailbox
 from m365proxy.sandbox import Sandbox, resource, uploads
 from m365proxy.sandbox.mailstore import IMMUTABLE_OCTETS, new_id
-from m365proxy.spool.spool import Envelope, Spool, State
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
+from m365proxy.spool.state import DraftPhase, DraftState, Phase, Place, State
 from m365proxy.system.outbound import Outbound
 
 RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
@@ -105,8 +109,8 @@ class House:
     def settled(self):
         """Nothing moves any more: all sent, held or failed."""
         # new/ twice: a message that moves between two listings must not be missed
-        entries = list(self.spool.entries("new", "cur", "new"))
-        return all(entry.phase == "held" for entry in entries)
+        entries = list(self.spool.entries(Place.NEW, Place.CUR, Place.NEW))
+        return all(entry.phase is Phase.HELD for entry in entries)
 
 
 @pytest.fixture
@@ -342,7 +346,7 @@ def test_a_draft_without_its_bcc_that_somebody_edited_is_left_to_them(house, wai
 def test_a_known_draft_that_may_not_be_read_any_more_waits_for_the_administrator(house, wait_until, caplog):
     crash_after_draft(house, wait_until)
     house.tenant.full_access.discard(ALERTS)
-    id = next(house.spool.entries("new", "cur")).id
+    id = next(house.spool.entries(Place.NEW, Place.CUR)).id
     house.open()
     wait_until(lambda: "Add-MailboxPermission" in house.spool.state(id).error, 20)
     wait_until(lambda: house.places() == [("new", "")])
@@ -433,11 +437,38 @@ COPIES = [
 def test_what_proves_that_a_message_was_sent(house, copy, found, posted):
     drafts = house.open().drafts
     an_item(house.tenant, "sentitems", **copy)
-    gone = Draft(ALERTS, new_id(IMMUTABLE_OCTETS), "<always@printer.local>", "", "")
+    gone = DraftState(DraftPhase.READY, ALERTS, new_id(IMMUTABLE_OCTETS), "<always@printer.local>")
     since = house.tenant.clock() if posted else None
     if not posted and copy.get("marker") != "installation ID":
         found = "gone"
     assert drafts.look(gone, "ID", "<always@printer.local>", since) == found
+
+
+@pytest.mark.parametrize("change", ["as it was", "Bcc added", "files added", "subject edited"])
+@pytest.mark.parametrize(
+    "phase,ignored",
+    [
+        (DraftPhase.MADE, {"Bcc added"}),
+        (DraftPhase.FILLING, {"files added"}),
+        (DraftPhase.READY, set()),
+        (DraftPhase.DELETING, {"Bcc added", "files added"}),
+    ],
+)
+def test_what_of_a_draft_is_compared_in_each_phase(house, phase, ignored, change):
+    drafts = house.open().drafts
+    item = house.tenant.create_draft(house.tenant.mailbox(ALERTS), raw=MAIL)
+    known = draft_state(phase, ALERTS, drafts.get(ALERTS, item.immutable))
+    if change == "Bcc added":
+        drafts.put_marker(ALERTS, item.immutable, "ID", [Mailbox("", HIDDEN)])
+    elif change == "files added":
+        content = base64.b64encode(b"x").decode()
+        file = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "x", "contentBytes": content}
+        path = message_path(item.immutable) + "/attachments"
+        house.graph.read("POST", ALERTS, path, headers=IMMUTABLE, json=file)
+    elif change == "subject edited":
+        house.tenant.update(item, {"subject": "edited"}, {})
+    untouched = change == "as it was" or change in ignored
+    assert drafts.look(known, "ID", "<1@contoso.com>", None) == ("draft" if untouched else "edited")
 
 
 def replaced_by_anothers(tenant):
@@ -452,7 +483,7 @@ def test_a_message_id_proves_nothing_of_an_attempt_that_was_refused(house, wait_
     id = house.open().put(ALWAYS)
     wait_until(lambda: house.graph.held(ALERTS) and house.places() == [("new", "")])
     house.close()
-    assert house.spool.state(id).draft["id"]
+    assert house.spool.state(id).draft.id
     replaced_by_anothers(house.tenant)
     house.open().courier.flush_all()
     settle(house, wait_until)
@@ -478,7 +509,7 @@ def test_a_draft_that_was_refused_and_deleted_is_forgotten_whatever_has_its_mess
     claim = house.spool.claim(id)
     house.graph._lanes.clear()  # the wait that Graph asked for is over
     house.delivery.drop_draft(claim)
-    assert claim.state.draft == {} and house.tenant.items(ALERTS, "drafts") == []
+    assert claim.state.draft is None and house.tenant.items(ALERTS, "drafts") == []
 
 
 def test_anothers_draft_is_no_orphan_of_ours(house):
@@ -537,7 +568,7 @@ def test_a_draft_that_lingers_while_it_is_sent(house, wait_until, stays):
 def test_still_a_draft_is_believed_late_and_twice_only(house, monkeypatch, looks, sent):
     house.looks, house.still_draft = delivery_module.LOOKS, (30.0, 90.0)
     house.open()
-    state = State(posted=1000.0, draft={"mailbox": ALERTS, "id": "ID"})
+    state = State(posted=1000.0, draft=DraftState(DraftPhase.READY, ALERTS, "ID"))
     claim = SimpleNamespace(id="ID", state=state)
     monkeypatch.setattr(house.drafts, "look", lambda *given, **more: DRAFT)
     for seconds in looks:
@@ -604,8 +635,8 @@ def test_a_message_that_waits_long_keeps_no_draft(house, wait_until, monkeypatch
     house.open().put()
     wait_until(lambda: house.places() == [("new", "")] and house.tenant.created_drafts == 1, 20)
     assert house.tenant.items(ALERTS, "drafts") == []
-    id = next(house.spool.entries("new")).id
-    assert house.spool.state(id).draft == {}
+    id = next(house.spool.entries(Place.NEW)).id
+    assert house.spool.state(id).draft is None
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
@@ -892,23 +923,23 @@ def test_an_unfinished_draft_keeps_no_stop_waiting(house, wait_until, large):
     assert house.courier.stop(0) and house.places() == [("new", "")]
 
 
-def test_a_large_draft_is_incomplete_on_disk_until_all_is_in_it(house, wait_until):
+def test_a_large_draft_is_filling_on_disk_until_all_is_in_it(house, wait_until):
     stuck = house.sandbox.faults.add("hang", path="createUploadSession")
     house.open().put(large_mail())
     wait_until(lambda: stuck.hits)
-    assert house.spool.state(next(house.spool.entries("cur")).id).draft["incomplete"]
+    assert house.spool.state(next(house.spool.entries(Place.CUR)).id).draft.phase is DraftPhase.FILLING
     house.sandbox.faults.release()
     settle(house, wait_until)
 
 
-def test_an_incomplete_draft_is_never_sent(house, wait_until):
+def test_a_draft_that_is_not_filled_is_never_sent(house, wait_until):
     house.open()
     house.courier.stop(5)
     incoming = house.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
     incoming.write(large_mail())
     id = incoming.commit()
     item = house.tenant.create_draft(house.tenant.mailbox(ALERTS), raw=MAIL)
-    house.spool.save_state(id, State(draft={"mailbox": ALERTS, "id": item.immutable, "incomplete": "yes"}))
+    house.spool.save_state(id, State(draft=DraftState(DraftPhase.FILLING, ALERTS, item.immutable)))
     house.open()
     settle(house, wait_until)
     assert [pdf_of(record.raw) for record in house.tenant.delivered] == [pdf_of(large_mail())]

@@ -11,7 +11,7 @@ from backlog import fill
 from test_courier import FakeDelivery, House, wait_until
 
 from m365proxy.errors import SignInNeeded
-from m365proxy.spool.spool import State
+from m365proxy.spool.state import Place, State
 
 MANY, FEW = 5_000, 50
 BOXES = ("a@contoso.com", "b@contoso.com")
@@ -70,7 +70,7 @@ def test_the_start_opens_no_file(house, watch, tmp_path):
     h = house(delivery, probe=no_sign_in)
     for box in BOXES:
         fill(h.spool.directory, MANY // 2, box)
-    for entry in list(h.spool.entries("new"))[:20]:
+    for entry in list(h.spool.entries(Place.NEW))[:20]:
         h.spool.save_state(entry.id, State(attempts=1))
     # What is counted is the start alone: nothing is due before the flush at its end.
     h.courier.flush = lambda: None

@@ -13,7 +13,9 @@ from m365proxy.delivery.outcome import Verdict
 from m365proxy.errors import SignInNeeded, Temporary, TokenRefused
 from m365proxy.graph import client
 from m365proxy.graph.answer import NoAnswer, Throttled
-from m365proxy.spool.spool import Claim, Envelope, Spool, State, mailbox_tag
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Claim, Spool, mailbox_tag
+from m365proxy.spool.state import State
 
 SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
 LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")

@@ -10,7 +10,7 @@ import pytest
 from m365proxy.delivery.dsn import Failure, build
 from m365proxy.mime import header, prepare
 from m365proxy.spool.envelope import Envelope
-from m365proxy.spool.spool import State
+from m365proxy.spool.state import State
 
 A = "alerts@contoso.com"
 NOW = 1_800_000_000.0

@@ -10,6 +10,7 @@ from m365proxy.delivery import reporter as reporter_module
 from m365proxy.delivery.reporter import Reporter
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
+from m365proxy.spool.state import Phase, Place
 from m365proxy.system import files
 
 A, B, C, ADMIN = "alerts@contoso.com", "scans@contoso.com", "paper@contoso.com", "admin@contoso.com"
@@ -54,7 +55,7 @@ class House:
         return found
 
     def reported(self):
-        return {entry.id for entry in self.spool.entries("failed") if entry.phase}
+        return {entry.id for entry in self.spool.entries(Place.FAILED) if entry.phase is Phase.REPORTED}
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_the_mailbox_that_sent_last_sends_the_report_of_one_that_cannot(tmp_path
     house = House(tmp_path, (A, B, C), last_delivery={B: 1.0, C: 2.0}.get)
     house.fail(A, status="4.4.7")
     house.reporter.work()
-    report = next(entry for entry in house.spool.entries("new"))
+    report = next(entry for entry in house.spool.entries(Place.NEW))
     envelope, file = house.spool.open(report)
     file.close()
     assert envelope.mailbox == C

@@ -5,7 +5,9 @@ import pytest
 
 from m365proxy.errors import Temporary
 from m365proxy.spool import spool as spool_module
-from m365proxy.spool.spool import DamagedMessage, Entry, Envelope, Spool, State, mailbox_tag, tag_of
+from m365proxy.spool.envelope import DamagedMessage, Envelope
+from m365proxy.spool.spool import Spool, mailbox_tag, tag_of
+from m365proxy.spool.state import DraftPhase, DraftState, Entry, Place, State
 from m365proxy.system import files
 
 ENVELOPE = Envelope("alerts@contoso.com", "alerts@contoso.com", ("a@contoso.com", "b@example.org"), "192.0.2.7", "ups")
@@ -180,7 +182,7 @@ def test_recovery_reads_no_message(spool, monkeypatch):
     monkeypatch.setattr(files, "read", lambda path: pytest.fail("read"))
     again = Spool(spool.directory)
     again.recover()
-    assert len(list(again.entries("new"))) == 20
+    assert len(list(again.entries(Place.NEW))) == 20
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"attempts": "x", "unknown": 1}', b"\xff\xfe", b"null"])
@@ -267,7 +269,7 @@ def test_names_are_legal_on_windows(spool):
 
 
 def test_state_survives_as_written(spool):
-    state = State(attempts=2, due=5.5, draft={"id": "x", "mailbox": "a@b.c"})
+    state = State(attempts=2, due=5.5, draft=DraftState(DraftPhase.READY, "a@b.c", "x"))
     spool.save_state("id", state)
     assert spool.state("id") == state
     assert json.loads(files.read(os.path.join(spool.directory, "state", "id.json")))["attempts"] == 2
@@ -282,7 +284,7 @@ def test_strange_names_in_cur_are_left_alone(spool):
 
 def test_find(spool):
     id = put(spool)
-    assert spool.find(id) == Entry(id, "new")
+    assert spool.find(id) == Entry(id, Place.NEW)
     spool.claim(id)
     assert spool.find(id).phase == "claimed"
     assert spool.find("nothing") is None
@@ -321,7 +323,7 @@ def test_only_files_are_messages(spool, place):
     os.symlink("/dev/zero", os.path.join(directory, "y" + name))
     assert list(spool.entries()) == []
     with pytest.raises(OSError, match="no regular file"):
-        spool.open(Entry("20260101T000000-aa-bb", place, "held" if place == "cur" else "", "1", 1))
+        spool.open(Entry.from_file_name(Place(place), name))
     os.mkfifo(os.path.join(spool.directory, "state", "x.json"))
     os.mkdir(os.path.join(spool.directory, "state", "y.json"))
     assert spool.state("x") is spool.state("y") is None, "its history is lost, the message is not"

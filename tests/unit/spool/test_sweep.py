@@ -5,7 +5,9 @@ import os
 
 import pytest
 
-from m365proxy.spool.spool import Envelope, Spool, State
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
+from m365proxy.spool.state import State
 from m365proxy.spool.sweep import sweep
 
 NOW = 1_800_000_000.0
