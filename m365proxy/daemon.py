@@ -88,12 +88,14 @@ class Daemon:
         environ: Mapping[str, str] = os.environ,
         asked: "Optional[Asked[str]]" = None,
     ):
-        """`asked` is where signals put what they ask for.  ConfigError if a certificate or key is wrong; nothing is
-        opened yet."""
+        """`asked` is where signals put what they ask for.
+
+        Nothing is opened yet.  ConfigError if a certificate or key is wrong.
+        """
         if config.client_certificate:
             private_key(config.client_certificate.private_key)
         self.config = config
-        self._built = config  # for what stays as it was at the start, whatever a reload reads
+        self._built = config  # that of the start, for what a reload cannot change
         self._state_dir = config.state_dir
         self._control = Control(self._state_dir)
         self._notifier = notifier or Notifier({})
@@ -102,7 +104,7 @@ class Daemon:
         self.listeners: List[Listener] = []
         self._stop_asked = threading.Event()
         self._asked: "Asked[str]" = asked if asked is not None else queue.SimpleQueue()
-        # A certificate of our own making needs the state directory: start() sees to it.
+        # A certificate of our own making needs the state directory: start() makes it.
         self._tls = {} if config.tls.tls_cert == "auto" else self._tls_contexts(config)
         self._users = Users(config.mailboxes)
         self._guard = Guard(
@@ -118,7 +120,7 @@ class Daemon:
             config.allowed_networks,
         )
         self._gateways = default_gateways()
-        self._plaintext_networks = list(config.plaintext_networks)  # one list for all sessions: a reload changes it
+        self._plaintext_networks = list(config.plaintext_networks)  # one list for all sessions, which a reload changes
         self._policy = self._make_policy(config)
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
@@ -129,14 +131,14 @@ class Daemon:
         self._reporter = self._make_reporter()
         self._chores = [
             Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
-            # Not in the rush after a start.
+            # Not at once: there is much to do after a start.
             Repeating(_SWEEP_SECONDS, self._sweep, "sweep", first=600.0),
         ]
 
     # Starting.
 
     def start(self) -> None:
-        """Take the state directory, listen, and start to deliver what is queued."""
+        """Lock the state directory, listen, and start to deliver the queue."""
         memory.return_large_blocks()
         memory.share_few_heaps()
         state_dir = self._state_dir
@@ -184,7 +186,7 @@ class Daemon:
             graph,
             Drafts(graph, _installation(config.state_dir)),
             LargeDrafts(graph, sleep=self._pause),
-            Routes(config.state_dir, graph.user, config.permissions == Permissions.FULL),
+            Routes(config.state_dir, graph.user, config.permissions is Permissions.FULL),
             SeenIds(os.path.join(config.state_dir, "seen")),
             self._may_send_as,
             on_ambiguous=config.queue.on_ambiguous,
@@ -232,7 +234,7 @@ class Daemon:
         ]
 
     def _tls_contexts(self, config: Config) -> Dict[str, ssl.SSLContext]:
-        """A context of the config's certificate per min_version of the sockets; {} without a certificate."""
+        """A TLS context with the config's certificate for each min_version of the sockets; {} without a certificate."""
         cert, key = config.tls.tls_cert, config.tls.tls_key
         if not cert:
             return {}
@@ -240,14 +242,14 @@ class Daemon:
         versions = {socket.min_version for socket in sockets if socket.tls is not TlsMode.NONE}
         if cert == "auto" and versions:
             cert = key = autocert.ensure(self._state_dir, autocert.own_names([wanted.address for wanted in sockets]))
-        # a certificate in a file has a key: the config was checked
+        # the config is checked: a certificate in a file has its key
         return {version: tls.server_context(cert, key or cert, version) for version in versions}
 
     def _make_policy(self, config: Config) -> Policy:
-        large = self._built.permissions == Permissions.FULL
+        may_send_large = self._built.permissions is Permissions.FULL
         size_limit = configuration.size_limit(config.attachment_limit_mb)
         return Policy(
-            size_limit=size_limit if large else min(size_limit, prepare.LARGE_MIME_CEILING),
+            size_limit=size_limit if may_send_large else min(size_limit, prepare.LARGE_MIME_CEILING),
             recipients=config.limits.recipients,
             errors=config.limits.errors,
             command_seconds=config.limits.command_seconds,
@@ -256,7 +258,7 @@ class Daemon:
             plaintext_networks=self._plaintext_networks,
             allowed_domains=config.allowed_domains,
             relay=self._relay_user,
-            check_message=Intake(large).check,
+            check_message=Intake(may_send_large).check,
             quirks=self._connections.quirks,
         )
 
@@ -284,37 +286,37 @@ class Daemon:
         return self.spool.put(envelope, self.courier.accepted)
 
     def _relay_user(self, peer: str) -> Optional[User]:
-        """Who sends from an address that need not sign in; the smallest of its networks decides."""
+        """The user of an address that may send without login; the smallest of its networks decides."""
         for network, mailbox in self.config.relay_networks:
             if within(peer, [network]):
                 if peer in self._gateways:
                     self._connections.quirks.note(
                         peer,
-                        "mail without sign-in from this machine's gateway, which may hide others (NAT)",
+                        "mail without login from this machine's gateway, which may hide other clients (NAT)",
                         logging.WARNING,
                     )
-                with contextlib.suppress(KeyError):  # a reload is taking the mailbox out
+                with contextlib.suppress(KeyError):  # a reload is just removing the mailbox
                     return self._users.user_of_mailbox(mailbox)
         return None
 
     def _may_send_as(self, mailbox: str, address: str) -> bool:
         try:
             return self._users.user_of_mailbox(mailbox).may_send_as(address)
-        except KeyError:  # a reload took the mailbox out while its mail was in hand
+        except KeyError:  # a reload removed the mailbox while its mail was being sent
             return False
 
     def _pause(self, seconds: float) -> None:
-        """Wait, unless the program is to stop: then break off what waits."""
+        """Wait; Temporary if the program is to stop, so that what waits ends."""
         if self._stop_asked.wait(seconds):
             raise Temporary("The program is being stopped.")
 
     def _probe(self) -> None:
-        """Raises while nothing can be sent: no sign-in, or Graph does not answer."""
+        """Raise what keeps all mail from being sent: no sign-in, or Graph does not answer."""
         self.account.tokens.access_token()
         self.account.graph.check_reachable()
 
     def _true_time(self) -> Optional[float]:
-        """The time by Graph's clock, seen just now; None if it cannot be asked."""
+        """The time by Graph's clock, asked for just now; None if Graph does not answer."""
         try:
             self.account.graph.check_reachable()
         except ProxyError:
@@ -322,10 +324,10 @@ class Daemon:
         return self.account.graph.now()
 
     def _sweep(self) -> None:
-        """Once a day: what ends soon, what is too old in the queue, and what we left in mailboxes."""
+        """Once a day: warn of what expires, remove what is too old in the queue, and what we left in mailboxes."""
         survive(self._warn_of_ends, "sweep")
         sweep.sweep(self.spool, self.config.queue.keep_failed_days, self._true_time())
-        if self._built.permissions != Permissions.FULL:
+        if self._built.permissions is not Permissions.FULL:
             return
         mailboxes = dict.fromkeys(filter(None, [m.username for m in self.config.mailboxes] + [self.account.graph.user]))
         keep_days = {mailbox_tag(m.username): m.sent_items for m in self.config.mailboxes if m.sent_items is not None}
@@ -333,11 +335,11 @@ class Daemon:
         Leftovers(self.account.graph, drafts, self.spool, keep_days).sweep(mailboxes)
 
     def _warn_of_ends(self) -> None:
-        """Say what is to be renewed: the secret at Microsoft, and the certificate devices see."""
+        """Log what must be renewed soon: the secret at Microsoft, and the certificate for devices."""
         for warning in consistency.secret_ends(self.config):
             logger.warning("%s", warning)
         cert = self.config.tls.tls_cert
-        if cert and cert != "auto":  # that one is made anew at a start
+        if cert and cert != "auto":  # the program renews that one at its start
             days = tls.certificate_days(cert)
             if days < tls.CERTIFICATE_DAYS:
                 logger.warning("%s", tls.expiry_sentence(cert, days))
@@ -345,7 +347,7 @@ class Daemon:
     # Running.
 
     def serve(self) -> None:
-        """Run until `asked` says "stop" or `ask_stop` is called; then stop orderly."""
+        """Run until `asked` says "stop" or `ask_stop` is called; then stop in an orderly way."""
         self.write_status()
         written = time.monotonic()
         self._notifier.ready("; ".join(self.addresses()))
@@ -368,14 +370,14 @@ class Daemon:
         self._asked.put("stop")
 
     def _next_word(self) -> str:
-        """What is asked for next; "" after a while without."""
+        """What is asked for next; "" if nothing is for a while."""
         try:
             return self._asked.get(timeout=_CONTROL_SECONDS)
         except queue.Empty:
             return ""
 
     def _obey(self) -> None:
-        """Carry out what files in control/ ask for."""
+        """Do what files in control/ ask for."""
         for word, id in self._control.take():
             self._carry_out(word, id)
 
@@ -388,7 +390,7 @@ class Daemon:
             self.courier.flush_all()
 
     def reload(self) -> None:
-        """Take over users, rules and certificates from the config file; a wrong one changes nothing."""
+        """Put users, rules and certificates of the config file to use; a file with mistakes changes nothing."""
         try:
             config = configuration.load(self.config.path)
             contexts = self._tls_contexts(config)
@@ -400,6 +402,16 @@ class Daemon:
             logger.error("not reloaded: %s", error)
             return
         self._set_certificate(contexts)
+        self._put_to_use(config)
+        logger.info("reloaded %s", config.path)
+        for warning in config.warnings:
+            logger.warning("%s", warning)
+        needs_restart = needing_restart(self._built, config)
+        if needs_restart:
+            logger.warning("a change of %s needs a restart", ", ".join(needs_restart))
+
+    def _put_to_use(self, config: Config) -> None:
+        """Everything that changes without a restart."""
         self._users = self._guard.users = Users(config.mailboxes)
         self.config = config
         self._plaintext_networks[:] = config.plaintext_networks
@@ -411,12 +423,6 @@ class Daemon:
         addresses = [mailbox.username for mailbox in config.mailboxes]
         self._reporter.configure(addresses, config.notify)
         self.courier.set_mailboxes(addresses)
-        logger.info("reloaded %s", config.path)
-        for warning in config.warnings:
-            logger.warning("%s", warning)
-        needs_restart = needing_restart(self._built, config)
-        if needs_restart:
-            logger.warning("a change of %s needs a restart", ", ".join(needs_restart))
 
     def _set_certificate(self, contexts: Dict[str, ssl.SSLContext]) -> None:
         """Use another certificate from the next handshake on."""
@@ -448,7 +454,7 @@ class Daemon:
             logger.warning("status.json cannot be written: %s", error)
 
     def stop(self) -> None:
-        """Stop accepting, let messages that are coming in and going out end, give the directory back; once."""
+        """Stop accepting, let messages that are coming in and going out end, unlock the directory; once."""
         if self._stopped:
             return
         self._stopped = True
@@ -470,13 +476,13 @@ class Daemon:
         self._lock.release()
         logger.info(
             "stopped%s%s",
-            f"; {cut} sessions cut" if cut else "",
-            "" if idle else "; a message was being sent, its outcome is looked up at the next start",
+            f"; {cut} sessions were broken off" if cut else "",
+            "" if idle else "; a message was being sent: whether it went out is looked up at the next start",
         )
 
 
 def _installation(state_dir: str) -> str:
-    """This installation's random id, made at its first start: it marks our drafts as ours."""
+    """The random id of this installation, made at its first start: it marks our drafts."""
     path = os.path.join(state_dir, "installation")
     known = (files.read(path) or b"").decode("ascii", "replace").strip()
     if not known:

@@ -24,6 +24,7 @@ from ..spool.envelope import Envelope
 from ..spool.spool import Claim, tag_of
 from ..spool.state import DraftPhase, DraftState, Phase
 from ..system import log
+from ..system.choices import OnAmbiguous
 from ..system.clock import clock_is_plausible
 from . import jsonmail, outcome
 from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Drafts, draft_state
@@ -66,7 +67,7 @@ class Delivery:
         seen: SeenIds,
         may_send_as: Callable[[str, str], bool],
         *,
-        on_ambiguous: str = "retry",
+        on_ambiguous: OnAmbiguous = OnAmbiguous.RETRY,
         looks: Sequence[float] = LOOKS,
         still_draft: Sequence[float] = (STILL_DRAFT_APART, STILL_DRAFT_AFTER),
     ):
@@ -517,7 +518,7 @@ class Delivery:
     def _unverifiable(self, claim: Claim, sentence: str) -> Verdict:
         """Nothing to look for: the administrator has chosen between once more and not at all."""
         claim.state.unanswered += 1
-        if self._on_ambiguous == "hold" or claim.state.unanswered > 1:
+        if self._on_ambiguous is OnAmbiguous.HOLD or claim.state.unanswered > 1:
             return self._hold(sentence)
         sentence = f"{sentence} It is sent again (queue.on_ambiguous), and may arrive twice."
         return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)

@@ -7,20 +7,21 @@ import re
 from typing import Any, Iterator, List, Optional, Tuple
 
 from ..errors import ConfigError, Temporary
+from ..system.choices import Cloud, Permissions
 from .http import HttpClient, Misconfigured, refusal
 
 # Login and Graph hosts of the national clouds (deployments.md).
 CLOUDS = {
-    "global": ("https://login.microsoftonline.com", "https://graph.microsoft.com"),
-    "usgov-high": ("https://login.microsoftonline.us", "https://graph.microsoft.us"),
-    "usgov-dod": ("https://login.microsoftonline.us", "https://dod-graph.microsoft.us"),
-    "china": ("https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn"),
+    Cloud.GLOBAL: ("https://login.microsoftonline.com", "https://graph.microsoft.com"),
+    Cloud.USGOV_HIGH: ("https://login.microsoftonline.us", "https://graph.microsoft.us"),
+    Cloud.USGOV_DOD: ("https://login.microsoftonline.us", "https://dod-graph.microsoft.us"),
+    Cloud.CHINA: ("https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn"),
 }
 
 # What is asked for, by the config's `permissions` (permissions-reference.md).
 PERMISSIONS = {
-    "full": ("Mail.Send", "Mail.ReadWrite", "Mail.Send.Shared", "Mail.ReadWrite.Shared", "User.Read"),
-    "send": ("Mail.Send", "Mail.Send.Shared", "User.Read"),
+    Permissions.FULL: ("Mail.Send", "Mail.ReadWrite", "Mail.Send.Shared", "Mail.ReadWrite.Shared", "User.Read"),
+    Permissions.SEND: ("Mail.Send", "Mail.Send.Shared", "User.Read"),
 }
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -29,7 +30,9 @@ _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _KEY_LIMIT = 64 * 1024
 
 
-def endpoints(cloud: str, graph_url: Optional[str] = None, authority_url: Optional[str] = None) -> Tuple[str, str, str]:
+def endpoints(
+    cloud: Cloud, graph_url: Optional[str] = None, authority_url: Optional[str] = None
+) -> Tuple[str, str, str]:
     """(authority, graph, resource): where to sign in, where Graph is, and Graph's name in scopes.
 
     Scopes name the cloud's own Graph even if it is reached over another host,
@@ -48,7 +51,7 @@ class Registration:
         *,
         client_id: str,
         tenant_id: str,
-        permissions: str,
+        permissions: Permissions,
         outbound: Any,
         authority_url: str,
         resource: str,

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 
 from ..errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary, TokenRefused
 from ..system import log
+from ..system.choices import Permissions
 from .devicecode import DeviceSignIn
 from .http import Busy, refusal
 from .registration import Registration, msal
@@ -78,7 +79,7 @@ class Tokens:
         client_id: str,
         tenant_id: str,
         user: Optional[str],
-        permissions: str,
+        permissions: Permissions,
         token_file: TokenFile,
         outbound: Any,
         authority_url: str,

@@ -30,6 +30,7 @@ from m365proxy.sandbox.mailstore import IMMUTABLE_OCTETS, new_id
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
 from m365proxy.spool.state import DraftPhase, DraftState, Phase, Place, State
+from m365proxy.system.choices import OnAmbiguous
 from m365proxy.system.outbound import Outbound
 
 RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
@@ -76,7 +77,7 @@ class House:
             self.routes,
             SeenIds(str(self.path / "seen")),
             lambda box, address: address == box,
-            on_ambiguous=self.on_ambiguous,
+            on_ambiguous=OnAmbiguous(self.on_ambiguous),
             looks=self.looks,
             still_draft=self.still_draft,
         )
