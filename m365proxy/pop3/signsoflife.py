@@ -12,7 +12,7 @@ SECONDS = 20.0
 
 
 class BrokenOff(Exception):
-    """What was begun cannot be ended properly: the connection closes, so that nobody takes a part for the whole."""
+    """An answer was begun and cannot be ended properly: the connection closes, so that no part passes for the whole."""
 
 
 class SignsOfLife:
@@ -22,15 +22,15 @@ class SignsOfLife:
         self._connection = connection
         self._seconds = seconds
 
-    def until(self, ready: Callable[[float], bool], begun: bool = False) -> bool:
-        """Wait until something is ready; whether the +OK line was begun by then.
+    def wait(self, wait_ready: Callable[[float], bool], begun: bool = False) -> bool:
+        """Wait until `wait_ready(seconds)` says yes; whether the +OK line was begun by then.
 
-        A dot is added to it at every sign of life.  Once it is begun there is
-        no -ERR any more: BrokenOff if the thing does not come.  Closed and
-        TimedOut if the client is not there any more.
+        Each sign of life adds a dot to that line.  Once it is begun, a -ERR is
+        impossible: BrokenOff if `wait_ready` raises a ProxyError.  Closed and
+        TimedOut if the client is gone.
         """
         try:
-            while not ready(self._seconds):
+            while not wait_ready(self._seconds):
                 self._connection.write(b"." if begun else b"+OK Exchange is slow")
                 self._connection.flush()
                 begun = True

@@ -11,7 +11,7 @@ import select
 import socket
 import ssl
 import time
-from typing import Callable, Iterable, Iterator, Optional
+from typing import Callable, Optional
 
 CRLF = b"\r\n"
 
@@ -273,32 +273,6 @@ class DotReader:
             self._virtual = False
             return decoded[2:]
         return decoded
-
-
-def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A message as POP3 sends it: CRLF everywhere, leading dots doubled, CRLF.CRLF at the end
-    (RFC 1939 section 3)."""
-    held_cr = False
-    line_start = True
-    for chunk in chunks:
-        if not chunk:
-            continue
-        if held_cr:
-            chunk = b"\r" + chunk
-        held_cr = chunk.endswith(b"\r")
-        if held_cr:
-            chunk = chunk[:-1]
-            if not chunk:
-                continue
-        chunk = crlf(chunk)
-        starts_dotted = line_start and chunk.startswith(b".")
-        line_start = chunk.endswith(CRLF)
-        chunk = chunk.replace(b"\r\n.", b"\r\n..")
-        yield b"." + chunk if starts_dotted else chunk
-    if held_cr:
-        yield CRLF
-        line_start = True
-    yield b".\r\n" if line_start else b"\r\n.\r\n"
 
 
 def crlf(data: bytes) -> bytes:

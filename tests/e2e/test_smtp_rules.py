@@ -130,7 +130,7 @@ def test_pop3_behind_a_proxy(running):
         assert client.line().startswith("+OK")
         client.ask(f"USER {SCANS}")
         assert client.ask(f"PASS {PASSWORD}").startswith("+OK")
-    assert "2001:db8::7 signed in as" in running.said()
+    assert "2001:db8::7 logged in as" in running.said()
 
 
 def test_a_proxy_without_header(running):

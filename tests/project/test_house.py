@@ -43,7 +43,7 @@ DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 # The session's thread, the worker thread, the accept thread's last resort, timers and control, and the program itself;
 # a look at a message, which may hold anything: a fault there must not keep it from being taken and sent.
 BROAD = {
-    *("smtp.session", "pop3.session", "server.listener", "spool.spool", "delivery.reachability", "delivery.courier"),
+    *("smtp.session", "server.listener", "spool.spool", "delivery.reachability", "delivery.courier"),
     *("system.threads", "cli", "smtp.acceptance", "delivery.attempt", "mime.prepare"),
 }
 

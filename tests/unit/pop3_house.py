@@ -189,7 +189,7 @@ class House:
             assert line or not self.file.closed
             found.append(line)
 
-    def signed_in(self):
+    def logged_in(self):
         assert self.line().startswith(b"+OK")
         assert self.ask(b"USER scanner@contoso.com").startswith(b"+OK")
         assert self.ask(b"PASS pass word").startswith(b"+OK")

@@ -24,7 +24,7 @@ def _settings(script):
     if "tls" in words:
         more["tls"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     house = House(() if "empty" in words else MESSAGES, peer=named.get("peer", "127.0.0.1"), **more)
-    return house.signed_in() if "in" in words else house
+    return house.logged_in() if "in" in words else house
 
 
 def _matches(wanted, line):

@@ -10,43 +10,43 @@ from m365proxy.errors import Temporary
 from m365proxy.pop3.job import Job
 
 
-def test_it_is_waited_for_and_its_result_is_told():
+def test_it_is_waited_for_and_gives_its_result():
     gate = threading.Event()
     job = Job(lambda: (gate.wait(10), threading.current_thread()), "the work")
-    assert not job.ready(0.0)
+    assert not job.wait_over(0.0)
     gate.set()
-    assert job.ready(10.0)
-    opened, thread = job.wait()
+    assert job.wait_over(10.0)
+    opened, thread = job.result()
     assert opened and thread.name == "the work"
     assert thread.daemon  # or the program could not be stopped before its end
 
 
-def test_what_the_call_raised_is_raised_to_whoever_asks():
+def test_what_the_call_raised_is_raised_to_its_caller():
     def call():
         raise Temporary("Graph is away.")
 
     job = Job(call, "the work")
-    assert job.wait() is None
+    assert job.result() is None
     with pytest.raises(Temporary, match="Graph is away"):
-        job.ready(10.0)
+        job.wait_over(10.0)
 
 
-def test_a_fault_does_not_keep_anybody_waiting_and_is_told(monkeypatch, wait_until):
-    told = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
+def test_a_fault_keeps_nobody_waiting_and_is_reported(monkeypatch, wait_until):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
 
     def call():
         raise ZeroDivisionError
 
     job = Job(call, "the work")
-    assert job.wait() is None
+    assert job.result() is None
     with pytest.raises(ZeroDivisionError):
-        job.ready(10.0)
-    wait_until(lambda: [one.exc_type for one in told] == [ZeroDivisionError])
+        job.wait_over(10.0)
+    wait_until(lambda: [one.exc_type for one in reported] == [ZeroDivisionError])
 
 
 @pytest.mark.parametrize("error", [None, Temporary("Graph is away.")])
-def test_where_there_is_no_thread_left_the_caller_does_it(error, monkeypatch):
+def test_without_a_thread_left_the_caller_does_it(error, monkeypatch):
     def no_thread(self):
         raise RuntimeError("can't start new thread")
 
@@ -57,7 +57,7 @@ def test_where_there_is_no_thread_left_the_caller_does_it(error, monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     job = Job(call, "the work")
-    assert job.wait() is (None if error else threading.current_thread())
+    assert job.result() is (None if error else threading.current_thread())
     if error:
         with pytest.raises(Temporary):
-            job.ready(0.0)
+            job.wait_over(0.0)

@@ -1,5 +1,4 @@
 import contextlib
-import re
 import socket
 import ssl
 import struct
@@ -11,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from server_harness import connected, server_context
 
-from m365proxy.server.connection import Closed, Connection, DotReader, Injection, LineTooLong, TimedOut, crlf, stuffed
+from m365proxy.server.connection import Closed, Connection, DotReader, Injection, LineTooLong, TimedOut, crlf
 from m365proxy.system.networks import client_network, is_loopback, normalise_address
 
 # -- DotReader against a reference that splits at CRLF --------------------
@@ -84,35 +83,7 @@ def test_dot_reader_holds_a_few_octets_only():
         assert len(reader._held) <= 4
 
 
-# -- stuffed and crlf ------------------------------------------------------
-
-
-@given(WIRE, CUTS)
-def test_stuffed_comes_back(data, cuts):
-    sent = b"".join(stuffed(in_chunks(data, cuts)))
-    message, rest, done = read_all([sent])
-    assert done
-    assert rest == b""
-    wanted = re.sub(rb"\r\n|\r|\n", b"\r\n", data)
-    if wanted and not wanted.endswith(b"\r\n"):
-        wanted += b"\r\n"
-    assert message == wanted
-
-
-@pytest.mark.parametrize(
-    "chunks, sent",
-    [
-        ([], b".\r\n"),
-        ([b""], b".\r\n"),
-        ([b"a"], b"a\r\n.\r\n"),
-        ([b".a\r\n", b".b"], b"..a\r\n..b\r\n.\r\n"),
-        ([b"a\r", b"\n.b\n"], b"a\r\n..b\r\n.\r\n"),
-        ([b"a\r"], b"a\r\n.\r\n"),
-        ([b"a", b".b"], b"a.b\r\n.\r\n"),
-    ],
-)
-def test_stuffed(chunks, sent):
-    assert b"".join(stuffed(chunks)) == sent
+# -- crlf -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data, wanted", [(b"a\nb\r\nc\rd", b"a\r\nb\r\nc\r\nd"), (b"\n\r\n\r", b"\r\n\r\n\r\n")])

@@ -170,13 +170,13 @@ def test_pop3_before_login(caplog):
         assert ask_all(house, [b"CAPA"] * 100) == 31
         house.ended()
     assert junk.slept == PAUSES
-    assert "before sign-in (too many commands that bring nothing" in caplog.text
+    assert "before login (too many commands that achieve nothing" in caplog.text
 
 
 @pytest.mark.parametrize("commands", [[b"NOOP"], [b"CAPA"], [b"RSET"], [b"DELE 1", b"RSET"], [b"STAT"], [b"UIDL"]])
 def test_pop3_after_login(commands):
     junk = Junk()
-    with Pop3House(junk=junk.counter).signed_in() as house:
+    with Pop3House(junk=junk.counter).logged_in() as house:
         assert 111 <= ask_all(house, commands * 200) <= 115
     assert junk.slept == PAUSES
 
@@ -184,14 +184,14 @@ def test_pop3_after_login(commands):
 @pytest.mark.parametrize("command", [b"TOP 1 0", b"RETR 1", b"LIST 1"])
 def test_the_same_message_again_brings_nothing(command):
     junk = Junk()
-    with Pop3House(junk=junk.counter).signed_in() as house:
+    with Pop3House(junk=junk.counter).logged_in() as house:
         assert 111 <= ask_all(house, [command] * 200) <= 115
 
 
 def test_a_long_mailbox_read_from_end_to_end_is_never_slowed():
     junk = Junk()
     numbers = [b"%d" % number for number in range(1, 401)]
-    with Pop3House(MESSAGES[:1] * 400, junk=junk.counter).signed_in() as house:
+    with Pop3House(MESSAGES[:1] * 400, junk=junk.counter).logged_in() as house:
         commands = [b"CAPA", b"STAT", b"LIST", b"UIDL"]
         commands += [b"LIST " + number for number in numbers] + [b"UIDL " + number for number in numbers]
         for number in numbers:
@@ -203,5 +203,5 @@ def test_a_long_mailbox_read_from_end_to_end_is_never_slowed():
 
 def test_a_long_list_asked_for_again_costs_more():
     junk = Junk()
-    with Pop3House(MESSAGES[:1] * 2500, junk=junk.counter).signed_in() as house:
+    with Pop3House(MESSAGES[:1] * 2500, junk=junk.counter).logged_in() as house:
         assert 15 <= ask_all(house, [b"UIDL"] * 200) <= 25
