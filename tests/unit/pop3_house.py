@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import threading
 from types import SimpleNamespace
 
-from m365proxy.errors import Permanent, Temporary
+from m365proxy.errors import Permanent
 from m365proxy.maildrop.copies import normalised
 from m365proxy.pop3.session import Pop3Session
 from m365proxy.server.connection import Connection
@@ -196,5 +197,24 @@ class House:
         return self
 
 
-def temporary(text="Graph is away."):
-    return Temporary(text)
+@contextlib.contextmanager
+def listening(raws, tls=None, networks=LOOPBACK):
+    """A loopback port with one session behind it, for clients that want to connect: (port, drop)."""
+    drop = Drop(raws)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            client, address = listener.accept()
+            Pop3Session(
+                Connection(client, address[0]),
+                users=Users(),
+                maildrops=Maildrops(drop),
+                tls_context=tls,
+                plaintext_networks=networks,
+            ).run()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], drop
+        thread.join(10)
+        assert not thread.is_alive()
