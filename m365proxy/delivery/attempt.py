@@ -176,7 +176,7 @@ class Delivery:
         if draft is None or not draft.id:
             return
         if claim.entry.phase is Phase.POSTING:
-            claim.claimed()  # it was refused; without its draft a crash would leave that unknown
+            claim.unpost()  # it was refused; without its draft a crash would leave that unknown
         try:
             self._delete_draft(claim, draft)
         except (SignInNeeded, Temporary, Permanent) as error:
@@ -295,7 +295,7 @@ class Delivery:
         """Our draft is not where it was: somebody may have sent it, so it has to be looked for."""
         draft.posted = False  # not by us: a Message-ID in Sent Items may as well be another mail's
         claim.state.posted = self._graph.now()
-        claim.posting()
+        claim.mark_posting()
         sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
         return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, sentence, "4.4.0")
 
@@ -311,7 +311,7 @@ class Delivery:
                 return verdict
             refused.append((verdict, claim.state.code, claim.state.request_id))
             if claim.entry.phase is Phase.POSTING:
-                claim.claimed()  # surely not sent: what goes wrong on the next way must not make that doubtful
+                claim.unpost()  # surely not sent: what goes wrong on the next way must not make that doubtful
             if not large:
                 self._routes.forget(envelope.mailbox)
             if claim.state.draft is not None:
@@ -468,19 +468,19 @@ class Delivery:
         self._graph.ready(draft.mailbox)
         state.posted, state.still_draft, state.looks = self._graph.now(), 0.0, 0
         draft.posted = True
-        claim.posting()
+        claim.mark_posting()
         try:
             answer = self._drafts.send(draft.mailbox, draft.id)
         except (SignInNeeded, Temporary) as error:
             if isinstance(error, NoAnswer):
                 return outcome.of_failure(str(error), error.maybe_processed)
             # Throttled meanwhile, or the token was refused (401) and there is no new one: nothing was sent.
-            claim.claimed()
+            claim.unpost()
             raise
         if answer.status == 404 and answer.from_graph:
             return self._lost(claim, draft)
         if _is_throttling(answer):
-            claim.claimed()
+            claim.unpost()
             raise _throttled(answer, draft.mailbox)
         return self._judge(claim, envelope, draft.mailbox, answer)
 
@@ -488,7 +488,7 @@ class Delivery:
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         self._graph.ready(route.url_mailbox)
         claim.state.posted = self._graph.now()
-        claim.posting()
+        claim.mark_posting()
         try:
             answer = self._graph.call(
                 "POST",
@@ -502,11 +502,11 @@ class Delivery:
             if isinstance(error, NoAnswer):
                 verdict = outcome.of_failure(str(error), error.maybe_processed)
             else:
-                claim.claimed()
+                claim.unpost()
                 raise
         else:
             if _is_throttling(answer):
-                claim.claimed()
+                claim.unpost()
                 raise _throttled(answer, route.url_mailbox)
             verdict = self._judge(claim, envelope, route.url_mailbox, answer)
         if verdict.sent == outcome.SENT:

@@ -525,7 +525,7 @@ class Courier:
     def _remove(self, lane: _Lane, claim: Claim) -> Optional[float]:
         """It was sent: whatever the disk says, it is not sent again."""
         try:
-            claim.sent()
+            claim.remove_sent()
         except OSError as error:
             logger.error(
                 "%s was sent, but its file cannot be removed: %s. Check the disk of state_dir.", claim.id, error

@@ -158,10 +158,10 @@ class Reporter:
         found = self._read_all(entries)
         by_id = {entry.id: entry for entry in entries}
         done = bool(found.messages) and self._send(tag, found.messages)
-        self._spool.told(found.silent + [by_id[failure.id] for failure in found.messages if done])
+        self._spool.mark_reported(found.silent + [by_id[failure.id] for failure in found.messages if done])
         for failure in found.reports:
             self._send_again(failure, by_id[failure.id])
-            self._spool.told([by_id[failure.id]])
+            self._spool.mark_reported([by_id[failure.id]])
 
     def _read_all(self, entries: List[Entry]) -> _Failures:
         found = _Failures([], [], [])

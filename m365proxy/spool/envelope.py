@@ -1,4 +1,4 @@
-"""Who hands in what for whom: the X-M365Proxy-* lines before a spooled message, written once, never sent."""
+"""Who sends what to whom: the X-M365Proxy-* lines before a spooled message, written once and never sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIMIT = 4 * 1024 * 1024
 
 @dataclasses.dataclass(frozen=True)
 class Envelope:
-    """Who hands in what for whom (RFC 5321 2.3.1), and how it came."""
+    """Who sends to whom (RFC 5321 2.3.1), and how the message came here."""
 
     mailbox: str
     sender: str = ""  # "" is the null reverse-path
@@ -55,7 +55,7 @@ class DamagedMessage(Permanent):
 
 
 def envelope_lines(envelope: Envelope) -> bytes:
-    """The envelope as the first lines of a spooled file.  ValueError for a line end, and if too large."""
+    """The envelope as the first lines of a spooled file.  ValueError if it has a line end in it or is too large."""
     lines = []
     for field, name in _FIELDS.items():
         value = getattr(envelope, field)

@@ -3,11 +3,11 @@
     tmp/ID                        being written by an SMTP session
     new/ID                        accepted, waiting for its turn
     cur/ID.NODE.ATTEMPT.claimed   a courier prepares it; surely not sent
-    cur/ID.NODE.ATTEMPT.posting   a send may have begun; ambiguous after a crash
-    cur/ID.NODE.ATTEMPT.held      the outcome is unknown and nothing more will be tried by itself
+    cur/ID.NODE.ATTEMPT.posting   a send may have begun; after a crash it has to be looked for
+    cur/ID.NODE.ATTEMPT.held      nobody knows whether it was sent; nothing is tried until an administrator decides
     failed/ID                     given up
-    failed/ID.told                given up, and whoever has to know was told
-    state/ID.json                 attempts, due time, last error; never moves
+    failed/ID.told                given up, and reported
+    state/ID.json                 attempts, due time, last error, draft; never moves
 
 Each transition is one rename.  docs/internals.md has the table of who may do
 what.  A message file begins with its envelope as X-M365Proxy-* lines, written
@@ -41,7 +41,7 @@ _RECOUNT = 60.0
 
 
 def _remove_unfinished(path: str) -> None:
-    """What got no 250.  A file that cannot be removed stops nothing."""
+    """Remove a file that got no 250.  One that cannot be removed stops nothing."""
     try:
         files.remove(path)
     except OSError as error:
@@ -49,7 +49,7 @@ def _remove_unfinished(path: str) -> None:
 
 
 def mailbox_tag(mailbox: str) -> str:
-    """The part of an id that tells the mailbox, so that a listing is enough to sort the queue."""
+    """The part of an id that stands for the mailbox, so that a listing is enough to sort the queue."""
     return hashlib.sha256(mailbox.lower().encode()).hexdigest()[:8]
 
 
@@ -70,8 +70,8 @@ class Spool:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ):
-        """New mail is refused for the time being with less than `min_free` octets of disk, or when `max_waiting`
-        messages wait (0: any number)."""
+        """New mail is refused for the time being while less than `min_free` octets of disk are free, or while
+        `max_waiting` messages wait (0: any number)."""
         self.directory = directory
         self.node = node
         self._min_free = min_free
@@ -83,7 +83,7 @@ class Spool:
         self._counted = -_RECOUNT
 
     def make(self) -> None:
-        """Make the directories, and remove what an earlier run left unfinished: under the lock nobody writes it."""
+        """Make the directories, and remove what an earlier run left unfinished: with the lock held, nobody writes."""
         for name in DIRECTORIES:
             files.make_directory(self._path(name))
         files.make_private(self.directory)  # which closes what is below it
@@ -92,7 +92,7 @@ class Spool:
             _remove_unfinished(self._path(name))
 
     def sweep(self) -> None:
-        """Remove what stands in tmp/ without a writer, while the program runs."""
+        """Remove files in tmp/ that have no writer any more, while the program runs."""
         for name in os.listdir(self._path("tmp")):
             path = self._path("tmp", name)
             try:
@@ -104,7 +104,7 @@ class Spool:
                 _remove_unfinished(path)
 
     def put(self, envelope: Envelope, accepted: Callable[[str], None] = lambda id: None) -> "Incoming":
-        """Begin a message; Temporary if the disk has no room.  `accepted(id)` is called once it is durable."""
+        """Begin a message; Temporary if the disk has no room.  `accepted(id)` is called as soon as it is durable."""
         self._check_room(envelope)
         now = self._clock()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
@@ -123,11 +123,11 @@ class Spool:
 
     def _check_room(self, envelope: Envelope) -> None:
         try:
-            # Our own reports are few and must not be the first to be shut out.
+            # Our own reports are few, and must not be the first to be refused.
             if self._max_waiting and envelope.kind != "report" and self.waiting() >= self._max_waiting:
                 raise Temporary(
                     f"{self._max_waiting} messages wait already (queue.max_waiting); new mail is refused until "
-                    "some are sent. `m365proxy status` tells why they wait."
+                    "some are sent. `m365proxy status` shows why they wait."
                 )
             if self._min_free and files.free_bytes(self.directory) < self._min_free:
                 raise Temporary(
@@ -204,7 +204,7 @@ class Spool:
     def recover(self) -> List[Entry]:
         """At start, under the state directory's lock: put what was only claimed back to new/.
 
-        Returns the entries whose outcome is unknown (posting), that are held, or that the disk would not let go of.
+        Returns the other entries of cur/: posting, held, and claimed ones that the disk would not let us move.
         """
         unknown = []
         moved = False
@@ -226,7 +226,7 @@ class Spool:
         """An administrator wants it tried (again) now: to new/, due at once and with all its tries.
 
         FileNotFoundError if it has just moved on.  The state is changed only
-        while the file is ours, so a courier never meets an older one.
+        while the file is ours, so that no courier reads an older one.
         """
         claim = Claim(self, Entry(entry.id, Place.CUR, Phase.CLAIMED, self.node, entry.attempt), State())
         files.move(self.path(entry), self.path(claim.entry))
@@ -235,7 +235,7 @@ class Spool:
         if entry.place is Place.FAILED:
             claim.state.attempts = 0
         elif entry.place is Place.CUR:
-            # It may have been sent, and is to be sent all the same: not to be looked for any more.
+            # It may have been sent, and is to be sent all the same: it is not looked for any more.
             claim.state.draft, claim.state.posted, claim.state.looks = None, 0.0, 0
             claim.state.unanswered = claim.state.asked = 0
         try:
@@ -250,7 +250,7 @@ class Spool:
 
     def drop(self, entry: Entry) -> None:
         """Remove a message for good; FileNotFoundError if it has just moved on."""
-        # By way of tmp/: a rename fails where somebody else was first, and nothing brings it back from there.
+        # By way of tmp/: the rename fails if somebody else was first, and nothing comes back from there.
         gone = self._path("tmp", entry.id)
         files.move(self.path(entry), gone)
         files.sync_directory(self._path(entry.place.value))
@@ -259,8 +259,8 @@ class Spool:
         if entry.is_waiting:
             self._count(-1)
 
-    def told(self, entries: Iterable[Entry]) -> None:
-        """Note of failed messages that nobody has to be told of them any more."""
+    def mark_reported(self, entries: Iterable[Entry]) -> None:
+        """Note of failed messages that they need no report any more."""
         for entry in entries:
             try:
                 files.move(self.path(entry), self.path(entry._replace(phase=Phase.REPORTED)))
@@ -325,9 +325,9 @@ class Incoming:
         return file
 
     def commit(self) -> str:
-        """Make it durable and let the courier have it; returns the id.
+        """Make it durable and inform the courier; returns the id.
 
-        When this returns, power may fail.  Temporary: nothing is left behind.
+        Once this has returned, power may fail.  Temporary: nothing is left behind.
         """
         target = self._spool._path("new", self.id)
         try:
@@ -343,7 +343,7 @@ class Incoming:
         try:
             self._accepted(self.id)
         except Exception:  # it is durable: were this an error to the client, it would send it twice
-            logger.exception("%s is in the queue, but the courier could not be told", self.id)
+            logger.exception("%s is in the queue, but the courier could not be informed", self.id)
         return self.id
 
     def abort(self) -> None:
@@ -351,7 +351,7 @@ class Incoming:
         try:
             self._file.close()
         except OSError:
-            pass  # the buffered rest cannot be written; it is being thrown away anyway
+            pass  # the buffered rest cannot be written, and is not wanted any more
         _discard(self._path)
 
 
@@ -369,7 +369,7 @@ def _disk_trouble(error: OSError) -> Temporary:
 class Claim:
     """A message in cur/ in the hands of one courier thread.
 
-    Every method that moves the file ends the claim, but for `posting`.
+    Every method that moves the file ends the claim, except `mark_posting` and `unpost`.
     """
 
     def __init__(self, spool: Spool, entry: Entry, state: State):
@@ -387,12 +387,12 @@ class Claim:
     def save_state(self) -> None:
         self._spool.save_state(self.id, self.state)
 
-    def posting(self) -> None:
+    def mark_posting(self) -> None:
         """The durable step right before a request that may send: from here on a crash is ambiguous."""
         self.save_state()
         self._change_phase(Phase.POSTING)
 
-    def claimed(self) -> None:
+    def unpost(self) -> None:
         """The request surely did not send: back from posting, so that a crash is no longer ambiguous."""
         self._change_phase(Phase.CLAIMED)
 
@@ -402,11 +402,11 @@ class Claim:
         self._change_phase(Phase.HELD)
         self._spool._count(-1)
 
-    def sent(self) -> None:
-        """It is Exchange's now: forget it."""
+    def remove_sent(self) -> None:
+        """Exchange has it: forget it."""
         files.remove(self._spool.path(self.entry))
         self._spool._count(-1)
-        # Should power bring the file back, it is "posting" without a state: ambiguous, never sent blindly.
+        # If a power cut brings the file back, it is "posting" without a state: ambiguous, never sent blindly.
         files.sync_directory(self._spool._path("cur"))
         files.remove(self._spool._path("state", self.id + ".json"))
 

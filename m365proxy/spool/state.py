@@ -27,7 +27,7 @@ class Phase(str, enum.Enum):
     CLAIMED = "claimed"  # in cur/: a courier prepares it; surely not sent
     POSTING = "posting"  # in cur/: a send may have begun
     HELD = "held"  # in cur/: nobody knows whether it was sent, and nothing more is tried
-    REPORTED = "told"  # in failed/: everybody who has to know has been told
+    REPORTED = "told"  # in failed/: the report on it is written, or it needs none
 
 
 _PHASES_IN_CUR = (Phase.CLAIMED, Phase.POSTING, Phase.HELD)

@@ -1,4 +1,4 @@
-"""What is done once a day: failed messages past their time, states without a message, unfinished files."""
+"""What is removed once a day: failed messages past their time, states without a message, unfinished files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ logger = log.get("housekeeping")
 
 _DAY = 24 * 3600.0
 
-# Addresses of recipients in the log line of a removal.
+# How many recipients the log line of a removal names.
 _NAMED = 20
 
 
 def sweep(spool: Spool, keep_failed_days: float, now: Optional[float]) -> int:
-    """Keep house; returns how many failed messages were removed.
+    """Remove all that; returns how many failed messages were removed.
 
     `now` is the time by Graph's clock, None if it cannot be had: ours may be
     years ahead, so nothing is removed by its age then.
@@ -44,7 +44,7 @@ def sweep(spool: Spool, keep_failed_days: float, now: Optional[float]) -> int:
 
 
 def _given_up(spool: Spool, entry: Entry, now: float) -> float:
-    """When a message was given up; where no clock told that, when its file was written."""
+    """When a message was given up; if the clock was wrong then, when its file was written."""
     state = spool.state(entry.id)
     if state is not None and clock_is_plausible(state.last_attempt) and state.last_attempt <= now + _DAY:
         return state.last_attempt

@@ -41,10 +41,10 @@ def place(program, where, subject="t", due=0.0, **state):
     if where == "claimed":
         claim.save_state()
     elif where == "held":
-        claim.posting()
+        claim.mark_posting()
         claim.hold()
     else:
-        getattr(claim, {"waiting": "defer", "failed": "fail", "posting": "posting"}[where])()
+        getattr(claim, {"waiting": "defer", "failed": "fail", "posting": "mark_posting"}[where])()
     return id
 
 

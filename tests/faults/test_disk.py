@@ -148,8 +148,8 @@ def test_what_is_told_before_data(tmp_path, monkeypatch):
         assert send(talk).startswith("250")
         assert send(talk).startswith("452"), "max_waiting"
         claim = spool.claim(next(spool.entries()).id)
-        claim.posting()
-        claim.sent()
+        claim.mark_posting()
+        claim.remove_sent()
         assert send(talk).startswith("250")
     assert left(spool, "tmp") == []
 
@@ -199,7 +199,7 @@ class World:
 
     def deliver(self, claim, envelope, file):
         claim.save_state()
-        claim.posting()
+        claim.mark_posting()
         with self.lock:
             verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
             if verdict.sent != outcome.NOT_SENT:

@@ -117,31 +117,31 @@ def finish(after, world):
             continue
         claim = after.resume(entry)
         if claim.id in world.sent:
-            claim.sent()
+            claim.remove_sent()
         else:
             claim.defer()
     for entry in list(after.entries(Place.NEW)):
         claim = after.claim(entry.id)
-        claim.posting()
+        claim.mark_posting()
         world.sent.append(claim.id)
-        claim.sent()
+        claim.remove_sent()
 
 
 def post(claim, world):
-    claim.posting()
+    claim.mark_posting()
     world.sent.append(claim.id)
 
 
 def story_sent(spool, id, world, done):
     claim = spool.claim(id)
     post(claim, world)
-    claim.sent()
+    claim.remove_sent()
     done("sent")
 
 
 def story_deferred(spool, id, world, done):
     claim = spool.claim(id)
-    claim.posting()
+    claim.mark_posting()
     claim.state.attempts += 1
     claim.defer()
     done("deferred")
@@ -150,19 +150,19 @@ def story_deferred(spool, id, world, done):
 
 def story_refused_token(spool, id, world, done):
     claim = spool.claim(id)
-    claim.posting()
-    claim.claimed()
+    claim.mark_posting()
+    claim.unpost()
     claim.release()
     story_sent(spool, id, world, done)
 
 
 def story_failed(spool, id, world, done):
     claim = spool.claim(id)
-    claim.posting()
+    claim.mark_posting()
     claim.state.error = "never"
     claim.fail()
     done("failed")
-    spool.told([spool.find(id)])
+    spool.mark_reported([spool.find(id)])
     done("told")
 
 
@@ -202,7 +202,7 @@ def test_retry_and_drop_survive_a_cut(bench, where):
         id = put(spool)
         if where != "waiting":
             claim = spool.claim(id)
-            claim.posting()
+            claim.mark_posting()
             claim.fail() if where == "failed" else claim.hold()
         return id
 
@@ -237,7 +237,7 @@ class Delivery:
         self.world, self.verdicts = world, list(verdicts)
 
     def deliver(self, claim, envelope, file):
-        claim.posting()
+        claim.mark_posting()
         verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
         if verdict.sent != outcome.NOT_SENT:
             self.world.sent.append(claim.id)

@@ -42,19 +42,19 @@ def test_above_the_limit_new_mail_is_put_off_and_our_reports_are_not(spool):
     put(spool, "report")
     for _ in range(2):
         claim = spool.claim(ids.pop())
-        claim.posting()
-        claim.sent()
+        claim.mark_posting()
+        claim.remove_sent()
     put(spool)
 
 
 @pytest.mark.parametrize(
     "end,counts",
-    [("sent", 0), ("fail", 0), ("hold", 0), ("defer", 1), ("release", 1), ("posting", 1)],
+    [("remove_sent", 0), ("fail", 0), ("hold", 0), ("defer", 1), ("release", 1), ("mark_posting", 1)],
 )
 def test_every_step_is_counted(spool, end, counts):
     claim = spool.claim(put(spool))
-    if end in ("sent", "hold"):
-        claim.posting()
+    if end in ("remove_sent", "hold"):
+        claim.mark_posting()
     getattr(claim, end)()
     assert spool.waiting() == counts
 
@@ -120,7 +120,7 @@ def test_a_message_that_has_just_moved_on_stays_where_it_went(spool, action):
     seen = spool.find(id)
     claim = spool.claim(id)
     claim.state.message_id = "<1@contoso.com>"
-    claim.posting()
+    claim.mark_posting()
     with pytest.raises(FileNotFoundError):
         getattr(spool, action)(seen)
     assert spool.find(id) == claim.entry and spool.state(id).message_id == "<1@contoso.com>"
@@ -151,11 +151,11 @@ def test_a_retry_the_disk_refuses_changes_nothing(spool, monkeypatch):
 def test_told_is_remembered_by_the_name(spool):
     id = put(spool)
     spool.claim(id).fail()
-    spool.told([spool.find(id)])
+    spool.mark_reported([spool.find(id)])
     [entry] = Spool(spool.directory).entries(Place.FAILED)
     assert (entry.id, entry.place, entry.phase) == (id, "failed", "told") and spool.find(id) == entry
     assert spool.open(entry)[1].close() is None
     spool.requeue(entry)
     assert spool.find(id).place == "new"
-    spool.told([entry])  # taken meanwhile
+    spool.mark_reported([entry])  # taken meanwhile
     assert [found.place for found in spool.entries()] == ["new"]

@@ -965,7 +965,7 @@ def test_posting_without_its_state_is_held(house, wait_until):
     incoming = house.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
     incoming.write(MAIL)
     claim = house.spool.claim(incoming.commit())
-    claim.posting()
+    claim.mark_posting()
     (house.path / "queue" / "state" / f"{claim.id}.json").unlink()
     house.open()
     settle(house, wait_until)

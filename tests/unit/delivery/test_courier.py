@@ -82,10 +82,10 @@ class FakeDelivery:
             if self.gate is not None:
                 assert self.gate(box)
             body = file.read()
-            claim.posting()
+            claim.mark_posting()
             verdict = self.say(body)
             if isinstance(verdict, Exception):
-                claim.claimed()
+                claim.unpost()
                 raise verdict
             return verdict
         finally:
@@ -242,7 +242,7 @@ def test_what_was_being_sent_when_the_program_died_is_looked_for(house):
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     incoming.write(b"x")
     id = incoming.commit()
-    h.spool.claim(id).posting()
+    h.spool.claim(id).mark_posting()
     h.delivery.found = [SENT]
     h.courier.recover()
     h.courier.start()
@@ -272,14 +272,14 @@ def test_a_sent_file_the_disk_keeps_is_not_sent_again(house, monkeypatch):
     h = house(FakeDelivery())
     monkeypatch.setattr(courier_module, "_REMOVE_AGAIN", 0.05)
     refusals = [OSError(30, "Read-only file system")] * 3
-    real = Claim.sent
+    real = Claim.remove_sent
 
-    def sent(claim):
+    def remove_sent(claim):
         if refusals:
             raise refusals.pop()
         real(claim)
 
-    monkeypatch.setattr(Claim, "sent", sent)
+    monkeypatch.setattr(Claim, "remove_sent", remove_sent)
     h.courier.start()
     h.put()
     wait_until(lambda: h.places() == [])
@@ -513,7 +513,7 @@ def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(house):
     h = house(FakeDelivery(), mailboxes=("a@contoso.com",))
     incoming = h.spool.put(Envelope("b@contoso.com", "", ("x@example.org",)))
     id = incoming.commit()
-    h.spool.claim(id).posting()
+    h.spool.claim(id).mark_posting()
     h.delivery.found = [SENT]
     h.courier.recover()
     h.courier.start()
@@ -693,7 +693,7 @@ def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(house, phase, after
             if self.faults:
                 self.faults -= 1
                 if phase == "posting":
-                    claim.posting()
+                    claim.mark_posting()
                 raise ZeroDivisionError("bug")
             return super().deliver(claim, envelope, file)
 
@@ -744,7 +744,7 @@ def test_what_cannot_be_read_of_one_message_stops_no_start(house, monkeypatch):
     h = house(FakeDelivery())
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     id = incoming.commit()
-    h.spool.claim(id).posting()
+    h.spool.claim(id).mark_posting()
     whole = h.spool.state
 
     def state(asked):
@@ -873,7 +873,7 @@ def test_what_cannot_be_put_back_is_put_back_later(house, monkeypatch, phase):
             if self.faults:
                 self.faults -= 1
                 if phase == "posting":
-                    claim.posting()
+                    claim.mark_posting()
                 _held()
             return super().deliver(claim, envelope, file)
 

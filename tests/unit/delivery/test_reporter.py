@@ -267,8 +267,10 @@ def test_it_works_by_itself_in_the_background(tmp_path, wait_until):
 def test_a_report_is_durable_before_its_message_counts_as_reported(house, monkeypatch):
     house.fail()
     steps = []
-    real = house.spool.told
-    monkeypatch.setattr(house.spool, "told", lambda entries: (steps.append(list(house.accepted)), real(entries)))
+    real = house.spool.mark_reported
+    monkeypatch.setattr(
+        house.spool, "mark_reported", lambda entries: (steps.append(list(house.accepted)), real(entries))
+    )
     house.reporter.work()
     assert steps == [house.accepted] and len(house.accepted) == 1
     assert os.listdir(os.path.join(house.spool.directory, "tmp")) == []

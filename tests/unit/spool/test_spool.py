@@ -137,14 +137,14 @@ def test_the_states_of_a_message(spool):
     id = put(spool)
     claim = spool.claim(id)
     assert places(spool) == [("cur", "claimed")]
-    claim.posting()
+    claim.mark_posting()
     assert places(spool) == [("cur", "posting")]
     claim.state.error, claim.state.attempts = "because", 3
     claim.defer()
     assert places(spool) == [("new", "")]
     claim = spool.claim(id)
     assert claim.entry.attempt == 4 and claim.state.error == "because"
-    claim.posting()
+    claim.mark_posting()
     claim.hold()
     assert places(spool) == [("cur", "held")]
     spool.requeue(spool.find(id))
@@ -158,8 +158,8 @@ def test_the_states_of_a_message(spool):
 
 def test_sent_leaves_nothing(spool):
     claim = spool.claim(put(spool))
-    claim.posting()
-    claim.sent()
+    claim.mark_posting()
+    claim.remove_sent()
     assert everything(spool) == []
 
 
@@ -167,7 +167,7 @@ def test_sent_leaves_nothing(spool):
 def test_recovery(spool, phase, after):
     claim = spool.claim(put(spool))
     if phase == "posting":
-        claim.posting()
+        claim.mark_posting()
     again = Spool(spool.directory)
     again.make()
     unknown = again.recover()
@@ -263,7 +263,7 @@ def test_others_may_read_nothing(tmp_path):
 
 def test_names_are_legal_on_windows(spool):
     claim = spool.claim(put(spool))
-    claim.posting()
+    claim.mark_posting()
     names = [name for _, _, found in os.walk(spool.directory) for name in found]
     assert not any(set(name) & set('<>:"/\\|?*') for name in names)
 
@@ -309,7 +309,7 @@ def test_what_is_durable_is_accepted_even_if_the_courier_cannot_be_told(spool, c
 
     id = put(spool, accepted=accepted)
     assert spool.find(id).place == "new" and spool.waiting() == 1
-    assert "the courier could not be told" in caplog.text
+    assert "the courier could not be informed" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs in directories")

@@ -29,9 +29,9 @@ def put(spool, place="failed", age=0.0, last_attempt=0.0, told=False):
     if place != "new":
         claim = spool.claim(id)
         claim.state = State(last_attempt=last_attempt)
-        claim.fail() if place == "failed" else claim.posting()
+        claim.fail() if place == "failed" else claim.mark_posting()
     if told:
-        spool.told([spool.find(id)])
+        spool.mark_reported([spool.find(id)])
     os.utime(spool.path(spool.find(id)), (NOW - age * DAY,) * 2)
     return id
 
