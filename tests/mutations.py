@@ -1,0 +1,372 @@
+"""Changes that would break a promise.  Each of them must make a test fail.
+
+    python tests/mutations.py [NAME...]
+
+A change is made in a copy of the source, in a temporary directory; then only the tests that are named with it run.
+"killed" means that one of them failed, as it must.  The exit status is 1 if a change survives, or if its old text is
+not in the file exactly once: then the list has to follow the code.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import List, NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+COPIED = ("m365proxy", "tests", "etc", "m365proxy.py", "pyproject.toml", "setup.py")
+
+
+class Mutation(NamedTuple):
+    name: str
+    promise: str  # what the change would break
+    file: str  # below m365proxy/
+    old: str
+    new: str
+    tests: str  # arguments of pytest
+
+
+MUTATIONS = (
+    # 250 means that it is on the disk.
+    Mutation(
+        "file-not-synced",
+        "a message that got its 250 is on the disk",
+        "spool/spool.py",
+        "files.sync_file(self._file)\n",
+        "pass\n",
+        "tests/unit/spool tests/faults/test_powercut.py",
+    ),
+    Mutation(
+        "directory-not-synced",
+        "the name of an accepted message survives a power cut",
+        "spool/spool.py",
+        'files.move(self._path, target)\n            files.sync_directory(self._spool._path("new"))',
+        "files.move(self._path, target)",
+        "tests/unit/spool tests/faults/test_powercut.py",
+    ),
+    Mutation(
+        "replace-not-synced",
+        "a state file that was replaced survives a power cut",
+        "system/files.py",
+        '    if durable:\n        sync_directory(os.path.dirname(path) or ".")',
+        "",
+        "tests/unit/system/test_files.py tests/faults/test_powercut.py",
+    ),
+    Mutation(
+        "envelope-line-ends",
+        "nobody writes lines of the envelope by a line end in an address",
+        "spool/envelope.py",
+        'if "\\r" in text or "\\n" in text or "\\0" in text:',
+        "if False:",
+        "tests/unit/spool",
+    ),
+    Mutation(
+        "envelope-not-cut",
+        "recipients do not see the envelope",
+        "delivery/attempt.py",
+        "start = file.tell()",
+        "start = 0",
+        "tests/unit/delivery/test_attempt.py -k draft",
+    ),
+    # Sent once.
+    Mutation(
+        "posting-taken-for-claimed",
+        "after a crash a message that may have been sent is looked for, not sent again",
+        "spool/spool.py",
+        "if entry.phase != Phase.CLAIMED:",
+        "if entry.phase == Phase.HELD:",
+        "tests/unit/spool",
+    ),
+    Mutation(
+        "202-with-a-body",
+        "a 202 that another program made up is not believed",
+        "graph/answer.py",
+        "return not self._content and not self._broken",
+        "return True",
+        "tests/unit/graph",
+    ),
+    Mutation(
+        "202-of-a-stranger",
+        "only Graph's own 202 means sent",
+        "delivery/outcome.py",
+        "if http == 202 and from_graph:",
+        "if http == 202:",
+        "tests/unit/delivery/test_outcome.py",
+    ),
+    Mutation(
+        "lost-answer-taken-for-not-sent",
+        "a request whose answer got lost is not repeated blindly",
+        "delivery/outcome.py",
+        "Verdict(AMBIGUOUS if maybe_processed else NOT_SENT, TRANSIENT",
+        "Verdict(NOT_SENT, TRANSIENT",
+        "tests/unit/delivery/test_outcome.py",
+    ),
+    Mutation(
+        "marker-not-checked",
+        "the mail of another gateway is not taken for ours",
+        "delivery/drafts.py",
+        'return _marker_of(item) not in ("", self.mark(queue_id))',
+        "return False",
+        "tests/unit/delivery -k 'marker or another or copy or twin'",
+    ),
+    Mutation(
+        "draft-seen-once",
+        "a draft counts as not sent only after it was seen twice, and late enough",
+        "delivery/attempt.py",
+        "elif now - state.still_draft >= self._draft_apart and now - state.posted >= self._draft_after:",
+        "else:",
+        "tests/unit/delivery -k draft",
+    ),
+    # Graph's limits.
+    Mutation(
+        "retry-after-shortened",
+        "Graph is left alone as long as it asks for",
+        "graph/answer.py",
+        "return self.retry_after or (_RETRY_AFTER_UNSAID",
+        "return min(self.retry_after, 1.0) or (_RETRY_AFTER_UNSAID",
+        "tests/unit/graph",
+    ),
+    Mutation(
+        "place-not-given-back",
+        "a mailbox does not run out of places",
+        "graph/slots.py",
+        "            self._running -= 1\n",
+        "",
+        "tests/unit/graph/test_slots.py",
+    ),
+    Mutation(
+        "five-places",
+        "a mailbox gets four requests at a time, not more",
+        "graph/slots.py",
+        "SLOTS = 4",
+        "SLOTS = 5",
+        "tests/unit/graph",
+    ),
+    # Who may.
+    Mutation(
+        "any-sender",
+        "a device sends as its own mailbox and its send_as only",
+        "logins/users.py",
+        "return address_matches(address, self._send_as)",
+        "return True",
+        "tests/unit/logins/test_users.py",
+    ),
+    Mutation(
+        "password-by-its-beginning",
+        "the whole password has to be right",
+        "logins/users.py",
+        'hmac.compare_digest(self._token("", password), self._token("", found.plain))',
+        "found.plain.startswith(password)",
+        "tests/unit/logins/test_users.py",
+    ),
+    Mutation(
+        "never-blocked",
+        "passwords cannot be guessed without end",
+        "logins/guard.py",
+        "            if self._blocked(where, pair, {}):\n",
+        "            if False:\n",
+        "tests/unit/logins/test_guard.py",
+    ),
+    Mutation(
+        "smtp-login-in-clear",
+        "a password is not taken over SMTP without TLS, but from plaintext_networks",
+        "smtp/session.py",
+        "not self._client.settings.tls_required and within(self._peer, self._policy.plaintext_networks)",
+        "True",
+        "tests/unit/test_smtp_dialogs.py -k 'auth or tls'",
+    ),
+    Mutation(
+        "pop3-login-in-clear",
+        "a password is not taken over POP3 without TLS, but from plaintext_networks",
+        "pop3/session.py",
+        "self._connection.tls_version is not None or within(self._peer, self._plaintext_networks)",
+        "True",
+        "tests/unit/test_pop3_dialogs.py",
+    ),
+    Mutation(
+        "proxy-header-of-anybody",
+        "only proxies of the config may say whose connection it is",
+        "server/listener.py",
+        "proxy = self._connections.is_proxy(peer)",
+        "proxy = True",
+        "tests/unit/server",
+    ),
+    # What devices say.
+    Mutation(
+        "dot-left-in",
+        "the second dot at the beginning of a line is taken away",
+        "server/connection.py",
+        "            position = found + 3\n",
+        "            position = found + 2\n",
+        "tests/unit/test_smtp_dialogs.py -k dots",
+    ),
+    Mutation(
+        "bare-lf-ends-data",
+        "no second message is smuggled in behind a dot between bare line feeds",
+        "server/connection.py",
+        "data = self._held + chunk",
+        r'data = self._held + chunk.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")',
+        "tests/unit/test_smtp_dialogs.py -k smuggling",
+    ),
+    Mutation(
+        "twice-the-size",
+        "a message beyond the limit is refused",
+        "smtp/reception.py",
+        "if self._received > self._policy.size_limit:",
+        "if self._received > 2 * self._policy.size_limit:",
+        "tests/unit/smtp tests/unit/test_smtp_dialogs.py -k 'large or size'",
+    ),
+    # POP3.
+    Mutation(
+        "deleted-at-once",
+        "a message is deleted at QUIT and at no other time",
+        "pop3/session.py",
+        "        self._marked.add(number)\n",
+        "        self._marked.add(number)\n        self._maildrop.delete([number - 1])\n",
+        "tests/unit/pop3",
+    ),
+    Mutation(
+        "uidl-of-the-moment",
+        "a message has the same UIDL in every session",
+        "maildrop/item.py",
+        "hashlib.sha256(listed.id.encode())",
+        "hashlib.sha256((listed.id + str(id(listed))).encode())",
+        "tests/unit/maildrop -k uidl",
+    ),
+    Mutation(
+        "deleted-unseen",
+        "a message that nobody is known to have had whole is never deleted for good",
+        "maildrop/item.py",
+        "return self.substituted or not (self.seen or (self.exact and not self.tried))",
+        "return False",
+        "tests/unit/maildrop",
+    ),
+    # The config and what is said of it.
+    Mutation(
+        "unknown-keys-accepted",
+        "a key that is written wrong is not passed over",
+        "config/load.py",
+        'if name not in known and not name.startswith("#"):',
+        "if False:",
+        "tests/unit/config -k bad",
+    ),
+    Mutation(
+        "secret-shown",
+        "no message about the config shows a secret",
+        "config/types.py",
+        "found = kind(value) if self.hidden else shown(value)",
+        "found = shown(value)",
+        "tests/unit/config -k secret",
+    ),
+    # Reports.
+    Mutation(
+        "report-on-a-report",
+        "a report that fails makes no further report",
+        "delivery/reporter.py",
+        'failure.envelope.kind == "report"',
+        'failure.envelope.kind == "no report"',
+        "tests/unit/delivery/test_reporter.py",
+    ),
+    Mutation(
+        "report-to-who-wants-none",
+        "a sender who asked for no report gets none",
+        "delivery/reporter.py",
+        "elif failure.envelope is None or failure.recipients:",
+        "else:\n                found.messages.append(failure)\n            if False:",
+        "tests/unit/delivery/test_reporter.py",
+    ),
+    # The machine.
+    Mutation(
+        "lock-not-taken",
+        "two programs never work on one state directory",
+        "system/files.py",
+        "while not _try_lock(file):",
+        "while False:",
+        "tests/unit/system/test_files.py",
+    ),
+    Mutation(
+        "commands-of-others",
+        "other users of the machine leave no commands for the running program",
+        "system/files.py",
+        "        os.chmod(path, 0o700)\n",
+        "",
+        "tests/unit/system",
+    ),
+    Mutation(
+        "readable-by-others",
+        "other users of the machine read neither mail nor secrets",
+        "system/files.py",
+        "def replace(path: str, content: bytes, mode: int = 0o600",
+        "def replace(path: str, content: bytes, mode: int = 0o644",
+        "tests/unit/system/test_files.py",
+    ),
+)
+
+
+class Bench:
+    """A copy of the source in which one change after the other is made."""
+
+    def __init__(self, directory: str):
+        self.root = pathlib.Path(directory)
+        for name in COPIED:
+            source, target = ROOT / name, self.root / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+
+    def outcome(self, mutation: Mutation) -> str:
+        """ "killed", or what is wrong."""
+        path = self.root / "m365proxy" / mutation.file
+        if not path.is_file():
+            return f"m365proxy/{mutation.file} is not there"
+        text = path.read_text("utf-8")
+        count = text.count(mutation.old)
+        if count != 1:
+            return f"m365proxy/{mutation.file} has the old text {count} times"
+        path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
+        try:
+            status = self._run(mutation.tests)
+        finally:
+            path.write_text(text, "utf-8")
+        # pytest: 0 all passed, 1 some failed; anything else means that they could not be run.
+        return {0: "SURVIVED", 1: "killed"}.get(status, f"pytest ended with {status}")
+
+    def _run(self, tests: str) -> int:
+        words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        # Bytecode is told by its time, and these changes come within a second.
+        environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run([*words, *_split(tests)], cwd=self.root, env=environ, stdout=subprocess.DEVNULL)
+        return done.returncode
+
+
+def _split(tests: str) -> List[str]:
+    files, _, words = tests.partition(" -k ")
+    return [*files.split(), *(["-k", words.strip("'")] if words else [])]
+
+
+def main(names: List[str]) -> int:
+    unknown = set(names) - {mutation.name for mutation in MUTATIONS}
+    if unknown:
+        print(f"no mutation {', '.join(sorted(unknown))}; there are {', '.join(one.name for one in MUTATIONS)}")
+        return 2
+    chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    killed = 0
+    with tempfile.TemporaryDirectory(prefix="m365proxy-mutations.") as directory:
+        bench = Bench(directory)
+        for mutation in chosen:
+            began = time.monotonic()
+            outcome = bench.outcome(mutation)
+            killed += outcome == "killed"
+            print(f"{outcome:10} {mutation.name} ({time.monotonic() - began:.0f} s): {mutation.promise}", flush=True)
+    print(f"{killed} of {len(chosen)} killed")
+    return 0 if killed == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
