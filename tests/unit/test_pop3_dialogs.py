@@ -1,10 +1,4 @@
-"""Each tests/dialogs/pop3_*.txt is a conversation, played over a socketpair.
-
-"C: " is sent with CRLF; "S: " is what must come, where "..." at the end stands
-for any rest of the line; "S: <closed>" is the end of the connection.  "@ "
-sets the house up: peer=ADDRESS, errors=N, empty (no messages), tls (STLS can
-be had), in (signed in before the first line).  "#" lines explain.
-"""
+"""Each tests/dialogs/pop3_*.txt is a conversation, played over a socketpair (README.md there)."""
 
 from __future__ import annotations
 
@@ -18,13 +12,13 @@ SCRIPTS = sorted((Path(__file__).parents[1] / "dialogs").glob("pop3_*.txt"))
 
 
 def _settings(script):
-    words = " ".join(line[2:] for line in script if line.startswith("@ ")).split()
+    words = " ".join(line[len("given:") :] for line in script if line.startswith("given:")).split()
     named = dict(word.split("=") for word in words if "=" in word)
     more = {"errors": int(named["errors"])} if "errors" in named else {}
     if "tls" in words:
         more["tls"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     house = House(() if "empty" in words else MESSAGES, peer=named.get("peer", "127.0.0.1"), **more)
-    return house.logged_in() if "in" in words else house
+    return house.logged_in() if "logged-in" in words else house
 
 
 def _matches(wanted, line):
@@ -50,4 +44,4 @@ def test_dialog(path):
                 line = house.line().decode("latin-1")
                 assert _matches(row[3:], line), f"line {number}: wanted {row[3:]!r}, got {line!r}"
             else:
-                assert not row or row[0] in "@#", f"line {number} is no part of a dialogue"
+                assert not row or row.startswith(("#", "given:")), f"line {number} is no part of a dialogue"

@@ -1,18 +1,4 @@
-"""Each tests/dialogs/smtp_*.txt is a conversation, played against a real listener.
-
-C: line             sent with CRLF
-R: octets           sent as they are, with Python's escapes (\\r \\n \\xe4)
-S: line             what must come; "..." at the end stands for any rest of the line
-S: <closed>         the end of the connection
-T:                  the client's TLS handshake
-A: octets           the last accepted message, with Python's escapes
-E: name=value ...   its envelope; recipients separated by commas
-N: number           how many messages have been accepted
-@ word ...          the house: tls (STARTTLS can be had), required (TLS is), strange (the client's network
-                    may not sign in without TLS), relay (it may send without sign-in), rewrite (rewrite_from),
-                    lf (lf_only_clients), and the limits of Policy as name=value; domains=a,b
-#                   explains
-"""
+"""Each tests/dialogs/smtp_*.txt is a conversation, played against a real listener (README.md there)."""
 
 from __future__ import annotations
 
@@ -27,22 +13,24 @@ NUMBERS = ("size_limit", "recipients", "errors")
 
 
 def _house(script, certificate):
-    words = " ".join(line[2:] for line in script if line.startswith("@ ")).split()
+    words = " ".join(line[len("given:") :] for line in script if line.startswith("given:")).split()
     named = dict(word.split("=") for word in words if "=" in word)
     policy = {name: int(named.pop(name)) for name in NUMBERS if name in named}
     if "domains" in named:
         policy["allowed_domains"] = tuple(named.pop("domains").split(","))
-    person = user(rewrite_from="rewrite" in words, send_as=("reports@contoso.com", "*@fabrikam.com"))
-    if "strange" in words:
+    person = user(rewrite_from="rewrite-from" in words, send_as=("reports@contoso.com", "*@fabrikam.com"))
+    if "no-plaintext" in words:
         policy["plaintext_networks"] = ()
     if "relay" in words:
         policy["relay"] = lambda peer: user("alerts@contoso.com", login="")
     assert not named
-    assert set(words) <= {"tls", "required", "strange", "relay", "rewrite", "lf"} | {w for w in words if "=" in w}
+    assert set(words) <= {"tls", "tls-required", "no-plaintext", "relay", "rewrite-from", "lf-only"} | {
+        w for w in words if "=" in w
+    }
     return House(
         certificate if "tls" in words else None,
-        tls_required="required" in words,
-        lf_only_clients="lf" in words,
+        tls_required="tls-required" in words,
+        lf_only_clients="lf-only" in words,
         users=Users(person),
         **policy,
     )
@@ -61,28 +49,29 @@ def _envelope(envelope, wanted):
 
 def _play(row, talk, house):
     """Do one row; returns what went wrong, or ""."""
-    kind, text = row[:2], row[3:]
+    kind, _, text = row.partition(":")
+    text = text[1:]
     accepted = house.spool.accepted
-    if kind == "C:":
+    if kind == "C":
         talk.send(text.encode("utf-8") + b"\r\n")
-    elif kind == "R:":
+    elif kind == "octets":
         talk.send(_octets(text))
-    elif kind == "T:":
+    elif kind == "handshake":
         talk.start_tls()
     elif row == "S: <closed>":
         return "" if talk.closed() else "still open"
-    elif kind == "S:":
+    elif kind == "S":
         line = talk.line().decode("ascii")
         fits = line.startswith(text[:-3]) if text.endswith("...") else line == text
         return "" if fits else f"got {line!r}"
-    elif kind == "A:":
+    elif kind == "accepted":
         return "" if accepted and accepted[-1].content == _octets(text) else f"got {accepted and accepted[-1].content}"
-    elif kind == "E:":
+    elif kind == "envelope":
         return "" if accepted and all(_envelope(accepted[-1].envelope, text)) else f"got {accepted[-1].envelope}"
-    elif kind == "N:":
+    elif kind == "count":
         return "" if len(accepted) == int(text) else f"{len(accepted)} accepted"
     else:
-        return "" if not row or row[0] in "@#" else "no part of a dialogue"
+        return "" if kind == "given" or not row or row.startswith("#") else "no part of a dialogue"
     return ""
 
 
