@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optio
 
 from ..errors import Temporary
 from ..system.networks import Network, client_network, is_loopback, within
-from .users import SignInRefused, User
+from .users import LoginRefused, User
 
 # Before the answer to the first failure (seconds); doubled with each further one up to the longest.
 _FIRST_DELAY = 0.25
@@ -33,8 +33,8 @@ _LIMIT = 10000
 class Guard:
     """Stands before Users.check for all sessions.  May be used from any thread.
 
-    A block refuses sign-in only, ends by itself, and never meets a user name
-    that signed in from the same address within a day.
+    A block refuses logins only, and ends by itself.  A user name that logged in
+    from the same address within 24 hours is never blocked.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Guard:
         self._under_way: collections.Counter[Hashable] = collections.Counter()
 
     def check(self, login: str, password: str, service: str, peer: str) -> User:
-        """As Users.check, after its time.  Raises SignInRefused, Temporary."""
+        """As Users.check, after its time.  Raises LoginRefused, Temporary."""
         where = _where(peer)
         # By the user name alone: a folder behind it would make each guess the first one.
         pair = (where, self.users.name(login, service))
@@ -72,7 +72,7 @@ class Guard:
         with self._attempt(where, pair):
             try:
                 user = self.users.check(login, password, service, peer)
-            except SignInRefused as error:
+            except LoginRefused as error:
                 refusal, delay = error, self._note_failure(where, pair)
             else:
                 self._note_success(pair)
@@ -90,13 +90,13 @@ class Guard:
 
         Those under way count as failures until they have ended, else many at
         once would all be tried.  Who comes after them waits for their end, for
-        they may be right.  Raises SignInRefused if blocked, and Temporary.
+        they may be right.  Raises LoginRefused if blocked, and Temporary.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._is_decided(where, pair), _PATIENCE):
-                raise Temporary("Too many are signing in at once from there; try again in a minute.")
+                raise Temporary("Too many are logging in at once from there; try again in a minute.")
             if self._blocked(where, pair, {}):
-                raise SignInRefused("blocked for a while after too many failures from there")
+                raise LoginRefused("blocked for a while after too many failures from there")
             for key in (pair, where):
                 self._under_way[key] += 1
         try:

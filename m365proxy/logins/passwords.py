@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-# What one sign-in may cost: 16 MiB of memory.  Both users and config go by these.
+# What one check may cost: 16 MiB of memory.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
 
 SCRYPT_KEY_OCTETS = 32

@@ -1,4 +1,4 @@
-"""Who may sign in, from where, for what, and as whom they may send."""
+"""Who may log in, from where, to which service, and as whom they may send."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCRYPT_MEMORY = 64 * 1024 * 1024
 _SCRYPT_RUNS = 2
 
 
-class SignInRefused(Permanent):
+class LoginRefused(Permanent):
     """User name and password were not accepted.
 
     str() is for the client and does not tell which part was wrong; `reason`
@@ -97,10 +97,10 @@ class MailboxSettings(Protocol):
 
 
 class User:
-    """Somebody who signed in (or is trusted by address): a mailbox and what may be done with it.  Immutable."""
+    """Who has logged in, or is trusted by address: a mailbox and what may be done with it.  Immutable."""
 
     def __init__(self, mailbox: MailboxSettings, login: str, services: Iterable[str], stored: str = ""):
-        """`mailbox` is one of config.mailboxes; `login` is "" for a network that relays without sign-in.
+        """`mailbox` is one of config.mailboxes; `login` is "" for a network that may send without a login.
 
         `stored` is the password as configured, plain or hashed.
         """
@@ -197,7 +197,7 @@ class Users:
         """The user, if the password is right and `peer` (a normalised address) may use `service` ("smtp", "pop3").
 
         For POP3, "login+Folder" is the same user reading another folder of
-        its mailbox.  Raises SignInRefused, or Temporary if too many checks are
+        its mailbox.  Raises LoginRefused, or Temporary if too many checks are
         waiting.
         """
         login, folder = self._split(login) if service == "pop3" else (login, "")
@@ -208,7 +208,7 @@ class Users:
             # As dear as a wrong password, and the memory is not asked: neither time nor text tells them apart.
             with self._turn():
                 self._scrypt(_octets(password), self._nobody)
-            raise SignInRefused(refusal)
+            raise LoginRefused(refusal)
         token = self._token(name, password)
         if not self._remembers(name, token):
             with self._turn():
@@ -233,7 +233,7 @@ class Users:
         return (self._split(login)[0] if service == "pop3" else login).casefold()
 
     def user_of_mailbox(self, address: str) -> User:
-        """The user of a network that may relay through this mailbox without signing in; its login is ""."""
+        """The user of a network that may send from this mailbox without a login; its user name is ""."""
         return self._mailboxes[address.lower()]
 
     def _split(self, login: str) -> Tuple[str, str]:
@@ -258,7 +258,7 @@ class Users:
 
     @staticmethod
     def _refusal(found: Optional[_Login], service: str, peer: str) -> str:
-        """Why this user name may not sign in here, whatever the password; "" if it may."""
+        """Why this user name may not log in here, whatever the password; "" if it may."""
         if found is None:
             return "no such user name"
         if service not in found.user.services:
@@ -271,7 +271,7 @@ class Users:
     def _turn(self) -> Iterator[None]:
         """A with block in which one scrypt run may be made; Temporary if no turn comes in time."""
         if not self._turns.acquire(timeout=self._wait_seconds):
-            raise Temporary("Too many devices are signing in at once; try again in a minute.")
+            raise Temporary("Too many devices are logging in at once; try again in a minute.")
         try:
             yield
         finally:
@@ -284,7 +284,7 @@ class Users:
         return hmac.compare_digest(self._remembered.get(name, b""), token)
 
     def _verify(self, found: _Login, password: str) -> None:
-        """One scrypt run; SignInRefused if the password is wrong."""
+        """One scrypt run; LoginRefused if the password is wrong."""
         key = self._scrypt(_octets(password), found.salt or self._nobody)
         if found.plain is None:
             right = hmac.compare_digest(key, found.key)
@@ -292,4 +292,4 @@ class Users:
             # Digests are of one length: comparing them tells nothing of the password's.
             right = hmac.compare_digest(self._token("", password), self._token("", found.plain))
         if not right:
-            raise SignInRefused("wrong password")
+            raise LoginRefused("wrong password")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol, Sequence
 
 from ..errors import InUse, Permanent, ProxyError, Temporary
 from ..logins import sasl
-from ..logins.users import SignInRefused, User
+from ..logins.users import LoginRefused, User
 from ..maildrop.holds import Session
 from ..server.connection import CRLF, Connection
 from ..server.junk import JunkCommands
@@ -185,7 +185,7 @@ class Login:
         try:
             user = self._users.check(name, password, "pop3", peer)
             if identity and identity.lower() not in (name.lower(), user.mailbox):
-                raise SignInRefused("it asked to act as somebody else")
+                raise LoginRefused("it asked to act as somebody else")
         except Temporary as error:
             _log.warning("%s user %s: login put off: %s", peer, who, error)
             raise Refused(refusal(f"[SYS/TEMP] {error}")) from None

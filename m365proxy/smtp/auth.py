@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Optional, Tuple
 from ..errors import Temporary
 from ..logins import sasl
 from ..logins.sasl import Malformed
-from ..logins.users import SignInRefused, User
+from ..logins.users import LoginRefused, User
 from ..server.connection import Connection, LineTooLong
 from ..system import log
 from . import replies
@@ -22,7 +22,7 @@ LINE_LIMIT = 12288
 
 
 def ways_without_auth(peer: str, policy: Policy, can_start_tls: bool, tls_required: bool) -> str:
-    """What an administrator may do about a client that was offered no AUTH and left, one sentence with config lines."""
+    """One sentence, with config lines: what an administrator can do about a client that was offered no AUTH and left."""
     here = "" if can_start_tls else "give this port a certificate (tls.tls_cert) and "
     said = f"it was offered no AUTH, because it had not begun TLS, and left: {here}set TLS (STARTTLS) on the device"
     if tls_required:
@@ -36,14 +36,14 @@ def ways_without_auth(peer: str, policy: Policy, can_start_tls: bool, tls_requir
 
 
 class _Cancelled(Exception):
-    """The client broke the exchange off with "*" (RFC 4954 section 4)."""
+    """The client ended the exchange with "*" (RFC 4954 section 4)."""
 
 
-class SignIn:
-    """A session's AUTH command.  `user` is whom the last successful exchange signed in, else None."""
+class Authentication:
+    """The AUTH command of one session.  `user` is who logged in, or None."""
 
     def __init__(self, connection: Connection, users: Any, seconds: float, relay: Callable[[str], Optional[User]]):
-        """`seconds` is for one answer of the client; whom `relay` names for its address may log in with nothing."""
+        """`seconds` is for one answer of the client.  `relay` says who may send from an address without a login."""
         self.user: Optional[User] = None
         self.relay_user = relay(connection.peer)
         self._relay = relay
@@ -53,11 +53,11 @@ class SignIn:
 
     @property
     def sender(self) -> Optional[User]:
-        """Who may send now: who signed in, else whom the network stands for."""
+        """Who may send now: the user who logged in, else the one that the network stands for."""
         return self.user or self.relay_user
 
     def refresh(self) -> bool:
-        """Take the sender as configured now, for a reload may have changed it; whether it may still send."""
+        """Take the sender as it is configured now, after a reload perhaps; False if it may not send any more."""
         user, peer = self.sender, self._connection.peer
         if user is None:
             return True
@@ -70,10 +70,10 @@ class SignIn:
         return fresh is not None and fresh.mailbox == user.mailbox
 
     def exchange(self, argument: str) -> Reply:
-        """The whole exchange, from what stands behind AUTH to the final reply.  Raises Closed, TimedOut."""
+        """Do the whole exchange; `argument` is what follows AUTH.  Raises Closed, TimedOut."""
         mechanism, *initial = argument.split() or [""]
         if not mechanism or len(initial) > 1:
-            return replies.SIGN_IN_SYNTAX
+            return replies.AUTH_SYNTAX
         steps = self._MECHANISMS.get(mechanism.upper())
         if steps is None:
             return replies.UNKNOWN_MECHANISM
@@ -82,9 +82,9 @@ class SignIn:
         except Malformed:
             return replies.BAD_BASE64
         except LineTooLong:
-            return replies.SIGN_IN_LINE_TOO_LONG
+            return replies.AUTH_LINE_TOO_LONG
         except _Cancelled:
-            return replies.SIGN_IN_CANCELLED
+            return replies.AUTH_CANCELLED
 
     def _plain(self, initial: List[str]) -> Tuple[str, str, str]:
         return sasl.plain(self._response(replies.ASK_PLAIN, initial))
@@ -96,7 +96,7 @@ class SignIn:
     _MECHANISMS = {"LOGIN": _login, "PLAIN": _plain}
 
     def _response(self, challenge: Reply, initial: List[str]) -> bytes:
-        """What came with the command, else the answer to the challenge."""
+        """What came with the command, or else the answer to the challenge."""
         if initial:
             return sasl.unbase64(initial[0])
         self._connection.write(bytes(challenge))
@@ -108,23 +108,23 @@ class SignIn:
     def _check(self, identity: str, login: str, password: str) -> Reply:
         if not (identity or login or password):
             if self.relay_user is None:
-                return self._failed(login, "user name and password are empty", replies.SIGN_IN_EMPTY)
-            self.user = self.relay_user  # anonymous, where the network may send without sign-in
-            return replies.SIGNED_IN
+                return self._failed(login, "user name and password are empty", replies.LOGIN_EMPTY)
+            self.user = self.relay_user  # anonymous, where the network may send without a login
+            return replies.LOGGED_IN
         peer = self._connection.peer
         try:
             user = self._users.check(login, password, "smtp", peer)
-        except SignInRefused as error:
-            return self._failed(login, error.reason, replies.SIGN_IN_REFUSED)
+        except LoginRefused as error:
+            return self._failed(login, error.reason, replies.LOGIN_REFUSED)
         except Temporary as error:
-            logger.warning("sign-in put off from %s user %s: %s", peer, log.quote(login, 100), error)
-            return replies.SIGN_IN_BUSY
+            logger.warning("login deferred from %s user %s: %s", peer, log.quote(login, 100), error)
+            return replies.LOGIN_BUSY
         if identity and identity.lower() not in (login.lower(), user.mailbox):
-            return self._failed(login, "it asked to act as somebody else", replies.SIGN_IN_AS_OTHER)
+            return self._failed(login, "it asked to act as somebody else", replies.LOGIN_AS_OTHER)
         self.user = user
-        return replies.SIGNED_IN
+        return replies.LOGGED_IN
 
     def _failed(self, login: str, reason: str, reply: Reply) -> Reply:
         peer = self._connection.peer
-        logger.warning("sign-in failed from %s user %s: %s", peer, log.quote(login, 100), log.clean(reason))
+        logger.warning("login failed from %s user %s: %s", peer, log.quote(login, 100), log.clean(reason))
         return reply

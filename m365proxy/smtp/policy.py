@@ -1,4 +1,4 @@
-"""What the configuration allows an SMTP session, as plain values."""
+"""What the configuration allows an SMTP session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _nobody(peer: str) -> Optional[User]:
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What the configuration allows, shared by all sessions."""
+    """Limits and rights, shared by all sessions."""
 
     size_limit: int = 36 * 1024 * 1024  # octets of a message
     recipients: int = 500  # of one message
@@ -30,7 +30,7 @@ class Policy:
     session_seconds: float = 3600.0  # looked at between commands
     plaintext_networks: Sequence[Network] = ()  # where AUTH is possible without TLS
     allowed_domains: Sequence[str] = ("*",)  # of recipients, lower case; "*" is all
-    relay: Callable[[str], Optional[User]] = _nobody  # who sends from an address without sign-in
-    # Looks at a whole message before it is accepted; a Reply refuses it.
+    relay: Callable[[str], Optional[User]] = _nobody  # who may send from an address without a login
+    # Looks at a whole message before it is accepted; the Reply it returns refuses the message.
     check_message: Optional[Callable[[BinaryIO, User], Optional[Reply]]] = None
     quirks: Quirks = dataclasses.field(default_factory=Quirks)

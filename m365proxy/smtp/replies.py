@@ -93,56 +93,56 @@ RIGHT_LOST = _reply(421, "4.7.0", "The configuration has changed: connect and lo
 NOT_SMTP = _reply(421, "4.7.0", "This is a mail server (SMTP), closing")
 NOT_ALLOWED = _reply(554, "5.7.1", "This address may not connect here (allowed_networks)")  # RFC 5321 3.1
 TOO_MANY_CONNECTIONS = _reply(421, "4.3.2", "Too many connections, try again in a minute")
-OUR_FAULT = _reply(451, "4.3.0", "Trouble on this side, see its log; try again later")  # RFC 5321 4.2.2
-CLOSING = _reply(421, "4.3.0", "Closing after trouble on this side")
+OUR_FAULT = _reply(451, "4.3.0", "Internal error, see the log of the server; try again later")  # RFC 5321 4.2.2
+CLOSING = _reply(421, "4.3.0", "Closing after an internal error")
 
 # Commands as such
 
 OK = _reply(250, "2.0.0", "Ok")
-CANNOT_VERIFY = _reply(252, "2.0.0", "Cannot tell, send the message and see")  # RFC 5321 3.5.3
+CANNOT_VERIFY = _reply(252, "2.0.0", "Addresses are not verified here, send the message")  # RFC 5321 3.5.3
 UNKNOWN_COMMAND = _reply(500, "5.5.2", "Unknown command")  # RFC 5321 4.2.4
 EMPTY_LINE = _reply(500, "5.5.2", "A command was expected, not an empty line")
 LINE_TOO_LONG = _reply(500, "5.5.2", "Line too long")  # RFC 5321 4.5.3.1.9
-NOT_IMPLEMENTED = _reply(502, "5.5.1", "Not done here")  # RFC 5321 3.5.2, EXPN
+NOT_IMPLEMENTED = _reply(502, "5.5.1", "Command not implemented")  # RFC 5321 3.5.2, EXPN
 NO_ARGUMENT = _reply(501, "5.5.4", "This command takes no argument")  # RFC 3207 section 4
 
 # TLS
 
 START_TLS = _reply(220, "2.0.0", "Ready to start TLS")  # RFC 3207 section 4
-NO_TLS = _reply(502, "5.5.1", "No certificate is configured here (tls.tls_cert), TLS is not possible")
+NO_TLS = _reply(502, "5.5.1", "TLS is not possible: no certificate is configured (tls.tls_cert)")
 TLS_ALREADY = _reply(503, "5.5.1", "TLS is on already")
 TLS_FIRST = _reply(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 section 4
 
-# Sign-in (RFC 4954)
+# Logging in (RFC 4954)
 
 ASK_USER = _reply(334, None, "VXNlcm5hbWU6")  # "Username:"; a Xerox quits at anything else
 ASK_PASSWORD = _reply(334, None, "UGFzc3dvcmQ6")  # "Password:"
 ASK_PLAIN = _reply(334, None, "")  # the space after 334 is part of it (RFC 4954 section 4)
-SIGNED_IN = _reply(235, "2.7.0", "Signed in")  # RFC 4954 section 6
-SIGN_IN_BUSY = _reply(454, "4.7.0", "Cannot check the password now, try again")  # RFC 4954 section 6
-SIGN_IN_CANCELLED = _reply(501, "5.0.0", "Sign-in cancelled")  # RFC 4954 section 4
-SIGN_IN_SYNTAX = _reply(501, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 4954 section 4
+LOGGED_IN = _reply(235, "2.7.0", "Logged in")  # RFC 4954 section 6
+LOGIN_BUSY = _reply(454, "4.7.0", "Cannot check the password now, try again")  # RFC 4954 section 6
+AUTH_CANCELLED = _reply(501, "5.0.0", "Login cancelled")  # RFC 4954 section 4
+AUTH_SYNTAX = _reply(501, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 4954 section 4
 BAD_BASE64 = _reply(501, "5.5.2", "Cannot decode this (base64, RFC 4954)")  # RFC 4954 section 4
-SIGN_IN_LINE_TOO_LONG = _reply(500, "5.5.6", "Sign-in line too long")  # RFC 4954 section 6
-SIGNED_IN_ALREADY = _reply(503, "5.5.1", "Signed in already")  # RFC 4954 section 4
+AUTH_LINE_TOO_LONG = _reply(500, "5.5.6", "Login line too long")  # RFC 4954 section 6
+LOGGED_IN_ALREADY = _reply(503, "5.5.1", "You are logged in already")  # RFC 4954 section 4
 NOT_IN_TRANSACTION = _reply(503, "5.5.1", "Not during a mail transaction")  # RFC 4954 section 4
 UNKNOWN_MECHANISM = _reply(504, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 4954 section 4
-SIGN_IN_NEEDED = _reply(
-    530, "5.7.0", "Sign in first: set the mailbox's user name and password on the device"
+LOGIN_NEEDED = _reply(
+    530, "5.7.0", "Log in first: set the mailbox's user name and password on the device"
 )  # RFC 4954 section 6
-SIGN_IN_NEEDED_TLS = _reply(530, "5.7.0", "Sign in first: set TLS (STARTTLS), user name and password on the device")
-SIGN_IN_NEEDED_CERTIFICATE = _reply(
-    530, "5.7.0", "Sign-in is needed, and TLS for it: set tls.tls_cert (or plaintext_networks) here"
+LOGIN_NEEDED_TLS = _reply(530, "5.7.0", "Log in first: set TLS (STARTTLS), user name and password on the device")
+LOGIN_NEEDED_CERTIFICATE = _reply(
+    530, "5.7.0", "Log in first. A login needs TLS: set tls.tls_cert (or plaintext_networks) on the server"
 )
-SIGN_IN_NEEDS_TLS = _reply(
-    538, "5.7.11", "Sign-in needs TLS from this address: set STARTTLS on the device"
+LOGIN_NEEDS_TLS = _reply(
+    538, "5.7.11", "A login from this address needs TLS: set STARTTLS on the device"
 )  # RFC 4954 section 4
-SIGN_IN_NEEDS_CERTIFICATE = _reply(
-    538, "5.7.11", "Sign-in needs TLS from this address: set tls.tls_cert (or plaintext_networks) here"
+LOGIN_NEEDS_CERTIFICATE = _reply(
+    538, "5.7.11", "A login from this address needs TLS: set tls.tls_cert (or plaintext_networks) on the server"
 )
-SIGN_IN_REFUSED = _reply(535, "5.7.8", "User name or password is wrong")  # RFC 4954 section 6
-SIGN_IN_EMPTY = _reply(535, "5.7.8", "User name and password are empty: set the mailbox's on the device")
-SIGN_IN_AS_OTHER = _reply(535, "5.7.8", "Signing in for another identity is not possible")  # RFC 4616
+LOGIN_REFUSED = _reply(535, "5.7.8", "User name or password is wrong")  # RFC 4954 section 6
+LOGIN_EMPTY = _reply(535, "5.7.8", "User name and password are empty: set those of the mailbox on the device")
+LOGIN_AS_OTHER = _reply(535, "5.7.8", "A login cannot act as somebody else")  # RFC 4616
 
 # MAIL
 
@@ -151,7 +151,7 @@ SENDER_SYNTAX = _reply(501, "5.1.7", "Use MAIL FROM:<address>")  # RFC 5321 4.1.
 SIZE_SYNTAX = _reply(501, "5.5.4", "SIZE= takes a number of octets")  # RFC 1870 section 6
 BINARY_REFUSED = _reply(501, "5.6.1", "BODY=BINARYMIME is not offered here")  # RFC 3030 section 3
 NESTED_MAIL = _reply(503, "5.5.1", "A sender is set already, use RSET")  # RFC 5321 4.1.4
-NOT_ASCII = _reply(553, "5.6.7", "The address holds characters outside ASCII")  # RFC 6531 3.5
+NOT_ASCII = _reply(553, "5.6.7", "The address contains characters outside ASCII")  # RFC 6531 3.5
 
 
 def sender_refused(sender: str, mailbox: str) -> Reply:
@@ -167,7 +167,7 @@ def sender_refused(sender: str, mailbox: str) -> Reply:
 
 RECIPIENT_OK = _reply(250, "2.1.5", "Ok")  # RFC 3463 3.2
 RECIPIENT_SYNTAX = _reply(501, "5.1.3", "Use RCPT TO:<user@domain>")  # RFC 5321 4.1.1.3
-NOTIFY_SYNTAX = _reply(501, "5.5.4", "NOTIFY= takes NEVER, or of SUCCESS, FAILURE and DELAY")  # RFC 3461 4.1
+NOTIFY_SYNTAX = _reply(501, "5.5.4", "NOTIFY= takes NEVER, or any of SUCCESS, FAILURE and DELAY")  # RFC 3461 4.1
 SENDER_FIRST = _reply(503, "5.5.1", "MAIL comes first")  # RFC 5321 4.1.4
 TOO_MANY_RECIPIENTS = _reply(452, "4.5.3", "Too many recipients, send the rest separately")  # 4.5.3.1.10
 
@@ -185,7 +185,7 @@ NO_ROOM = _reply(452, "4.3.1", "Cannot store mail at the moment, try again later
 
 
 CHUNK_SYNTAX = _reply(501, "5.5.4", "Use BDAT octets [LAST]; closing")  # RFC 3030 section 2
-CHUNKS_BEGUN = _reply(503, "5.5.1", "Only BDAT and RSET after BDAT")  # RFC 3030 section 2
+CHUNKS_BEGUN = _reply(503, "5.5.1", "After BDAT only BDAT and RSET are possible")  # RFC 3030 section 2
 
 
 def chunk_taken(size: int) -> Reply:

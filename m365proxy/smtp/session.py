@@ -25,7 +25,7 @@ from ..spool.spool import Incoming
 from ..system import log
 from ..system.networks import within
 from . import auth, replies, syntax
-from .auth import SignIn
+from .auth import Authentication
 from .policy import Policy
 from .reception import LfDotReader, Reception, disk_refused
 from .replies import Reply
@@ -50,8 +50,8 @@ _MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
 _FORGIVEN = (replies.RECIPIENT_SYNTAX, replies.NOTIFY_SYNTAX)
 
 # Refusals on the way to a sign-in, told once a session: what an administrator looks for when a device cannot send.
-_SIGN_IN_CODES = (504, 530, 538)
-_SIGN_IN_REFUSALS = (replies.BAD_BASE64, replies.SIGN_IN_SYNTAX, replies.SIGN_IN_LINE_TOO_LONG)
+_LOGIN_CODES = (504, 530, 538)
+_LOGIN_REFUSALS = (replies.BAD_BASE64, replies.AUTH_SYNTAX, replies.AUTH_LINE_TOO_LONG)
 
 # Recipients beyond limits.recipients that a client may name before each further one counts as bringing nothing:
 # who pipelines a long list cannot know the limit (RFC 5321 4.5.3.1.10).
@@ -112,7 +112,7 @@ class SmtpSession:
         self._accept = accept
         self._policy = policy
         self._deadline = time.monotonic() + policy.session_seconds
-        self._sign_in = SignIn(client.connection, users, policy.command_seconds, policy.relay)
+        self._authentication = Authentication(client.connection, users, policy.command_seconds, policy.relay)
         self._transaction: Optional[_Transaction] = None
         self._errors = 0
         self._junk = junk or JunkCommands(client.note_progress)
@@ -254,7 +254,7 @@ class SmtpSession:
 
     def _is_news(self, reply: Reply) -> bool:
         """What policy refused is, once for a row of equal ones; what kept a client from signing in, once."""
-        if reply.code in _SIGN_IN_CODES or reply in _SIGN_IN_REFUSALS:
+        if reply.code in _LOGIN_CODES or reply in _LOGIN_REFUSALS:
             known = reply in self._told
             self._told.add(reply)
             return not known
@@ -267,7 +267,7 @@ class SmtpSession:
 
     @property
     def _user(self) -> Optional[User]:
-        return self._sign_in.sender
+        return self._authentication.sender
 
     def _tls_on(self) -> bool:
         return self._connection.tls_version is not None
@@ -275,7 +275,7 @@ class SmtpSession:
     def _can_start_tls(self) -> bool:
         return self._client.starttls is not None and not self._tls_on()
 
-    def _may_sign_in(self) -> bool:
+    def _may_log_in(self) -> bool:
         return self._tls_on() or (
             not self._client.settings.tls_required and within(self._peer, self._policy.plaintext_networks)
         )
@@ -283,25 +283,25 @@ class SmtpSession:
     def _needs_tls_where_required(self) -> Optional[Reply]:
         return replies.TLS_FIRST if self._client.settings.tls_required and not self._tls_on() else None
 
-    def _needs_safe_sign_in(self) -> Optional[Reply]:
-        if self._may_sign_in():
+    def _needs_safe_login(self) -> Optional[Reply]:
+        if self._may_log_in():
             return None
-        return replies.SIGN_IN_NEEDS_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDS_CERTIFICATE
+        return replies.LOGIN_NEEDS_TLS if self._can_start_tls() else replies.LOGIN_NEEDS_CERTIFICATE
 
-    def _needs_no_sign_in(self) -> Optional[Reply]:
-        return replies.SIGNED_IN_ALREADY if self._sign_in.user else None
+    def _needs_no_login(self) -> Optional[Reply]:
+        return replies.LOGGED_IN_ALREADY if self._authentication.user else None
 
     def _needs_user(self) -> Optional[Reply]:
         if self._user is not None:
             return None
-        if self._may_sign_in():
-            return replies.SIGN_IN_NEEDED
-        return replies.SIGN_IN_NEEDED_TLS if self._can_start_tls() else replies.SIGN_IN_NEEDED_CERTIFICATE
+        if self._may_log_in():
+            return replies.LOGIN_NEEDED
+        return replies.LOGIN_NEEDED_TLS if self._can_start_tls() else replies.LOGIN_NEEDED_CERTIFICATE
 
     def _needs_right_kept(self) -> Optional[Reply]:
         """A reload may have ended the right of an open session."""
-        clear_login = self._sign_in.user is not None and not self._may_sign_in()
-        return replies.RIGHT_LOST if clear_login or not self._sign_in.refresh() else None
+        clear_login = self._authentication.user is not None and not self._may_log_in()
+        return replies.RIGHT_LOST if clear_login or not self._authentication.refresh() else None
 
     def _needs_no_transaction(self) -> Optional[Reply]:
         return replies.NOT_IN_TRANSACTION if self._transaction else None
@@ -325,9 +325,9 @@ class SmtpSession:
         extensions = ["PIPELINING", f"SIZE {self._policy.size_limit}", "8BITMIME"]
         if self._can_start_tls():
             extensions.append("STARTTLS")
-        if self._may_sign_in():
+        if self._may_log_in():
             extensions.append("AUTH LOGIN PLAIN")  # this order: some try the first only, and know LOGIN
-        self._saw_no_auth = self._user is None and not self._may_sign_in()
+        self._saw_no_auth = self._user is None and not self._may_log_in()
         return replies.ehlo(self._hostname, [*extensions, "ENHANCEDSTATUSCODES", "CHUNKING", "SMTPUTF8", "HELP"])
 
     def _helo(self, argument: str) -> Reply:
@@ -351,7 +351,7 @@ class SmtpSession:
             self._over = True  # without a word: neither side knows any more what the other reads
             return None
         # RFC 3207 4.2: nothing that was said before counts.
-        self._sign_in.user = None
+        self._authentication.user = None
         self._reset()
         return None
 
@@ -375,8 +375,8 @@ class SmtpSession:
         return replies.BYE
 
     def _auth(self, argument: str) -> Reply:
-        reply = self._sign_in.exchange(argument)
-        if reply is replies.SIGNED_IN:
+        reply = self._authentication.exchange(argument)
+        if reply is replies.LOGGED_IN:
             self._junk.forget()
         return reply
 
@@ -548,7 +548,7 @@ class SmtpSession:
         "EHLO": (_ehlo, ()),
         "HELO": (_helo, ()),
         "STARTTLS": (_starttls, ()),
-        "AUTH": (_auth, (_needs_tls_where_required, _needs_no_sign_in, _needs_no_transaction, _needs_safe_sign_in)),
+        "AUTH": (_auth, (_needs_tls_where_required, _needs_no_login, _needs_no_transaction, _needs_safe_login)),
         "MAIL": (_mail, (_needs_tls_where_required, _needs_right_kept, _needs_user, _needs_no_sender)),
         "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks)),
         "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks, _needs_recipients)),

@@ -215,10 +215,10 @@ def test_a_user_name_without_domain(running):
 
 HOSTILE = [
     'x" from 198.51.100.66 user "y',
-    '": wrong password\r\n2026-01-31T12:00:00Z WARNING smtp: sign-in failed from 198.51.100.66 user "y',
-    '\nWARNING smtp: sign-in failed from 198.51.100.66 user "y',
-    "sign-in failed from 198.51.100.66",
-    '\u2028WARNING smtp: sign-in failed from 198.51.100.66 user "',
+    '": wrong password\r\n2026-01-31T12:00:00Z WARNING smtp: login failed from 198.51.100.66 user "y',
+    '\nWARNING smtp: login failed from 198.51.100.66 user "y',
+    "login failed from 198.51.100.66",
+    '\u2028WARNING smtp: login failed from 198.51.100.66 user "',
     *("\\", '\\"', "\x00\x1b[2K", "%s<HOST>", "ü" * 3000, " "),
 ]
 GUESSERS = [*(f"192.0.2.{100 + number}" for number in range(len(HOSTILE))), "2001:db8::bad"]
@@ -236,13 +236,13 @@ def test_fail2ban_bans_those_who_guess_and_nobody_else(running, tmp_path):
         thread.join()
     with Client(smtp, PROXY, "192.0.2.99") as client:  # who does nothing wrong, whatever is said of it
         client.line()
-        client.ask('EHLO sign-in failed from 192.0.2.99 user "x"')
-        client.ask('MAIL FROM:<"sign-in failed from 192.0.2.99 user "@contoso.com>')
+        client.ask('EHLO login failed from 192.0.2.99 user "x"')
+        client.ask('MAIL FROM:<"login failed from 192.0.2.99 user "@contoso.com>')
         assert client.ask(plain(ALERTS, PASSWORD)).startswith("235 ")
     log = tmp_path / "m365proxy.system.log"
     said = running.said().encode()
     log.write_bytes(said)
-    assert said.count(b"sign-in failed from 198.51.100.66") >= 1  # it was tried
+    assert said.count(b"login failed from 198.51.100.66") >= 1  # it was tried
     found = banned(log)
     assert sorted(set(found)) == sorted(GUESSERS)
     assert len(found) == 2 * len(GUESSERS)

@@ -9,7 +9,7 @@ import socket
 import ssl
 from types import SimpleNamespace
 
-from m365proxy.logins.users import SignInRefused, User
+from m365proxy.logins.users import LoginRefused, User
 from m365proxy.server.client import ListenerSettings
 from m365proxy.server.connections import Connections
 from m365proxy.server.listener import Listener
@@ -57,7 +57,7 @@ class Users:
         if self.trouble:
             raise self.trouble
         if (login.lower(), password) != (self.user.mailbox, PASSWORD):
-            raise SignInRefused("wrong password" if login == self.user.mailbox else "unknown user name")
+            raise LoginRefused("wrong password" if login == self.user.mailbox else "unknown user name")
         return self.user
 
 

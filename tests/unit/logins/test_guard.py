@@ -8,7 +8,7 @@ import pytest
 from m365proxy.errors import Temporary
 from m365proxy.logins import guard as guard_module
 from m365proxy.logins.guard import Guard
-from m365proxy.logins.users import SignInRefused
+from m365proxy.logins.users import LoginRefused
 
 
 class Users:
@@ -25,7 +25,7 @@ class Users:
         if password == "busy":
             raise Temporary("Too many are signing in.")
         if password != "right":
-            raise SignInRefused("wrong password")
+            raise LoginRefused("wrong password")
         return login
 
 
@@ -43,7 +43,7 @@ class House:
         before = self.users.asked
         try:
             assert self.guard.check(login, password, service, peer) == login
-        except SignInRefused:
+        except LoginRefused:
             return "wrong" if self.users.asked > before else "blocked"
         except Temporary:
             return "put off"
@@ -218,7 +218,7 @@ class Crowd:
         try:
             guard.check("a@contoso.com", password, "smtp", peer)
             self.told.append("good")
-        except SignInRefused as error:
+        except LoginRefused as error:
             self.told.append(error.reason)
         except Temporary:
             self.told.append("put off")

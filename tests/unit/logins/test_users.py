@@ -9,7 +9,7 @@ import pytest
 from m365proxy.errors import Permanent, Temporary, UsageError
 from m365proxy.logins import users
 from m365proxy.logins.passwords import scrypt_parts
-from m365proxy.logins.users import SignInRefused, User, Users, hash_password
+from m365proxy.logins.users import LoginRefused, User, Users, hash_password
 from m365proxy.system.networks import within
 
 PEER = "192.168.1.9"
@@ -78,7 +78,7 @@ def together(function, count):
         barrier.wait(20)
         try:
             answers[number] = function(number)
-        except (SignInRefused, Temporary) as error:
+        except (LoginRefused, Temporary) as error:
             answers[number] = error
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
@@ -120,7 +120,7 @@ def test_real_hashes_check(password):
     house = Users([mailbox(password=hash_password(password))])
     assert house.check("scanner@contoso.com", password, "smtp", PEER).mailbox == "scanner@contoso.com"
     for wrong in (password + "x", password[:-1], ""):
-        with pytest.raises(SignInRefused):
+        with pytest.raises(LoginRefused):
             house.check("scanner@contoso.com", wrong, "smtp", PEER)
 
 
@@ -179,7 +179,7 @@ def test_check(name, password, service, peer, outcome):
         assert service in user.services
         assert house.check(name, password, service, peer).mailbox == outcome
         return
-    with pytest.raises(SignInRefused) as caught:
+    with pytest.raises(LoginRefused) as caught:
         house.check(name, password, service, peer)
     assert caught.value.reason == outcome
 
@@ -188,7 +188,7 @@ def test_a_refusal_does_not_tell_what_was_wrong():
     said = set()
     for name, password, service, peer, outcome in CHECKS:
         if "@" not in outcome:
-            with pytest.raises(SignInRefused) as caught:
+            with pytest.raises(LoginRefused) as caught:
                 Users(HOUSE, scrypt=Runs()).check(name, password, service, peer)
             said.add(str(caught.value))
             assert isinstance(caught.value, Permanent)
@@ -268,7 +268,7 @@ def test_every_first_check_costs_one_run(runs, name, password, service, peer, ou
         try:
             house.check(name, password, service, peer)
             assert runs.count == 1
-        except SignInRefused:
+        except LoginRefused:
             assert runs.count == expected  # a refusal is not remembered
 
 
@@ -276,7 +276,7 @@ def test_a_right_password_is_remembered_and_a_wrong_one_does_not_displace_it(run
     house = Users([mailbox(password="plain", login="ups")], scrypt=runs)
     house.check("ups", "plain", "smtp", PEER)
     assert runs.count == 1
-    with pytest.raises(SignInRefused):
+    with pytest.raises(LoginRefused):
         house.check("ups", "wrong", "smtp", PEER)
     assert runs.count == 2
     for _ in range(5):
@@ -294,7 +294,7 @@ def test_memory_is_no_way_round_network_and_service(runs):
     house.check("camera", "plain", "smtp", PEER)
     before = runs.count
     for service, peer in (("smtp", "10.0.0.1"), ("pop3", PEER)):
-        with pytest.raises(SignInRefused):
+        with pytest.raises(LoginRefused):
             house.check("camera", "plain", service, peer)
         before += 1
         assert runs.count == before
@@ -305,7 +305,7 @@ def test_memory_holds_no_password_and_one_entry_for_each_user_name(runs):
     for number in range(20):
         try:
             house.check("ups", f"wrong{number}", "smtp", PEER)
-        except SignInRefused:
+        except LoginRefused:
             house.check("Ups" if number % 2 else "UPS", "plain", "smtp", PEER)
     assert list(house._remembered) == ["ups"]
     (token,) = house._remembered.values()
@@ -345,7 +345,7 @@ def test_at_most_two_runs_at_once(runs):
     releaser.start()
     answers = together(lambda number: house.check(f"nobody{number}", "x", "smtp", PEER), 12)
     releaser.join(20)
-    assert all(isinstance(answer, SignInRefused) for answer in answers)
+    assert all(isinstance(answer, LoginRefused) for answer in answers)
     assert runs.count == 12
     assert runs.most == 2
 
@@ -362,7 +362,7 @@ def test_too_long_a_wait_is_temporary_and_those_remembered_do_not_wait(runs):
     for name in ("ups", "nobody", "scanner@contoso.com"):
         with pytest.raises(Temporary) as caught:
             house.check(name, "another", "smtp", PEER)
-        assert not isinstance(caught.value, SignInRefused)
+        assert not isinstance(caught.value, LoginRefused)
     assert house.check("ups", "plain", "smtp", PEER).login == "ups"
     assert runs.count == 3
     runs.go_on.set()
@@ -372,7 +372,7 @@ def test_too_long_a_wait_is_temporary_and_those_remembered_do_not_wait(runs):
 
 
 def _refused(house, name):
-    with pytest.raises(SignInRefused):
+    with pytest.raises(LoginRefused):
         house.check(name, "wrong", "smtp", PEER)
 
 
@@ -420,7 +420,7 @@ def test_a_folder_after_the_login(login, folder):
 )
 def test_a_folder_opens_nothing_else(login, password, service):
     house = Users([mailbox(password="plain", login="ups")])
-    with pytest.raises(SignInRefused):
+    with pytest.raises(LoginRefused):
         house.check(login, password, service, PEER)
 
 

@@ -261,13 +261,13 @@ def test_the_guard_and_the_log(logged):
                 talk.reply()
                 assert talk.ask("AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AeA==").startswith("535 ")
     assert [line.split(": ") for line in logged()] == [
-        ['sign-in failed from 192.0.2.7 user "scanner@contoso.com"', "wrong password"],
-        ['sign-in failed from 192.0.2.7 user "scanner@contoso.com"', "wrong password"],
+        ['login failed from 192.0.2.7 user "scanner@contoso.com"', "wrong password"],
+        ['login failed from 192.0.2.7 user "scanner@contoso.com"', "wrong password"],
         [
-            'sign-in failed from 192.0.2.7 user "scanner@contoso.com"',
+            'login failed from 192.0.2.7 user "scanner@contoso.com"',
             "blocked for a while after too many failures from there",
         ],
-        ['sign-in failed from 192.0.2.8 user "scanner@contoso.com"', "wrong password"],
+        ['login failed from 192.0.2.8 user "scanner@contoso.com"', "wrong password"],
     ]
 
 

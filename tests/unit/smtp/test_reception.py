@@ -58,7 +58,7 @@ def test_lf_dot_reader_is_the_reference(data, cuts):
         assert (message, reader.rest + b"".join(chunks)) == wanted
 
 
-def sign_in_and_begin(talk):
+def log_in_and_begin(talk):
     talk.ask("AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk")
     talk.ask("MAIL FROM:<>")
     assert talk.ask("RCPT TO:<a@contoso.com>").startswith("250 ")
@@ -68,7 +68,7 @@ def sign_in_and_begin(talk):
 def test_chunks_without_a_last_leave_nothing(end, wait_until):
     with House() as house:
         with house.client() as talk:
-            sign_in_and_begin(talk)
+            log_in_and_begin(talk)
             assert talk.ask("BDAT 3\r\nabc") == "250 2.0.0 3 octets received"
             assert len(house.spool.open_ones) == 1
             if end == "half":
@@ -81,7 +81,7 @@ def test_chunks_without_a_last_leave_nothing(end, wait_until):
 
 def test_a_chunk_comes_in_small_pieces():
     with House() as house, house.client() as talk:
-        sign_in_and_begin(talk)
+        log_in_and_begin(talk)
         talk.send(b"BDAT 3000000 LAST\r\n")
         talk.send(b"x" * 3000000)
         assert talk.reply().startswith("250 2.0.0 Ok: queued as ")
@@ -93,7 +93,7 @@ def test_a_chunk_comes_in_small_pieces():
 @pytest.mark.parametrize("step", ["put", "write", "commit"])
 def test_a_refused_chunk_is_read_all_the_same(step):
     with House(spool=Spool({step: Temporary("The disk is full.")})) as house, house.client() as talk:
-        sign_in_and_begin(talk)
+        log_in_and_begin(talk)
         talk.send(b"BDAT 6 LAST\r\nQUIT\r\n")
         assert talk.reply() == "452 4.3.1 Cannot store mail at the moment, try again later"
         assert talk.ask("NOOP") == "250 2.0.0 Ok"
@@ -103,7 +103,7 @@ def test_a_refused_chunk_is_read_all_the_same(step):
 
 def test_a_stop_waits_for_a_chunk():
     with House() as house, house.client() as talk:
-        sign_in_and_begin(talk)
+        log_in_and_begin(talk)
         talk.send(b"BDAT 6 LAST\r\nabc")
         house.listener.close()
         cut = []
@@ -129,7 +129,7 @@ class Broken:
 @pytest.mark.parametrize("last", [b"BDAT 6 LAST\r\nabcdef", b"DATA\r\nabcdef\r\n.\r\n"])
 def test_a_log_that_fails_does_not_make_the_device_send_again(monkeypatch, last):
     with House() as house, house.client() as talk:
-        sign_in_and_begin(talk)
+        log_in_and_begin(talk)
         monkeypatch.setattr(reception, "logger", Broken())
         talk.send(last)
         replies = [talk.reply()[:3] for _ in range(1 + last.startswith(b"DATA"))]

@@ -26,8 +26,8 @@ def logged(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def sign_in(talk):
-    assert talk.ask(f"AUTH PLAIN {PLAIN}") == "235 2.7.0 Signed in"
+def log_in(talk):
+    assert talk.ask(f"AUTH PLAIN {PLAIN}") == "235 2.7.0 Logged in"
 
 
 def begin(talk, recipient="jones@contoso.com"):
@@ -44,7 +44,7 @@ def test_an_accepted_message_is_a_line(certificate, logged):
     with House(certificate) as house, house.client() as talk:
         talk.ask("STARTTLS")
         talk.start_tls()
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         assert talk.ask("Subject: x\r\n.") == "250 2.0.0 Ok: queued as ID1"
         version = talk.socket.version()
@@ -56,7 +56,7 @@ def test_an_accepted_message_is_a_line(certificate, logged):
 
 def test_of_many_recipients_some_are_named(logged):
     with House() as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         talk.ask("MAIL FROM:<>")
         for number in range(13):
             talk.ask(f"RCPT TO:<r{number}@contoso.com>")
@@ -87,8 +87,8 @@ def test_a_failed_sign_in_is_a_line_with_the_address_first(logged):
             assert talk.ask(f"AUTH PLAIN {plain}").startswith("535 5.7.8 ")
         assert house.users.seen[0] == ("scanner@contoso.com", "s3cret", "smtp", "127.0.0.1")
     assert logged() == [
-        'sign-in failed from 127.0.0.1 user "scanner@contoso.com": wrong password',
-        'sign-in failed from 127.0.0.1 user "evil\\" user\\\\x0d\\\\x0afrom 1.2.3.4": unknown user name',
+        'login failed from 127.0.0.1 user "scanner@contoso.com": wrong password',
+        'login failed from 127.0.0.1 user "evil\\" user\\\\x0d\\\\x0afrom 1.2.3.4": unknown user name',
     ]
 
 
@@ -112,7 +112,7 @@ def test_what_keeps_a_client_from_signing_in_is_a_line_each(certificate, logged,
 def test_the_time_for_a_message_does_not_begin_anew_with_each_chunk(monkeypatch):
     monkeypatch.setattr(reception, "_SLOWEST", 1e9)  # octets do not count
     with House(data_seconds=0.2, command_seconds=10) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         talk.ask("MAIL FROM:<>")
         talk.ask("RCPT TO:<jones@contoso.com>")
         began, reply = time.monotonic(), "250"
@@ -143,7 +143,7 @@ def test_no_secret_is_logged(caplog):
         talk.ask("AUTH LOGIN")
         talk.ask(secrets[1])
         talk.ask(secrets[1])
-        sign_in(talk)
+        log_in(talk)
     told = "\n".join(record.getMessage() for record in caplog.records)
     # The user name was the password in one exchange above: a client that mixes them up tells it itself.
     told = told.replace('user "pass word"', "")
@@ -187,7 +187,7 @@ def test_unknown_parameters_are_logged_once(logged):
     with House() as house:
         for _ in range(2):
             with house.client() as talk:
-                sign_in(talk)
+                log_in(talk)
                 for _ in range(2):
                     talk.ask("MAIL FROM:<scanner@contoso.com> SIZE=1 BODY=8BITMIME SMTPUTF8 RET=FULL XNEW=1 xnew=2")
                     talk.ask("RSET")
@@ -196,7 +196,7 @@ def test_unknown_parameters_are_logged_once(logged):
 
 def test_equal_refusals_are_one_line(logged):
     with House(allowed_domains=("contoso.com",)) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         talk.ask("MAIL FROM:<scanner@contoso.com>")
         for recipient in ("a@example.org", "b@example.org", "c@example.net", "d@contoso.com"):
             talk.ask(f"RCPT TO:<{recipient}>")
@@ -267,7 +267,7 @@ def test_no_250_before_the_commit_has_returned():
             return self.begun[-1]
 
     with House(spool=SlowSpool()) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         talk.send(b"x\r\n.\r\n")
         talk.socket.settimeout(0.1)
@@ -281,7 +281,7 @@ def test_no_250_before_the_commit_has_returned():
 
 def test_a_full_disk_is_told_before_354(logged):
     with House(spool=Spool({"put": FULL})) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         assert begin(talk) == "452 4.3.1 Cannot store mail at the moment, try again later"
         del house.spool.trouble["put"]
         assert talk.ask("DATA").startswith("354 ")
@@ -292,7 +292,7 @@ def test_a_full_disk_is_told_before_354(logged):
 @pytest.mark.parametrize("step", ["write", "commit"])
 def test_a_disk_that_fills_up_meanwhile(step, logged):
     with House(spool=Spool({step: FULL})) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         talk.send(b"QUIT\r\n" * 50000)
         assert talk.ask(".") == "452 4.3.1 Cannot store mail at the moment, try again later"
@@ -305,7 +305,7 @@ def test_a_disk_that_fills_up_meanwhile(step, logged):
 def test_a_message_refused_for_good():
     with House(spool=Spool({"commit": Permanent("Signed mail of this size cannot be sent.")})) as house:
         with house.client() as talk:
-            sign_in(talk)
+            log_in(talk)
             begin(talk)
             assert talk.ask(".") == "554 5.6.0 Signed mail of this size cannot be sent."
             assert talk.ask("NOOP") == "250 2.0.0 Ok"
@@ -316,11 +316,11 @@ def test_a_message_refused_for_good():
 def test_a_fault_is_451_and_leaves_nothing(step, caplog):
     with House(spool=Spool({step: KeyError("a fault")})) as house:
         with house.client() as talk:
-            sign_in(talk)
+            log_in(talk)
             answer = begin(talk)
             if step != "put":
                 answer = talk.ask("x\r\n.")
-            assert answer == "451 4.3.0 Trouble on this side, see its log; try again later"
+            assert answer == "451 4.3.0 Internal error, see the log of the server; try again later"
             assert talk.reply().startswith("421 ")
             assert talk.closed()
         assert not house.spool.accepted
@@ -332,7 +332,7 @@ def test_a_fault_is_451_and_leaves_nothing(step, caplog):
 def test_a_client_that_goes_in_the_middle_leaves_nothing(sent, wait_until, logged):
     with House() as house:
         with house.client() as talk:
-            sign_in(talk)
+            log_in(talk)
             begin(talk)
             talk.send(sent)
         wait_until(lambda: not len(house.connections))
@@ -349,7 +349,7 @@ def test_a_message_is_looked_at_before_it_is_accepted():
         return replies.sender_refused("boss@contoso.com", who.mailbox) if len(seen) == 1 else None
 
     with House(check_message=check) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         assert talk.ask("From: boss@contoso.com\r\n.").startswith("550-5.7.60 ")
         assert house.spool.begun[0].aborted
@@ -379,7 +379,7 @@ class ForgetfulSpool(Spool):
 
 def test_a_large_message_comes_in_small_pieces():
     with House(spool=ForgetfulSpool()) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         for _ in range(32):
             talk.send((b"x" * 76 + b"\r\n") * 13000)
@@ -391,7 +391,7 @@ def test_a_large_message_comes_in_small_pieces():
 
 def test_a_message_that_is_too_large_is_off_the_disk_at_once(wait_until):
     with House(size_limit=10) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         talk.send(b"x" * 11)
         wait_until(lambda: house.spool.begun[0].aborted)
@@ -416,7 +416,7 @@ def test_no_answer_to_a_challenge_in_time():
 
 def test_no_end_of_data_in_time():
     with House(data_seconds=0.05) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         talk.send(b"Subject: x\r\n")
         assert talk.reply().startswith("421 4.4.2 ")
@@ -435,7 +435,7 @@ def test_dripping_data_gains_no_time():
                 return
 
     with House(data_seconds=0.1) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         thread = threading.Thread(target=drip, args=(talk,))
         thread.start()
@@ -449,7 +449,7 @@ def test_dripping_data_gains_no_time():
 def test_a_large_message_has_more_time():
     """8 KiB buy a second: after 80 KiB there are ten more than data_seconds."""
     with House(data_seconds=0.3) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         talk.send(b"x" * 80 * 1024)
         time.sleep(0.4)
@@ -458,7 +458,7 @@ def test_a_large_message_has_more_time():
 
 def test_a_session_ends_between_two_commands_only():
     with House(session_seconds=0.2) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         time.sleep(0.25)
         assert talk.ask("x\r\n.\r\nNOOP") == "250 2.0.0 Ok: queued as ID1"
@@ -484,7 +484,7 @@ def test_a_stop_tells_idle_clients(logged):
 
 def test_a_stop_waits_for_a_message_that_comes_in():
     with House() as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         house.listener.close()
         cut = []
@@ -501,7 +501,7 @@ def test_a_stop_waits_for_a_message_that_comes_in():
 
 def test_a_stop_after_a_message_waits_for_nothing():
     with House() as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         talk.ask(".")
         house.listener.close()
@@ -511,7 +511,7 @@ def test_a_stop_after_a_message_waits_for_nothing():
 
 def test_a_stop_does_not_wait_for_ever():
     with House() as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         begin(talk)
         talk.send(b"Subject: x\r\n")
         house.listener.close()
@@ -563,12 +563,12 @@ def test_stalled_clients_hold_nobody_up():
     with House() as house:
         stalled = [house.client() for _ in range(50)]
         for number, talk in enumerate(stalled):
-            sign_in(talk)
+            log_in(talk)
             if number % 2:
                 begin(talk)
             talk.send(b"half a li")
         with house.client() as talk:
-            sign_in(talk)
+            log_in(talk)
             begin(talk)
             assert talk.ask(".").startswith("250 ")
         for talk in stalled:
@@ -580,7 +580,7 @@ def test_stalled_clients_hold_nobody_up():
 
 def test_a_login_that_a_reload_ended_begins_no_message(logged):
     with House() as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         house.users.lost = True
         assert talk.ask("MAIL FROM:<>") == str(bytes(replies.RIGHT_LOST), "ascii").strip()
         assert talk.closed()
@@ -590,7 +590,7 @@ def test_a_login_that_a_reload_ended_begins_no_message(logged):
 @pytest.mark.parametrize("begun, ended", [("DATA", "x\r\n."), ("BDAT 0", "BDAT 0 LAST")])
 def test_no_message_is_accepted_for_a_login_that_a_reload_ended_meanwhile(begun, ended):
     with House() as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         talk.ask("MAIL FROM:<>")
         talk.ask("RCPT TO:<jones@contoso.com>")
         talk.ask(begun)
@@ -612,7 +612,7 @@ def test_a_network_that_relays_no_longer_ends_the_session(after):
 
 def test_other_rights_count_from_the_next_message_on():
     with House() as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         assert talk.ask("MAIL FROM:<other@contoso.com>").startswith("550-")
         house.users.user = user(send_as=("other@contoso.com",))
         assert talk.ask("MAIL FROM:<other@contoso.com>").startswith("250 ")
@@ -621,7 +621,7 @@ def test_other_rights_count_from_the_next_message_on():
 def test_a_clear_login_ends_with_its_network():
     networks = [*LOOPBACK]
     with House(plaintext_networks=networks) as house, house.client() as talk:
-        sign_in(talk)
+        log_in(talk)
         networks.clear()
         assert talk.ask("MAIL FROM:<>").startswith("421 ")
 
