@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 from ..config import load as configuration
 from ..config.sections import Config
 from ..errors import CannotCreate, ConfigError, InUse, NotRunning, UsageError
-from ..logins.users import hash_password as hashed
+from ..logins.passwords import hash_password as hashed
 from ..spool.envelope import DamagedMessage
 from ..spool.spool import Spool
 from ..spool.state import Entry, Phase, Place, State

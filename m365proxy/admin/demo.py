@@ -23,7 +23,7 @@ from ..config import load as configuration
 from ..config.sections import Config
 from ..daemon import Daemon
 from ..errors import ProxyError
-from ..logins.users import hash_password
+from ..logins.passwords import hash_password
 from ..sandbox import Sandbox
 from ..server import tls
 from ..system import files, log, signals

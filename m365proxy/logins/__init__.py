@@ -1,1 +1,1 @@
-"""Who devices and clients log in as."""
+"""The logins of devices: user names, passwords, and blocking of guesses."""

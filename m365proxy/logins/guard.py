@@ -1,4 +1,4 @@
-"""Guessing passwords made slow: failures are delayed, and too many of them blocked."""
+"""Guessing passwords is made slow: the answer to a failure is delayed, and too many failures are blocked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import collections
 import contextlib
 import threading
 import time
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Hashable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from ..errors import Temporary
 from ..system.networks import Network, client_network, is_loopback, within
-from .users import LoginRefused, User
+from .users import LoginRefused, User, Users
 
 # Before the answer to the first failure (seconds); doubled with each further one up to the longest.
 _FIRST_DELAY = 0.25
@@ -29,9 +29,12 @@ _TRUSTED = 24 * 3600.0
 # Entries kept of each kind; the oldest go first.
 _LIMIT = 10000
 
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
 
 class Guard:
-    """Stands before Users.check for all sessions.  May be used from any thread.
+    """Stands in front of Users for all sessions.  May be used from any thread.
 
     A block refuses logins only, and ends by itself.  A user name that logged in
     from the same address within 24 hours is never blocked.
@@ -39,7 +42,7 @@ class Guard:
 
     def __init__(
         self,
-        users: Any,
+        users: Users,
         failures: int = 10,
         block_seconds: float = 600.0,
         exempt: Sequence[Network] = (),
@@ -63,9 +66,9 @@ class Guard:
         self._under_way: collections.Counter[Hashable] = collections.Counter()
 
     def check(self, login: str, password: str, service: str, peer: str) -> User:
-        """As Users.check, after its time.  Raises LoginRefused, Temporary."""
+        """As Users.check, but failures take time.  Raises LoginRefused, Temporary."""
         where = _where(peer)
-        # By the user name alone: a folder behind it would make each guess the first one.
+        # By the user name alone: with a folder behind it each guess would be the first one of a pair.
         pair = (where, self.users.name(login, service))
         if where == "loopback" or within(peer, self.exempt):
             return self.users.check(login, password, service, peer)
@@ -88,8 +91,8 @@ class Guard:
     def _attempt(self, where: str, pair: Tuple[str, str]) -> Iterator[None]:
         """A with block in which one password may be tried.
 
-        Those under way count as failures until they have ended, else many at
-        once would all be tried.  Who comes after them waits for their end, for
+        Attempts under way count as failures until they have ended; otherwise
+        many at once would all be tried.  A later one waits for their end, because
         they may be right.  Raises LoginRefused if blocked, and Temporary.
         """
         with self._changed:
@@ -107,11 +110,11 @@ class Guard:
                 self._changed.notify_all()
 
     def _is_decided(self, where: str, pair: Tuple[str, str]) -> bool:
-        """Whether those under way make no difference to who comes now."""
+        """Whether the attempts under way make no difference to this one."""
         return self._blocked(where, pair, {}) or not self._blocked(where, pair, self._under_way)
 
     def _blocked(self, where: str, pair: Tuple[str, str], more: Mapping[Hashable, int]) -> bool:
-        """Whether there were too many failures, with so many more of a key."""
+        """Whether there were too many failures; `more` is how many to add for a key."""
         now = self._clock()
         if not self._block_seconds or now - self._succeeded.get(pair, float("-inf")) < _TRUSTED:
             return False
@@ -135,12 +138,13 @@ class Guard:
         return min(_FIRST_DELAY * 2**exponent, _LONGEST_DELAY)
 
     def _count(self, key: Hashable, now: float) -> float:
-        """Failures that still count: they do until a block's length has passed without another."""
+        """Failures that still count: they are forgotten after the length of a block without another one."""
         count, last = self._failed.get(key, (0, 0.0))
         return count if now - last < self._block_seconds else 0
 
 
-def _keep(entries: Dict[Any, Any], key: Hashable, value: Any) -> None:
+def _keep(entries: Dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Set an entry; the oldest goes if there are too many."""
     entries.pop(key, None)  # so that the order is by age
     entries[key] = value
     if len(entries) > _LIMIT:

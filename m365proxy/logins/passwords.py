@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import os
+from typing import Tuple
 
-# What one check may cost: 16 MiB of memory.
+from ..errors import UsageError
+
+# What one check costs: 16 MiB of memory.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
 
 SCRYPT_KEY_OCTETS = 32
+
+SALT_OCTETS = 16
+
+# OpenSSL refuses to use more than this.
+_SCRYPT_MEMORY = 64 * 1024 * 1024
 
 HASH_HINT = "run `m365proxy hash-password` and put what it prints here"
 
@@ -18,7 +28,7 @@ def is_hash(stored: str) -> bool:
     return stored.startswith("scrypt$")
 
 
-def scrypt_parts(stored: str) -> tuple[bytes, bytes]:
+def scrypt_parts(stored: str) -> Tuple[bytes, bytes]:
     """Salt and key of "scrypt$16384$8$1$<base64 salt>$<base64 key>"; ValueError says what is wrong with it."""
     parts = stored.split("$")
     if len(parts) != 6:
@@ -35,3 +45,23 @@ def scrypt_parts(stored: str) -> tuple[bytes, bytes]:
     if len(salt) < 8 or len(key) != SCRYPT_KEY_OCTETS:
         raise ValueError(f"is not a whole scrypt hash; {HASH_HINT}")
     return salt, key
+
+
+def octets(text: str) -> bytes:
+    """A user name or password in octets; whatever a device sent has some, half a surrogate pair too."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def scrypt(password: bytes, salt: bytes) -> bytes:
+    return hashlib.scrypt(
+        password, salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, maxmem=_SCRYPT_MEMORY, dklen=SCRYPT_KEY_OCTETS
+    )
+
+
+def hash_password(password: str) -> str:
+    """What to put into the configuration for a password; UsageError if it is empty."""
+    if not password:
+        raise UsageError("The password is empty; give one of at least one character.")
+    salt = os.urandom(SALT_OCTETS)
+    encoded = (base64.b64encode(part).decode("ascii") for part in (salt, scrypt(octets(password), salt)))
+    return "$".join(("scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), *encoded))

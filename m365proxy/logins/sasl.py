@@ -1,4 +1,4 @@
-"""What AUTH exchanges hold, the same for SMTP (RFC 4954) and POP3 (RFC 5034)."""
+"""What clients send in AUTH exchanges, the same for SMTP (RFC 4954) and POP3 (RFC 5034)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _BLANK = " \t"
 
 
 class Malformed(ValueError):
-    """It cannot be read as what it should be."""
+    """The text is not of the form it should have."""
 
 
 def unbase64(text: str) -> bytes:
     """Decoded octets; "=" is the empty string (RFC 4954 section 4).  Malformed.
 
-    Nothing but base64 is taken, though some devices leave the padding out.
+    Nothing but base64 is accepted; padding may be missing, as some devices leave it out.
     """
     text = text.strip(_BLANK)
     if text == "=":

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
-import hashlib
 import hmac
 import os
 import threading
 from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Protocol, Sequence, Tuple
 
-from ..errors import Permanent, Temporary, UsageError
+from ..errors import Permanent, Temporary
 from ..mime.addresses import address_matches
 from ..system.networks import Network, within
-from .passwords import SCRYPT_KEY_OCTETS, SCRYPT_N, SCRYPT_P, SCRYPT_R, is_hash, scrypt_parts
-
-_SALT_OCTETS = 16
+from . import passwords
+from .mailboxes import MailboxSettings
+from .passwords import SALT_OCTETS, is_hash, octets, scrypt_parts
 
 # Under this key, which lives as long as the program, a User remembers which password is configured.
 _MARK_KEY = os.urandom(32)
 
-# One run takes 16 MiB; this is the bound OpenSSL is given.
-_SCRYPT_MEMORY = 64 * 1024 * 1024
-
-# 32 MiB together, which a router with 128 MiB can spare.
+# Runs of scrypt at once: 32 MiB together, which a router with 128 MiB can spare.
 _SCRYPT_RUNS = 2
 
 
 class LoginRefused(Permanent):
     """User name and password were not accepted.
 
-    str() is for the client and does not tell which part was wrong; `reason`
+    str() is for the client and does not say which of them was wrong; `reason`
     is for the log.
     """
 
@@ -40,72 +35,16 @@ class LoginRefused(Permanent):
         self.reason = reason
 
 
-class LoginSettings(Protocol):
-    """A further user name of a mailbox, as the config has it."""
-
-    @property
-    def login(self) -> str: ...
-
-    @property
-    def password(self) -> str: ...
-
-    @property
-    def networks(self) -> Optional[Sequence[Network]]: ...
-
-    @property
-    def services(self) -> Optional[Sequence[str]]: ...
-
-
-class MailboxSettings(Protocol):
-    """A mailbox, as the config has it."""
-
-    @property
-    def username(self) -> str: ...
-
-    @property
-    def password(self) -> Optional[str]: ...
-
-    @property
-    def login(self) -> Optional[str]: ...
-
-    @property
-    def logins(self) -> Sequence[LoginSettings]: ...
-
-    @property
-    def send_as(self) -> Sequence[str]: ...
-
-    @property
-    def default_from(self) -> Optional[str]: ...
-
-    @property
-    def rewrite_from(self) -> bool: ...
-
-    @property
-    def services(self) -> Sequence[str]: ...
-
-    @property
-    def folder(self) -> str: ...
-
-    @property
-    def pop3_delete(self) -> str: ...
-
-    @property
-    def pop3_mark_read(self) -> bool: ...
-
-    @property
-    def pop3_fold_lines(self) -> bool: ...
-
-
 class User:
     """Who has logged in, or is trusted by address: a mailbox and what may be done with it.  Immutable."""
 
     def __init__(self, mailbox: MailboxSettings, login: str, services: Iterable[str], stored: str = ""):
-        """`mailbox` is one of config.mailboxes; `login` is "" for a network that may send without a login.
+        """`login` is the user name, "" for a network that may send without a login.
 
         `stored` is the password as configured, plain or hashed.
         """
         self.login = login
-        self._password_mark = hmac.digest(_MARK_KEY, _octets(stored), "sha256")
+        self._password_mark = hmac.digest(_MARK_KEY, octets(stored), "sha256")
         self.mailbox: str = mailbox.username.lower()
         self.services: FrozenSet[str] = frozenset(services)
         self.folder: str = mailbox.folder
@@ -135,42 +74,32 @@ class User:
         return f"User({self.login!r}, {self.mailbox!r})"
 
 
+class Logins(Protocol):
+    """Whom a session asks about a login: Users, or the Guard in front of them."""
+
+    def check(self, login: str, password: str, service: str, peer: str) -> User:
+        """As Users.check."""
+
+    def current(self, user: User, service: str, peer: str) -> Optional[User]:
+        """As Users.current."""
+
+
 class _Login:
     """A user name with its stored password and the networks it may come from (None: all)."""
 
     def __init__(self, user: User, stored: str, networks: Optional[Sequence[Network]] = None):
         self.user = user
         self.networks = networks
-        self.salt, self.key = scrypt_parts(stored) if is_hash(stored) else (None, None)
-        self.plain = None if self.salt else stored
-
-
-def _octets(text: str) -> bytes:
-    # Whatever a device sent must have some octets, half a surrogate pair too.
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _scrypt(password: bytes, salt: bytes) -> bytes:
-    return hashlib.scrypt(
-        password, salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, maxmem=_SCRYPT_MEMORY, dklen=SCRYPT_KEY_OCTETS
-    )
-
-
-def hash_password(password: str) -> str:
-    """What to put into the configuration for a password; UsageError if it is empty."""
-    if not password:
-        raise UsageError("The password is empty; give one of at least one character.")
-    salt = os.urandom(_SALT_OCTETS)
-    parts = (base64.b64encode(octets).decode("ascii") for octets in (salt, _scrypt(_octets(password), salt)))
-    return "$".join(("scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), *parts))
+        self.stored = stored
+        self.salt_and_key = scrypt_parts(stored) if is_hash(stored) else None
 
 
 class Users:
     """All user names of the configuration.  May be used from any thread.
 
-    A check costs one scrypt run, whatever the user name, unless the same user
-    name had the same password before: that is remembered as an HMAC under a
-    key that lives and dies with this object.
+    A check costs one scrypt run, whatever the user name is.  A password that was
+    right once costs none the next time: it is remembered as an HMAC, under a
+    key that lives as long as this object.
     """
 
     def __init__(
@@ -178,14 +107,14 @@ class Users:
         mailboxes: Iterable[MailboxSettings],
         *,
         scrypt_wait_seconds: float = 10.0,
-        scrypt: Callable[[bytes, bytes], bytes] = _scrypt,
+        scrypt: Callable[[bytes, bytes], bytes] = passwords.scrypt,
     ):
         """`scrypt_wait_seconds` is how long a check may wait for its turn; `scrypt` takes password and salt."""
         self._scrypt = scrypt
         self._wait_seconds = scrypt_wait_seconds
         self._turns = threading.BoundedSemaphore(_SCRYPT_RUNS)
         self._secret = os.urandom(32)
-        self._nobody = os.urandom(_SALT_OCTETS)
+        self._nobody = os.urandom(SALT_OCTETS)
         self._logins: Dict[str, _Login] = {}
         self._mailboxes: Dict[str, User] = {}
         # One entry at most for each user name; single dict operations need no lock.
@@ -204,22 +133,22 @@ class Users:
         name = login.casefold()
         found = self._logins.get(name)
         refusal = self._refusal(found, service, peer)
-        if refusal:
-            # As dear as a wrong password, and the memory is not asked: neither time nor text tells them apart.
+        if found is None or refusal:
+            # It costs as much as a wrong password, and what is remembered is not asked: nobody can tell them apart.
             with self._turn():
-                self._scrypt(_octets(password), self._nobody)
+                self._scrypt(octets(password), self._nobody)
             raise LoginRefused(refusal)
         token = self._token(name, password)
         if not self._remembers(name, token):
             with self._turn():
-                # Those who waited for the first check of many with one password need none of their own.
+                # Many may have waited for the first check of one password; they need no run of their own.
                 if not self._remembers(name, token):
                     self._verify(found, password)
                     self._remembered[name] = token
         return found.user.reading(folder) if folder else found.user
 
     def current(self, user: User, service: str, peer: str) -> Optional[User]:
-        """The user of an open session as configured now; None if the session has lost its right.
+        """The user of an open session as it is configured now; None if it has lost its right.
 
         It costs no scrypt run: the password is not checked again, but it must be configured as it was.
         """
@@ -229,7 +158,7 @@ class Users:
         return found.user.reading(user.folder)
 
     def name(self, login: str, service: str) -> str:
-        """What `check` takes for the user name, in one spelling."""
+        """The user name that `check` goes by, in one spelling."""
         return (self._split(login)[0] if service == "pop3" else login).casefold()
 
     def user_of_mailbox(self, address: str) -> User:
@@ -237,7 +166,10 @@ class Users:
         return self._mailboxes[address.lower()]
 
     def _split(self, login: str) -> Tuple[str, str]:
-        """Name and folder of "login+Folder"; the whole is the name if it is one, or no part before a + is."""
+        """User name and folder of "login+Folder".
+
+        There is no folder if the whole is a user name, or if no part before a "+" is one.
+        """
         end = len(login)
         while end > 0 and login[:end].casefold() not in self._logins:
             end = login.rfind("+", 0, end)
@@ -278,18 +210,19 @@ class Users:
             self._turns.release()
 
     def _token(self, name: str, password: str) -> bytes:
-        return hmac.digest(self._secret, _octets(name) + b"\0" + _octets(password), "sha256")
+        return hmac.digest(self._secret, octets(name) + b"\0" + octets(password), "sha256")
 
     def _remembers(self, name: str, token: bytes) -> bool:
         return hmac.compare_digest(self._remembered.get(name, b""), token)
 
     def _verify(self, found: _Login, password: str) -> None:
         """One scrypt run; LoginRefused if the password is wrong."""
-        key = self._scrypt(_octets(password), found.salt or self._nobody)
-        if found.plain is None:
-            right = hmac.compare_digest(key, found.key)
+        if found.salt_and_key is not None:
+            salt, key = found.salt_and_key
+            right = hmac.compare_digest(self._scrypt(octets(password), salt), key)
         else:
-            # Digests are of one length: comparing them tells nothing of the password's.
-            right = hmac.compare_digest(self._token("", password), self._token("", found.plain))
+            self._scrypt(octets(password), self._nobody)  # it takes as long as with a hash
+            # All digests have one length: the time of a comparison tells nothing about the password's.
+            right = hmac.compare_digest(self._token("", password), self._token("", found.stored))
         if not right:
             raise LoginRefused("wrong password")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol, Sequence
 
 from ..errors import InUse, Permanent, ProxyError, Temporary
 from ..logins import sasl
-from ..logins.users import LoginRefused, User
+from ..logins.users import LoginRefused, Logins, User
 from ..maildrop.holds import Session
 from ..server.connection import CRLF, Connection
 from ..server.junk import JunkCommands
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 _log = log.get("pop3")
 
 
-class Users(Protocol):
-    """Who may log in; logins.guard.Guard is one."""
-
-    def check(self, login: str, password: str, service: str, peer: str) -> User: ...
-
-    def current(self, user: User, service: str, peer: str) -> Optional[User]: ...
-
-
 class Maildrops(Protocol):
     """The mailboxes; maildrop.maildrop.Maildrops is one."""
 
@@ -45,7 +37,7 @@ class Login:
     def __init__(
         self,
         connection: Connection,
-        users: Users,
+        users: Logins,
         maildrops: Maildrops,
         signs: SignsOfLife,
         junk: JunkCommands,

@@ -11,13 +11,14 @@ import ssl
 import time
 from typing import Callable, Dict, Optional, Sequence, Union
 
+from ..logins.users import Logins
 from ..server import handshake
 from ..server.client import ServedProtocol
 from ..server.connection import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
 from ..system import log
 from ..system.networks import Network
-from .login import Login, Maildrops, Users
+from .login import Login, Maildrops
 from .signsoflife import SECONDS, BrokenOff, SignsOfLife
 from .transaction import Transaction
 from .verbs import Refused, Reply, fault, ok, refusal
@@ -64,7 +65,7 @@ class Pop3Session:
         self,
         connection: Connection,
         *,
-        users: Users,
+        users: Logins,
         maildrops: Maildrops,
         tls_context: Optional[ssl.SSLContext] = None,
         plaintext_networks: Sequence[Network] = (),

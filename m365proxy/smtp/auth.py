@@ -22,7 +22,7 @@ LINE_LIMIT = 12288
 
 
 def ways_without_auth(peer: str, policy: Policy, can_start_tls: bool, tls_required: bool) -> str:
-    """One sentence, with config lines: what an administrator can do about a client that was offered no AUTH and left."""
+    """One sentence, with config lines: what can be done about a client that was offered no AUTH and left."""
     here = "" if can_start_tls else "give this port a certificate (tls.tls_cert) and "
     said = f"it was offered no AUTH, because it had not begun TLS, and left: {here}set TLS (STARTTLS) on the device"
     if tls_required:

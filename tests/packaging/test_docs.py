@@ -18,7 +18,7 @@ from m365proxy.delivery import outcome
 from m365proxy.entra import http
 from m365proxy.errors import UsageError
 from m365proxy.graph import refusals
-from m365proxy.logins import users
+from m365proxy.logins import passwords
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -149,7 +149,7 @@ def filled_in(text):
         for login in [mailbox, *mailbox.get("logins", [])]:
             if "password" in login:
                 assert "hash-password" in login["password"], "a sample's password must be refused until it is replaced"
-                login["password"] = users.hash_password("a password for the printer")
+                login["password"] = passwords.hash_password("a password for the printer")
     return json.dumps(document).replace(NIL, "5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11")
 
 

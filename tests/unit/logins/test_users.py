@@ -1,4 +1,4 @@
-"""Signing in: who, from where, for what; what it costs; what the answer gives away."""
+"""Logging in: who, from where, for what; what it costs; what the answer gives away."""
 
 import ipaddress
 import threading
@@ -6,10 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from m365proxy.errors import Permanent, Temporary, UsageError
-from m365proxy.logins import users
-from m365proxy.logins.passwords import scrypt_parts
-from m365proxy.logins.users import LoginRefused, User, Users, hash_password
+from m365proxy.errors import Permanent, Temporary
+from m365proxy.logins.passwords import hash_password
+from m365proxy.logins.users import LoginRefused, User, Users
 from m365proxy.system.networks import within
 
 PEER = "192.168.1.9"
@@ -88,31 +87,6 @@ def together(function, count):
         thread.join(30)
         assert not thread.is_alive()
     return answers
-
-
-# Hashes.
-
-
-def test_a_hash_is_of_the_stated_form_and_salted():
-    first, second = hash_password("right"), hash_password("right")
-    assert first != second
-    assert first.startswith("scrypt$16384$8$1$")
-    salt, key = scrypt_parts(first)
-    assert (len(salt), len(key)) == (16, 32)
-
-
-def test_the_scrypt_is_the_one_of_rfc_7914(monkeypatch):
-    """Section 12, the vector with our n, r, p."""
-    monkeypatch.setattr(users, "SCRYPT_KEY_OCTETS", 64)
-    assert users._scrypt(b"pleaseletmein", b"SodiumChloride").hex() == (
-        "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
-        "d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887"
-    )
-
-
-def test_an_empty_password_is_not_hashed():
-    with pytest.raises(UsageError):
-        hash_password("")
 
 
 @pytest.mark.parametrize("password", ["right", "pässword", " with spaces ", "x" * 5000, "\udce4"])
