@@ -446,7 +446,7 @@ class Daemon:
                     "sign_in": sign_in,
                     "listeners": self.addresses(),
                     "connections": len(self._connections),
-                    "paused": courier["away"],
+                    "paused": courier["paused"],
                     "mailboxes": courier["mailboxes"],
                 },
             )

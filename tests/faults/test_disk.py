@@ -17,8 +17,7 @@ import pytest
 from faults.disk import FaultyDisk
 from smtp_house import House as SmtpHouse
 
-from m365proxy.delivery import courier as courier_module
-from m365proxy.delivery import outcome
+from m365proxy.delivery import conclusions, outcome
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.outcome import Verdict
 from m365proxy.spool.envelope import Envelope
@@ -237,7 +236,7 @@ STORIES = {
 @pytest.fixture
 def run(monkeypatch):
     """run(spool, world): the courier over it, as at a start; ends with the block."""
-    monkeypatch.setattr(courier_module, "_REMOVE_AGAIN", 0.001)
+    monkeypatch.setattr(conclusions, "_REMOVE_AGAIN", 0.001)
 
     @contextlib.contextmanager
     def go(spool, world):

@@ -12,8 +12,7 @@ import time
 import pytest
 from faults.powercut import Disk, PowerCut, lay_out
 
-from m365proxy.delivery import courier as courier_module
-from m365proxy.delivery import outcome
+from m365proxy.delivery import conclusions, outcome
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.outcome import Verdict
 from m365proxy.delivery.reporter import Reporter
@@ -278,7 +277,7 @@ def quiet(courier):
     ids=["sent", "later", "never", "hold"],
 )
 def test_the_real_courier_and_reporter(tmp_path, monkeypatch, verdicts, times):
-    monkeypatch.setattr(courier_module, "_REMOVE_AGAIN", 0.001)
+    monkeypatch.setattr(conclusions, "_REMOVE_AGAIN", 0.001)
     for cut_at in itertools.count():
         root = tmp_path / f"cut{cut_at}"
         spool = Spool(str(root))

@@ -246,7 +246,7 @@ def test_sending_goes_on_after_a_revocation_only_with_a_new_sign_in(make_daemon,
     program.sign_in()
     tokens, skipped = daemon.account.tokens, [0.0]
     tokens._monotonic = lambda: time.monotonic() + skipped[0]
-    wait_until(lambda: not daemon.courier.status()["away"], what="the first sign-in")
+    wait_until(lambda: not daemon.courier.status()["paused"], what="the first sign-in")
     program.sandbox.entra.revoke()
     skipped[0] += 61.0
     with pytest.raises(SignInNeeded):

@@ -5,6 +5,8 @@ import email
 import email.policy
 import importlib
 import itertools
+import threading
+import time
 from email.mime.application import MIMEApplication
 from email.mime.multipart import MIMEMultipart
 from types import SimpleNamespace
@@ -60,6 +62,8 @@ class House:
         self.looks = (0.02, 0.05, 0.1, 0.2, 0.2, 0.3)
         self.still_draft = (0.05, 0.15)
         self.courier = None
+        self.probes = 0  # how often it was asked whether Graph can be reached
+        self.ahead = 0.0  # seconds that the courier's monotonic clock is ahead of this machine's
 
     def open(self):
         self.spool = Spool(str(self.path / "queue"))
@@ -87,11 +91,16 @@ class House:
             self.delivery,
             [ALERTS, SCANS, RELAY],
             retry_interval=0.1,
-            probe=self.graph.check_reachable,
+            probe=self.probe,
+            monotonic=lambda: time.monotonic() + self.ahead,
         )
         self.courier.recover()
         self.courier.start()
         return self
+
+    def probe(self):
+        self.probes += 1
+        self.graph.check_reachable()
 
     def close(self):
         if self.courier is not None:
@@ -275,7 +284,7 @@ def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house
     """Another request of the mailbox was told to wait while this message was on its way."""
     house.tenant.message_id = "replace_at_create"  # a draft that is forgotten cannot be found again
     house.open()
-    enter, entered, away = house.graph._enter, [], []
+    enter, entered = house.graph._enter, []
 
     def told_to_wait_once(lane, mailbox):
         entered.append(mailbox)
@@ -284,11 +293,9 @@ def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house
         enter(lane, mailbox)
 
     monkeypatch.setattr(house.graph, "_enter", told_to_wait_once)
-    monkeypatch.setattr(house.courier._reach, "lose", away.append)
-    monkeypatch.setattr(house.courier, "_doubt", away.append)
     house.put()
     settle(house, wait_until)
-    assert away == [] and house.places() == [] and len(house.tenant.delivered) == 1
+    assert house.probes == 0 and house.places() == [] and len(house.tenant.delivered) == 1
     assert len(house.sandbox.requests) == 3
     assert house.tenant.created_drafts == 1 and house.tenant.items(ALERTS, "drafts") == []
 
@@ -631,7 +638,7 @@ def test_an_orphan_of_an_interrupted_create_is_removed(house, wait_until):
 
 
 def test_a_message_that_waits_long_keeps_no_draft(house, wait_until, monkeypatch):
-    monkeypatch.setattr("m365proxy.delivery.courier._DRAFT_KEPT", 0.0)
+    monkeypatch.setattr("m365proxy.delivery.conclusions._DRAFT_KEPT", 0.0)
     house.sandbox.faults.add("answer", path="/send$", status=403, code="ErrorQuotaExceeded")
     house.open().put()
     wait_until(lambda: house.places() == [("new", "")] and house.tenant.created_drafts == 1, 20)
@@ -643,7 +650,7 @@ def test_a_message_that_waits_long_keeps_no_draft(house, wait_until, monkeypatch
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_a_draft_is_deleted_once_however_often_the_answer_gets_lost(house, wait_until, monkeypatch, lost):
     """A second DELETE would purge it, and Exchange refuses a third for ever."""
-    monkeypatch.setattr("m365proxy.delivery.courier._DRAFT_KEPT", 0.0)
+    monkeypatch.setattr("m365proxy.delivery.conclusions._DRAFT_KEPT", 0.0)
     house.sandbox.faults.add("answer", path="/send$", status=409, code="ErrorIrresolvableConflict")
     house.sandbox.faults.add("cut_after", method="DELETE")
     house.sandbox.faults.add("cut", path="/messages/", method="GET", after=1, times=lost)
@@ -764,7 +771,7 @@ def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(house, wait_until):
 
     house.graph._tokens = Revoked()
     house.put()
-    wait_until(lambda: house.courier.status()["away"])
+    wait_until(lambda: house.courier.status()["paused"])
     wait_until(lambda: house.places() == [("new", "")])
     house.graph._tokens = good
     settle(house, wait_until)
@@ -836,13 +843,16 @@ def large(house, monkeypatch):
 def end_pause(house):
     """As if the time that Graph asked for were over."""
     house.graph._lane(ALERTS).held_until = 0.0
-    for lane in house.courier._order:
-        lane.paused_until = 0.0
+    house.ahead += 2 * 3600.0
     house.courier.flush()
 
 
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name == "courier"]
+
+
 def paused(house):
-    return house.places() == [("new", "")] and house.graph.held(ALERTS) and not house.courier._workers
+    return house.places() == [("new", "")] and house.graph.held(ALERTS) and not workers()
 
 
 def files_of(raw):
@@ -981,7 +991,7 @@ def test_a_draft_that_is_deleted_for_good_already_is_gone(house):
 
 
 def test_lost_answers_to_deleting_a_draft(house, wait_until, monkeypatch):
-    monkeypatch.setattr("m365proxy.delivery.courier._DRAFT_KEPT", 0.0)
+    monkeypatch.setattr("m365proxy.delivery.conclusions._DRAFT_KEPT", 0.0)
     house.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="1")
     house.sandbox.faults.add("cut_after", method="DELETE", path="/messages/", times=4)
     house.open().put()

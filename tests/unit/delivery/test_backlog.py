@@ -8,7 +8,7 @@ import time
 
 import pytest
 from backlog import fill
-from test_courier import FakeDelivery, House, wait_until
+from courier_harness import FakeDelivery, House, wait_until
 
 from m365proxy.errors import SignInNeeded
 from m365proxy.spool.state import Place, State
@@ -89,7 +89,7 @@ def test_without_a_sign_in_few_are_looked_at(house, watch, tmp_path):
     fill(h.spool.directory, MANY, BOXES[0])
     counts = watch(tmp_path)
     h.courier.start()
-    wait_until(lambda: h.courier.status()["away"] and not any(t.name == "courier" for t in threading.enumerate()))
+    wait_until(lambda: h.courier.status()["paused"] and not any(t.name == "courier" for t in threading.enumerate()))
     assert len(delivery.log) <= 4
     assert counts["open"] <= 4 * 8
     assert h.courier.status()["mailboxes"][BOXES[0]]["waiting"] == MANY

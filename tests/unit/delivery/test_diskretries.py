@@ -4,27 +4,27 @@ import errno
 
 import pytest
 
-from m365proxy.delivery.diskretries import DiskRetries, explained
+from m365proxy.delivery.diskretries import DiskRetries, explain
 
 
 def test_within_seconds_first_and_then_as_rarely_as_everything_else():
     retries = DiskRetries(300.0)
-    assert [retries.failed("a") for _ in range(7)] == [1.0, 2.0, 5.0, 10.0, 30.0, 300.0, 300.0]
-    assert retries.failed("b") == 1.0
-    retries.worked("a")
-    retries.worked("never failed")
-    assert retries.failed("a") == 1.0
+    assert [retries.add_failure("a") for _ in range(7)] == [1.0, 2.0, 5.0, 10.0, 30.0, 300.0, 300.0]
+    assert retries.add_failure("b") == 1.0
+    retries.clear("a")
+    retries.clear("never failed")
+    assert retries.add_failure("a") == 1.0
 
 
 def test_never_more_rarely_than_everything_else():
     retries = DiskRetries(3.0)
-    assert [retries.failed("a") for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
+    assert [retries.add_failure("a") for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY])
 def test_who_may_hold_the_file_is_named(code):
-    assert "virus scanner" in explained(OSError(code, "no", "new/x"))
+    assert "virus scanner" in explain(OSError(code, "no", "new/x"))
 
 
 def test_a_failing_disk_is_no_virus_scanner():
-    assert explained(OSError(errno.EIO, "Input/output error")).endswith("Check the disk of state_dir")
+    assert explain(OSError(errno.EIO, "Input/output error")).endswith("Check the disk of state_dir")

@@ -1,0 +1,142 @@
+"""A courier with a fake Graph and a fake delivery over a real spool."""
+
+import threading
+import time
+
+from m365proxy.delivery import outcome
+from m365proxy.delivery.courier import Courier
+from m365proxy.delivery.outcome import Verdict
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
+
+SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
+LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
+NEVER = Verdict(outcome.NOT_SENT, outcome.PERMANENT, "never", "5.1.3")
+WHO_KNOWS = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0")
+HOLD = Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, "nobody knows", "4.4.0")
+LOOK_AGAIN = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0", 0.01)
+OFFLINE = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "no route", "4.4.1")
+
+
+def wait_until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.005)
+
+
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name == "courier"]
+
+
+class FakeGraph:
+    user = "relay@contoso.com"
+    host = "graph.test"
+    skew = 0.0
+
+    def __init__(self):
+        self.holds = {}
+
+    def now(self):
+        return time.time()
+
+    def held(self, mailbox):
+        return max(0.0, self.holds.get(mailbox, 0.0) - time.monotonic())
+
+
+class FakeDelivery:
+    """Answers each attempt with what `say` gives for its subject; counts how many go on at once."""
+
+    def __init__(self, say=lambda body: SENT):
+        self.say = say
+        self.log = []
+        self.looked = []
+        self.found = []
+        self.dropped = []
+        self.now = {}
+        self.most = {}
+        self.gate = None
+        self.lock = threading.Lock()
+
+    def first_look(self):
+        return 0.01
+
+    def drop_draft(self, claim):
+        self.dropped.append(claim.id)
+
+    def look(self, claim, envelope):
+        self.looked.append(claim.id)
+        claim.state.looks += 1
+        return self.found.pop(0) if self.found else HOLD
+
+    def deliver(self, claim, envelope, file):
+        box = envelope.mailbox
+        with self.lock:
+            self.now[box] = self.now.get(box, 0) + 1
+            self.most[box] = max(self.most.get(box, 0), self.now[box])
+        try:
+            if self.gate is not None:
+                assert self.gate(box)
+            body = file.read()
+            claim.mark_posting()
+            verdict = self.say(body)
+            if isinstance(verdict, Exception):
+                claim.unpost()
+                raise verdict
+            return verdict
+        finally:
+            with self.lock:
+                self.now[box] -= 1
+                self.log.append((box, file and body if "body" in locals() else b""))
+
+
+class House:
+    """A courier over a real spool.  Its clocks are `ahead` and `monotonic_ahead` seconds ahead of this machine's."""
+
+    def __init__(
+        self,
+        path,
+        delivery,
+        mailboxes=("a@contoso.com", "b@contoso.com"),
+        probe=lambda: None,
+        interval=300.0,
+        monotonic=None,
+        **more,
+    ):
+        self.spool = Spool(str(path / "queue"))
+        self.spool.make()
+        self.graph = FakeGraph()
+        self.delivery = delivery
+        self.ahead = self.monotonic_ahead = 0.0  # seconds
+        self.courier = Courier(
+            self.spool,
+            self.graph,
+            delivery,
+            list(mailboxes),
+            retry_interval=interval,
+            probe=probe,
+            clock=lambda: time.time() + self.ahead,
+            monotonic=monotonic or (lambda: time.monotonic() + self.monotonic_ahead),
+            **more,
+        )
+
+    def put(self, body=b"x", mailbox="a@contoso.com"):
+        incoming = self.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)), self.courier.accepted)
+        incoming.write(body)
+        return incoming.commit()
+
+    def places(self):
+        return sorted((entry.place, entry.phase) for entry in self.spool.entries())
+
+
+def houses(path):
+    """For a fixture: a function that makes the harness; all are stopped in the end."""
+    made = []
+
+    def make(*args, **more):
+        made.append(House(path, *args, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        assert one.courier.stop(10)

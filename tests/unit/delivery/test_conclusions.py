@@ -1,0 +1,244 @@
+"""What becomes of a message after an attempt, as the courier does it."""
+
+import time
+
+import pytest
+from courier_harness import LATER, LOOK_AGAIN, NEVER, SENT, WHO_KNOWS, FakeDelivery, houses, wait_until, workers
+
+from m365proxy.delivery import conclusions, reachability
+from m365proxy.delivery.courier import Courier
+from m365proxy.errors import TokenRefused
+from m365proxy.graph.answer import NoAnswer, Throttled
+from m365proxy.spool.spool import Claim
+from m365proxy.spool.state import State
+
+
+@pytest.fixture
+def house(tmp_path):
+    yield from houses(tmp_path)
+
+
+def test_a_transient_refusal_is_tried_again(house):
+    answers = [LATER, LATER, SENT]
+    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 3
+
+
+def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
+    h = house(FakeDelivery(lambda body: LATER))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("new", "")] and h.spool.state(id) is not None)
+    state = h.spool.state(id)
+    assert state.attempts == 1 and state.error == "later"
+    assert 4 < state.due - time.time() < 6
+    # a new start waits for the due time, too
+    again = Courier(
+        h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent early")), ["a@contoso.com"], probe=lambda: None
+    )
+    again.recover()
+    again.start()
+    wait_until(lambda: again.status()["mailboxes"]["a@contoso.com"]["waiting"] and h.places() == [("new", "")])
+    assert again.stop(5)
+
+
+def test_an_unknown_outcome_is_looked_for_and_never_sent_again_meanwhile(house):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    h.delivery.found = [LOOK_AGAIN, LOOK_AGAIN, SENT]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and len(h.delivery.looked) == 3
+
+
+def test_what_was_not_sent_after_all_is_sent_again(house):
+    answers = [WHO_KNOWS, SENT]
+    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h.delivery.found = [LOOK_AGAIN, LATER]
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 2 and len(h.delivery.looked) == 2
+
+
+def test_an_undecidable_outcome_is_held_and_never_tried_again(house):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held")])
+    again = Courier(
+        h.spool, h.graph, FakeDelivery(lambda body: pytest.fail("sent twice")), ["a@contoso.com"], probe=lambda: None
+    )
+    again.recover()
+    again.start()
+    again.flush_all()
+    assert again.stop(5)
+    assert h.places() == [("cur", "held")]
+    assert h.spool.state(id).error == "nobody knows"
+
+
+def test_a_sent_file_the_disk_keeps_is_not_sent_again(house, monkeypatch):
+    h = house(FakeDelivery())
+    monkeypatch.setattr(conclusions, "_REMOVE_AGAIN", 0.05)
+    refusals = [OSError(30, "Read-only file system")] * 3
+    real = Claim.remove_sent
+
+    def remove_sent(claim):
+        if refusals:
+            raise refusals.pop()
+        real(claim)
+
+    monkeypatch.setattr(Claim, "remove_sent", remove_sent)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: h.places() == [])
+    assert len(h.delivery.log) == 1 and not refusals
+
+
+def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock(house):
+    h = house(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
+    real = h.delivery.deliver
+
+    def deliver(claim, envelope, file):
+        claim.state.request_id = "r" if claim.state.attempts >= 11 else ""
+        return real(claim, envelope, file)
+
+    h.delivery.deliver = deliver
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).attempts == 12, "the tenth was not in step with Graph"
+
+
+def test_a_clock_out_of_step_gives_nothing_up(house):
+    h = house(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
+    h.graph.skew = 301.0
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: (h.spool.state(id) or State()).attempts > 14)
+    assert h.places() != [("failed", "")]
+
+
+def test_a_permanent_refusal_goes_to_failed(house):
+    h = house(FakeDelivery(lambda body: NEVER))
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).error == "never"
+    assert h.courier.status()["mailboxes"]["a@contoso.com"]["last_error"] == "never"
+
+
+def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(house):
+    refused = TokenRefused("Graph refuses a token")
+    h = house(FakeDelivery(lambda body: refused if body == b"refused" else LATER))
+    h.courier.start()
+    h.put(b"waits", "b@contoso.com")
+    wait_until(lambda: len(h.delivery.log) == 1)
+    h.put(b"refused")
+    wait_until(lambda: len(h.delivery.log) == 2 and h.places() == [("new", "")] * 2)
+    status = h.courier.status()
+    assert not status["paused"] and "refuses a token" in status["mailboxes"]["a@contoso.com"]["last_error"]
+    assert h.delivery.log == [("b@contoso.com", b"waits"), ("a@contoso.com", b"refused")]
+
+
+def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house, monkeypatch):
+    silence = NoAnswer("silent", False)
+    h = house(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01, lifetime=0.3)
+    h.delivery.look = lambda claim, envelope: _raise(silence)
+    monkeypatch.setattr(reachability, "FIRST", 0.001)
+    monkeypatch.setattr(reachability, "LONGEST", 0.001)
+    real = h.delivery.deliver
+    h.delivery.deliver = lambda claim, envelope, file: (real(claim, envelope, file), _posted(claim))[0]
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held")])
+    state = h.spool.state(id)
+    assert state.asked >= 10 and "could not be asked" in state.error
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_fault_of_ours_is_not_met_for_ever(house, sent):
+    h = house(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.01, lifetime=0.0)
+    h.delivery.look = lambda claim, envelope: _raise(ValueError())
+    real = h.delivery.deliver
+    h.delivery.deliver = lambda claim, envelope, file: (_posted(claim), real(claim, envelope, file))[1]
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [("cur", "held") if sent else ("failed", "")])
+    assert "unexpected" in h.spool.state(id).error
+
+
+def _posted(claim):
+    claim.state.posted = time.time()
+
+
+def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
+    caplog.set_level("INFO")
+    told = [Throttled("a@contoso.com", 0.2, request_id="r")]
+    h = house(FakeDelivery(lambda body: told.pop() if told else SENT), pace_per_minute=200)
+    # With 0.3 s between two messages the throttled one is back before the next may be taken.
+    ids = [h.put(body) for body in (b"first", b"second", b"third")]
+    wait_until(lambda: h.places() == [])
+    delivered = [record.args[0] for record in caplog.records if "delivered for" in record.msg]
+    assert delivered == ids and len(h.delivery.log) == 4 and "deferred" not in caplog.text
+    assert caplog.text.count("keep their place") == 1
+
+
+def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop(house, caplog):
+    told = [Throttled("a@contoso.com", 7200.0, request_id="r")]
+    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    h.courier.start()
+    h.put(b"first")
+    wait_until(lambda: "keep their place" in caplog.text and not workers())
+    h.courier.flush_all()
+    h.courier.set_mailboxes(["a@contoso.com"])
+    h.put(b"second")
+    h.monotonic_ahead = 7100.0
+    h.courier.flush()
+    assert not workers() and [body for _, body in h.delivery.log] == [b"first"]
+    assert caplog.text.count("keep their place") == 1
+    assert h.courier.stop(5.0)
+
+
+def test_a_long_pause_ends(house, caplog):
+    told = [Throttled("a@contoso.com", 7200.0, request_id="r")]
+    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    h.put(b"first")
+    wait_until(lambda: "keep their place" in caplog.text and not workers())
+    h.monotonic_ahead = 7261.0
+    h.courier.flush()
+    wait_until(lambda: h.places() == [])
+
+
+def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(house):
+    h = house(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.01, request_id="r")), interval=0.01)
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: len(h.delivery.log) > 12)
+    assert h.spool.find(id).place != "failed"
+    h.ahead = 120 * 3600.0
+    wait_until(lambda: h.places() == [("failed", "")])
+    assert h.spool.state(id).attempts == 10
+
+
+def test_a_failure_is_told_even_if_the_disk_fails_right_after_it(house, monkeypatch):
+    reported = []
+    h = house(FakeDelivery(lambda body: NEVER), failed=lambda: reported.append(h.places()))
+    whole = Claim.fail
+
+    def fail(self):
+        whole(self)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Claim, "fail", fail)
+    h.courier.start()
+    h.put()
+    wait_until(lambda: reported)
+    assert reported == [[("failed", "")]]
+
+
+def _raise(error):
+    raise error
