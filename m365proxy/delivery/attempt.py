@@ -27,9 +27,9 @@ from ..system import log
 from ..system.choices import OnAmbiguous
 from ..system.clock import clock_is_plausible
 from . import jsonmail, outcome
-from .drafts import DRAFT, EDITED, MARKER, OCTETS_PER_SECOND, SEND_SECONDS, SENT, Drafts, draft_state
+from .drafts import MARKER, OCTETS_PER_SECOND, SEND_SECONDS, Drafts, Found, draft_state
 from .messageids import SeenIds
-from .outcome import Verdict
+from .outcome import Outcome, Then, Verdict
 from .routes import Route, Routes
 from .uploads import DraftSpoiled, LargeDrafts, UploadDenied
 
@@ -108,7 +108,7 @@ class Delivery:
                 self._at_hand.discard(claim.id)
             if pause == math.inf:
                 self._attached.pop(claim.id, None)
-        if verdict.sent == outcome.SENT:
+        if verdict.outcome is Outcome.SENT:
             self._routes.note_sent(envelope.mailbox)
         return verdict
 
@@ -117,7 +117,7 @@ class Delivery:
         try:
             prepared = self._prepare(claim, envelope, file)
         except Permanent as error:
-            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
+            return Verdict(Outcome.NOT_SENT, Then.PERMANENT, str(error), "5.6.0")
         draft = claim.state.draft
         if draft is not None:
             try:
@@ -141,22 +141,22 @@ class Delivery:
         if state.draft is None or not state.draft.id:
             return self._unverifiable(claim, state.error)
         try:
-            found = self._find(claim, state.draft)
-        except GraphRefused as error:
-            found = str(error)
+            found: Optional[Found] = self._find(claim, state.draft)
+        except GraphRefused:
+            found = None  # it cannot be looked at
         except GraphTrouble as error:
             raise _heeded(error, envelope.mailbox) from None
-        if found == SENT:
-            return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
-        if found == EDITED:
+        if found is Found.SENT:
+            return Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
+        if found is Found.EDITED:
             return self._hold("Somebody edited the draft of this message; it is left to them.")
         state.looks += 1
         now = self._graph.now()
-        if found == DRAFT:
+        if found is Found.DRAFT:
             if not state.still_draft:
                 state.still_draft = now
             elif now - state.still_draft >= self._draft_apart and now - state.posted >= self._draft_after:
-                return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "It is still a draft: it was not sent.", "4.4.0")
+                return Verdict(Outcome.NOT_SENT, Then.TRANSIENT, "It is still a draft: it was not sent.", "4.4.0")
         else:
             state.still_draft = 0.0
         # A look may come early, as after a restart; the time for all of them has to pass nevertheless.
@@ -164,7 +164,7 @@ class Delivery:
         if state.looks > len(self._looks) and not early:
             return self._hold(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
         wait = self._looks[min(state.looks, len(self._looks)) - 1]
-        return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, state.error, "4.4.0", wait)
+        return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, state.error, "4.4.0", wait)
 
     def first_look(self) -> float:
         """Seconds from an ambiguous send to the first look."""
@@ -253,16 +253,16 @@ class Delivery:
         if draft.phase is DraftPhase.DELETING:
             self._delete_draft(claim, draft)
             return None if claim.state.draft is None else self._lost(claim, draft)
-        found = DRAFT if claim.id in self._at_hand else self._find(claim, draft)
-        if draft.phase is DraftPhase.FILLING and found != SENT:
-            if not (found == DRAFT and prepared.is_large and self._can_be_filled(claim, draft)):
+        found = Found.DRAFT if claim.id in self._at_hand else self._find(claim, draft)
+        if draft.phase is DraftPhase.FILLING and found is not Found.SENT:
+            if not (found is Found.DRAFT and prepared.is_large and self._can_be_filled(claim, draft)):
                 self._discard_draft(claim)
             return None
-        if found == SENT:
-            return Verdict(outcome.SENT, outcome.PERMANENT, "", "2.0.0")
-        if found == EDITED:
+        if found is Found.SENT:
+            return Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
+        if found is Found.EDITED:
             return self._hold("Somebody edited the draft of this message; it is left to them.")
-        if found != DRAFT:
+        if found is not Found.DRAFT:
             return self._lost(claim, draft)
         self._at_hand.add(claim.id)
         if draft.phase is DraftPhase.MADE:
@@ -297,7 +297,7 @@ class Delivery:
         claim.state.posted = self._graph.now()
         claim.mark_posting()
         sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
-        return Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, sentence, "4.4.0")
+        return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, sentence, "4.4.0")
 
     def _try_ways(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, file: BinaryIO) -> Verdict:
         """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
@@ -307,7 +307,7 @@ class Delivery:
             if large and not (route.drafts and self._may_upload(route.url_mailbox)):
                 continue
             verdict = self._go(claim, envelope, prepared, route, file if large else None)
-            if verdict.sent != outcome.NOT_SENT or claim.state.code.lower() not in _ANOTHER_WAY:
+            if verdict.outcome is not Outcome.NOT_SENT or claim.state.code.lower() not in _ANOTHER_WAY:
                 return verdict
             refused.append((verdict, claim.state.code, claim.state.request_id))
             if claim.entry.phase is Phase.POSTING:
@@ -327,7 +327,7 @@ class Delivery:
         sentence = refusals.sentence(
             refusals.LARGE, http=403, code="", mailbox=envelope.mailbox, user=self._graph.user, app=self._graph.app
         )
-        return Verdict(outcome.NOT_SENT, outcome.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
+        return Verdict(Outcome.NOT_SENT, Then.ADMINISTRATOR, sentence, "5.3.4", outcome.ADMINISTRATOR_WAIT)
 
     def _may_upload(self, mailbox: str) -> bool:
         """False for a while after it was refused: somebody may grant it."""
@@ -361,7 +361,7 @@ class Delivery:
         except NoAnswer as error:
             return outcome.of_failure(str(error), False)
         except Permanent as error:
-            return Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.6.0")
+            return Verdict(Outcome.NOT_SENT, Then.PERMANENT, str(error), "5.6.0")
         if large is None:
             self._routes.learn(envelope.mailbox, route)
         return self._send_draft(claim, draft, envelope)
@@ -436,21 +436,19 @@ class Delivery:
             claim.state.draft = None  # Graph itself says that there is none
         if _is_throttling(answer):
             raise _throttled(answer, url_mailbox)
-        verdict = self._judge(claim, envelope, url_mailbox, answer)._replace(sent=outcome.NOT_SENT)
+        verdict = self._judge(claim, envelope, url_mailbox, answer)._replace(outcome=Outcome.NOT_SENT)
         if claim.state.draft is not None and claim.state.draft.id and answer.code.lower() == "erroritemnotfound":
             claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
-            return verdict._replace(then=outcome.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
+            return verdict._replace(then=Then.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
         if answer.ok and answer.from_graph:
-            return verdict._replace(
-                then=outcome.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0
-            )
+            return verdict._replace(then=Then.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0)
         return verdict
 
     def _unreadable(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
         """The draft of an earlier attempt cannot be looked at: it is reading that lacks a right."""
         mailbox = claim.state.draft.mailbox if claim.state.draft is not None else envelope.mailbox
         verdict = self._not_made(claim, envelope, mailbox, answer)
-        if verdict.then != outcome.ADMINISTRATOR:
+        if verdict.then is not Then.ADMINISTRATOR:
             return verdict
         return verdict._replace(
             sentence=refusals.sentence(
@@ -509,9 +507,9 @@ class Delivery:
                 claim.unpost()
                 raise _throttled(answer, route.url_mailbox)
             verdict = self._judge(claim, envelope, route.url_mailbox, answer)
-        if verdict.sent == outcome.SENT:
+        if verdict.outcome is Outcome.SENT:
             self._routes.learn(envelope.mailbox, route)
-        if verdict.sent == outcome.AMBIGUOUS:
+        if verdict.outcome is Outcome.AMBIGUOUS:
             return self._unverifiable(claim, verdict.sentence)
         return verdict
 
@@ -521,15 +519,15 @@ class Delivery:
         if self._on_ambiguous is OnAmbiguous.HOLD or claim.state.unanswered > 1:
             return self._hold(sentence)
         sentence = f"{sentence} It is sent again (queue.on_ambiguous), and may arrive twice."
-        return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)
+        return Verdict(Outcome.NOT_SENT, Then.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)
 
     @staticmethod
     def _hold(sentence: str) -> Verdict:
-        return Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, sentence, "4.4.0")
+        return Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, sentence, "4.4.0")
 
     # Drafts that are known.
 
-    def _find(self, claim: Claim, draft: DraftState) -> str:
+    def _find(self, claim: Claim, draft: DraftState) -> Found:
         since = claim.state.posted if draft.posted else None
         return self._drafts.look(draft, claim.id, claim.state.message_id, since)
 
@@ -538,14 +536,14 @@ class Delivery:
         draft.posted = False  # surely not sent; once it is deleted, a Message-ID would prove nothing
         found = self._find(claim, draft)
         if draft.phase is not DraftPhase.DELETING:
-            if found != DRAFT and draft.phase is not DraftPhase.FILLING:
+            if found is not Found.DRAFT and draft.phase is not DraftPhase.FILLING:
                 return
             draft.phase = DraftPhase.DELETING
             claim.save_state()
-        if found in (DRAFT, EDITED):
+        if found in (Found.DRAFT, Found.EDITED):
             self._drafts.delete(draft.mailbox, draft.id)
             found = self._find(claim, draft)
-        if found not in (SENT, DRAFT, EDITED):
+        if found not in (Found.SENT, Found.DRAFT, Found.EDITED):
             claim.state.draft = None
             claim.save_state()
 
@@ -582,10 +580,3 @@ def _heeded(error: Union[Throttled, GraphTrouble], mailbox: str) -> Union[Thrott
 
 def _is_asked(draft: Optional[DraftState]) -> bool:
     return draft is not None and draft.phase is DraftPhase.ASKED
-
-
-def accepted_age(envelope: Envelope, now: float) -> float:
-    """Seconds since acceptance by the wall clock; 0 where the clock was wrong then."""
-    if not clock_is_plausible(envelope.accepted):
-        return 0.0
-    return max(0.0, now - envelope.accepted)

@@ -17,7 +17,7 @@ from ..system.clock import clock_is_plausible
 from . import outcome
 from .attempt import Delivery
 from .lanes import AT_ONCE, Lane, Turn, Work
-from .outcome import Verdict
+from .outcome import Outcome, Then, Verdict
 
 logger = log.get("courier")
 
@@ -73,7 +73,7 @@ class Conclusions:
 
     def conclude(self, lane: Lane, claim: Claim, envelope: Envelope, verdict: Verdict) -> Optional[Turn]:
         """An attempt to send, or a look, has ended with a verdict."""
-        if verdict.sent == outcome.SENT:
+        if verdict.outcome is Outcome.SENT:
             lane.note_delivery(self._clock())
             logger.info(
                 "%s delivered for %s to %d recipients (request-id %s)",
@@ -84,11 +84,11 @@ class Conclusions:
             )
             return self.remove(lane, claim)
         state = claim.state
-        if verdict.sent == outcome.NOT_SENT or not state.looks:
+        if verdict.outcome is Outcome.NOT_SENT or not state.looks:
             state.attempts += 1  # a look that finds nothing out is no attempt
         state.error = verdict.sentence
         lane.note_error(verdict.sentence, self._clock())
-        if verdict.sent == outcome.AMBIGUOUS:
+        if verdict.outcome is Outcome.AMBIGUOUS:
             return self._look_or_hold(lane, claim, verdict)
         _note_first_attempt(state)
         if verdict.final(state.attempts, _age(state, envelope)) or self._is_expired(state, envelope):
@@ -113,7 +113,7 @@ class Conclusions:
         """
         if claim.entry.phase is Phase.POSTING:
             return self._ask_again(lane, claim, Temporary(_FAULT))
-        verdict = Verdict(outcome.NOT_SENT, outcome.PERMANENT, _FAULT, "5.3.0", 0.0, _LEAST_TRIES, self._lifetime)
+        verdict = Verdict(Outcome.NOT_SENT, Then.PERMANENT, _FAULT, "5.3.0", 0.0, _LEAST_TRIES, self._lifetime)
         return self.conclude(lane, claim, envelope, verdict)
 
     def set_aside(self, lane: Lane, claim: Claim) -> Turn:
@@ -157,7 +157,7 @@ class Conclusions:
             if _age(claim.state, envelope) > self._lifetime:
                 # It counts as a failed attempt, or the message might wait for ever without a report.
                 claim.state.request_id = error.request_id
-                verdict = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, str(error), "4.4.5", error.seconds)
+                verdict = Verdict(Outcome.NOT_SENT, Then.TRANSIENT, str(error), "4.4.5", error.seconds)
                 return self.conclude(lane, claim, envelope, verdict)
         # The message keeps its place before those that came later.
         return self.set_aside(lane, claim)._replace(due=AT_ONCE)
@@ -178,7 +178,7 @@ class Conclusions:
         return lane.turn_in(wait, Work.LOOK, claim)
 
     def _look_or_hold(self, lane: Lane, claim: Claim, verdict: Verdict) -> Optional[Turn]:
-        if verdict.then == outcome.PERMANENT:
+        if verdict.then is Then.PERMANENT:
             self._hold(lane, claim, verdict.sentence)
             return None
         claim.save_state()
@@ -230,5 +230,5 @@ def _verdict_on(error: ProxyError) -> Verdict:
     if isinstance(error, TokenRefused):
         return outcome.of_sign_in(str(error))
     if isinstance(error, GraphTrouble):
-        return Verdict(outcome.NOT_SENT, outcome.TRANSIENT, str(error), "4.4.0", error.answer.retry_after)
+        return Verdict(Outcome.NOT_SENT, Then.TRANSIENT, str(error), "4.4.0", error.answer.retry_after)
     return outcome.of_failure(str(error), False)

@@ -24,7 +24,7 @@ from .attempt import Delivery
 from .conclusions import Conclusions
 from .diskretries import DiskRetries, explain
 from .lanes import AT_ONCE, Job, Lane, Lanes, LaneStatus, Turn, Work
-from .outcome import Verdict
+from .outcome import Outcome, Then, Verdict
 from .reachability import Reachability
 
 logger = log.get("courier")
@@ -271,7 +271,7 @@ class Courier:
         try:
             envelope, file = claim.open()
         except DamagedMessage as error:
-            verdict = Verdict(outcome.NOT_SENT, outcome.PERMANENT, str(error), "5.3.0")
+            verdict = Verdict(Outcome.NOT_SENT, Then.PERMANENT, str(error), "5.3.0")
             conclusions.give_up(lane, claim, None, verdict)
             return None
         state.last_attempt = self._clock()  # its beginning: a flush_all during the attempt is meant for it too

@@ -6,6 +6,7 @@ id, so that our own are told from everybody else's.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -35,7 +36,15 @@ OCTETS_PER_SECOND = 32 * 1024
 # Graph's clock may be read off by this many seconds: its Date header counts whole ones.
 _CLOCK_TOLERANCE = 10.0
 
-SENT, DRAFT, EDITED, ELSEWHERE, GONE = "sent", "draft", "edited", "elsewhere", "gone"
+
+class Found(enum.Enum):
+    """What became of a draft."""
+
+    SENT = "sent"
+    DRAFT = "draft"  # it is in Drafts, untouched
+    EDITED = "edited"
+    ELSEWHERE = "elsewhere"  # not sent, and not in Drafts
+    GONE = "gone"  # neither the draft nor, so far, a sent copy is to be found
 
 
 # By the phase of a draft, what is put in place of an item's own values before the two are compared: what was not on
@@ -149,26 +158,25 @@ class Drafts:
                 return None
             raise
 
-    def look(self, draft: DraftState, queue_id: str, message_id: str, since: Optional[float]) -> str:
-        """What became of a draft: SENT, DRAFT (untouched), EDITED, ELSEWHERE (not sent, not in Drafts) or GONE.
+    def look(self, draft: DraftState, queue_id: str, message_id: str, since: Optional[float]) -> Found:
+        """What became of a draft.
 
-        GONE means neither the draft nor, so far, a sent copy is to be found.
         `since`: when it was posted, by Graph's clock; None if it was not, and then only the draft's id and the
         marker can prove that somebody sent it.
         """
         value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
-            return SENT
+            return Found.SENT
         if self._has_marked_copy(draft.mailbox, queue_id):
-            return SENT
+            return Found.SENT
         # Many devices put one Message-ID on all their mail: as long as ours is a draft, the copy is of another mail.
         if value is None and since is not None and self._has_copy(draft, queue_id, message_id, since):
-            return SENT
+            return Found.SENT
         if value is None:
-            return GONE
+            return Found.GONE
         if value.get("parentFolderId") != self._folder(draft.mailbox):
-            return ELSEWHERE
-        return DRAFT if _is_unchanged(draft, value) else EDITED
+            return Found.ELSEWHERE
+        return Found.DRAFT if _is_unchanged(draft, value) else Found.EDITED
 
     def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> Tuple[List[str], List[str]]:
         """Ids of drafts whose making was interrupted: of ours, by the marker, and of what may be ours, by Message-ID.

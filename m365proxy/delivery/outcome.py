@@ -1,25 +1,34 @@
 """What an answer of Graph to a send means for the message: one table (what it means for people: refusals).
 
-Two questions are asked of every answer or failure: may the message have been
-sent (SENT, NOT_SENT, AMBIGUOUS), and what may follow (TRANSIENT: try again
-soon; PERMANENT: never; ADMINISTRATOR: somebody must change something, try
-again slowly).  Graph has no idempotency key, so only Graph's own 202 is "sent", and only
-what Graph itself refused in its own words, or what never left, is "not sent".
+Two questions are asked of every answer or failure: was the message sent
+(`Outcome`), and what may follow (`Then`).  Graph has no idempotency key, so
+only Graph's own 202 is "sent", and only what Graph itself refused in its own
+words, or what never left, is "not sent".
 """
 
 from __future__ import annotations
 
+import enum
 from typing import Dict, NamedTuple, Optional
 
 from ..graph import refusals
 
-SENT = "sent"
-NOT_SENT = "not sent"
-AMBIGUOUS = "ambiguous"
 
-TRANSIENT = "transient"
-PERMANENT = "permanent"
-ADMINISTRATOR = "administrator"
+class Outcome(enum.Enum):
+    """Whether the message was sent."""
+
+    SENT = "sent"
+    NOT_SENT = "not sent"
+    AMBIGUOUS = "ambiguous"  # it may have been sent
+
+
+class Then(enum.Enum):
+    """What may follow."""
+
+    TRANSIENT = "transient"  # try again soon
+    PERMANENT = "permanent"  # never try again
+    ADMINISTRATOR = "administrator"  # somebody must change something: try again slowly
+
 
 # An administrator's change is looked for every 15 minutes (seconds).
 ADMINISTRATOR_WAIT = 900.0
@@ -34,8 +43,8 @@ class Verdict(NamedTuple):
     A PERMANENT verdict holds only after `tries` attempts and `grace` seconds since acceptance.
     """
 
-    sent: str
-    then: str
+    outcome: Outcome
+    then: Then
     sentence: str
     status: str = "4.0.0"
     wait: float = 0.0
@@ -44,30 +53,30 @@ class Verdict(NamedTuple):
 
     def final(self, attempts: int, age: float) -> bool:
         """Whether to give up after `attempts` tries at a message of `age` seconds."""
-        return self.then == PERMANENT and attempts >= self.tries and age >= self.grace
+        return self.then is Then.PERMANENT and attempts >= self.tries and age >= self.grace
 
 
 class _Rule(NamedTuple):
-    then: str
+    then: Then
     status: str
     tries: int = 1
     grace: float = 0.0
 
 
-_NO_RIGHT = _Rule(ADMINISTRATOR, "4.7.0")
-_FULL = _Rule(ADMINISTRATOR, "4.2.2")
-_NOBODY = _Rule(ADMINISTRATOR, "4.1.8")
-_SLOWER = _Rule(TRANSIENT, "4.4.5")
-_CONFLICT = _Rule(TRANSIENT, "4.4.0")
+_NO_RIGHT = _Rule(Then.ADMINISTRATOR, "4.7.0")
+_FULL = _Rule(Then.ADMINISTRATOR, "4.2.2")
+_NOBODY = _Rule(Then.ADMINISTRATOR, "4.1.8")
+_SLOWER = _Rule(Then.TRANSIENT, "4.4.5")
+_CONFLICT = _Rule(Then.TRANSIENT, "4.4.0")
 
 # error.code in lower case -> what may follow (errors.md); what to say of it is in refusals.
 _RULES: Dict[str, _Rule] = {
-    "errorinvalidrecipients": _Rule(PERMANENT, "5.1.3", tries=2),
-    "errormimecontentinvalidbase64string": _Rule(PERMANENT, "5.6.0", tries=2),
-    "errormimecontentinvalid": _Rule(PERMANENT, "5.6.0", tries=2),
-    "errormessagesizeexceeded": _Rule(PERMANENT, "5.3.4"),
-    "requestentitytoolarge": _Rule(PERMANENT, "5.3.4"),
-    "errorsendasdenied": _Rule(PERMANENT, "5.7.60", grace=_RIGHTS_GRACE),
+    "errorinvalidrecipients": _Rule(Then.PERMANENT, "5.1.3", tries=2),
+    "errormimecontentinvalidbase64string": _Rule(Then.PERMANENT, "5.6.0", tries=2),
+    "errormimecontentinvalid": _Rule(Then.PERMANENT, "5.6.0", tries=2),
+    "errormessagesizeexceeded": _Rule(Then.PERMANENT, "5.3.4"),
+    "requestentitytoolarge": _Rule(Then.PERMANENT, "5.3.4"),
+    "errorsendasdenied": _Rule(Then.PERMANENT, "5.7.60", grace=_RIGHTS_GRACE),
     "erroraccessdenied": _NO_RIGHT,
     "erroritemnotfound": _NO_RIGHT,
     "authorization_requestdenied": _NO_RIGHT,
@@ -116,37 +125,37 @@ def of_answer(
     (or an empty 202) with Graph's request-id from a page of something between.
     """
     if http == 202 and from_graph:
-        return Verdict(SENT, PERMANENT, "", "2.0.0")
+        return Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
     names = {"mailbox": mailbox, "host": host, "http": http, "code": code or "no code"}
     if http == 200 and from_graph:
-        return Verdict(AMBIGUOUS, ADMINISTRATOR, _SWALLOWED.format(**names), "4.3.0", ADMINISTRATOR_WAIT)
+        return Verdict(Outcome.AMBIGUOUS, Then.ADMINISTRATOR, _SWALLOWED.format(**names), "4.3.0", ADMINISTRATOR_WAIT)
     if not from_graph:
-        then = TRANSIENT if http >= 500 else ADMINISTRATOR
-        return Verdict(AMBIGUOUS, then, _NOT_GRAPH.format(**names), "4.4.0", retry_after)
+        then = Then.TRANSIENT if http >= 500 else Then.ADMINISTRATOR
+        return Verdict(Outcome.AMBIGUOUS, then, _NOT_GRAPH.format(**names), "4.4.0", retry_after)
     if http >= 500 and http != 507:
-        return Verdict(AMBIGUOUS, TRANSIENT, _TROUBLE.format(**names), "4.4.0", retry_after)
+        return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, _TROUBLE.format(**names), "4.4.0", retry_after)
     if http < 400:
-        return Verdict(AMBIGUOUS, ADMINISTRATOR, _NOT_GRAPH.format(**names), "4.4.0", ADMINISTRATOR_WAIT)
+        return Verdict(Outcome.AMBIGUOUS, Then.ADMINISTRATOR, _NOT_GRAPH.format(**names), "4.4.0", ADMINISTRATOR_WAIT)
     rule = _RULES.get(code.lower()) or _rule_of_status(http)
-    wait = max(retry_after, ADMINISTRATOR_WAIT if rule.then == ADMINISTRATOR else 0.0)
+    wait = max(retry_after, ADMINISTRATOR_WAIT if rule.then is Then.ADMINISTRATOR else 0.0)
     sentence = refusals.sentence(refusals.SEND, http=http, code=code, mailbox=mailbox, user=user, app=app)
-    return Verdict(NOT_SENT, rule.then, sentence, rule.status, wait, rule.tries, rule.grace)
+    return Verdict(Outcome.NOT_SENT, rule.then, sentence, rule.status, wait, rule.tries, rule.grace)
 
 
 def _rule_of_status(http: int) -> _Rule:
     if http in (423, 429):
         return _SLOWER
-    return _Rule(ADMINISTRATOR, "5.3.4" if http == 413 else "4.0.0")
+    return _Rule(Then.ADMINISTRATOR, "5.3.4" if http == 413 else "4.0.0")
 
 
 def of_failure(sentence: str, maybe_processed: bool, wait: float = 0.0) -> Verdict:
     """The verdict on a request that got no answer."""
-    return Verdict(AMBIGUOUS if maybe_processed else NOT_SENT, TRANSIENT, sentence, "4.4.1", wait)
+    return Verdict(Outcome.AMBIGUOUS if maybe_processed else Outcome.NOT_SENT, Then.TRANSIENT, sentence, "4.4.1", wait)
 
 
 def of_sign_in(sentence: str) -> Verdict:
     """The verdict when there was no token to send with."""
-    return Verdict(NOT_SENT, ADMINISTRATOR, sentence, "4.7.0")
+    return Verdict(Outcome.NOT_SENT, Then.ADMINISTRATOR, sentence, "4.7.0")
 
 
 def retry_delay(attempts: int, interval: float, jitter: float, wait: Optional[float] = None) -> float:

@@ -17,9 +17,9 @@ import pytest
 from faults.disk import FaultyDisk
 from smtp_house import House as SmtpHouse
 
-from m365proxy.delivery import conclusions, outcome
+from m365proxy.delivery import conclusions
 from m365proxy.delivery.courier import Courier
-from m365proxy.delivery.outcome import Verdict
+from m365proxy.delivery.outcome import Outcome, Then, Verdict
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
 from m365proxy.system import files
@@ -201,7 +201,7 @@ class World:
         claim.mark_posting()
         with self.lock:
             verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
-            if verdict.sent != outcome.NOT_SENT:
+            if verdict.outcome is not Outcome.NOT_SENT:
                 self.sent.append(claim.id)
         return verdict
 
@@ -217,11 +217,11 @@ class World:
         pass
 
 
-SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
-LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
-NEVER = Verdict(outcome.NOT_SENT, outcome.PERMANENT, "never", "5.1.3")
-WHO_KNOWS = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0", 0.001)
-HOLD = Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, "nobody knows", "4.4.0")
+SENT = Verdict(Outcome.SENT, Then.PERMANENT, "")
+LATER = Verdict(Outcome.NOT_SENT, Then.TRANSIENT, "later", "4.4.5")
+NEVER = Verdict(Outcome.NOT_SENT, Then.PERMANENT, "never", "5.1.3")
+WHO_KNOWS = Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, "who knows", "4.4.0", 0.001)
+HOLD = Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, "nobody knows", "4.4.0")
 
 # What Graph says to each attempt -> how often recipients get it, and where it is in the end.
 STORIES = {

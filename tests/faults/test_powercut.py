@@ -12,9 +12,9 @@ import time
 import pytest
 from faults.powercut import Disk, PowerCut, lay_out
 
-from m365proxy.delivery import conclusions, outcome
+from m365proxy.delivery import conclusions
 from m365proxy.delivery.courier import Courier
-from m365proxy.delivery.outcome import Verdict
+from m365proxy.delivery.outcome import Outcome, Then, Verdict
 from m365proxy.delivery.reporter import Reporter
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
@@ -24,10 +24,10 @@ A = "alerts@contoso.com"
 ENVELOPE = Envelope(A, A, ("x@example.org",))
 BODY = b"Subject: x\r\n\r\n" + b"a line of text\r\n" * 20_000
 
-SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
-LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
-NEVER = Verdict(outcome.NOT_SENT, outcome.PERMANENT, "never", "5.1.3")
-HOLD = Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, "nobody knows", "4.4.0")
+SENT = Verdict(Outcome.SENT, Then.PERMANENT, "")
+LATER = Verdict(Outcome.NOT_SENT, Then.TRANSIENT, "later", "4.4.5")
+NEVER = Verdict(Outcome.NOT_SENT, Then.PERMANENT, "never", "5.1.3")
+HOLD = Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, "nobody knows", "4.4.0")
 
 
 def put(spool, accepted=lambda id: None):
@@ -238,7 +238,7 @@ class Delivery:
     def deliver(self, claim, envelope, file):
         claim.mark_posting()
         verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
-        if verdict.sent != outcome.NOT_SENT:
+        if verdict.outcome is not Outcome.NOT_SENT:
             self.world.sent.append(claim.id)
         return verdict
 

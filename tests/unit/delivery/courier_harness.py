@@ -3,19 +3,18 @@
 import threading
 import time
 
-from m365proxy.delivery import outcome
 from m365proxy.delivery.courier import Courier
-from m365proxy.delivery.outcome import Verdict
+from m365proxy.delivery.outcome import Outcome, Then, Verdict
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
 
-SENT = Verdict(outcome.SENT, outcome.PERMANENT, "")
-LATER = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "later", "4.4.5")
-NEVER = Verdict(outcome.NOT_SENT, outcome.PERMANENT, "never", "5.1.3")
-WHO_KNOWS = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0")
-HOLD = Verdict(outcome.AMBIGUOUS, outcome.PERMANENT, "nobody knows", "4.4.0")
-LOOK_AGAIN = Verdict(outcome.AMBIGUOUS, outcome.TRANSIENT, "who knows", "4.4.0", 0.01)
-OFFLINE = Verdict(outcome.NOT_SENT, outcome.TRANSIENT, "no route", "4.4.1")
+SENT = Verdict(Outcome.SENT, Then.PERMANENT, "")
+LATER = Verdict(Outcome.NOT_SENT, Then.TRANSIENT, "later", "4.4.5")
+NEVER = Verdict(Outcome.NOT_SENT, Then.PERMANENT, "never", "5.1.3")
+WHO_KNOWS = Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, "who knows", "4.4.0")
+HOLD = Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, "nobody knows", "4.4.0")
+LOOK_AGAIN = Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, "who knows", "4.4.0", 0.01)
+OFFLINE = Verdict(Outcome.NOT_SENT, Then.TRANSIENT, "no route", "4.4.1")
 
 
 def wait_until(condition, seconds=30.0):

@@ -14,12 +14,13 @@ from types import SimpleNamespace
 import pytest
 
 from m365proxy.delivery import attempt as delivery_module
-from m365proxy.delivery import jsonmail, outcome
+from m365proxy.delivery import jsonmail
 from m365proxy.delivery import uploads as largedrafts
 from m365proxy.delivery.attempt import Delivery
 from m365proxy.delivery.courier import Courier
-from m365proxy.delivery.drafts import DRAFT, MARKER, Drafts, draft_state
+from m365proxy.delivery.drafts import MARKER, Drafts, Found, draft_state
 from m365proxy.delivery.messageids import SeenIds
+from m365proxy.delivery.outcome import Outcome
 from m365proxy.delivery.routes import Route, Routes
 from m365proxy.delivery.uploads import LargeDrafts
 from m365proxy.errors import SignInNeeded
@@ -429,14 +430,14 @@ def an_item(tenant, folder, *, marker="", draft=False, at=0.0, message_id="<alwa
 
 # What is in Sent Items while our draft is gone -> whether ours was sent.
 COPIES = [
-    ("ours by its marker", dict(marker="installation ID", message_id="<new@x>"), "sent"),
-    ("a copy of the draft, put there by a person", dict(marker="installation ID", draft=True), "gone"),
-    ("with our Message-ID", {}, "sent"),
-    ("with our Message-ID, sent before we posted", dict(at=-60.0), "gone"),
-    ("a draft with our Message-ID", dict(draft=True), "gone"),
-    ("of another queue id of ours", dict(marker="installation other"), "gone"),
-    ("of another installation", dict(marker="other ID"), "gone"),
-    ("another Message-ID", dict(message_id="<new@x>"), "gone"),
+    ("ours by its marker", dict(marker="installation ID", message_id="<new@x>"), Found.SENT),
+    ("a copy of the draft, put there by a person", dict(marker="installation ID", draft=True), Found.GONE),
+    ("with our Message-ID", {}, Found.SENT),
+    ("with our Message-ID, sent before we posted", dict(at=-60.0), Found.GONE),
+    ("a draft with our Message-ID", dict(draft=True), Found.GONE),
+    ("of another queue id of ours", dict(marker="installation other"), Found.GONE),
+    ("of another installation", dict(marker="other ID"), Found.GONE),
+    ("another Message-ID", dict(message_id="<new@x>"), Found.GONE),
 ]
 
 
@@ -448,8 +449,8 @@ def test_what_proves_that_a_message_was_sent(house, copy, found, posted):
     gone = DraftState(DraftPhase.READY, ALERTS, new_id(IMMUTABLE_OCTETS), "<always@printer.local>")
     since = house.tenant.clock() if posted else None
     if not posted and copy.get("marker") != "installation ID":
-        found = "gone"
-    assert drafts.look(gone, "ID", "<always@printer.local>", since) == found
+        found = Found.GONE
+    assert drafts.look(gone, "ID", "<always@printer.local>", since) is found
 
 
 @pytest.mark.parametrize("change", ["as it was", "Bcc added", "files added", "subject edited"])
@@ -476,7 +477,7 @@ def test_what_of_a_draft_is_compared_in_each_phase(house, phase, ignored, change
     elif change == "subject edited":
         house.tenant.update(item, {"subject": "edited"}, {})
     untouched = change == "as it was" or change in ignored
-    assert drafts.look(known, "ID", "<1@contoso.com>", None) == ("draft" if untouched else "edited")
+    assert drafts.look(known, "ID", "<1@contoso.com>", None) is (Found.DRAFT if untouched else Found.EDITED)
 
 
 def replaced_by_anothers(tenant):
@@ -565,11 +566,11 @@ def test_a_draft_that_lingers_while_it_is_sent(house, wait_until, stays):
 @pytest.mark.parametrize(
     "looks,sent",
     [
-        ([5, 15, 35, 75, 89], outcome.AMBIGUOUS),
-        ([5, 15, 35, 75, 91], outcome.NOT_SENT),
-        ([91], outcome.AMBIGUOUS),
-        ([91, 120], outcome.AMBIGUOUS),
-        ([91, 122], outcome.NOT_SENT),
+        ([5, 15, 35, 75, 89], Outcome.AMBIGUOUS),
+        ([5, 15, 35, 75, 91], Outcome.NOT_SENT),
+        ([91], Outcome.AMBIGUOUS),
+        ([91, 120], Outcome.AMBIGUOUS),
+        ([91, 122], Outcome.NOT_SENT),
     ],
     ids=str,
 )
@@ -578,11 +579,11 @@ def test_still_a_draft_is_believed_late_and_twice_only(house, monkeypatch, looks
     house.open()
     state = State(posted=1000.0, draft=DraftState(DraftPhase.READY, ALERTS, "ID"))
     claim = SimpleNamespace(id="ID", state=state)
-    monkeypatch.setattr(house.drafts, "look", lambda *given, **more: DRAFT)
+    monkeypatch.setattr(house.drafts, "look", lambda *given: Found.DRAFT)
     for seconds in looks:
         monkeypatch.setattr(house.graph, "now", lambda seconds=seconds: 1000.0 + seconds)
         verdict = house.delivery.look(claim, None)
-    assert verdict.sent == sent
+    assert verdict.outcome is sent
     assert (delivery_module.STILL_DRAFT_APART, delivery_module.STILL_DRAFT_AFTER) == (30.0, 90.0)
 
 

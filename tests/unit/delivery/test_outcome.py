@@ -1,7 +1,10 @@
 import pytest
 
 from m365proxy.delivery import outcome
-from m365proxy.delivery.outcome import ADMINISTRATOR, AMBIGUOUS, NOT_SENT, PERMANENT, SENT, TRANSIENT
+from m365proxy.delivery.outcome import Outcome, Then
+
+SENT, NOT_SENT, AMBIGUOUS = Outcome
+TRANSIENT, PERMANENT, ADMINISTRATOR = Then
 
 NAMES = {"mailbox": "alerts@contoso.com", "user": "relay@contoso.com", "host": "graph.microsoft.com"}
 
@@ -42,7 +45,7 @@ NAMES = {"mailbox": "alerts@contoso.com", "user": "relay@contoso.com", "host": "
 )
 def test_the_table(http, code, from_graph, sent, then):
     verdict = outcome.of_answer(http, code, from_graph, **NAMES)
-    assert (verdict.sent, verdict.then) == (sent, then)
+    assert (verdict.outcome, verdict.then) == (sent, then)
     if sent != SENT:
         assert verdict.sentence and "{" not in verdict.sentence
 
@@ -51,7 +54,7 @@ def test_only_graphs_own_words_are_permanent():
     for http in range(200, 600):
         for code in ("", "Nonsense", "ErrorInvalidRecipients"):
             verdict = outcome.of_answer(http, code, False, **NAMES)
-            assert verdict.sent == AMBIGUOUS and verdict.then != PERMANENT
+            assert verdict.outcome is AMBIGUOUS and verdict.then != PERMANENT
 
 
 @pytest.mark.parametrize(
@@ -111,4 +114,4 @@ def test_retry_delay(attempts, interval, wait, delay):
 @pytest.mark.parametrize("maybe,sent", [(True, AMBIGUOUS), (False, NOT_SENT)])
 def test_failures_without_an_answer(maybe, sent):
     verdict = outcome.of_failure("gone", maybe)
-    assert (verdict.sent, verdict.then) == (sent, TRANSIENT)
+    assert (verdict.outcome, verdict.then) == (sent, TRANSIENT)
