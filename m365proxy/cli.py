@@ -191,12 +191,12 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
 
 def _config(arguments: argparse.Namespace, owner: bool = False) -> Config:
     """The loaded config; with `owner`, root becomes the owner of the state directory first."""
-    from .admin import commands
+    from .admin.owner import become_owner
     from .config import load
 
     loaded = load.load(load.find(arguments.config, os.environ))
     if owner:
-        commands.become_owner(loaded.state_dir)
+        become_owner(loaded.state_dir)
     return loaded
 
 
@@ -226,13 +226,13 @@ def _check(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _queue(arguments: argparse.Namespace) -> Optional[int]:
-    from .admin import commands
+    from .admin import queue
 
     config = _config(arguments, owner=True)
     if arguments.action == "list":
-        return commands.queue_list(config, arguments.json)
-    action = {"show": commands.queue_show, "retry": commands.queue_retry, "drop": commands.queue_drop}
-    return action[arguments.action](config, arguments.id)
+        return queue.list_messages(config, arguments.json)
+    action = {"show": queue.show, "retry": queue.retry, "drop": queue.drop}[arguments.action]
+    return action(config, arguments.id)
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:

@@ -126,7 +126,7 @@ class Daemon:
         self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
         self._after_rush = memory.AfterRush()
         self._stopped = False
-        self._maildrops: Optional[Maildrops] = None
+        self._maildrops: Maildrops  # made by start(), too
         self.courier: Courier  # made by start(): it needs the state directory
         self._reporter = self._make_reporter()
         self._chores = [

@@ -1,4 +1,4 @@
-"""`check`: one line per thing that must be right, each with what to do."""
+"""`check`: a line for each thing that must be right, with what to do if it is not."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ OK, INFO, WARNING, WRONG = "ok", "info", "warning", "WRONG"
 # A mailbox or a right at Exchange is missing; the disk is full.
 _NOT_IN_EXCHANGE, _DISK = 67, 74
 
-# Lines by the stage they belong to, in the order in which things are to be put right; mailboxes come last.
+# The names of lines by stage, in the order in which problems should be solved; those of mailboxes come last.
 _STAGES = (("config", "certificate"), ("state", "log"), ("port",), ("graph", "clock"), ("sign-in", "token"))
 
-# Waiting messages of a mailbox that are looked at for why they wait.
+# How many waiting messages of a mailbox are read to see why they wait.
 _SAMPLE = 50
 
 
 class Result(NamedTuple):
-    """One line; `exit_status` is 0 unless the mark is WRONG."""
+    """A line.  `exit_status` is 0 unless the mark is WRONG."""
 
     mark: str
     name: str
@@ -49,7 +49,7 @@ class Result(NamedTuple):
 
 
 class Sending(NamedTuple):
-    """What is known of a mailbox's sending: when it last worked, and when and why it last did not (0: never)."""
+    """When mail of a mailbox was last sent, and when and why an attempt last failed; 0 is never."""
 
     worked: float
     failed: float = 0.0
@@ -58,7 +58,7 @@ class Sending(NamedTuple):
 
 
 def exit_status(results: List[Result]) -> int:
-    """That of the first stage in which anything is wrong; 0 if nothing is."""
+    """The exit status of the first stage in which something is wrong; 0 if nothing is."""
     wrong = [result for result in results if result.exit_status]
     return min(wrong, key=lambda result: _stage(result.name)).exit_status if wrong else 0
 
@@ -68,10 +68,10 @@ def _stage(name: str) -> int:
 
 
 def offline(config: Config, running: bool, dropped_root: bool = False) -> List[Result]:
-    """What can be told without asking Microsoft.
+    """What can be checked without Microsoft.
 
-    `running`: the program holds its ports already.  `dropped_root`: this
-    process was root's and may open less than the service, by its unit, can.
+    `running`: the program has opened its ports already.  `dropped_root`: this
+    process was root's; the unit of the service may allow more than it may do now.
     """
     results = [Result(OK, "config", config.path)]
     results += [Result(WARNING, "config", warning) for warning in config.warnings]
@@ -82,12 +82,12 @@ def offline(config: Config, running: bool, dropped_root: bool = False) -> List[R
         results += [_tried("port", functools.partial(_port, wanted, dropped_root)) for wanted in config.sockets]
     results.append(_tried("sign-in", lambda: _sign_in(config)))
     if not clock_is_plausible(time.time()):
-        results.append(Result(WARNING, "clock", "This machine's clock is far off. Set it, or let NTP do it."))
+        results.append(Result(WARNING, "clock", "The clock of this machine is wrong. Set it, or use NTP."))
     return results
 
 
 def online(config: Config) -> List[Result]:
-    """What only Microsoft can tell: reachable, signed in; of each mailbox whether it may send, and be read."""
+    """What only Microsoft knows: that it can be reached, the sign-in, and whether each mailbox may send and be read."""
     account = Account(config)
     results = [_tried("graph", lambda: _reach(account))]
     results.append(_tried("token", lambda: _token(account)))
@@ -109,8 +109,8 @@ def _tried(name: str, test: Callable[[], Union[Result, str]]) -> Result:
 def _certificate(config: Config) -> Union[Result, str]:
     if not config.tls.tls_cert:
         if any(not network.is_loopback for network in config.plaintext_networks):
-            return Result(WARNING, "certificate", "None is set: passwords of devices cross the network unencrypted.")
-        return "none is set; no password is taken from the network"
+            return Result(WARNING, "certificate", "None is set: devices send their passwords unencrypted.")
+        return "none is set; passwords are accepted only from this machine"
     cert, key = config.tls.tls_cert, config.tls.tls_key
     if cert == "auto":
         cert = key = autocert.path_in(config.state_dir)
@@ -132,18 +132,18 @@ def _state(config: Config) -> Union[Result, str]:
         return Result(
             WRONG,
             "state",
-            f"Only {free} MB are free for {config.state_dir}; queue.min_free_mb refuses mail "
-            f"below {config.queue.min_free_mb}. Make room.",
+            f"Only {free} MB are free for {config.state_dir}. New mail is refused below "
+            f"{config.queue.min_free_mb} MB (queue.min_free_mb). Free some disk space.",
             _DISK,
         )
-    return f"{config.state_dir} can be written, {free} MB free"
+    return f"{config.state_dir} is writable, {free} MB free"
 
 
 def _log(config: Config) -> str:
     if not config.logging.file:
-        return "goes to the standard error output"
+        return "goes to standard error"
     log.check_file(config.logging.file)
-    return f"{config.logging.file} can be written"
+    return f"{config.logging.file} is writable"
 
 
 def _port(wanted: Socket, dropped_root: bool) -> Union[Result, str]:
@@ -160,8 +160,8 @@ def _port(wanted: Socket, dropped_root: bool) -> Union[Result, str]:
                 return Result(
                     WARNING,
                     "port",
-                    f"{wanted.protocol} {wanted.address}:{wanted.port} cannot be tried by "
-                    "this user; the service may open it by its unit.",
+                    f"{wanted.protocol} {wanted.address}:{wanted.port} cannot be "
+                    "tested by this user; the service may be allowed to open it.",
                 )
             raise bind_error(error, wanted.address, wanted.port) from None
     return f"{wanted.protocol} {wanted.address}:{wanted.port} is free"
@@ -172,7 +172,7 @@ def _sign_in(config: Config) -> Union[Result, str]:
     if config.client_certificate:
         registration.private_key(config.client_certificate.private_key)
     if config.client_secret or config.client_certificate:
-        return "by the app registration itself"
+        return "none is needed: the application signs in as itself"
     if state.get("error"):
         return Result(WRONG, "sign-in", state["error"], 77)
     if not state.get("user"):
@@ -184,17 +184,19 @@ def _reach(account: Account) -> str:
     account.graph.check_reachable()
     skew = account.graph.skew
     if abs(skew) > 300:
-        raise ConfigError(f"This machine's clock is {abs(skew):.0f} s off Microsoft's. Set it, or let NTP do it.")
+        raise ConfigError(
+            f"The clock of this machine differs from Microsoft's by {abs(skew):.0f} s. Set it, or use NTP."
+        )
     return f"{account.graph.host} answers"
 
 
 def _token(account: Account) -> str:
-    account.tokens.renew()  # a stored token would say nothing of a sign-in that was revoked since
+    account.tokens.renew()  # a stored token says nothing about a sign-in that was revoked later
     return f"Microsoft has just renewed the sign-in of {account.graph.user or 'the app'}"
 
 
 def _mailbox(config: Config, account: Account, mailbox: MailboxConfig) -> List[Result]:
-    """Two lines: send and read need different rights.  With permissions to send only, one."""
+    """Two lines: to send and to read need different rights.  One line if permissions is "send"."""
     address = mailbox.username
     reading, missing = [], ""
     if config.permissions == Permissions.FULL:
@@ -204,7 +206,7 @@ def _mailbox(config: Config, account: Account, mailbox: MailboxConfig) -> List[R
 
 
 def _reading(config: Config, account: Account, mailbox: MailboxConfig) -> Tuple[Result, str]:
-    """The line, and the sentence if there is no such mailbox."""
+    """The line, and a sentence if there is no such mailbox."""
     name = f"{mailbox.username} read"
     try:
         account.graph.read("GET", mailbox.username, "/mailFolders/inbox", params={"$select": "id"}).close()
@@ -223,7 +225,7 @@ def _reading(config: Config, account: Account, mailbox: MailboxConfig) -> Tuple[
             return Result(WRONG, name, sentence, Temporary.exit_status), missing
         if _is_read(config, account, mailbox):
             return Result(WRONG, name, sentence, _NOT_IN_EXCHANGE), missing
-        return Result(INFO, name, f"not readable, which only sending does not need. {sentence}"), missing
+        return Result(INFO, name, f"cannot be read, which is not needed to send. {sentence}"), missing
     except ProxyError as error:
         return Result(WRONG, name, str(error), error.exit_status), ""
     return Result(OK, name, "its inbox can be opened"), ""
@@ -241,10 +243,10 @@ def _is_read(config: Config, account: Account, mailbox: MailboxConfig) -> bool:
 
 
 def _sending(config: Config, account: Account, address: str) -> Sending:
-    """What the last deliveries tell: nothing else does, as Graph has no harmless way to ask."""
-    told = statusfile.read(config.state_dir).get("mailboxes", {}).get(address, {})
+    """What the last deliveries showed.  Graph has no harmless way to ask."""
+    known = statusfile.read(config.state_dir).get("mailboxes", {}).get(address, {})
     routes = Routes(config.state_dir, account.graph.user, config.permissions == Permissions.FULL)
-    worked = max(routes.sent(address), told.get("last_delivery") or 0.0)
+    worked = max(routes.sent(address), known.get("last_delivery") or 0.0)
     spool, tag = spool_of(config), mailbox_tag(address)
     try:
         waiting = sorted(entry.id for entry in spool.entries(Place.NEW) if tag_of(entry.id) == tag)[:_SAMPLE]
@@ -254,19 +256,19 @@ def _sending(config: Config, account: Account, address: str) -> Sending:
     if states:
         last = max(states, key=lambda state: state.last_attempt)
         return Sending(worked, last.last_attempt, last.error, last.code)
-    return Sending(worked, told.get("last_error_time") or 0.0, told.get("last_error") or "")
+    return Sending(worked, known.get("last_error_time") or 0.0, known.get("last_error") or "")
 
 
 def _send(name: str, known: Sending, missing: str) -> Result:
-    """`missing` says that there is no such mailbox, if that was found out."""
+    """`missing`: a sentence if it is known that there is no such mailbox, else ""."""
     now = time.time()
     if known.failed > known.worked:
-        sentence = f"not sent at the last try, {status.ago(now - known.failed)} ago: {known.error}"
+        sentence = f"the last attempt failed {status.ago(now - known.failed)} ago: {known.error}"
         if known.code.lower() in refusals.NO_RIGHT | refusals.NO_MAILBOX:
             return Result(WRONG, name, sentence, _NOT_IN_EXCHANGE)
         return Result(WARNING, name, sentence)
     if known.worked:
-        return Result(OK, name, f"proven by a delivery {status.ago(now - known.worked)} ago")
+        return Result(OK, name, f"a delivery succeeded {status.ago(now - known.worked)} ago")
     if missing:
         return Result(WRONG, name, missing, _NOT_IN_EXCHANGE)
-    return Result(INFO, name, "not proven until the first delivery")
+    return Result(INFO, name, "unknown until the first delivery")

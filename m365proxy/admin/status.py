@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import calendar
+import os
 import time
 from typing import Any, Dict, List, Optional
 
+from ..config.sections import Config
 from ..spool.spool import Spool
 from ..spool.state import Phase, Place
 
@@ -26,8 +28,13 @@ def queue(spool: Spool, now: float) -> Dict[str, Any]:
     return dict(counts, oldest_seconds=max(0, int(now - accepted_time(oldest))) if oldest else 0)
 
 
+def has_queue(config: Config) -> bool:
+    """Whether there has been a queue already: there is none before the first start."""
+    return os.path.isdir(os.path.join(config.state_dir, "queue", "new"))
+
+
 def accepted_time(id: str) -> float:
-    """When a message was accepted (seconds since 1970), as its id tells."""
+    """When a message was accepted (seconds since 1970), from its id."""
     try:
         return float(calendar.timegm(time.strptime(id[:15], "%Y%m%dT%H%M%S")))
     except (ValueError, OverflowError):
@@ -58,7 +65,7 @@ def render(status: Dict[str, Any], now: float) -> str:
 
 def _sign_in(sign_in: Dict[str, Any], now: float) -> str:
     if sign_in.get("error"):
-        return f"trouble: {sign_in['error']}"
+        return f"problem: {sign_in['error']}"
     if not sign_in.get("user"):
         return "none; run `m365proxy login`"
     since = sign_in.get("signed_in_at") or 0
@@ -73,7 +80,7 @@ def _mailbox(box: Dict[str, Any], now: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """A span of time in its largest unit: "45 s", "12 min", "3 h", "2 days"."""
+    """A span of time in a fitting unit: "45 s", "12 min", "3 h", "2 days"."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{int(seconds // length)} {unit}"

@@ -57,7 +57,7 @@ def test_a_sign_in_of_somebody_else_is_refused_and_the_old_one_kept(make_program
 def test_logout(make_program):
     program = make_program()
     program.login()
-    assert "forgotten" in program.command("logout").stdout
+    assert "is deleted" in program.command("logout").stdout
     assert program.command("logout").returncode == 0
     assert "m365proxy login" in program.command("status").stdout
 
@@ -140,7 +140,7 @@ def test_check_offline(make_program):
     assert done.returncode == 0, done.stdout
     done = program.command("check")
     assert done.returncode == 0 and f"ok      {ALERTS} read: " in done.stdout
-    assert f"info    {ALERTS} send: not proven until the first delivery" in done.stdout
+    assert f"info    {ALERTS} send: unknown until the first delivery" in done.stdout
 
 
 def test_check_as_json_is_one_object(make_program):

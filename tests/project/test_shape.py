@@ -21,7 +21,7 @@ STILL_OVER = {
 # Tested where they are used.
 WITHOUT_A_FILE = {
     "": "account errors",
-    "admin": "commands demo status",
+    "admin": "commands demo",
     "config": "option",
     "delivery": "budget drafts reachability routes",
     "entra": "devicecode http registration",

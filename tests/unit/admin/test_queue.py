@@ -1,0 +1,154 @@
+"""`queue`: what is listed and shown, and what retry and drop do with messages in each state."""
+
+import json
+import os
+import time
+
+import pytest
+
+from m365proxy.account import spool_of
+from m365proxy.admin import queue
+from m365proxy.errors import InUse, UsageError
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.state import DraftPhase, DraftState, Phase, Place, State
+from m365proxy.system import files
+
+ENVELOPE = Envelope(
+    "scanner@contoso.com", "scanner@contoso.com", ("a@contoso.com", "b@example.org"), "192.0.2.7", "ups"
+)
+
+
+@pytest.fixture
+def spool(config):
+    made = spool_of(config)
+    made.make()
+    return made
+
+
+def put(spool):
+    incoming = spool.put(ENVELOPE)
+    incoming.write(b"Subject: x\r\nX-Y: z\r\n\r\nhello\r\n")
+    return incoming.commit()
+
+
+def held(spool):
+    claim = spool.claim(put(spool))
+    claim.mark_posting()
+    claim.hold()
+    return claim.id
+
+
+@pytest.fixture
+def running(config):
+    """The program runs: its lock is taken."""
+    lock = files.Lock(os.path.join(config.state_dir, "lock"))
+    lock.acquire()
+    yield
+    lock.release()
+
+
+def asked(config):
+    """What the running program is asked to do."""
+    directory = os.path.join(config.state_dir, "control")
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+
+
+def states(config, capsys):
+    queue.list_messages(config, as_json=True)
+    return [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("as_json, said", [(False, "The queue is empty.\n"), (True, "")])
+def test_without_a_queue_the_list_is_empty(config, capsys, as_json, said):
+    queue.list_messages(config, as_json)
+    assert capsys.readouterr().out == said
+
+
+def test_the_list_has_the_state_of_each(config, spool, capsys):
+    put(spool)
+    spool.claim(put(spool))
+    held(spool)
+    spool.claim(put(spool)).fail()
+    assert sorted(states(config, capsys)) == ["failed", "held", "sending", "waiting"]
+
+
+def test_a_line_and_the_whole_of_a_message(config, spool, capsys):
+    id = put(spool)
+    spool.save_state(id, State(error="no answer\x1b"))
+    queue.list_messages(config, as_json=False)
+    line, error = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{id}  waiting") and line.endswith("scanner@contoso.com -> a@contoso.com and 1 more")
+    assert error.strip().startswith("no answer") and "\x1b" not in error
+    queue.show(config, id)
+    said = capsys.readouterr().out
+    assert "recipients:   a@contoso.com, b@example.org" in said and said.endswith("Subject: x\nX-Y: z\n")
+
+
+@pytest.mark.parametrize("id", ["", "none", "../new/x", "a\nb"])
+@pytest.mark.parametrize("action", [queue.show, queue.retry, queue.drop])
+def test_what_is_no_message(config, spool, action, id):
+    with pytest.raises(UsageError, match="There is no message"):
+        action(config, id)
+
+
+def test_retry_of_a_waiting_message_is_reported_to_the_running_program(config, spool, running, capsys):
+    id = put(spool)
+    spool.save_state(id, State(due=time.time() + 300))
+    queue.retry(config, id)
+    assert capsys.readouterr().out == f"{id} will be tried again now.\n"
+    assert asked(config) == [f"queued,{id}"]
+    assert spool.state(id).due <= time.time()
+
+
+def test_retry_of_a_held_message_warns(config, spool, capsys):
+    id = held(spool)
+    queue.retry(config, id)
+    said = capsys.readouterr().out
+    assert "then it arrives twice" in said and "not running" in said
+    assert spool.find(id).place is Place.NEW and asked(config) == []
+
+
+def test_retry_all_leaves_held_messages(config, spool, capsys):
+    later, failed, doubtful = put(spool), spool.claim(put(spool)), held(spool)
+    spool.save_state(later, State(due=time.time() + 300))
+    failed.fail()
+    queue.retry(config, "all")
+    said = capsys.readouterr().out
+    assert said.startswith("2 waiting or failed messages will be tried again now.\n1 held messages are left")
+    assert spool.find(doubtful).phase is Phase.HELD and spool.find(failed.id).place is Place.NEW
+
+
+def test_retry_all_with_nothing_to_do(config, capsys):
+    queue.retry(config, "all")
+    assert capsys.readouterr().out.startswith("No message waits for a later attempt.\n")
+
+
+@pytest.mark.parametrize("action", [queue.retry, queue.drop])
+def test_what_is_being_sent_is_left_alone(config, spool, running, action):
+    claim = spool.claim(put(spool))
+    with pytest.raises(InUse, match="is being sent right now"):
+        action(config, claim.id)
+    assert spool.find(claim.id).phase is Phase.CLAIMED
+
+
+def test_drop_says_what_may_remain(config, spool, capsys):
+    id = held(spool)
+    spool.save_state(id, State(draft=DraftState(DraftPhase.READY, "scanner@contoso.com", "AAA=")))
+    queue.drop(config, id)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{id} is deleted.",
+        "It may have been sent nevertheless: look in Sent Items of its mailbox.",
+        "A draft of it may remain in Drafts of scanner@contoso.com.",
+    ]
+    assert spool.find(id) is None
+
+
+def test_a_message_that_changes_again_and_again(config, spool, monkeypatch):
+    id = put(spool)
+
+    def gone(entry):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("m365proxy.spool.spool.Spool.drop", lambda self, entry: gone(entry))
+    with pytest.raises(InUse, match="has just changed its state"):
+        queue.drop(config, id)
