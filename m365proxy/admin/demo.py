@@ -1,4 +1,4 @@
-"""`demo`: the real program against the stand-in tenant, on 127.0.0.1, in a temporary directory.
+"""`demo`: the real program with the stand-in tenant, on 127.0.0.1, in a temporary directory.
 
 Touches neither the user's config nor their sign-in, and uses no proxy.
 """
@@ -36,7 +36,7 @@ _PATIENCE = 20.0
 
 
 class DemoFailed(ProxyError):
-    """A step of the demo did not do what it should."""
+    """A step of the demo failed."""
 
     exit_status = 69
 
@@ -57,7 +57,7 @@ class _Steps:
 
 
 def run(serve: bool) -> Optional[int]:
-    """The whole way once; with `serve`, stay up afterwards."""
+    """Send a mail and fetch it; with `serve`, keep running afterwards."""
     log.setup("INFO" if serve else "WARNING")
     steps = _Steps()
     print("m365proxy demo: a device's mail by SMTP to a stand-in tenant, and back by POP3")
@@ -84,7 +84,7 @@ def run(serve: bool) -> Optional[int]:
         steps.done("fetched by POP3 over STLS")
         count = _compare(sent, fetched)
         steps.done(f"compared: {count} parts, octet by octet the same")
-        print(f"All is well, in {steps.total():.1f} s.")
+        print(f"Everything works, in {steps.total():.1f} s.")
         if serve:
             _serve(daemon, passwords, smtp_port, pop3_port, os.path.join(directory, "cert.pem"))
     return None
@@ -113,7 +113,7 @@ def _config(directory: str, sandbox: Sandbox, passwords: Dict[str, str]) -> Conf
 
 
 def _submit(port: int, trust: ssl.SSLContext, password: str) -> email.message.EmailMessage:
-    """What a scanner does: STARTTLS, sign in, hand over a mail with a document."""
+    """What a scanner does: STARTTLS, log in, hand over a mail with a document."""
     mail = email.message.EmailMessage(policy=email.policy.SMTP)
     mail["From"] = f"Alerts <{_ALERTS}>"
     mail["To"] = f"Scans <{_SCANS}>"
@@ -172,10 +172,10 @@ def _wait_for(condition: Callable[[], bool], failure: str) -> None:
 
 
 def _serve(daemon: Daemon, passwords: Dict[str, str], smtp_port: int, pop3_port: int, certificate: str) -> None:
-    """Stay up; the lines can be pasted into another terminal."""
+    """Keep running, and print commands for another terminal."""
     lines: List[str] = [
         "",
-        "Staying up; Ctrl-C ends it. To try, in another terminal:",
+        "Running until Ctrl-C. Commands to try in another terminal:",
         "",
         f"swaks --server 127.0.0.1:{smtp_port} --tls --auth-user {_ALERTS} --auth-password '{passwords[_ALERTS]}' "
         f"--from {_ALERTS} --to {_SCANS}",

@@ -37,7 +37,7 @@ def child(code, *words, stdin=b"", **environ):
         ["queue", "list", "--config", "/x"],
     ],
 )
-def test_a_config_behind_the_command_is_told_its_place(words, capsys):
+def test_a_config_behind_the_command_is_refused_with_its_place(words, capsys):
     assert cli.main(words) == 64
     assert f"--config goes before the command: `m365proxy --config PATH {words[0]}`" in capsys.readouterr().err
 
@@ -109,7 +109,7 @@ def test_the_demo_needs_no_name_to_be_resolved(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["reload", "status"])
-def test_where_nothing_runs_it_is_said_with_a_status_of_its_own(tmp_path, capsys, command):
+def test_where_nothing_runs_the_exit_status_is_3(tmp_path, capsys, command):
     config = {
         "user": "a@contoso.com",
         "tenant_id": "contoso.com",

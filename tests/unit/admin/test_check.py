@@ -100,7 +100,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("arrange,settings,read,read_status,read_words,send,send_status,send_words", LINES)
-def test_send_and_read_are_told_apart(
+def test_send_and_read_are_separate(
     program, arrange, settings, read, read_status, read_words, send, send_status, send_words
 ):
     arrange(program.sandbox.tenant)
@@ -119,7 +119,7 @@ def test_permissions_to_send_only_have_no_line_for_reading(program):
 
 
 @pytest.mark.parametrize("answer,status", [((403, "ErrorOfTomorrow"), 67), ((400, "ErrorOfTomorrow"), 69)])
-def test_an_answer_nobody_knows_is_told_as_it_is(program, answer, status):
+def test_an_unknown_answer_is_shown_as_it_is(program, answer, status):
     program.sandbox.tenant.no_access = answer
     program.sandbox.tenant.full_access.discard(ALERTS)
     line = found(program, f"{ALERTS} read")

@@ -63,7 +63,7 @@ def test_warnings(load, document, starts):
         ({"user": None, "client_secret": "s", "client_secret_expires": "2020-01-01"}, "ends on 2020-01-01"),
     ],
 )
-def test_what_is_not_done_or_ends_soon_is_said(tmp_path, change, hint):
+def test_warnings_of_options_without_effect_and_of_secrets_that_expire(tmp_path, change, hint):
     settings = {
         "user": "relay@contoso.com",
         "client_id": "00000000-0000-0000-0000-000000000001",

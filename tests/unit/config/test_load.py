@@ -23,7 +23,7 @@ BAD = sorted(path for path in (ROOT / "tests" / "bad_configs").iterdir() if path
 
 
 @pytest.mark.parametrize("folder", BAD, ids=lambda folder: folder.name)
-def test_bad_config_is_told_exactly(folder):
+def test_a_bad_config_gets_exactly_its_sentences(folder):
     path = folder / "config.json"
     with pytest.raises(ConfigError) as caught:
         config.load(str(path), {})
@@ -37,7 +37,7 @@ def test_there_are_enough_bad_configs():
 
 
 @pytest.mark.parametrize("folder", BAD, ids=lambda folder: folder.name)
-def test_no_complaint_tells_a_secret(folder):
+def test_no_sentence_contains_a_secret(folder):
     said = (folder / "expected.txt").read_text("utf-8")
     content = (folder / "config.json").read_bytes()
     for secret in ("s3cret", "a plain password", "x y z", "BEGIN PRIVATE KEY", "$2b$", "AAECAwQF"):
