@@ -6,10 +6,13 @@ import datetime
 import ipaddress
 import shlex
 import ssl
-from typing import Any, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Sequence, Tuple
 
 from ..errors import ConfigError
 from ..system import sockets
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 # Days a self-signed certificate is valid: longer than any device lives.
 _SELF_SIGNED_DAYS = 3650
@@ -175,7 +178,7 @@ def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, byte
     )
 
 
-def _general_name(name: str):
+def _general_name(name: str) -> x509.GeneralName:
     from cryptography import x509
 
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from ..errors import Temporary
 from ..logins import sasl
 from ..logins.sasl import Malformed
-from ..logins.users import LoginRefused, User
+from ..logins.users import LoginRefused, Logins, User
 from ..server.connection import Connection, LineTooLong
 from ..system import log
 from . import replies
@@ -42,7 +42,7 @@ class _Cancelled(Exception):
 class Authentication:
     """The AUTH command of one session.  `user` is who logged in, or None."""
 
-    def __init__(self, connection: Connection, users: Any, seconds: float, relay: Callable[[str], Optional[User]]):
+    def __init__(self, connection: Connection, users: Logins, seconds: float, relay: Callable[[str], Optional[User]]):
         """`seconds` is for one answer of the client.  `relay` says who may send from an address without a login."""
         self.user: Optional[User] = None
         self.relay_user = relay(connection.peer)

@@ -1,20 +1,20 @@
 """SMTP on one connection: RFC 5321 with SIZE (1870), 8BITMIME (6152), PIPELINING (2920), STARTTLS (3207),
 AUTH (4954), ENHANCEDSTATUSCODES (2034), CHUNKING (3030) and SMTPUTF8 (6531).
 
-A session knows nothing of Graph: it is handed `users.check` and `accept`
-(the spool).  Each verb returns a Reply; only the loop writes, logs, counts
-errors and ends the session.
+A session knows nothing of Graph: it is given the logins and `accept` (the
+spool).  Each verb returns a Reply; only the loop writes, logs, counts errors
+and ends the session.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Callable, Dict, Iterator, Optional, Sequence
 
 from ..errors import Temporary
 from ..logins.sasl import Malformed
-from ..logins.users import User
+from ..logins.users import Logins, User
 from ..mime.addresses import domain_of, on_the_wire, valid_address
 from ..server import clienthello, handshake
 from ..server.client import Client, ServedProtocol
@@ -28,7 +28,9 @@ from . import auth, replies, syntax
 from .auth import Authentication
 from .policy import Policy
 from .reception import LfDotReader, Reception, disk_refused
+from .refusals import RefusalLog
 from .replies import Reply
+from .transaction import Transaction, choose_sender
 
 logger = log.get("smtp")
 
@@ -37,61 +39,38 @@ PROTOCOL = ServedProtocol("smtp", busy=bytes(replies.TOO_MANY_CONNECTIONS), not_
 # Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
 _COMMAND_LIMIT = 4096
 
-# Who has not said one known command is cut off after this many lines.
+# A client that has not sent one known command is cut off after this many lines.
 _GARBAGE = 3
 
-# First words of HTTP, which browsers and scanners send to any port.
+# The first words of HTTP requests, which browsers and scanners send to any port.
 _HTTP = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI")
 
-# Replies to what the client did wrong as a client; what policy refuses is not counted.
+# Replies to mistakes of the client; what policy refuses is none.
 _MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
 
-# Mistakes in one of many recipients: were they counted, a pipelined list would end before the good ones are sent.
+# Mistakes in one of many recipients are not counted: a pipelined list would end before the good ones are sent.
 _FORGIVEN = (replies.RECIPIENT_SYNTAX, replies.NOTIFY_SYNTAX)
 
-# Refusals on the way to a sign-in, told once a session: what an administrator looks for when a device cannot send.
-_LOGIN_CODES = (504, 530, 538)
-_LOGIN_REFUSALS = (replies.BAD_BASE64, replies.AUTH_SYNTAX, replies.AUTH_LINE_TOO_LONG)
-
-# Recipients beyond limits.recipients that a client may name before each further one counts as bringing nothing:
-# who pipelines a long list cannot know the limit (RFC 5321 4.5.3.1.10).
+# A client may name this many recipients beyond limits.recipients; each further one counts as a command that achieves
+# nothing.  A client that pipelines a long list cannot know the limit (RFC 5321 4.5.3.1.10).
 _OVERSHOOT = 1000
 
-# Octets of a chunk from which on it brings a message forward.
+# A chunk of at least this many octets is progress with a message.
 _SMALL_CHUNK = 64
 
-# Octets of a refused chunk that are read in any case.
+# A refused chunk of up to this many octets is read to its end in any case.
 _READ_ANYWAY = 64 * 1024
 
 # RFC 5321 4.2.1 (221, 421): the connection ends with them.
 _LAST = (221, 421)
 
-_KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID", "SMTPUTF8"), "RCPT": ("NOTIFY", "ORCPT")}
-
-
-class _Transaction:
-    """From MAIL to the end of DATA (RFC 5321 3.3)."""
-
-    def __init__(self, sender: str):
-        self.sender = sender
-        self.recipients: Dict[str, str] = {}  # as compared -> as given, in order
-        self.smtputf8 = False
-        self.ret = ""
-        self.envid = ""
-        self.silent: List[str] = []  # recipients with NOTIFY=NEVER
-        self.orcpt: List[str] = []  # "recipient ORCPT-value"
-        self.envelope: Optional[Envelope] = None  # from DATA or the first BDAT on
-        self.reception: Optional[Reception] = None
-
-
-# What must be so before a verb: the reply if it is not.
+# What must be true before a verb: the reply if it is not.
 _Need = Callable[["SmtpSession"], Optional[Reply]]
 
 
 class SmtpSession:
     """One client, from the greeting to the end.  Belongs to the one thread that calls `run`.
 
-    `users.check(login, password, "smtp", peer)` says who signs in;
     `accept(envelope)` begins a message in the spool.
     """
 
@@ -100,7 +79,7 @@ class SmtpSession:
         client: Client,
         *,
         hostname: str,
-        users: Any,
+        users: Logins,
         accept: Callable[[Envelope], Incoming],
         policy: Policy,
         junk: Optional[JunkCommands] = None,
@@ -113,15 +92,14 @@ class SmtpSession:
         self._policy = policy
         self._deadline = time.monotonic() + policy.session_seconds
         self._authentication = Authentication(client.connection, users, policy.command_seconds, policy.relay)
-        self._transaction: Optional[_Transaction] = None
+        self._transaction: Optional[Transaction] = None
         self._errors = 0
         self._junk = junk or JunkCommands(client.note_progress)
         self._recipients_named = 0  # since the last message
         self._spoke_smtp = False
-        self._saw_no_auth = False  # in the answer to its last EHLO, nor has it begun TLS since
+        self._saw_no_auth = False  # the answer to its last EHLO offered no AUTH, and it has not begun TLS since
         self._mail_refused = False
-        self._last_refusal: Optional[Reply] = None
-        self._told: Set[Reply] = set()
+        self._refusals = RefusalLog(client.peer)
         self._over = False
 
     # -- the loop ---------------------------------------------------------
@@ -170,7 +148,7 @@ class SmtpSession:
             self._end(replies.NOT_SMTP)
             return
         hellos.note(self._peer)
-        self._over = True  # without a word: what it reads next must be TLS
+        self._over = True  # no reply: what it reads next must be TLS
 
     def _turn(self) -> None:
         """One command and its reply."""
@@ -196,7 +174,7 @@ class SmtpSession:
             reply = self._slow_down(reply)
         if reply.code in _LAST:
             return self._end(reply)
-        self._log_refusal(reply)
+        self._refusals.note(reply, self._user)
         return self._say(reply)
 
     def _obey(self, line: bytes) -> Optional[Reply]:
@@ -218,11 +196,11 @@ class SmtpSession:
 
     def _is_mistake(self, reply: Reply) -> bool:
         if reply is replies.SENDER_FIRST and self._mail_refused:
-            return False  # who pipelines could not know
+            return False  # a client that pipelines could not know
         return reply.code in _MISTAKES and reply not in _FORGIVEN
 
     def _slow_down(self, reply: Reply) -> Reply:
-        """The reply, after a pause if many commands brought nothing; the end if too many did."""
+        """The reply, after a pause if many commands achieved nothing; TOO_MUCH_JUNK if too many did."""
         try:
             self._junk.note(self._user is not None, self._connection.flush)
         except TooMuchJunk:
@@ -230,8 +208,12 @@ class SmtpSession:
         return reply
 
     def _refused(self, needs: Sequence[_Need]) -> Optional[Reply]:
-        """What the first need says that is not met."""
-        return next((reply for reply in (need(self) for need in needs) if reply is not None), None)
+        """The reply of the first need that is not met."""
+        for need in needs:
+            reply = need(self)
+            if reply is not None:
+                return reply
+        return None
 
     def _say(self, reply: Reply) -> None:
         self._connection.write(bytes(reply))
@@ -245,25 +227,7 @@ class SmtpSession:
             self._say(reply)
             self._connection.flush()
 
-    def _log_refusal(self, reply: Reply) -> None:
-        if not self._is_news(reply):
-            return
-        user = self._user
-        who = f" ({user.mailbox})" if user else ""
-        logger.info("refused from %s%s: %s %s", self._peer, who, reply.code, " ".join(reply.lines))
-
-    def _is_news(self, reply: Reply) -> bool:
-        """What policy refused is, once for a row of equal ones; what kept a client from signing in, once."""
-        if reply.code in _LOGIN_CODES or reply in _LOGIN_REFUSALS:
-            known = reply in self._told
-            self._told.add(reply)
-            return not known
-        if reply.code < 550 and reply is not replies.TOO_MANY_RECIPIENTS:
-            return False
-        known, self._last_refusal = reply == self._last_refusal, reply
-        return not known
-
-    # -- what must be so before a verb ------------------------------------
+    # -- what must be true before a verb ----------------------------------
 
     @property
     def _user(self) -> Optional[User]:
@@ -321,7 +285,7 @@ class SmtpSession:
     # -- greeting, TLS and the small verbs --------------------------------
 
     def _ehlo(self, argument: str) -> Reply:
-        self._reset()  # RFC 5321 4.1.4; the name is never judged, TLS and sign-in stay
+        self._reset()  # RFC 5321 4.1.4; any name will do, and TLS and the login stay
         extensions = ["PIPELINING", f"SIZE {self._policy.size_limit}", "8BITMIME"]
         if self._can_start_tls():
             extensions.append("STARTTLS")
@@ -348,9 +312,9 @@ class SmtpSession:
             self._connection.start_tls(tls, self._client.settings.handshake_seconds)
         except WireError as error:
             handshake.log_failure(self._peer, error)
-            self._over = True  # without a word: neither side knows any more what the other reads
+            self._over = True  # no reply: neither side knows any more what the other reads
             return None
-        # RFC 3207 4.2: nothing that was said before counts.
+        # RFC 3207 4.2: everything the client said before is forgotten.
         self._authentication.user = None
         self._reset()
         return None
@@ -396,19 +360,11 @@ class SmtpSession:
             return replies.TOO_LARGE
         if parameters.get("BODY", "").upper() == "BINARYMIME":
             return replies.BINARY_REFUSED
-        user = self._user
         smtputf8 = "SMTPUTF8" in parameters
-        valid = valid_address(sender, smtputf8)
-        sender = on_the_wire(sender) if valid else sender
-        if not sender.partition("@")[2]:
-            sender = user.default_from
-        elif not (valid and user.may_send_as(sender)):
-            if not user.rewrite_from:
-                return replies.sender_refused(sender, user.mailbox) if sender.isascii() else replies.NOT_ASCII
-            sender = user.default_from
-        notes = syntax.delivery_notes(parameters)
-        transaction = self._transaction = _Transaction(sender)
-        transaction.smtputf8, transaction.ret, transaction.envid = smtputf8, notes["ret"], notes["envid"]
+        chosen = choose_sender(sender, smtputf8, self._user)
+        if isinstance(chosen, Reply):
+            return chosen
+        self._transaction = Transaction(chosen, smtputf8, syntax.delivery_notes(parameters))
         return replies.SENDER_OK
 
     def _rcpt(self, argument: str) -> Reply:
@@ -421,7 +377,7 @@ class SmtpSession:
         except Malformed:
             return replies.RECIPIENT_SYNTAX
         self._note_unknown("RCPT", parameters)
-        if recipient.lower() == "postmaster":  # RFC 5321 4.5.1: always accepted; the mailbox is whose mail this is
+        if recipient.lower() == "postmaster":  # RFC 5321 4.5.1: always accepted; it goes to the mailbox itself
             recipient = self._user.mailbox
         elif not valid_address(recipient, self._transaction.smtputf8):
             return replies.RECIPIENT_SYNTAX if recipient.isascii() else replies.NOT_ASCII
@@ -429,49 +385,27 @@ class SmtpSession:
             return replies.domain_refused(domain_of(recipient))
         if not syntax.is_notify(parameters.get("NOTIFY", "")):
             return replies.NOTIFY_SYNTAX
-        return self._add(on_the_wire(recipient), syntax.delivery_notes(parameters))
-
-    def _add(self, recipient: str, notes: Dict[str, str]) -> Reply:
-        assert self._transaction is not None
-        known = self._transaction.recipients
-        if recipient.lower() in known:
-            return replies.RECIPIENT_OK
-        if len(known) >= self._policy.recipients:
-            return replies.TOO_MANY_RECIPIENTS
-        known[recipient.lower()] = recipient
-        if notes["notify"] and "FAILURE" not in notes["notify"].upper().split(","):
-            self._transaction.silent.append(recipient)
-        if notes["orcpt"]:
-            self._transaction.orcpt.append(f"{recipient} {notes['orcpt']}")
+        recipient = on_the_wire(recipient)
+        if recipient not in self._transaction:
+            if len(self._transaction.recipients) >= self._policy.recipients:
+                return replies.TOO_MANY_RECIPIENTS
+            self._transaction.add(recipient, syntax.delivery_notes(parameters))
         return replies.RECIPIENT_OK
 
     def _note_unknown(self, verb: str, parameters: Dict[str, str]) -> None:
-        for key in parameters:
-            if key not in _KNOWN_PARAMETERS[verb]:
-                self._policy.quirks.note(self._peer, f"parameter {log.quote(key, 30)} of {verb}, ignored")
+        for key in syntax.unknown_parameters(verb, parameters):
+            self._policy.quirks.note(self._peer, f"parameter {log.quote(key, 30)} of {verb}, ignored")
 
     def _begin(self) -> Optional[Reply]:
-        """Have the spool begin the transaction's message unless it has; a Reply if it cannot."""
+        """Begin the message in the spool, unless it has begun; a Reply if that is impossible."""
         assert self._transaction is not None and self._user is not None
         transaction = self._transaction
         if transaction.reception is not None:
             return None
-        envelope = Envelope(
-            mailbox=self._user.mailbox,
-            sender=transaction.sender,
-            recipients=tuple(transaction.recipients.values()),
-            client=self._peer,
-            login=self._user.login,
-            ret=transaction.ret,
-            envid=transaction.envid,
-            silent=tuple(transaction.silent),
-            orcpt=tuple(transaction.orcpt),
-        )
         try:
-            incoming = self._accept(envelope)
+            incoming = self._accept(transaction.fix_envelope(self._user, self._peer))
         except Temporary as error:
             return disk_refused(self._peer, error)
-        transaction.envelope = envelope
         transaction.reception = Reception(self._connection, self._policy, incoming, None)
         return None
 
@@ -513,7 +447,7 @@ class SmtpSession:
 
     @contextlib.contextmanager
     def _receiving(self) -> Iterator[None]:
-        """While a message comes in, a stop of the program waits for it."""
+        """A with block that an orderly stop of the program waits for."""
         self._client.receiving = True
         try:
             yield
@@ -522,7 +456,7 @@ class SmtpSession:
 
     def _finish(self, reception: Reception) -> Reply:
         transaction = self._transaction
-        reply = reception.refusal or self._needs_right_kept()  # no 250 for a mailbox that a reload took out
+        reply = reception.refusal or self._needs_right_kept()  # no 250 for a mailbox that a reload has removed
         user = self._user
         if reply is None:
             assert transaction is not None and transaction.envelope is not None and user is not None
@@ -543,7 +477,7 @@ class SmtpSession:
 
     _BDAT_NEEDS = (_needs_tls_where_required, _needs_user, _needs_sender, _needs_recipients)
 
-    # verb: what it does, and what must be so before (asked in this order)
+    # verb: what it does, and what must be true before (asked in this order)
     _VERBS = {
         "EHLO": (_ehlo, ()),
         "HELO": (_helo, ()),
@@ -552,7 +486,7 @@ class SmtpSession:
         "MAIL": (_mail, (_needs_tls_where_required, _needs_right_kept, _needs_user, _needs_no_sender)),
         "RCPT": (_rcpt, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks)),
         "DATA": (_data, (_needs_tls_where_required, _needs_user, _needs_sender, _needs_no_chunks, _needs_recipients)),
-        "BDAT": (_bdat, ()),  # what it needs is asked inside, for its octets must be read in any case
+        "BDAT": (_bdat, ()),  # what it needs is asked inside, because its octets must be read in any case
         "RSET": (_rset, ()),
         "NOOP": (_noop, ()),
         "VRFY": (_vrfy, (_needs_tls_where_required,)),

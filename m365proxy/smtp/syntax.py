@@ -1,17 +1,19 @@
-"""What clients write after a verb, taken apart: pure functions, tolerant where devices need it.
+"""Takes command lines apart: pure functions, tolerant where devices need it.
 
-Text here is a command line decoded as UTF-8 with surrogateescape, so that
-every octet survives and none outside ASCII passes for a letter of it.
+Text is a command line decoded as UTF-8 with surrogateescape: every octet
+survives, and none outside ASCII is taken for an ASCII letter.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Dict, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 from ..logins.sasl import Malformed
 
 _BLANK = " \t"
+
+_KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID", "SMTPUTF8"), "RCPT": ("NOTIFY", "ORCPT")}
 
 
 def command(line: bytes) -> Tuple[str, str]:
@@ -24,7 +26,7 @@ def command(line: bytes) -> Tuple[str, str]:
 def path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
     """The address and parameters of MAIL ("FROM") or RCPT ("TO"); "" for <>.  Malformed, also for a second address.
 
-    Devices leave out <>, put a space beside the colon or forget it.  A source route is
+    Devices leave out <>, put a space beside the colon, or forget the colon.  A source route is
     dropped (RFC 5321 appendix C).
     """
     start = re.match(rf"{keyword}(?:[ \t]*:|[ \t])[ \t]*", argument, re.IGNORECASE)
@@ -47,7 +49,7 @@ def path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
 
 
 def _end_of_path(text: str, ends: str) -> int:
-    """Where one of the characters `ends` stands outside a quoted string, or the length."""
+    """The index of the first of the characters `ends` outside a quoted string, or the length."""
     quoted = False
     escaped = False
     for index, character in enumerate(text):
@@ -62,30 +64,43 @@ def _end_of_path(text: str, ends: str) -> int:
     return len(text)
 
 
+def unknown_parameters(verb: str, parameters: Dict[str, str]) -> List[str]:
+    return [key for key in parameters if key not in _KNOWN_PARAMETERS[verb]]
+
+
 def _parameters(text: str) -> Dict[str, str]:
     found: Dict[str, str] = {}
     for word in re.split(r"[ \t]+", text.strip(_BLANK)):
         key, _, value = word.partition("=")
         if "@" in key:
-            raise Malformed("a second address")  # taken for a parameter it would get nothing, and nobody would know
+            raise Malformed("a second address")  # taken for a parameter, it would silently get no mail
         if key:
             found[key.upper()] = value
     return found
 
 
-def delivery_notes(parameters: Dict[str, str]) -> Dict[str, str]:
-    """RET, ENVID, ORCPT and NOTIFY as far as they are well formed (RFC 3461); "" for what is not there."""
+class DeliveryNotes(NamedTuple):
+    """What a client wants of delivery reports (RFC 3461); "" for what it did not say."""
+
+    ret: str = ""
+    envid: str = ""
+    orcpt: str = ""
+    notify: str = ""
+
+
+def delivery_notes(parameters: Dict[str, str]) -> DeliveryNotes:
+    """RET, ENVID, ORCPT and NOTIFY as far as they are well formed."""
     ret = parameters.get("RET", "").upper()
-    return {
-        "ret": ret if ret in ("FULL", "HDRS") else "",
-        "envid": _xtext(parameters.get("ENVID", ""), 100),
-        "orcpt": _xtext(parameters.get("ORCPT", ""), 500),
-        "notify": parameters.get("NOTIFY", "").upper(),
-    }
+    return DeliveryNotes(
+        ret=ret if ret in ("FULL", "HDRS") else "",
+        envid=_xtext(parameters.get("ENVID", ""), 100),
+        orcpt=_xtext(parameters.get("ORCPT", ""), 500),
+        notify=parameters.get("NOTIFY", "").upper(),
+    )
 
 
 def is_notify(value: str) -> bool:
-    """Whether this can be what NOTIFY= is set to (RFC 3461 4.1); some leave it empty."""
+    """Whether NOTIFY= may have this value (RFC 3461 4.1); some clients leave it empty."""
     return not value or {"NEVER", "SUCCESS", "FAILURE", "DELAY"}.issuperset(value.upper().split(","))
 
 

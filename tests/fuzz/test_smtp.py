@@ -328,7 +328,9 @@ def test_any_command(line):
             continue
         assert all(key and key == key.upper() for key in parameters)
         notes = syntax.delivery_notes(parameters)
-        assert all(" " not in notes[name] and "\r" not in notes[name] for name in ("ret", "envid", "orcpt"))
+        assert all(
+            " " not in getattr(notes, name) and "\r" not in getattr(notes, name) for name in ("ret", "envid", "orcpt")
+        )
         if valid_address(address):
             assert not set(address) & set('<>", \t\r\n')
 

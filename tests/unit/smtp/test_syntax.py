@@ -88,7 +88,7 @@ def test_no_chunk(argument):
     ],
 )
 def test_delivery_notes(parameters, wanted):
-    assert syntax.delivery_notes(parameters) == {"ret": "", "envid": "", "orcpt": "", "notify": "", **wanted}
+    assert syntax.delivery_notes(parameters) == syntax.DeliveryNotes(**wanted)
 
 
 @pytest.mark.parametrize(
