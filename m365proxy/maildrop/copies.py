@@ -10,7 +10,7 @@ from typing import BinaryIO, Callable, Iterable, Iterator, List, Optional, Tuple
 
 from ..errors import ProxyError, Temporary
 from ..graph.answer import Cancellation, Cancelled
-from ..server.connection import CRLF, crlf
+from ..mime.encodings import CRLF
 from ..system import files, log
 
 logger = log.get("copies")
@@ -70,21 +70,6 @@ def top(chunks: Iterable[bytes], lines: int) -> Iterator[bytes]:
         yield wanted.feed(chunk)
         if wanted.done:
             return
-
-
-def normalised(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A message with CRLF line ends everywhere, and one at its end unless it is empty."""
-    held = b""
-    ended = True
-    for chunk in chunks:
-        chunk = held + chunk
-        held = b"\r" if chunk.endswith(b"\r") else b""
-        chunk = crlf(chunk[: len(chunk) - len(held)])
-        if chunk:
-            ended = chunk.endswith(CRLF)
-            yield chunk
-    if held or not ended:
-        yield CRLF
 
 
 def folded(chunks: Iterable[bytes]) -> Iterator[bytes]:

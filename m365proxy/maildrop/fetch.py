@@ -7,9 +7,10 @@ from typing import Callable, Optional
 from ..errors import ProxyError, Temporary
 from ..graph.answer import Answer, Cancelled, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from ..graph.items import IMMUTABLE, message_path
+from ..mime import encodings
 from ..system import log
 from . import substitute
-from .copies import Copy, folded, normalised
+from .copies import Copy, folded
 from .failures import Cause, Failures, answer_in, cause_of
 from .item import Item
 from .patience import Patience
@@ -123,7 +124,7 @@ class Fetcher:
         with patience.ask(lambda: self._ask(item, copy)) as answer:
             if not answer.request_id:
                 raise Temporary("Something between here and Graph answered in its place.")
-            chunks = normalised(answer.chunks(_PIECE))
+            chunks = encodings.ended(encodings.canonical(answer.chunks(_PIECE), doubled=False))
             for chunk in folded(chunks) if self._fold else chunks:
                 copy.write(chunk)
             if not copy.size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 
 from ..graph.items import date_of
-from ..server.connection import crlf
+from ..mime.encodings import canonical
 from ..system import log
 from .failures import Cause
 from .item import Item
@@ -31,16 +31,15 @@ text by POP3 never destroys the item.
 
 def text(mailbox: str, item: Item, cause: Cause) -> bytes:
     """The whole message, with CRLF line ends; the same octets for the same cause."""
-    return crlf(
-        _TEXT.format(
-            mailbox=mailbox,
-            date=_date_line(item.received),
-            uidl=item.uidl,
-            status=cause.status,
-            code=log.clean(cause.code or "without a reason", 60),
-            request_id=log.clean(cause.request_id, 60),
-        ).encode("utf-8")
+    written = _TEXT.format(
+        mailbox=mailbox,
+        date=_date_line(item.received),
+        uidl=item.uidl,
+        status=cause.status,
+        code=log.clean(cause.code or "without a reason", 60),
+        request_id=log.clean(cause.request_id, 60),
     )
+    return b"".join(canonical([written.encode("utf-8")]))
 
 
 def _date_line(received: str) -> str:

@@ -166,6 +166,7 @@ def _parse(text: str, again: bool) -> List[Mailbox]:
                 match = _QUOTED_ANGLE.match(text, position)
                 closed_angles = match is not None
             match = match or _OPEN_ANGLE.match(text, position)
+            assert match is not None  # it begins with "<"
             if entry.angle:
                 result += entry.mailboxes(again)
                 entry = _Entry()

@@ -1,5 +1,7 @@
-"""Content transfer encodings as streams (RFC 2045 section 6): every function takes and gives
-chunks of bounded size, whatever the length of the whole."""
+"""Line ends and content transfer encodings as streams (RFC 2045 section 6).
+
+Every function takes and gives chunks of bounded size, whatever the length of the whole.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,27 @@ CHUNK = 64 * 1024
 # Octets of base64 text on a line (RFC 2045 6.8), and what they hold.
 _COLUMNS, _OCTETS = 76, 57
 
-# CR CR LF comes from double conversion on Windows; the bound keeps the search linear.
+# The line end of a message, which every line end that is read becomes.
+CRLF = b"\r\n"
+
+# CR before an LF that are read as one line end with it: CR CR LF comes from double conversion on Windows.
+# The bound keeps searches linear.
 _MOST_CR = 4
+
+# A line end as it is read, for regular expressions, and its octets at most.
+LINE_END = rb"\r{0,%d}\n" % _MOST_CR
+LINE_END_OR_CR = LINE_END + rb"|\r"
 LONGEST_LINE_END = _MOST_CR + 1
-_LINE_END = re.compile(rb"\r{0,%d}\n|\r" % _MOST_CR)
+
+_LINE_END_OR_CR = re.compile(LINE_END_OR_CR)
+_CRLF_LF_OR_CR = re.compile(rb"\r?\n|\r")
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
-# White space at a line's end was added on the way (RFC 2045 6.7 rule 3).
+# White space at the end of a line was added in transport (RFC 2045 6.7 rule 3).
 _TRAILING_SPACE = re.compile(rb"(?<![ \t])[ \t]+(?=\r?\n)")
 
 
 def octets(file: BinaryIO, start: int, end: int, chunk: int = CHUNK) -> Iterator[bytes]:
-    """What stands in a file from `start` to before `end`; others may move the file in between."""
+    """The octets of a file from `start` to before `end`; others may move its position in between."""
     while start < end:
         file.seek(start)
         data = file.read(min(chunk, end - start))
@@ -33,26 +45,41 @@ def octets(file: BinaryIO, start: int, end: int, chunk: int = CHUNK) -> Iterator
         yield data
 
 
-def canonical(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Every CRLF, LF, CR CR LF and lone CR as one CRLF."""
-    held = b""
+def canonical(chunks: Iterable[bytes], doubled: bool = True) -> Iterator[bytes]:
+    """Every CRLF, LF, CR CR LF and lone CR as one CRLF; no chunk ends between CR and LF.
+
+    Without `doubled`, CR CR LF is two line ends.
+    """
+    most_cr, line_end = (_MOST_CR, _LINE_END_OR_CR) if doubled else (1, _CRLF_LF_OR_CR)
+    held = b""  # CR that may be the beginning of a line end
     for data in chunks:
         data = held + data
-        kept = max(len(data.rstrip(b"\r")), len(data) - _MOST_CR)
+        kept = max(len(data.rstrip(b"\r")), len(data) - most_cr)
         held = data[kept:]
         data = data[:kept]
-        ends = data.count(b"\r\n")
+        ends = data.count(CRLF)
         if b"\r" not in data:
-            data = data.replace(b"\n", b"\r\n")
+            data = data.replace(b"\n", CRLF)
         elif ends != data.count(b"\n") or ends != data.count(b"\r"):
-            data = _LINE_END.sub(b"\r\n", data)
-        yield data
+            data = line_end.sub(CRLF, data)
+        if data:
+            yield data
     if held:
-        yield b"\r\n" * len(held)
+        yield CRLF * len(held)
+
+
+def ended(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Canonical text with a line end at its end, unless it is empty."""
+    last = CRLF
+    for data in chunks:
+        last = data
+        yield data
+    if not last.endswith(CRLF):
+        yield CRLF
 
 
 def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """The content behind an encoding; what is neither base64 nor quoted-printable comes as it is."""
+    """Content with its encoding undone; anything but base64 and quoted-printable comes as it is."""
     if encoding == "base64":
         return _from_base64(chunks)
     if encoding == "quoted-printable":
@@ -61,7 +88,7 @@ def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def _from_base64(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Tolerant: skips foreign octets, needs no padding, goes on after padding in the middle."""
+    """Tolerant: skips octets that are not base64, needs no padding, goes on after padding in the middle."""
     held = b""
     for data in chunks:
         pieces = (held + data.translate(None, _NOT_BASE64)).split(b"=")
@@ -79,7 +106,7 @@ def _quanta(piece: bytes) -> bytes:
 
 
 def _from_quoted_printable(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Tolerant: takes what is no encoding literally; hard line ends come out as CRLF."""
+    """Tolerant: takes literally what is not a valid encoding; hard line ends become CRLF."""
     held = b""
     for data in canonical(chunks):
         data = held + data
@@ -103,11 +130,11 @@ def to_base64(chunks: Iterable[bytes]) -> Iterator[bytes]:
         held = data[whole:]
         if whole:
             yield between + _lines(data[:whole])
-            between = b"\r\n"
+            between = CRLF
     if held:
         yield between + _lines(held)
 
 
 def _lines(data: bytes) -> bytes:
     encoded = binascii.b2a_base64(data, newline=False)
-    return b"\r\n".join([encoded[i : i + _COLUMNS] for i in range(0, len(encoded), _COLUMNS)])
+    return CRLF.join([encoded[i : i + _COLUMNS] for i in range(0, len(encoded), _COLUMNS)])

@@ -11,10 +11,9 @@ from datetime import datetime, timezone
 from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..errors import Permanent
-from . import addresses, words
+from . import addresses, encodings, words
 from .addresses import Mailbox
-from .addresses import domain_of as domain_of
-from .addresses import valid_address as valid_address
+from .encodings import CRLF
 
 # Octets of a header block; Postfix and Exchange stop far earlier.
 LIMIT = 1024 * 1024
@@ -35,13 +34,12 @@ _LONGEST_NOTE = 900
 _MOST_REPLY_TO = 20
 
 _CHUNK = 16 * 1024
-_CRLF = b"\r\n"
 
 _FIELD = re.compile(rb"([!-9;-~]{1,%d})[ \t]*:" % _LONGEST_NAME)
-_FIRST_LINE_ENDS_IN_CR = re.compile(rb"[^\r\n]*\r(?!\r{0,4}\n)(?:[!-9;-~]+:|[ \t\r])")
-_LINE_END = re.compile(rb"\r{0,4}\n")
-_LINE_END_OR_CR = re.compile(rb"\r{0,4}\n|\r")
-_BLANK_LINE = re.compile(rb"\n\r{0,4}\n")
+_FIRST_LINE_ENDS_IN_CR = re.compile(rb"[^\r\n]*\r(?!" + encodings.LINE_END + rb")(?:[!-9;-~]+:|[ \t\r])")
+_LINE_END = re.compile(encodings.LINE_END)
+_LINE_END_OR_CR = re.compile(encodings.LINE_END_OR_CR)
+_BLANK_LINE = re.compile(rb"\n" + encodings.LINE_END)
 _SOUND = re.compile(rb"[\t -~]*(?:\r\n[ \t]+[!-~][\t -~]*)*\Z")
 _SPACES = re.compile(rb"[ \t]{60,}")
 _TOKEN = re.compile(rb"[ \t]*[^ \t]+")
@@ -92,7 +90,7 @@ class Field(NamedTuple):
     @property
     def unfolded(self) -> bytes:
         """The value in one line without control characters."""
-        return self.value.replace(_CRLF, b"").translate(_CONTROL_TO_SPACE).strip(b" \t")
+        return self.value.replace(CRLF, b"").translate(_CONTROL_TO_SPACE).strip(b" \t")
 
 
 class Block:
@@ -238,7 +236,7 @@ class _Reader:
             return Block([], self._offset, sound=False)
         if self._junk is not None:
             end = self._junk
-        fields = [Field(name, _CRLF.join(lines).strip(b" \t\r\n")) for name, lines in zip(self._names, self._values)]
+        fields = [Field(name, CRLF.join(lines).strip(b" \t\r\n")) for name, lines in zip(self._names, self._values)]
         return Block(fields, self._offset + end, self._sound and terminated)
 
 
@@ -260,7 +258,7 @@ def emit(name: bytes, value: bytes) -> bytes:
         if found:
             return fold(name, addresses.listed(found))
     if is_sound(field):
-        return name + b": " + field.value + _CRLF
+        return name + b": " + field.value + CRLF
     unfolded = field.unfolded
     longest = max(map(len, unfolded.split()), default=0)
     if unfolded.isascii() and longest <= words.LONGEST_TOKEN and not _hides_control(unfolded):
@@ -272,14 +270,14 @@ def is_sound(field: Field) -> bool:
     """Whether the value may go on the wire as it is."""
     return (
         bool(_SOUND.match(field.value))
-        and len(field.name) + 2 + max(map(len, field.value.split(_CRLF))) <= _ALLOWED
+        and len(field.name) + 2 + max(map(len, field.value.split(CRLF))) <= _ALLOWED
         and not _hides_control(field.value)
     )
 
 
 def _hides_control(value: bytes) -> bool:
     """Whether a decoder would find a line end or the like in an encoded word."""
-    return b"=?" in value and not words.is_clean(words.decode(value.replace(_CRLF, b"").decode("ascii")))
+    return b"=?" in value and not words.is_clean(words.decode(value.replace(CRLF, b"").decode("ascii")))
 
 
 def fold(name: bytes, value: bytes) -> bytes:
@@ -297,12 +295,12 @@ def fold(name: bytes, value: bytes) -> bytes:
             lines.append(line)
             line = b""
         line += token
-    return _CRLF.join(lines + [line]) + _CRLF
+    return CRLF.join(lines + [line]) + CRLF
 
 
 def _valid(mailboxes: Iterable[Mailbox]) -> Iterator[Mailbox]:
     """Those that can stand in a header, one by one: what is asked of one next is still known then."""
-    return (mailbox for mailbox in mailboxes if valid_address(mailbox.address, smtputf8=True))
+    return (mailbox for mailbox in mailboxes if addresses.valid_address(mailbox.address, smtputf8=True))
 
 
 def _on_the_wire(mailbox: Mailbox) -> Mailbox:
@@ -376,7 +374,7 @@ class TopHeader:
             if key in wanted:
                 taken.append(Mailbox(addresses.display_name(mailbox.name), wanted.pop(key)))
                 mine.add(key)
-            elif key not in mine and valid_address(mailbox.address, smtputf8=True):
+            elif key not in mine and addresses.valid_address(mailbox.address, smtputf8=True):
                 removed.append(addresses.on_the_wire(mailbox.address))
         return taken, removed
 
@@ -415,7 +413,7 @@ class TopHeader:
             lines.append(fold(b"Date", self.date.encode("ascii")))
         lines.append(fold(b"Message-ID", self.message_id.encode("ascii")))
         lines += [emit(field.name, field.value) for field in self.kept]
-        return b"".join(lines) + self._notes() + b"".join(content) + _CRLF
+        return b"".join(lines) + self._notes() + b"".join(content) + CRLF
 
     @property
     def envelope_size(self) -> int:

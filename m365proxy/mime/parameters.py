@@ -100,6 +100,7 @@ def parse(text: str) -> Value:
     text = text[:_LONGEST]
     strict = bool(_STRICT.match(text))
     main = _MAIN.match(text)
+    assert main is not None  # it matches nothing at all too
     plain: Dict[str, str] = {}
     sections: Dict[str, Dict[int, Tuple[str, bool]]] = {}
     position = main.end()
@@ -134,6 +135,7 @@ def _value(text: str, position: int, name: str, closed_quotes: bool) -> "tuple[s
         closed_quotes = match is not None
     pattern = _UNQUOTED_NAME if name in _NAMES else _UNQUOTED_BOUNDARY if name == "boundary" else _UNQUOTED_WORD
     match = pattern.match(text, position)
+    assert match is not None  # each of them matches nothing at all too
     return match.group().strip().rstrip(";").strip().strip('"'), match.end(), closed_quotes
 
 

@@ -29,7 +29,7 @@ _LONGEST_END = 64
 _WINDOW = 256 * 1024
 _OVERLAP = _LONGEST_BOUNDARY + _PADDING + 16
 
-_LAST_LINE_END = re.compile(rb"(?:\r{0,4}\n|\r)\Z")
+_LAST_LINE_END = re.compile(rb"(?:" + encodings.LINE_END_OR_CR + rb")\Z")
 _TYPE = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+/[a-z0-9!#$%&'*+.^_`|~-]+\Z")
 _SIGNATURES = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 
@@ -208,7 +208,7 @@ class _Scan:
     def _compile(self) -> None:
         # Outermost first: an outer boundary ends everything inside it.
         names = b"|".join(b"(" + re.escape(part.boundary) + b")" for part in self._open)
-        tail = rb"(--)?[ \t]{0,%d}(?:\r{0,4}\n|\r|\Z)" % _PADDING
+        tail = rb"(--)?[ \t]{0,%d}(?:" % _PADDING + encodings.LINE_END_OR_CR + rb"|\Z)"
         self._pattern = re.compile(rb"[\r\n]--(?:" + names + rb")" + tail)
 
     @staticmethod
@@ -279,6 +279,7 @@ class _Scan:
 
     def _next(self, position: int, end: int) -> Optional[_Hit]:
         """The next boundary line that begins at or after `position`, which itself begins a line."""
+        assert self._pattern is not None  # at least one multipart is open
         position -= 1
         while True:
             window, start = self._read(position, end)

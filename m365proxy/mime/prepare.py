@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Name
 from ..errors import Permanent
 from ..system import log
 from . import encodings, header, parameters, parts
+from .encodings import CRLF
 from .parts import Part
 
 logger = log.get("message")
@@ -41,8 +42,6 @@ _BROKEN_UUENCODE = "An attachment is in uuencode or the like and broken. Send it
 
 # RFC 2046 5.1.1, bchars.
 _SAFE_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
-
-_CRLF = b"\r\n"
 
 # A piece of the output: octets, or what makes them from the file each time.
 _Piece = Union[bytes, Callable[[], Iterator[bytes]]]
@@ -145,7 +144,7 @@ def prepare(
     content = _content_fields(root, edit)
     ours = edit.encoding == "base64" and root.body_start < root.body_end
     ends_open = ours or (root.children and isinstance(body[-1], bytes))
-    return Prepared(top, root, content, [*body, *([_CRLF] if ends_open else [])])
+    return Prepared(top, root, content, [*body, *([CRLF] if ends_open else [])])
 
 
 def prepare_unrepaired(file: BinaryIO, start: int = 0, **envelope: Any) -> Prepared:
@@ -179,7 +178,7 @@ def _content_fields(root: Part, edit: "_Edit") -> List[bytes]:
     """The finished MIME fields of the top header."""
     content = _fields(root, edit, lambda name: name.startswith(b"content-") and name != b"content-length")
     if content or root.header.all("MIME-Version"):
-        content.insert(0, b"MIME-Version: 1.0\r\n")
+        content.insert(0, b"MIME-Version: 1.0" + CRLF)
     return content
 
 
@@ -251,7 +250,7 @@ class _Writer:
         boundary, edit = self._boundary(part)
         pieces: List[_Piece] = [*self._aside(part.body_start, part.preamble_end)]
         for child in part.children:
-            pieces += [b"--" + boundary + _CRLF, *self.entity(child), _CRLF]
+            pieces += [b"--" + boundary + CRLF, *self.entity(child), CRLF]
         pieces.append(b"--" + boundary + b"--")
         if part.epilogue_start is not None:
             pieces += self._aside(part.epilogue_start, part.body_end)
@@ -276,8 +275,8 @@ class _Writer:
             return [self._copy(part.header_start, part.body_start), *body]
         fields = _fields(part, edit, lambda name: True)
         if versioned and edit != _Edit() and not part.header.all("MIME-Version"):
-            fields.insert(0, b"MIME-Version: 1.0\r\n")
-        return [b"".join(fields) + _CRLF, *body]
+            fields.insert(0, b"MIME-Version: 1.0" + CRLF)
+        return [b"".join(fields) + CRLF, *body]
 
     def _aside(self, start: int, end: int) -> List[_Piece]:
         """Preamble or epilogue, which no reader shows: left out unless it is clean."""
@@ -362,7 +361,7 @@ def _survey(chunks: Iterable[bytes]) -> _Survey:
     for data in chunks:
         ascii_only = ascii_only and data.isascii()
         nul = nul or b"\0" in data
-        stray_cr += data.count(b"\r") - data.count(_CRLF) - (before == b"\r" and data[:1] == b"\n")
+        stray_cr += data.count(b"\r") - data.count(CRLF) - (before == b"\r" and data[:1] == b"\n")
         before = data[-1:]
         position = 0
         # From a line's begin jump to the last line end it may reach: few steps, all in C.
@@ -409,9 +408,9 @@ def _fields(part: Part, edit: _Edit, wanted: Callable[[bytes], bool]) -> List[by
     """The wanted fields of a part's header, finished; of Content-* one each."""
     written = {}
     if edit.content:
-        written[b"content-type"] = b"Content-Type: " + edit.content.lines() + _CRLF
+        written[b"content-type"] = b"Content-Type: " + edit.content.lines() + CRLF
     if edit.encoding is not None:
-        line = b"Content-Transfer-Encoding: " + edit.encoding.encode("ascii") + _CRLF
+        line = b"Content-Transfer-Encoding: " + edit.encoding.encode("ascii") + CRLF
         written[b"content-transfer-encoding"] = line if edit.encoding else b""
     result, seen = [], set()
     for field in part.header.fields:
@@ -441,9 +440,9 @@ def _field(part: Part, field: header.Field) -> bytes:
     value = field.value
     if not _stays(part, field):
         if name == b"content-type":
-            return b"Content-Type: " + _content(part).lines() + _CRLF
+            return b"Content-Type: " + _content(part).lines() + CRLF
         if name == b"content-disposition" and part.placement.main:
-            return b"Content-Disposition: " + part.placement.lines() + _CRLF
+            return b"Content-Disposition: " + part.placement.lines() + CRLF
         if name == b"content-transfer-encoding":
             value = part.encoding.encode("ascii", "replace")
     return header.emit(field.name, value)

@@ -273,10 +273,3 @@ class DotReader:
             self._virtual = False
             return decoded[2:]
         return decoded
-
-
-def crlf(data: bytes) -> bytes:
-    """Every CRLF, lone LF and lone CR as CRLF.  The caller keeps a CR at the end of a chunk back."""
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return data.replace(b"\n", b"\r\n")

@@ -8,10 +8,10 @@ import socket
 import tempfile
 
 import pytest
-from pop3_house import MESSAGES, House
+from pop3_house import MESSAGES, House, as_served
 
 from m365proxy.errors import ProxyError
-from m365proxy.maildrop.copies import normalised, top
+from m365proxy.maildrop.copies import top
 from m365proxy.maildrop.folders import Folders
 from m365proxy.maildrop.ledger import Ledger
 from m365proxy.pop3.dotwriter import stuffed
@@ -142,11 +142,11 @@ pieces = st.lists(
 @hypothesis.given(pieces, pieces, st.integers(0, 5))
 def test_octets_do_not_depend_on_the_pieces(first, second, count):
     raw = b"".join(first + second)
-    whole = b"".join(normalised([raw]))
-    assert b"".join(normalised(first + second)) == whole
+    whole = b"".join(as_served([raw]))
+    assert b"".join(as_served(first + second)) == whole
     assert whole.count(b"\r\n") == whole.count(b"\n") == whole.count(b"\r")
     assert whole == b"" or whole.endswith(b"\r\n")
-    sent = b"".join(stuffed(normalised(first + second)))
+    sent = b"".join(stuffed(as_served(first + second)))
     assert sent == b"".join(stuffed([whole]))
     assert sent.endswith(b".\r\n") and (b"\r\n" + sent).count(b"\r\n.\r\n") == 1
     cut = b"".join(top(iter(first + second), count))

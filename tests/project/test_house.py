@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "graph": "system errors",
     "logins": "mime system errors",
     "delivery": "graph mime spool system errors",
-    "maildrop": "graph server system errors",
+    "maildrop": "graph mime system errors",
     "config": "logins mime system errors",
     "smtp": "logins mime server spool system errors",
     "pop3": "logins maildrop server system errors",

@@ -28,7 +28,7 @@ WITHOUT_A_FILE = {
     "graph": "answer body deadlines",
     "logins": "mailboxes",
     "maildrop": "deletion fetch folders item ledger patience substitute",
-    "mime": "encodings limits parameters words",
+    "mime": "limits",
     "server": "client quirks",
     "smtp": "auth",
     "system": "choices clock httpsession networks signals sockets statusfile",

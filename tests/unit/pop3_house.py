@@ -9,7 +9,7 @@ import threading
 from types import SimpleNamespace
 
 from m365proxy.errors import Permanent
-from m365proxy.maildrop.copies import normalised
+from m365proxy.mime.encodings import canonical, ended
 from m365proxy.pop3.session import Pop3Session
 from m365proxy.server.connection import Connection
 
@@ -22,6 +22,11 @@ MESSAGES = (
     b"Subject: dots\r\n\r\n.\r\n..\r\n.hidden\r\nlast line without an end",
     b"Subject: 8bit\n\nGr\xfc\xdfe\nsecond\nthird\n",
 )
+
+
+def as_served(chunks):
+    """A message with the line ends that its copy has."""
+    return ended(canonical(chunks, doubled=False))
 
 
 class Users:
@@ -83,7 +88,7 @@ class Drop:
     """What Maildrop promises, over a list of bytes."""
 
     def __init__(self, raws):
-        self.raws = [b"".join(normalised([raw])) for raw in raws]
+        self.raws = [b"".join(as_served([raw])) for raw in raws]
         self.messages = [
             SimpleNamespace(uidl=f"{number:040x}", size=len(raw)) for number, raw in enumerate(self.raws, 1)
         ]

@@ -11,7 +11,8 @@ import pytest
 
 from m365proxy.errors import Temporary
 from m365proxy.maildrop import copies
-from m365proxy.maildrop.copies import Cancelled, Copy, Top, clear, folded, normalised, top
+from m365proxy.maildrop.copies import Cancelled, Copy, Top, clear, folded, top
+from m365proxy.mime.encodings import canonical, ended
 
 MESSAGE = b"A: b\r\nC: d\r\n\r\none\r\n\r\nthree\r\n"
 
@@ -301,7 +302,7 @@ FOLDS = [
 @pytest.mark.parametrize("message, lengths", FOLDS)
 def test_lines_poplib_stops_at_are_folded_and_no_octet_is_lost(message, lengths, piece):
     chunks = (message[start : start + piece] for start in range(0, len(message), piece))
-    got = b"".join(folded(normalised(chunks)))
+    got = b"".join(folded(ended(canonical(chunks, doubled=False))))
     assert got.endswith(b"\r\n")
     whole = message if message.endswith(b"\r\n") else message + b"\r\n"
     if lengths is None:

@@ -13,7 +13,7 @@ import pytest
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
 from m365proxy.graph.answer import GraphRefused, GraphTrouble, NoAnswer, Throttled
 from m365proxy.maildrop import ledger
-from m365proxy.maildrop.copies import Copy, normalised
+from m365proxy.maildrop.copies import Copy
 from m365proxy.maildrop.failures import Failures
 from m365proxy.maildrop.fetch import Fetcher
 from m365proxy.maildrop.holds import Holds, Session
@@ -749,26 +749,6 @@ def test_without_exact_sizes_nothing_is_fetched_at_sign_in(rig):
 
 
 # Copies.
-
-
-@pytest.mark.parametrize(
-    "chunks, wanted",
-    [
-        ([b"a\r\nb\r\n"], b"a\r\nb\r\n"),
-        ([b"a\nb"], b"a\r\nb\r\n"),
-        ([b"a\r", b"\nb\r", b"c"], b"a\r\nb\r\nc\r\n"),
-        ([b"a\r", b"", b"\n"], b"a\r\n"),
-        ([b"a\r"], b"a\r\n"),
-        ([b"a\r\n\r"], b"a\r\n\r\n"),
-        ([b"\r", b"\r", b"\n", b"\n"], b"\r\n\r\n\r\n"),
-        ([b"a\r\n", b"."], b"a\r\n.\r\n"),
-        ([b"\xff\x00\n"], b"\xff\x00\r\n"),
-        ([b""], b""),
-        ([], b""),
-    ],
-)
-def test_line_ends(chunks, wanted):
-    assert b"".join(normalised(chunks)) == wanted
 
 
 def test_a_message_is_fetched_once_and_its_size_is_then_exact(rig):

@@ -22,3 +22,128 @@ from m365proxy.mime import addresses
 )
 def test_address_matches(address, patterns, expected):
     assert addresses.address_matches(address, patterns) is expected
+
+
+NAMES = [
+    ('"Doe, John" <a@x.org>', "Doe, John"),
+    (r'"J. \"Q\" Doe" <a@x.org>', 'J. "Q" Doe'),
+    ("a@x.org (John Doe)", "John Doe"),
+    ("=?utf-8?q?J=C3=BC?= =?utf-8?q?rgen?= <a@x.org>", "Jürgen"),
+    ('"=?iso-8859-1?q?J=FCrgen?=" <a@x.org>', "Jürgen"),
+    ("John Q. Doe <a@x.org>", "John Q. Doe"),
+    ("a@x.org", ""),
+]
+
+
+@pytest.mark.parametrize("text, name", NAMES)
+def test_display_names_are_read(text, name):
+    assert [mailbox.name for mailbox in addresses.parse(text)] == [name]
+
+
+@pytest.mark.parametrize(
+    "unit", ['"', "(", "<", '<\\"', '\\"', "a@", "a:", "=?utf-8?q?", '<"', "(\\", "a]", "[x]", '"a"@', "(a)"]
+)
+def test_hostile_lists_are_read_in_linear_time(unit):
+    addresses.parse(unit * 100_000)  # a quadratic reader needs hours
+
+
+@pytest.mark.parametrize(
+    "address, plain, smtputf8",
+    [
+        ("a@contoso.com", True, True),
+        ("a.b+c_d'e/f=g@sub.contoso.com", True, True),
+        ("root@localhost", True, True),
+        ("a@b@contoso.com", False, False),
+        ("a", False, False),
+        ("@contoso.com", False, False),
+        ("a@", False, False),
+        ("", False, False),
+        ("a..b@contoso.com", False, False),
+        (".a@contoso.com", False, False),
+        ("a@contoso..com", False, False),
+        ("a@-contoso.com", False, False),
+        ("a@contoso.com.", False, False),
+        ("a b@contoso.com", False, False),
+        ("a\n@contoso.com", False, False),
+        ("a@contoso.com\n", False, False),
+        ("a\0@contoso.com", False, False),
+        ('"a"@contoso.com', False, False),
+        ("a,b@contoso.com", False, False),
+        ("<a@contoso.com>", False, False),
+        ("a@[192.0.2.1]", False, False),
+        ("=?utf-8?q?a?=@contoso.com", False, False),
+        ("a" * 65 + "@contoso.com", False, False),
+        ("a@" + "b" * 64 + ".com", False, False),
+        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 48, True, True),  # 254 characters
+        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 49, False, False),
+        ("a@b\u00fccher.example", False, True),
+        ("\u00fc@contoso.com", False, False),
+        ("a@.\u00fc", False, False),
+        ("a@" + "\u00fc" * 400, False, False),
+    ],
+)
+def test_valid_address(address, plain, smtputf8):
+    assert addresses.valid_address(address) is plain
+    assert addresses.valid_address(address, smtputf8=True) is smtputf8
+
+
+def test_domain_of():
+    assert addresses.domain_of("a@Contoso.COM") == "contoso.com"
+    assert addresses.domain_of("a@b\u00fccher.example") == "xn--bcher-kva.example"
+    assert addresses.domain_of("a") == ""
+
+
+def test_a_domain_is_the_one_its_owner_registered():
+    # Rules of 2003 would make strasse.de of it, which belongs to somebody else.
+    assert addresses.domain_of("u@straße.de") == "xn--strae-oqa.de"
+    assert addresses.domain_of("u@Straße.DE") == "xn--strae-oqa.de"
+    assert addresses.domain_of("u@σίγμας.gr") == "σίγμας".encode("punycode").join((b"xn--", b".gr")).decode()
+    assert not addresses.valid_address("u@☕.de", smtputf8=True)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "straße.de",
+        "STRAẞE.de",
+        "σίγμας.gr",
+        "ΣΊΓΜΑΣ.gr",
+        "BÜCHER.example",
+        "bu\u0308cher.example",
+        "ÅNGSTRÖM.se",
+        "\u212bngstr\u00f6m.se",
+        "例え。テスト",
+        "ﾃｽﾄ.jp",
+        "\uff43ontoso.com",
+        "نامه\u200cای.ir",
+        "ශ්\u200dරී.lk",
+        "президент.рф",
+    ],
+)
+def test_a_domain_is_written_as_the_library_of_requests_writes_it(domain):
+    import idna
+
+    # Its older tables know no capital ß.
+    expected = idna.encode(domain, uts46=True).decode().replace("strasse", "xn--strae-oqa")
+    assert addresses.domain_of(f"u@{domain}") == expected
+    assert addresses.valid_address(f"u@{domain}", smtputf8=True)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["evil\uff20contoso.com", "evil\uff0fcontoso.com", "a℀b.com", "a b.cöm", "ü\u00ad.com", "ü.com.", "ü\ud800"],
+)
+def test_a_domain_that_nobody_can_register_is_not_valid(domain):
+    assert not addresses.valid_address(f"u@{domain}", smtputf8=True)
+    assert addresses.domain_of(f"u@{domain}") != "contoso.com"
+
+
+def test_of_a_list_without_end_so_many_are_read():
+    text = ", ".join(f"a@\u00fc{number}.de" for number in range(6000))
+    assert [mailbox.address for mailbox in addresses.parse(text)] == [f"a@\u00fc{number}.de" for number in range(5000)]
+
+
+@pytest.mark.parametrize("domain", ["\ufdfa" * 200, "\u00fc" * 240, "\ufdfa" * 14 + ".de"])
+def test_a_domain_that_is_too_long_is_not_converted(monkeypatch, domain):
+    monkeypatch.setattr(addresses, "_punycode", lambda label: pytest.fail("converted"))
+    assert not addresses.valid_address(f"a@{domain}", smtputf8=True)

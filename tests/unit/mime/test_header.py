@@ -149,125 +149,6 @@ def test_from_addresses_of_every_from_field():
     assert header.from_addresses(read(b"Sender: a@x.org\r\n\r\n")) == []
 
 
-NAMES = [
-    ('"Doe, John" <a@x.org>', "Doe, John"),
-    (r'"J. \"Q\" Doe" <a@x.org>', 'J. "Q" Doe'),
-    ("a@x.org (John Doe)", "John Doe"),
-    ("=?utf-8?q?J=C3=BC?= =?utf-8?q?rgen?= <a@x.org>", "Jürgen"),
-    ('"=?iso-8859-1?q?J=FCrgen?=" <a@x.org>', "Jürgen"),
-    ("John Q. Doe <a@x.org>", "John Q. Doe"),
-    ("a@x.org", ""),
-]
-
-
-@pytest.mark.parametrize("text, name", NAMES)
-def test_display_names_are_read(text, name):
-    assert [mailbox.name for mailbox in addresses.parse(text)] == [name]
-
-
-@pytest.mark.parametrize(
-    "unit", ['"', "(", "<", '<\\"', '\\"', "a@", "a:", "=?utf-8?q?", '<"', "(\\", "a]", "[x]", '"a"@', "(a)"]
-)
-def test_hostile_lists_are_read_in_linear_time(unit):
-    addresses.parse(unit * 100_000)  # a quadratic reader needs hours
-
-
-@pytest.mark.parametrize(
-    "address, plain, smtputf8",
-    [
-        ("a@contoso.com", True, True),
-        ("a.b+c_d'e/f=g@sub.contoso.com", True, True),
-        ("root@localhost", True, True),
-        ("a@b@contoso.com", False, False),
-        ("a", False, False),
-        ("@contoso.com", False, False),
-        ("a@", False, False),
-        ("", False, False),
-        ("a..b@contoso.com", False, False),
-        (".a@contoso.com", False, False),
-        ("a@contoso..com", False, False),
-        ("a@-contoso.com", False, False),
-        ("a@contoso.com.", False, False),
-        ("a b@contoso.com", False, False),
-        ("a\n@contoso.com", False, False),
-        ("a@contoso.com\n", False, False),
-        ("a\0@contoso.com", False, False),
-        ('"a"@contoso.com', False, False),
-        ("a,b@contoso.com", False, False),
-        ("<a@contoso.com>", False, False),
-        ("a@[192.0.2.1]", False, False),
-        ("=?utf-8?q?a?=@contoso.com", False, False),
-        ("a" * 65 + "@contoso.com", False, False),
-        ("a@" + "b" * 64 + ".com", False, False),
-        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 48, True, True),  # 254 characters
-        ("a@" + ".".join(["b" * 50] * 4) + "." + "c" * 49, False, False),
-        ("a@b\u00fccher.example", False, True),
-        ("\u00fc@contoso.com", False, False),
-        ("a@.\u00fc", False, False),
-        ("a@" + "\u00fc" * 400, False, False),
-    ],
-)
-def test_valid_address(address, plain, smtputf8):
-    assert header.valid_address(address) is plain
-    assert header.valid_address(address, smtputf8=True) is smtputf8
-
-
-def test_domain_of():
-    assert header.domain_of("a@Contoso.COM") == "contoso.com"
-    assert header.domain_of("a@b\u00fccher.example") == "xn--bcher-kva.example"
-    assert header.domain_of("a") == ""
-
-
-def test_a_domain_is_the_one_its_owner_registered():
-    # Rules of 2003 would make strasse.de of it, which belongs to somebody else.
-    assert header.domain_of("u@straße.de") == "xn--strae-oqa.de"
-    assert header.domain_of("u@Straße.DE") == "xn--strae-oqa.de"
-    assert header.domain_of("u@σίγμας.gr") == "σίγμας".encode("punycode").join((b"xn--", b".gr")).decode()
-    found = fields("To: U <u@straße.de>\r\n\r\n".encode(), recipients=["u@xn--strae-oqa.de"])
-    assert found["To"] == ["U <u@xn--strae-oqa.de>"]
-    assert "Bcc" not in found
-    found = fields(b"To: u@strasse.de\r\n\r\n", recipients=["u@straße.de"])
-    assert (found["Bcc"], found["X-Original-To"]) == (["u@xn--strae-oqa.de"], ["u@strasse.de"])
-    assert not header.valid_address("u@☕.de", smtputf8=True)
-
-
-@pytest.mark.parametrize(
-    "domain",
-    [
-        "straße.de",
-        "STRAẞE.de",
-        "σίγμας.gr",
-        "ΣΊΓΜΑΣ.gr",
-        "BÜCHER.example",
-        "bu\u0308cher.example",
-        "ÅNGSTRÖM.se",
-        "\u212bngstr\u00f6m.se",
-        "例え。テスト",
-        "ﾃｽﾄ.jp",
-        "\uff43ontoso.com",
-        "نامه\u200cای.ir",
-        "ශ්\u200dරී.lk",
-        "президент.рф",
-    ],
-)
-def test_a_domain_is_written_as_the_library_of_requests_writes_it(domain):
-    import idna
-
-    # Its older tables know no capital ß.
-    expected = idna.encode(domain, uts46=True).decode().replace("strasse", "xn--strae-oqa")
-    assert header.domain_of(f"u@{domain}") == expected
-    assert header.valid_address(f"u@{domain}", smtputf8=True)
-
-
-@pytest.mark.parametrize(
-    "domain",
-    ["evil\uff20contoso.com", "evil\uff0fcontoso.com", "a℀b.com", "a b.cöm", "ü\u00ad.com", "ü.com.", "ü\ud800"],
-)
-def test_a_domain_that_nobody_can_register_is_not_valid(domain):
-    assert not header.valid_address(f"u@{domain}", smtputf8=True)
-    assert header.domain_of(f"u@{domain}") != "contoso.com"
-
-
 EMITTED = [
     ("some not valid", b"Reply-To", b"printer, <x@y.de>, broken@@z", b"Reply-To: x@y.de\r\n"),
     ("all valid", b"Reply-To", b"X <x@y.de>, z@y.de", b"Reply-To: X <x@y.de>, z@y.de\r\n"),
@@ -325,51 +206,6 @@ def test_folded_where_it_can_be():
     lines = header.emit(b"Subject", ("ü " + "word " * 60).encode()).split(b"\r\n")
     assert len(lines) > 4
     assert max(map(len, lines)) <= 78
-
-
-@pytest.mark.parametrize(
-    "encoded, text",
-    [
-        ("=?utf-8?q?a_b?=", "a b"),
-        ("=?UTF-8*en?Q?=C3=BC?= x", "ü x"),
-        ("x =?utf-8?b?w7w?= y", "x ü y"),
-        ("=?utf-8?q?=C3?= =?utf-8?q?=BC?=", "ü"),
-        ("=?utf-8?q?a?=  =?iso-8859-1?q?=FC?=", "aü"),
-        ("=?nonsense?q?=C3=BC?=", "ü"),
-        ("=?us-ascii?q?=FC?=", "ü"),
-        ("=?hex?q?41?=", "41"),
-        ("=?punycode?q?=C3=BC?=", "ü"),
-        ("=?utf-8?b?w7w=w7w=?=", "üü"),
-        ("=?utf-8?b?w?=", ""),
-        ("=?utf-8?x?a?=", "=?utf-8?x?a?="),
-        ("=?utf-8?q?a", "=?utf-8?q?a"),
-    ],
-)
-def test_words_decode(encoded, text):
-    assert words.decode(encoded) == text
-
-
-@pytest.mark.parametrize(
-    "charset, name",
-    [
-        ("UTF-8", "utf_8"),
-        ("iso-8859-1", "latin_1"),
-        ("koi8-u", "koi8_u"),
-        ("made-up", None),
-        ("idna", None),
-        ("", None),
-    ],
-)
-def test_charsets(charset, name):
-    assert words.charset_known(charset) == name
-
-
-@pytest.mark.parametrize("value", ["ü", "a ü  b", "日本語" * 60, "=?utf-8?q?a?=", "x" * 2000, 'ü_?= ="', "😀" * 40])
-def test_words_round_trip(value):
-    line = words.encoded(value)
-    assert line.isascii()
-    assert max(map(len, line.split(b" "))) <= words.LONGEST
-    assert words.decode(line.decode("ascii")) == value
 
 
 # ---------------------------------------------------------------- the top header
@@ -505,6 +341,14 @@ def test_international_domains_travel_as_a_labels():
     found = fields("To: a@bücher.example\r\nFrom: b@bücher.example\r\n\r\n".encode())
     assert found["X-Original-To"] == ["a@xn--bcher-kva.example"]
     assert found["Reply-To"] == ["b@xn--bcher-kva.example"]
+
+
+def test_a_domain_is_not_taken_for_one_that_looks_like_it():
+    found = fields("To: U <u@straße.de>\r\n\r\n".encode(), recipients=["u@xn--strae-oqa.de"])
+    assert found["To"] == ["U <u@xn--strae-oqa.de>"]
+    assert "Bcc" not in found
+    found = fields(b"To: u@strasse.de\r\n\r\n", recipients=["u@straße.de"])
+    assert (found["Bcc"], found["X-Original-To"]) == (["u@xn--strae-oqa.de"], ["u@strasse.de"])
 
 
 @pytest.mark.parametrize("bad", ["ü@contoso.com", "a", "a@b\r\nBcc: c@x.org", "a b@x.org", ""])
@@ -647,11 +491,6 @@ def test_a_zone_named_in_any_language_leaves_the_moment(zone):
     assert fields(raw, date=0.0)["Date"] == ["Sat, 20 Sep 2008 20:04:30 +0300"]
 
 
-def test_of_a_list_without_end_so_many_are_read():
-    text = ", ".join(f"a@\u00fc{number}.de" for number in range(6000))
-    assert [mailbox.address for mailbox in addresses.parse(text)] == [f"a@\u00fc{number}.de" for number in range(5000)]
-
-
 def test_an_international_address_is_converted_once_for_each_pass(monkeypatch):
     """A list longer than what is remembered: the conversion of each must not be done for every question about it."""
     converted = []
@@ -660,12 +499,6 @@ def test_an_international_address_is_converted_once_for_each_pass(monkeypatch):
     block = header.read(io.BytesIO(raw.encode()))
     header.emit(b"Reply-To", block.all("Reply-To")[0].value)
     assert len(converted) == 3000
-
-
-@pytest.mark.parametrize("domain", ["\ufdfa" * 200, "\u00fc" * 240, "\ufdfa" * 14 + ".de"])
-def test_a_domain_that_is_too_long_is_not_converted(monkeypatch, domain):
-    monkeypatch.setattr(addresses, "_punycode", lambda label: pytest.fail("converted"))
-    assert not addresses.valid_address(f"a@{domain}", smtputf8=True)
 
 
 def test_many_fields_are_not_a_way_round_the_end_of_a_list():

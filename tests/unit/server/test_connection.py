@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from server_harness import connected, server_context
 
-from m365proxy.server.connection import Closed, Connection, DotReader, Injection, LineTooLong, TimedOut, crlf
+from m365proxy.server.connection import Closed, Connection, DotReader, Injection, LineTooLong, TimedOut
 from m365proxy.system.networks import client_network, is_loopback, normalise_address
 
 # -- DotReader against a reference that splits at CRLF --------------------
@@ -81,14 +81,6 @@ def test_dot_reader_holds_a_few_octets_only():
     for _ in range(100):
         reader.feed(b"." * 1000 + b"\r\n" + b"x" * 1000)
         assert len(reader._held) <= 4
-
-
-# -- crlf -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("data, wanted", [(b"a\nb\r\nc\rd", b"a\r\nb\r\nc\r\nd"), (b"\n\r\n\r", b"\r\n\r\n\r\n")])
-def test_crlf(data, wanted):
-    assert crlf(data) == wanted
 
 
 # -- addresses -------------------------------------------------------------
