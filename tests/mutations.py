@@ -187,7 +187,7 @@ MUTATIONS = (
     Mutation(
         "pop3-login-in-clear",
         "a password is not taken over POP3 without TLS, but from plaintext_networks",
-        "pop3/session.py",
+        "pop3/login.py",
         "self._connection.tls_version is not None or within(self._peer, self._plaintext_networks)",
         "True",
         "tests/unit/test_pop3_dialogs.py",
@@ -232,7 +232,7 @@ MUTATIONS = (
     Mutation(
         "deleted-at-once",
         "a message is deleted at QUIT and at no other time",
-        "pop3/session.py",
+        "pop3/transaction.py",
         "        self._marked.add(number)\n",
         "        self._marked.add(number)\n        self._maildrop.delete([number - 1])\n",
         "tests/unit/pop3",

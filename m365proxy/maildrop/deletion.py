@@ -7,10 +7,13 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from ..errors import Permanent, ProxyError
 from ..graph.answer import GraphTrouble, NoAnswer, Throttled, parse_retry_after
+from ..graph.client import Graph
 from ..graph.items import IMMUTABLE, message_path
 from ..system import log
 from .folders import Folders
+from .item import Item
 from .patience import Patience
+from .user import User
 
 _log = log.get("deletion")
 
@@ -19,8 +22,8 @@ _TRASH = "deleteditems"
 # A batch without an answer is sent again, so often in all.
 _TRIES = 2
 
-# Requests in one $batch; how often what it put off is asked again, and the pause before that
-# when Graph names none (seconds).
+# Requests in one $batch; how often those that Graph put off are sent in all, and the pause before that
+# if Graph names none (seconds).
 _BATCH = 20
 _ROUNDS = 4
 _PAUSE_UNSAID = 2.0
@@ -29,34 +32,36 @@ _AGAIN = (412, 423, 429, 503, 504)
 # Pauses one QUIT bears (seconds): most clients do not wait for its answer, so there is time.
 _PATIENCE = 300.0
 
-# A QUIT that took so long is told of in the log (seconds).
+# A QUIT that took so long is logged (seconds).
 _LONG = 20.0
 
 
 class Deletion:
-    """One QUIT.  Items have an `id` and are `doubtful` if the client may not have them whole."""
+    """The deletion of one QUIT."""
 
     def __init__(
         self,
-        graph,
+        graph: Graph,
         folders: Folders,
-        user,
+        user: User,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`user` has mailbox, folder, pop3_delete and pop3_mark_read."""
         self._graph = graph
         self._folders = folders
         self._user = user
         self._mailbox = user.mailbox
         self._clock = clock
-        self.policy: str = user.pop3_delete
+        self.policy = user.pop3_delete
         self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
 
-    def carry_out(self, items: Sequence[Any], told: Callable[[int], object] = lambda left: None) -> Result:
-        """Do with these what the policy says; `told` hears how many are left.  Raises nothing: trouble is logged."""
+    def carry_out(self, items: Sequence[Item], report_left: Callable[[int], object] = lambda left: None) -> Result:
+        """Do with these what the policy says.  `report_left` is called with how many are left, as they become fewer.
+
+        Raises nothing: trouble is logged.
+        """
         begun = self._clock()
-        result = Result(items if self.policy != "keep" else (), told)
+        result = Result(items if self.policy != "keep" else (), report_left)
         try:
             self._carry_out(items, result)
         except ProxyError as error:
@@ -72,7 +77,7 @@ class Deletion:
             )
         return result
 
-    def _carry_out(self, items: Sequence[Any], result: Result) -> None:
+    def _carry_out(self, items: Sequence[Item], result: Result) -> None:
         policy = self.policy
         if self._user.pop3_mark_read:
             self._mark_read(items)
@@ -81,19 +86,19 @@ class Deletion:
         if policy != "keep":
             self._move(items, result)
 
-    def _mark_read(self, items: Sequence[Any]) -> None:
+    def _mark_read(self, items: Sequence[Item]) -> None:
         """Best effort: a message not marked is deleted all the same."""
         outcomes = self._briefly(items, "PATCH", "", {"isRead": True})
-        self._report("marked as read", [o for o in outcomes if not o.ok and o.status != 404])
+        self._report("marked as read", [one for one in outcomes if not one.ok and one.status != 404])
 
-    def _destroy(self, items: Sequence[Any], result: Result) -> List[Any]:
+    def _destroy(self, items: Sequence[Item], result: Result) -> List[Item]:
         """Delete for good what may be; returns what must be moved to Deleted Items instead."""
         moves = [item for item in items if item.doubtful]
         failed = []
         sure = [item for item in items if not item.doubtful]
         for outcome in self._each(sure, "POST", "/permanentDelete", None):
             if outcome.ok:
-                result.did(outcome.item)
+                result.add_done(outcome.item)
             elif outcome.status in (400, 404, 405):  # a cloud without permanentDelete, or the item is gone
                 moves.append(outcome.item)
             else:
@@ -101,7 +106,7 @@ class Deletion:
         self._report("deleted", failed)
         return moves
 
-    def _move(self, items: Sequence[Any], result: Result) -> None:
+    def _move(self, items: Sequence[Item], result: Result) -> None:
         kind, _, folder = self.policy.partition(":")
         target = self._folders.confirm(self._mailbox, folder) if kind == "move" else _TRASH
         if items and self._folders.same(self._mailbox, self._user.folder, target):
@@ -110,7 +115,7 @@ class Deletion:
         failed, gone = [], []
         for outcome in self._briefly(items, "POST", "/move", {"destinationId": target}):
             if outcome.ok:
-                result.did(outcome.item)
+                result.add_done(outcome.item)
             elif outcome.gone:
                 gone.append(outcome.item)
             else:
@@ -127,10 +132,10 @@ class Deletion:
         if causes:
             _log.warning("%s: %d messages were not %s: %s", self._mailbox, len(failed), what, ", ".join(causes))
 
-    def _briefly(self, items: Sequence[Any], method: str, suffix: str, json: Any) -> Iterator[_Outcome]:
-        """As `_each`, but answers hold ids only: twenty whole messages could be more than is read.
+    def _briefly(self, items: Sequence[Item], method: str, suffix: str, json: Any) -> Iterator[_Outcome]:
+        """As `_each`, but answers hold ids only: twenty whole messages could be more than the client of Graph reads.
 
-        Those Graph refuses for that (it is not documented) are asked for again without it.
+        Requests that Graph refuses for that (it is not documented) are sent again without it.
         """
         refused = []
         for outcome in self._each(items, method, suffix + "?$select=id", json):
@@ -140,7 +145,7 @@ class Deletion:
                 yield outcome
         yield from self._each(refused, method, suffix, json)
 
-    def _each(self, items: Sequence[Any], method: str, suffix: str, json: Any) -> Iterator[_Outcome]:
+    def _each(self, items: Sequence[Item], method: str, suffix: str, json: Any) -> Iterator[_Outcome]:
         """One request per item, twenty at a time; outcomes as they come in."""
         for start in range(0, len(items), _BATCH):
             waiting = list(items[start : start + _BATCH])
@@ -158,19 +163,16 @@ class Deletion:
                 yield from (outcome for outcome in outcomes if outcome.status not in _AGAIN)
                 waiting = [outcome.item for outcome in put_off]
 
-    def _batch(self, items: Sequence[Any], method: str, suffix: str, json: Any) -> List[_Outcome]:
+    def _batch(self, items: Sequence[Item], method: str, suffix: str, json: Any) -> List[_Outcome]:
         """POST $batch; what it leaves unanswered counts as put off (503)."""
         root = self._graph.root(self._mailbox)
         requests = []
         for number, item in enumerate(items):
-            request = {
-                "id": str(number),
-                "method": method,
-                "url": root + message_path(item.id) + suffix,
-                "headers": dict(IMMUTABLE),
-            }
+            headers = dict(IMMUTABLE)
+            request: Dict[str, Any] = {"id": str(number), "method": method, "headers": headers}
+            request["url"] = root + message_path(item.id) + suffix
             if json is not None:
-                request["headers"]["Content-Type"] = "application/json"
+                headers["Content-Type"] = "application/json"
                 request["body"] = json
             requests.append(request)
         answers = self._post(requests)
@@ -197,29 +199,34 @@ class Result:
     What others deleted meanwhile is in neither.
     """
 
-    def __init__(self, items: Iterable[Any], told: Callable[[int], object]):
-        self._told = told
-        self.done: Set[Any] = set()
-        self.left: Set[Any] = set(items)
+    def __init__(self, items: Iterable[Item], report_left: Callable[[int], object]):
+        self._report_left = report_left
+        self.done: Set[Item] = set()
+        self.left: Set[Item] = set(items)
 
-    def did(self, item: Any) -> None:
+    def add_done(self, item: Item) -> None:
         self.done.add(item)
         self.left.discard(item)
-        self._told(len(self.left))
+        self._report_left(len(self.left))
 
 
 class _Outcome:
     """What one request of a batch came to; `pause` is what Graph asked for, in seconds."""
 
-    def __init__(self, item: Any, answer: Optional[Dict[str, Any]]):
-        answer = answer or {"status": 503}
-        self.item = item
-        self.status = answer.get("status") if isinstance(answer.get("status"), int) else 503
-        self.ok = 200 <= self.status < 300
+    def __init__(self, item: Item, answer: Optional[Dict[str, Any]]):
+        answer = answer or {}
+        status = answer.get("status")
         headers = answer.get("headers")
-        named = {str(name).lower(): str(value) for name, value in headers.items()} if isinstance(headers, dict) else {}
-        self.pause = parse_retry_after(named.get("retry-after"))
         body = answer.get("body")
         error = body.get("error") if isinstance(body, dict) else None
+        self.item = item
+        self.status = status if isinstance(status, int) else 503
+        self.ok = 200 <= self.status < 300
+        self.pause = _pause_in(headers) if isinstance(headers, dict) else 0.0
         self.code = str(error.get("code", "")) if isinstance(error, dict) else ""
         self.gone = self.status == 404 and self.code.lower() == "erroritemnotfound"
+
+
+def _pause_in(headers: Dict[str, Any]) -> float:
+    named = {str(name).lower(): str(value) for name, value in headers.items()}
+    return parse_retry_after(named.get("retry-after"))

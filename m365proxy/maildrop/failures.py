@@ -75,14 +75,14 @@ class Failures:
         with self._lock:
             return uidl in self._failed
 
-    def came(self, mailbox: str, uidl: str) -> None:
-        """It came whole: what was noted of it is forgotten."""
+    def forget(self, mailbox: str, uidl: str) -> None:
+        """The message came whole: what was noted of it is forgotten."""
         with self._lock:
             self._came[mailbox] = self._clock()
             self._failed.pop(uidl, None)
 
     def give_up(self, uidl: str, cause: Cause) -> Cause:
-        """A text takes its place from now on; the cause to be told, which stays the first."""
+        """A text takes its place from now on; the cause that the text names, which stays the first."""
         with self._lock:
             failed = self._remembered(uidl)
             failed.cause = failed.cause or cause

@@ -1,4 +1,4 @@
-"""A message brought from Graph into a copy: whole, or a text that says why it cannot be had."""
+"""A message is brought from Graph into a copy; if it cannot be had, a text that says why."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import Callable, Optional
 
 from ..errors import ProxyError, Temporary
 from ..graph.answer import Answer, Cancelled, GraphRefused, GraphTrouble, NoAnswer, Throttled
+from ..graph.client import Graph
 from ..graph.items import IMMUTABLE, message_path
 from ..mime import encodings
 from ..system import log
 from . import substitute
-from .copies import Copy, folded
+from .copies import Copy, Phase
 from .failures import Cause, Failures, answer_in, cause_of
+from .folding import folded
 from .item import Item
 from .patience import Patience
 
@@ -44,7 +46,14 @@ _DAMAGED = frozenset(
 class Fetcher:
     """Brings messages of one mailbox into copies.  Any thread may call."""
 
-    def __init__(self, graph, mailbox: str, sleep: Callable[[float], object], failures: Failures, fold: bool = False):
+    def __init__(
+        self,
+        graph: Graph,
+        mailbox: str,
+        sleep: Callable[[float], object],
+        failures: Failures,
+        fold: bool = False,
+    ):
         """`fold`: cut lines that are too long for some clients."""
         self._graph = graph
         self._mailbox = mailbox
@@ -55,10 +64,10 @@ class Fetcher:
     def fetch(self, item: Item, copy: Copy) -> None:
         """Fill a copy and close it; however that ends, the copy knows."""
         # Nothing is given out before it is whole if it failed before: a text may have to take its place.
-        copy.patient = self._failures.known(item.uidl)
+        copy.only_when_whole = self._failures.known(item.uidl)
         try:
             copy.open()
-            if copy.patient:
+            if copy.only_when_whole:
                 # Only a fetch that begins for the client may be noted: ahead, it would fail for ever.
                 copy.require_claim()
             self._fill(item, copy)
@@ -74,14 +83,14 @@ class Fetcher:
     def _fill(self, item: Item, copy: Copy) -> None:
         try:
             self._bring(item, copy)
-            self._failures.came(self._mailbox, item.uidl)
+            self._failures.forget(self._mailbox, item.uidl)
         except ProxyError as error:
             cause = self._cause(item, copy, error)
             if cause is None or not copy.restart():
                 raise
-            item.substituted = copy.substitute = True
+            item.substituted = True
             copy.write(substitute.text(self._mailbox, item, cause))
-            copy.complete()
+            copy.complete(Phase.TEXT)
 
     def _cause(self, item: Item, copy: Copy, error: ProxyError) -> Optional[Cause]:
         """Why a text is to take the message's place; None if it is not."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import threading
 import time
+from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Permanent, Temporary
 from ..graph import refusals
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
+from ..graph.client import Graph
 from ..graph.items import IMMUTABLE, folder_path, immutable_pages
 from ..system import log
 from .patience import Patience
@@ -27,13 +29,13 @@ _PAGES = (1000, 500, 250, 100)
 _SIZE_TAG = 0x0E08
 _EXPAND = f"singleValueExtendedProperties($filter=id eq 'Long 0x{_SIZE_TAG:04X}')"
 
-# Octets a message without PR_MESSAGE_SIZE is said to have.
+# What a message without PR_MESSAGE_SIZE is taken for (octets).
 _SIZE_UNSAID = 4096
 
 # A listing that takes longer is ended (seconds): nobody waits for it, and its mailbox is in use meanwhile.
 _LISTING_SECONDS = 1800.0
 
-# After Graph would not tell a folder's changes it is listed in full for so long (seconds).
+# A folder whose changes Graph does not report is listed in full for so long (seconds).
 _UNTRACKED_SECONDS = 3600.0
 
 # A folder's id is looked up again after this long (seconds): it may have been renamed.
@@ -67,7 +69,7 @@ _ID = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 
 
 class Listed(NamedTuple):
-    """A message as the listing tells of it; `size` is an estimate in octets."""
+    """A message as a listing shows it; `size` is an estimate in octets."""
 
     id: str
     size: int
@@ -79,7 +81,7 @@ class Folders:
 
     def __init__(
         self,
-        graph,
+        graph: Graph,
         *,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -188,11 +190,11 @@ class Folders:
     def track(
         self, mailbox: str, name: str, known: Dict[str, Listed], link: str
     ) -> Tuple[Dict[str, Listed], str, bool]:
-        """The messages of a folder by id, oldest first, a deltaLink that will tell what changes from now on, and
-        whether `link` was of use.
+        """The messages of a folder by id, oldest first, a deltaLink for what changes from now on, and whether
+        `link` was of use.
 
         `known` is what there was when Graph gave `link` ("": never).  The new
-        link is "" where Graph does not tell changes.  Errors as `find`.
+        link is "" where Graph does not report changes.  Errors as `find`.
         """
         folder = self.find(mailbox, name)
         patience = self._patience(mailbox)
@@ -214,11 +216,11 @@ class Folders:
                 if refused.answer.status in (403, 404):
                     self._forget(mailbox, name)
                     raise self._closed(mailbox, name, refused) from None
-                _log.info("%s: Graph does not tell the changes of the folder: %s", mailbox, refused)
+                _log.info("%s: Graph does not report the changes of the folder: %s", mailbox, refused)
             except Temporary as error:
                 if not _page_failed(error, patience):
                     raise
-                _log.info("%s: Graph cannot tell the changes of the folder now: %s", mailbox, error)
+                _log.info("%s: Graph cannot report the changes of the folder now: %s", mailbox, error)
             with self._lock:
                 self._untracked[(mailbox, folder)] = self._clock()
         return {one.id: one for one in self._list(mailbox, name, 0, patience)}, "", False
@@ -234,16 +236,16 @@ class Folders:
         params = {"$select": "id,receivedDateTime", "$expand": _EXPAND}
         sizes = iter(_PAGES)
         headers = immutable_pages(next(sizes))
-        followed = set()
+        followed: Set[str] = set()
+
+        def ask() -> Answer:
+            if link:
+                return self._graph.follow(mailbox, link, headers=headers)
+            return self._graph.read("GET", mailbox, path, params=params, headers=headers)
+
         while True:
             try:
-                answer = patience.ask(
-                    lambda url=link, sent=headers: (
-                        self._graph.follow(mailbox, url, headers=sent)
-                        if url
-                        else self._graph.read("GET", mailbox, path, params=params, headers=sent)
-                    )
-                )
+                answer = patience.ask(ask)
                 entries, link, end = _delta_page(answer, followed)
             except Temporary as error:
                 smaller = next(sizes, None)
@@ -282,7 +284,7 @@ class Folders:
             if newest and len(found) >= newest:
                 return
 
-    def _pages(self, mailbox: str, path: str, params: Dict[str, str], patience: Patience) -> Iterator[List]:
+    def _pages(self, mailbox: str, path: str, params: Dict[str, str], patience: Patience) -> Iterator[List[Any]]:
         """The pages of a collection; short and empty ones are not the end, only a missing nextLink is."""
         answer = patience.ask(lambda: self._graph.read("GET", mailbox, path, params=params, headers=IMMUTABLE))
         followed = set()
@@ -296,7 +298,7 @@ class Folders:
             if not isinstance(link, str) or not link:
                 return
             followed.add(link)
-            answer = patience.ask(lambda url=link: self._graph.follow(mailbox, url, headers=IMMUTABLE))
+            answer = patience.ask(partial(self._graph.follow, mailbox, link, headers=IMMUTABLE))
 
     def _walk(self, mailbox: str, name: str) -> str:
         parts = [part.strip() for part in name.split("/") if part.strip()]
@@ -307,7 +309,7 @@ class Folders:
                 continue
             folder = self._child(mailbox, folder, part, name)
         if not folder:
-            raise Permanent(f'"{log.clean(name)}" is no folder name. Correct it in the config.')
+            raise Permanent(f'"{log.clean(name)}" is not the name of a folder. Correct it in the config.')
         return folder
 
     def _child(self, mailbox: str, parent: str, wanted: str, name: str) -> str:
@@ -355,7 +357,7 @@ def _page_failed(error: Temporary, patience: Patience) -> bool:
     return isinstance(error, NoAnswer) and error.maybe_processed
 
 
-def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List, str, bool]:
+def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List[Any], str, bool]:
     """A page's entries, the link it ends with, and whether that is the deltaLink."""
     page = answer.json()
     entries, link = page.get("value"), page.get("@odata.nextLink")
@@ -369,7 +371,7 @@ def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List, str, bool]:
 
 
 def _apply(found: Dict[str, Listed], entry: Any) -> None:
-    """Take over one change; it may be told twice, and of a changed message only the id may be there."""
+    """Apply one change.  It may be reported twice, and of a changed message nothing but the id may be there."""
     listed = _listed(entry)
     if listed is None:
         return

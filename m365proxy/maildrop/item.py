@@ -11,7 +11,7 @@ from .folders import Listed
 class Item:
     """One message of a snapshot.
 
-    `size` is in octets as RETR sends them, dot-stuffing aside: an estimate
+    `size` is in octets as RETR sends them, without doubled dots: an estimate
     unless `exact`.
     """
 
@@ -37,12 +37,12 @@ class Item:
         """
         return self.substituted or not (self.seen or (self.exact and not self.tried))
 
-    def measured(self, copy: Copy) -> None:
+    def set_size(self, copy: Copy) -> None:
         """Take the size of a whole copy.  Any thread may call."""
         self.size = copy.size
         self.exact = not copy.substitute
 
-    def becomes_a_text(self, size: int) -> None:
+    def become_text(self, size: int) -> None:
         """A text of ours, of so many octets, takes its place."""
         self.size = size
         self.exact = False  # that is for what came whole

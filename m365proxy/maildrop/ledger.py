@@ -30,7 +30,7 @@ _FORMAT = 1
 
 
 class Ledger:
-    """One folder's.  Belongs to the session that holds the folder."""
+    """What is known of one folder.  Belongs to the session that has the folder's lock."""
 
     def __init__(self, directory: str, key: Iterable[str], clock: Callable[[], float] = time.time):
         """`key` tells folders apart, whoever signed in: its parts are not written down."""
@@ -60,21 +60,22 @@ class Ledger:
         self._written = float(value["written"])
 
     def save(self, messages: Dict[str, Listed], sizes: Dict[str, int], link: str) -> None:
-        """Write down what is known now, if that is news.  Raises nothing: trouble is logged."""
+        """Write down what is known now, if it is new.  Raises nothing: trouble is logged."""
         if len(messages) > _MOST:
             messages = dict(list(messages.items())[-_MOST:])
-            link = ""  # it would tell of changes to messages that are not here
+            link = ""  # it would report changes to messages that are not here
         sizes = {id: size for id, size in sizes.items() if id in messages}
         age = self._clock() - self._written
         known = messages == self.messages and sizes == self.sizes and (self.link or not link)
-        # A newer link to the same messages is no news: writing wears out flash memory.
+        # A newer link to the same messages is not worth it: writing wears out flash memory.
         if known and 0 <= age < _RENEWAL:
             return
         rows = [(one.id, one.received, one.size, sizes.get(one.id, 0)) for one in messages.values()]
-        value = {"format": _FORMAT, "written": self._clock(), "link": link, "messages": rows}
+        written = self._clock()
+        value = {"format": _FORMAT, "written": written, "link": link, "messages": rows}
         try:
             files.replace(self._path, json.dumps(value, separators=(",", ":")).encode("ascii"), durable=False)
         except OSError as error:
             _log.warning("%s cannot be written: %s", self._path, error.strerror)
             return
-        self.messages, self.sizes, self.link, self._written = dict(messages), sizes, link, value["written"]
+        self.messages, self.sizes, self.link, self._written = dict(messages), sizes, link, written

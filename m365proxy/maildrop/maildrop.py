@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import Callable, Dict, Iterator, Optional, Sequence
 
+from ..graph.client import Graph
 from ..system import files, log
 from . import copies, substitute
 from .copies import Copy
@@ -17,10 +18,11 @@ from .deletion import Deletion
 from .failures import Failures
 from .fetch import Fetcher
 from .folders import Folders, Listed
-from .holds import Hold, Holds, Session
 from .item import Item
 from .ledger import Ledger
+from .locks import FolderLock, FolderLocks, SessionHandle
 from .readahead import ReadAhead
+from .user import User
 
 _log = log.get("maildrop")
 
@@ -42,12 +44,12 @@ class Message:
         """Octets; None while they are still coming."""
         return self._copy.size if self._copy.whole else None
 
-    def ready(self, seconds: float) -> bool:
+    def wait_ready(self, seconds: float) -> bool:
         """Whether its first octets are here, after waiting up to `seconds`.
 
         Permanent if it is gone; Temporary and SignInNeeded if it cannot be had now.
         """
-        return self._copy.ready(seconds)
+        return self._copy.wait_ready(seconds)
 
     def chunks(
         self, before_wait: Callable[[], object], in_silence: Callable[[], object] = lambda: None
@@ -55,7 +57,7 @@ class Message:
         """Its octets with CRLF line ends, whole for a RETR.
 
         `before_wait` is called when they are not here yet, `in_silence` now
-        and then while none come.  Raises as `ready` if they break off.
+        and then while none come.  Raises as `wait_ready` if they break off.
         """
         yield from self._copy.chunks(before_wait, in_silence)
         if self._retrieving and not self._copy.substitute:
@@ -75,7 +77,7 @@ class Maildrops:
 
     def __init__(
         self,
-        graph,
+        graph: Graph,
         directory: str,
         *,
         max_messages: int = 0,
@@ -98,11 +100,11 @@ class Maildrops:
         self._folders = Folders(graph, sleep=sleep, clock=clock)
         self._failures = Failures(clock)
         self._clock = clock
-        self._holds = Holds(clock)
+        self._locks = FolderLocks(clock)
         files.make_private(directory)
         copies.clear(directory, _LEDGER_AGE)
 
-    def open(self, user, session: Session) -> Maildrop:
+    def open(self, user: User, session: SessionHandle) -> Maildrop:
         """Take the user's folder for a session, and list it.
 
         InUse if another session has it; one of the same login and address that
@@ -113,14 +115,14 @@ class Maildrops:
         """
         # One folder has many names: inbox, Inbox/ and so on.
         folder = self._folders.find(user.mailbox, user.folder)
-        hold = self._holds.take(user.mailbox, folder, user.login, session)
+        lock = self._locks.acquire(user.mailbox, folder, user.login, session)
         try:
-            return self._list(user, hold)
+            return self._list(user, lock)
         except BaseException:
-            hold.release()
+            lock.release()
             raise
 
-    def _list(self, user, hold: Hold) -> Maildrop:
+    def _list(self, user: User, lock: FolderLock) -> Maildrop:
         mailbox = user.mailbox
         folder = self._folders.find(mailbox, user.folder)
         # Folded messages have other sizes.
@@ -150,13 +152,13 @@ class Maildrops:
                 index for index, item in enumerate(items) if not item.exact and not self._failures.known(item.uidl)
             )
         deletion = Deletion(self._graph, self._folders, user, self._sleep, self._clock)
-        return Maildrop(items, ahead, deletion, ledger, found, link, hold)
+        return Maildrop(items, ahead, deletion, ledger, found, link, lock)
 
     def _shown(self, mailbox: str, items: Sequence[Item]) -> Sequence[Item]:
         """These without the ones that would keep a client from the rest; sizes of texts in the place of others."""
         by_uidl = {item.uidl: item for item in items}
         for uidl, cause in self._failures.given_up(by_uidl).items():
-            by_uidl[uidl].becomes_a_text(len(substitute.text(mailbox, by_uidl[uidl], cause)))
+            by_uidl[uidl].become_text(len(substitute.text(mailbox, by_uidl[uidl], cause)))
         out = self._failures.leave_out(by_uidl)
         if out:
             _log.info("%s: %d messages that Exchange did not give out are left out of this session", mailbox, len(out))
@@ -174,7 +176,7 @@ class Maildrop:
         ledger: Ledger,
         found: Dict[str, Listed],
         link: str,
-        hold: Hold,
+        lock: FolderLock,
     ):
         self.messages = messages
         self._ahead = ahead
@@ -182,11 +184,11 @@ class Maildrop:
         self._ledger = ledger
         self._found = found
         self._link = link
-        self._hold: Optional[Hold] = hold
+        self._lock: Optional[FolderLock] = lock
 
-    def measured(self, seconds: float) -> bool:
+    def wait_measured(self, seconds: float) -> bool:
         """Whether sizes are as exact as they are to be, after waiting up to `seconds`."""
-        return self._ahead.measured(seconds)
+        return self._ahead.wait_measured(seconds)
 
     def retrieve(self, index: int) -> Message:
         """The whole message at `index` (from 0).
@@ -207,21 +209,21 @@ class Maildrop:
         and counted.
         """
         self._ahead.close()  # what is still coming would only keep slots
-        assert self._hold is not None
-        self._hold.finishing(len(indices))
-        result = self._deletion.carry_out([self.messages[index] for index in indices], self._hold.finishing)
+        assert self._lock is not None
+        self._lock.report_left(len(indices))
+        result = self._deletion.carry_out([self.messages[index] for index in indices], self._lock.report_left)
         for item in result.done:
-            # Graph may tell of it a little later: it must not come again meanwhile.
+            # Graph may report the change a little later: the message must not come again meanwhile.
             self._found.pop(item.id, None)
         return len(result.left)
 
     def close(self) -> None:
         """Remove the copies, note what was learnt, and let the next session in; again is fine."""
         self._ahead.close()
-        hold, self._hold = self._hold, None
-        if hold is not None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
             sizes = {item.id: item.size for item in self.messages if item.exact}
             try:
                 self._ledger.save(self._found, sizes, self._link)
             finally:
-                hold.release()
+                lock.release()

@@ -1,9 +1,9 @@
 """One session's copies: what the client asks for, and what it will probably ask for next.
 
 Each fetch has a thread of its own.  The client's order is followed as a disk's
-read-ahead follows a reader: up or down, whole messages or tops, further ahead
-the longer the order lasts.  Of a mailbox's slots at Graph, what is fetched
-ahead takes only those that nobody else has or waits for.
+read-ahead follows a reader: the longer the order lasts, the further ahead.  Of
+a mailbox's slots at Graph, what is fetched ahead takes only those that nobody
+else has or waits for.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import os
 import secrets
 import threading
 import time
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set
+from typing import Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set
 
 from ..errors import Permanent, SignInNeeded, Temporary
 from ..graph.answer import NoAnswer, Throttled
 from ..system import files
 from . import copies
 from .copies import Copy
+from .item import Item
+from .order import Order
 
 # Fetches at a time that the client has not asked for; with the one it waits for that makes Graph's four.
 _AHEAD = 3
-
-# Messages looked ahead: at first, and when the order has lasted.
-_WINDOW_FIRST, _WINDOW_MOST = 4, 64
 
 # A message above this (octets) keeps its slot for long: it is fetched ahead only if another slot stays free.
 _LARGE = 256 * 1024
@@ -55,8 +54,8 @@ class ReadAhead:
 
     def __init__(
         self,
-        items: Sequence[Any],
-        fetch: Callable[[Any, Copy], None],
+        items: Sequence[Item],
+        fetch: Callable[[Item, Copy], None],
         directory: str,
         limit: int,
         room: Callable[[], int],
@@ -65,8 +64,7 @@ class ReadAhead:
     ):
         """`fetch(item, copy)` fills a copy and closes it, whatever happens; `room()` is how many slots are free.
 
-        Items have a `size`, and are told of the exact one by `item.measured(copy)`.  A large
-        message is refused if it would leave less than `reserve` octets of disk.
+        A large message is refused if it would leave less than `reserve` octets of disk.
         """
         self._items = items
         self._fetch = fetch
@@ -79,14 +77,11 @@ class ReadAhead:
         self._changed = threading.Condition()
         self._copies: "collections.OrderedDict[int, Copy]" = collections.OrderedDict()  # by last use
         self._running: Dict[Copy, int] = {}
+        self._dropped: List[str] = []  # files to be removed when the lock is not held
         self._made = 0
         self._total = 0  # octets charged
         self._current: Optional[Copy] = None
-        self._last = -1
-        self._step = 0
-        self._window = 0
-        self._lines: Optional[int] = None
-        self._tops = 0
+        self._order = Order(len(items))
         self._failed: Set[int] = set()
         self._unmeasured: Deque[int] = collections.deque()
         self._measuring: Set[Copy] = set()
@@ -97,19 +92,21 @@ class ReadAhead:
         """The copy of a message, which may still be coming; `lines` of its body are enough (None: all)."""
         if lines is not None and lines >= _ALL_LINES:
             lines = None
-        garbage: List[str] = []
         begun = False
         with self._changed:
-            self._note(index, lines, garbage)
+            self._order.note(index, lines)
+            self._failed.discard(index)
+            self._stop_unwanted(index)
             copy = self._copies.get(index)
             if copy is None or not copy.claim(lines):
-                self._drop(index, garbage)
+                self._drop(index)
                 copy = self._add(index, lines)
                 copy.claimed = begun = True
             self._copies.move_to_end(index)
             self._current = copy
-            self._make_room(0, garbage)
-        _remove(garbage)
+            self._make_room(0)
+            dropped = self._take_dropped()
+        _remove(dropped)
         if begun and lines is None and not self._fits_on_disk(index):
             self._give_up(index, copy, "This machine's disk has no room for the message.")
         elif begun:
@@ -123,7 +120,7 @@ class ReadAhead:
             self._unmeasured.extend(indices)
         self._look_ahead()
 
-    def measured(self, seconds: float) -> bool:
+    def wait_measured(self, seconds: float) -> bool:
         """Whether that is done, after waiting up to `seconds`."""
         deadline = time.monotonic() + seconds
         while True:
@@ -139,52 +136,32 @@ class ReadAhead:
 
     def close(self) -> None:
         """Remove everything; what is still coming is stopped and removes itself."""
-        garbage: List[str] = []
         with self._changed:
             self._closed = True
             self._unmeasured.clear()
             for index in list(self._copies):
-                self._drop(index, garbage)
-        _remove(garbage)
+                self._drop(index)
+            dropped = self._take_dropped()
+        _remove(dropped)
 
-    # -- the client's order (all with the lock held) ----------------------
+    # -- what to fetch (all with the lock held) ---------------------------
 
-    def _note(self, index: int, lines: Optional[int], garbage: List[str]) -> None:
-        step, self._last = index - self._last, index
-        # Two TOPs in a row are a pass over the tops; a single one may go before its RETR.
-        self._tops = self._tops + 1 if lines is not None else 0
-        whole = lines is None or (self._lines is None and self._tops < 2 and self._window > 0)
-        self._lines = None if whole else lines
-        self._failed.discard(index)
-        if not self._window:
-            # The first of all: the oldest is the beginning of a way up, the newest of one down.
-            self._window = _WINDOW_FIRST
-            self._step = 1 if index == 0 else -1 if index == len(self._items) - 1 else 0
-        elif step:
-            direction = 1 if step > 0 else -1
-            followed = step == self._step
-            self._window = min(self._window * 2, _WINDOW_MOST) if followed else _WINDOW_FIRST
-            self._step = direction
+    def _stop_unwanted(self, index: int) -> None:
+        """Stop fetches ahead that the client's order does not lead to any more, now that it asks for `index`."""
         for copy, other in list(self._running.items()):
-            wanted = copy.claimed or self._is_ahead(other) or other == index
+            wanted = copy.claimed or other == index or self._order.is_ahead(other)
             if not wanted and self._copies.get(other) is copy:
-                self._drop(other, garbage)
-
-    def _is_ahead(self, index: int) -> bool:
-        return 0 < (index - self._last) * self._step <= self._window
+                self._drop(other)
 
     def _next(self, room: int) -> Optional[int]:
-        """The message to fetch ahead now, if any."""
-        ahead = sum(1 for copy in self._running if not copy.claimed)
-        if self._closed or not self._limit or not self._step or room < 1 or ahead >= _AHEAD:
+        """The message to fetch ahead now, if any; `room` slots are free."""
+        running = sum(1 for copy in self._running if not copy.claimed)
+        if self._closed or not self._limit or room < 1 or running >= _AHEAD:
             return None
-        for distance in range(1, self._window + 1):
-            index = self._last + distance * self._step
-            if not 0 <= index < len(self._items):
-                return None
+        for index in self._order.ahead():
             if index in self._copies or index in self._failed:
                 continue
-            size = self._charge_of(index, self._lines)
+            size = self._charge_of(index, self._order.lines)
             if size > _LARGE and (room < 2 or len(self._running) > 1):
                 return None
             return index if self._total + size <= self._limit or self._could_free(size) else None
@@ -198,23 +175,28 @@ class ReadAhead:
 
     def _add(self, index: int, lines: Optional[int]) -> Copy:
         self._made += 1
-        copy = Copy(f"{self._stem}-{self._made}{copies.SUFFIX}", lines, self._grow, self._settle)
+        copy = Copy(f"{self._stem}-{self._made}{copies.SUFFIX}", lines, self._may_grow, self._settle)
         copy.charge = self._charge_of(index, lines)
         self._total += copy.charge
         self._copies[index] = copy
         self._running[copy] = index
         return copy
 
-    def _drop(self, index: int, garbage: List[str]) -> None:
+    def _drop(self, index: int) -> None:
         copy = self._copies.pop(index, None)
         if copy is not None:
             copy.stop()
             self._total -= copy.charge
             copy.charge = 0
-            garbage.append(copy.path)
+            self._dropped.append(copy.path)
+
+    def _take_dropped(self) -> List[str]:
+        """The files that the caller is to remove when it has released the lock."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     def _may_go(self, index: int, copy: Copy) -> bool:
-        return copy.over and copy is not self._current and not self._is_ahead(index)
+        return copy.over and copy is not self._current and not self._order.is_ahead(index)
 
     def _could_free(self, size: int) -> bool:
         total = self._total + size
@@ -225,8 +207,8 @@ class ReadAhead:
                 return True
         return False
 
-    def _make_room(self, size: int, garbage: List[str]) -> None:
-        """Let go of what was used longest ago, until `size` more octets fit or nothing may go."""
+    def _make_room(self, size: int) -> None:
+        """Drop what was used longest ago, until `size` more octets fit or nothing may go."""
         missing = self._total + size - self._limit
         if missing <= 0:
             return
@@ -238,53 +220,55 @@ class ReadAhead:
                 missing -= copy.charge
                 freed.append(index)
         for index in freed:
-            self._drop(index, garbage)
+            self._drop(index)
 
     # -- the fetches ------------------------------------------------------
 
-    def _grow(self, copy: Copy, octets: int) -> bool:
-        """Whether a copy fetched ahead may go on for so many octets beyond what it was charged."""
-        garbage: List[str] = []
+    def _may_grow(self, copy: Copy, octets: int) -> bool:
+        """Whether a copy fetched ahead may go on for so many octets beyond what it was charged; if so, charge them."""
         with self._changed:
             if self._closed or not copy.charge:
                 return False
-            self._make_room(max(octets, _LEAST_CHARGE), garbage)
+            self._make_room(max(octets, _LEAST_CHARGE))
             left = self._limit - self._total
             fits = octets <= left
             if fits:
                 more = max(octets, min(_LEAST_CHARGE, left))
                 self._total += more
                 copy.charge += more
-        _remove(garbage)
+            dropped = self._take_dropped()
+        _remove(dropped)
         return fits
 
     def _look_ahead(self) -> None:
         """Begin whatever is due."""
         while True:
-            room, disk = self._room(), self._disk_has_room()
-            garbage: List[str] = []
+            room = self._room()
+            room_ahead = room if self._disk_has_room() else 0
             with self._changed:
-                index = self._begin_measuring(room)
-                copy = self._copies[index] if index is not None else None
-                if copy is None:
-                    index = self._next(room if disk else 0)
+                index = self._next_to_measure(room)
+                if index is not None:
+                    copy = self._add(index, None)
+                    copy.claimed = True
+                    self._measuring.add(copy)
+                else:
+                    index = self._next(room_ahead)
                     if index is None:
                         return
-                    self._make_room(self._charge_of(index, self._lines), garbage)
-                    copy = self._add(index, self._lines)
-            _remove(garbage)
+                    self._make_room(self._charge_of(index, self._order.lines))
+                    copy = self._add(index, self._order.lines)
+                dropped = self._take_dropped()
+            _remove(dropped)
             if not self._start(index, copy):
                 return
 
-    def _begin_measuring(self, room: int) -> Optional[int]:
+    def _next_to_measure(self, room: int) -> Optional[int]:
+        """The message to measure now, if any; one at a time is measured though no slot is free."""
         while self._unmeasured and not self._closed:
             if self._measuring and (room < 1 or len(self._running) > _AHEAD):
                 return None
             index = self._unmeasured.popleft()
             if index not in self._copies and self._fits_on_disk(index):
-                copy = self._add(index, None)
-                copy.claimed = True
-                self._measuring.add(copy)
                 return index
         return None
 
@@ -321,36 +305,41 @@ class ReadAhead:
         try:
             self._fetch(self._items[index], copy)
         finally:
-            self._settle_up(index, copy)  # without it a sign-in would wait for exact sizes for ever
+            self._settle_up(index, copy)  # without it a login would wait for exact sizes for ever
         self._look_ahead()
 
     def _settle_up(self, index: int, copy: Copy) -> None:
-        garbage: List[str] = []
+        """A fetch has ended."""
         with self._changed:
             self._running.pop(copy, None)
-            measuring = copy in self._measuring
+            measured = copy in self._measuring
             self._measuring.discard(copy)
-            if measuring and self._is_away(copy):
+            if measured and self._is_away(copy):
                 self._unmeasured.clear()  # estimates must do
             if self._copies.get(index) is not copy:
-                garbage.append(copy.path)
-            elif not copy.useful:
-                self._failed.add(index)
-                self._drop(index, garbage)
+                self._dropped.append(copy.path)  # it was dropped while its writer had the file open
+            elif copy.useful:
+                self._keep(index, copy, measured)
             else:
-                size = max(copy.size, _BLOCK)
-                self._total += size - copy.charge
-                copy.charge = size
-                if copy.whole:
-                    self._items[index].measured(copy)
-                if measuring and self._total > self._limit and copy is not self._current:
-                    self._drop(index, garbage)
-                self._make_room(0, garbage)
+                self._failed.add(index)
+                self._drop(index)
             self._changed.notify_all()
-        _remove(garbage)
+            dropped = self._take_dropped()
+        _remove(dropped)
+
+    def _keep(self, index: int, copy: Copy, measured: bool) -> None:
+        """Charge a copy for what it takes; `measured`: it was fetched for its size, and only kept within the limit."""
+        size = max(copy.size, _BLOCK)
+        self._total += size - copy.charge
+        copy.charge = size
+        if copy.whole:
+            self._items[index].set_size(copy)
+        if measured and self._total > self._limit and copy is not self._current:
+            self._drop(index)
+        self._make_room(0)
 
     def _is_away(self, measured: Copy) -> bool:
-        """Whether Graph, and not only this message, is not to be had."""
+        """Whether a fetch for a size shows that Graph itself, and not only this message, cannot be had."""
         if measured.useful or isinstance(measured.error, Permanent):
             self._misses = 0
             return False

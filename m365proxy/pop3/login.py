@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol, Sequence
 from ..errors import InUse, Permanent, ProxyError, Temporary
 from ..logins import sasl
 from ..logins.users import LoginRefused, Logins, User
-from ..maildrop.holds import Session
+from ..maildrop.locks import SessionHandle
 from ..server.connection import CRLF, Connection
 from ..server.junk import JunkCommands
 from ..system import log
@@ -28,7 +28,7 @@ _log = log.get("pop3")
 class Maildrops(Protocol):
     """The mailboxes; maildrop.maildrop.Maildrops is one."""
 
-    def open(self, user: User, session: Session) -> Maildrop: ...
+    def open(self, user: User, session: SessionHandle) -> Maildrop: ...
 
 
 class Login:
@@ -189,7 +189,7 @@ class Login:
 
     def _open(self, name: str, user: User) -> bool:
         """Open the user's mailbox; whether the +OK line was begun meanwhile."""
-        session = Session(self._peer, self._idle, self._connection.interrupt)
+        session = SessionHandle(self._peer, self._idle, self._connection.interrupt)
         job = Job(lambda: self._maildrops.open(user, session), "pop3 open")
         try:
             return self._signs.wait(job.wait_over)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Set, Tuple
 
 from ..errors import Permanent, ProxyError
 from ..logins.users import User
-from ..maildrop.copies import top
+from ..maildrop.top import top
 from ..server.connection import Closed, Connection
 from ..system import log
 from .dotwriter import stuffed
@@ -53,7 +53,7 @@ class Transaction:
         """The answer to a login, when sizes are as exact as they are to be; `begun`: its +OK line is on the way."""
         peer, who = self._connection.peer, log.quote(self._name)
         _log.info("%s logged in as %s: %d messages", peer, who, self.count)
-        begun = self._signs.wait(self._maildrop.measured, begun)
+        begun = self._signs.wait(self._maildrop.wait_measured, begun)
         return self._summary("Welcome: {} messages ({} octets).")._replace(begun=begun)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Transaction:
         """(message, whether the +OK line was begun while waiting for its first octets)."""
         try:
             message = get()
-            return message, self._signs.wait(message.ready)
+            return message, self._signs.wait(message.wait_ready)
         except Permanent as error:
             raise Refused(refusal(str(error))) from None
         except ProxyError as error:

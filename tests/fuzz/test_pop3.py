@@ -11,9 +11,9 @@ import pytest
 from pop3_house import MESSAGES, House, as_served
 
 from m365proxy.errors import ProxyError
-from m365proxy.maildrop.copies import top
 from m365proxy.maildrop.folders import Folders
 from m365proxy.maildrop.ledger import Ledger
+from m365proxy.maildrop.top import top
 from m365proxy.pop3.dotwriter import stuffed
 
 hypothesis = pytest.importorskip("hypothesis")

@@ -27,7 +27,7 @@ WITHOUT_A_FILE = {
     "entra": "devicecode http registration",
     "graph": "answer body deadlines",
     "logins": "mailboxes",
-    "maildrop": "deletion fetch folders item ledger patience substitute",
+    "maildrop": "user",
     "mime": "limits",
     "server": "client quirks",
     "smtp": "auth",

@@ -62,7 +62,7 @@ class Message:
         self.pieces = list(pieces)
         self.size = sum(map(len, pieces)) if known else None
 
-    def ready(self, seconds):
+    def wait_ready(self, seconds):
         if not self.pieces:
             return True
         if isinstance(self.pieces[0], int):
@@ -107,7 +107,7 @@ class Drop:
     def top(self, index, lines):
         return self.retrieve(index)
 
-    def measured(self, seconds):
+    def wait_measured(self, seconds):
         step = self.unmeasured.pop(0) if self.unmeasured else True
         if isinstance(step, Exception):
             raise step

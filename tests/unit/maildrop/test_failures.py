@@ -36,7 +36,7 @@ class House:
 
     def comes(self, mailbox=BOX):
         self.now += 1
-        self.failures.came(mailbox, "good")
+        self.failures.forget(mailbox, "good")
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_where_everything_is_gone_nothing_is_left_out_for_long(house):
 
 def test_what_comes_is_forgotten(house):
     house.fails(refused(500), 0)
-    house.failures.came(BOX, "bad")
+    house.failures.forget(BOX, "bad")
     assert not house.failures.known("bad")
     assert house.failures.leave_out(ALL) == set()
 

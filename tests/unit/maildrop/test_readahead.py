@@ -30,7 +30,7 @@ class Item:
         self.broken = None
         self.found = None
 
-    def measured(self, copy):
+    def set_size(self, copy):
         self.found = copy.size
 
 
@@ -73,7 +73,7 @@ class Rig:
     def want(self, index, lines=None):
         copy = self.ahead.want(index, lines)
         self.let(index)
-        assert copy.ready(10.0)
+        assert copy.wait_ready(10.0)
         return b"".join(copy.chunks(lambda: None))
 
     def quiet(self, wait_until):
@@ -267,9 +267,9 @@ def test_measuring_fetches_all_and_keeps_what_fits(rig, wait_until):
     for item in rig.items:
         item.raw = b"x" * 90_000
     rig.ahead.measure(range(20))
-    assert not rig.ahead.measured(0.0)
+    assert not rig.ahead.wait_measured(0.0)
     rig.let()
-    wait_until(lambda: rig.ahead.measured(0.1))
+    wait_until(lambda: rig.ahead.wait_measured(0.1))
     assert [item.found for item in rig.items] == [90_000] * 20
     assert sorted(rig.begun) == list(range(20))
     wait_until(lambda: rig.on_disk() <= 400_000)
@@ -282,7 +282,7 @@ def test_measuring_ends_though_a_fetch_ends_with_a_fault(rig, wait_until, monkey
     rig.items[1].raw = None  # a TypeError in the thread
     rig.let()
     rig.ahead.measure(range(3))
-    assert rig.ahead.measured(10.0)
+    assert rig.ahead.wait_measured(10.0)
     assert [item.found for item in rig.items] == [len(SMALL), None, len(SMALL)]
     wait_until(lambda: faults == [TypeError])  # told after the thread has settled up
 
@@ -293,7 +293,7 @@ def test_measuring_leaves_the_queue_its_room_on_the_disk(rig, monkeypatch):
     rig.items[1].size = 1_000_000
     rig.let()
     rig.ahead.measure(range(3))
-    assert rig.ahead.measured(10.0)
+    assert rig.ahead.wait_measured(10.0)
     assert sorted(rig.begun) == [0, 2] and rig.items[1].size == 1_000_000
 
 
@@ -303,7 +303,7 @@ def test_measuring_goes_on_without_a_free_slot_but_one_at_a_time(rig, wait_until
     rig.ahead.measure(range(3))
     wait_until(lambda: rig.begun == [0])
     rig.let()
-    wait_until(lambda: rig.ahead.measured(0.1))
+    wait_until(lambda: rig.ahead.wait_measured(0.1))
     assert rig.begun == [0, 1, 2]
 
 
@@ -327,7 +327,7 @@ def test_measuring_skips_what_cannot_be_had_and_ends_when_graph_is_away(rig, wai
         item.error = error
     rig.let()
     rig.ahead.measure(range(9))
-    wait_until(lambda: rig.ahead.measured(0.1))
+    wait_until(lambda: rig.ahead.wait_measured(0.1))
     assert len(rig.begun) == begun
 
 
@@ -337,7 +337,7 @@ def test_one_that_breaks_off_is_not_taken_for_graph_being_away(rig, wait_until):
     rig.items[0].broken = NoAnswer("broke off", True)
     rig.let()
     rig.ahead.measure(range(3))
-    wait_until(lambda: rig.ahead.measured(0.1))
+    wait_until(lambda: rig.ahead.wait_measured(0.1))
     assert rig.begun == [0, 1, 2]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pop3_house import House
 
-from m365proxy.maildrop.holds import Session
+from m365proxy.maildrop.locks import SessionHandle
 from m365proxy.pop3.session import IDLE_SECONDS
 
 
@@ -66,7 +66,7 @@ def test_the_registry_can_tell_an_idle_session_and_end_it(caplog):
     now = [100.0]
     with House(clock=lambda: now[0]).logged_in() as house:
         ((_, session),) = house.maildrops.opened
-        assert isinstance(session, Session) and session.peer == "127.0.0.1"
+        assert isinstance(session, SessionHandle) and session.peer == "127.0.0.1"
         house.ask(b"DELE 1")
         house.ask(b"NOOP")
         now[0] += 61

@@ -208,7 +208,7 @@ def test_octets_leave_before_the_session_waits_for_more():
         class Message:
             size = None
 
-            def ready(self, seconds):
+            def wait_ready(self, seconds):
                 assert seconds == 20.0
                 return True
 

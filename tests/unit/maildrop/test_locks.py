@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from m365proxy.errors import InUse
-from m365proxy.maildrop.holds import Holds, Session
+from m365proxy.maildrop.locks import FolderLocks, SessionHandle
 
 BOX, LOGIN = "scanner@contoso.com", "scanner"
 
@@ -15,11 +15,11 @@ BOX, LOGIN = "scanner@contoso.com", "scanner"
 class Rig:
     def __init__(self, patience):
         self.now = 100.0
-        self.holds = Holds(clock=lambda: self.now, patience=patience)
+        self.locks = FolderLocks(clock=lambda: self.now, patience=patience)
         self.first = self.take()
 
     def take(self, login=LOGIN, peer="192.0.2.1"):
-        return self.holds.take(BOX, "inbox", login, Session(peer, lambda: 0.0, lambda: None))
+        return self.locks.acquire(BOX, "inbox", login, SessionHandle(peer, lambda: 0.0, lambda: None))
 
     def refused(self, **more):
         with pytest.raises(InUse) as caught:
@@ -40,7 +40,7 @@ def test_it_is_told_how_long_that_takes(told, sentence):
     rig = Rig(patience=0.0)
     for seconds, left in told:
         rig.now = 100.0 + seconds
-        rig.first.finishing(left)
+        rig.first.report_left(left)
     sentence = "Your earlier session is still deleting " + sentence
     assert rig.refused() == sentence
     assert rig.refused(peer="192.0.2.99") == sentence  # of another address too: who it is was checked
@@ -48,10 +48,10 @@ def test_it_is_told_how_long_that_takes(told, sentence):
 
 def test_it_gets_the_mailbox_as_soon_as_that_is_over():
     rig = Rig(patience=10.0)
-    rig.first.finishing(20)
+    rig.first.report_left(20)
     came = []
     waiting = threading.Event()
-    changed = rig.holds._changed
+    changed = rig.locks._changed
     wait_for = changed.wait_for
     changed.wait_for = lambda *words: (waiting.set(), wait_for(*words))[1]
     thread = threading.Thread(target=lambda: came.append(rig.take()))
@@ -69,5 +69,5 @@ def test_it_gets_the_mailbox_as_soon_as_that_is_over():
 def test_others_and_those_who_only_read_are_not_waited_for():
     rig = Rig(patience=600.0)
     assert rig.refused() == f"Another session, from 192.0.2.1, is reading {BOX}."
-    rig.first.finishing(20)
+    rig.first.report_left(20)
     assert rig.refused(login="somebody") == f"Another session, from 192.0.2.1, is reading {BOX}."
