@@ -77,7 +77,10 @@ certifi.where = lambda: system_store() or unpacked()
 sys.exit(main())
 '''
 
-TEST = ["setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "ruff>=0.17,<0.18"]
+TEST = [
+    *("setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "pytest-cov", "hypothesis>=6"),
+    "ruff>=0.17,<0.18",
+]
 
 
 class SingleFile(Command):
@@ -185,7 +188,7 @@ setup(
     install_requires=["msal>=1.21", "requests>=2.28", "cryptography>=38"],
     extras_require={
         "test": TEST,
-        "dev": [*TEST, "coverage>=7", "mypy>=2,<3", "types-requests", "pre-commit"],
+        "dev": [*TEST, "mypy>=2,<3", "types-requests", "pre-commit"],
         "docs": ["mkdocs>=1.5,<2"],
     },
     entry_points={"console_scripts": ["m365proxy = m365proxy.cli:main"]},

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -93,3 +94,12 @@ def test_nothing_new_at_the_top_level():
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no checkout of git")
     assert {name.partition("/")[0] for name in listed.splitlines()} <= TOP_LEVEL
+
+
+def test_tests_that_the_readme_names_exist():
+    table = (ROOT / "tests" / "README.md").read_text("utf-8").partition("| SMTP | test |")[2]
+    names = [name for row in table.splitlines() for name in re.findall(r"`([\w./*]+)`", row.rpartition(" | ")[2])]
+    assert len(names) > 40
+    for name in names:
+        pattern = name if "/" in name else f"dialogs/smtp_{name}.txt"
+        assert list((ROOT / "tests").glob(pattern)), f"tests/README.md names {name}"
