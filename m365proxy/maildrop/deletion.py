@@ -109,7 +109,7 @@ class Deletion:
     def _move(self, items: Sequence[Item], result: Result) -> None:
         kind, _, folder = self.policy.partition(":")
         target = self._folders.confirm(self._mailbox, folder) if kind == "move" else _TRASH
-        if items and self._folders.same(self._mailbox, self._user.folder, target):
+        if items and self._folders.is_same(self._mailbox, self._user.folder, target):
             advice = "" if self.policy == "permanent" else " To empty it set pop3_delete to permanent."
             raise Permanent(f"What is deleted would go to the folder it is read from.{advice}")
         failed, gone = [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from .copies import Copy
-from .folders import Listed
+from .listing import Listed
 
 
 class Item:

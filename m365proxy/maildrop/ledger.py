@@ -13,7 +13,7 @@ import time
 from typing import Any, Callable, Dict, Iterable
 
 from ..system import files, log
-from .folders import Listed
+from .listing import Listed
 
 _log = log.get("ledger")
 

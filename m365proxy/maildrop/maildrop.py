@@ -17,9 +17,10 @@ from .copies import Copy
 from .deletion import Deletion
 from .failures import Failures
 from .fetch import Fetcher
-from .folders import Folders, Listed
+from .folders import Folders
 from .item import Item
 from .ledger import Ledger
+from .listing import Listed, Listings
 from .locks import FolderLock, FolderLocks, SessionHandle
 from .readahead import ReadAhead
 from .user import User
@@ -98,6 +99,7 @@ class Maildrops:
         self._settle = settle
         self._sleep = sleep
         self._folders = Folders(graph, sleep=sleep, clock=clock)
+        self._listings = Listings(graph, self._folders, clock)
         self._failures = Failures(clock)
         self._clock = clock
         self._locks = FolderLocks(clock)
@@ -130,10 +132,10 @@ class Maildrops:
         ledger = Ledger(self._directory, (self._graph.url, self._graph.user, mailbox, folder, *form))
         if self._max_messages:
             # A few of many: what changes among the rest is of no interest.
-            found = {one.id: one for one in self._folders.list(mailbox, user.folder, self._max_messages)}
+            found = {one.id: one for one in self._listings.newest(mailbox, user.folder, self._max_messages)}
             link = ""
         else:
-            found, link, of_use = self._folders.track(mailbox, user.folder, ledger.messages, ledger.link)
+            found, link, of_use = self._listings.track(mailbox, user.folder, ledger.messages, ledger.link)
             if not of_use:
                 ledger.link = ""  # so that the new one is written down though nothing else may be new
         items = self._shown(mailbox, [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()])

@@ -13,6 +13,7 @@ from pop3_house import MESSAGES, House, as_served
 from m365proxy.errors import ProxyError
 from m365proxy.maildrop.folders import Folders
 from m365proxy.maildrop.ledger import Ledger
+from m365proxy.maildrop.listing import Listings
 from m365proxy.maildrop.top import top
 from m365proxy.pop3.dotwriter import stuffed
 
@@ -219,9 +220,10 @@ class Graph:
 @short
 @hypothesis.given(st.lists(pages, max_size=6), st.sampled_from(["", "https://graph.example/0"]))
 def test_any_listing_is_a_listing_or_an_error(given, link):
-    folders = Folders(Graph(given), sleep=lambda seconds: None, clock=lambda: 0.0)
+    graph = Graph(given)
+    listings = Listings(graph, Folders(graph, sleep=lambda seconds: None, clock=lambda: 0.0), lambda: 0.0)
     try:
-        found, next_link, _ = folders.track("scanner@contoso.com", "inbox", {}, link)
+        found, next_link, _ = listings.track("scanner@contoso.com", "inbox", {}, link)
     except ProxyError:
         return
     assert isinstance(next_link, str)

@@ -1,0 +1,252 @@
+"""What is in a mail folder, page by page (user-list-messages.md), or what has changed in it (message-delta.md)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from ..errors import Permanent, Temporary
+from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
+from ..graph.client import Graph
+from ..graph.items import folder_path, immutable_pages
+from ..system import log
+from .folders import Folders
+from .patience import Patience
+
+_log = log.get("listing")
+
+# Messages asked for at once, and what is tried after a page that Graph could not make.
+_PAGES = (1000, 500, 250, 100)
+
+# PR_MESSAGE_SIZE: what the item takes in the store, as near as Graph comes to a size.
+_SIZE_TAG = 0x0E08
+_EXPAND = f"singleValueExtendedProperties($filter=id eq 'Long 0x{_SIZE_TAG:04X}')"
+
+# What a message without PR_MESSAGE_SIZE is taken for (octets).
+_SIZE_UNSAID = 4096
+
+# A folder whose changes Graph does not report is listed in full for so long (seconds).
+_UNTRACKED_SECONDS = 3600.0
+
+
+class Listed(NamedTuple):
+    """A message as a listing shows it; `size` is an estimate in octets."""
+
+    id: str
+    size: int
+    received: str  # "2026-01-31T09:00:00Z", as Graph writes it
+
+
+class Tracked(NamedTuple):
+    """What is in a folder now."""
+
+    messages: Dict[str, Listed]  # by id, oldest first
+    link: str  # Graph's deltaLink for what changes from now on; "" where it does not report changes
+    was_of_use: bool  # whether the link before was
+
+
+class Listings:
+    """Lists folders.  Any thread may call."""
+
+    def __init__(self, graph: Graph, folders: Folders, clock: Callable[[], float] = time.monotonic):
+        self._graph = graph
+        self._folders = folders
+        self._clock = clock
+        self._untracked: Dict[Tuple[str, str], float] = {}  # when Graph would not report a folder's changes
+        self._lock = threading.Lock()
+
+    def newest(self, mailbox: str, name: str, count: int) -> List[Listed]:
+        """The newest messages of a folder, oldest first.  Errors as Folders.find."""
+        return self._list(mailbox, name, count, self._folders.patience(mailbox))
+
+    def track(self, mailbox: str, name: str, known: Dict[str, Listed], link: str) -> Tracked:
+        """Every message of a folder; `known` is what there was when Graph gave `link` ("": never).
+
+        Errors as Folders.find.
+        """
+        folder = self._folders.find(mailbox, name)
+        patience = self._folders.patience(mailbox)
+        found = self._by_link(mailbox, known, link, patience) if link else None
+        if found is None and self._may_report_changes(mailbox, folder):
+            found = self._by_first_link(mailbox, name, folder, patience)
+        if found is None:
+            messages = self._list(mailbox, name, 0, patience)
+            found = Tracked({one.id: one for one in messages}, "", False)
+        return found
+
+    def _by_link(self, mailbox: str, known: Dict[str, Listed], link: str, patience: Patience) -> Optional[Tracked]:
+        """None if the link is of no use any more."""
+        try:
+            return Tracked(*self._changes(dict(known), mailbox, "", link, patience), was_of_use=True)
+        except (Permanent, Temporary) as error:
+            if isinstance(error, Temporary) and not _page_failed(error, patience):
+                raise
+            # 410 above all: Graph does not know the link any more.
+            _log.info("%s: the folder is listed in full: %s", mailbox, error)
+            return None
+
+    def _by_first_link(self, mailbox: str, name: str, folder: str, patience: Patience) -> Optional[Tracked]:
+        """None if Graph does not report changes of this folder."""
+        try:
+            return Tracked(*self._changes({}, mailbox, folder, "", patience), was_of_use=False)
+        except GraphRefused as refused:
+            if refused.answer.status in (403, 404):
+                raise self._refusal(mailbox, name, refused) from None
+            _log.info("%s: Graph does not report the changes of the folder: %s", mailbox, refused)
+        except Temporary as error:
+            if not _page_failed(error, patience):
+                raise
+            _log.info("%s: Graph cannot report the changes of the folder now: %s", mailbox, error)
+        with self._lock:
+            self._untracked[(mailbox, folder)] = self._clock()
+        return None
+
+    def _may_report_changes(self, mailbox: str, folder: str) -> bool:
+        with self._lock:
+            since = self._untracked.get((mailbox, folder))
+        return since is None or self._clock() - since >= _UNTRACKED_SECONDS
+
+    def _refusal(self, mailbox: str, name: str, refused: GraphRefused) -> Permanent:
+        self._folders.forget(mailbox, name)
+        return self._folders.explain(mailbox, name, refused)
+
+    def _list(self, mailbox: str, name: str, newest: int, patience: Patience) -> List[Listed]:
+        """Messages oldest first; all of them if `newest` is 0.
+
+        A page that Graph cannot make is asked for again in a smaller size,
+        from where the listing has got to.
+        """
+        folder = self._folders.find(mailbox, name)
+        found: Dict[str, Listed] = {}
+        for size in _PAGES:
+            try:
+                self._gather(found, mailbox, folder, size, newest, patience)
+                break
+            except GraphRefused as refused:
+                raise self._refusal(mailbox, name, refused) from None
+            except Temporary as error:
+                if size == _PAGES[-1] or not _page_failed(error, patience):
+                    raise
+                _log.info("%s: a page of %d messages failed, trying smaller ones: %s", mailbox, size, error)
+        messages = list(found.values())
+        return messages[:newest][::-1] if newest else messages
+
+    def _gather(
+        self, found: Dict[str, Listed], mailbox: str, folder: str, size: int, newest: int, patience: Patience
+    ) -> None:
+        """Add a listing's pages to `found`, beginning at its last message."""
+        params = {
+            "$select": "id,receivedDateTime",
+            "$orderby": "receivedDateTime desc" if newest else "receivedDateTime asc",
+            "$top": str(min(size, newest) if newest else size),
+            "$expand": _EXPAND,
+        }
+        last = next(reversed(found.values())).received if found else ""
+        if last:
+            # A property in $orderby may be filtered by if it comes first in both.
+            params["$filter"] = f"receivedDateTime {'le' if newest else 'ge'} {last}"
+        for page in self._folders.pages(mailbox, folder_path(folder) + "/messages", params, patience):
+            for entry in page:
+                listed = _listed(entry)
+                # Mail that comes or goes meanwhile shifts the pages: some items come twice.
+                if listed is not None:
+                    found.setdefault(listed.id, listed)
+            if newest and len(found) >= newest:
+                return
+
+    def _changes(
+        self, found: Dict[str, Listed], mailbox: str, folder: str, link: str, patience: Patience
+    ) -> Tuple[Dict[str, Listed], str]:
+        """Follow a delta query to its deltaLink (message-delta.md); begins with the folder if there is no link.
+
+        Never with $top: in a delta query it limits all pages together.
+        """
+        path = folder_path(folder) + "/messages/delta"
+        params = {"$select": "id,receivedDateTime", "$expand": _EXPAND}
+        sizes = iter(_PAGES)
+        headers = immutable_pages(next(sizes))
+        followed: Set[str] = set()
+
+        def ask() -> Answer:
+            if link:
+                return self._graph.follow(mailbox, link, headers=headers)
+            return self._graph.read("GET", mailbox, path, params=params, headers=headers)
+
+        while True:
+            try:
+                answer = patience.ask(ask)
+                entries, link, end = _delta_page(answer, followed)
+            except Temporary as error:
+                smaller = next(sizes, None)
+                # What fails at once is left to the plain listing, which has its own smaller pages.
+                if smaller is None or not followed or not _page_failed(error, patience):
+                    raise
+                _log.info("%s: a page of changes failed, trying a smaller one: %s", mailbox, error)
+                headers = immutable_pages(smaller)
+                continue
+            for entry in entries:
+                _apply(found, entry)
+            if end:
+                return dict(sorted(found.items(), key=lambda pair: pair[1].received)), link
+            followed.add(link)
+
+
+def _page_failed(error: Temporary, patience: Patience) -> bool:
+    """Whether a smaller page may succeed: Graph ran into its limits, not into a pause or a dead line."""
+    if patience.spent:
+        return False
+    if isinstance(error, GraphTrouble):
+        return error.answer.status >= 500 or error.answer.ok
+    return isinstance(error, NoAnswer) and error.maybe_processed
+
+
+def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List[Any], str, bool]:
+    """A page's entries, the link it ends with, and whether that is the deltaLink."""
+    page = answer.json()
+    entries, link = page.get("value"), page.get("@odata.nextLink")
+    end = not link
+    if end:
+        link = page.get("@odata.deltaLink")
+    if not isinstance(entries, list) or not isinstance(link, str) or not link or (link in followed and not end):
+        # Never taken for the end: a client that sees an empty mailbox forgets what it has.
+        raise GraphTrouble("Graph's listing of the mailbox cannot be read.", answer)
+    return entries, link, end
+
+
+def _apply(found: Dict[str, Listed], entry: Any) -> None:
+    """Apply one change.  It may be reported twice, and of a changed message nothing but the id may be there."""
+    listed = _listed(entry)
+    if listed is None:
+        return
+    if "@removed" in entry:
+        found.pop(listed.id, None)
+        return
+    before = found.get(listed.id)
+    if before is not None:
+        size = _estimate(entry) or before.size
+        listed = Listed(listed.id, size, listed.received or before.received)
+    found[listed.id] = listed
+
+
+def _listed(entry: Any) -> Optional[Listed]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
+        return None
+    received = entry.get("receivedDateTime")
+    return Listed(entry["id"], _estimate(entry) or _SIZE_UNSAID, received if isinstance(received, str) else "")
+
+
+def _estimate(entry: Dict[str, Any]) -> int:
+    """Octets a message will have: 1.37 times its size in the store, where attachments are not base64.
+
+    Only a guess: headers and properties weigh differently on small mail.  0 if nothing is said.
+    """
+    properties = entry.get("singleValueExtendedProperties")
+    for known in properties if isinstance(properties, list) else ():
+        try:
+            # Graph writes the id back its own way: "Long 0xe08".
+            if int(known["id"].rpartition(" ")[2], 16) == _SIZE_TAG:
+                return max(1, int(known["value"]) * 137 // 100)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            continue
+    return 0
