@@ -40,7 +40,7 @@ class Account:
 
 
 def spool_of(config: Config) -> Spool:
-    """The queue of a config; nothing is made yet."""
+    """The queue of a config.  No directory is made yet."""
     return Spool(
         os.path.join(config.state_dir, "queue"),
         min_free=config.queue.min_free_mb * 1024 * 1024,

@@ -228,7 +228,7 @@ class Courier:
         try:
             return self._do(job)
         except OSError as error:
-            logger.error("%s waits, its file cannot be used: %s.", job.id, explain(error))
+            logger.error("%s waits, because its file cannot be used: %s.", job.id, explain(error))
             return self._rescue(job.lane, job.id, self._disk_retries.add_failure(job.id))
         except Exception:  # the worker loop: one broken message stops nothing else
             logger.exception("%s: unexpected error", job.id)

@@ -144,7 +144,7 @@ def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(house):
     assert h.delivery.log == [("b@contoso.com", b"waits"), ("a@contoso.com", b"refused")]
 
 
-def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house, monkeypatch):
+def test_graph_is_asked_less_and_less_often_what_became_of_a_message_and_not_for_ever(house, monkeypatch):
     silence = NoAnswer("silent", False)
     h = house(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01, lifetime=0.3)
     h.delivery.look = lambda claim, envelope: _raise(silence)
@@ -160,7 +160,7 @@ def test_what_graph_does_not_tell_is_asked_less_and_less_and_not_for_ever(house,
 
 
 @pytest.mark.parametrize("sent", [False, True])
-def test_a_fault_of_ours_is_not_met_for_ever(house, sent):
+def test_a_message_that_meets_a_fault_of_this_program_each_time_is_not_tried_for_ever(house, sent):
     h = house(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.01, lifetime=0.0)
     h.delivery.look = lambda claim, envelope: _raise(ValueError())
     real = h.delivery.deliver
@@ -177,8 +177,8 @@ def _posted(claim):
 
 def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
     caplog.set_level("INFO")
-    told = [Throttled("a@contoso.com", 0.2, request_id="r")]
-    h = house(FakeDelivery(lambda body: told.pop() if told else SENT), pace_per_minute=200)
+    throttles = [Throttled("a@contoso.com", 0.2, request_id="r")]
+    h = house(FakeDelivery(lambda body: throttles.pop() if throttles else SENT), pace_per_minute=200)
     # With 0.3 s between two messages the throttled one is back before the next may be taken.
     ids = [h.put(body) for body in (b"first", b"second", b"third")]
     wait_until(lambda: h.places() == [])
@@ -188,8 +188,8 @@ def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
 
 
 def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop(house, caplog):
-    told = [Throttled("a@contoso.com", 7200.0, request_id="r")]
-    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    throttles = [Throttled("a@contoso.com", 7200.0, request_id="r")]
+    h = house(FakeDelivery(lambda body: throttles.pop() if throttles else SENT))
     h.courier.start()
     h.put(b"first")
     wait_until(lambda: "keep their place" in caplog.text and not workers())
@@ -204,8 +204,8 @@ def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop
 
 
 def test_a_long_pause_ends(house, caplog):
-    told = [Throttled("a@contoso.com", 7200.0, request_id="r")]
-    h = house(FakeDelivery(lambda body: told.pop() if told else SENT))
+    throttles = [Throttled("a@contoso.com", 7200.0, request_id="r")]
+    h = house(FakeDelivery(lambda body: throttles.pop() if throttles else SENT))
     h.put(b"first")
     wait_until(lambda: "keep their place" in caplog.text and not workers())
     h.monotonic_ahead = 7261.0
@@ -224,7 +224,7 @@ def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(ho
     assert h.spool.state(id).attempts == 10
 
 
-def test_a_failure_is_told_even_if_the_disk_fails_right_after_it(house, monkeypatch):
+def test_a_failure_is_reported_even_if_the_disk_fails_right_after_it(house, monkeypatch):
     reported = []
     h = house(FakeDelivery(lambda body: NEVER), failed=lambda: reported.append(h.places()))
     whole = Claim.fail

@@ -1,4 +1,4 @@
-"""When the disk is asked again, and what is said of it."""
+"""When the disk is asked again, and what the log says about it."""
 
 import errno
 
@@ -7,7 +7,7 @@ import pytest
 from m365proxy.delivery.diskretries import DiskRetries, explain
 
 
-def test_within_seconds_first_and_then_as_rarely_as_everything_else():
+def test_first_within_seconds_and_then_as_rarely_as_all_other_tries():
     retries = DiskRetries(300.0)
     assert [retries.add_failure("a") for _ in range(7)] == [1.0, 2.0, 5.0, 10.0, 30.0, 300.0, 300.0]
     assert retries.add_failure("b") == 1.0
@@ -16,13 +16,13 @@ def test_within_seconds_first_and_then_as_rarely_as_everything_else():
     assert retries.add_failure("a") == 1.0
 
 
-def test_never_more_rarely_than_everything_else():
+def test_never_more_rarely_than_all_other_tries():
     retries = DiskRetries(3.0)
     assert [retries.add_failure("a") for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY])
-def test_who_may_hold_the_file_is_named(code):
+def test_the_log_names_what_may_have_the_file_open(code):
     assert "virus scanner" in explain(OSError(code, "no", "new/x"))
 
 
