@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterator, List, Union
 
 from ..logins.passwords import is_hash
 from ..mime.addresses import address_matches
-from ..system.choices import Cloud, Permissions, Service, TlsMode
+from ..system.choices import Cloud, DeletePolicy, Permissions, Service, TlsMode
 from .options import OPTIONS
 from .sections import Config, LoginConfig, MailboxConfig
 
@@ -289,7 +289,7 @@ def _wide_relays(config: Config) -> Iterator[str]:
 
 def _cloud(config: Config) -> Iterator[str]:
     for mailbox in config.mailboxes:
-        if mailbox.pop3_delete == "permanent" and config.cloud != Cloud.GLOBAL:
+        if mailbox.pop3_delete.policy is DeletePolicy.PERMANENT and config.cloud != Cloud.GLOBAL:
             yield (
                 f'{mailbox.key}.pop3_delete is "permanent", which this cloud does not offer; mail goes to the '
                 "trash there."

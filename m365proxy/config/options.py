@@ -11,7 +11,6 @@ from .option import Option
 from .types import (
     ADDRESS,
     ADDRESS_PATTERN,
-    DELETE_POLICY,
     DOMAIN,
     NETWORK,
     THUMBPRINT,
@@ -19,6 +18,7 @@ from .types import (
     Boolean,
     Choice,
     Date,
+    Delete,
     Guid,
     Integer,
     ListOf,
@@ -218,7 +218,7 @@ OPTIONS = (
     Option("mailboxes[].folder", _TEXT, "inbox", "Folder that POP3 shows."),
     Option(
         "mailboxes[].pop3_delete",
-        DELETE_POLICY,
+        Delete(),
         "trash",
         'What happens to mail that a POP3 client deletes: "trash", "permanent", "keep" or "move:FOLDER".',
     ),

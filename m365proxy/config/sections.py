@@ -11,7 +11,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
-from ..system.choices import Cloud, OnAmbiguous, Permissions, Service, TlsMode
+from ..system.choices import Cloud, DeleteRule, OnAmbiguous, Permissions, Service, TlsMode
 from ..system.networks import Network
 from .types import Secret
 
@@ -46,7 +46,7 @@ class MailboxConfig:
     rewrite_from: bool
     services: Tuple[Service, ...]
     folder: str
-    pop3_delete: str
+    pop3_delete: DeleteRule
     pop3_mark_read: bool
     pop3_fold_lines: bool
     sent_items: Optional[int]

@@ -15,7 +15,7 @@ import urllib.parse
 from typing import Dict, List, Optional, Tuple
 
 from ..logins.passwords import HASH_HINT, is_hash, scrypt_parts
-from ..system.choices import Word
+from ..system.choices import DeleteRule, Word
 from ..system.networks import Network
 
 _OTHER_HASHES = (
@@ -361,6 +361,16 @@ class SentItems(Type):
         return days
 
 
+class Delete(Type):
+    """What happens to mail that a POP3 client deletes."""
+
+    words = '"trash", "permanent", "keep" or "move:FOLDER"'
+    _text = Text(words, r"trash|permanent|keep|move:\S.*")
+
+    def __call__(self, value: object) -> DeleteRule:
+        return DeleteRule.parse(self._text(value))
+
+
 class ListOf(Type):
     """A tuple of at least `least` items.  A single item needs no brackets."""
 
@@ -450,4 +460,3 @@ ADDRESS_PATTERN = Text('a mail address or "*@domain"', f"(?:{_LOCAL}|\\*)@{_DOMA
 DOMAIN = Text('a domain or "*" for all', f"{_DOMAIN}|\\*", lower=True)
 NETWORK = NetworkRange()
 THUMBPRINT = Text("a SHA-1 thumbprint (40 hex digits without colons)", "[0-9A-Fa-f]{40}")
-DELETE_POLICY = Text('"trash", "permanent", "keep" or "move:FOLDER"', r"trash|permanent|keep|move:\S.*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Protocol, Sequence
 
+from ..system.choices import DeleteRule
 from ..system.networks import Network
 
 
@@ -54,7 +55,7 @@ class MailboxSettings(Protocol):
     def folder(self) -> str: ...
 
     @property
-    def pop3_delete(self) -> str: ...
+    def pop3_delete(self) -> DeleteRule: ...
 
     @property
     def pop3_mark_read(self) -> bool: ...

@@ -48,7 +48,7 @@ class User:
         self.mailbox: str = mailbox.username.lower()
         self.services: FrozenSet[str] = frozenset(services)
         self.folder: str = mailbox.folder
-        self.pop3_delete: str = mailbox.pop3_delete
+        self.pop3_delete = mailbox.pop3_delete
         self.pop3_mark_read: bool = mailbox.pop3_mark_read
         self.pop3_fold_lines: bool = mailbox.pop3_fold_lines
         self.rewrite_from: bool = mailbox.rewrite_from

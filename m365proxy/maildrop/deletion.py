@@ -10,6 +10,7 @@ from ..graph.answer import GraphTrouble, NoAnswer, Throttled, parse_retry_after
 from ..graph.client import Graph
 from ..graph.items import IMMUTABLE, message_path
 from ..system import log
+from ..system.choices import DeletePolicy
 from .folders import Folders
 from .item import Item
 from .patience import Patience
@@ -52,7 +53,7 @@ class Deletion:
         self._user = user
         self._mailbox = user.mailbox
         self._clock = clock
-        self.policy = user.pop3_delete
+        self._policy, self._target = user.pop3_delete
         self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
 
     def carry_out(self, items: Sequence[Item], report_left: Callable[[int], object] = lambda left: None) -> Result:
@@ -61,7 +62,7 @@ class Deletion:
         Raises nothing: trouble is logged.
         """
         begun = self._clock()
-        result = Result(items if self.policy != "keep" else (), report_left)
+        result = Result(items if self._policy is not DeletePolicy.KEEP else (), report_left)
         try:
             self._carry_out(items, result)
         except ProxyError as error:
@@ -78,12 +79,11 @@ class Deletion:
         return result
 
     def _carry_out(self, items: Sequence[Item], result: Result) -> None:
-        policy = self.policy
         if self._user.pop3_mark_read:
             self._mark_read(items)
-        if policy == "permanent":
+        if self._policy is DeletePolicy.PERMANENT:
             items = self._destroy(items, result)
-        if policy != "keep":
+        if self._policy is not DeletePolicy.KEEP:
             self._move(items, result)
 
     def _mark_read(self, items: Sequence[Item]) -> None:
@@ -107,10 +107,10 @@ class Deletion:
         return moves
 
     def _move(self, items: Sequence[Item], result: Result) -> None:
-        kind, _, folder = self.policy.partition(":")
-        target = self._folders.confirm(self._mailbox, folder) if kind == "move" else _TRASH
+        is_move = self._policy is DeletePolicy.MOVE
+        target = self._folders.confirm(self._mailbox, self._target) if is_move else _TRASH
         if items and self._folders.is_same(self._mailbox, self._user.folder, target):
-            advice = "" if self.policy == "permanent" else " To empty it set pop3_delete to permanent."
+            advice = "" if self._policy is DeletePolicy.PERMANENT else " To empty it set pop3_delete to permanent."
             raise Permanent(f"What is deleted would go to the folder it is read from.{advice}")
         failed, gone = [], []
         for outcome in self._briefly(items, "POST", "/move", {"destinationId": target}):
@@ -122,7 +122,7 @@ class Deletion:
                 failed.append(outcome)
         self._report("deleted", failed)
         if gone:
-            if kind != "move":
+            if not is_move:
                 # Where only the inbox is shared, a 404 speaks of Deleted Items.
                 self._folders.confirm(self._mailbox, target)
             result.left.difference_update(gone)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..system.choices import DeleteRule
+
 
 class User(Protocol):
     """What a maildrop needs to know of a user; logins.users.User has it."""
@@ -18,7 +20,7 @@ class User(Protocol):
     def folder(self) -> str: ...
 
     @property
-    def pop3_delete(self) -> str: ...
+    def pop3_delete(self) -> DeleteRule: ...
 
     @property
     def pop3_mark_read(self) -> bool: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 
 class Word(str, enum.Enum):
@@ -48,3 +49,25 @@ class OnAmbiguous(Word):
 
     RETRY = "retry"
     HOLD = "hold"
+
+
+class DeletePolicy(Word):
+    """What happens to mail that a POP3 client deletes."""
+
+    TRASH = "trash"
+    PERMANENT = "permanent"
+    KEEP = "keep"
+    MOVE = "move"
+
+
+class DeleteRule(NamedTuple):
+    """The policy of a mailbox; `folder` is where MOVE moves mail to."""
+
+    policy: DeletePolicy
+    folder: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> DeleteRule:
+        """From "trash", "permanent", "keep" or "move:FOLDER"; ValueError if it is none of these."""
+        word, _, folder = text.partition(":")
+        return cls(DeletePolicy(word), folder)

@@ -9,6 +9,8 @@ import threading
 import pytest
 from pop3_tenant_house import BOX, fill, house, mail, subjects
 
+from m365proxy.system.choices import DeleteRule
+
 __all__ = ["house"]
 
 
@@ -76,7 +78,7 @@ def test_a_stream_cut_before_its_first_octet_is_begun_again(house, kind):
 def test_a_stream_cut_in_the_middle_is_a_clean_disconnect(house):
     """No CRLF.CRLF: a client that got a part must not take it for the whole, nor must anything be deleted."""
     house.with_limits(read_ahead=0, settle=0.0)
-    house.user.pop3_delete = "permanent"
+    house.user.pop3_delete = DeleteRule.parse("permanent")
     raw = mail(1) + b"line of the body\r\n" * 1_200_000
     house.tenant.add_message(BOX, raw)
     fill(house, 1)

@@ -11,6 +11,7 @@ import pytest
 from m365proxy.graph.answer import GraphRefused, GraphTrouble
 from m365proxy.maildrop.locks import SessionHandle
 from m365proxy.maildrop.maildrop import Maildrops
+from m365proxy.system.choices import DeleteRule
 
 PREFER = {"Prefer": 'IdType="ImmutableId"'}
 
@@ -149,7 +150,12 @@ class Graph:
 
 def user(folder="inbox", delete="trash", mark=False, mailbox="scanner@contoso.com"):
     return SimpleNamespace(
-        mailbox=mailbox, folder=folder, pop3_delete=delete, pop3_mark_read=mark, pop3_fold_lines=False, login=mailbox
+        mailbox=mailbox,
+        folder=folder,
+        pop3_delete=DeleteRule.parse(delete),
+        pop3_mark_read=mark,
+        pop3_fold_lines=False,
+        login=mailbox,
     )
 
 

@@ -16,6 +16,7 @@ from m365proxy.maildrop.maildrop import Maildrops
 from m365proxy.pop3.session import Pop3Session
 from m365proxy.sandbox import Sandbox
 from m365proxy.server.connection import Connection
+from m365proxy.system.choices import DeleteRule
 from m365proxy.system.outbound import Outbound
 
 BOX = "scanner@contoso.com"
@@ -58,7 +59,12 @@ class House:
             self.tokens, Outbound(None, sandbox.ca_file, direct=True), sandbox.graph_url, self.tenant.user
         )
         self.user = SimpleNamespace(
-            mailbox=BOX, folder="inbox", pop3_delete="trash", pop3_mark_read=False, pop3_fold_lines=False, login=BOX
+            mailbox=BOX,
+            folder="inbox",
+            pop3_delete=DeleteRule.parse("trash"),
+            pop3_mark_read=False,
+            pop3_fold_lines=False,
+            login=BOX,
         )
         self.maildrops = self.with_limits()
         self.silence = 20.0

@@ -15,7 +15,7 @@ from m365proxy.server.connections import Connections
 from m365proxy.server.listener import Listener
 from m365proxy.smtp.policy import Policy
 from m365proxy.smtp.session import PROTOCOL, SmtpSession
-from m365proxy.system.choices import TlsMode
+from m365proxy.system.choices import DeleteRule, TlsMode
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 PASSWORD = "pass word"
@@ -25,7 +25,7 @@ def user(address="scanner@contoso.com", login=None, **more):
     """A User as the config would make it."""
     options = {
         "folder": "inbox",
-        "pop3_delete": "trash",
+        "pop3_delete": DeleteRule.parse("trash"),
         "pop3_mark_read": False,
         "pop3_fold_lines": False,
         "rewrite_from": False,

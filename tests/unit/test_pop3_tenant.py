@@ -7,6 +7,8 @@ import poplib
 import pytest
 from pop3_tenant_house import BOX, fill, house, mail, subjects
 
+from m365proxy.system.choices import DeleteRule
+
 __all__ = ["house"]
 
 
@@ -87,7 +89,7 @@ def test_one_message_out_of_reach_ends_nothing(house):
 
 
 def test_a_damaged_item_is_served_as_a_text_and_never_destroyed(house):
-    house.user.pop3_delete = "permanent"
+    house.user.pop3_delete = DeleteRule.parse("permanent")
     house.tenant.add_message(BOX, mail(1), corrupt=True)
     house.tenant.add_message(BOX, mail(2))
     with house.client() as client:
@@ -111,7 +113,7 @@ def test_a_damaged_item_is_served_as_a_text_and_never_destroyed(house):
 )
 def test_deletion_by_policy(house, policy, inbox, trash, done):
     folder = house.tenant.add_folder(BOX, "Done", "inbox")
-    house.user.pop3_delete = policy
+    house.user.pop3_delete = DeleteRule.parse(policy)
     house.user.pop3_mark_read = True
     fill(house, 27)
     with house.client() as client:
@@ -131,7 +133,7 @@ def test_deletion_by_policy(house, policy, inbox, trash, done):
 
 def test_a_cloud_without_permanent_delete(house):
     house.tenant.permanent_delete = False
-    house.user.pop3_delete = "permanent"
+    house.user.pop3_delete = DeleteRule.parse("permanent")
     fill(house, 3)
     with house.client() as client:
         client.dele(2)
@@ -244,7 +246,7 @@ def test_two_sessions_and_then_one(house):
 
 
 def test_immutable_ids_are_asked_for_everywhere(house):
-    house.user.pop3_delete = "permanent"
+    house.user.pop3_delete = DeleteRule.parse("permanent")
     house.user.pop3_mark_read = True
     house.tenant.page_cap = 1
     fill(house, 2)

@@ -15,6 +15,7 @@ from configs import MAILBOX, MINIMAL, QUIET, problems, sockets
 from m365proxy.config import load as config
 from m365proxy.config.options import keys_of
 from m365proxy.errors import ConfigError
+from m365proxy.system.choices import DeletePolicy, DeleteRule
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -202,7 +203,7 @@ def test_the_defaults(load):
         "rewrite_from": False,
         "services": ("smtp", "pop3"),
         "folder": "inbox",
-        "pop3_delete": "trash",
+        "pop3_delete": DeleteRule(DeletePolicy.TRASH),
         "pop3_mark_read": False,
         "pop3_fold_lines": False,
         "sent_items": None,
@@ -237,7 +238,7 @@ def test_everything_set(load, tmp_path):
     assert loaded.client_secret_expires == datetime.date(2027, 3, 31)
     assert loaded.graph_url == "https://127.0.0.1:8443"
     mailbox = loaded.mailboxes[0]
-    assert (mailbox.sent_items, mailbox.pop3_delete) == (30, "move:Done/Scans")
+    assert (mailbox.sent_items, mailbox.pop3_delete) == (30, DeleteRule(DeletePolicy.MOVE, "Done/Scans"))
     assert mailbox.default_from == "reports@sales.contoso.com"
     assert mailbox.logins[0].networks == (ipaddress.ip_network("10.0.0.7/32"),)
     assert mailbox.logins[0].services == ("smtp",)

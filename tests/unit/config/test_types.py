@@ -65,7 +65,7 @@ def test_types_accept(type_, value, expected):
         (types.Date(), "2027-W13-1"),
         (types.SentItems(), "delete_after_days:"),
         (types.SentItems(), "delete_after_days:3651"),
-        (types.DELETE_POLICY, "move: "),
+        (types.Delete(), "move: "),
         (types.Url("https"), "https://"),
         (types.Url("https"), "https://host:99999"),
         (types.Url("https"), "https://[::1"),

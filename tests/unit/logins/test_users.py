@@ -9,6 +9,7 @@ import pytest
 from m365proxy.errors import Permanent, Temporary
 from m365proxy.logins.passwords import hash_password
 from m365proxy.logins.users import LoginRefused, User, Users
+from m365proxy.system.choices import DeleteRule
 from m365proxy.system.networks import within
 
 PEER = "192.168.1.9"
@@ -28,7 +29,7 @@ def mailbox(username="scanner@contoso.com", password=HASH, **more):
         "rewrite_from": False,
         "folder": "inbox",
         "services": ("smtp", "pop3"),
-        "pop3_delete": "trash",
+        "pop3_delete": DeleteRule.parse("trash"),
         "pop3_mark_read": False,
         "pop3_fold_lines": False,
         "sent_items": None,
@@ -174,7 +175,7 @@ def test_a_login_has_its_own_services_and_the_mailboxes_settings():
         "Alerts@contoso.com",
         logins=(login("nas", services=("smtp",)),),
         folder="Scans",
-        pop3_delete="keep",
+        pop3_delete=DeleteRule.parse("keep"),
         pop3_mark_read=True,
         rewrite_from=True,
         default_from="office@contoso.com",
@@ -183,7 +184,7 @@ def test_a_login_has_its_own_services_and_the_mailboxes_settings():
     user = Users([box]).check("NAS", "right", "smtp", PEER)
     assert user.services == frozenset({"smtp"})
     assert (user.login, user.mailbox, user.folder) == ("nas", "alerts@contoso.com", "Scans")
-    assert (user.pop3_delete, user.pop3_mark_read, user.rewrite_from) == ("keep", True, True)
+    assert (user.pop3_delete, user.pop3_mark_read, user.rewrite_from) == (DeleteRule.parse("keep"), True, True)
     assert user.default_from == "office@contoso.com"
 
 
