@@ -113,7 +113,7 @@ class Delivery:
         return verdict
 
     def _attempt(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
-        self._graph.ready(envelope.mailbox)
+        self._graph.check_ready(envelope.mailbox)
         try:
             prepared = self._prepare(claim, envelope, file)
         except Permanent as error:
@@ -463,7 +463,7 @@ class Delivery:
 
     def _send_draft(self, claim: Claim, draft: DraftState, envelope: Envelope) -> Verdict:
         state = claim.state
-        self._graph.ready(draft.mailbox)
+        self._graph.check_ready(draft.mailbox)
         state.posted, state.still_draft, state.looks = self._graph.now(), 0.0, 0
         draft.posted = True
         claim.mark_posting()
@@ -484,7 +484,7 @@ class Delivery:
 
     def _send_at_once(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route) -> Verdict:
         self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
-        self._graph.ready(route.url_mailbox)
+        self._graph.check_ready(route.url_mailbox)
         claim.state.posted = self._graph.now()
         claim.mark_posting()
         try:
@@ -568,7 +568,7 @@ def _is_throttling(answer: Answer) -> bool:
 
 
 def _throttled(answer: Answer, mailbox: str) -> Throttled:
-    return Throttled(mailbox, answer.hold, request_id=answer.request_id)
+    return Throttled(mailbox, answer.throttled_for, request_id=answer.request_id)
 
 
 def _heeded(error: Union[Throttled, GraphTrouble], mailbox: str) -> Union[Throttled, GraphTrouble]:

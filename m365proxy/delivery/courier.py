@@ -73,7 +73,7 @@ class Courier:
         """
         self._spool = spool
         self._delivery = delivery
-        self._lanes = Lanes(mailboxes, graph.held, pace_per_minute=pace_per_minute, monotonic=monotonic)
+        self._lanes = Lanes(mailboxes, graph.throttled_for, pace_per_minute=pace_per_minute, monotonic=monotonic)
         self._conclusions = Conclusions(
             graph,
             delivery,

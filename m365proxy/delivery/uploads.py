@@ -88,9 +88,9 @@ class _Patience:
             raise error
         asked = error.seconds if isinstance(error, Throttled) else 0.0
         if isinstance(error, GraphTrouble):
-            asked = max(error.answer.retry_after, error.answer.hold)
+            asked = max(error.answer.retry_after, error.answer.throttled_for)
         if asked > _LONGEST_PAUSE:
-            if isinstance(error, GraphTrouble) and error.answer.from_graph and error.answer.hold:
+            if isinstance(error, GraphTrouble) and error.answer.from_graph and error.answer.throttled_for:
                 raise Throttled(mailbox, asked, request_id=error.answer.request_id)
             raise error
         self._sleep(max(_WAITS[tries], asked))

@@ -7,9 +7,14 @@ import json as jsonlib
 import math
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Protocol
 
 from ..errors import Permanent, Temporary
+
+if TYPE_CHECKING:
+    import requests
+
+    from ..system.httpsession import Session
 
 # A JSON answer is never larger (octets): 1,000 items of a narrow listing are about 400 KB.
 _ANSWER_LIMIT = 16 * 1024 * 1024
@@ -33,7 +38,7 @@ class NoAnswer(Temporary):
 
 
 class Throttled(Temporary):
-    """Graph asked to leave this mailbox alone for another `seconds`; nothing was sent.
+    """Graph wants no request for this mailbox for another `seconds`; nothing was sent.
 
     `request_id`: of the answer that asked so; "" if the call was not even made.
     """
@@ -69,7 +74,7 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._session: Any = None
+        self._session: Optional[Session] = None
         self._cancelled = False
 
     def cancel(self) -> None:
@@ -79,25 +84,44 @@ class Cancellation:
             if self._session is not None:
                 self._session.interrupt()
 
-    def begin(self, session: Any) -> None:
-        """A call begins over this session of Outbound; Cancelled if there is to be none."""
+    def begin(self, session: Session) -> None:
+        """Note that a call begins over this session; Cancelled if there is to be none."""
         with self._lock:
             if self._cancelled:
                 raise Cancelled
             self._session = session
 
     def end(self) -> bool:
-        """The call is over; whether its session was left in peace."""
+        """Note that the call is over; whether its session can still be used."""
         with self._lock:
             self._session = None
             return not self._cancelled
 
 
-class Answer:
-    """An HTTP answer.  Close it (or use it in a with block): it holds one of the mailbox's slots."""
+class CallDeadline(Protocol):
+    """A call's time: deadlines.Deadline."""
 
-    def __init__(self, response: Any, release: Callable[[bool], None], deadline: Any = None, seconds: float = 0.0):
-        """`deadline`: of the call (Deadline); each 16 KiB of a streamed answer have `seconds` to come."""
+    passed: bool
+
+    def arm(self, seconds: float) -> None: ...
+
+    def disarm(self) -> None: ...
+
+
+class Answer:
+    """An HTTP answer.  Close it (or use it in a with block): it occupies one of the mailbox's slots."""
+
+    def __init__(
+        self,
+        response: requests.Response,
+        release: Callable[[bool], None],
+        deadline: Optional[CallDeadline] = None,
+        seconds: float = 0.0,
+    ):
+        """`release` is called once, with whether the connection can be used again.
+
+        `deadline`: of the call; each 16 KiB of a streamed answer have `seconds` to come.
+        """
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.request_id: str = response.headers.get("request-id", "")
@@ -128,7 +152,7 @@ class Answer:
             self.close()
 
     def forget_body(self) -> None:
-        """The body broke off: what is left of the answer is its status."""
+        """Keep only the status and the headers: the body broke off."""
         self._content = b""
         self._broken = True
 
@@ -224,8 +248,8 @@ class Answer:
         return seconds if self.request_id else min(seconds, _RETRY_AFTER_OF_STRANGERS)
 
     @property
-    def hold(self) -> float:
-        """Seconds for which Graph wants the mailbox left alone: only 429 and 503 ask for that."""
+    def throttled_for(self) -> float:
+        """Seconds for which Graph wants no request for the mailbox: only 429 and 503 ask for that."""
         if self.status not in (429, 503):
             return 0.0
         return self.retry_after or (_RETRY_AFTER_UNSAID if self.status == 429 else 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json as jsonlib
-from typing import Any, Callable, Iterable, Iterator, Optional, Union
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Union
 
 # Whole request body Graph takes (octets); both readings of "4 MB" allow it.
 REQUEST_LIMIT = 4_000_000
@@ -56,24 +56,24 @@ def base64_body(length: int, pieces: Iterable[bytes]) -> Body:
     """`length` octets in base64 without line breaks, as MIME sendMail takes them (user-sendmail.md)."""
 
     def encoded() -> Iterator[bytes]:
-        held = b""
+        left = b""
         for piece in pieces:
-            held += piece
-            whole = len(held) - len(held) % 3
-            yield base64.b64encode(held[:whole])
-            held = held[whole:]
-        yield base64.b64encode(held)
+            left += piece
+            whole = len(left) - len(left) % 3
+            yield base64.b64encode(left[:whole])
+            left = left[whole:]
+        yield base64.b64encode(left)
 
     return Body((length + 2) // 3 * 4, encoded())
 
 
 def of_octets(octets: Union[bytes, bytearray]) -> Body:
-    """What is in memory already."""
+    """Of what is in memory already."""
     return Body(len(octets), (bytes(octets[i : i + _PIECE]) for i in range(0, len(octets), _PIECE)))
 
 
-def body_maker(body: Optional[Callable[[], Body]], json: Any) -> Callable[[], Optional[Body]]:
-    """What makes the body anew for each try: of JSON, or `body` itself, or none."""
+def body_maker(body: Optional[Callable[[], Body]], json: Optional[Mapping[str, Any]]) -> Callable[[], Optional[Body]]:
+    """A function that makes the body anew for each try: of JSON, or `body` itself, or none."""
     if json is not None:
         data = jsonlib.dumps(json).encode()
         return lambda: Body(len(data), [data])

@@ -1,53 +1,59 @@
-"""A minimal client of Microsoft Graph: one call at a time, judged by others.
+"""A minimal client of Microsoft Graph: one call at a time; what its answer means is for others to say.
 
-Keeps Graph's rules that every caller shares: at most four requests at a time
-per mailbox, Retry-After holds that mailbox, a refused token is renewed once,
-nothing is retried or redirected by itself.
+Keeps the rules of Graph that every caller shares: at most four requests at a
+time per mailbox; no request to a throttled mailbox; a refused token is renewed
+once; nothing is retried or redirected by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import email.utils
-import ssl
 import threading
 import time
 import urllib.parse
 import uuid
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Union
 
 from ..errors import Permanent
 from ..system import log
+from ..system.outbound import Outbound
 from .answer import Answer, Cancellation, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from .body import Body, body_maker, of_octets
 from .deadlines import Deadline, Deadlines
+from .request import CONNECT_SECONDS, Request, maybe_processed, total_seconds
+from .sessions import IDLE_SECONDS, Sessions
 from .slots import SLOTS, Slots
+
+if TYPE_CHECKING:
+    import requests
+
+    from ..system.httpsession import Session
 
 logger = log.get("graph")
 
-# Seconds: to connect; a pooled connection unused for longer, or older, is not trusted with a request.
-_CONNECT_SECONDS = 15.0
-_IDLE_SECONDS = 20.0
-_AGE_SECONDS = 600.0
-
-# A call has this many seconds more than the silence that is waited for, and another per so many octets of its body.
-_SPARE_SECONDS = 30.0
-_OCTETS_PER_SECOND = 16 * 1024
-
-# A hold that ends later than what was told of by so many seconds is told of in the log.
-_LONG_HOLD = 60.0
+# A time of throttling is logged if it ends so many seconds later than the one that was logged before.
+_LONG_THROTTLING = 60.0
 
 # What is waited for a free slot of a mailbox before giving up (seconds).
 _SLOT_SECONDS = 300.0
 
 
-class _Lane:
-    """One mailbox: its free slots and how long Graph wants it left alone."""
+class Tokens(Protocol):
+    """Gives access tokens: entra.tokens.Tokens."""
 
-    def __init__(self) -> None:
+    def access_token(self, refused: Optional[str] = None) -> str:
+        """A token that is good for now; `refused`: the one that Graph has just refused."""
+
+
+class _Mailbox:
+    """What is kept of one mailbox; times are monotonic."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.slots = Slots()
-        self.held_until = 0.0  # monotonic
-        self.told_until = 0.0  # monotonic; the end of the hold that the log tells of
+        self.throttled_until = 0.0
+        self.logged_until = 0.0  # the end of the throttling that is in the log
 
 
 class Graph:
@@ -55,12 +61,16 @@ class Graph:
 
     def __init__(
         self,
-        tokens: Any,
-        outbound: Any,
+        tokens: Tokens,
+        outbound: Outbound,
         url: str,
         user: str = "",
-        clock: Callable[[], float] = time.time,
+        *,
         app: str = "",
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        slot_seconds: float = _SLOT_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
     ):
         """`url`: "https://graph.microsoft.com"; `user`: the signed-in address, "" when app-only; `app`: its ID."""
         self.url = url.rstrip("/")
@@ -73,11 +83,12 @@ class Graph:
         self._tokens = tokens
         self._outbound = outbound
         self._clock = clock
-        self._lanes: Dict[str, _Lane] = {}
-        self._pool: List[Tuple[Any, float, float]] = []  # session, made, last used (monotonic)
-        self._closed = False
-        self._lock = threading.Lock()
+        self._monotonic = monotonic
+        self._slot_seconds = slot_seconds
+        self._mailboxes: Dict[str, _Mailbox] = {}
+        self._sessions = Sessions(outbound, monotonic, idle_seconds)
         self._deadlines = Deadlines(logger)
+        self._lock = threading.Lock()
 
     def now(self) -> float:
         """The time by Graph's clock, as far as we have seen it (seconds since 1970).
@@ -85,34 +96,32 @@ class Graph:
         Our own may be set meanwhile: what was seen goes on by the monotonic clock.
         """
         seen = self._seen
-        return seen[0] + time.monotonic() - seen[1] if seen else self._clock()
+        return seen[0] + self._monotonic() - seen[1] if seen else self._clock()
 
-    def held(self, mailbox: str) -> float:
-        """Seconds for which Graph wants this mailbox left alone; 0 if it may be asked."""
-        return max(0.0, self._lane(mailbox).held_until - time.monotonic())
+    def throttled_for(self, mailbox: str) -> float:
+        """Seconds for which Graph wants no request for this mailbox; 0 if it may be asked."""
+        return max(0.0, self._mailbox(mailbox).throttled_until - self._monotonic())
 
     def spare(self, mailbox: str) -> int:
-        """Slots of a mailbox that no call has or waits for; 0 while Graph wants it left alone."""
-        return 0 if self.held(mailbox) else self._lane(mailbox).slots.spare
+        """Slots of a mailbox that no call has or waits for; 0 while it is throttled."""
+        return 0 if self.throttled_for(mailbox) else self._mailbox(mailbox).slots.spare
 
-    def rest(self, mailbox: str, seconds: float) -> None:
-        """Leave this mailbox alone for so many seconds: an answer wants it, or one inside a batch."""
-        lane = self._lane(mailbox)
-        until = time.monotonic() + seconds
+    def throttle(self, name: str, seconds: float) -> None:
+        """Send no request for this mailbox for so many seconds: an answer, or one inside a batch, asks for that."""
+        mailbox = self._mailbox(name)
+        until = self._monotonic() + seconds
         with self._lock:
-            lane.held_until = max(lane.held_until, until)
-            tell = seconds >= _LONG_HOLD and until - lane.told_until >= _LONG_HOLD
-            if tell:
-                lane.told_until = until
-        if tell:
+            mailbox.throttled_until = max(mailbox.throttled_until, until)
+            is_news = seconds >= _LONG_THROTTLING and until - mailbox.logged_until >= _LONG_THROTTLING
+            if is_news:
+                mailbox.logged_until = until
+        if is_news:
             end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + seconds))
-            logger.warning(
-                "%s: Graph wants no request for %d s; nothing is sent or read until %s", mailbox, seconds, end
-            )
+            logger.warning("%s: throttled by Graph for %d s; nothing is sent or read until %s", name, seconds, end)
 
-    def ready(self, mailbox: str) -> None:
-        """Returns if a call could be made now; Throttled, SignInNeeded or Temporary if not."""
-        self._may_go(self._lane(mailbox), mailbox)
+    def check_ready(self, mailbox: str) -> None:
+        """Do nothing if a call could be made now; Throttled, SignInNeeded or Temporary if not."""
+        self._check_throttling(self._mailbox(mailbox))
         self._tokens.access_token()
 
     def call(
@@ -124,7 +133,7 @@ class Graph:
         params: Optional[Mapping[str, str]] = None,
         headers: Optional[Mapping[str, str]] = None,
         body: Optional[Callable[[], Body]] = None,
-        json: Any = None,
+        json: Optional[Mapping[str, Any]] = None,
         stream: bool = False,
         seconds: float = 60.0,
         cancellation: Optional[Cancellation] = None,
@@ -133,14 +142,51 @@ class Graph:
 
         `body` makes the body anew for each try; `seconds` is the longest silence waited for, from which follows
         the time for the whole call, or for each 16 KiB of a streamed answer; `cancellation` lets others end the call.
-        NoAnswer if no answer comes, Throttled if the mailbox is to be left alone; SignInNeeded and Temporary without a
+        NoAnswer if no answer comes, Throttled if the mailbox is throttled; SignInNeeded and Temporary without a
         token; Cancelled.
         """
         query = "?" + urllib.parse.urlencode(params, quote_via=urllib.parse.quote) if params else ""
-        url = self.url + "/v1.0" + self._root(mailbox) + path + query
-        make_body = body_maker(body, json)
         return self._authorised(
-            method, mailbox, url, headers, make_body, json is not None, stream, seconds, cancellation
+            Request(
+                method,
+                mailbox,
+                self.url + "/v1.0" + self.root(mailbox) + path + query,
+                {**(headers or {}), "Content-Type": "application/json"} if json is not None else headers or {},
+                body_maker(body, json),
+                stream,
+                seconds,
+                cancellation or Cancellation(),
+            )
+        )
+
+    def read(
+        self,
+        method: str,
+        mailbox: str,
+        path: str,
+        *,
+        params: Optional[Mapping[str, str]] = None,
+        headers: Optional[Mapping[str, str]] = None,
+        body: Optional[Callable[[], Body]] = None,
+        json: Optional[Mapping[str, Any]] = None,
+        stream: bool = False,
+        seconds: float = 60.0,
+        cancellation: Optional[Cancellation] = None,
+    ) -> Answer:
+        """`call`, but GraphTrouble or GraphRefused (with a plain sentence) for all that is not Graph's own 2xx."""
+        return self.raise_for_status(
+            self.call(
+                method,
+                mailbox,
+                path,
+                params=params,
+                headers=headers,
+                body=body,
+                json=json,
+                stream=stream,
+                seconds=seconds,
+                cancellation=cancellation,
+            )
         )
 
     def follow(self, mailbox: str, url: str, headers: Optional[Mapping[str, str]] = None) -> Answer:
@@ -148,43 +194,38 @@ class Graph:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https" or parts.netloc.lower() != self.host.lower():
             raise Permanent("Graph's link to the next page leads to another host; the token does not go there.")
-        return self.raise_for_status(
-            self._authorised("GET", mailbox, url, headers, body_maker(None, None), False, False, 60.0)
-        )
-
-    def read(self, method: str, mailbox: str, path: str, **more: Any) -> Answer:
-        """`call`, but GraphTrouble or GraphRefused (with a plain sentence) for all that is not Graph's own 2xx."""
-        return self.raise_for_status(self.call(method, mailbox, path, **more))
+        return self.raise_for_status(self._authorised(Request("GET", mailbox, url, headers or {})))
 
     def batch(self, mailbox: str, requests: List[Dict[str, Any]]) -> Answer:
         """POST $batch: at most 20 requests with ids and relative URLs (json-batching.md).  Raises as `read`."""
-        make = body_maker(None, {"requests": requests})
+        make_body = body_maker(None, {"requests": requests})
+        headers = {"Content-Type": "application/json"}
+        url = self.url + "/v1.0/$batch"
         return self.raise_for_status(
-            self._authorised("POST", mailbox, self.url + "/v1.0/$batch", None, make, True, False, 120.0)
+            self._authorised(Request("POST", mailbox, url, headers, make_body, seconds=120.0)),
         )
 
     def root(self, mailbox: str) -> str:
-        """The relative URL of a mailbox, for use inside a batch."""
-        return self._root(mailbox)
+        """The relative URL of a mailbox, as inside a batch."""
+        if mailbox.lower() == self.user:
+            return "/me"
+        return "/users/" + urllib.parse.quote(mailbox, safe="@")
 
     def upload(
         self, method: str, mailbox: str, url: str, headers: Mapping[str, str], body: Union[bytes, bytearray, None]
     ) -> Answer:
         """A request to an upload session's own URL: no token goes along, the URL is the secret."""
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme != "https":
+        if urllib.parse.urlsplit(url).scheme != "https":
             raise Permanent("Graph's upload URL is not HTTPS; nothing is sent there.")
-        sent = of_octets(body) if body is not None else None
-        answer = self._exchange(method, mailbox, url, dict(headers), sent, False, 300.0)
+        make_body = body_maker(None if body is None else lambda: of_octets(body), None)
+        answer = self._exchange(Request(method, mailbox, url, headers, make_body, seconds=300.0))
         answer.load()
         return answer
 
     def check_reachable(self) -> None:
         """One cheap request without a token, whatever the answer; NoAnswer if Graph gives none."""
-        with (
-            contextlib.suppress(Throttled),
-            self._exchange("GET", "", self.url + "/v1.0/", {}, None, False, 20.0) as answer,
-        ):
+        request = Request("GET", "", self.url + "/v1.0/", seconds=20.0)
+        with contextlib.suppress(Throttled), self._exchange(request) as answer:
             if not answer.from_graph:
                 raise NoAnswer(
                     f"{self.host} is answered by something else (HTTP {answer.status}): a proxy, filter or "
@@ -198,16 +239,7 @@ class Graph:
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their calls end."""
-        with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, []
-        for session, _, _ in pool:
-            session.close()
-
-    def _root(self, mailbox: str) -> str:
-        if mailbox.lower() == self.user:
-            return "/me"
-        return "/users/" + urllib.parse.quote(mailbox, safe="@")
+        self._sessions.close()
 
     def raise_for_status(self, answer: Answer) -> Answer:
         """The answer if it is Graph's own 2xx; GraphTrouble or GraphRefused if not."""
@@ -225,37 +257,17 @@ class Graph:
             raise GraphTrouble(f"Graph answered HTTP {answer.status} {log.clean(answer.code)}.", answer)
         raise GraphRefused(f"Graph refused with HTTP {answer.status} {log.clean(answer.code)}.", answer)
 
-    def _authorised(
-        self, method, mailbox, url, headers, make_body, is_json, stream, seconds, cancellation=None
-    ) -> Answer:
-        """The request with a token; once more with a new one if Graph refuses it (it did nothing then)."""
-        sent = dict(headers or {})
-        sent.setdefault("Accept", "application/json, text/plain")
-        if is_json:
-            sent["Content-Type"] = "application/json"
+    # One request.
+
+    def _authorised(self, request: Request) -> Answer:
+        """The answer to a request with a token; once more with a new one if Graph refuses it (it did nothing then)."""
+        if "Accept" not in request.headers:
+            request = request.with_headers(Accept="application/json, text/plain")
         token = self._tokens.access_token()
-        answer = self._exchange(
-            method,
-            mailbox,
-            url,
-            dict(sent, Authorization="Bearer " + token),
-            make_body(),
-            stream,
-            seconds,
-            cancellation,
-        )
+        answer = self._exchange(request.with_headers(Authorization="Bearer " + token))
         if answer.status == 401 and self._is_refused_token(answer):
             token = self._tokens.access_token(refused=token)
-            answer = self._exchange(
-                method,
-                mailbox,
-                url,
-                dict(sent, Authorization="Bearer " + token),
-                make_body(),
-                stream,
-                seconds,
-                cancellation,
-            )
+            answer = self._exchange(request.with_headers(Authorization="Bearer " + token))
         return answer
 
     @staticmethod
@@ -267,40 +279,41 @@ class Graph:
         answer.forget_body()
         return False
 
-    def _exchange(self, method, mailbox, url, headers, body, stream, seconds, cancellation=None) -> Answer:
-        cancellation = cancellation or Cancellation()
-        lane = self._lane(mailbox)
-        self._enter(lane, mailbox)
+    def _exchange(self, request: Request) -> Answer:
+        """The answer to a request as it is, read whole unless it is streamed."""
+        mailbox = self._mailbox(request.mailbox)
+        body = request.make_body()
+        self._enter(mailbox)
         try:
-            session, made = self._take_session()
+            pooled = self._sessions.take()
         except BaseException:
-            lane.slots.leave()
+            mailbox.slots.leave()
             raise
 
-        deadline = Deadline(self._deadlines, session, f"{mailbox or self.host}: {_kind(method, url)}")
+        deadline = Deadline(self._deadlines, pooled.session, request.label)
 
         def release(reusable: bool) -> None:
             deadline.disarm()
-            unharmed = cancellation.end() and not deadline.passed
-            lane.slots.leave()
-            self._give_session(session, made, reusable and unharmed)
+            unharmed = request.cancellation.end() and not deadline.passed
+            mailbox.slots.leave()
+            self._sessions.give_back(pooled, reusable and unharmed)
 
         try:
-            cancellation.begin(session)
-            session.before_each(lambda: self._may_go(lane, mailbox))
-            deadline.arm(_total_seconds(seconds, body))
-            response = self._send(session, method, url, headers, body, seconds)
+            request.cancellation.begin(pooled.session)
+            pooled.session.before_each(lambda: self._check_throttling(mailbox))
+            deadline.arm(total_seconds(request.seconds, body))
+            response = self._send(pooled.session, request, body)
             if deadline.passed:  # a head that was broken off passes for a whole one
                 response.close()
                 raise NoAnswer(f"{self.host} did not answer in time.", body is None or body.exhausted)
-            if stream:
+            if request.stream:
                 deadline.disarm()
-            answer = Answer(response, release, deadline, seconds if stream else 0.0)
+            answer = Answer(response, release, deadline, request.seconds if request.stream else 0.0)
         except BaseException:
             release(False)
             raise
-        self._note(answer, mailbox)
-        if not stream:
+        self._note(answer, request.mailbox)
+        if not request.stream:
             try:
                 answer.load()
             except NoAnswer:
@@ -308,127 +321,63 @@ class Graph:
                 answer.forget_body()
         return answer
 
-    def _enter(self, lane: _Lane, mailbox: str) -> None:
-        if not lane.slots.enter(_SLOT_SECONDS):
-            raise Throttled(mailbox, 1.0, f"No free place among the {SLOTS} requests at a time for {mailbox}.")
+    def _enter(self, mailbox: _Mailbox) -> None:
+        """Take a slot; Throttled if there is none in time, or the mailbox is throttled."""
+        if not mailbox.slots.enter(self._slot_seconds):
+            raise Throttled(
+                mailbox.name, 1.0, f"All {SLOTS} requests that Graph allows at a time for {mailbox.name} are in use."
+            )
         try:
-            self._may_go(lane, mailbox)  # no connection is made in vain
+            self._check_throttling(mailbox)  # no connection is made in vain
         except Throttled:
-            lane.slots.leave()
+            mailbox.slots.leave()
             raise
 
-    @staticmethod
-    def _may_go(lane: _Lane, mailbox: str) -> None:
-        """A request may leave now; Throttled if not, as Graph wants the mailbox left alone.
+    def _check_throttling(self, mailbox: _Mailbox) -> None:
+        """Throttled if no request may leave for the mailbox now.
 
         Asked once more right before the request's first octet: a 429 may have come while it was being connected.
         """
-        wait = lane.held_until - time.monotonic()
-        if wait > 0:
-            raise Throttled(mailbox, wait)
+        seconds = mailbox.throttled_until - self._monotonic()
+        if seconds > 0:
+            raise Throttled(mailbox.name, seconds)
 
-    def _send(self, session, method, url, headers, body, seconds):
+    def _send(self, session: Session, request: Request, body: Optional[Body]) -> requests.Response:
+        """The head of the answer; NoAnswer."""
         import requests
 
-        headers = dict(headers)
-        headers["client-request-id"] = str(uuid.uuid4())
-        if body is None and method in ("POST", "PUT", "PATCH"):
+        headers = {**request.headers, "client-request-id": str(uuid.uuid4())}
+        if body is None and request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = "0"  # 411 otherwise (message-send.md)
         try:
             return session.request(
-                method,
-                url,
+                request.method,
+                request.url,
                 headers=headers,
                 data=body,
                 stream=True,
                 allow_redirects=False,
-                timeout=(_CONNECT_SECONDS, seconds),
+                timeout=(CONNECT_SECONDS, request.seconds),
             )
         except (requests.RequestException, OSError) as error:
             sentence = self._outbound.plain(error)
-            raise NoAnswer(sentence, _maybe_processed(error, body)) from None
+            raise NoAnswer(sentence, maybe_processed(error, body)) from None
 
     def _note(self, answer: Answer, mailbox: str) -> None:
+        """Learn from an answer: Graph's clock, and whether the mailbox is throttled."""
         if not answer.request_id:
             return
-        self.last_contact = time.monotonic()
+        self.last_contact = self._monotonic()
         with contextlib.suppress(TypeError, ValueError, IndexError):
             date = email.utils.parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
             # Date counts whole seconds: less than that is no change.
             if abs(date + 0.5 - self.now()) > 1.0 or not self._seen:
-                self._seen = (date + 0.5, time.monotonic())
+                self._seen = (date + 0.5, self._monotonic())
             skew = date + 0.5 - self._clock()
             if abs(skew - self.skew) > 1.0:
                 self.skew = skew
-        self.rest(mailbox, answer.hold)
+        self.throttle(mailbox, answer.throttled_for)
 
-    def _lane(self, mailbox: str) -> _Lane:
+    def _mailbox(self, name: str) -> _Mailbox:
         with self._lock:
-            return self._lanes.setdefault(mailbox.lower(), _Lane())
-
-    def _take_session(self) -> Tuple[Any, float]:
-        now = time.monotonic()
-        with self._lock:
-            fresh = [
-                entry for entry in self._pool if now - entry[2] <= _IDLE_SECONDS and now - entry[1] <= _AGE_SECONDS
-            ]
-            old = [entry[0] for entry in self._pool if entry not in fresh]
-            found = fresh.pop()[:2] if fresh else None
-            self._pool = fresh
-        for session in old:
-            session.close()
-        return found or (self._outbound.session(), now)
-
-    def _give_session(self, session: Any, made: float, reusable: bool) -> None:
-        with self._lock:
-            kept = reusable and not self._closed
-            if kept:
-                self._pool.append((session, made, time.monotonic()))
-        if not kept:
-            session.close()
-
-
-def _total_seconds(silence: float, body: Optional[Body]) -> float:
-    """Within which a call must be over, however it trickles."""
-    return _CONNECT_SECONDS + silence + _SPARE_SECONDS + (len(body) / _OCTETS_PER_SECOND if body is not None else 0.0)
-
-
-def _kind(method: str, url: str) -> str:
-    """A request for the log, without ids and the secrets of upload URLs."""
-    last = urllib.parse.urlsplit(url).path.rpartition("/")[2]
-    return f"{method} {last}" if len(last) < 30 and last.replace("$", "").isalpha() else method
-
-
-def _maybe_processed(error: Exception, body: Optional[Body]) -> bool:
-    """Whether the request may have reached Graph whole.
-
-    With a body, what left of it decides.  Without one, only failures to
-    connect are sure: urllib3 1.26 also calls a reset after the request a
-    ProxyError when there is a proxy.
-    """
-    import urllib3.exceptions
-
-    if body is not None and len(body):
-        return body.exhausted
-    never_connected = (
-        urllib3.exceptions.NewConnectionError,
-        urllib3.exceptions.ConnectTimeoutError,
-        ssl.SSLCertVerificationError,
-    )
-    return not any(isinstance(cause, never_connected) for cause in _causes(error))
-
-
-def _causes(error: Optional[BaseException]) -> Iterator[BaseException]:
-    """An exception and what it wraps, as requests and urllib3 nest them: args, reason, cause.
-
-    Not its context: a caller may be handling another failure, which Python would chain to this one.
-    """
-    seen = []
-    todo = [error]
-    while todo and len(seen) < 20:
-        current = todo.pop()
-        if not isinstance(current, BaseException) or current in seen:
-            continue
-        seen.append(current)
-        yield current
-        todo += [current.__cause__, getattr(current, "reason", None), *current.args]
+            return self._mailboxes.setdefault(name.lower(), _Mailbox(name))

@@ -1,13 +1,17 @@
-"""Deadlines of calls to Graph: what is overdue is broken off, whatever still trickles in."""
+"""Deadlines of calls to Graph: a call whose time is over is broken off, whatever still trickles in."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from typing import Any, Optional, Set
+from typing import TYPE_CHECKING, Optional, Set
 
 from ..system.threads import try_start
 from .answer import NoAnswer
+
+if TYPE_CHECKING:
+    from ..system.httpsession import Session
 
 # Seconds after which the thread ends if there is no other call.
 _IDLE_SECONDS = 1.0
@@ -16,28 +20,29 @@ _IDLE_SECONDS = 1.0
 class Deadline:
     """One call's.  `passed` once it was broken off, and for good."""
 
-    def __init__(self, watch: "Deadlines", session: Any, what: str):
-        self._watch = watch
+    def __init__(self, deadlines: Deadlines, session: Session, label: str):
+        """`label`: the call, for the log."""
+        self._deadlines = deadlines
         self.session = session
-        self.what = what
+        self.label = label
         self.passed = False
         self.end = 0.0  # monotonic
         self.begun = time.monotonic()
 
     def arm(self, seconds: float) -> None:
-        """From now on there are so many seconds."""
-        self._watch.arm(self, seconds)
+        """Give the call so many seconds from now on."""
+        self._deadlines.arm(self, seconds)
 
     def disarm(self) -> None:
-        """Nothing is waited for now; the session may be used by others."""
-        self._watch.disarm(self)
+        """Stop the time: nothing is waited for now, or another call may use the session."""
+        self._deadlines.disarm(self)
 
 
 class Deadlines:
-    """Watches over all calls with one thread, which is there only while calls are under way.  Any thread may call."""
+    """Watches all calls in one thread, which exists only while calls are under way.  Any thread may call."""
 
-    def __init__(self, logger: Any) -> None:
-        """`logger` is told once of each call that is broken off for its deadline."""
+    def __init__(self, logger: logging.Logger) -> None:
+        """`logger` gets a line for each call that is broken off because its time is over."""
         self._logger = logger
         self._changed = threading.Condition()
         self._armed: Set[Deadline] = set()
@@ -63,7 +68,7 @@ class Deadlines:
             self._armed.discard(deadline)
 
     def break_off(self) -> None:
-        """Every call that waits for Graph fails now, and none begins any more: the program stops."""
+        """Let every call that waits for Graph fail now, and none begin any more: the program stops."""
         with self._changed:
             self._over = True
             for deadline in self._armed:
@@ -77,9 +82,10 @@ class Deadlines:
                 for deadline in [one for one in self._armed if one.end <= now]:
                     self._armed.discard(deadline)
                     self._pass(deadline)
-                    held = now - deadline.begun
                     self._logger.warning(
-                        "%s: no whole answer in time; the call was broken off after %d s", deadline.what, held
+                        "%s: no whole answer in time; the call was broken off after %d s",
+                        deadline.label,
+                        now - deadline.begun,
                     )
                 if not self._armed and not self._changed.wait(_IDLE_SECONDS) and not self._armed:
                     self._thread = None

@@ -41,6 +41,10 @@ def _same(text: str) -> Sentences:
     return Sentences(text, text, text)
 
 
+def _user_and_app(user: str, app: str) -> Sentences:
+    return Sentences(user, user, app)
+
+
 def _assignment(role: str) -> str:
     return (
         "this is normal for about two hours after rights were given or changed. After that, give the right in Exchange "
@@ -100,17 +104,14 @@ _ALWAYS: Dict[str, Sentences] = {
     "errorquotaexceeded": _FULL,
     "quotalimitreached": _FULL,
     "erroraccountsuspend": _same("Exchange has suspended the account of {mailbox}. Unblock it in the Defender portal."),
-    "invalidauthenticationtoken": Sentences(
-        *[
-            "Graph does not take the access token for {mailbox}. Check the clock of this machine; then run "
-            "`m365proxy login`."
-        ]
-        * 2,
+    "invalidauthenticationtoken": _user_and_app(
+        "Graph does not take the access token for {mailbox}. Check the clock of this machine; then run "
+        "`m365proxy login`.",
         "Graph does not take the app's access token for {mailbox}. Check the clock of this machine, and cloud and "
         "tenant_id in the config.",
     ),
-    "authenticationerror": Sentences(
-        *["Graph does not take the access token for {mailbox}. Run `m365proxy login`."] * 2,
+    "authenticationerror": _user_and_app(
+        "Graph does not take the access token for {mailbox}. Run `m365proxy login`.",
         "Graph does not take the app's access token for {mailbox}. Check cloud and tenant_id in the config.",
     ),
     "applicationthrottled": _SLOWER,

@@ -154,7 +154,7 @@ class Deletion:
                 put_off = [outcome for outcome in outcomes if outcome.status in _AGAIN]
                 pause = max((outcome.pause for outcome in put_off), default=0.0)
                 if pause:
-                    self._graph.rest(self._mailbox, pause)  # nobody else is to ask in the pause either
+                    self._graph.throttle(self._mailbox, pause)  # nobody else is to ask in the pause either
                 if not (put_off and rounds_left and self._patience.wait(pause or _PAUSE_UNSAID)):
                     yield from outcomes
                     if pause:

@@ -55,7 +55,7 @@ class Patience:
                 return call()
             except Temporary as error:
                 self._left -= self._clock() - began
-                pause = error.seconds or self._graph.held(self._mailbox)
+                pause = error.seconds or self._graph.throttled_for(self._mailbox)
                 if not self.wait(pause):
                     raise
 

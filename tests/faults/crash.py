@@ -118,6 +118,7 @@ class _Steps:
 
 def _watch(steps: _Steps) -> None:
     from m365proxy.graph import client
+    from m365proxy.graph.request import Request
     from m365proxy.system import files
 
     def named(word: str, count: int) -> Callable[..., str]:
@@ -127,11 +128,11 @@ def _watch(steps: _Steps) -> None:
     for word, count in paths.items():
         setattr(files, word, steps.wrapped(getattr(files, word), named(word, count)))
 
-    def request(_: Any, method: str, mailbox: str, url: str, *more: Any) -> str:
-        tail = url.partition("?")[0].rpartition("/")[2]
-        return mailbox and f"{method} {tail if len(tail) < 20 else 'message'}"
+    def label(_: client.Graph, request: Request) -> str:
+        tail = request.url.partition("?")[0].rpartition("/")[2]
+        return request.mailbox and f"{request.method} {tail if len(tail) < 20 else 'message'}"
 
-    client.Graph._exchange = steps.wrapped(client.Graph._exchange, request)
+    client.Graph._exchange = steps.wrapped(client.Graph._exchange, label)
 
 
 def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None:

@@ -48,8 +48,8 @@ def hurry(haste: float = HASTE) -> None:
     attempt.ONE_STEP_WAIT /= haste
     # Limits of requests: not shorter than this for anybody, as nobody knows how busy the machine is.
     drafts.SEND_SECONDS = attempt.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
-    total_seconds = client._total_seconds
-    client._total_seconds = lambda silence, body: total_seconds(silence, body) / HASTE
+    total_seconds = client.total_seconds
+    client.total_seconds = lambda silence, body: total_seconds(silence, body) / HASTE
     http._ANSWER_SECONDS /= HASTE
     fetch._VALUE_SECONDS, fetch._AHEAD_SECONDS = fetch._VALUE_SECONDS / HASTE, fetch._AHEAD_SECONDS / HASTE
     answer._RETRY_AFTER_UNSAID /= haste

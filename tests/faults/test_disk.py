@@ -184,7 +184,7 @@ def test_a_real_full_file_system(tmp_path):
 
 
 class Graph:
-    def held(self, mailbox):
+    def throttled_for(self, mailbox):
         return 0.0
 
 

@@ -225,7 +225,7 @@ def test_retry_and_drop_survive_a_cut(bench, where):
 
 
 class Graph:
-    def held(self, mailbox):
+    def throttled_for(self, mailbox):
         return 0.0
 
 

@@ -205,7 +205,7 @@ class Graph:
     def __init__(self, given):
         self._given = list(given)
 
-    def held(self, mailbox):
+    def throttled_for(self, mailbox):
         return 0.0
 
     def read(self, *_, **__):

@@ -96,13 +96,13 @@ class Graph:
         self.hold = 0.0
         self.rests = []
 
-    def held(self, mailbox):
+    def throttled_for(self, mailbox):
         return self.hold
 
     def spare(self, mailbox):
         return self.free
 
-    def rest(self, mailbox, seconds):
+    def throttle(self, mailbox, seconds):
         self.rests.append((mailbox, seconds))
 
     def root(self, mailbox):

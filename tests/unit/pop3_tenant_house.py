@@ -6,6 +6,7 @@ import contextlib
 import poplib
 import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -56,7 +57,11 @@ class House:
         self.tokens = Tokens(sandbox)
         self.slept = []
         self.graph = Graph(
-            self.tokens, Outbound(None, sandbox.ca_file, direct=True), sandbox.graph_url, self.tenant.user
+            self.tokens,
+            Outbound(None, sandbox.ca_file, direct=True),
+            sandbox.graph_url,
+            self.tenant.user,
+            monotonic=lambda: time.monotonic() + sum(self.slept),
         )
         self.user = SimpleNamespace(
             mailbox=BOX,
@@ -77,7 +82,6 @@ class House:
 
     def _sleep(self, seconds):
         self.slept.append(seconds)
-        self.graph._lane(self.user.mailbox).held_until = 0.0
 
     @contextlib.contextmanager
     def client(self, sign_in=True):

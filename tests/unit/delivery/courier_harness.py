@@ -39,7 +39,7 @@ class FakeGraph:
     def now(self):
         return time.time()
 
-    def held(self, mailbox):
+    def throttled_for(self, mailbox):
         return max(0.0, self.holds.get(mailbox, 0.0) - time.monotonic())
 
 

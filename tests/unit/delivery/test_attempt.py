@@ -260,7 +260,7 @@ def test_storms_of_429_multiply_no_requests_and_are_waited_for(house, wait_until
 def test_a_429_is_no_attempt_and_a_draft_is_looked_for_after_a_restart_only(house, wait_until, method, path):
     house.sandbox.faults.add("answer", method=method, path=path, status=429, retry_after="600")
     id = house.open().put()
-    wait_until(lambda: house.places() == [("new", "")] and house.graph.held(ALERTS))
+    wait_until(lambda: house.places() == [("new", "")] and house.graph.throttled_for(ALERTS))
     assert house.spool.state(id).attempts == 0
     house.close()
     house.open()
@@ -287,13 +287,13 @@ def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house
     house.open()
     enter, entered = house.graph._enter, []
 
-    def told_to_wait_once(lane, mailbox):
+    def throttled_once(mailbox):
         entered.append(mailbox)
         if len(entered) == before + 1:
-            raise Throttled(mailbox, 0.2)
-        enter(lane, mailbox)
+            raise Throttled(mailbox.name, 0.2)
+        enter(mailbox)
 
-    monkeypatch.setattr(house.graph, "_enter", told_to_wait_once)
+    monkeypatch.setattr(house.graph, "_enter", throttled_once)
     house.put()
     settle(house, wait_until)
     assert house.probes == 0 and house.places() == [] and len(house.tenant.delivered) == 1
@@ -339,12 +339,12 @@ def test_a_draft_without_its_bcc_that_somebody_edited_is_left_to_them(house, wai
     house.open()
     enter, touched = house.graph._enter, []
 
-    def edit_first(lane, mailbox):
+    def edit_first(mailbox):
         for draft in house.tenant.items(ALERTS, "drafts"):
             if house.sandbox.requests[-1].method == "PATCH" and not touched:
                 touched.append(draft)
                 house.tenant.update(draft, {"subject": "edited"}, {})
-        enter(lane, mailbox)
+        enter(mailbox)
 
     house.graph._enter = edit_first
     house.put(recipients=(SCANS, HIDDEN))
@@ -490,7 +490,7 @@ def replaced_by_anothers(tenant):
 def test_a_message_id_proves_nothing_of_an_attempt_that_was_refused(house, wait_until):
     house.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
     id = house.open().put(ALWAYS)
-    wait_until(lambda: house.graph.held(ALERTS) and house.places() == [("new", "")])
+    wait_until(lambda: house.graph.throttled_for(ALERTS) and house.places() == [("new", "")])
     house.close()
     assert house.spool.state(id).draft.id
     replaced_by_anothers(house.tenant)
@@ -511,12 +511,12 @@ def test_a_message_id_proves_nothing_where_graph_knew_no_draft_to_send(house, wa
 def test_a_draft_that_was_refused_and_deleted_is_forgotten_whatever_has_its_message_id(house, wait_until):
     house.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
     id = house.open().put(ALWAYS)
-    wait_until(lambda: house.graph.held(ALERTS) and house.places() == [("new", "")])
+    wait_until(lambda: house.graph.throttled_for(ALERTS) and house.places() == [("new", "")])
     house.close()
     house.tenant.delete_moves = False
     an_item(house.tenant, "sentitems", at=1.0)
     claim = house.spool.claim(id)
-    house.graph._lanes.clear()  # the wait that Graph asked for is over
+    house.graph._mailboxes.clear()  # the wait that Graph asked for is over
     house.delivery.drop_draft(claim)
     assert claim.state.draft is None and house.tenant.items(ALERTS, "drafts") == []
 
@@ -843,7 +843,7 @@ def large(house, monkeypatch):
 
 def end_pause(house):
     """As if the time that Graph asked for were over."""
-    house.graph._lane(ALERTS).held_until = 0.0
+    house.graph._mailbox(ALERTS).throttled_until = 0.0
     house.ahead += 2 * 3600.0
     house.courier.flush()
 
@@ -853,7 +853,7 @@ def workers():
 
 
 def paused(house):
-    return house.places() == [("new", "")] and house.graph.held(ALERTS) and not workers()
+    return house.places() == [("new", "")] and house.graph.throttled_for(ALERTS) and not workers()
 
 
 def files_of(raw):
@@ -1010,15 +1010,15 @@ def with_message_id(mail, message_id):
 
 def test_a_message_that_could_not_be_tried_at_first_keeps_its_message_id(house, wait_until, monkeypatch):
     house.open()
-    real, first = house.graph.ready, [1, 1]
+    real, first = house.graph.check_ready, [1, 1]
 
-    def ready(mailbox):
+    def check_ready(mailbox):
         if first:
             first.pop()
             raise Throttled(mailbox, 0.05)
         real(mailbox)
 
-    monkeypatch.setattr(house.graph, "ready", ready)
+    monkeypatch.setattr(house.graph, "check_ready", check_ready)
     house.put(with_message_id(MAIL, b"<mine@device>"))
     settle(house, wait_until)
     assert b"<mine@device>" in house.tenant.delivered[0].raw and not first
@@ -1085,7 +1085,7 @@ def test_what_was_refused_on_one_way_stays_surely_not_sent_while_the_next_must_w
     house.full, house.on_ambiguous = False, on_ambiguous
     house.open()
     house.sandbox.faults.add("answer", path=f"{ALERTS}/sendMail", status=403, code="ErrorAccessDenied", times=1)
-    house.graph.rest(RELAY, 0.3)
+    house.graph.throttle(RELAY, 0.3)
     id = house.put()
     settle(house, wait_until)
     assert house.places() == [] and len(house.tenant.delivered) == 1

@@ -55,17 +55,16 @@ class House:
 
     def __init__(self, sandbox):
         self.sandbox, self.tenant, self.faults = sandbox, sandbox.tenant, sandbox.faults
-        self.graph = Graph(Tokens(sandbox), Outbound(None, sandbox.ca_file, direct=True), sandbox.graph_url, RELAY)
         self.slept = []
         self.now = 1000.0
+        outbound = Outbound(None, sandbox.ca_file, direct=True)
+        self.graph = Graph(Tokens(sandbox), outbound, sandbox.graph_url, RELAY, monotonic=lambda: self.now)
         self.drafts = LargeDrafts(self.graph, monotonic=lambda: self.now, sleep=self._sleep)
         self.created = []
 
     def _sleep(self, seconds):
         self.slept.append(seconds)
         self.now += seconds
-        for lane in self.graph._lanes.values():
-            lane.held_until -= seconds
 
     def make(self, raw, mailbox=SCANNER):
         """Make the draft; its item in the tenant."""
@@ -344,12 +343,12 @@ def test_a_long_pause_is_not_waited_for_in_the_upload(house, small, path, method
         house.drafts.create(SCANNER, large, {}, house.created.append, attached.append)
     assert caught.value.seconds == seconds and caught.value.request_id
     assert house.slept == [] and attached == [1] and contents(house.item()) == [content]
-    assert house.graph._lane(SCANNER).slots.spare == SLOTS
+    assert house.graph._mailbox(SCANNER).slots.spare == SLOTS
 
 
 def test_a_long_hold_that_others_caused_is_not_waited_for(house, small):
     def created(value):
-        house.graph.rest(SCANNER, 90)
+        house.graph.throttle(SCANNER, 90)
 
     with pytest.raises(Throttled):
         house.drafts.create(SCANNER, compose(mail(b"x")), {}, created)

@@ -1,4 +1,4 @@
-"""What the client of Graph says of requests without an answer: never "not processed" of one that was."""
+"""Requests without an answer: never called "not processed" if they were."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def tunnel(**settings):
     def set_up(house, monkeypatch):
         for name, value in settings.items():
             setattr(house.tunnel, name, value)
-        monkeypatch.setattr(graph_module, "_CONNECT_SECONDS", SILENCE)
+        monkeypatch.setattr(graph_module, "CONNECT_SECONDS", SILENCE)
 
     return set_up
 
