@@ -290,15 +290,8 @@ def _make_certificates() -> Tuple[bytes, bytes]:
 
     def usage(**allowed: bool) -> Any:
         names = (
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "key_cert_sign",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
+            *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+            *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
         )
         return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
 

@@ -4,7 +4,7 @@ message-delta, mailfolder)."""
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Collection, Dict, List, Optional, Sequence
 from urllib.parse import quote, urlencode
 
 from . import resource
@@ -143,7 +143,7 @@ class FolderViews:
             value["@odata.deltaLink"] = self._link(context, query, **options)
         return answer_json(200, value)
 
-    def _returned(self, immutable: str, here: Sequence[int], context: Context) -> bool:
+    def _returned(self, immutable: str, here: Collection[int], context: Context) -> bool:
         """Whether an item that left the folder is in it again."""
         try:
             return self._tenant.find(context.box, immutable).key in here
@@ -164,7 +164,7 @@ class FolderViews:
         return [0, int(token or 0), self._tenant.change()]
 
 
-def _known_options(query: Query, known: Sequence[str]) -> Query:
+def _known_options(query: Query, known: Collection[str]) -> Query:
     for name in query.options:
         if name not in known:
             raise Refusal(400, "BadRequest", f"Query option '{name}' is not supported here.")

@@ -81,13 +81,13 @@ class Entra:
         self.token_seconds = 3900  # life of an access token
         self.give_refresh_token = True
         self.public_client_allowed = True  # "Allow public client flows" of the app registration
-        self.counts: Counter = Counter()  # token requests by grant, "devicecode", "discovery"
+        self.counts: Counter[str] = Counter()  # token requests by grant, "devicecode", "discovery"
         self._tenant = tenant
         self._base = base
         self._lock = threading.Lock()
         self._refusing: List[_Refusing] = []
         self._flows: Dict[str, _Flow] = {}
-        self._polls: Counter = Counter()
+        self._polls: Counter[str] = Counter()
         self._refresh: Dict[str, Tuple[str, str]] = {}  # token -> address, tenant id
         self._access: Dict[str, Tuple[Actor, float]] = {}  # token -> who, until when (monotonic)
         self._revoked: Dict[str, int] = {}  # refresh token -> AADSTS code

@@ -162,6 +162,8 @@ def _comparison(name: str, operator: str, text: Optional[str], bare: Optional[st
 def _time(text: str) -> int:
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d:\d\d)(?:\.\d+)?Z)?", text)
     try:
+        if match is None:
+            raise ValueError
         return calendar.timegm(time.strptime(f"{match.group(1)} {match.group(2) or '00:00:00'}", "%Y-%m-%d %H:%M:%S"))
-    except (AttributeError, ValueError):
+    except ValueError:
         raise Refusal(400, "BadRequest", f"'{text}' is no dateTimeOffset.") from None

@@ -251,7 +251,10 @@ def shown(
 ) -> Dict[str, Any]:
     """A message resource; id and etag are always there.  `expand`: ids of extended properties, as asked."""
     keys = select if select is not None else [key for key in _SHOWN if key not in _ON_REQUEST]
-    found = {"@odata.etag": f'W/"CQ{item.changed:06d}"', "id": item.immutable if immutable else item.classic}
+    found: Dict[str, Any] = {
+        "@odata.etag": f'W/"CQ{item.changed:06d}"',
+        "id": item.immutable if immutable else item.classic,
+    }
     found.update((key, _SHOWN[key](item)) for key in keys if key != "id")
     if expand:
         pairs = [(name, extended_value(item, name, store_size)) for name in map(tag, expand)]

@@ -99,7 +99,7 @@ class Server(http.server.ThreadingHTTPServer):
         share_port(self.socket)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._resets:
@@ -123,7 +123,7 @@ class Server(http.server.ThreadingHTTPServer):
             if not self.stopping.is_set():
                 sock.settimeout(_HANDSHAKE_SECONDS)
                 sock.do_handshake()
-                self.RequestHandlerClass(sock, address, self)
+                _Handler(sock, address, self)
         except (OSError, ValueError):
             pass  # the client is gone, or never spoke TLS
         finally:
@@ -159,8 +159,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def setup(self) -> None:
-        self.timeout = self.server.house.idle_seconds
         super().setup()
+        self.connection.settimeout(self.server.house.idle_seconds)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
