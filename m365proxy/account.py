@@ -1,8 +1,9 @@
-"""The signed-in account and the queue of a config, as the daemon and the commands use them."""
+"""The account, the queue and the installation of a config, as the daemon and the commands use them."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from typing import Mapping, Optional
 
 from .config.sections import Config
@@ -10,6 +11,7 @@ from .entra import tokens
 from .entra.tokenfile import TokenFile
 from .graph.client import Graph
 from .spool.spool import Spool
+from .system import files
 from .system.outbound import Outbound
 
 
@@ -46,3 +48,13 @@ def spool_of(config: Config) -> Spool:
         min_free=config.queue.min_free_mb * 1024 * 1024,
         max_waiting=config.queue.max_waiting,
     )
+
+
+def installation(state_dir: str) -> str:
+    """The random id of this installation, made at its first start: it marks our drafts."""
+    path = os.path.join(state_dir, "installation")
+    known = (files.read(path) or b"").decode("ascii", "replace").strip()
+    if not known:
+        known = secrets.token_hex(8)
+        files.replace(path, known.encode() + b"\n")
+    return known

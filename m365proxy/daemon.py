@@ -7,22 +7,20 @@ import functools
 import logging
 import os
 import queue
-import secrets
 import socket
 import ssl
 import threading
 import time
 from typing import Dict, List, Mapping, Optional
 
-from .account import Account, spool_of
-from .config import consistency
+from .account import Account, installation, spool_of
 from .config import load as configuration
 from .config.restart import needing_restart
 from .config.sections import Config, Socket
+from .daily import Daily
 from .delivery.attempt import Delivery
 from .delivery.courier import Courier
 from .delivery.drafts import Drafts
-from .delivery.leftovers import Leftovers
 from .delivery.messageids import SeenIds
 from .delivery.reporter import Reporter
 from .delivery.routes import Routes
@@ -45,9 +43,8 @@ from .smtp import session as smtp
 from .smtp.acceptance import Intake
 from .smtp.policy import Policy
 from .smtp.session import SmtpSession
-from .spool import sweep
 from .spool.envelope import Envelope
-from .spool.spool import Incoming, mailbox_tag
+from .spool.spool import Incoming
 from .system import files, log, memory, statusfile
 from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
@@ -129,6 +126,7 @@ class Daemon:
         self._maildrops: Maildrops  # made by start(), too
         self.courier: Courier  # made by start(): it needs the state directory
         self._reporter = self._make_reporter()
+        self._daily = Daily(config, self.account, self.spool)
         self._chores = [
             Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
             # Not at once: there is much to do after a start.
@@ -184,7 +182,7 @@ class Daemon:
         files.make_private(os.path.join(config.state_dir, "seen"))
         delivery = Delivery(
             graph,
-            Drafts(graph, _installation(config.state_dir)),
+            Drafts(graph, installation(config.state_dir)),
             LargeDrafts(graph, sleep=self._pause),
             Routes(config.state_dir, graph.user, config.permissions is Permissions.FULL),
             SeenIds(os.path.join(config.state_dir, "seen")),
@@ -315,34 +313,8 @@ class Daemon:
         self.account.tokens.access_token()
         self.account.graph.check_reachable()
 
-    def _true_time(self) -> Optional[float]:
-        """The time by Graph's clock, asked for just now; None if Graph does not answer."""
-        try:
-            self.account.graph.check_reachable()
-        except ProxyError:
-            return None
-        return self.account.graph.now()
-
     def _sweep(self) -> None:
-        """Once a day: warn of what expires, remove what is too old in the queue, and what we left in mailboxes."""
-        survive(self._warn_of_ends, "sweep")
-        sweep.sweep(self.spool, self.config.queue.keep_failed_days, self._true_time())
-        if self._built.permissions is not Permissions.FULL:
-            return
-        mailboxes = dict.fromkeys(filter(None, [m.username for m in self.config.mailboxes] + [self.account.graph.user]))
-        keep_days = {mailbox_tag(m.username): m.sent_items for m in self.config.mailboxes if m.sent_items is not None}
-        drafts = Drafts(self.account.graph, _installation(self._state_dir))
-        Leftovers(self.account.graph, drafts, self.spool, keep_days).sweep(mailboxes)
-
-    def _warn_of_ends(self) -> None:
-        """Log what must be renewed soon: the secret at Microsoft, and the certificate for devices."""
-        for warning in consistency.secret_ends(self.config):
-            logger.warning("%s", warning)
-        cert = self.config.tls.tls_cert
-        if cert and cert != "auto":  # the program renews that one at its start
-            days = tls.certificate_days(cert)
-            if days < tls.CERTIFICATE_DAYS:
-                logger.warning("%s", tls.expiry_sentence(cert, days))
+        self._daily.run(self.config)
 
     # Running.
 
@@ -479,16 +451,6 @@ class Daemon:
             f"; {cut} sessions were broken off" if cut else "",
             "" if idle else "; a message was being sent: whether it went out is looked up at the next start",
         )
-
-
-def _installation(state_dir: str) -> str:
-    """The random id of this installation, made at its first start: it marks our drafts."""
-    path = os.path.join(state_dir, "installation")
-    known = (files.read(path) or b"").decode("ascii", "replace").strip()
-    if not known:
-        known = secrets.token_hex(8)
-        files.replace(path, known.encode() + b"\n")
-    return known
 
 
 def _host_and_port(address: str, port: int) -> str:

@@ -264,8 +264,9 @@ def _gateways(config: Config) -> Iterator[str]:
 
 def _exposed(config: Config, mode: int) -> Iterator[str]:
     """A warning if other users can read secrets in the file."""
+    is_readable = sys.platform != "win32" and bool(mode & stat.S_IROTH)
     secrets = config.client_secret or config.status_password or "@" in (config.https_proxy or "")
-    if (secrets or plain_passwords(config)) and sys.platform != "win32" and mode & stat.S_IROTH:
+    if is_readable and (secrets or plain_passwords(config)):
         yield (
             f"{config.path} holds secrets in plain text, and every user of this machine can read it; "
             f"run `chmod o-rwx {config.path}`."
