@@ -1,4 +1,4 @@
-"""Lines and dots: what SMTP and POP3 share on the socket.
+"""A client's socket, as SMTP and POP3 use it: lines in, replies out, a deadline on everything.
 
 A Connection belongs to the one thread that serves it; only `interrupt` and
 `cut` may be called by others.
@@ -226,50 +226,3 @@ class Connection:
             raise Closed
         self.saw_cr = self.saw_cr or b"\r" in data
         return data
-
-
-class DotReader:
-    """Takes DATA apart as a pure function over chunks (RFC 5321 4.5.2).
-
-    Only CRLF.CRLF ends the data; LF.LF, LF.CRLF and CR.CR are text.
-    """
-
-    def __init__(self) -> None:
-        # The CRLF that ended the DATA command counts as the one before a lone dot.
-        self._held = b"\r\n"
-        self._virtual = True
-        self.done = False
-        self.rest = b""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Decoded octets; sets `done` at the end and leaves what followed it in `rest`."""
-        data = self._held + chunk
-        out = []
-        position = 0
-        while True:
-            found = data.find(b"\r\n.", position)
-            if found < 0:
-                keep = 2 if data.endswith(CRLF) else 1 if data.endswith(b"\r") else 0
-                keep = min(keep, len(data) - position)
-                out.append(data[position : len(data) - keep])
-                self._held = data[len(data) - keep :]
-                break
-            after = data[found + 3 : found + 5]
-            if after == CRLF:
-                out.append(data[position : found + 2])
-                self.done, self.rest, self._held = True, data[found + 5 :], b""
-                break
-            if after in (b"", b"\r"):
-                out.append(data[position:found])
-                self._held = data[found:]
-                break
-            out.append(data[position : found + 2])
-            position = found + 3
-        return self._without_virtual(b"".join(out))
-
-    def _without_virtual(self, decoded: bytes) -> bytes:
-        if self._virtual and decoded:
-            # Two octets leave _held together: they are CRLF or nothing has left yet.
-            self._virtual = False
-            return decoded[2:]
-        return decoded

@@ -8,11 +8,12 @@ from typing import Optional, Sequence, Union
 
 from ..errors import Permanent, Temporary
 from ..logins.users import User
-from ..server.connection import Connection, DotReader, TimedOut
+from ..server.connection import Connection, TimedOut
 from ..spool.envelope import Envelope
 from ..spool.spool import Incoming
 from ..system import log
 from . import replies
+from .dotreader import DotReader, LfDotReader
 from .policy import Policy
 from .replies import Reply
 
@@ -23,66 +24,6 @@ _SLOWEST = 8 * 1024
 
 # Recipients that stand in the line on an accepted message; the queue shows all.
 _LOGGED = 10
-
-
-class LfDotReader:
-    """DotReader for clients that know no CR: LF.LF ends the data too.
-
-    With the first CR it is a DotReader, and only CRLF.CRLF ends the data.
-    """
-
-    def __init__(self) -> None:
-        # The LF that ended the DATA command counts as the one before a lone dot.
-        self._held = b"\n"
-        self._virtual = True
-        self._strict: Optional[DotReader] = None
-        self.done = False
-        self.rest = b""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Decoded octets; sets `done` at the end and leaves what followed it in `rest`."""
-        if self._strict is not None:
-            return self._feed_strict(chunk)
-        lines, cr, after = (self._held + chunk).partition(b"\r")
-        decoded = self._without_dots(lines)
-        if self.done:
-            self.rest += cr + after
-        elif cr:
-            decoded += self._held
-            self._strict = DotReader()
-        if self._virtual and decoded:
-            self._virtual = False
-            decoded = decoded[1:]
-        return decoded + self._feed_strict(cr + after) if self._strict else decoded
-
-    def _feed_strict(self, chunk: bytes) -> bytes:
-        assert self._strict is not None
-        decoded = self._strict.feed(chunk)
-        self.done, self.rest = self._strict.done, self._strict.rest
-        return decoded
-
-    def _without_dots(self, data: bytes) -> bytes:
-        out = []
-        position = 0
-        while True:
-            found = data.find(b"\n.", position)
-            if found < 0:
-                end = len(data) - (data.endswith(b"\n") and len(data) > position)
-                out.append(data[position:end])
-                self._held = data[end:]
-                break
-            after = data[found + 2 : found + 3]
-            if after == b"\n":
-                out.append(data[position : found + 1])
-                self.done, self.rest, self._held = True, data[found + 3 :], b""
-                break
-            if not after:
-                out.append(data[position:found])
-                self._held = data[found:]
-                break
-            out.append(data[position : found + 1])
-            position = found + 2
-        return b"".join(out)
 
 
 class Reception:

@@ -18,7 +18,7 @@ from ..logins.users import Logins, User
 from ..mime.addresses import domain_of, on_the_wire, valid_address
 from ..server import clienthello, handshake
 from ..server.client import Client, ServedProtocol
-from ..server.connection import Closed, DotReader, LineTooLong, TimedOut, WireError
+from ..server.connection import Closed, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
 from ..spool.envelope import Envelope
 from ..spool.spool import Incoming
@@ -26,8 +26,9 @@ from ..system import log
 from ..system.networks import within
 from . import auth, replies, syntax
 from .auth import Authentication
+from .dotreader import DotReader, LfDotReader
 from .policy import Policy
-from .reception import LfDotReader, Reception, disk_refused
+from .reception import Reception, disk_refused
 from .refusals import RefusalLog
 from .replies import Reply
 from .transaction import Transaction, choose_sender

@@ -23,10 +23,9 @@ from smtp_house import LOOPBACK, PASSWORD, House, Users, user
 from m365proxy.logins import sasl
 from m365proxy.logins.sasl import Malformed
 from m365proxy.mime.addresses import valid_address
-from m365proxy.server.connection import DotReader
 from m365proxy.server.connections import Connections
 from m365proxy.smtp import syntax
-from m365proxy.smtp.reception import LfDotReader
+from m365proxy.smtp.dotreader import DotReader, LfDotReader
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies

@@ -29,7 +29,7 @@ WITHOUT_A_FILE = {
     "mime": "limits",
     "server": "client quirks",
     "smtp": "auth",
-    "system": "choices clock httpsession networks signals sockets statusfile",
+    "system": "choices clock httpsession signals sockets statusfile",
 }
 
 # Of no single module.

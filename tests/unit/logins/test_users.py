@@ -10,7 +10,6 @@ from m365proxy.errors import Permanent, Temporary
 from m365proxy.logins.passwords import hash_password
 from m365proxy.logins.users import LoginRefused, User, Users
 from m365proxy.system.choices import DeleteRule
-from m365proxy.system.networks import within
 
 PEER = "192.168.1.9"
 HASH = "scrypt$16384$8$1$zM5XIPAKNOIvYMzgW3+Nmg==$O//FsePlVdkLgv4wBzfqDTlD3ifJ40LBU59N26RPpHs="  # of "right"
@@ -212,24 +211,6 @@ def test_the_user_of_a_relaying_network():
 def test_may_send_as(address, expected):
     user = User(mailbox(send_as=("Office@contoso.com", "*@Sales.contoso.com")), "", ("smtp",))
     assert user.may_send_as(address) is expected
-
-
-@pytest.mark.parametrize(
-    "address, names, expected",
-    [
-        ("10.1.2.3", ["10.0.0.0/8"], True),
-        ("11.1.2.3", ["10.0.0.0/8"], False),
-        ("11.1.2.3", ["10.0.0.0/8", "11.1.2.3/32"], True),
-        ("::1", ["0.0.0.0/0"], False),
-        ("127.0.0.1", ["::/0"], False),
-        ("fe80::1", ["fe80::/10"], True),
-        ("10.1.2.3", [], False),
-        ("", ["0.0.0.0/0", "::/0"], False),
-        ("localhost", ["0.0.0.0/0", "::/0"], False),
-    ],
-)
-def test_within(address, names, expected):
-    assert within(address, networks(*names)) is expected
 
 
 # What it costs.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m365proxy.pop3.dotwriter import stuffed
-from m365proxy.server.connection import DotReader
+from m365proxy.smtp.dotreader import DotReader
 
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b"a", b".a", b"\0."]), max_size=10)
 CUTS = st.lists(st.integers(0, 30), max_size=12)

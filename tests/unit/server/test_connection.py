@@ -6,100 +6,9 @@ import threading
 import time
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from server_harness import connected, server_context
 
-from m365proxy.server.connection import Closed, Connection, DotReader, Injection, LineTooLong, TimedOut
-from m365proxy.system.networks import client_network, is_loopback, normalise_address
-
-# -- DotReader against a reference that splits at CRLF --------------------
-
-
-def reference(stream):
-    """(message, rest), or None while the end has not come: RFC 5321 4.5.2 read literally."""
-    message = []
-    while True:
-        line, end, stream = stream.partition(b"\r\n")
-        if not end:
-            return None
-        if line == b".":
-            return b"".join(message), stream
-        message.append((line[1:] if line.startswith(b".") else line) + b"\r\n")
-
-
-def in_chunks(data, cuts):
-    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:])]
-
-
-def read_all(chunks):
-    """(message, rest, done) of a DotReader fed as the session does it."""
-    reader, message = DotReader(), b""
-    chunks = list(chunks)
-    while chunks and not reader.done:
-        message += reader.feed(chunks.pop(0))
-    return message, reader.rest + b"".join(chunks), reader.done
-
-
-WIRE = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"..", b"a", b"\r\n.\r\n", b"\0"]), max_size=14).map(
-    b"".join
-)
-CUTS = st.lists(st.integers(0, 30), max_size=12)
-
-
-@given(WIRE, CUTS)
-@example(b".\r\n", [])
-@example(b"\r\n.\r\n", [1, 2, 3, 4])
-@example(b"\r.\r\n\r\n.\r\n", [1])
-@example(b"a\r\n.\r\r\n.\r\nb", [4, 5])
-def test_dot_reader_is_the_reference(data, cuts):
-    message, rest, done = read_all(in_chunks(data, cuts))
-    wanted = reference(data)
-    assert done == (wanted is not None)
-    if wanted:
-        assert (message, rest) == wanted
-    else:
-        # Whatever has come out so far is what the reference begins with, once the end comes.
-        assert reference(data + b"\r\n.\r\n")[0].startswith(message)
-
-
-@given(WIRE)
-def test_dot_reader_octet_by_octet(data):
-    assert read_all(in_chunks(data, range(len(data)))) == read_all([data])
-
-
-@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r\n.\r\r\n", b"\n.\r"])
-def test_only_crlf_dot_crlf_ends_data(end):
-    reader = DotReader()
-    reader.feed(b"text" + end + b"MAIL FROM:<>")
-    assert not reader.done
-
-
-def test_dot_reader_holds_a_few_octets_only():
-    reader = DotReader()
-    for _ in range(100):
-        reader.feed(b"." * 1000 + b"\r\n" + b"x" * 1000)
-        assert len(reader._held) <= 4
-
-
-# -- addresses -------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "address, wanted",
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("::FFFF:c000:201", "192.0.2.1"),
-        ("2001:DB8:0:0::1", "2001:db8::1"),
-        ("fe80::1%eth0", "fe80::1"),
-        ("not an address", "not an address"),
-    ],
-)
-def test_normalise_address(address, wanted):
-    assert normalise_address(address) == wanted
-
+from m365proxy.server.connection import Closed, Connection, Injection, LineTooLong, TimedOut
 
 # -- Connection ------------------------------------------------------------
 
@@ -284,26 +193,6 @@ def test_a_handshake_that_does_not_come(pair, contexts):
     connection, _client = pair
     with pytest.raises(TimedOut):
         connection.start_tls(contexts[0], 0.05)
-
-
-@pytest.mark.parametrize(
-    "address, network",
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8::1", "2001:db8::/64"),
-        ("2001:db8:0:1:ffff::9", "2001:db8:0:1::/64"),
-        ("proxy:192.0.2.1", "proxy:192.0.2.1"),
-    ],
-)
-def test_client_network(address, network):
-    assert client_network(address) == network
-
-
-@pytest.mark.parametrize(
-    "address, loopback", [("127.8.8.8", True), ("::1", True), ("192.0.2.1", False), ("proxy:127.0.0.1", False)]
-)
-def test_is_loopback(address, loopback):
-    assert is_loopback(address) == loopback
 
 
 def test_a_reader_rests_when_a_client_sends_everything_ahead():

@@ -3,59 +3,10 @@
 import threading
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from smtp_house import House, Spool
 
 from m365proxy.errors import Temporary
 from m365proxy.smtp import reception
-from m365proxy.smtp.reception import LfDotReader
-
-
-def reference(stream):
-    """(message, rest), or None while the end has not come."""
-    before, cr, after = stream.partition(b"\r")
-    message = b""
-    while True:
-        line, end, before = before.partition(b"\n")
-        if not end:
-            break
-        if line == b".":
-            return message, before + cr + after
-        message += (line[1:] if line.startswith(b".") else line) + b"\n"
-    if not cr:
-        return None
-    # From the first CR on only CRLF ends a line: what is left of this one is text.
-    text, end, rest = (cr + after).partition(b"\r\n.\r\n")
-    if not end:
-        return None
-    if line.startswith(b".") and line != b".":
-        line = line[1:]
-    head, *lines = (text + b"\r\n").split(b"\r\n")
-    return message + line + b"\r\n".join([head, *(one[1:] if one.startswith(b".") else one for one in lines)]), rest
-
-
-WIRE = st.lists(
-    st.sampled_from([b"\n", b"\n", b"\n.\n", b"\r\n", b"\r", b".", b"..", b"a", b"\r\n.\r\n"]), max_size=12
-).map(b"".join)
-
-
-@given(WIRE, st.lists(st.integers(0, 20), max_size=8))
-@example(b".\n", [])
-@example(b"a\n.\nb\r\n", [])
-@example(b"a\n.\r\n.\r\nb", [2, 3])
-@example(b"\r\n.\r\n", [1, 2, 3])
-@example(b"\n.\r\n\r\n.\r\n", [1])
-def test_lf_dot_reader_is_the_reference(data, cuts):
-    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    chunks = [data[a:b] for a, b in zip(edges, edges[1:])]
-    reader, message = LfDotReader(), b""
-    while chunks and not reader.done:
-        message += reader.feed(chunks.pop(0))
-    wanted = reference(data)
-    assert reader.done == (wanted is not None)
-    if wanted:
-        assert (message, reader.rest + b"".join(chunks)) == wanted
 
 
 def log_in_and_begin(talk):
