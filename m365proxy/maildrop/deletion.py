@@ -20,7 +20,7 @@ _log = log.get("deletion")
 
 _TRASH = "deleteditems"
 
-# A batch without an answer is sent again, so often in all.
+# How often a batch without an answer is sent in all.
 _TRIES = 2
 
 # Requests in one $batch; how often those that Graph put off are sent in all, and the pause before that
@@ -30,7 +30,7 @@ _ROUNDS = 4
 _PAUSE_UNSAID = 2.0
 _AGAIN = (412, 423, 429, 503, 504)
 
-# Pauses one QUIT bears (seconds): most clients do not wait for its answer, so there is time.
+# The pauses that one QUIT waits for, together (seconds): most clients do not wait for its answer, so there is time.
 _PATIENCE = 300.0
 
 # A QUIT that took so long is logged (seconds).
@@ -57,7 +57,7 @@ class Deletion:
         self._patience = Patience(graph, user.mailbox, sleep, _PATIENCE)
 
     def carry_out(self, items: Sequence[Item], report_left: Callable[[int], object] = lambda left: None) -> Result:
-        """Do with these what the policy says.  `report_left` is called with how many are left, as they become fewer.
+        """Do what the policy says with these messages.  `report_left` is called with how many are left.
 
         Raises nothing: trouble is logged.
         """
@@ -123,7 +123,7 @@ class Deletion:
         self._report("deleted", failed)
         if gone:
             if not is_move:
-                # Where only the inbox is shared, a 404 speaks of Deleted Items.
+                # If only the inbox is shared, the 404 may be about Deleted Items.
                 self._folders.confirm(self._mailbox, target)
             result.left.difference_update(gone)
 
@@ -179,7 +179,7 @@ class Deletion:
         return [_Outcome(item, answers.get(str(number))) for number, item in enumerate(items)]
 
     def _post(self, requests: List[Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
-        """The inner answers by id.  Repeating is safe: what was done answers 404 or moves nowhere."""
+        """The inner answers by id.  Repeating is safe: what was done answers 404, or is moved to where it is."""
         for tries_left in reversed(range(_TRIES)):
             try:
                 answer = self._patience.ask(lambda: self._graph.batch(self._mailbox, requests))
@@ -194,9 +194,9 @@ class Deletion:
 
 
 class Result:
-    """What became of a QUIT's items: `done` were deleted or moved, `left` should have been.
+    """What became of the messages of a QUIT: `done` were deleted or moved, `left` should have been.
 
-    What others deleted meanwhile is in neither.
+    Messages that others deleted meanwhile are in neither.
     """
 
     def __init__(self, items: Iterable[Item], report_left: Callable[[int], object]):

@@ -1,8 +1,8 @@
-"""Messages Graph does not give out, remembered over sessions so that they keep no client from the others.
+"""Messages that Graph does not give out, remembered over sessions so that they do not block the others.
 
-Many clients stop at the first -ERR and begin anew with the next session.  So
-what failed in two sessions is left out of a few of the next listings; and when
-Graph itself refused it again and again, a text takes its place.
+Many clients stop at the first -ERR and begin anew in the next session.  So a
+message that failed in two sessions is left out of a few of the next listings;
+and if Graph itself refuses it again and again, a text takes its place.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
 _REFUSALS = 3
 _OVER = 300.0
 
-# A message is left out of a listing more each time it fails, up to so many: it may be readable again.
+# Each time a message fails it is left out of one listing more than before, up to so many: it may become readable.
 _LISTINGS = 10
 
-# A message that Graph listed and said to be gone, twice, while others came, is left out for so long (seconds).
+# A message that Graph lists but twice says is gone, while others come, is left out for so long (seconds).
 _GONE_SECONDS = 7 * 86400.0
 
-# Messages remembered.
+# How many messages are remembered.
 _MOST = 1000
 
 
@@ -42,7 +42,7 @@ def cause_of(answer: Answer) -> Cause:
 
 
 def answer_in(error: ProxyError) -> Optional[Answer]:
-    """The answer Graph gave in the place of a message; None if none came, or it was not Graph's."""
+    """The answer that Graph gave instead of a message; None if none came, or it was not Graph's."""
     answer = error.answer if isinstance(error, (GraphTrouble, GraphRefused)) else None
     return answer if answer is not None and answer.from_graph else None
 
@@ -51,14 +51,14 @@ class _Failed:
     """What is known of one message; times by the clock."""
 
     def __init__(self) -> None:
-        self.listed = True  # since it failed last: a client that tries again at once learns nothing new
-        self.sessions = 0  # in which it failed
-        self.refusals = 0  # those to which Graph itself said that it cannot be had
-        self.gone = 0  # those to which Graph itself said that it is not there
+        self.listed = True  # since it last failed; if not, a further failure is not counted
+        self.sessions = 0  # sessions in which it failed
+        self.refusals = 0  # sessions in which Graph itself said that it cannot be had
+        self.gone = 0  # sessions in which Graph itself said that it is not there
         self.gone_until = 0.0
-        self.since = 0.0  # the first of either
-        self.listings = 0  # of which it is still to be left out
-        self.cause: Optional[Cause] = None  # why a text takes its place
+        self.since = 0.0  # when Graph first said one or the other
+        self.listings = 0  # listings it is still to be left out of
+        self.cause: Optional[Cause] = None  # why a text takes its place; None if none does
 
 
 class Failures:
@@ -98,21 +98,21 @@ class Failures:
         if answer is None and not (isinstance(error, NoAnswer) and error.maybe_processed):
             return None  # it was not even asked
         if answer is not None and answer.status in (401, 429):
-            return None  # that is about the sign-in, and about our pace
-        # 503 speaks of Exchange and not of the message.
+            return None  # this is about the sign-in, or about how much was asked
+        # 503 is about Exchange, not about the message.
         refusal = answer if answer is not None and answer.status != 503 else None
         with self._lock:
             failed = self._remembered(uidl)
             now = self._clock()
             if failed.listed:
                 self._count(failed, refusal, now)
-            # Where nothing else comes either, the mailbox is to blame, which may just be being moved.
+            # If no other message comes either, the mailbox is to blame: it may be being moved.
             if refusal is not None and self._came.get(mailbox, failed.since) > failed.since:
                 self._judge(failed, refusal, now)
             return failed.cause
 
     def leave_out(self, uidls: Container[str]) -> Set[str]:
-        """Those of a new listing's messages that it is to be without.  Each call counts as one listing."""
+        """The messages of a new listing that are to be left out of it.  Each call counts as one listing."""
         out = set()
         with self._lock:
             now = self._clock()
@@ -129,7 +129,7 @@ class Failures:
         return out
 
     def given_up(self, uidls: Container[str]) -> Dict[str, Cause]:
-        """Those of these messages that a text takes the place of, and why."""
+        """Which of these messages a text takes the place of, and why."""
         with self._lock:
             return {uidl: one.cause for uidl, one in self._failed.items() if one.cause is not None and uidl in uidls}
 

@@ -19,19 +19,19 @@ from .patience import Patience
 
 _log = log.get("fetch")
 
-# Longest silence of Graph within a message, which it makes while we wait (seconds).
+# The longest silence of Graph within a message (seconds): it converts the message while we wait.
 _VALUE_SECONDS = 300.0
 
-# The same for a message nobody has asked for yet: its slot may be of use to others.
+# The same for a message that is fetched ahead: its slot may be of use to others.
 _AHEAD_SECONDS = 60.0
 
-# A message whose fetch breaks off before the client had any of it is fetched whole again, this often in all.
+# A message whose fetch breaks off before the client had any of it is fetched anew, so often in all.
 _FETCHES = 2
 
-# Octets taken from Graph at once: small, because they wait for each other on a slow line.
+# Octets taken from Graph at once: few, because on a slow line the client waits until all of them are here.
 _PIECE = 16 * 1024
 
-# What Exchange says of an item it cannot make MIME of, today or ever (EWS response codes).
+# What Exchange answers if it cannot convert an item to MIME, now or ever (EWS response codes).
 _DAMAGED = frozenset(
     {
         "errorcorruptdata",
@@ -62,13 +62,13 @@ class Fetcher:
         self._fold = fold
 
     def fetch(self, item: Item, copy: Copy) -> None:
-        """Fill a copy and close it; however that ends, the copy knows."""
-        # Nothing is given out before it is whole if it failed before: a text may have to take its place.
+        """Fill a copy and close it.  Raises nothing: the copy says how it ended."""
+        # A message that failed before is given out only when it is whole: a text may have to take its place.
         copy.only_when_whole = self._failures.known(item.uidl)
         try:
             copy.open()
             if copy.only_when_whole:
-                # Only a fetch that begins for the client may be noted: ahead, it would fail for ever.
+                # Only a failure of a fetch for the client is noted: fetched ahead, it would fail for ever.
                 copy.require_claim()
             self._fill(item, copy)
         except Cancelled:
@@ -114,7 +114,7 @@ class Fetcher:
         return cause
 
     def _bring(self, item: Item, copy: Copy) -> None:
-        """The item's octets; whole again if Graph breaks off (it knows no ranges)."""
+        """Fetch the item's octets; from the beginning if Graph breaks off (it does not support ranges)."""
         patience = Patience(self._graph, self._mailbox, self._sleep)
         for tries_left in reversed(range(_FETCHES)):
             try:

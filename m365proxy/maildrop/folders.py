@@ -20,7 +20,7 @@ from ..graph.items import IMMUTABLE, folder_path
 from ..system import log
 from .patience import Patience
 
-# A listing that takes longer is ended (seconds): nobody waits for it, and its mailbox is in use meanwhile.
+# A listing that takes longer is ended (seconds): no client waits for it, and it blocks the mailbox.
 _LISTING_SECONDS = 1800.0
 
 # A folder's id is looked up again after this long (seconds): it may have been renamed.
@@ -49,7 +49,7 @@ _WELL_KNOWN = frozenset(
     }
 )
 
-# Folder ids are longer than anybody's folder names, and hold no spaces.
+# Folder ids are longer than the names of folders, and contain no spaces.
 _ID = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 
 
@@ -74,7 +74,7 @@ class Folders:
         self._lock = threading.Lock()
 
     def patience(self, mailbox: str) -> Patience:
-        """For one thing that a client asks for."""
+        """The patience with Graph for one thing that a client asks for."""
         return Patience(self._graph, mailbox, self._sleep, clock=self._clock, whole=self._listing_seconds)
 
     def find(self, mailbox: str, name: str) -> str:
@@ -115,7 +115,7 @@ class Folders:
         found = self.find(mailbox, name)
         if found == folder or {found, folder} <= _WELL_KNOWN:
             return found == folder
-        # The one may be a well-known name and the other an id: only Graph can tell.
+        # One may be a well-known name and the other an id: only Graph knows.
         id = self._id_of(mailbox, found)
         return bool(id) and id == self._id_of(mailbox, folder)
 
@@ -138,7 +138,7 @@ class Folders:
         return known
 
     def pages(self, mailbox: str, path: str, params: Dict[str, str], patience: Patience) -> Iterator[List[Any]]:
-        """The pages of a collection; short and empty ones are not the end, only a missing nextLink is."""
+        """The pages of a collection.  Only a missing nextLink is the end, not a short or empty page."""
         answer = patience.ask(lambda: self._graph.read("GET", mailbox, path, params=params, headers=IMMUTABLE))
         followed: Set[str] = set()
         while True:

@@ -31,9 +31,9 @@ class Item:
 
     @property
     def doubtful(self) -> bool:
-        """Nobody is known to have had the whole message, so it is never deleted for good.
+        """Whether no client is known to have had the whole message; then it is never deleted for good.
 
-        An exact size says that it came whole once, in this session or an earlier one.
+        An exact size shows that it came whole once, in this session or an earlier one.
         """
         return self.substituted or not (self.seen or (self.exact and not self.tried))
 

@@ -1,7 +1,7 @@
 """What is known of a folder from earlier sessions: its messages, their exact sizes, and Graph's deltaLink.
 
-It only saves work: a ledger that is lost or cannot be read costs one full
-listing, and sizes are estimates again until the messages were fetched.
+It only saves work: if a ledger is lost or cannot be read, the folder is listed
+in full once, and sizes are estimates again until the messages were fetched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Ledger:
     """What is known of one folder.  Belongs to the session that has the folder's lock."""
 
     def __init__(self, directory: str, key: Iterable[str], clock: Callable[[], float] = time.time):
-        """`key` tells folders apart, whoever signed in: its parts are not written down."""
+        """`key` tells folders and accounts apart; its parts are not written down."""
         name = hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         self._path = os.path.join(directory, name + ".json")
         self._clock = clock

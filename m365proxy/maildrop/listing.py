@@ -19,7 +19,7 @@ _log = log.get("listing")
 # Messages asked for at once, and what is tried after a page that Graph could not make.
 _PAGES = (1000, 500, 250, 100)
 
-# PR_MESSAGE_SIZE: what the item takes in the store, as near as Graph comes to a size.
+# PR_MESSAGE_SIZE, what the item takes in the store: the nearest to a size that Graph offers.
 _SIZE_TAG = 0x0E08
 _EXPAND = f"singleValueExtendedProperties($filter=id eq 'Long 0x{_SIZE_TAG:04X}')"
 
@@ -43,7 +43,7 @@ class Tracked(NamedTuple):
 
     messages: Dict[str, Listed]  # by id, oldest first
     link: str  # Graph's deltaLink for what changes from now on; "" where it does not report changes
-    was_of_use: bool  # whether the link before was
+    was_of_use: bool  # whether the previous link was
 
 
 class Listings:
@@ -144,7 +144,7 @@ class Listings:
         }
         last = next(reversed(found.values())).received if found else ""
         if last:
-            # A property in $orderby may be filtered by if it comes first in both.
+            # Graph filters by a property in $orderby only if it comes first in both.
             params["$filter"] = f"receivedDateTime {'le' if newest else 'ge'} {last}"
         for page in self._folders.pages(mailbox, folder_path(folder) + "/messages", params, patience):
             for entry in page:
@@ -179,7 +179,7 @@ class Listings:
                 entries, link, end = _delta_page(answer, followed)
             except Temporary as error:
                 smaller = next(sizes, None)
-                # What fails at once is left to the plain listing, which has its own smaller pages.
+                # If the first page fails, it is left to the plain listing, which has its own smaller pages.
                 if smaller is None or not followed or not _page_failed(error, patience):
                     raise
                 _log.info("%s: a page of changes failed, trying a smaller one: %s", mailbox, error)
@@ -193,7 +193,7 @@ class Listings:
 
 
 def _page_failed(error: Temporary, patience: Patience) -> bool:
-    """Whether a smaller page may succeed: Graph ran into its limits, not into a pause or a dead line."""
+    """Whether a smaller page may succeed: Graph ran into its limits, and it is no pause and no dead connection."""
     if patience.spent:
         return False
     if isinstance(error, GraphTrouble):
@@ -244,7 +244,7 @@ def _estimate(entry: Dict[str, Any]) -> int:
     properties = entry.get("singleValueExtendedProperties")
     for known in properties if isinstance(properties, list) else ():
         try:
-            # Graph writes the id back its own way: "Long 0xe08".
+            # Graph writes the id in its own way: "Long 0xe08".
             if int(known["id"].rpartition(" ")[2], 16) == _SIZE_TAG:
                 return max(1, int(known["value"]) * 137 // 100)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):

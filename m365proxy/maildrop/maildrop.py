@@ -1,8 +1,8 @@
-"""A mailbox folder as POP3 sees it: a snapshot of ids, messages as they come, deletion at the end.
+"""A mailbox folder as a POP3 session sees it: a snapshot of ids, messages as they come, deletion at the end.
 
-Exchange makes a message's MIME anew on each call (outlook-get-mime-message.md):
-boundaries and header order may differ.  So what a session fetched once is kept
-and served again, and UIDLs come from ids, never from content.
+Exchange makes the MIME of a message anew on each call (outlook-get-mime-message.md):
+boundaries and the order of fields may differ.  So what a session fetched once is
+kept and served again, and UIDLs are made from ids, never from content.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .user import User
 
 _log = log.get("maildrop")
 
-# What is known of folders that nobody opened for so long is forgotten at a start (seconds).
+# What is known of a folder that nobody opened for so long is forgotten when the program starts (seconds).
 _LEDGER_AGE = 90 * 86400.0
 
 
@@ -70,9 +70,9 @@ class Maildrops:
 
     `directory` holds the sessions' copies and what is known of folders; copies
     an earlier run left there are removed.  `max_messages` shows only the
-    newest so many (0: all).  `read_ahead` bounds what one session keeps on
+    newest (0: all).  `read_ahead` bounds what one session keeps on
     disk, in octets (0: only the message it is at); `exact_sizes` fetches
-    messages at sign-in to measure them; large ones are refused rather than
+    messages at the login to measure them; large ones are refused rather than
     leave less than `min_free` octets of disk.  Any thread may call.
     """
 
@@ -109,10 +109,8 @@ class Maildrops:
     def open(self, user: User, session: SessionHandle) -> Maildrop:
         """Take the user's folder for a session, and list it.
 
-        InUse if another session has it; one of the same login and address that
-        waited for its client for over a minute is ended instead, and one of the
-        same login that only deletes is waited for a few seconds.  Permanent names
-        what the account lacks; Temporary and SignInNeeded if Graph cannot be asked
+        InUse if another session has it (see FolderLocks).  Permanent names what
+        the account lacks; Temporary and SignInNeeded if Graph cannot be asked
         now, or the listing takes too long.
         """
         # One folder has many names: inbox, Inbox/ and so on.
@@ -131,13 +129,13 @@ class Maildrops:
         form = ("folded",) if user.pop3_fold_lines else ()
         ledger = Ledger(self._directory, (self._graph.url, self._graph.user, mailbox, folder, *form))
         if self._max_messages:
-            # A few of many: what changes among the rest is of no interest.
+            # What changes among the others does not matter.
             found = {one.id: one for one in self._listings.newest(mailbox, user.folder, self._max_messages)}
             link = ""
         else:
             found, link, of_use = self._listings.track(mailbox, user.folder, ledger.messages, ledger.link)
             if not of_use:
-                ledger.link = ""  # so that the new one is written down though nothing else may be new
+                ledger.link = ""  # so that the new one is saved even if nothing else is new
         items = self._shown(mailbox, [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()])
         fetcher = Fetcher(self._graph, mailbox, self._sleep, self._failures, user.pop3_fold_lines)
         ahead = ReadAhead(
@@ -157,7 +155,7 @@ class Maildrops:
         return Maildrop(items, ahead, deletion, ledger, found, link, lock)
 
     def _shown(self, mailbox: str, items: Sequence[Item]) -> Sequence[Item]:
-        """These without the ones that would keep a client from the rest; sizes of texts in the place of others."""
+        """These without those that would block the others; messages that a text replaces get the size of the text."""
         by_uidl = {item.uidl: item for item in items}
         for uidl, cause in self._failures.given_up(by_uidl).items():
             by_uidl[uidl].become_text(len(substitute.text(mailbox, by_uidl[uidl], cause)))
@@ -201,7 +199,7 @@ class Maildrop:
         return Message(self.messages[index], self._ahead.want(index), True)
 
     def top(self, index: int, lines: int) -> Message:
-        """At least the header and `lines` of the body; Graph is not made to send much more."""
+        """At least the header and `lines` of the body; not much more is fetched from Graph."""
         return Message(self.messages[index], self._ahead.want(index, lines), False)
 
     def delete(self, indices: Sequence[int]) -> int:
@@ -210,7 +208,7 @@ class Maildrop:
         Nothing can be retrieved afterwards.  Raises nothing: trouble is logged
         and counted.
         """
-        self._ahead.close()  # what is still coming would only keep slots
+        self._ahead.close()  # fetches that are under way would only occupy slots
         assert self._lock is not None
         self._lock.report_left(len(indices))
         result = self._deletion.carry_out([self.messages[index] for index in indices], self._lock.report_left)
@@ -220,7 +218,7 @@ class Maildrop:
         return len(result.left)
 
     def close(self) -> None:
-        """Remove the copies, note what was learnt, and let the next session in; again is fine."""
+        """Remove the copies, save what was learnt, and let the next session in.  May be called again."""
         self._ahead.close()
         lock, self._lock = self._lock, None
         if lock is not None:

@@ -1,4 +1,4 @@
-"""How long a POP3 client is kept waiting because Graph asks for pauses."""
+"""How long a POP3 client has to wait because Graph asks for pauses."""
 
 from __future__ import annotations
 

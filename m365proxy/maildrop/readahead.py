@@ -29,13 +29,13 @@ _AHEAD = 3
 # A message above this (octets) keeps its slot for long: it is fetched ahead only if another slot stays free.
 _LARGE = 256 * 1024
 
-# What a message is charged before its size is known, and by which it may grow at once (octets).
+# What a message is charged before its size is known, and by how much it may grow at once (octets).
 _LEAST_CHARGE = 64 * 1024
 
-# What a copy takes of a disk at least (octets): thousands of tiny ones are bounded too.
+# What a copy takes of the disk at least (octets), so that thousands of tiny ones are bounded too.
 _BLOCK = 4096
 
-# So many failures in a row while measuring are no fault of the messages.
+# So many failures in a row while measuring are not the messages' fault.
 _MISSES = 3
 
 # Room on the disk that is left to the queue: below it nothing is fetched ahead (octets).
@@ -131,7 +131,7 @@ class ReadAhead:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     return False
-                # Slots that others give back are not reported to us.
+                # Nothing wakes us when others give back a slot.
                 self._changed.wait(min(remaining, 1.0))
 
     def close(self) -> None:
@@ -281,11 +281,11 @@ class ReadAhead:
     def _fits_on_disk(self, index: int) -> bool:
         size = self._items[index].size
         if size <= _LARGE:
-            return True  # the queue does not miss it
+            return True  # too small to matter to the queue
         try:
             return files.free_bytes(self._directory) - size >= self._reserve
         except OSError:
-            return True  # writing it will tell
+            return True  # writing will show
 
     def _start(self, index: int, copy: Copy) -> bool:
         thread = threading.Thread(target=self._work, args=(index, copy), name="pop3 fetch", daemon=True)

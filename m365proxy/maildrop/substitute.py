@@ -13,19 +13,19 @@ from .item import Item
 _TEXT = """\
 From: m365proxy <{mailbox}>
 To: {mailbox}
-Subject: A message stands here that Exchange does not give out
+Subject: Exchange does not give out this message
 {date}Message-ID: <{uidl}@m365proxy.invalid>
 MIME-Version: 1.0
 Content-Type: text/plain; charset=utf-8
 Content-Transfer-Encoding: 8bit
 
-Exchange does not give out the message that stands here in {mailbox}.
-Asked for it, it answers: HTTP {status} {code}
+This text takes the place of a message in {mailbox}
+that Exchange does not give out. Exchange answers: HTTP {status} {code}
 (request-id {request_id}).
 
-The item itself is still in the mailbox. Look at it with Outlook, or have an
+The message itself is still in the mailbox. Look at it with Outlook, or have an
 administrator repair the mailbox (New-MailboxRepairRequest). Deleting this
-text by POP3 never destroys the item.
+text by POP3 never destroys the message.
 """
 
 

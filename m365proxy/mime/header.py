@@ -1,7 +1,7 @@
 """A message's header block: reading what devices send, writing what Exchange understands.
 
-`TopHeader` is the rule of promise 4: the envelope decides who gets the mail,
-so the top header is written anew and holds no recipient the envelope lacks.
+The envelope decides who gets the mail, so the top header is written anew and
+names no recipient that the envelope does not have (`TopHeader`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _WANTED, _ALLOWED = 78, 998
 # Octets of a field's name; a longer one belongs to no mail header.
 _LONGEST_NAME = 76
 
-# Octets of the note of who was taken out of To or Cc.
+# Octets of the note that says who was taken out of To or Cc.
 _LONGEST_NOTE = 900
 
-# People who come into Reply-To because From has room for one only.
+# Addresses that are moved to Reply-To, because From may have one only.
 _MOST_REPLY_TO = 20
 
 _CHUNK = 16 * 1024
@@ -72,7 +72,7 @@ _ADDRESS_FIELDS = frozenset(
     b"reply-to disposition-notification-to return-receipt-to errors-to mail-followup-to mail-reply-to"
     b" x-confirm-reading-to".split()
 )
-# The same in the header of a message in the message.
+# Address fields in the header of a message in the message.
 _PEOPLE = frozenset(b"from to cc bcc sender resent-from resent-to resent-cc resent-bcc resent-sender".split())
 _REFERENCE_FIELDS = frozenset((b"in-reply-to", b"references"))
 
@@ -209,7 +209,7 @@ class _Reader:
     def _line(self, line: bytes, position: int) -> None:
         if line[0] in b" \t":
             if self._in_field and line.strip(b" \t\r"):
-                # A field whose first line is empty is read by few.
+                # Few readers understand a field whose first line is empty.
                 self._sound = self._sound and bool(self._values[-1][0].strip(b" \t\r"))
                 self._values[-1].append(line.rstrip(b" \t\r"))
             else:
@@ -241,9 +241,9 @@ class _Reader:
 
 
 def emit(name: bytes, value: bytes) -> bytes:
-    """One field for the wire: ASCII, folded, no line over 998 octets, ended by CRLF.
+    """One field to be sent: ASCII, folded, no line over 998 octets, ended by CRLF.
 
-    A well-formed value stays octet for octet, but for addresses that a reply goes to.
+    A well-formed value stays octet for octet, except addresses that a reply goes to.
     """
     field = Field(name, value.strip(b" \t\r\n"))
     kind = name.lower()
@@ -299,7 +299,7 @@ def fold(name: bytes, value: bytes) -> bytes:
 
 
 def _valid(mailboxes: Iterable[Mailbox]) -> Iterator[Mailbox]:
-    """Those that can stand in a header, one by one: what is asked of one next is still known then."""
+    """Those that may be in a header, one by one, while what was computed for each is still cached."""
     return (mailbox for mailbox in mailboxes if addresses.valid_address(mailbox.address, smtputf8=True))
 
 

@@ -1,13 +1,13 @@
-"""What Exchange takes of large mail."""
+"""What Exchange accepts of large mail."""
 
 from __future__ import annotations
 
 from .parts import Part
 
-# Octets of one attachment that Exchange takes (outlook-large-attachments.md).
+# Octets of one attachment that Exchange accepts (outlook-large-attachments.md).
 LARGEST_ATTACHMENT = 150 * 1024 * 1024
 
-# Octets of content for 78 octets of the encoding at least.
+# The least octets of content that 78 octets of an encoding hold.
 _LEAST_CONTENT = {"base64": 57, "quoted-printable": 26}
 
 _SIGNED = (

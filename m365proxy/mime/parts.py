@@ -20,10 +20,10 @@ LONGEST_HEADER = 64 * 1024
 # Octets of a boundary; RFC 2046 allows 70.
 _LONGEST_BOUNDARY = 200
 
-# White space that transports have added behind a boundary.
+# White space that was added in transport behind a boundary.
 _PADDING = 200
 
-# White space at the end of a message that is taken for nothing.
+# White space at the end of a message that is ignored.
 _LONGEST_END = 64
 
 _WINDOW = 256 * 1024
@@ -65,7 +65,7 @@ class Part:
             return b""
         raw = self.header.raw("Content-Type") or b""
         text = self.content.get("boundary").rstrip(" \t")
-        # Back to the octets that stand in the file.
+        # Back to the octets of the file.
         boundary = text.encode("utf-8", "replace") if _is_utf8(raw) else text.encode("cp1252", "replace")
         return boundary if len(boundary) <= _LONGEST_BOUNDARY else b""
 
@@ -123,13 +123,13 @@ def decode(file: BinaryIO, part: Part, chunk: int = encodings.CHUNK) -> Iterator
 
 
 class Bounds:
-    """What the parts of a message, and of messages in it, may take together: all of it stays in memory."""
+    """Limits for all parts of a message, and of messages in it, together: they are kept in memory."""
 
     def __init__(self) -> None:
         self._parts = self._octets = self._fields = 0
 
     def excess(self, part: Part) -> str:
-        """Count one more part; why it is one too many, or ""."""
+        """Count one more part; why the limits are exceeded, or ""."""
         self._parts += 1
         self._octets += part.body_start - part.header_start
         self._fields += len(part.header.fields)
@@ -146,9 +146,9 @@ class Bounds:
 def scan(file: BinaryIO, start: int = 0, end: Optional[int] = None, bounds: Optional[Bounds] = None) -> Part:
     """The tree of the message between two offsets of a seekable file.
 
-    A missing closing boundary, parts without header and boundaries that
-    begin like others are taken; an outer boundary ends whatever is open
-    inside.  `bounds` counts on where a message in a message is scanned.
+    Accepts a missing closing boundary, parts without header and boundaries
+    that begin like others; an outer boundary ends whatever is open inside.
+    `bounds` are passed on when a message in a message is scanned.
     Raises header.HeaderTooLarge for the message's own header.
     """
     if end is None:
@@ -175,7 +175,7 @@ class _Hit(NamedTuple):
 
 
 class _Scan:
-    """One way through the file, with the multiparts that are open."""
+    """One pass over the file, with the multiparts that are open."""
 
     def __init__(self, file: BinaryIO, start: int, end: int, bounds: Bounds):
         self._file = file
@@ -240,7 +240,7 @@ class _Scan:
             self._leave(0, self._before_line_end(self._end, least))
 
     def _more(self, owner: Part, closing: _Hit) -> Optional[_Hit]:
-        """What begins the next part if parts follow their closing boundary, as some devices write it too early."""
+        """The boundary of the next part, if parts follow the closing boundary: some devices write it too early."""
         again = self._next(closing.after, self._end)
         if again is None or again.closing or self._open[again.level] is not owner or self._nothing_follows(again.after):
             return None
@@ -262,7 +262,7 @@ class _Scan:
         for _ in range(MOST_PARTS):
             if not hit or hit.start > start or hit.closing or self._open[hit.level] is not owner:
                 break
-            start = hit.after  # one boundary right behind another is one
+            start = hit.after  # two boundaries in a row count as one
             hit = self._next(start, min(self._end, start + LONGEST_HEADER))
         end = hit.start if hit else self._end
         try:

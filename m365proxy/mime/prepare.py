@@ -28,13 +28,13 @@ LARGE_MIME_CEILING = 2_900_000
 # RFC 5322 2.1.1: octets of a line.  A CR before the LF is counted in, as it may be missing.
 _LONGEST_LINE = 998
 
-# Labels that say nothing about 8-bit text.
+# Charsets that say nothing about 8-bit text.
 _NO_CHARSET = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "x-unknown"))
 _WIDE_CHARSETS = ("utf-16", "utf16", "utf-32", "utf32", "ucs-2", "ucs-4", "iso-10646-ucs")
 _IDENTITY = frozenset(("7bit", "8bit", "binary"))
 _MESSAGES = frozenset(("message/rfc822", "message/global"))
 
-# Messages in messages in messages that are repaired.
+# How deep messages in messages are repaired.
 _DEEPEST_MESSAGE = 5
 
 _BROKEN_MESSAGE = "A message in the message is broken (NUL octets or endless lines). Send it as a file."
@@ -122,11 +122,11 @@ def prepare(
     replace_message_id: bool = False,
     end: Optional[int] = None,
 ) -> Prepared:
-    """The message between two offsets of a seekable file, for one envelope; the rest as header.TopHeader.
+    """The message between two offsets of a seekable file, for one envelope; other arguments as for TopHeader.
 
     Raises Permanent where the message cannot be sent: a header too large, too
-    many parts, an address that no header can hold.  Anything unexpected in it
-    is a fault of this program: `prepare_unrepaired` does without what failed.
+    many parts, an address that no header can hold.  Any other exception is a
+    fault of this program; then `prepare_unrepaired` does without what failed.
     """
     bounds = parts.Bounds()
     root = _scanned(file, start, end, bounds)
@@ -148,8 +148,8 @@ def prepare(
 
 
 def prepare_unrepaired(file: BinaryIO, start: int = 0, **envelope: Any) -> Prepared:
-    """The same where `prepare` failed unexpectedly: the body as it is, the header without the fields that cannot be
-    written.  The envelope decides as ever.  Raises Permanent."""
+    """The message if `prepare` failed unexpectedly: the body as it is, the header without the fields that cannot be
+    written.  The recipients are those of the envelope all the same.  Raises Permanent."""
     end = file.seek(0, 2)
     block = header.read(file, start)
     fields = [field for field in block.fields if _can_be_written(field, envelope)]
@@ -197,7 +197,7 @@ class _Edit(NamedTuple):
 
 
 class _Survey(NamedTuple):
-    """What stands in a range of octets."""
+    """What was found in a range of octets."""
 
     ascii: bool
     nul: bool
@@ -211,10 +211,10 @@ class _Survey(NamedTuple):
 
 
 class _Writer:
-    """Decides part by part what becomes of a message's body."""
+    """Decides what becomes of each part of a message's body."""
 
     def __init__(self, file: BinaryIO, root: Part, bounds: parts.Bounds, depth: int = 0):
-        """`depth`: in how many messages this one is."""
+        """`depth`: how many messages this one is inside of."""
         self._file = file
         self._bounds = bounds
         self._depth = depth
@@ -231,7 +231,7 @@ class _Writer:
         return _named(part, edit), pieces
 
     def _message(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
-        """A message in the message: none of its recipients gets it, so only what is broken in it changes."""
+        """A message in the message.  Its own recipients get nothing by it, so only what is broken in it is changed."""
         survey = _survey(self._octets(part.body_start, part.body_end))
         if survey.clean:
             return _Edit(), [self._copy(part.body_start, part.body_end)]
@@ -257,7 +257,7 @@ class _Writer:
         return edit, pieces
 
     def _boundary(self, part: Part) -> Tuple[bytes, _Edit]:
-        """The part's boundary, another one if readers may stumble over it."""
+        """The part's boundary, or another one if some readers may not understand it."""
         boundary = part.boundary
         encoding = None if part.encoding in _IDENTITY else ""
         begins_another = any(other != boundary and other.startswith(boundary) for other in self._boundaries)
@@ -290,7 +290,7 @@ class _Writer:
         start, end, text = part.body_start, part.body_end, _is_text(part)
         edit = _Edit()
         if part.content_type.startswith("multipart/"):
-            # No boundary stands in it: shown as text it is at least seen.
+            # No boundary was found in it: as text it is at least shown.
             edit = _Edit(_content(part, "text/plain"), None)
         if part.encoding == "quoted-printable":
             return self._recoded(part, edit, text, lambda: parts.decode(self._file, part))
@@ -341,7 +341,7 @@ def _plain(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _charset(chunks: Iterable[bytes]) -> str:
-    """What 8-bit text without a label is: "utf-8" if it is that, else "windows-1252"; "" for ASCII."""
+    """The charset of 8-bit text without a label: "utf-8" if it is valid, else "windows-1252"; "" for ASCII."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     found = ""
     try:
@@ -364,7 +364,7 @@ def _survey(chunks: Iterable[bytes]) -> _Survey:
         stray_cr += data.count(b"\r") - data.count(CRLF) - (before == b"\r" and data[:1] == b"\n")
         before = data[-1:]
         position = 0
-        # From a line's begin jump to the last line end it may reach: few steps, all in C.
+        # From the beginning of a line, jump to the last line end within the limit: few steps, all in C.
         while not long_line and unfinished + len(data) - position > _LONGEST_LINE:
             end = data.rfind(b"\n", position, max(position, position + _LONGEST_LINE + 1 - unfinished))
             long_line = end < 0
@@ -424,7 +424,7 @@ def _fields(part: Part, edit: _Edit, wanted: Callable[[bytes], bool]) -> List[by
 
 
 def _stays(part: Part, field: header.Field) -> bool:
-    """Whether the field may be copied: nobody reads it otherwise than it was read here."""
+    """Whether the field may be copied: every reader understands it as it was read here."""
     name = field.name.lower()
     if name == b"content-type" and not part.content.strict:
         return False
