@@ -49,7 +49,7 @@ class Routes:
         ways += [Route(url, False) for url in urls]
         with self._lock:
             known = self._known.get(mailbox)
-        if known and self._clock() - float(known["learned"]) < _LEARN_AGAIN:  # type: ignore[arg-type]
+        if known and self._clock() - _seconds(known["learned"]) < _LEARN_AGAIN:
             learned = Route(str(known["url_mailbox"]), bool(known["drafts"]))
             if learned in ways:
                 ways.remove(learned)
@@ -83,7 +83,7 @@ class Routes:
         now = self._clock()
         with self._lock:
             known = self._known.get(mailbox)
-            if known is None or 0 <= now - float(known.get("sent", 0.0)) < _NOTE_AGAIN:  # type: ignore[arg-type]
+            if known is None or 0 <= now - _seconds(known.get("sent")) < _NOTE_AGAIN:
                 return
             known["sent"] = now
         self._save()
@@ -91,7 +91,7 @@ class Routes:
     def sent(self, mailbox: str) -> float:
         """When a message was sent for sure, to a day (seconds since 1970); 0 if not, or a refusal came since."""
         with self._lock:
-            return float(self._known.get(mailbox, {}).get("sent", 0.0))  # type: ignore[arg-type]
+            return _seconds(self._known.get(mailbox, {}).get("sent"))
 
     def _save(self) -> None:
         with self._lock:
@@ -117,3 +117,7 @@ class Routes:
             and isinstance(value.get("learned"), (int, float))
             and isinstance(value.get("sent", 0.0), (int, float))
         }
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0

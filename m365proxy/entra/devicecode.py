@@ -72,7 +72,7 @@ class DeviceSignIn:
         while True:
             error: ProxyError = SignInNeeded("Nobody signed in before the code expired. Run `m365proxy login` again.")
             try:
-                result = app.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
+                result: Dict[str, Any] = app.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
             except Temporary as trouble:
                 error = trouble
             else:

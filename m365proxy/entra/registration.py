@@ -136,7 +136,7 @@ class Registration:
 def msal() -> Any:
     """The library, imported when it is first needed; Temporary if it is missing."""
     try:
-        import msal as library
+        import msal as library  # type: ignore[import-untyped]  # msal says nothing of its types
     except ImportError:
         raise Temporary("The Python library msal is missing. Install python3-msal, or `pip install msal`.") from None
     return library

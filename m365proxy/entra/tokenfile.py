@@ -201,7 +201,8 @@ def _decrypt(key: bytes, content: bytes) -> Optional[bytes]:
     from cryptography.fernet import InvalidToken
 
     try:
-        return _fernet(key).decrypt(content)
+        decrypted: bytes = _fernet(key).decrypt(content)
+        return decrypted
     except InvalidToken:
         return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import threading
-from typing import Dict, List, Optional, Pattern
+from typing import Any, Dict, List, Optional, Pattern
 from urllib.parse import unquote
 
 # What may be asked for, and what it does.
@@ -144,7 +144,7 @@ class Faults:
         self._handed: List[Fault] = []
         self._random: Optional[_Torture] = None
 
-    def add(self, kind: str, **rule: object) -> Fault:
+    def add(self, kind: str, **rule: Any) -> Fault:
         """Add a fault; its `hits` tell when it happened.
 
         path: regular expression searched in path and query, as sent and decoded; method; mailbox:
@@ -156,7 +156,7 @@ class Faults:
         from octet to octet of a drip; headers: further ones (a request-id that
         a stranger relays, say); body: what a stranger says instead of its page.
         """
-        fault = Fault(kind, **rule)  # type: ignore[arg-type]
+        fault = Fault(kind, **rule)
         with self._lock:
             self._rules.append(fault)
             self._handed.append(fault)

@@ -74,7 +74,7 @@ class Listener(socketserver.ThreadingTCPServer):
         try:
             found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             self.address_family = found[0]
-            super().__init__(found[4], socketserver.BaseRequestHandler)  # type: ignore[arg-type]
+            super().__init__(found[4], socketserver.BaseRequestHandler)  # type: ignore[arg-type]  # its own types know IPv4 only
         except OSError as error:
             raise bind_error(error, address, port) from None
 
