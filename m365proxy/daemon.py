@@ -198,13 +198,13 @@ class Daemon:
             lifetime=config.queue.lifetime_hours * 3600.0,
             pace_per_minute=config.queue.pace_per_minute,
             probe=self._probe,
-            failed=self._reporter.failed,
+            failed=self._reporter.report_soon,
         )
 
     def _make_reporter(self) -> Reporter:
         return Reporter(
             self.spool,
-            lambda id: self.courier.accepted(id),
+            lambda id: self.courier.add(id),
             [mailbox.username for mailbox in self.config.mailboxes],
             notify=self.config.notify,
             last_delivery=lambda mailbox: self.courier.last_delivery(mailbox),
@@ -281,7 +281,7 @@ class Daemon:
         )
 
     def _accept(self, envelope: Envelope) -> Incoming:
-        return self.spool.put(envelope, self.courier.accepted)
+        return self.spool.put(envelope, self.courier.add)
 
     def _relay_user(self, peer: str) -> Optional[User]:
         """The user of an address that may send without login; the smallest of its networks decides."""
@@ -355,7 +355,7 @@ class Daemon:
 
     def _carry_out(self, word: str, id: str = "") -> None:
         if word == "queued":
-            self.courier.accepted(id)
+            self.courier.add(id)
         elif word == "reload":
             self.reload()
         elif word == "flush":

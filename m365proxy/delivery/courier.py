@@ -139,7 +139,7 @@ class Courier:
         claim.state.error = claim.state.error or "The program ended while this message was being sent."
         self._lanes.add(entry.id, Turn(AT_ONCE, Work.LOOK, claim))
 
-    def accepted(self, id: str) -> None:
+    def add(self, id: str) -> None:
         """A message is durable in new/: send it now.
 
         It is due now, but not before all others: at capacity a deferred message

@@ -97,8 +97,8 @@ class Reporter:
         """Report what an earlier run did not; in the background, from one listing."""
         self._work_within(self._gather)
 
-    def failed(self) -> None:
-        """A message went to failed/, its reason is in its state.  Returns at once."""
+    def report_soon(self) -> None:
+        """A message went to failed/, and the reason to its state.  Returns at once."""
         self._work_within(self._gather)
 
     def stop(self) -> None:

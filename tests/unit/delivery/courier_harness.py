@@ -120,7 +120,7 @@ class House:
         )
 
     def put(self, body=b"x", mailbox="a@contoso.com"):
-        incoming = self.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)), self.courier.accepted)
+        incoming = self.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)), self.courier.add)
         incoming.write(body)
         return incoming.commit()
 

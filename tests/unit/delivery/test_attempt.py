@@ -110,7 +110,7 @@ class House:
             self.courier = None
 
     def put(self, mail=MAIL, recipients=(SCANS,), mailbox=ALERTS):
-        incoming = self.spool.put(Envelope(mailbox, mailbox, recipients), self.courier.accepted)
+        incoming = self.spool.put(Envelope(mailbox, mailbox, recipients), self.courier.add)
         incoming.write(mail)
         return incoming.commit()
 

@@ -252,13 +252,13 @@ def test_it_works_by_itself_in_the_background(tmp_path, wait_until):
     wait_until(lambda: house.reported() == {old})
     for _ in range(5):
         house.fail()
-        house.reporter.failed()
+        house.reporter.report_soon()
     wait_until(lambda: len(house.reported()) == 6)
     house.reporter.stop()
     wait_until(lambda: not any(thread.name == "report-timer" for thread in threading.enumerate()))
     count = len(house.accepted)
     house.fail()
-    house.reporter.failed()
+    house.reporter.report_soon()
     house.reporter.start()
     assert not any(thread.name == "report-timer" and thread.is_alive() for thread in threading.enumerate())
     assert len(house.accepted) == count <= 6
