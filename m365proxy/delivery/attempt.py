@@ -12,22 +12,22 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import BinaryIO, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-from ..errors import Permanent, ProxyError, SignInNeeded, Temporary
+from ..errors import Permanent, SignInNeeded, Temporary
 from ..graph import refusals
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from ..graph.body import base64_body
 from ..graph.client import Graph
-from ..mime import header, prepare
 from ..spool.envelope import Envelope
-from ..spool.spool import Claim, tag_of
+from ..spool.spool import Claim
 from ..spool.state import DraftPhase, DraftState, Phase
 from ..system import log
 from ..system.choices import OnAmbiguous
-from ..system.clock import clock_is_plausible
-from . import jsonmail, outcome
-from .drafts import MARKER, OCTETS_PER_SECOND, SEND_SECONDS, Drafts, Found, draft_state
+from . import outcome
+from .composer import Composer, Outgoing
+from .drafts import OCTETS_PER_SECOND, SEND_SECONDS, Drafts, Found
+from .draftsteps import DraftSteps, is_asked
 from .messageids import SeenIds
 from .outcome import Outcome, Then, Verdict
 from .routes import Route, Routes
@@ -40,9 +40,6 @@ LOOKS = (5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0)
 
 # "Still a draft" means "not sent" when seen twice so far apart (seconds), the second time so long after sending.
 STILL_DRAFT_APART, STILL_DRAFT_AFTER = 30.0, 90.0
-
-# After a longer pause (seconds) somebody may have found our draft, and edited or sent it.
-_LEFT_ALONE = 600.0
 
 # Seconds until a one-step sendMail whose answer got lost is repeated, where the administrator wants that.
 ONE_STEP_WAIT = 60.0
@@ -77,16 +74,13 @@ class Delivery:
         """
         self._graph = graph
         self._drafts = drafts
-        self._large = large
+        self._budget = large.budget
         self._routes = routes
-        self._seen = seen
-        self._may_send_as = may_send_as
+        self._composer = Composer(seen, may_send_as)
+        self._steps = DraftSteps(graph, drafts, large, self._composer)
         self._on_ambiguous = on_ambiguous
         self._looks = looks
         self._draft_apart, self._draft_after = still_draft
-        self._at_hand: Set[str] = set()  # queue ids whose draft surely is as we made it: throttled, and nothing else
-        # By queue id, how many files were put into the unfinished draft of a large message that was throttled.
-        self._attached: Dict[str, int] = {}
         self._no_uploads: Dict[str, float] = {}  # mailboxes that refuse upload sessions: since (monotonic)
 
     def deliver(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
@@ -99,15 +93,12 @@ class Delivery:
         try:
             verdict = self._attempt(claim, envelope, file)
         except (Throttled, GraphTrouble) as error:
-            heeded = _heeded(error, envelope.mailbox)
+            heeded = _or_throttled(error, envelope.mailbox)
             if isinstance(heeded, Throttled):
                 pause = heeded.seconds
             raise heeded from None
         finally:
-            if pause > _LEFT_ALONE:
-                self._at_hand.discard(claim.id)
-            if pause == math.inf:
-                self._attached.pop(claim.id, None)
+            self._steps.end_attempt(claim, pause)
         if verdict.outcome is Outcome.SENT:
             self._routes.note_sent(envelope.mailbox)
         return verdict
@@ -115,18 +106,18 @@ class Delivery:
     def _attempt(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
         self._graph.check_ready(envelope.mailbox)
         try:
-            prepared = self._prepare(claim, envelope, file)
+            message = self._composer.prepare(claim, envelope, file)
         except Permanent as error:
             return Verdict(Outcome.NOT_SENT, Then.PERMANENT, str(error), "5.6.0")
         draft = claim.state.draft
         if draft is not None:
             try:
-                known = self._known_draft(claim, draft, envelope, prepared)
+                known = self._go_on(message, draft)
             except GraphRefused as error:
-                return self._unreadable(claim, envelope, error.answer)
+                return self._unreadable(message, error.answer)
             if known is not None:
                 return known
-        return self._try_ways(claim, envelope, prepared, file)
+        return self._try_ways(message)
 
     def look(self, claim: Claim, envelope: Envelope) -> Verdict:
         """What became of a send whose answer got lost.
@@ -137,19 +128,19 @@ class Delivery:
         """
         state = claim.state
         if not state.posted:
-            return self._hold("What was known of this message is lost, and it may have been sent.")
+            return outcome.held("What was known of this message is lost, and it may have been sent.")
         if state.draft is None or not state.draft.id:
             return self._unverifiable(claim, state.error)
         try:
-            found: Optional[Found] = self._find(claim, state.draft)
+            found: Optional[Found] = self._steps.find(claim, state.draft)
         except GraphRefused:
             found = None  # it cannot be looked at
         except GraphTrouble as error:
-            raise _heeded(error, envelope.mailbox) from None
+            raise _or_throttled(error, envelope.mailbox) from None
         if found is Found.SENT:
-            return Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
+            return outcome.DELIVERED
         if found is Found.EDITED:
-            return self._hold("Somebody edited the draft of this message; it is left to them.")
+            return outcome.held("Somebody edited the draft of this message; it is left to them.")
         state.looks += 1
         now = self._graph.now()
         if found is Found.DRAFT:
@@ -162,7 +153,7 @@ class Delivery:
         # A look may come early, as after a restart; the time for all of them has to pass nevertheless.
         early = 0 <= now - state.posted < sum(self._looks)
         if state.looks > len(self._looks) and not early:
-            return self._hold(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
+            return outcome.held(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
         wait = self._looks[min(state.looks, len(self._looks)) - 1]
         return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, state.error, "4.4.0", wait)
 
@@ -178,118 +169,40 @@ class Delivery:
         if claim.entry.phase is Phase.POSTING:
             claim.unpost()  # it was refused; without its draft a crash would leave that unknown
         try:
-            self._delete_draft(claim, draft)
+            self._steps.delete(claim, draft)
         except (SignInNeeded, Temporary, Permanent) as error:
             logger.info("%s: its draft stays for now: %s", claim.id, error)
 
     # One attempt.
 
-    def _prepare(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> prepare.Prepared:
-        start = file.tell()
-        if not claim.state.message_id:
-            claim.state.message_id = self._choose_message_id(claim, envelope, file, start)
-        about = self._about(claim, envelope)
-        try:
-            prepared = prepare.prepare(file, start, **about)
-            prepared.measure()  # what is made while it is sent may fail as well
-            return prepared
-        except (ProxyError, OSError):
-            raise
-        except Exception:
-            logger.exception("%s cannot be repaired as usual; it is sent as it is", claim.id)
-            return prepare.prepare_unrepaired(file, start, **about)
-
-    def _about(self, claim: Claim, envelope: Envelope) -> Dict[str, Any]:
-        """What a message is made ready with."""
-        return dict(
-            recipients=envelope.recipients,
-            sender=envelope.sender or envelope.mailbox,
-            message_id=claim.state.message_id,
-            date=envelope.accepted if clock_is_plausible(envelope.accepted) else None,
-            may_send_as=lambda address: self._may_send_as(envelope.mailbox, address),
-            replace_message_id=True,
-        )
-
-    def _compose(
-        self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, file: BinaryIO
-    ) -> jsonmail.LargeMail:
-        """Large mail taken apart; what cannot be goes as one file."""
-        try:
-            return jsonmail.compose(prepared, file)
-        except (ProxyError, OSError):
-            raise
-        except Exception:
-            logger.exception("%s cannot be taken apart as usual; it is sent as one file", claim.id)
-            whole = prepare.prepare_unrepaired(file, prepared.root.header_start, **self._about(claim, envelope))
-            return jsonmail.compose(whole, file)
-
-    def _choose_message_id(self, claim: Claim, envelope: Envelope, file: BinaryIO, start: int) -> str:
-        """The client's, if this mailbox has never used it before; else one of ours."""
-        theirs = header.client_message_id(header.read(file, start))
-        if theirs and self._seen.is_new(tag_of(claim.id), theirs, claim.id):
-            return theirs
-        ours = f"<{claim.id}@{envelope.mailbox.rpartition('@')[2]}>"
-        if theirs:
-            logger.info(
-                "%s: Message-ID %s was used before by %s; replaced by %s",
-                claim.id,
-                log.quote(theirs),
-                envelope.mailbox,
-                ours,
-            )
-        return ours
-
-    def _known_draft(
-        self, claim: Claim, draft: DraftState, envelope: Envelope, prepared: prepare.Prepared
-    ) -> Optional[Verdict]:
+    def _go_on(self, message: Outgoing, draft: DraftState) -> Optional[Verdict]:
         """Go on with the draft of an earlier attempt.
 
         None if there is none any more, and a new one may be made; or if it is unfinished, and to be filled further.
         """
+        claim = message.claim
         draft.posted = False  # the earlier attempt surely sent nothing
         if draft.phase is DraftPhase.ASKED:
-            self._clear_up(claim, draft)
+            self._steps.clear_up(claim, draft)
             return None
         if draft.phase is DraftPhase.DELETING:
-            self._delete_draft(claim, draft)
+            self._steps.delete(claim, draft)
             return None if claim.state.draft is None else self._lost(claim, draft)
-        found = Found.DRAFT if claim.id in self._at_hand else self._find(claim, draft)
+        found = self._steps.find_again(claim, draft)
         if draft.phase is DraftPhase.FILLING and found is not Found.SENT:
-            if not (found is Found.DRAFT and prepared.is_large and self._can_be_filled(claim, draft)):
-                self._discard_draft(claim)
+            can_go_on = found is Found.DRAFT and message.prepared.is_large and self._steps.can_be_filled(claim, draft)
+            if not can_go_on:
+                self._steps.discard(claim)
             return None
         if found is Found.SENT:
-            return Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
+            return outcome.DELIVERED
         if found is Found.EDITED:
-            return self._hold("Somebody edited the draft of this message; it is left to them.")
+            return outcome.held("Somebody edited the draft of this message; it is left to them.")
         if found is not Found.DRAFT:
             return self._lost(claim, draft)
-        self._at_hand.add(claim.id)
         if draft.phase is DraftPhase.MADE:
-            draft = self._mark(claim, draft, prepared)
-        return self._send_draft(claim, draft, envelope)
-
-    def _can_be_filled(self, claim: Claim, draft: DraftState) -> bool:
-        """Whether an unfinished draft has the files that this run put there, and no other."""
-        count = self._attached.get(claim.id)
-        return count is not None and self._large.holds(draft.mailbox, draft.id, count)
-
-    def _clear_up(self, claim: Claim, draft: DraftState) -> None:
-        """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.
-
-        Without the marker it is told from another gateway's by what it says only, which is known of the next one.
-        """
-        state, mailbox = claim.state, draft.mailbox
-        try:
-            ours, doubtful = self._drafts.orphans(mailbox, claim.id, state.message_id, state.drafted)
-            for id in ours:
-                self._drafts.delete(mailbox, id)
-        except GraphRefused as error:
-            logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
-        else:
-            if doubtful and state.stray != mailbox:
-                state.stray, state.strayed = mailbox, state.drafted
-        state.draft = None
+            draft = self._steps.mark(message, draft)
+        return self._send_draft(message, draft)
 
     def _lost(self, claim: Claim, draft: DraftState) -> Verdict:
         """Our draft is not where it was: somebody may have sent it, so it has to be looked for."""
@@ -299,14 +212,14 @@ class Delivery:
         sentence = "The draft of this message is gone from Drafts; somebody may have sent it."
         return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, sentence, "4.4.0")
 
-    def _try_ways(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, file: BinaryIO) -> Verdict:
+    def _try_ways(self, message: Outgoing) -> Verdict:
         """The learned way first; after a refusal for want of a right, surely nothing sent, the next."""
+        claim, envelope, large = message.claim, message.envelope, message.prepared.is_large
         refused: List[Tuple[Verdict, str, str]] = []
-        large = prepared.is_large
         for route in self._routes.candidates(envelope.mailbox):
             if large and not (route.drafts and self._may_upload(route.url_mailbox)):
                 continue
-            verdict = self._go(claim, envelope, prepared, route, file if large else None)
+            verdict = self._try_way(message, route)
             if verdict.outcome is not Outcome.NOT_SENT or claim.state.code.lower() not in _ANOTHER_WAY:
                 return verdict
             refused.append((verdict, claim.state.code, claim.state.request_id))
@@ -333,110 +246,45 @@ class Delivery:
         """False for a while after it was refused: somebody may grant it."""
         return time.monotonic() - self._no_uploads.get(mailbox, -math.inf) > outcome.ADMINISTRATOR_WAIT
 
-    def _go(
-        self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route, large: Optional[BinaryIO]
-    ) -> Verdict:
-        """One way; `large` is the file of a message that does not fit one request."""
+    def _try_way(self, message: Outgoing, route: Route) -> Verdict:
+        claim, mailbox = message.claim, route.url_mailbox
         claim.state.code = claim.state.request_id = ""
         if not route.drafts:
-            return self._send_at_once(claim, envelope, prepared, route)
+            return self._send_at_once(message, route)
         try:
-            if large is None:
-                draft = self._make_draft(claim, prepared, route)
+            if message.prepared.is_large:
+                draft = self._steps.make_large(message, mailbox)
             else:
-                draft = self._make_large_draft(claim, envelope, prepared, route, large)
+                draft = self._steps.make(message, mailbox)
         except UploadDenied as error:
-            self._no_uploads[route.url_mailbox] = time.monotonic()
+            self._no_uploads[mailbox] = time.monotonic()
             with contextlib.suppress(GraphRefused):  # what stays is seen to at the next attempt
-                self._discard_draft(claim)
-            return self._not_made(claim, envelope, route.url_mailbox, error.answer)
+                self._steps.discard(claim)
+            return self._not_made(message, mailbox, error.answer)
         except (GraphTrouble, GraphRefused) as error:
-            return self._not_made(claim, envelope, route.url_mailbox, error.answer)
+            return self._not_made(message, mailbox, error.answer)
         except DraftSpoiled as error:
             return outcome.of_failure(str(error), False)._replace(status="4.4.0")
         except Throttled:
-            if _is_asked(claim.state.draft):
+            if is_asked(claim.state.draft):
                 claim.state.draft = None  # surely none was made
             raise
         except NoAnswer as error:
             return outcome.of_failure(str(error), False)
         except Permanent as error:
             return Verdict(Outcome.NOT_SENT, Then.PERMANENT, str(error), "5.6.0")
-        if large is None:
-            self._routes.learn(envelope.mailbox, route)
-        return self._send_draft(claim, draft, envelope)
+        if not message.prepared.is_large:
+            self._routes.learn(message.envelope.mailbox, route)
+        return self._send_draft(message, draft)
 
-    def _intend_draft(self, claim: Claim, route: Route) -> None:
-        """The intention is on disk before a draft is asked for, so that an orphan can be found."""
-        state = claim.state
-        state.draft = DraftState(DraftPhase.ASKED, route.url_mailbox)
-        state.drafted = self._graph.now()
-        claim.save_state()
-
-    def _make_draft(self, claim: Claim, prepared: prepare.Prepared, route: Route) -> DraftState:
-        self._intend_draft(claim, route)
-        self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
-        value = self._drafts.create(route.url_mailbox, prepared)
-        draft = claim.state.draft = draft_state(DraftPhase.MADE, route.url_mailbox, value)
-        self._at_hand.add(claim.id)
-        return self._mark(claim, draft, prepared)
-
-    def _mark(self, claim: Claim, draft: DraftState, prepared: prepare.Prepared) -> DraftState:
-        """Put marker and Bcc on a draft that was made; what is known of it then."""
-        state = claim.state
-        if state.stray == draft.mailbox:
-            try:
-                self._drafts.delete_twins(draft, claim.id, state.message_id, state.strayed)
-            except GraphRefused as error:
-                logger.info("%s: an interrupted draft stays: %s", claim.id, error)
-            state.stray, state.strayed = "", 0.0
-        value = self._drafts.put_marker(draft.mailbox, draft.id, claim.id, prepared.top.bcc)
-        state.draft = draft_state(DraftPhase.READY, draft.mailbox, value)
-        return state.draft
-
-    def _make_large_draft(
-        self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route, file: BinaryIO
-    ) -> DraftState:
-        mail, mailbox = self._compose(claim, envelope, prepared, file), route.url_mailbox
-
-        def attached(count: int) -> None:
-            self._attached[claim.id] = count
-
-        def created(value: Dict[str, Any]) -> None:
-            claim.state.draft = draft_state(DraftPhase.FILLING, mailbox, value)
-            attached(0)
-            claim.save_state()
-
-        known = claim.state.draft
-        if known is not None and known.phase is DraftPhase.FILLING and known.mailbox != mailbox:
-            self._discard_draft(claim)
-            known = None
-        if known is not None and known.phase is DraftPhase.FILLING:
-            self._large.go_on(mailbox, known.id, mail, self._attached[claim.id], attached)
-        else:
-            self._intend_draft(claim, route)
-            self._large.create(mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created, attached)
-        filled = claim.state.draft
-        value = self._drafts.get(mailbox, filled.id) if filled is not None else None
-        if value is None:
-            raise DraftSpoiled("The draft of a large message is gone; it is made anew.")
-        draft = claim.state.draft = draft_state(DraftPhase.READY, mailbox, value)
-        return draft
-
-    def _discard_draft(self, claim: Claim) -> None:
-        """Delete a draft that was never sent, nor meant to be as it is."""
-        draft = claim.state.draft
-        if draft is not None:
-            self._drafts.delete(draft.mailbox, draft.id)
-        claim.state.draft = None
-
-    def _not_made(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
+    def _not_made(self, message: Outgoing, url_mailbox: str, answer: Answer) -> Verdict:
         """A draft that was refused sent nothing, whatever the answer was."""
-        if _is_asked(claim.state.draft) and answer.from_graph and 400 <= answer.status < 500:
+        claim = message.claim
+        if is_asked(claim.state.draft) and answer.from_graph and 400 <= answer.status < 500:
             claim.state.draft = None  # Graph itself says that there is none
         if _is_throttling(answer):
             raise _throttled(answer, url_mailbox)
-        verdict = self._judge(claim, envelope, url_mailbox, answer)._replace(outcome=Outcome.NOT_SENT)
+        verdict = self._judge(message, url_mailbox, answer)._replace(outcome=Outcome.NOT_SENT)
         if claim.state.draft is not None and claim.state.draft.id and answer.code.lower() == "erroritemnotfound":
             claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
             return verdict._replace(then=Then.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
@@ -444,10 +292,11 @@ class Delivery:
             return verdict._replace(then=Then.TRANSIENT, sentence="Graph's answer broke off in the middle.", wait=0.0)
         return verdict
 
-    def _unreadable(self, claim: Claim, envelope: Envelope, answer: Answer) -> Verdict:
+    def _unreadable(self, message: Outgoing, answer: Answer) -> Verdict:
         """The draft of an earlier attempt cannot be looked at: it is reading that lacks a right."""
-        mailbox = claim.state.draft.mailbox if claim.state.draft is not None else envelope.mailbox
-        verdict = self._not_made(claim, envelope, mailbox, answer)
+        draft = message.claim.state.draft
+        mailbox = draft.mailbox if draft is not None else message.envelope.mailbox
+        verdict = self._not_made(message, mailbox, answer)
         if verdict.then is not Then.ADMINISTRATOR:
             return verdict
         return verdict._replace(
@@ -461,8 +310,8 @@ class Delivery:
             )
         )
 
-    def _send_draft(self, claim: Claim, draft: DraftState, envelope: Envelope) -> Verdict:
-        state = claim.state
+    def _send_draft(self, message: Outgoing, draft: DraftState) -> Verdict:
+        claim, state = message.claim, message.claim.state
         self._graph.check_ready(draft.mailbox)
         state.posted, state.still_draft, state.looks = self._graph.now(), 0.0, 0
         draft.posted = True
@@ -480,10 +329,11 @@ class Delivery:
         if _is_throttling(answer):
             claim.unpost()
             raise _throttled(answer, draft.mailbox)
-        return self._judge(claim, envelope, draft.mailbox, answer)
+        return self._judge(message, draft.mailbox, answer)
 
-    def _send_at_once(self, claim: Claim, envelope: Envelope, prepared: prepare.Prepared, route: Route) -> Verdict:
-        self._large.budget.spend(route.url_mailbox, prepared.size * 4 // 3)
+    def _send_at_once(self, message: Outgoing, route: Route) -> Verdict:
+        claim, prepared = message.claim, message.prepared
+        self._budget.spend(route.url_mailbox, prepared.size * 4 // 3)
         self._graph.check_ready(route.url_mailbox)
         claim.state.posted = self._graph.now()
         claim.mark_posting()
@@ -506,9 +356,9 @@ class Delivery:
             if _is_throttling(answer):
                 claim.unpost()
                 raise _throttled(answer, route.url_mailbox)
-            verdict = self._judge(claim, envelope, route.url_mailbox, answer)
+            verdict = self._judge(message, route.url_mailbox, answer)
         if verdict.outcome is Outcome.SENT:
-            self._routes.learn(envelope.mailbox, route)
+            self._routes.learn(message.envelope.mailbox, route)
         if verdict.outcome is Outcome.AMBIGUOUS:
             return self._unverifiable(claim, verdict.sentence)
         return verdict
@@ -517,44 +367,18 @@ class Delivery:
         """Nothing to look for: the administrator has chosen between once more and not at all."""
         claim.state.unanswered += 1
         if self._on_ambiguous is OnAmbiguous.HOLD or claim.state.unanswered > 1:
-            return self._hold(sentence)
+            return outcome.held(sentence)
         sentence = f"{sentence} It is sent again (queue.on_ambiguous), and may arrive twice."
         return Verdict(Outcome.NOT_SENT, Then.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)
 
-    @staticmethod
-    def _hold(sentence: str) -> Verdict:
-        return Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, sentence, "4.4.0")
-
-    # Drafts that are known.
-
-    def _find(self, claim: Claim, draft: DraftState) -> Found:
-        since = claim.state.posted if draft.posted else None
-        return self._drafts.look(draft, claim.id, claim.state.message_id, since)
-
-    def _delete_draft(self, claim: Claim, draft: DraftState) -> None:
-        """Delete the draft; forget it once it is surely gone and was not sent."""
-        draft.posted = False  # surely not sent; once it is deleted, a Message-ID would prove nothing
-        found = self._find(claim, draft)
-        if draft.phase is not DraftPhase.DELETING:
-            if found is not Found.DRAFT and draft.phase is not DraftPhase.FILLING:
-                return
-            draft.phase = DraftPhase.DELETING
-            claim.save_state()
-        if found in (Found.DRAFT, Found.EDITED):
-            self._drafts.delete(draft.mailbox, draft.id)
-            found = self._find(claim, draft)
-        if found not in (Found.SENT, Found.DRAFT, Found.EDITED):
-            claim.state.draft = None
-            claim.save_state()
-
-    def _judge(self, claim: Claim, envelope: Envelope, url_mailbox: str, answer: Answer) -> Verdict:
-        claim.state.code = answer.code
-        claim.state.request_id = answer.request_id
+    def _judge(self, message: Outgoing, url_mailbox: str, answer: Answer) -> Verdict:
+        message.claim.state.code = answer.code
+        message.claim.state.request_id = answer.request_id
         return outcome.of_answer(
             answer.status,
             answer.code,
             answer.from_graph,
-            mailbox=url_mailbox if answer.code.lower() in refusals.OF_THE_URL else envelope.mailbox,
+            mailbox=url_mailbox if answer.code.lower() in refusals.OF_THE_URL else message.envelope.mailbox,
             user=self._graph.user,
             host=self._graph.host,
             app=self._graph.app,
@@ -571,12 +395,8 @@ def _throttled(answer: Answer, mailbox: str) -> Throttled:
     return Throttled(mailbox, answer.throttled_for, request_id=answer.request_id)
 
 
-def _heeded(error: Union[Throttled, GraphTrouble], mailbox: str) -> Union[Throttled, GraphTrouble]:
+def _or_throttled(error: Union[Throttled, GraphTrouble], mailbox: str) -> Union[Throttled, GraphTrouble]:
     """The error; as Throttled if it is Graph's 429 to a read."""
     return (
         _throttled(error.answer, mailbox) if isinstance(error, GraphTrouble) and _is_throttling(error.answer) else error
     )
-
-
-def _is_asked(draft: Optional[DraftState]) -> bool:
-    return draft is not None and draft.phase is DraftPhase.ASKED

@@ -56,6 +56,10 @@ class Verdict(NamedTuple):
         return self.then is Then.PERMANENT and attempts >= self.tries and age >= self.grace
 
 
+# It was sent.
+DELIVERED = Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
+
+
 class _Rule(NamedTuple):
     then: Then
     status: str
@@ -125,7 +129,7 @@ def of_answer(
     (or an empty 202) with Graph's request-id from a page of something between.
     """
     if http == 202 and from_graph:
-        return Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
+        return DELIVERED
     names = {"mailbox": mailbox, "host": host, "http": http, "code": code or "no code"}
     if http == 200 and from_graph:
         return Verdict(Outcome.AMBIGUOUS, Then.ADMINISTRATOR, _SWALLOWED.format(**names), "4.3.0", ADMINISTRATOR_WAIT)
@@ -156,6 +160,11 @@ def of_failure(sentence: str, maybe_processed: bool, wait: float = 0.0) -> Verdi
 def of_sign_in(sentence: str) -> Verdict:
     """The verdict when there was no token to send with."""
     return Verdict(Outcome.NOT_SENT, Then.ADMINISTRATOR, sentence, "4.7.0")
+
+
+def held(sentence: str) -> Verdict:
+    """The verdict on a message that may have been sent, and about which nothing more can be learned."""
+    return Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, sentence, "4.4.0")
 
 
 def retry_delay(attempts: int, interval: float, jitter: float, wait: Optional[float] = None) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import partial
 from itertools import chain
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
 
@@ -207,11 +208,10 @@ class LargeDrafts:
 
     def _count(self, draft: _Draft) -> int:
         """How many attachments the draft has."""
-        page = self._patience.persist(draft.mailbox, lambda: self._page(draft, ""))
+        page = self._patience.persist(draft.mailbox, partial(self._page, draft, ""))
         found = len(page["value"])
         while page.get("@odata.nextLink"):
-            link = page["@odata.nextLink"]
-            page = self._patience.persist(draft.mailbox, lambda link=link: self._page(draft, link))
+            page = self._patience.persist(draft.mailbox, partial(self._page, draft, page["@odata.nextLink"]))
             found += len(page["value"])
         return found
 

@@ -45,7 +45,7 @@ DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 # a look at a message, which may hold anything: a fault there must not keep it from being taken and sent.
 BROAD = {
     *("smtp.session", "server.listener", "spool.spool", "delivery.reachability", "delivery.courier"),
-    *("system.threads", "cli", "smtp.acceptance", "delivery.attempt", "mime.prepare"),
+    *("system.threads", "cli", "smtp.acceptance", "delivery.composer", "mime.prepare"),
 }
 
 

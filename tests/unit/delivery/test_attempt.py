@@ -75,12 +75,13 @@ class House:
         )
         self.routes = Routes(str(self.path), RELAY, self.full)
         self.drafts = Drafts(self.graph, self.installation)
+        self.seen = SeenIds(str(self.path / "seen"))
         self.delivery = Delivery(
             self.graph,
             self.drafts,
             LargeDrafts(self.graph),
             self.routes,
-            SeenIds(str(self.path / "seen")),
+            self.seen,
             lambda box, address: address == box,
             on_ambiguous=OnAmbiguous(self.on_ambiguous),
             looks=self.looks,
@@ -1027,7 +1028,7 @@ def test_a_message_that_could_not_be_tried_at_first_keeps_its_message_id(house, 
 def test_a_crash_right_after_choosing_the_message_id_does_not_change_it(house, wait_until):
     house.open()
     id = house.spool.put(Envelope(ALERTS, ALERTS, (SCANS,))).commit()
-    seen = house.delivery._seen
+    seen = house.seen
     assert seen.is_new("tag", "<mine@device>", id) and seen.is_new("tag", "<mine@device>", id)
     assert not seen.is_new("tag", "<mine@device>", "another")
     again = SeenIds(str(house.path / "seen"))

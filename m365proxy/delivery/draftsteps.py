@@ -1,0 +1,169 @@
+"""The steps that take a message's draft from one phase to the next: spool/state.py has the phases.
+
+What a step does in Exchange is noted in the message's state, and is on disk
+before anything that cannot be repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, Optional, Set
+
+from ..graph.answer import GraphRefused
+from ..graph.client import Graph
+from ..spool.spool import Claim
+from ..spool.state import DraftPhase, DraftState
+from ..system import log
+from .composer import Composer, Outgoing
+from .drafts import MARKER, Drafts, Found, draft_state
+from .uploads import DraftSpoiled, LargeDrafts
+
+logger = log.get("delivery")
+
+# After a longer pause (seconds) somebody may have found our draft, and edited or sent it.
+_LEFT_ALONE = 600.0
+
+
+class DraftSteps:
+    """Any thread may use it; a claim belongs to its caller.  Methods raise what Graph.read raises."""
+
+    def __init__(self, graph: Graph, drafts: Drafts, large: LargeDrafts, composer: Composer):
+        self._graph = graph
+        self._drafts = drafts
+        self._large = large
+        self._composer = composer
+        # Queue ids whose draft surely is as we made it: since then Graph has only asked to wait.
+        self._untouched: Set[str] = set()
+        # By queue id, how many files were put into the unfinished draft of a large message that was throttled.
+        self._attached: Dict[str, int] = {}
+
+    def end_attempt(self, claim: Claim, pause: float) -> None:
+        """Remember what the next attempt may rely on after a pause of so many seconds that Graph asked for.
+
+        Math.inf if the attempt ended otherwise: then it may rely on nothing.
+        """
+        if pause > _LEFT_ALONE:
+            self._untouched.discard(claim.id)
+        if pause == math.inf:
+            self._attached.pop(claim.id, None)
+
+    def find(self, claim: Claim, draft: DraftState) -> Found:
+        """What became of a draft."""
+        since = claim.state.posted if draft.posted else None
+        return self._drafts.look(draft, claim.id, claim.state.message_id, since)
+
+    def find_again(self, claim: Claim, draft: DraftState) -> Found:
+        """What became of the draft of an earlier attempt; Graph is not asked if that attempt was only throttled."""
+        if claim.id in self._untouched:
+            return Found.DRAFT
+        found = self.find(claim, draft)
+        if found is Found.DRAFT and draft.phase is not DraftPhase.FILLING:
+            self._untouched.add(claim.id)
+        return found
+
+    def make(self, message: Outgoing, mailbox: str) -> DraftState:
+        """Make the draft through a mailbox's URL, and mark it: asked, made, ready."""
+        self._ask(message.claim, mailbox)
+        self._large.budget.spend(mailbox, message.prepared.size * 4 // 3)
+        value = self._drafts.create(mailbox, message.prepared)
+        draft = message.claim.state.draft = draft_state(DraftPhase.MADE, mailbox, value)
+        self._untouched.add(message.claim.id)
+        return self.mark(message, draft)
+
+    def mark(self, message: Outgoing, draft: DraftState) -> DraftState:
+        """Put marker and Bcc on a draft that was made: ready."""
+        claim, state = message.claim, message.claim.state
+        if state.stray == draft.mailbox:
+            try:
+                self._drafts.delete_twins(draft, claim.id, state.message_id, state.strayed)
+            except GraphRefused as error:
+                logger.info("%s: an interrupted draft stays: %s", claim.id, error)
+            state.stray, state.strayed = "", 0.0
+        value = self._drafts.put_marker(draft.mailbox, draft.id, claim.id, message.prepared.top.bcc)
+        state.draft = draft_state(DraftPhase.READY, draft.mailbox, value)
+        return state.draft
+
+    def make_large(self, message: Outgoing, mailbox: str) -> DraftState:
+        """Make or go on with the draft of a large message, and fill it: asked, filling, ready."""
+        claim = message.claim
+        mail = self._composer.take_apart(message)
+
+        def attached(count: int) -> None:
+            self._attached[claim.id] = count
+
+        def created(value: Dict[str, Any]) -> None:
+            claim.state.draft = draft_state(DraftPhase.FILLING, mailbox, value)
+            attached(0)
+            claim.save_state()
+
+        known = claim.state.draft
+        if known is not None and known.phase is DraftPhase.FILLING and known.mailbox != mailbox:
+            self.discard(claim)
+            known = None
+        if known is not None and known.phase is DraftPhase.FILLING:
+            self._large.go_on(mailbox, known.id, mail, self._attached[claim.id], attached)
+        else:
+            self._ask(claim, mailbox)
+            self._large.create(mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created, attached)
+        filled = claim.state.draft
+        value = self._drafts.get(mailbox, filled.id) if filled is not None else None
+        if value is None:
+            raise DraftSpoiled("The draft of a large message is gone; it is made anew.")
+        draft = claim.state.draft = draft_state(DraftPhase.READY, mailbox, value)
+        return draft
+
+    def _ask(self, claim: Claim, mailbox: str) -> None:
+        """The intention is on disk before a draft is asked for, so that an orphan can be found."""
+        claim.state.draft = DraftState(DraftPhase.ASKED, mailbox)
+        claim.state.drafted = self._graph.now()
+        claim.save_state()
+
+    def can_be_filled(self, claim: Claim, draft: DraftState) -> bool:
+        """Whether an unfinished draft has the files that this run put there, and no other."""
+        count = self._attached.get(claim.id)
+        return count is not None and self._large.holds(draft.mailbox, draft.id, count)
+
+    def clear_up(self, claim: Claim, draft: DraftState) -> None:
+        """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.
+
+        Without the marker only what it says tells it from another gateway's, and that is known from the next one.
+        """
+        state, mailbox = claim.state, draft.mailbox
+        try:
+            ours, doubtful = self._drafts.orphans(mailbox, claim.id, state.message_id, state.drafted)
+            for id in ours:
+                self._drafts.delete(mailbox, id)
+        except GraphRefused as error:
+            logger.info("%s: an interrupted draft could not be looked for: %s", claim.id, error)
+        else:
+            if doubtful and state.stray != mailbox:
+                state.stray, state.strayed = mailbox, state.drafted
+        state.draft = None
+
+    def discard(self, claim: Claim) -> None:
+        """Delete a draft that was never sent, nor meant to be as it is."""
+        draft = claim.state.draft
+        if draft is not None:
+            self._drafts.delete(draft.mailbox, draft.id)
+        claim.state.draft = None
+
+    def delete(self, claim: Claim, draft: DraftState) -> None:
+        """Delete the draft; forget it once it is surely gone and was not sent."""
+        draft.posted = False  # surely not sent; once it is deleted, a Message-ID would prove nothing
+        found = self.find(claim, draft)
+        if draft.phase is not DraftPhase.DELETING:
+            if found is not Found.DRAFT and draft.phase is not DraftPhase.FILLING:
+                return
+            draft.phase = DraftPhase.DELETING
+            claim.save_state()
+        if found in (Found.DRAFT, Found.EDITED):
+            self._drafts.delete(draft.mailbox, draft.id)
+            found = self.find(claim, draft)
+        if found not in (Found.SENT, Found.DRAFT, Found.EDITED):
+            claim.state.draft = None
+            claim.save_state()
+
+
+def is_asked(draft: Optional[DraftState]) -> bool:
+    """Whether a draft was asked for and is not known to exist."""
+    return draft is not None and draft.phase is DraftPhase.ASKED
