@@ -145,7 +145,7 @@ class Copy:
             if self._top is not None and self._top.done:
                 self._outcome = Phase.TOP, None
             else:
-                self._outcome = Phase.FAILED, Temporary("The message was not fetched to its end.")
+                self._outcome = Phase.FAILED, Temporary("The message was not fetched completely.")
         with self._changed:
             self._phase, self._error = self._outcome
             self._changed.notify_all()
@@ -248,7 +248,7 @@ class Copy:
         while not self._has_come(position, _SLICE):
             in_silence()
             if time.monotonic() >= deadline:
-                raise Temporary("Exchange fell silent in the middle of the message.")
+                raise Temporary("Exchange stopped sending in the middle of the message.")
 
     def _has_come(self, position: int, seconds: float) -> bool:
         """Whether there is more than the first `position` octets, or an end, after waiting up to `seconds`."""

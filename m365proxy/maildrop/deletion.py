@@ -110,8 +110,8 @@ class Deletion:
         is_move = self._policy is DeletePolicy.MOVE
         target = self._folders.confirm(self._mailbox, self._target) if is_move else _TRASH
         if items and self._folders.is_same(self._mailbox, self._user.folder, target):
-            advice = "" if self._policy is DeletePolicy.PERMANENT else " To empty it set pop3_delete to permanent."
-            raise Permanent(f"What is deleted would go to the folder it is read from.{advice}")
+            advice = "" if self._policy is DeletePolicy.PERMANENT else " To empty it, set pop3_delete to permanent."
+            raise Permanent(f"A deleted message would go to the folder it is in.{advice}")
         failed, gone = [], []
         for outcome in self._briefly(items, "POST", "/move", {"destinationId": target}):
             if outcome.ok:

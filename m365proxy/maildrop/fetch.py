@@ -72,9 +72,9 @@ class Fetcher:
                 copy.require_claim()
             self._fill(item, copy)
         except Cancelled:
-            _log.debug("%s: the rest of a message is not wanted", self._mailbox)
+            _log.debug("%s: the client does not need the rest of a message", self._mailbox)
         except OSError as error:
-            copy.fail(Temporary(f"The message cannot be put on this machine's disk: {error.strerror}."))
+            copy.fail(Temporary(f"The message cannot be written to this machine's disk: {error.strerror}."))
         except ProxyError as error:
             copy.fail(error)
         finally:
@@ -138,7 +138,7 @@ class Fetcher:
                 copy.write(chunk)
             if not copy.size:
                 answer.forget_body()
-                raise GraphTrouble("Exchange gave an empty message.", answer)
+                raise GraphTrouble("Exchange returned an empty message.", answer)
         copy.complete()
 
     def _ask(self, item: Item, copy: Copy) -> Answer:

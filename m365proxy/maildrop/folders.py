@@ -178,7 +178,7 @@ class Folders:
             raise self.explain(mailbox, name, refused) from None
         raise Permanent(
             f'The mailbox {mailbox} has no folder "{log.clean(name)}" ("{log.clean(wanted)}" is missing). '
-            "Make it in Outlook, or correct the name in the config."
+            "Create it in Outlook, or correct the name in the config."
         )
 
     def forget(self, mailbox: str, name: str) -> None:

@@ -49,7 +49,7 @@ class Patience:
             if self._whole is not None and began - self._since >= self._whole:
                 raise Temporary(
                     f"{self._mailbox}: Exchange needs more than {self._whole / 60:.0f} minutes for this. "
-                    "Try again later; a limit to the newest messages (pop3.max_messages) makes it shorter."
+                    "Try again later, or show only the newest messages (pop3.max_messages)."
                 )
             try:
                 return call()

@@ -293,7 +293,7 @@ class ReadAhead:
             thread.start()
             return True
         except RuntimeError:
-            self._give_up(index, copy, "This machine has no thread left to fetch the message with.")
+            self._give_up(index, copy, "This machine has no thread left to fetch the message.")
             return False
 
     def _give_up(self, index: int, copy: Copy, sentence: str) -> None:

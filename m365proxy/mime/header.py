@@ -220,7 +220,7 @@ class _Reader:
         if match:
             if len(self._names) == MOST_FIELDS:
                 raise HeaderTooLarge(
-                    f"The message header has more than {MOST_FIELDS} fields. Leave some away at the sender."
+                    f"The message header has more than {MOST_FIELDS} fields. Remove some at the sender."
                 )
             self._sound = self._sound and self._junk is None and match.end() == len(match.group(1)) + 1
             self._junk = None

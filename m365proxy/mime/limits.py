@@ -11,11 +11,11 @@ LARGEST_ATTACHMENT = 150 * 1024 * 1024
 _LEAST_CONTENT = {"base64": 57, "quoted-printable": 26}
 
 _SIGNED = (
-    "Signed or encrypted mail of more than 2.9 MB cannot pass Microsoft Graph unbroken. "
+    "Signed or encrypted mail of more than 2.9 MB cannot pass Microsoft Graph undamaged. "
     "Send it unsigned, or with smaller attachments."
 )
 
-_ATTACHMENT_TOO_LARGE = "An attachment has more than 150 MB, which Exchange Online does not take. Send it in pieces."
+_ATTACHMENT_TOO_LARGE = "An attachment is larger than 150 MB, which Exchange Online does not accept. Send it in pieces."
 
 
 def obstacle(root: Part) -> str:

@@ -193,7 +193,7 @@ class _Scan:
         if not part.boundary:
             return
         if len(self._open) >= DEEPEST:
-            self.root.broken = f"The message has parts nested more than {DEEPEST} deep. Send what it holds as a file."
+            self.root.broken = f"The message has parts nested more than {DEEPEST} deep. Send its content as a file."
             return
         self._open.append(part)
         self._compile()

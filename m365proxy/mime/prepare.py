@@ -37,8 +37,8 @@ _MESSAGES = frozenset(("message/rfc822", "message/global"))
 # How deep messages in messages are repaired.
 _DEEPEST_MESSAGE = 5
 
-_BROKEN_MESSAGE = "A message in the message is broken (NUL octets or endless lines). Send it as a file."
-_BROKEN_UUENCODE = "An attachment is in uuencode or the like and broken. Send it in base64."
+_BROKEN_MESSAGE = "An attached message is damaged (NUL octets or endless lines). Send it as a file."
+_BROKEN_UUENCODE = "An attachment in uuencode or a similar encoding is damaged. Send it in base64."
 
 # RFC 2046 5.1.1, bchars.
 _SAFE_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
@@ -283,7 +283,7 @@ class _Writer:
         if start < end and _survey(self._octets(start, end)).clean:
             return [self._copy(start, end)]
         if start < end:
-            logger.info("%d octets outside the parts of a message are left out: no 7-bit text", end - start)
+            logger.info("%d octets outside the parts of a message are left out: they are not 7-bit text", end - start)
         return []
 
     def _leaf(self, part: Part) -> Tuple[_Edit, List[_Piece]]:

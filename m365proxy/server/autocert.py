@@ -59,7 +59,7 @@ def ensure(state_dir: str, names: Names, clock: Callable[[], float] = time.time)
     if missing:
         return _make(path, [*names.needed, *names.found(), *old.names], "for " + ", ".join(missing), old.key)
     if old.end - clock() < _REMAKE_BEFORE:
-        return _make(path, old.names, "as the old one ends", old.key)
+        return _make(path, old.names, "because the old one expires soon", old.key)
     return path
 
 
@@ -120,7 +120,7 @@ def _make(path: str, names: Sequence[str], why: str, key: bytes = b"") -> str:
     except OSError as error:
         raise CannotCreate(f"{path} cannot be written: {error.strerror}. Check the disk of state_dir.") from None
     logger.warning(
-        "a new self-signed certificate was made%s; clients that check it must be told to trust %s",
+        "a new self-signed certificate was made%s; install %s on clients that check certificates",
         f" {why}" if why else "",
         public,
     )

@@ -49,13 +49,18 @@ class ClientHellos:
             if len(self._known) > _LIMIT:
                 del self._known[next(iter(self._known))]
             self._keep()  # here, lest an older list be written over a newer one
-        logger.info("first seen from %s: TLS begun at once on a STARTTLS port; from now on it starts so there", peer)
+        logger.info(
+            "first seen from %s: TLS started at once on a STARTTLS port; from now on its connections start with TLS",
+            peer,
+        )
 
     def _keep(self) -> None:
         try:
             files.replace(self._path, json.dumps(list(self._known)).encode(), durable=False)
         except OSError as error:
-            logger.warning("%s cannot be written: %s; forgotten with the next start", self._path, error.strerror)
+            logger.warning(
+                "%s cannot be written: %s; its addresses are forgotten at the next start", self._path, error.strerror
+            )
 
 
 def _load(path: str) -> Sequence[str]:

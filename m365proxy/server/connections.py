@@ -99,7 +99,9 @@ class Connections:
         """Seconds a client has to wait for its greeting; above 0 if too many of its connections brought nothing."""
         pause = self._arrivals.pause(client_network(peer))
         if pause:
-            self.log_refusal(f"connections from {peer} wait for their greeting: too many brought no login and no mail")
+            self.log_refusal(
+                f"connections from {peer} have to wait for the greeting: too many ended without a login or a message"
+            )
         return pause
 
     def leave(self, client: Client) -> None:

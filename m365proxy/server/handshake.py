@@ -12,9 +12,9 @@ _HINTS = (
     ("UNKNOWN_CA", "the client does not trust the certificate"),
     ("CERTIFICATE_UNKNOWN", "the client does not trust the certificate"),
     ("BAD_CERTIFICATE", "the client does not trust the certificate"),
-    ("UNSUPPORTED_PROTOCOL", "the client knows only older TLS: see min_version"),
-    ("VERSION_TOO_LOW", "the client knows only older TLS: see min_version"),
-    ("NO_SUITABLE_SIGNATURE_ALGORITHM", "the client knows only older TLS: see min_version"),
+    ("UNSUPPORTED_PROTOCOL", "the client supports only older TLS: see min_version"),
+    ("VERSION_TOO_LOW", "the client supports only older TLS: see min_version"),
+    ("NO_SUITABLE_SIGNATURE_ALGORITHM", "the client supports only older TLS: see min_version"),
     (
         "NO_SHARED_CIPHER",
         "no cipher in common: the client needs a certificate with an RSA key, or older ciphers (see min_version)",
@@ -32,7 +32,7 @@ def log_failure(peer: str, error: WireError) -> None:
 def reason(error: WireError) -> str:
     """Why a connection or its handshake ended, in a few words."""
     if isinstance(error, Injection):
-        return "commands were sent ahead of it"
+        return "commands were sent before it"
     code = str(error).upper().replace(" ", "_")
     for openssl, hint in _HINTS:
         if openssl in code:
@@ -42,5 +42,5 @@ def reason(error: WireError) -> str:
     if isinstance(error, Closed):
         return "connection closed"
     if isinstance(error, TimedOut):
-        return "nothing came in time"
+        return "timed out"
     return type(error).__name__

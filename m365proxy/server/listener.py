@@ -194,7 +194,7 @@ class Listener(socketserver.ThreadingTCPServer):
         try:
             header = proxyprotocol.read(lambda count: client.connection.receive_exactly(count, deadline))
         except (proxyprotocol.Malformed, TimedOut) as error:
-            reason = str(error) or "none came in time"
+            reason = str(error) or "none arrived in time"
             self._connections.log_refusal(
                 f"connection refused from {proxy}: its PROXY header is missing or wrong ({reason}); "
                 "proxy_protocol_from is for proxies that send one"
@@ -217,7 +217,7 @@ class Listener(socketserver.ThreadingTCPServer):
         if version in OLD_VERSIONS:
             self._connections.quirks.note(
                 connection.peer,
-                f"{version}, which can be read on the way; only min_version lets it in",
+                f"{version}, which is not secure; min_version allows it",
                 logging.WARNING,
             )
 
@@ -248,7 +248,7 @@ class Listener(socketserver.ThreadingTCPServer):
         """One line for a fault that no session expected; socketserver would print a traceback."""
         peer = normalise_address(client_address[0])
         with contextlib.suppress(Exception):  # a log that fails must not keep the connection open
-            logger.error("%s connection from %s broke off by a fault here", self.protocol, peer, exc_info=True)
+            logger.error("%s connection from %s ended by an error in this program", self.protocol, peer, exc_info=True)
 
 
 def bind_error(error: OSError, address: str, port: int) -> ProxyError:
@@ -256,7 +256,7 @@ def bind_error(error: OSError, address: str, port: int) -> ProxyError:
     place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     number = error.errno
     if number == errno.EADDRINUSE:
-        return InUse(f"{place} is in use by another program. Stop that one, or choose another port.")
+        return InUse(f"{place} is in use by another program. Stop that program, or choose another port.")
     if number in (errno.EACCES, errno.EPERM):
         if os.name == "posix" and port < 1024:
             return CannotCreate(

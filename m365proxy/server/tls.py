@@ -98,9 +98,9 @@ def _hold(option: str, path: str, wanted: str, other: str) -> None:
     elif kind == _LOCKED_KEY and wanted == _KEY:
         advice = f"Remove the passphrase: `openssl pkey -in {path_} -out new.key`, and name new.key."
     elif path == other:
-        advice = "It is named as certificate and as key; name the other file of the two here."
+        advice = "The same file is named as certificate and as key; name the right one here."
     else:
-        advice = "Name the file that does; perhaps tls_cert and tls_key have changed places."
+        advice = "Name the right file; perhaps tls_cert and tls_key are swapped."
     raise ConfigError(f"{option}: {path} holds {' and '.join(found)}, not {wanted} in PEM. {advice}")
 
 
@@ -118,7 +118,7 @@ def _readable(option: str, path: str) -> bytes:
 def _complaint(error: ssl.SSLError, cert: str, key: str) -> str:
     reason = (error.reason or "").upper()
     if "MISMATCH" in reason:
-        return f"tls: the key {key} does not belong to the certificate {cert}. Give the two that were made together."
+        return f"tls: the key {key} does not belong to the certificate {cert}. Use a pair that belongs together."
     if "PASSWORD" in reason or "BAD_DECRYPT" in reason:
         return f"tls.tls_key: {key} is protected by a passphrase. Remove it: openssl pkey -in {key} -out new.key"
     if "KEY_TOO_SMALL" in reason or "MD_TOO_WEAK" in reason:
@@ -194,7 +194,7 @@ def certificate_days(cert: str) -> int:
 
 def expiry_sentence(cert: str, days: int) -> str:
     when = "has expired" if days < 0 else f"expires in {days} days"
-    return f"tls.tls_cert: {cert} {when}. Renew it, then `m365proxy reload`."
+    return f"tls.tls_cert: {cert} {when}. Renew it, then run `m365proxy reload`."
 
 
 # Days before its end at which the devices' certificate is warned about.

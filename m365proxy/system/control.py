@@ -34,14 +34,14 @@ class Control:
         try:
             names = os.listdir(self._directory)
         except OSError as error:
-            names, fault = [], f"cannot be read, so no command is heard: {error.strerror or error}"
+            names, fault = [], f"cannot be read, so commands do not arrive: {error.strerror or error}"
         for name in names:
             word, comma, id = name.partition(",")
             if comma and word in WORDS and "." not in id:
                 try:
                     files.remove(os.path.join(self._directory, name))
                 except OSError as error:
-                    fault = f"{name} cannot be removed, so it is not obeyed: {error.strerror or error}"
+                    fault = f"{name} cannot be removed, so it is not carried out: {error.strerror or error}"
                     continue
                 found.append((word, id))
         self._note(fault)

@@ -183,12 +183,12 @@ def make_directory(path: str) -> None:
         os.makedirs(path, exist_ok=True, **mode)
     except OSError as error:
         raise CannotCreate(
-            f"The directory {path} cannot be made: {error.strerror}. Make it, or give this user the right to."
+            f"The directory {path} cannot be created: {error.strerror}. Create it, or give this user the right to."
         ) from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise CannotCreate(
             f"The directory {path} cannot be written by this user. "
-            "Give it to the user the program runs as, or set state_dir."
+            "Make the user that m365proxy runs as its owner, or set state_dir."
         )
 
 

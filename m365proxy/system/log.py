@@ -130,7 +130,7 @@ def _add_syslog(root: logging.Logger) -> None:
     try:
         handler = logging.handlers.SysLogHandler(address, facility=logging.handlers.SysLogHandler.LOG_MAIL)
     except OSError as error:
-        print(f"logging.syslog: it cannot be reached: {error.strerror}; going on without it.", file=sys.stderr)
+        print(f"logging.syslog cannot be reached: {error.strerror}; m365proxy runs without it.", file=sys.stderr)
         return
     handler.ident = "m365proxy: "
     handler.setFormatter(_OneLine(stamp=False))

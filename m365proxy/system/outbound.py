@@ -148,8 +148,10 @@ def plain(error: BaseException) -> str:
 
 def _of_tunnel(status: str, host: str) -> str:
     if status == "407":
-        return f"The proxy does not let us to {host}: it wants another user or password (407). Check https_proxy."
-    return f"The proxy does not let us to {host} (status {status}). It must allow HTTPS to Microsoft."
+        return (
+            f"The proxy refuses connections to {host}: user or password is missing or wrong (407). Check https_proxy."
+        )
+    return f"The proxy refuses connections to {host} (status {status}). It must allow HTTPS to Microsoft."
 
 
 def _of_cause(cause: BaseException, host: str) -> Optional[str]:

@@ -20,7 +20,7 @@ def try_start(thread: threading.Thread) -> bool:
     try:
         thread.start()
     except RuntimeError as error:
-        logger.warning("something waits for a thread: %s", error)
+        logger.warning("no thread can be started for now: %s", error)
         return False
     return True
 
@@ -32,7 +32,7 @@ def survive(action: Callable[[], object], name: str) -> None:
     except (ProxyError, OSError) as error:
         logger.warning("%s: %s", name, error)
     except Exception:  # the last resort of a loop: without it the program would be deaf, or its sign-in would expire
-        logger.exception("%s broke off by a fault here", name)
+        logger.exception("%s ended by an error in this program", name)
 
 
 class Timer:

@@ -227,7 +227,7 @@ def test_an_unwritable_state_directory(make_program, tmp_path):
 def test_a_state_directory_that_cannot_be_made(make_program, tmp_path):
     (tmp_path / "file").write_text("")
     done = make_program(state_dir=str(tmp_path / "file" / "state")).command("run")
-    assert done.returncode == 73 and "cannot be made" in said(done)
+    assert done.returncode == 73 and "cannot be created" in said(done)
 
 
 @pytest.mark.parametrize("how", ["mismatch", "missing", "garbage"])

@@ -96,7 +96,7 @@ def test_a_wrong_proxy_password(make_program, tunnel):
     wait_until(lambda: "sending is paused" in program.said(), what="the pause")
     program.stop()
     said = program.said()
-    assert "wants another user or password (407). Check https_proxy." in said
+    assert "user or password is missing or wrong (407). Check https_proxy." in said
     assert wrong not in said + done.stderr + done.stdout and "Traceback" not in said + done.stderr
     assert program.queue() == [("new", "")] and program.sandbox.tenant.delivered == []
     program.configure(https_proxy={"url": tunnel.url, "user": "svc", "password": SECRET})
@@ -109,7 +109,7 @@ def test_a_proxy_that_is_down_comes_back(make_program, open_tunnel):
     open_tunnel.mode = "503 Service Unavailable"
     program.start()
     submit(program)
-    wait_until(lambda: "The proxy does not let us" in program.said(), what="the sentence")
+    wait_until(lambda: "The proxy refuses connections" in program.said(), what="the sentence")
     wait_until(lambda: program.queue() == [("new", "")])
     open_tunnel.mode = "pass"
     delivered(program)

@@ -203,7 +203,7 @@ def test_a_fault_while_obeying_does_not_end_the_program(make_daemon, monkeypatch
 
     monkeypatch.setattr(daemon, "_obey", obey)
     daemon.serve()
-    assert len(calls) == 2 and "control broke off by a fault here" in caplog.text
+    assert len(calls) == 2 and "control ended by an error in this program" in caplog.text
 
 
 def test_it_stops_once(make_daemon, caplog):

@@ -131,7 +131,7 @@ def test_silence_in_the_middle_ends_the_reader(make, monkeypatch):
     copy.write(b"half")
     octets = copy.chunks(lambda: None)
     assert next(octets) == b"half"
-    with pytest.raises(Temporary, match="silent"):
+    with pytest.raises(Temporary, match="stopped sending"):
         next(octets)
 
 

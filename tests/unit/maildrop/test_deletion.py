@@ -259,7 +259,7 @@ def test_nothing_is_moved_to_the_folder_it_is_read_from(rig, read, delete, mark,
     drop = poll(rig, changes(0, link="d1"), folder=read, delete=delete, mark=mark)
     assert drop.delete([0]) == 1
     assert {verb for verb, _ in requested(rig.graph)} == ({"PATCH"} if mark else set())
-    assert "would go to the folder it is read from" in caplog.text
+    assert "would go to the folder it is in" in caplog.text
     drop.close()
     assert ids(poll(rig, changes(link="d2"), folder=read)) == [0]
 

@@ -385,7 +385,7 @@ def test_messages_in_messages_are_repaired(head, depth):
     for _ in range(depth):
         inner = b"Content-Type: message/rfc822\r\n\r\n" + inner
     if depth == 5:
-        with pytest.raises(Permanent, match="message in the message"):
+        with pytest.raises(Permanent, match="attached message"):
             prepare(head + inner)
         return
     octets = sent(head + inner)
@@ -427,7 +427,7 @@ def test_parts_of_messages_in_messages_count():
 )
 @pytest.mark.parametrize("octets", [b"a\0b", b"x" * 999])
 def test_what_cannot_be_repaired_is_refused(head, octets):
-    with pytest.raises(Permanent, match="broken"):
+    with pytest.raises(Permanent, match="damaged"):
         prepare(head + octets)
 
 

@@ -48,7 +48,7 @@ def test_it_is_made_with_names_and_addresses(tmp_path, logged):
     ssl.create_default_context(cafile=str(public))
     if sys.platform != "win32":
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    assert logged() == [f"a new self-signed certificate was made; clients that check it must be told to trust {public}"]
+    assert logged() == [f"a new self-signed certificate was made; install {public} on clients that check certificates"]
 
 
 def test_it_is_kept(tmp_path, logged):

@@ -42,7 +42,7 @@ def test_a_line_for_each_address_once(path, caplog):
     for _ in range(3):
         hellos.note("192.0.2.1")
     assert len(caplog.records) == 1
-    assert "first seen from 192.0.2.1: TLS begun at once" in caplog.text
+    assert "first seen from 192.0.2.1: TLS started at once" in caplog.text
 
 
 def test_the_oldest_are_forgotten(path):
@@ -76,7 +76,7 @@ def test_no_place_to_keep_them(tmp_path, caplog):
     hellos = ClientHellos(str(tmp_path / "missing" / "hellos.json"))
     hellos.note("192.0.2.1")
     assert hellos.expected("192.0.2.1")
-    assert "forgotten with the next start" in caplog.text
+    assert "forgotten at the next start" in caplog.text
 
 
 def test_a_newer_list_is_never_overwritten_by_an_older(path, monkeypatch):

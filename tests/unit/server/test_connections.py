@@ -113,7 +113,9 @@ def test_who_brings_nothing_again_and_again_waits_for_the_greeting(peer, progres
     assert connections.greeting_pause(peer) == pause
     assert connections.greeting_pause("192.0.2.8") == 0.0
     assert [record.getMessage() for record in caplog.records] == (
-        ["connections from 192.0.2.7 wait for their greeting: too many brought no login and no mail"] if pause else []
+        ["connections from 192.0.2.7 have to wait for the greeting: too many ended without a login or a message"]
+        if pause
+        else []
     )
 
 

@@ -24,8 +24,8 @@ def logged(caplog):
         (Closed("[SSL: WRONG_VERSION_NUMBER]"), "the client did not speak TLS ([SSL: WRONG_VERSION_NUMBER])"),
         (Closed("reset by peer\r\n"), "reset by peer\\x0d\\x0a"),
         (Closed(), "connection closed"),
-        (TimedOut(), "nothing came in time"),
-        (Injection(), "commands were sent ahead of it"),
+        (TimedOut(), "timed out"),
+        (Injection(), "commands were sent before it"),
         (LineTooLong(), "LineTooLong"),
     ],
 )
@@ -68,7 +68,7 @@ def test_who_knows_only_old_tls_is_told_from_others(certificate, logged):
         with house.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
             old_tls(talk)
     (line,) = logged()
-    assert line.startswith("TLS handshake failed from 127.0.0.1: the client knows only older TLS: see min_version (")
+    assert line.startswith("TLS handshake failed from 127.0.0.1: the client supports only older TLS: see min_version (")
 
 
 def test_who_knows_only_rsa_gets_in_where_old_tls_may(certificate):

@@ -61,7 +61,7 @@ def test_a_mapped_address_is_told_as_ipv4(listen):
 
 def test_a_busy_port(listen):
     port = listen().port
-    with pytest.raises(InUse, match=rf"127\.0\.0\.1:{port} is in use by another program\. Stop that one, or"):
+    with pytest.raises(InUse, match=rf"127\.0\.0\.1:{port} is in use by another program\. Stop that program, or"):
         bound(port=port)
 
 
@@ -133,7 +133,7 @@ def test_a_fault_in_a_session_is_one_line_and_ends_it_alone(listen, caplog):
         two.sendall(b"fine\r\n")
         assert line(two) == b"fine\r\n"
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.getMessage() == "smtp connection from 127.0.0.1 broke off by a fault here"
+    assert record.getMessage() == "smtp connection from 127.0.0.1 ended by an error in this program"
     assert isinstance(record.exc_info[1], KeyError)
 
 

@@ -144,7 +144,7 @@ def test_a_silent_proxy_has_a_deadline(monkeypatch, logged, wait_until):
             assert talk.closed()
         wait_until(lambda: len(house.connections) == 0)
     (line,) = logged()
-    assert "(none came in time)" in line
+    assert "(none arrived in time)" in line
 
 
 def test_a_proxy_that_goes_again_is_no_line(logged, wait_until):
@@ -310,7 +310,7 @@ def test_who_needs_old_tls_is_named_once(certificate, logged, header, mode):
                 talk.ask("NOOP")
     peer = "192.0.2.7" if header else "127.0.0.1"
     assert [line for line in logged() if line.startswith("first")] == [
-        f"first seen from {peer}: TLSv1, which can be read on the way; only min_version lets it in"
+        f"first seen from {peer}: TLSv1, which is not secure; min_version allows it"
     ]
 
 

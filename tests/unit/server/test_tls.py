@@ -47,7 +47,7 @@ def directory(tmp_path_factory):
     [
         ("cert", "cert", ["tls.tls_key", "cert holds a certificate, not a private key", "as certificate and as key"]),
         ("key", "key", ["tls.tls_cert", "key holds a private key, not a certificate", "as certificate and as key"]),
-        ("key", "cert", ["tls.tls_cert", "changed places"]),
+        ("key", "cert", ["tls.tls_cert", "are swapped"]),
         (
             "pfx",
             "pfx",

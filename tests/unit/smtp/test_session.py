@@ -171,7 +171,7 @@ def test_injection_is_a_line(certificate, logged):
         talk.send(b"STARTTLS\r\nRSET\r\n")
         assert talk.reply().startswith("220 ")
         assert talk.closed()
-    assert logged() == ["TLS handshake failed from 127.0.0.1: commands were sent ahead of it"]
+    assert logged() == ["TLS handshake failed from 127.0.0.1: commands were sent before it"]
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\n\n\n\n", b"\0\n" * 1000])

@@ -57,4 +57,4 @@ def test_a_directory_that_cannot_be_read_is_told_once_until_it_works_again(reade
         assert reader.take() == reader.take() == []
         os.mkdir(os.path.join(directory, "control"))
         assert reader.take() == []
-    assert caplog.text.count("no command is heard") == 2
+    assert caplog.text.count("commands do not arrive") == 2

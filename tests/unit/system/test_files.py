@@ -82,7 +82,7 @@ def test_make_directory_leaves_the_rights_to_the_parent_on_windows(tmp_path, mon
 
 def test_make_directory_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CannotCreate, match="cannot be made"):
+    with pytest.raises(CannotCreate, match="cannot be created"):
         files.make_directory(str(tmp_path / "file" / "below"))
 
 

@@ -103,5 +103,5 @@ def test_a_syslog_that_cannot_be_reached_is_told_and_no_more(tmp_path, restored,
     log.setup("INFO", syslog=True)
     log.get("smtp").info("one")
     told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("logging.syslog: it cannot be reached: ")
+    assert told[0].startswith("logging.syslog cannot be reached: ")
     assert told[1].endswith("INFO smtp: one")

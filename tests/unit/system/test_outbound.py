@@ -485,8 +485,11 @@ def test_a_body_cut_short_is_an_error(serve, length):
 @pytest.mark.parametrize(
     "make, sentence",
     [
-        (lambda serve: serve(Proxy, 0, "svc", "other").port, "The proxy does not let us to graph.test: it wants"),
-        (lambda serve: serve(Proxy, 0, refusal="403 No").port, "The proxy does not let us to graph.test (status 403)."),
+        (lambda serve: serve(Proxy, 0, "svc", "other").port, "The proxy refuses connections to graph.test: user or"),
+        (
+            lambda serve: serve(Proxy, 0, refusal="403 No").port,
+            "The proxy refuses connections to graph.test (status 403).",
+        ),
         (lambda serve: closed_port(), "No connection to the proxy (on the way to graph.test): Connection refused."),
         (lambda serve: serve(Web, b"").port, "The connection to "),
     ],

@@ -99,7 +99,7 @@ def test_starting_within_a_time_starts(timer, calls):
 def test_a_timer_without_a_thread_is_not_running(timer, monkeypatch, caplog):
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     assert not timer.start(0.0) and not timer.start_within(0.0) and not timer.is_running
-    assert "something waits for a thread" in caplog.text
+    assert "no thread can be started for now" in caplog.text
 
 
 def test_a_thread_that_cannot_be_started(monkeypatch):
@@ -140,4 +140,4 @@ def test_a_repeated_action_goes_on_after_a_fault(caplog):
     timer.start()
     assert went_on.wait(30)
     timer.stop()
-    assert "refresh broke off by a fault here" in caplog.text
+    assert "refresh ended by an error in this program" in caplog.text
