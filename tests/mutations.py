@@ -103,8 +103,8 @@ MUTATIONS = (
         "lost-answer-taken-for-not-sent",
         "a request whose answer got lost is not repeated blindly",
         "delivery/outcome.py",
-        "Verdict(AMBIGUOUS if maybe_processed else NOT_SENT, TRANSIENT",
-        "Verdict(NOT_SENT, TRANSIENT",
+        "Verdict(Outcome.AMBIGUOUS if maybe_processed else Outcome.NOT_SENT, Then.TRANSIENT",
+        "Verdict(Outcome.NOT_SENT, Then.TRANSIENT",
         "tests/unit/delivery/test_outcome.py",
     ),
     Mutation(
@@ -163,8 +163,8 @@ MUTATIONS = (
         "password-by-its-beginning",
         "the whole password has to be right",
         "logins/users.py",
-        'hmac.compare_digest(self._token("", password), self._token("", found.plain))',
-        "found.plain.startswith(password)",
+        'hmac.compare_digest(self._token("", password), self._token("", found.stored))',
+        "found.stored.startswith(password)",
         "tests/unit/logins/test_users.py",
     ),
     Mutation(
@@ -204,7 +204,7 @@ MUTATIONS = (
     Mutation(
         "dot-left-in",
         "the second dot at the beginning of a line is taken away",
-        "server/connection.py",
+        "smtp/dotreader.py",
         "            position = found + 3\n",
         "            position = found + 2\n",
         "tests/unit/test_smtp_dialogs.py",
@@ -213,7 +213,7 @@ MUTATIONS = (
     Mutation(
         "bare-lf-ends-data",
         "no second message is smuggled in behind a dot between bare line feeds",
-        "server/connection.py",
+        "smtp/dotreader.py",
         "data = self._held + chunk",
         r'data = self._held + chunk.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")',
         "tests/unit/test_smtp_dialogs.py",
