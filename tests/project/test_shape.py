@@ -18,7 +18,7 @@ WITHOUT_A_FILE = {
     "": "account daily errors",
     "admin": "commands demo",
     "config": "option",
-    "delivery": "budget composer drafts draftsteps routes",
+    "delivery": "budget routes",
     "entra": "devicecode http registration",
     "graph": "answer body deadlines",
     "logins": "mailboxes",

@@ -36,3 +36,10 @@ def test_a_fifo_keeps_no_mail_waiting(tmp_path):
     os.mkfifo(tmp_path / "tag")
     seen = SeenIds(str(tmp_path))
     assert seen.is_new("tag", "<1@contoso.com>", "a") and not seen.is_new("tag", "<1@contoso.com>", "b")
+
+
+def test_a_crash_right_after_choosing_the_message_id_does_not_change_it(tmp_path):
+    for _ in range(2):
+        ids = SeenIds(str(tmp_path))
+        assert ids.is_new("tag", "<mine@device>", "id") and ids.is_new("tag", "<mine@device>", "id")
+        assert not ids.is_new("tag", "<mine@device>", "another")

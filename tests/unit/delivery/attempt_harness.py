@@ -1,0 +1,172 @@
+"""Everything from the spool to Graph and the stand-in tenant, for the tests of attempts and of drafts."""
+
+import base64
+import email
+import email.policy
+import time
+
+from m365proxy.delivery.attempt import Delivery
+from m365proxy.delivery.courier import Courier
+from m365proxy.delivery.drafts import MARKER, Drafts
+from m365proxy.delivery.messageids import SeenIds
+from m365proxy.delivery.routes import Routes
+from m365proxy.delivery.uploads import LargeDrafts
+from m365proxy.graph.client import Graph
+from m365proxy.sandbox import Sandbox, resource
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
+from m365proxy.spool.state import Phase, Place
+from m365proxy.system.choices import OnAmbiguous
+from m365proxy.system.outbound import Outbound
+
+RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
+
+
+MAIL = b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: t\r\n\r\nx\r\n"
+
+
+class Tokens:
+    """Hands out what the stand-in takes."""
+
+    def __init__(self, sandbox, *scopes):
+        self.token = sandbox.entra.token(RELAY, *scopes)
+
+    def access_token(self, refused=None):
+        return self.token
+
+
+class House:
+    """Everything from the spool to Graph; `open` again after a crash."""
+
+    def __init__(self, path, sandbox):
+        self.path = path
+        self.sandbox = sandbox
+        self.tenant = sandbox.tenant
+        self.installation = "installation"
+        self.full = True
+        self.on_ambiguous = "hold"
+        self.looks = (0.02, 0.05, 0.1, 0.2, 0.2, 0.3)
+        self.still_draft = (0.05, 0.15)
+        self.courier = None
+        self.probes = 0  # how often it was asked whether Graph can be reached
+        self.ahead = 0.0  # seconds that the courier's monotonic clock is ahead of this machine's
+
+    def open(self):
+        self.spool = Spool(str(self.path / "queue"))
+        self.spool.make()
+        (self.path / "seen").mkdir(exist_ok=True)
+        self.graph = Graph(
+            Tokens(self.sandbox), Outbound(None, self.sandbox.ca_file, direct=True), self.sandbox.graph_url, RELAY
+        )
+        self.routes = Routes(str(self.path), RELAY, self.full)
+        self.drafts = Drafts(self.graph, self.installation)
+        self.delivery = Delivery(
+            self.graph,
+            self.drafts,
+            LargeDrafts(self.graph),
+            self.routes,
+            SeenIds(str(self.path / "seen")),
+            lambda box, address: address == box,
+            on_ambiguous=OnAmbiguous(self.on_ambiguous),
+            looks=self.looks,
+            still_draft=self.still_draft,
+        )
+        self.courier = Courier(
+            self.spool,
+            self.graph,
+            self.delivery,
+            [ALERTS, SCANS, RELAY],
+            retry_interval=0.1,
+            probe=self.probe,
+            monotonic=lambda: time.monotonic() + self.ahead,
+        )
+        self.courier.recover()
+        self.courier.start()
+        return self
+
+    def probe(self):
+        self.probes += 1
+        self.graph.check_reachable()
+
+    def close(self):
+        if self.courier is not None:
+            assert self.courier.stop(20)
+            self.graph.close()
+            self.courier = None
+
+    def put(self, mail=MAIL, recipients=(SCANS,), mailbox=ALERTS):
+        incoming = self.spool.put(Envelope(mailbox, mailbox, recipients), self.courier.add)
+        incoming.write(mail)
+        return incoming.commit()
+
+    def places(self):
+        return sorted((entry.place, entry.phase) for entry in self.spool.entries())
+
+    def settled(self):
+        """Nothing moves any more: all sent, held or failed."""
+        # new/ twice: a message that moves between two listings must not be missed
+        entries = list(self.spool.entries(Place.NEW, Place.CUR, Place.NEW))
+        return all(entry.phase is Phase.HELD for entry in entries)
+
+
+def houses(path):
+    """For a fixture: the harness, stopped in the end."""
+    with Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY) as sandbox:
+        made = House(path, sandbox)
+        yield made
+        sandbox.faults.clear()
+        made.close()
+
+
+def settle(house, wait_until):
+    wait_until(house.settled, 30)
+
+
+HIDDEN = "hidden@example.org"
+
+
+ALWAYS = MAIL.replace(b"Subject", b"Message-ID: <always@printer.local>\r\nSubject")
+
+
+def an_item(tenant, folder, *, marker="", draft=False, at=0.0, message_id="<always@printer.local>", subject="t"):
+    """A mail in a folder, made and sent `at` seconds from now."""
+    raw = ALWAYS.replace(b"<always@printer.local>", message_id.encode())
+    tenant.add_message(ALERTS, raw.replace(b"Subject: t", b"Subject: " + subject.encode()), folder)
+    item = tenant.items(ALERTS, folder)[-1]
+    item.draft = draft
+    item.sent = item.created = tenant.clock() + at
+    if marker:
+        item.extended[resource.tag(MARKER)] = marker
+
+
+def crash_after_draft(house, wait_until):
+    """A message whose draft exists and whose send was refused for the moment."""
+    house.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="2")
+    house.open().put()
+    wait_until(lambda: len(house.tenant.items(ALERTS, "drafts")) == 1 and house.places() == [("new", "")])
+    house.close()
+    return house.tenant.items(ALERTS, "drafts")[0]
+
+
+def large_mail(octets=5_000_000):
+    """A scanner's PDF that fits no single request."""
+    pdf = base64.encodebytes(bytes(range(256)) * (octets // 256)).replace(b"\n", b"\r\n")
+    return (
+        b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: large\r\nMIME-Version: 1.0\r\n"
+        b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nsee\r\n--b\r\n'
+        b'Content-Type: application/pdf; name="scan.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
+        + pdf
+        + b"--b--\r\n"
+    )
+
+
+def pdf_of(raw):
+    parts = email.message_from_bytes(raw).walk()
+    return next(part.get_payload(decode=True) for part in parts if part.get_content_type() == "application/pdf")
+
+
+FILES = [bytes([number]) * 1_300_000 for number in range(3)]
+
+
+def with_message_id(mail, message_id):
+    return b"Message-ID: " + message_id + b"\r\n" + mail
