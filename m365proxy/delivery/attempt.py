@@ -236,7 +236,7 @@ class Delivery:
         return verdict
 
     def _no_large_mail(self, envelope: Envelope) -> Verdict:
-        """No way takes a message that needs a draft and an upload."""
+        """The verdict if no way takes a message that needs a draft and an upload."""
         sentence = refusals.sentence(
             refusals.LARGE, http=403, code="", mailbox=envelope.mailbox, user=self._graph.user, app=self._graph.app
         )
@@ -258,7 +258,7 @@ class Delivery:
                 draft = self._steps.make(message, mailbox)
         except UploadDenied as error:
             self._no_uploads[mailbox] = time.monotonic()
-            with contextlib.suppress(GraphRefused):  # what stays is seen to at the next attempt
+            with contextlib.suppress(GraphRefused):  # a draft that stays is deleted at the next attempt
                 self._steps.discard(claim)
             return self._not_made(message, mailbox, error.answer)
         except (GraphTrouble, GraphRefused) as error:
@@ -364,7 +364,7 @@ class Delivery:
         return verdict
 
     def _unverifiable(self, claim: Claim, sentence: str) -> Verdict:
-        """Nothing to look for: the administrator has chosen between once more and not at all."""
+        """There is nothing to look for: it is sent once more or held, as the administrator has chosen."""
         claim.state.unanswered += 1
         if self._on_ambiguous is OnAmbiguous.HOLD or claim.state.unanswered > 1:
             return outcome.held(sentence)

@@ -1,4 +1,4 @@
-"""How much may go up to a mailbox in a while: Graph takes 150 MB in 5 minutes (throttling-limits.md)."""
+"""How much may be uploaded to a mailbox in a while: Graph takes 150 MB in 5 minutes (throttling-limits.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class UploadBudget:
     """Makes uploads wait for their turn.  Any thread may call; all of a mailbox share its budget."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep):
-        """`sleep` may raise to break off a wait, as when the program stops."""
+        """`sleep` may raise to end a wait early, as when the program stops."""
         self._monotonic = monotonic
         self._sleep = sleep
         self._lock = threading.Lock()

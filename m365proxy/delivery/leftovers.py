@@ -1,6 +1,6 @@
-"""What we leave in mailboxes, once a day: drafts nobody will send, and sent copies nobody wants to keep.
+"""Once a day: drafts of ours that nobody will send, and sent copies that are not to be kept, are deleted.
 
-Touched is only what bears this installation's marker.
+Only items with this installation's marker are touched.
 """
 
 from __future__ import annotations

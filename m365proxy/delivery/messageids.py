@@ -1,7 +1,7 @@
 """Message-IDs that devices have used: many put one and the same on all their mail.
 
-A Message-ID that was seen before from a mailbox is replaced before sending, so
-that a copy found in Sent Items by it can be no other message.
+A Message-ID that the mailbox has used before is replaced before sending, so
+that a copy found by it in Sent Items cannot be another message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an answer of Graph to a send means for the message: one table (what it means for people: refusals).
+"""What Graph's answer to a send means for the message, in one table; graph/refusals.py says it to people.
 
 Two questions are asked of every answer or failure: was the message sent
 (`Outcome`), and what may follow (`Then`).  Graph has no idempotency key, so

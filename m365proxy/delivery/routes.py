@@ -16,10 +16,10 @@ from ..system import files, log
 
 logger = log.get("routes")
 
-# After this many seconds a way that is not the best is looked for anew: rights may have been granted.
+# Seconds after which the ways are tried anew from the best: rights may have been granted.
 _LEARN_AGAIN = 24 * 3600.0
 
-# That mail was sent is noted once in so many seconds: for `check`, which needs no more, and disks wear out.
+# How often it is noted that mail was sent (seconds): `check` needs no more, and disks wear out.
 _NOTE_AGAIN = 24 * 3600.0
 
 

@@ -1,8 +1,8 @@
 """A draft made of JSON and attachments, for mail that does not fit one request (outlook-large-attachments.md).
 
-Nothing here sends a message.  What may have been added to the draft although
-no answer came is counted before it is added again; a draft that has too much
-is given up.
+Nothing here sends a message.  If no answer came, a file may be in the draft
+all the same: the files are counted before it is added again.  A draft with too
+many files is given up.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 import time
 from functools import partial
 from itertools import chain
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar
 
-from ..errors import Permanent, Temporary
+from ..errors import Permanent, ProxyError, Temporary
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from ..graph.body import REQUEST_LIMIT, Body, base64_body
 from ..graph.client import Graph
@@ -25,10 +25,10 @@ from .jsonmail import Attachment, LargeMail
 
 logger = log.get("largedrafts")
 
-# Octets of a PUT: below 4 MB, and a multiple of 320 KiB besides, should anybody ask for that.
+# Octets of a PUT: below 4 MB, and a multiple of 320 KiB, which other upload sessions of Microsoft's ask for.
 CHUNK = 3_276_800
 
-# Octets that an upload session takes at least; smaller files are posted.
+# The fewest octets that an upload session takes; smaller files are posted.
 _SMALLEST_UPLOAD = 3 * 1024 * 1024
 
 # Sessions for one file, when they expire or are lost.
@@ -51,15 +51,15 @@ _BEGIN_OF_RANGE = re.compile(r"\s*(\d{1,12})")
 
 class UploadDenied(GraphRefused):
     """Graph lets nobody upload to another's mailbox (GF 2.3): make the draft in the signed-in user's own,
-    with the same From.  The draft holds what came before and is to be deleted."""
+    with the same From.  This draft has the files that came before, and is to be deleted."""
 
 
 class DraftSpoiled(Temporary):
     """The draft is not what it should be; delete it and begin again.  Nothing was sent."""
 
 
-_Trouble = Union[NoAnswer, Throttled, GraphTrouble, GraphRefused]
-_TROUBLE = (NoAnswer, Throttled, GraphTrouble, GraphRefused)
+# How a request fails that may be tried again.
+_FAILURES = (NoAnswer, Throttled, GraphTrouble, GraphRefused)
 _Result = TypeVar("_Result")
 
 
@@ -79,11 +79,11 @@ class _Patience:
     def __init__(self, sleep: Callable[[float], None]):
         self._sleep = sleep
 
-    def wait(self, mailbox: str, error: _Trouble, tries: int) -> None:
-        """Sleep before the next try, at least as long as Graph asks; no request, so no slot, is open meanwhile.
+    def wait(self, mailbox: str, error: ProxyError, tries: int) -> None:
+        """Sleep before the next try, at least as long as Graph asks; meanwhile no request is open and no slot taken.
 
-        The error itself if there is no next try; if the pause is long, Throttled where Graph wants the mailbox
-        left alone, else the error as well.
+        Raises the error itself if there is no next try, or if the pause is too long to wait here; then Throttled in
+        its place if Graph throttles the mailbox.
         """
         if tries >= len(_WAITS) or not _may_pass(error, tries):
             raise error
@@ -102,13 +102,13 @@ class _Patience:
         while True:
             try:
                 return request()
-            except _TROUBLE as error:
+            except _FAILURES as error:
                 self.wait(mailbox, error, tries)
                 tries += 1
 
 
 class LargeDrafts:
-    """Makes them.  Any thread may use it; the draft belongs to its caller."""
+    """Makes such drafts.  Any thread may use it; the draft belongs to its caller."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class LargeDrafts:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        """`sleep` may raise to break off a wait, as when the program stops; an upload is then cancelled."""
+        """`sleep` may raise to end a wait early, as when the program stops; an upload is then cancelled."""
         self._graph = graph
         self._patience = _Patience(sleep)
         self.budget = UploadBudget(monotonic=monotonic, sleep=sleep)
@@ -137,14 +137,14 @@ class LargeDrafts:
         Raises what Graph.read raises; UploadDenied; DraftSpoiled; Permanent
         if an attachment cannot be read as it was.  After any of these the
         draft, if `created` was called, is to be deleted; after Throttled, or
-        a GraphTrouble with 429, it may be gone on with.
+        a GraphTrouble with 429, `go_on` may fill it further.
         """
         value = self._create(mailbox, mail, extended)
         created(value)
         self._fill(_Draft(mailbox, value["id"]), mail, attached)
 
     def holds(self, mailbox: str, id: str, count: int) -> bool:
-        """Whether a draft that was left off has so many files, as Graph counts them.  Raises what Graph.read raises."""
+        """Whether an unfinished draft has so many files, as Graph counts them.  Raises what Graph.read raises."""
         try:
             return self._count(_Draft(mailbox, id)) == count
         except GraphRefused as error:
@@ -153,10 +153,10 @@ class LargeDrafts:
             return False
 
     def go_on(self, mailbox: str, id: str, mail: LargeMail, count: int, attached: Callable[[int], None]) -> None:
-        """Fill a draft that was left off and `holds` its first `count` files: the rest as `create` does it."""
+        """Fill a draft further that was left unfinished and `holds` its first `count` files; like `create`."""
         draft = _Draft(mailbox, id)
         draft.count = count
-        draft.doubtful = True  # what had been sent when it was left off may still appear in it
+        draft.doubtful = True  # a file that was on its way when it was left may still appear in it
         self._fill(draft, mail, attached)
 
     def _fill(self, draft: _Draft, mail: LargeMail, attached: Callable[[int], None]) -> None:
@@ -197,7 +197,7 @@ class LargeDrafts:
             except GraphRefused as error:
                 if error.answer.code.lower() != _TOO_SMALL:
                     raise
-                # Too large for the one, too small for the other: our idea of "4 MB" was too low.
+                # Too large for a POST, too small for an upload session: what we take for "4 MB" was too low.
                 self._post_once(draft, attachment)
         draft.count += 1
 
@@ -234,7 +234,7 @@ class LargeDrafts:
         while True:
             try:
                 return self._post(draft, attachment)
-            except _TROUBLE as error:
+            except _FAILURES as error:
                 self._patience.wait(draft.mailbox, error, tries)
                 if _may_have_happened(error) and self._arrived(draft):
                     return None
@@ -289,7 +289,7 @@ class LargeDrafts:
             )
             url = answer.json().get("uploadUrl")
             if not isinstance(url, str):
-                raise GraphTrouble("Graph began an upload session without telling its URL.", answer)
+                raise GraphTrouble("Graph's answer to createUploadSession has no URL.", answer)
             return url
 
         try:
@@ -304,7 +304,7 @@ class LargeDrafts:
             raise
 
     def _cancel(self, draft: _Draft, url: str) -> None:
-        """Best effort: what is not cancelled expires by itself."""
+        """Cancel an upload session; one that cannot be cancelled expires by itself."""
         try:
             self._graph.upload("DELETE", draft.mailbox, url, {}, None)
         except (Temporary, Permanent) as error:
@@ -335,7 +335,7 @@ class _Session:
             try:
                 if not self._put(chunk):
                     return False
-            except _TROUBLE as error:
+            except _FAILURES as error:
                 self._unsure = self._unsure or _may_have_happened(error)
                 self._patience.wait(self._draft.mailbox, error, tries)
             tries = 0 if self._position > furthest else tries + 1
@@ -368,19 +368,19 @@ class _Session:
         self._unsure = False
         self._position = position
         if position >= self._size and not (complete and answer.from_graph):
-            # All is there, but it was not surely Graph that said so: its host for uploads need not put a request-id.
+            # All is there, but perhaps not Graph said so: its host for uploads need not send a request-id.
             self._draft.doubtful = True
         return True
 
     def _resynchronise(self, after: int) -> bool:
-        """Graph expects another chunk: the one it tells, else the next if this one may have arrived before."""
+        """Graph expects another chunk: the one it names, else the next if this one may have arrived before."""
         position: Optional[int] = None
         try:
             answer = self._graph.upload("GET", self._draft.mailbox, self._url, {}, None)
             if answer.ok:
                 position = _next_expected(answer)
         except (NoAnswer, Throttled) as error:
-            logger.debug("the state of an upload session was not told: %s", error)
+            logger.debug("Graph did not answer how far an upload session is: %s", error)
         if position is None and self._unsure:
             position = after
         if position is None:
@@ -392,13 +392,13 @@ class _Session:
 
 
 class _Source:
-    """An attachment's content by position; going on is cheap, going back decodes it from its beginning."""
+    """An attachment's content by position.  Going back means to decode it from its beginning again."""
 
     def __init__(self, attachment: Attachment):
         self._attachment = attachment
         self._pieces: Iterator[bytes] = iter(())
         self._rest = b""
-        self._next = -1  # the position that _rest and _pieces stand at; -1: not begun
+        self._next = -1  # the position where _rest begins; -1: not begun
         self._start = 0
         self._chunk = bytearray()
 
@@ -428,14 +428,14 @@ class _Source:
 
 
 def _next_expected(answer: Answer) -> Optional[int]:
-    """Where Graph wants to go on: the first of nextExpectedRanges, whose spelling varies; None if it is not told."""
+    """Where Graph wants to go on: the first of nextExpectedRanges, whose spelling varies; None if there is none."""
     value = {key.lower(): part for key, part in answer.json().items()}.get("nextexpectedranges")
     first = value[0] if isinstance(value, list) and value else value
     match = _BEGIN_OF_RANGE.match(str(first))
     return int(match.group(1)) if match else None
 
 
-def _may_pass(error: _Trouble, tries: int) -> bool:
+def _may_pass(error: ProxyError, tries: int) -> bool:
     """Whether another try may help: always, but for a refusal that is not about the moment."""
     if not isinstance(error, GraphRefused):
         return True
@@ -443,7 +443,7 @@ def _may_pass(error: _Trouble, tries: int) -> bool:
     return error.answer.status in (409, 412) or (error.answer.status == 404 and tries < _WAITS_FOR_DRAFT)
 
 
-def _may_have_happened(error: _Trouble) -> bool:
+def _may_have_happened(error: ProxyError) -> bool:
     """Whether Graph may have done it all the same."""
     if isinstance(error, NoAnswer):
         return error.maybe_processed
