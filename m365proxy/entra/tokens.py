@@ -38,7 +38,7 @@ _PASSING_WAITS = (1.0, 10.0)
 _PERSON_WAITS = (30.0, 900.0)
 
 # Seconds one thread waits for the renewal that another one does; longer than that can take.
-_FLIGHT_SECONDS = 240.0
+_RENEWAL_SECONDS = 240.0
 
 
 class _Grant(NamedTuple):
@@ -50,20 +50,20 @@ class _Grant(NamedTuple):
     identity: Identity
 
 
-class _Flight:
+class _Renewal:
     """One renewal, done by one thread and waited for by the others."""
 
     def __init__(self) -> None:
         self._done = threading.Event()
         self._outcome: Union[str, ProxyError] = ""
 
-    def land(self, outcome: Union[str, ProxyError]) -> None:
+    def finish(self, outcome: Union[str, ProxyError]) -> None:
         """The token, or why there is none."""
         self._outcome = outcome
         self._done.set()
 
     def wait(self) -> str:
-        if not self._done.wait(_FLIGHT_SECONDS):
+        if not self._done.wait(_RENEWAL_SECONDS):
             raise Temporary("Microsoft's sign-in service has kept another request waiting for minutes.")
         if isinstance(self._outcome, ProxyError):
             raise copy.copy(self._outcome)
@@ -109,16 +109,16 @@ class Tokens:
         self._file = token_file
         self._clock, self._monotonic, self._sleep = clock, monotonic, sleep
         self._lock = threading.Lock()
-        self._flight: Optional[_Flight] = None
+        self._renewal: Optional[_Renewal] = None
         self._seen: Identity = None
         self._token = ""
         self._issued = self._renew_at = self._ends = 0.0  # monotonic
         self._error: Optional[ProxyError] = None
         self._failures = 0
         self._try_at = 0.0  # monotonic
-        self._owed = False  # a token or the sign-in was refused: nothing but a renewal proves that it is good again
+        self._must_renew = False  # a token or the sign-in was refused: only a renewal proves that it is good again
         self._refreshed_at = 0.0
-        self._told = ""
+        self._logged = ""
 
     # For callers of Graph.
 
@@ -137,12 +137,12 @@ class Tokens:
             if self._token and self._token == refused:
                 if now - self._issued < _FORCE_SECONDS:
                     raise TokenRefused("Microsoft Graph refuses a token that Microsoft has only just issued.")
-                self._token, self._owed = "", True
+                self._token, self._must_renew = "", True
             ageing = self._token if now < self._ends else ""
-            held = self._error if now < self._try_at else None
+            still_refused = self._error if now < self._try_at else None
         try:
-            if held is not None:
-                raise copy.copy(held)
+            if still_refused is not None:
+                raise copy.copy(still_refused)
             return self._renewed(force=refused is not None)
         except ProxyError:
             if not ageing:
@@ -157,27 +157,27 @@ class Tokens:
         """Renew, so that the refresh token never gets old (90 idle days).  A failure is logged, not raised."""
         if self._app_only:
             return
-        self._told = ""
+        self._logged = ""
         with contextlib.suppress(ProxyError):
             self._renewed(force=True)
 
     def state(self) -> Dict[str, Any]:
         """For `status`: user, signed_in_at and last_refresh (seconds since 1970), error (a sentence or ""),
         needs_sign_in.  Asks nobody but the file."""
-        told = {"user": f"application {self._registration.client_id}", "signed_in_at": 0.0}
+        state = {"user": f"application {self._registration.client_id}", "signed_in_at": 0.0}
         trouble: Optional[ProxyError] = None
         if not self._app_only:
-            told["user"] = ""
+            state["user"] = ""
             try:
                 stored = self._stored()
-                told.update(user=stored.user, signed_in_at=stored.signed_in_at)
+                state.update(user=stored.user, signed_in_at=stored.signed_in_at)
             except SignInNeeded as error:
                 trouble = error
         with self._lock:
             self._notice(self._identity())
             trouble = trouble or self._error
-            told["last_refresh"] = self._refreshed_at
-        return dict(told, error=str(trouble or ""), needs_sign_in=isinstance(trouble, SignInNeeded))
+            state["last_refresh"] = self._refreshed_at
+        return dict(state, error=str(trouble or ""), needs_sign_in=isinstance(trouble, SignInNeeded))
 
     def login(self, show: Callable[[str], object]) -> str:
         """Sign in by device code: `show` is given the lines for the person; returns the user's address.
@@ -207,21 +207,21 @@ class Tokens:
         """Forget what was known if somebody else changed the file.  With the lock held."""
         if identity != self._seen:
             self._seen = identity
-            self._token, self._owed = "", False
+            self._token, self._must_renew = "", False
             self._error, self._failures, self._try_at = None, 0, 0.0
 
     def _renewed(self, force: bool) -> str:
         """The token of one renewal, ours or the one that is under way."""
         with self._lock:
             self._notice(self._identity())
-            flight, ours = self._flight or _Flight(), self._flight is None
-            self._flight = flight
-            force = force or self._owed
+            renewal, ours = self._renewal or _Renewal(), self._renewal is None
+            self._renewal = renewal
+            force = force or self._must_renew
         if ours:
-            self._fly(flight, force)
-        return flight.wait()
+            self._run(renewal, force)
+        return renewal.wait()
 
-    def _fly(self, flight: _Flight, force: bool) -> None:
+    def _run(self, renewal: _Renewal, force: bool) -> None:
         grant: Optional[_Grant] = None
         error: ProxyError = Temporary("The renewal of the sign-in was interrupted.")
         try:
@@ -230,18 +230,18 @@ class Tokens:
             error = trouble
         finally:
             with self._lock:
-                self._flight = None
+                self._renewal = None
                 if grant is not None:
                     self._take(grant)
                 else:
                     self._put_off(error)
-            flight.land(grant.token if grant else error)
-            self._tell("" if grant else str(error))
+            renewal.finish(grant.token if grant else error)
+            self._log("" if grant else str(error))
 
     def _take(self, grant: _Grant) -> None:
         now = self._monotonic()
         life = min(grant.seconds, _LONGEST_LIFE)
-        self._token, self._seen, self._owed = grant.token, grant.identity, False
+        self._token, self._seen, self._must_renew = grant.token, grant.identity, False
         self._renew_at = now + max(life - _EARLY_SECONDS, life / 2)
         self._ends = now + life - _LATE_SECONDS
         self._error, self._failures, self._try_at = None, 0, 0.0
@@ -257,16 +257,16 @@ class Tokens:
             wait = max(wait, min(error.seconds, _PERSON_WAITS[1]))
         self._failures += 1
         # msal would hand out the stored access token, which may still have time left, as if nothing had happened.
-        self._owed = self._owed or isinstance(error, SignInNeeded)
+        self._must_renew = self._must_renew or isinstance(error, SignInNeeded)
         self._error, self._try_at = error, self._monotonic() + wait
 
-    def _tell(self, trouble: str) -> None:
-        """Log what changed; the same trouble is told once."""
-        if trouble and trouble != self._told:
+    def _log(self, trouble: str) -> None:
+        """Log what changed; the same trouble once."""
+        if trouble and trouble != self._logged:
             logger.error("no access to Microsoft: %s", trouble)
-        elif self._told and not trouble:
+        elif self._logged and not trouble:
             logger.info("access to Microsoft is back")
-        self._told = trouble
+        self._logged = trouble
 
     def _granted(self, force: bool) -> _Grant:
         if self._app_only:
