@@ -99,7 +99,7 @@ _RULES: Dict[str, _Rule] = {
 }
 
 _NOT_GRAPH = (
-    "HTTP {http} came, but not from Graph: a proxy, filter or sign-on page stands in the way. "
+    "HTTP {http} came, but not from Graph: a proxy, filter or sign-on page is in the way. "
     "Let this machine reach {host} unfiltered on port 443."
 )
 _TROUBLE = (

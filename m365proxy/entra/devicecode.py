@@ -112,7 +112,7 @@ class DeviceSignIn:
             )
         if status != 200:
             raise SignInNeeded(
-                f"Microsoft Graph does not tell who signed in (HTTP status {status}). {_NOTHING_STORED} Check that the "
+                f"Microsoft Graph does not say who signed in (HTTP status {status}). {_NOTHING_STORED} Check that the "
                 "app registration has the permission User.Read, then run `m365proxy login` again."
             )
         names = [str(me.get(key) or "").lower() for key in ("userPrincipalName", "mail")]

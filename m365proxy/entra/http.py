@@ -143,7 +143,7 @@ class HttpClient:
 def _foreign(host: Optional[str], status: int) -> Temporary:
     return Temporary(
         f"What answers as {host} is not Microsoft (HTTP status {status}). "
-        "Does a proxy, a firewall or a captive portal stand in between?"
+        "Is a proxy, a firewall or a captive portal in between?"
     )
 
 
@@ -207,7 +207,7 @@ class _Code(NamedTuple):
 _CODES: Dict[int, _Code] = {
     number: code
     for numbers, code in {
-        (50033, 50087, 90006): _Code("Microsoft's sign-in service has a passing fault.", Temporary),
+        (50033, 50087, 90006): _Code("Microsoft's sign-in service has a temporary problem.", Temporary),
         (50196,): _Code("Microsoft was asked for tokens too often and wants a pause.", Temporary),
         (70008, 700082): _Code(f"The sign-in was not used for 90 days and has expired. {_LOGIN}"),
         (70043,): _Code(f"A policy on sign-in frequency has ended the sign-in. {_LOGIN}"),
@@ -266,7 +266,7 @@ _CODES: Dict[int, _Code] = {
             "The app is disabled in this tenant. Enable it in Entra under Enterprise applications.", Misconfigured
         ),
         (90002,): _Code("There is no such tenant. Check tenant_id.", Misconfigured),
-        (50059,): _Code("Microsoft cannot tell the tenant. Put its ID into tenant_id.", Misconfigured),
+        (50059,): _Code("Microsoft cannot identify the tenant. Put its ID into tenant_id.", Misconfigured),
         (500011,): _Code("The tenant does not know this Microsoft Graph. Check cloud and graph_url.", Misconfigured),
     }.items()
     for number in numbers
@@ -290,7 +290,7 @@ def refusal(answer: Mapping[str, Any]) -> ProxyError:
     elif error in _BY_ERROR:
         sentence = _BY_ERROR[error]
     elif kind is SignInNeeded:
-        sentence = f"Microsoft wants a new sign-in. {_LOGIN}"
+        sentence = f"Microsoft requires a new sign-in. {_LOGIN}"
     elif kind is Misconfigured:
         sentence = "Microsoft refuses the app registration. Check client_id, tenant_id and its secret or certificate."
     else:

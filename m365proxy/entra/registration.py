@@ -89,7 +89,7 @@ class Registration:
             raise refusal(document)
         found = _GUID.search(str(document.get("issuer", "")))
         if found is None:
-            raise Misconfigured("Microsoft does not tell the ID of the tenant. Put the ID itself into tenant_id.")
+            raise Misconfigured("Microsoft does not return the tenant's ID. Put the ID itself into tenant_id.")
         return found.group().lower()
 
     @contextlib.contextmanager
@@ -128,8 +128,7 @@ class Registration:
                 )
             except trouble + (library.exceptions.MsalError,) as error:
                 raise Temporary(
-                    f"msal cannot make sense of Microsoft's answer ({type(error).__name__}). "
-                    "Is this machine's clock right?"
+                    f"msal cannot use Microsoft's answer ({type(error).__name__}). Is this machine's clock right?"
                 ) from None
 
 

@@ -76,13 +76,13 @@ class TokenFile:
             return None
         origin, key = self._key()
         if key is None:
-            raise self._damaged(f"{origin} is missing or is no key, so {self.path} cannot be decrypted", _OTHER_KEY)
+            raise self._damaged(f"{origin} is missing or not a key, so {self.path} cannot be decrypted", _OTHER_KEY)
         text = _decrypt(key, content)
         if text is None:
             raise self._undecryptable(origin, content)
         sign_in = _parse(text)
         if sign_in is None:
-            raise self._damaged(f"{self.path} is of another version of m365proxy")
+            raise self._damaged(f"{self.path} was written by another version of m365proxy")
         return sign_in
 
     def sign_in(self, user: str, tenant: str, cache: str, now: float) -> SignIn:
@@ -96,7 +96,7 @@ class TokenFile:
                 self._write(new)
         except OSError as error:
             raise CannotCreate(
-                f"The sign-in cannot be stored in {self.path}: {error.strerror}. Mend that and sign in again."
+                f"The sign-in cannot be stored in {self.path}: {error.strerror}. Fix that and sign in again."
             ) from None
         return new
 
@@ -151,7 +151,7 @@ class TokenFile:
             own = _read(self._key_path)
             return self._key_path, own if own is not None and _fernet(own) else None
         if _fernet(given) is None:
-            raise KeyUnusable(f"{origin} is no key: it must be 32 octets in URL-safe base64, 44 characters.")
+            raise KeyUnusable(f"{origin} is not a key: it must be 32 octets in URL-safe base64, 44 characters.")
         return origin, given
 
     def _new_key(self) -> bytes:
@@ -184,7 +184,9 @@ def _read(path: str) -> Optional[bytes]:
     try:
         return files.read(path)
     except OSError as error:
-        raise SignInNeeded(f"{path} cannot be read: {error.strerror}. Give it to the user m365proxy runs as.") from None
+        raise SignInNeeded(
+            f"{path} cannot be read: {error.strerror}. Make the user that m365proxy runs as its owner."
+        ) from None
 
 
 def _fernet(key: bytes) -> Any:

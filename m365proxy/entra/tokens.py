@@ -301,7 +301,7 @@ class Tokens:
             current = self._file.refreshed(stored, cache.serialize())
         except (OSError, InUse, CannotCreate) as error:
             # The refresh token in the file goes on working; only a year of this would lose the sign-in.
-            logger.warning("the renewed sign-in is not stored: %s", error)
+            logger.warning("the renewed sign-in cannot be stored: %s", error)
             return grant
         if current is None or current.generation != stored.generation:
             return None
@@ -313,7 +313,7 @@ class Tokens:
         if stored is None:
             raise SignInNeeded("Nobody is signed in. Run `m365proxy login`.")
         if stored.user != self._user:
-            raise SignInNeeded(f"Signed in is {stored.user}, but user is {self._user}. Run `m365proxy login`.")
+            raise SignInNeeded(f"{stored.user} is signed in, but user is {self._user}. Run `m365proxy login`.")
         if self._registration.known_tenant not in (None, stored.tenant):
             raise SignInNeeded("The stored sign-in is for another tenant than tenant_id. Run `m365proxy login`.")
         return stored

@@ -146,7 +146,7 @@ class Answer:
             for chunk in self.chunks():
                 content += chunk
                 if len(content) > _ANSWER_LIMIT:
-                    raise NoAnswer("Graph's answer is larger than this program reads.", True)
+                    raise NoAnswer("Graph's answer is too large.", True)
             self._content = bytes(content)
         finally:
             self.close()

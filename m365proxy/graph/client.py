@@ -228,8 +228,8 @@ class Graph:
         with contextlib.suppress(Throttled), self._exchange(request) as answer:
             if not answer.from_graph:
                 raise NoAnswer(
-                    f"{self.host} is answered by something else (HTTP {answer.status}): a proxy, filter or "
-                    "sign-on page stands in the way.",
+                    f"Another system answers for {self.host} (HTTP {answer.status}): a proxy, filter or "
+                    "sign-on page is in the way.",
                     False,
                 )
 
@@ -250,9 +250,7 @@ class Graph:
         except NoAnswer:
             answer.forget_body()
         if not answer.from_graph:
-            raise GraphTrouble(
-                f"Something between here and Graph answered in its place (HTTP {answer.status}).", answer
-            )
+            raise GraphTrouble(f"Another system answered instead of Graph (HTTP {answer.status}).", answer)
         if answer.ok or answer.status >= 500 or answer.status in (408, 423, 429):
             raise GraphTrouble(f"Graph answered HTTP {answer.status} {log.clean(answer.code)}.", answer)
         raise GraphRefused(f"Graph refused with HTTP {answer.status} {log.clean(answer.code)}.", answer)

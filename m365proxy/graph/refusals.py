@@ -89,7 +89,7 @@ _NO_DRAFTS = Sentences(
 _NOBODY = _same("There is no mailbox {mailbox} in the tenant. Check the name in the config.")
 _FULL = _same("The mailbox {mailbox} is full. Make room in it (Sent Items counts too).")
 _MIME = _same("Exchange cannot read the MIME structure of a message from {mailbox}. Check what the device sends.")
-_SLOWER = _same("Graph asks to slow down for {mailbox}. Nothing is to be done: it is tried again.")
+_SLOWER = _same("Graph asks to slow down for {mailbox}. It is tried again by itself.")
 _CONFLICT = _same("Something else changed an item of {mailbox} at the same time. It is tried again.")
 
 # error.code in lower case (errors.md; Exchange puts EWS response codes here): whatever was tried.
@@ -153,11 +153,10 @@ _TO_SEND: Dict[str, Sentences] = {
 
 _UNKNOWN_TO_SEND = _same(
     'Graph refused a message from {mailbox} with "{code}" (HTTP {http}), which is not known to be final; '
-    "it stays queued. Look the code up, and write to the project if it ought to be known."
+    "it stays queued. Look up the code, and report it to the project."
 )
 _UNKNOWN_TO_READ = _same(
-    'Graph refused to open {mailbox} with "{code}" (HTTP {http}). Look the code up, and write to the project if it '
-    "ought to be known."
+    'Graph refused to open {mailbox} with "{code}" (HTTP {http}). Look up the code, and report it to the project.'
 )
 _TOO_LARGE = _same(
     "Graph says that a message from {mailbox} is too large (HTTP 413 {code}). Let the device send smaller ones."

@@ -132,7 +132,7 @@ class Fetcher:
     def _download(self, item: Item, copy: Copy, patience: Patience) -> None:
         with patience.ask(lambda: self._ask(item, copy)) as answer:
             if not answer.request_id:
-                raise Temporary("Something between here and Graph answered in its place.")
+                raise Temporary("Another system answered instead of Graph.")
             chunks = encodings.ended(encodings.canonical(answer.chunks(_PIECE), doubled=False))
             for chunk in folded(chunks) if self._fold else chunks:
                 copy.write(chunk)

@@ -166,11 +166,11 @@ def _of_cause(cause: BaseException, host: str) -> Optional[str]:
         return f"The connection to {host} was closed before the answer was complete."
     if isinstance(cause, ssl.SSLError):
         reason = (cause.reason or "unknown reason").replace("_", " ").lower()
-        return f"TLS with {host} failed ({reason}). Does a proxy or firewall stand in between?"
+        return f"TLS with {host} failed ({reason}). Is a proxy or firewall in between?"
     if isinstance(cause, socket.timeout):
         return f"No answer from {host} in time."
     if isinstance(cause, http.client.HTTPException):
-        return f"What {host} answered is not HTTP. Does a proxy or firewall stand in between?"
+        return f"What {host} answered is not HTTP. Is a proxy or firewall in between?"
     if isinstance(cause, OSError) and "CA certificate" in str(cause):
         return _UNREADABLE
     if isinstance(cause, OSError) and cause.errno in errno.errorcode and cause.strerror:

@@ -179,7 +179,7 @@ def test_key_from_outside_that_is_none(tmp_path, place):
     file.sign_in(USER, TENANT, cache("kept"), 0)
     wrong = TokenFile(str(tmp_path), keys(tmp_path, place, b"S3cret"))
     for use in (wrong.load, lambda: wrong.sign_in(USER, TENANT, cache("new"), 0)):
-        with pytest.raises(KeyUnusable, match="is no key") as caught:
+        with pytest.raises(KeyUnusable, match="is not a key") as caught:
             use()
         assert caught.value.exit_status == 78 and "S3cret" not in str(caught.value)
     assert refresh_token(file.load()) == "kept"

@@ -85,7 +85,7 @@ WHO = {
     "app": {"mailbox": SHARED, "user": "", "app": APP},
 }
 NEXT_STEP = re.compile(
-    r"\b(?:Grant|Check|Run|Make room|Unblock|Let|Look the code up|Set the|give the right|To allow|run|tried again)\b"
+    r"\b(?:Grant|Check|Run|Make room|Unblock|Let|Look up the code|Set the|give the right|To allow|run|tried again)\b"
 )
 
 
