@@ -23,7 +23,6 @@ WITHOUT_A_FILE = {
     "maildrop": "user",
     "mime": "limits",
     "server": "client quirks",
-    "smtp": "auth",
     "system": "choices clock httpsession signals sockets statusfile",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import ipaddress
@@ -9,6 +10,7 @@ import socket
 import ssl
 from types import SimpleNamespace
 
+from m365proxy.errors import Temporary
 from m365proxy.logins.users import LoginRefused, User
 from m365proxy.server.client import ListenerSettings
 from m365proxy.server.connections import Connections
@@ -19,6 +21,8 @@ from m365proxy.system.choices import DeleteRule, TlsMode
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 PASSWORD = "pass word"
+PLAIN = base64.b64encode(f"\0scanner@contoso.com\0{PASSWORD}".encode()).decode()
+FULL = Temporary("The disk is full.")
 
 
 def user(address="scanner@contoso.com", login=None, **more):
@@ -225,3 +229,14 @@ class House:
         if greeted:
             assert talk.reply().startswith("220 ")
         return talk
+
+
+def log_in(talk):
+    assert talk.ask(f"AUTH PLAIN {PLAIN}") == "235 2.7.0 Logged in"
+
+
+def begin(talk, recipient="jones@contoso.com"):
+    """Up to and with DATA; returns the reply to DATA."""
+    assert talk.ask("MAIL FROM:<scanner@contoso.com>") == "250 2.1.0 Ok"
+    assert talk.ask(f"RCPT TO:<{recipient}>") == "250 2.1.5 Ok"
+    return talk.ask("DATA")

@@ -1,12 +1,14 @@
 """The reader for clients that know no CR, and chunks; DATA itself is shown by the dialogues and test_smtp."""
 
+import logging
+import socket
 import threading
 
 import pytest
-from smtp_house import House, Spool
+from smtp_house import FULL, House, Incoming, Spool, begin, log_in
 
-from m365proxy.errors import Temporary
-from m365proxy.smtp import reception
+from m365proxy.errors import Permanent, Temporary
+from m365proxy.smtp import reception, replies
 
 
 def log_in_and_begin(talk):
@@ -86,3 +88,151 @@ def test_a_log_that_fails_does_not_make_the_device_send_again(monkeypatch, last)
         replies = [talk.reply()[:3] for _ in range(1 + last.startswith(b"DATA"))]
         assert replies[-1] == "250"
         assert len(house.spool.accepted) == 1
+
+
+# -- promise 1: 250 means it is on disk ------------------------------------
+
+
+def test_no_250_before_the_commit_has_returned():
+    allowed = threading.Event()
+
+    class Slow(Incoming):
+        def commit(self):
+            assert allowed.wait(10)
+            return super().commit()
+
+    class SlowSpool(Spool):
+        def put(self, envelope):
+            self.begun.append(Slow(self, envelope))
+            return self.begun[-1]
+
+    with House(spool=SlowSpool()) as house, house.client() as talk:
+        log_in(talk)
+        begin(talk)
+        talk.send(b"x\r\n.\r\n")
+        talk.socket.settimeout(0.1)
+        with pytest.raises(socket.timeout):
+            talk.socket.recv(1)
+        talk.socket.settimeout(10)
+        allowed.set()
+        # makefile objects do not survive a time-out
+        assert talk.socket.recv(100) == b"250 2.0.0 Ok: queued as ID1\r\n"
+
+
+def test_a_full_disk_is_told_before_354(logged):
+    with House(spool=Spool({"put": FULL})) as house, house.client() as talk:
+        log_in(talk)
+        assert begin(talk) == "452 4.3.1 Cannot store mail at the moment, try again later"
+        del house.spool.trouble["put"]
+        assert talk.ask("DATA").startswith("354 ")
+        assert talk.ask(".") == "250 2.0.0 Ok: queued as ID1"
+    assert "mail from 127.0.0.1 not accepted: The disk is full." in logged()
+
+
+@pytest.mark.parametrize("step", ["write", "commit"])
+def test_a_disk_that_fills_up_meanwhile(step, logged):
+    with House(spool=Spool({step: FULL})) as house, house.client() as talk:
+        log_in(talk)
+        begin(talk)
+        talk.send(b"QUIT\r\n" * 50000)
+        assert talk.ask(".") == "452 4.3.1 Cannot store mail at the moment, try again later"
+        assert talk.ask("NOOP") == "250 2.0.0 Ok"
+        assert not house.spool.accepted
+        assert house.spool.begun[0].aborted
+    assert logged().count("mail from 127.0.0.1 not accepted: The disk is full.") == 1
+
+
+def test_a_message_refused_for_good():
+    with House(spool=Spool({"commit": Permanent("Signed mail of this size cannot be sent.")})) as house:
+        with house.client() as talk:
+            log_in(talk)
+            begin(talk)
+            assert talk.ask(".") == "554 5.6.0 Signed mail of this size cannot be sent."
+            assert talk.ask("NOOP") == "250 2.0.0 Ok"
+        assert house.spool.begun[0].aborted
+
+
+@pytest.mark.parametrize("step", ["put", "write", "commit"])
+def test_a_fault_is_451_and_leaves_nothing(step, caplog):
+    with House(spool=Spool({step: KeyError("a fault")})) as house:
+        with house.client() as talk:
+            log_in(talk)
+            answer = begin(talk)
+            if step != "put":
+                answer = talk.ask("x\r\n.")
+            assert answer == "451 4.3.0 Internal error, see the log of the server; try again later"
+            assert talk.reply().startswith("421 ")
+            assert talk.closed()
+        assert not house.spool.accepted
+        assert not house.spool.open_ones
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
+@pytest.mark.parametrize("sent", [b"", b"Subject: x\r\n", b"x\r\n.", b"x\r\n.\r"])
+def test_a_client_that_goes_in_the_middle_leaves_nothing(sent, wait_until, logged):
+    with House() as house:
+        with house.client() as talk:
+            log_in(talk)
+            begin(talk)
+            talk.send(sent)
+        wait_until(lambda: not len(house.connections))
+        assert not house.spool.accepted
+        assert not house.spool.open_ones
+    assert logged() == ["session from 127.0.0.1 ended in the middle of a message: connection closed"]
+
+
+def test_a_message_is_looked_at_before_it_is_accepted():
+    seen = []
+
+    def check(file, who):
+        seen.append((file.read(), who.mailbox, len(house.spool.accepted)))
+        return replies.sender_refused("boss@contoso.com", who.mailbox) if len(seen) == 1 else None
+
+    with House(check_message=check) as house, house.client() as talk:
+        log_in(talk)
+        begin(talk)
+        assert talk.ask("From: boss@contoso.com\r\n.").startswith("550-5.7.60 ")
+        assert house.spool.begun[0].aborted
+        begin(talk)
+        assert talk.ask("From: scanner@contoso.com\r\n.") == "250 2.0.0 Ok: queued as ID1"
+    assert seen == [
+        (b"From: boss@contoso.com\r\n", "scanner@contoso.com", 0),
+        (b"From: scanner@contoso.com\r\n", "scanner@contoso.com", 0),
+    ]
+
+
+class Forgetful(Incoming):
+    """Keeps no octet, only the size of the largest piece."""
+
+    largest = 0
+
+    def write(self, data):
+        self.size += len(data)
+        self.largest = max(self.largest, len(data))
+
+
+class ForgetfulSpool(Spool):
+    def put(self, envelope):
+        self.begun.append(Forgetful(self, envelope))
+        return self.begun[-1]
+
+
+def test_a_large_message_comes_in_small_pieces():
+    with House(spool=ForgetfulSpool()) as house, house.client() as talk:
+        log_in(talk)
+        begin(talk)
+        for _ in range(32):
+            talk.send((b"x" * 76 + b"\r\n") * 13000)
+        assert talk.ask(".").startswith("250 ")
+        (incoming,) = house.spool.accepted
+        assert incoming.size == 32 * 13000 * 78
+        assert incoming.largest <= 70000
+
+
+def test_a_message_that_is_too_large_is_off_the_disk_at_once(wait_until):
+    with House(size_limit=10) as house, house.client() as talk:
+        log_in(talk)
+        begin(talk)
+        talk.send(b"x" * 11)
+        wait_until(lambda: house.spool.begun[0].aborted)
+        assert talk.ask("\r\n.").startswith("552 5.3.4 ")
