@@ -1,8 +1,8 @@
 """Clients that begin TLS at once on a STARTTLS port, and never learn better (HP MFPs).
 
-They cannot be told from others before the banner without making all others
-wait.  So the first such connection fails, its address is remembered, and from
-the next one on the server lets that address speak first.
+They cannot be recognised before the banner without making all others wait.
+So the first such connection fails, and its address is remembered.  From the
+next one on the server lets that address speak first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = log.get("server")
 # The first octet of a TLS record that holds a handshake (RFC 8446 5.1); no SMTP command begins with it.
 FIRST_OCTET = b"\x16"
 
-# Seconds an address that is known for it is waited for.
+# Seconds to wait for a known address to speak first.
 PATIENCE = 1.0
 
 # Addresses remembered, the oldest forgotten first.
@@ -30,14 +30,14 @@ class ClientHellos:
     """Addresses that begin with a ClientHello.  May be used from any thread."""
 
     def __init__(self, path: str, networks: Sequence[Network] = ()):
-        """`path` is where they are kept; `networks` are known for it beforehand (tls_first)."""
+        """`path` is the file they are kept in; `networks` are known from the start (tls_first)."""
         self._path = path
         self.networks = networks  # may be exchanged while running
         self._lock = threading.Lock()
         self._known: Dict[str, None] = dict.fromkeys(_load(path))
 
     def expected(self, peer: str) -> bool:
-        """Whether this (normalised) address should be let speak first."""
+        """Whether this (normalised) address is allowed to speak first."""
         return peer in self._known or within(peer, self.networks)
 
     def note(self, peer: str) -> None:
@@ -48,7 +48,7 @@ class ClientHellos:
             self._known[peer] = None
             if len(self._known) > _LIMIT:
                 del self._known[next(iter(self._known))]
-            self._keep()  # here, lest an older list be written over a newer one
+            self._keep()  # under the lock: an older list must not overwrite a newer one
         logger.info(
             "first seen from %s: TLS started at once on a STARTTLS port; from now on its connections start with TLS",
             peer,

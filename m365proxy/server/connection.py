@@ -18,8 +18,8 @@ CRLF = b"\r\n"
 # One recv, and the most that is buffered for reading beyond one line.
 _CHUNK = 64 * 1024
 
-# After so many lines in a row that were there already, a reader rests for so long (seconds): one client that sends
-# everything ahead would else keep the processor, which a thread gives up after 5 ms only, from all others.
+# After this many lines in a row that were buffered already, a reader rests for so long (seconds).  Otherwise one client
+# that sends everything ahead would keep the processor from all others: a thread gives it up after 5 ms only.
 _LINES_AT_ONCE = 64
 _REST = 0.002
 
@@ -40,11 +40,11 @@ class TimedOut(WireError):
 
 
 class LineTooLong(WireError):
-    """A line went over its limit; it has been read to its end and dropped."""
+    """A line was longer than its limit; it has been read to its end and dropped."""
 
 
 class Injection(WireError):
-    """Octets stood in the buffer when TLS was to begin (CVE-2011-0411); the session must end."""
+    """The buffer was not empty when TLS was to begin (CVE-2011-0411); the session must end."""
 
 
 class Connection:
@@ -111,7 +111,7 @@ class Connection:
             self._in += self._receive(deadline)
 
     def read_some(self, seconds: float) -> bytes:
-        """Whatever came in, at least one octet, at most about 64 KiB."""
+        """What has come in: at least one octet, at most about 64 KiB."""
         if self._in:
             data = bytes(self._in)
             self._in.clear()
@@ -170,7 +170,7 @@ class Connection:
         data = b""
         while len(data) < count:
             data += self._receive(deadline, count - len(data))
-        self.saw_cr = False  # that was a proxy, not the client
+        self.saw_cr = False  # the header came from a proxy, not from the client
         return data
 
     def first_octet(self, seconds: float) -> bytes:
@@ -184,22 +184,22 @@ class Connection:
             raise Closed(str(error)) from None
 
     def hung_up(self) -> bool:
-        """Whether the client has ended its side, as far as the system tells without reading."""
+        """Whether the client has ended its side, as far as the system knows without reading."""
         if not hasattr(select, "poll"):
             return False
         poll = select.poll()
-        # Without POLLRDHUP (Linux only) the end shows as POLLHUP, which is always told.
+        # Without POLLRDHUP (Linux only) the end shows as POLLHUP, which is always reported.
         poll.register(self._socket, getattr(select, "POLLRDHUP", 0))
         return bool(poll.poll(0))
 
     def interrupt(self) -> None:
         """Wake a reader from another thread: it sees the end of the client's data."""
-        # SSLSocket.shutdown would drop the TLS layer under the reader's feet.
+        # SSLSocket.shutdown would drop the TLS layer that the reader is using.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RD)
 
     def cut(self) -> None:
-        """From another thread: end the connection under its session's feet; every call of it fails from now on."""
+        """From another thread: end the connection while its session runs; every call fails from now on."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 

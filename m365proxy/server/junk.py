@@ -12,12 +12,12 @@ _FREE = 100
 # As many more are answered, each after a pause; then the session ends.
 _SLOWED = 10
 
-# The first pause (seconds), doubled with each further command up to the longest.  The longest is well below what
-# clients wait for a reply, and below what an orderly stop waits for a session.
+# The first pause (seconds), doubled with each further command up to the longest.  Clients wait much longer for a
+# reply, and an orderly stop for a session.
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
-# One command is forgiven after so many seconds: a NOOP now and then keeps a connection open for ever.
+# One command is forgiven every so many seconds: a NOOP now and then may keep a connection open for ever.
 _FORGIVEN_SECONDS = 6.0
 
 

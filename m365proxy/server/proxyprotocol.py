@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2: how a load balancer tells whose connection it passes on.
+"""The PROXY protocol, versions 1 and 2: by it a load balancer says whose connection it passes on.
 
 https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.  The header comes
-before everything else, TLS included, so not one octet behind it is read.
+before everything else, TLS included, so not one octet after it is read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Peculiarities of clients, each told once."""
+"""Peculiarities of clients, each logged once."""
 
 from __future__ import annotations
 

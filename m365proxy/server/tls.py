@@ -1,4 +1,4 @@
-"""Certificates: the servers' TLS contexts, and a self-signed certificate where none is at hand."""
+"""Certificates: the TLS contexts of listeners, and self-signed certificates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Days a self-signed certificate is valid: longer than any device lives.
 _SELF_SIGNED_DAYS = 3650
 
-# A board without a clock believes in 1970; what it makes must be valid all the same.
+# A board without a clock believes it is 1970; its certificate must be valid nevertheless.
 _NOT_BEFORE_THIS = datetime.datetime(2025, 1, 1)
 
 
@@ -38,8 +38,8 @@ def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSL
     Below TLS 1.2 OpenSSL's security level 0 is set, without which it refuses
     the old versions whatever is allowed.
     """
-    _hold("tls.tls_cert", cert, _CERTIFICATE, key)
-    _hold("tls.tls_key", key, _KEY, cert)
+    _require("tls.tls_cert", cert, _CERTIFICATE, key)
+    _require("tls.tls_key", key, _KEY, cert)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslsocket_class = sockets.Socket
     try:
@@ -56,12 +56,12 @@ def server_context(cert: str, key: str, min_version: str = "TLSv1.2") -> ssl.SSL
 _CERTIFICATE, _KEY, _LOCKED_KEY = "a certificate", "a private key", "a private key under a passphrase"
 _PKCS12 = "a PKCS#12 (PFX) file"
 
-# Octets of a file that are looked at: chains of certificates are shorter.
+# Octets of a file that are examined: chains of certificates are shorter.
 _LOOKED_AT = 1024 * 1024
 
 
 def _contents(data: bytes) -> "tuple[str, ...]":
-    """What a file holds, in PEM or, named so, in DER; () if that cannot be told."""
+    """What a file holds, in PEM or (the name says so) in DER; () if it cannot be recognised."""
     found = []
     if b"-----BEGIN CERTIFICATE" in data or b"-----BEGIN TRUSTED CERTIFICATE" in data:
         found.append(_CERTIFICATE)
@@ -79,8 +79,8 @@ def _contents(data: bytes) -> "tuple[str, ...]":
     return tuple(found)
 
 
-def _hold(option: str, path: str, wanted: str, other: str) -> None:
-    """ConfigError with the next step if the file surely holds something else than `wanted` in PEM."""
+def _require(option: str, path: str, wanted: str, other: str) -> None:
+    """ConfigError with the next step if the file surely holds something other than `wanted` in PEM."""
     found = _contents(_readable(option, path))
     if not found or wanted in found:
         return
@@ -145,8 +145,8 @@ def end_of(pem: bytes) -> datetime.datetime:
 def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, bytes]:
     """(certificate, key) in PEM for host names and IP addresses; the first is the common name.
 
-    A key that is there already is used again.  A new one is RSA: old devices,
-    for which min_version is set, know no other.
+    `key_pem` is a key to be used again.  A new one is RSA: old devices, for
+    which min_version is set, know no other kind.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -197,5 +197,5 @@ def expiry_sentence(cert: str, days: int) -> str:
     return f"tls.tls_cert: {cert} {when}. Renew it, then run `m365proxy reload`."
 
 
-# Days before its end at which the devices' certificate is warned about.
+# The listeners' certificate is warned about from this many days before its end.
 CERTIFICATE_DAYS = 21

@@ -1,4 +1,4 @@
-"""The last look at a message before its 250: what could never be sent is refused while the device listens."""
+"""The last check of a message before its 250: one that could never be sent is refused while the device listens."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .replies import Reply
 
 logger = log.get("intake")
 
-# So many octets for one at least remain of a message when it is made ready: quoted-printable becomes base64.
+# Preparing a message shrinks it to a quarter at most: quoted-printable becomes base64.
 _SHRINKS = 4
 
-# What delivery may add, in octets: Date, a Message-ID of ours, Reply-To, another author.
+# Octets that delivery may add: Date, our Message-ID, Reply-To, another author.
 _ADDED = 2048
 
-# So many octets at most come of one: line ends grow to two octets, raw 8-bit header fields into encoded words.
+# ... and lets it grow sixteenfold at most: line ends become two octets, raw 8-bit header fields encoded words.
 _GROWS = 16
 
 _SEND_ONLY = 'Mail of more than 2.9 MB needs "permissions": "full" in the configuration of m365proxy'
@@ -29,21 +29,23 @@ class Intake:
     """Any thread may use it."""
 
     def __init__(self, large_allowed: bool):
-        """`large_allowed`: whether drafts may be made, without which there is no way for large mail."""
+        """`large_allowed`: whether drafts may be made; large mail cannot be sent without them."""
         self._large_allowed = large_allowed
 
     def check(self, file: BinaryIO, user: User) -> Optional[Reply]:
         """Why the message at the file's position cannot be taken from this user, or None.
 
-        Permanent if it is beyond repair, or has too many parts.  A fault of ours is no reason: with 4xx the device
-        would send the same message for ever, and delivery knows a simpler way (`message.prepare_unrepaired`).
+        Permanent if it is beyond repair, or has too many parts.  A fault of ours is no reason: after a 4xx the device
+        would send the same message again and again, and delivery has a simpler way (`prepare.prepare_unrepaired`).
         """
         try:
             return self._check(file, user)
         except (ProxyError, OSError):
             raise
         except Exception:
-            logger.exception("a message from %s cannot be looked at as usual; it is accepted", user.mailbox)
+            logger.exception(
+                "a message from %s could not be checked because of a fault here; it is accepted", user.mailbox
+            )
             return None
 
     def _check(self, file: BinaryIO, user: User) -> Optional[Reply]:
@@ -57,7 +59,7 @@ class Intake:
             file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
         )
         if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
-            # Large or small whatever becomes of it: spare the device the wait while all of it is written.
+            # Surely large, or surely small: the device need not wait until all of it is prepared.
             return self._check_large(prepared.root) if size > ceiling else None
         return self._check_large(prepared.root) if prepared.exceeds(ceiling - _ADDED) else None
 
@@ -67,6 +69,6 @@ class Intake:
 
 
 def _authors(block: header.Block) -> List[str]:
-    """Whom From names, as TopHeader reads it: what is no address there is not refused but repaired."""
+    """The addresses in From, as TopHeader reads them; anything else there is not refused but repaired."""
     named = header.from_addresses(block)
     return [addresses.on_the_wire(address) for address in named if addresses.valid_address(address, smtputf8=True)]

@@ -1,4 +1,4 @@
-"""A message's octets on their way from the client to the spool: DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030)."""
+"""Receives the octets of a message, by DATA (RFC 5321 4.1.1.4) or BDAT (RFC 3030), into the spool."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ logger = log.get("smtp")
 # A message may take data_seconds and a second more for this many octets (64 kbit/s).
 _SLOWEST = 8 * 1024
 
-# Recipients that stand in the line on an accepted message; the queue shows all.
+# Recipients named in the log line on an accepted message; the queue shows all.
 _LOGGED = 10
 
 
 class Reception:
     """One message coming in.  Belongs to its session's thread; ends with finish() or abort().
 
-    Whatever refuses the message, its octets are read to their end, for what
-    follows must not be taken for commands.
+    The octets of a refused message are read to their end too, so that they are
+    not taken for commands.
     """
 
     def __init__(self, connection: Connection, policy: Policy, incoming: Optional[Incoming], refusal: Optional[Reply]):
-        """`incoming` is None where there is a `refusal` from the start."""
+        """`incoming` is None if there is a `refusal` from the start."""
         self.refusal = refusal
         self._connection = connection
         self._policy = policy
         self._incoming = incoming
         self._received = 0
-        self._began = time.monotonic()  # one span of time for all chunks
+        self._began = time.monotonic()  # the time is limited for all chunks together
 
     def read_data(self, reader: Union[DotReader, LfDotReader]) -> None:
         """Read to the end of data.  Raises Closed, TimedOut."""
@@ -60,7 +60,7 @@ class Reception:
     def _some(self) -> bytes:
         seconds = self._policy.data_seconds + min(self._received, self._policy.size_limit) / _SLOWEST
         remaining = self._began + seconds - time.monotonic()
-        if remaining <= 0:  # said here, for what is buffered already would be given out all the same
+        if remaining <= 0:  # not left to read_some, which returns what is buffered already even so
             raise TimedOut
         return self._connection.read_some(remaining)
 
@@ -82,12 +82,12 @@ class Reception:
         self.abort()
 
     def finish(self, envelope: Envelope, user: User) -> Reply:
-        """Accept the message if nothing speaks against it: 250 means that it is on the disk."""
+        """Accept the message unless something forbids it: 250 means that it is on the disk."""
         if self.refusal is not None:
             return self.refusal
         assert self._incoming is not None
         try:
-            refusal = self._checked(user)
+            refusal = self._check(user)
             if refusal is not None:
                 return refusal
             id = self._incoming.commit()
@@ -95,7 +95,7 @@ class Reception:
             return disk_refused(self._connection.peer, error)
         except Permanent as error:
             return replies.message_refused(str(error))
-        # It is on the disk: were anything from here on an error to the client, it would send it twice.
+        # It is on the disk: after any error from here on the client would send it again.
         with contextlib.suppress(Exception):
             self._log_accepted(id, envelope)
         return replies.queued(id)
@@ -112,7 +112,7 @@ class Reception:
             _some(envelope.recipients),
         )
 
-    def _checked(self, user: User) -> Optional[Reply]:
+    def _check(self, user: User) -> Optional[Reply]:
         if self._policy.check_message is None:
             return None
         assert self._incoming is not None
@@ -120,7 +120,7 @@ class Reception:
             return self._policy.check_message(file, user)
 
     def abort(self) -> None:
-        """Leave nothing on the disk; an accepted message stays."""
+        """Remove what has come in; an accepted message stays."""
         if self._incoming is not None:
             self._incoming.abort()
 
@@ -132,6 +132,6 @@ def _some(recipients: Sequence[str]) -> str:
 
 
 def disk_refused(peer: str, error: Temporary) -> Reply:
-    """The reply to trouble with the spool, whose reason only the log is told."""
+    """The reply if the spool cannot store a message; the reason is for the log only."""
     logger.error("mail from %s not accepted: %s", peer, error)
     return replies.NO_ROOM
