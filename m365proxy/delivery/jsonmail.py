@@ -19,6 +19,7 @@ from ..mime.addresses import Mailbox
 from ..mime.limits import obstacle
 from ..mime.parts import Part
 from ..mime.prepare import Prepared
+from ..mime.topheader import TopHeader
 
 # What the message resource lacks, named by its MAPI tag.
 IN_REPLY_TO, REFERENCES = "String 0x1042", "String 0x1039"
@@ -253,7 +254,7 @@ def _content_ids(text: str) -> Set[str]:
     return {urllib.parse.unquote(html.unescape(found)).lower() for found in _CID.findall(text)}
 
 
-def _properties(top: header.TopHeader) -> Dict[str, Any]:
+def _properties(top: TopHeader) -> Dict[str, Any]:
     """The top header as properties of the message resource.  The date is Exchange's own."""
     block = header.Block(top.kept, 0, sound=False)
     people = {

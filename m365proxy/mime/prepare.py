@@ -1,6 +1,6 @@
 """A spooled message made ready for Graph.
 
-The top header is written anew for the envelope (header.TopHeader); the body
+The top header is written anew for the envelope (TopHeader); the body
 goes on octet for octet but for the repairs without which Exchange garbles or
 refuses it (GF 1.7).  Signed and encrypted parts get CRLF line ends and
 nothing else.
@@ -18,6 +18,7 @@ from ..system import log
 from . import encodings, header, parameters, parts
 from .encodings import CRLF
 from .parts import Part
+from .topheader import TopHeader
 
 logger = log.get("message")
 
@@ -54,11 +55,11 @@ def _chunks(piece: _Piece) -> Iterable[bytes]:
 class Prepared:
     """A message as it goes to Graph: made anew from the file whenever it is asked for.
 
-    `top` is the header.TopHeader, `root` the mime.Part tree of the message as
+    `top` is the TopHeader, `root` the mime.Part tree of the message as
     it was received.  The file must stay open, and belongs to one thread.
     """
 
-    def __init__(self, top: header.TopHeader, root: Part, content: Sequence[bytes], body: Sequence[_Piece]):
+    def __init__(self, top: TopHeader, root: Part, content: Sequence[bytes], body: Sequence[_Piece]):
         """`content`: the finished MIME fields of the top header."""
         self.top = top
         self.root = root
@@ -130,7 +131,7 @@ def prepare(
     """
     bounds = parts.Bounds()
     root = _scanned(file, start, end, bounds)
-    top = header.TopHeader(
+    top = TopHeader(
         root.header,
         recipients=recipients,
         sender=sender,
@@ -170,8 +171,8 @@ def _can_be_written(field: header.Field, envelope: Dict[str, Any]) -> bool:
     return True
 
 
-def _unrepaired(block: header.Block, start: int, end: int, envelope: Dict[str, Any]) -> Tuple[Part, header.TopHeader]:
-    return Part(block, start, end, "text/plain"), header.TopHeader(block, **envelope)
+def _unrepaired(block: header.Block, start: int, end: int, envelope: Dict[str, Any]) -> Tuple[Part, TopHeader]:
+    return Part(block, start, end, "text/plain"), TopHeader(block, **envelope)
 
 
 def _content_fields(root: Part, edit: "_Edit") -> List[bytes]:

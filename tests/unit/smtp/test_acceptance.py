@@ -11,6 +11,7 @@ from smtp_house import House, user
 
 from m365proxy.errors import Permanent
 from m365proxy.mime import addresses, header, prepare
+from m365proxy.mime.topheader import TopHeader
 from m365proxy.smtp.acceptance import Intake
 
 SCANNER = b"scanner@contoso.com"
@@ -120,7 +121,7 @@ def test_intake_and_the_writer_of_from_agree(author):
     """Taken is what is then written with an author the user may send as: the named one, or its own."""
     raw, person = mail(100, sender=author.encode()), user(send_as=["x@xn--bcher-kva.de"])
     block = header.read(io.BytesIO(raw))
-    top = header.TopHeader(
+    top = TopHeader(
         block, recipients=["a@contoso.com"], sender=person.mailbox, message_id="<1@x>", may_send_as=person.may_send_as
     )
     assert person.may_send_as(top.author.address)

@@ -1,0 +1,176 @@
+"""The top header of a message, written anew for its envelope.
+
+The envelope decides who gets the mail, so this header names no recipient that
+the envelope does not have.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from . import addresses, words
+from .addresses import Mailbox
+from .encodings import CRLF
+from .header import ADDRESS_FIELDS, Block, Field, client_message_id, emit, fold, valid_mailboxes, with_ascii_address
+
+# Octets of the note that says who was taken out of To or Cc.
+_LONGEST_NOTE = 900
+
+# Addresses that are moved to Reply-To, because From may have one only.
+_MOST_REPLY_TO = 20
+
+# RFC 5322 3.3; strftime would speak the user's language.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATE = re.compile(
+    rb"((?:(?:%s)\s*,\s*)?[0-3]?\d\s+(?:%s)\s+(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+"
+    rb"(?:[+-]\d{4}|[A-Za-z]{1,5}))\s*(?:\([^()]*\)\s*)?\Z" % ("|".join(_DAYS).encode(), "|".join(_MONTHS).encode()),
+    re.I,
+)
+
+# Written by TopHeader itself, whatever the client sent.
+_OURS = frozenset((b"from", b"to", b"cc", b"subject", b"date", b"message-id"))
+
+# Fields in which a parser on the way may read a recipient or a sender, notes of
+# earlier hops, and what only a receiving server may say.
+_STRIPPED = frozenset(
+    b"bcc sender return-path received delivered-to apparently-to envelope-to envelope-from x-envelope-to"
+    b" x-envelope-from x-rcpt-to x-original-to x-original-cc x-delivered-to x-bcc received-spf dkim-signature"
+    b" domainkey-signature authentication-results x-authentication-results".split()
+)
+_STRIPPED_PREFIXES = (b"resent-", b"arc-", b"x-ms-", b"x-microsoft-", b"x-m365proxy-")
+
+
+class TopHeader:
+    """Who a message goes to, who it is from, and its top header for Graph.
+
+    Attributes: `author` and `to`, `cc`, `bcc`, `reply_to` (what was added to
+    the client's) hold Mailboxes; together to, cc and bcc are exactly the
+    envelope.  `subject` is text.  `message_id` and `date` are what is written;
+    `date` is None if none is.  `kept` are the client's other fields in order,
+    without Content-* and MIME-Version.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        *,
+        recipients: Sequence[str],
+        sender: str,
+        message_id: str,
+        date: Optional[float] = None,
+        may_send_as: Optional[Callable[[str], bool]] = None,
+        replace_message_id: bool = False,
+    ):
+        """`sender` is used where From has no address that `may_send_as` allows (by default only `sender` itself).
+
+        `message_id` (with angle brackets) is used where the client's is missing
+        or bad, or always with `replace_message_id`.  `date` is Unix time, None
+        while the clock cannot be trusted.  Raises Permanent for a recipient or
+        sender that cannot stand in a header.
+        """
+        self._block = block
+        self.subject = block.text("Subject")
+        theirs = None if replace_message_id else client_message_id(block)
+        self.message_id = theirs or message_id
+        self.date = self._pick_date(date)
+        self._set_recipients(recipients)
+        self._set_author(addresses.on_the_wire(sender), may_send_as)
+        self.kept = [field for field in block.fields if self._keeps(field)]
+
+    def _pick_date(self, accepted: Optional[float]) -> Optional[str]:
+        raw = self._block.raw("Date") or b""
+        match = _DATE.match(raw)
+        if match:
+            # Some clocks write the name of their zone behind it, in their own language.
+            return (raw if raw.isascii() else match.group(1)).decode("ascii")
+        if accepted is None:
+            return None
+        moment = datetime.fromtimestamp(accepted, timezone.utc)
+        day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+        return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} +0000"
+
+    def _set_recipients(self, recipients: Sequence[str]) -> None:
+        wanted: Dict[str, str] = {}
+        for recipient in recipients:
+            wanted.setdefault(addresses.key(recipient), addresses.on_the_wire(recipient))
+        self.to, self.removed_to = self._take("To", wanted)
+        self.cc, self.removed_cc = self._take("Cc", wanted)
+        self.bcc = [Mailbox("", address) for address in wanted.values()]
+
+    def _take(self, name: str, wanted: Dict[str, str]) -> Tuple[List[Mailbox], List[str]]:
+        """(the mailboxes of the client's field that are wanted, and now taken out of `wanted`; its other addresses)."""
+        taken: List[Mailbox] = []
+        removed: List[str] = []
+        mine = {addresses.key(mailbox.address) for mailbox in getattr(self, "to", [])}
+        for mailbox in self._block.mailboxes(name):
+            key = addresses.key(mailbox.address)
+            if key in wanted:
+                taken.append(Mailbox(addresses.display_name(mailbox.name), wanted.pop(key)))
+                mine.add(key)
+            elif key not in mine and addresses.valid_address(mailbox.address, smtputf8=True):
+                removed.append(addresses.on_the_wire(mailbox.address))
+        return taken, removed
+
+    def _set_author(self, sender: str, may_send_as: Optional[Callable[[str], bool]]) -> None:
+        named = self._block.mailboxes("From")
+        candidates = [with_ascii_address(mailbox) for mailbox in valid_mailboxes(named)]
+        ours = addresses.key(sender)
+        allowed = may_send_as or (lambda address: addresses.key(address) == ours)
+        chosen = next((mailbox for mailbox in candidates if allowed(mailbox.address)), None)
+        if chosen is None:
+            chosen = Mailbox(named[0].name if named else "", sender)
+        self.author = Mailbox(addresses.display_name(chosen.name), chosen.address)
+        self.reply_to: List[Mailbox] = []
+        if not any(valid_mailboxes(self._block.mailboxes("Reply-To"))):
+            others = {addresses.key(mailbox.address): mailbox for mailbox in reversed(candidates)}
+            others.pop(addresses.key(chosen.address), None)
+            self.reply_to = list(reversed(list(others.values())))[:_MOST_REPLY_TO]
+
+    @staticmethod
+    def _keeps(field: Field) -> bool:
+        name = field.name.lower()
+        if name in _OURS or name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES):
+            return False
+        if name in ADDRESS_FIELDS and not any(valid_mailboxes(addresses.parse(words.text(field.unfolded)))):
+            return False
+        return name != b"mime-version" and not name.startswith(b"content-")
+
+    def emit(self, content: Iterable[bytes] = (), with_bcc: bool = True) -> bytes:
+        """The whole header with the blank line; `content` are the finished MIME fields."""
+        lines = [fold(b"From", addresses.written(self.author)), self._recipients(with_bcc)]
+        if self.reply_to:
+            lines.append(fold(b"Reply-To", addresses.listed(self.reply_to)))
+        subject = self._block.all("Subject")
+        lines.append(emit(b"Subject", subject[0].value if subject else b""))
+        if self.date is not None:
+            lines.append(fold(b"Date", self.date.encode("ascii")))
+        lines.append(fold(b"Message-ID", self.message_id.encode("ascii")))
+        lines += [emit(field.name, field.value) for field in self.kept]
+        return b"".join(lines) + self._notes() + b"".join(content) + CRLF
+
+    @property
+    def envelope_size(self) -> int:
+        """Octets of the header that depend on the envelope."""
+        return len(self._recipients()) + len(self._notes())
+
+    def _recipients(self, with_bcc: bool = True) -> bytes:
+        fields = ((b"To", self.to), (b"Cc", self.cc), (b"Bcc", self.bcc if with_bcc else []))
+        return b"".join(fold(name, addresses.listed(mailboxes)) for name, mailboxes in fields if mailboxes)
+
+    def _notes(self) -> bytes:
+        fields = ((b"X-Original-To", self.removed_to), (b"X-Original-Cc", self.removed_cc))
+        return b"".join(fold(name, _note(removed)) for name, removed in fields if removed)
+
+
+def _note(removed: Sequence[str]) -> bytes:
+    """Addresses as words of a comment-like field, as many as fit."""
+    note = b""
+    for address in dict.fromkeys(removed):
+        more = address.encode("ascii") if not note else b", " + address.encode("ascii")
+        if len(note) + len(more) > _LONGEST_NOTE:
+            return note + b", ..."
+        note += more
+    return note
