@@ -135,7 +135,7 @@ class HttpClient:
         if late.is_set():  # a head that was broken off passes for a whole one
             self._session.close()
             self._session = self._outbound.session()
-            raise Temporary(f"{host} gave no whole answer in time.")
+            raise Temporary(f"{host} did not answer completely in time.")
         if error is not None:
             raise Temporary(self._outbound.plain(error)) from None
 
@@ -191,7 +191,7 @@ _POLICY = (
 
 _BY_ERROR = {
     "expired_token": f"The code expired before the sign-in was complete. {_AGAIN}",
-    "bad_verification_code": f"The code is not valid any more. {_AGAIN}",
+    "bad_verification_code": f"The code is no longer valid. {_AGAIN}",
     "authorization_declined": f"The sign-in was declined. {_AGAIN}",
     "access_denied": f"The sign-in was declined. {_AGAIN}",
 }
@@ -294,7 +294,7 @@ def refusal(answer: Mapping[str, Any]) -> ProxyError:
     elif kind is Misconfigured:
         sentence = "Microsoft refuses the app registration. Check client_id, tenant_id and its secret or certificate."
     else:
-        sentence = "Microsoft refuses to sign us in for now."
+        sentence = "Microsoft refuses the sign-in for now."
     return kind(f"{sentence} ({reason})")
 
 

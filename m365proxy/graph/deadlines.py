@@ -83,7 +83,7 @@ class Deadlines:
                     self._armed.discard(deadline)
                     self._pass(deadline)
                     self._logger.warning(
-                        "%s: no whole answer in time; the call was broken off after %d s",
+                        "%s: no complete answer in time; the call was broken off after %d s",
                         deadline.label,
                         now - deadline.begun,
                     )

@@ -179,7 +179,7 @@ class Login:
             if identity and identity.lower() not in (name.lower(), user.mailbox):
                 raise LoginRefused("it asked to act as somebody else")
         except Temporary as error:
-            _log.warning("%s user %s: login put off: %s", peer, who, error)
+            _log.warning("%s user %s: login deferred: %s", peer, who, error)
             raise Refused(refusal(f"[SYS/TEMP] {error}")) from None
         except Permanent as error:
             reason = getattr(error, "reason", error)

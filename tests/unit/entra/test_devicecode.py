@@ -140,7 +140,7 @@ REFUSED_LOGINS = {
     "wrong code": (
         lambda h: h.sandbox.entra.refuse("device_code", "bad_verification_code", 70018),
         77,
-        "not valid any more",
+        "no longer valid",
     ),
     "policy": (lambda h: h.sandbox.entra.refuse("device_code", "invalid_grant", 53003), 77, "Conditional Access"),
     "not public": (lambda h: setattr(h.sandbox.entra, "public_client_allowed", False), 78, "public client flows"),

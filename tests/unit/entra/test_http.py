@@ -113,12 +113,12 @@ def test_every_number_of_the_fact_sheet_has_a_sentence():
 @pytest.mark.parametrize(
     "answer, expected",
     [
-        ({}, "Microsoft refuses to sign us in for now. (no reason given)"),
-        ({"error": {"code": "x"}}, "Microsoft refuses to sign us in for now."),
+        ({}, "Microsoft refuses the sign-in for now. (no reason given)"),
+        ({"error": {"code": "x"}}, "Microsoft refuses the sign-in for now."),
         ({"error": "invalid_client", "error_codes": "x"}, "Microsoft refuses the app registration."),
         ({"error": "invalid_client", "error_codes": [None, "7000215", 7000215]}, "client_secret is wrong."),
         ({"error": "invalid_client", "error_description": "AADSTS7000222: The keys"}, "The client secret has expired."),
-        ({"error": "a\r\nb" + "c" * 99}, "Microsoft refuses to sign us in for now. (a\\x0d\\x0abccc"),
+        ({"error": "a\r\nb" + "c" * 99}, "Microsoft refuses the sign-in for now. (a\\x0d\\x0abccc"),
     ],
 )
 def test_odd_refusals(answer, expected):
@@ -222,7 +222,7 @@ def test_answers_have_a_time_limit_however_they_drip(house, monkeypatch, kind):
     url = f"{house.sandbox.authority_url}/{house.sandbox.tenant_id}/oauth2/v2.0/token"
     monkeypatch.setattr(http, "_ANSWER_SECONDS", 0.3)
     with HttpClient(outbound) as client:
-        with pytest.raises(Temporary, match="gave no whole answer in time"):
+        with pytest.raises(Temporary, match="did not answer completely in time"):
             client.post(url)
         monkeypatch.undo()
         assert client.post(url).status_code == 400, "the client is of use afterwards"

@@ -39,7 +39,7 @@ def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog,
         assert not send().from_graph or send().json() == {}
     assert fault.hits == 1 and house.slots().spare == SLOTS
     named = [record.getMessage() for record in caplog.records if "broken off" in record.getMessage()]
-    late = rf"{ALERTS}: POST sendMail: no whole answer in time; the call was broken off after \d+ s"
+    late = rf"{ALERTS}: POST sendMail: no complete answer in time; the call was broken off after \d+ s"
     assert len(named) == 1 and re.fullmatch(late, named[0])
     assert house.send().status == 202
 
