@@ -1,6 +1,7 @@
 """The house rules a program can check: layers, dependencies, versions, words."""
 
 import ast
+import functools
 import pathlib
 import re
 import subprocess
@@ -61,6 +62,12 @@ BROAD = {
 }
 
 
+@functools.lru_cache(None)
+def tree_of(path):
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.lru_cache(None)
 def modules():
     """(dotted name below the package, path) of each module; the stand-in tenant counts as one, of several files."""
     found = []
@@ -74,7 +81,7 @@ def modules():
 def own_imports(path):
     """Dotted names of modules of the package that a module imports, anywhere in it."""
     package = path.relative_to(PACKAGE).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
             for alias in node.names:
@@ -131,7 +138,7 @@ def test_foreign_imports_are_the_three():
     allowed = DEPENDENCIES | _standard() - {"asyncio"}
     wrong = []
     for name, path in modules():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(tree_of(path)):
             imported = []
             if isinstance(node, ast.Import):
                 imported = [alias.name for alias in node.names]
@@ -167,7 +174,7 @@ def test_broad_excepts_are_listed_with_their_reason():
     found = {
         f"{name}: {function.name}"
         for name, path in modules()
-        for function in functions(ast.parse(path.read_text("utf-8")))
+        for function in functions(tree_of(path))
         if any(map(catch_all, ast.walk(function)))
     }
     assert found == set(BROAD)

@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 
+import mutations
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -94,3 +95,9 @@ def test_tests_that_the_readme_names_exist():
     for name in names:
         pattern = name if "/" in name else f"dialogs/smtp_{name}.txt"
         assert list((ROOT / "tests").glob(pattern)), f"tests/README.md names {name}"
+
+
+@pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.name)
+def test_mutations_follow_the_code(mutation):
+    assert (PACKAGE / mutation.file).read_text("utf-8").count(mutation.old) == 1
+    assert all((ROOT / path).exists() for path in mutation.tests.split())
