@@ -218,6 +218,6 @@ def reload(config: Config) -> Optional[int]:
 
     if not is_running(config):
         raise NotRunning("m365proxy is not running; it reads its config when it starts.")
-    control.tell(config.state_dir, "reload")
+    control.request(config.state_dir, "reload")
     print("Reload requested. See the log for the result.")
     return None

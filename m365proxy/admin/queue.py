@@ -94,7 +94,7 @@ def _retry_all(config: Config, spool: Spool) -> None:
 
 def _report_queued(config: Config, id: str) -> None:
     if is_running(config):
-        control.tell(config.state_dir, "queued", id)
+        control.request(config.state_dir, "queued", id)
 
 
 def drop(config: Config, id: str) -> Optional[int]:

@@ -58,7 +58,7 @@ class TokenFile:
         self._environ = environ
 
     def identity(self) -> Identity:
-        """Cheap to ask; differs as soon as another content stands in the file."""
+        """Quick to get; differs once the file has another content."""
         try:
             found = os.stat(self.path)
         except OSError:

@@ -1,4 +1,4 @@
-"""control/: how commands tell the running program something.  Files, so that it works on Windows too."""
+"""control/: requests of commands to the running program.  They are files, so that it works on Windows too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Control:
         self._fault = ""
 
     def make(self) -> None:
-        """Make the directory; what was asked of an earlier run is of no use any more."""
+        """Make the directory, and remove what was asked of an earlier run."""
         files.make_private(self._directory)
         self.take()
 
@@ -53,8 +53,8 @@ class Control:
         self._fault = fault
 
 
-def tell(state_dir: str, word: str, id: str = "") -> None:
-    """Leave a word of WORDS, with a message's id for "queued"; it is read within a second."""
+def request(state_dir: str, word: str, id: str = "") -> None:
+    """Ask the running program for a word of WORDS, "queued" with a message's id; it looks within a second."""
     files.make_directory(_directory(state_dir))
     files.replace(os.path.join(_directory(state_dir), f"{word},{id}"), b"", durable=False)
 

@@ -237,7 +237,7 @@ class Lock:
         self._file = file
 
     def note_holder(self) -> None:
-        """Write our pid into the lock file for whoever is refused."""
+        """Write our pid into the lock file, for the message that others get."""
         assert self._file is not None
         self._file.seek(1)
         self._file.truncate()
@@ -264,7 +264,7 @@ class Lock:
 
     @staticmethod
     def _holder(file: BinaryIO) -> str:
-        # Octet 0 is what Windows locks; the pid stands behind it and stays readable.
+        # Octet 0 is what Windows locks; the pid comes after it and stays readable.
         try:
             file.seek(1)
             pid = file.read(20).strip().decode("ascii", "replace")

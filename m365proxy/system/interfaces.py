@@ -1,6 +1,6 @@
 """This machine's place in the network: its own addresses, and the gateways it goes out by.
 
-Best effort: what the system does not tell is left out.
+Best effort: what the system does not say is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 _IPV4_OF_INTERFACE = 0x8915  # SIOCGIFADDR
 
-# What the kernel tells without a netlink socket, also under systemd's ProcSubset=pid: its unit allows neither
+# What the kernel says without a netlink socket, also under systemd's ProcSubset=pid: its unit allows neither
 # netlink nor /proc/net.
 _PROC = "/proc/self/net/"
 

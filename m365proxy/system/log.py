@@ -70,7 +70,7 @@ class _LogFile(logging.handlers.WatchedFileHandler):
     """A log file whose loss stops nothing: lines it does not take go to stderr.
 
     The standard one raises in the caller's face if the file cannot be opened
-    again after a rotation; a device would be told 451 for mail that is queued.
+    again after a rotation; a device would get a 451 for mail that is queued.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -96,7 +96,7 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False) -> None:
         _add_syslog(root)
     root.setLevel(logging.WARNING)
     for library in ("msal", "urllib3"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # they tell URLs and claims
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they log URLs and claims
     logging.getLogger("m365proxy").setLevel(level)
     logging.raiseExceptions = False
 

@@ -1,4 +1,4 @@
-"""status.json: what the running program tells the `status` command."""
+"""status.json: what the running program reports to the `status` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling systemd how we are: sd_notify(3) by hand, a datagram of NAME=value lines."""
+"""Reports to systemd, as by sd_notify(3): a datagram of NAME=value lines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Notifier:
             self._send(f"STATUS={clean(status)}")
 
     def alive(self) -> None:
-        """To be called more often than the watchdog bites; sends no more often than needed."""
+        """Call this more often than the watchdog's time; it sends no more often than needed."""
         if self._alive_seconds and time.monotonic() >= self._alive_due:
             self._alive_due = time.monotonic() + self._alive_seconds
             self._send("WATCHDOG=1")

@@ -31,7 +31,9 @@ def survive(action: Callable[[], object], name: str) -> None:
         action()
     except (ProxyError, OSError) as error:
         logger.warning("%s: %s", name, error)
-    except Exception:  # the last resort of a loop: without it the program would be deaf, or its sign-in would expire
+    except (
+        Exception
+    ):  # the last resort of a loop: without it the program would hear no signals, or its sign-in would expire
         logger.exception("%s ended by an error in this program", name)
 
 

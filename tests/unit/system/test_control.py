@@ -20,22 +20,22 @@ def reader(directory):
 
 
 def test_each_word_is_taken_once(reader, directory):
-    control.tell(directory, "queued", "20270101T000000-a")
-    control.tell(directory, "reload")
+    control.request(directory, "queued", "20270101T000000-a")
+    control.request(directory, "reload")
     assert sorted(reader.take()) == [("queued", "20270101T000000-a"), ("reload", "")]
     assert reader.take() == []
 
 
 def test_what_was_asked_of_an_earlier_run_is_forgotten(directory):
-    control.tell(directory, "reload")
+    control.request(directory, "reload")
     made = control.Control(directory)
     made.make()
     assert made.take() == []
 
 
 def test_a_file_that_cannot_be_removed_is_obeyed_later_and_stops_nothing(reader, directory, monkeypatch, caplog):
-    control.tell(directory, "reload")
-    control.tell(directory, "flush")
+    control.request(directory, "reload")
+    control.request(directory, "flush")
     real = files.remove
 
     def remove(path):
