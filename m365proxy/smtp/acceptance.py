@@ -44,7 +44,8 @@ class Intake:
             raise
         except Exception:
             logger.exception(
-                "a message from %s could not be checked because of a fault here; it is accepted", user.mailbox
+                "a message from %s could not be checked because of an error in this program; it is accepted",
+                user.mailbox,
             )
             return None
 
