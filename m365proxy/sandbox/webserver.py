@@ -1,6 +1,6 @@
 """The stand-in tenant's HTTPS server: connections, framing, and the faults that befall a request.
 
-What is answered is the tenant's business, handed in as the house.
+What is answered is the tenant's business, handed in as the Sandbox.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from .faults import BEFORE, FOREIGN, Fault
 from .mailstore import Refusal
 from .webcall import Answer, Call, refused
+
+if TYPE_CHECKING:
+    from . import Sandbox
 
 # Seconds for a TLS handshake.
 _HANDSHAKE_SECONDS = 10.0
@@ -81,9 +84,9 @@ class Server(http.server.ThreadingHTTPServer):
     allow_reuse_address = os.name != "nt"  # on Windows it would share the port
     daemon_threads = True
 
-    def __init__(self, house: Any, port: int, resets: bool = False):
-        """`house`: the Sandbox; `resets`: connections are made and reset.  Port 0 is a free one."""
-        self.house = house
+    def __init__(self, sandbox: Sandbox, port: int, resets: bool = False):
+        """`sandbox`: whose answers it gives; `resets`: connections are made and reset.  Port 0 is a free one."""
+        self.sandbox = sandbox
         self.stopping = threading.Event()
         self._resets = resets
         self._threads_lock = threading.Lock()
@@ -117,7 +120,7 @@ class Server(http.server.ThreadingHTTPServer):
     def _work(self, raw: socket.socket, address: Any) -> None:
         sock = raw
         try:
-            sock = self.house.wrapped(raw)
+            sock = self.sandbox.wrapped(raw)
             with self._threads_lock:
                 self._sockets.add(sock)
             if not self.stopping.is_set():
@@ -160,7 +163,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.connection.settimeout(self.server.house.idle_seconds)
+        self.connection.settimeout(self.server.sandbox.idle_seconds)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -172,15 +175,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 stream.close()
 
     def _serve(self) -> None:
-        house = self.server.house
+        sandbox = self.server.sandbox
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        mailbox = house.mailbox_of(path, headers)
+        mailbox = sandbox.mailbox_of(path, headers)
         length = headers.get("content-length", "")
         self._record = Request(self.command, path, query, mailbox, headers, 0, time.monotonic())
         self._counted = True
-        welcome = house.begin(self._record)
-        fault = house.faults.choose(self.command, self.path, mailbox)
+        welcome = sandbox.begin(self._record)
+        fault = sandbox.faults.choose(self.command, self.path, mailbox)
         self._record.fault = fault.kind if fault else ""
         try:
             self._exchange(Call(self.command, path, query, headers, b""), length, fault, welcome)
@@ -192,18 +195,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve
 
     def _exchange(self, call: Call, length: str, fault: Optional[Fault], welcome: bool) -> None:
-        house = self.server.house
+        sandbox = self.server.sandbox
         refusal = self._framing(call, length)
         if refusal is not None:
             self.close_connection = True  # where the next request begins is unknown
             self._write(call, refused(refusal))
             return
         upload = call.path.startswith("/upload/")
-        limit = _HOPELESS if upload else house.tenant.request_limit
+        limit = _HOPELESS if upload else sandbox.tenant.request_limit
         body, whole = self._read_body(int(length or 0), limit, fault)
         call = call._replace(body=body)
         if call.path.startswith("/v1.0/") or upload:
-            self._wait(house.latency)
+            self._wait(sandbox.latency)
         if fault is not None and fault.kind in BEFORE:
             early = self._suffer(fault)
             if early is not None:
@@ -212,7 +215,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not welcome:
             answer = refused(Refusal(429, "ApplicationThrottled", "MailboxConcurrency limit.", **{"Retry-After": "1"}))
         else:
-            answer = house.process(call) if whole else house.too_large(call)
+            answer = sandbox.process(call) if whole else sandbox.too_large(call)
         self._conclude(call, answer, fault)
 
     def _framing(self, call: Call, length: str) -> Optional[Refusal]:
@@ -239,7 +242,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._record.size = got
             if length <= limit:
                 kept.append(data)
-            elif self.server.house.tenant.over_limit == "reset" and got > limit:
+            elif self.server.sandbox.tenant.over_limit == "reset" and got > limit:
                 raise Cut
         if broken:
             raise Cut
@@ -306,7 +309,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body, headers = self._coded(call, answer)
         if fault is None or fault.kind not in FOREIGN:
             headers = {**self._identity(call), **headers}
-        headers["Date"] = email.utils.formatdate(self.server.house.tenant.clock(), usegmt=True)
+        headers["Date"] = email.utils.formatdate(self.server.sandbox.tenant.clock(), usegmt=True)
         if answer.status != 204 and "Transfer-Encoding" not in headers:
             headers["Content-Length"] = str(len(body))
         if self.close_connection:
@@ -332,7 +335,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _coded(self, call: Call, answer: Answer) -> Tuple[bytes, Dict[str, str]]:
         """A $value may come without a length (msgraph-sdk-dotnet#564), in chunks or compressed."""
         headers = dict(answer.headers or {})
-        coding = self.server.house.tenant.value_coding if answer.raw_value else "length"
+        coding = self.server.sandbox.tenant.value_coding if answer.raw_value else "length"
         body = answer.body
         if coding == "gzip" and "gzip" in call.headers.get("accept-encoding", ""):
             headers["Content-Encoding"] = "gzip"
@@ -361,7 +364,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _done(self, status: Optional[int]) -> None:
         if self._counted:
             self._counted = False
-            self.server.house.end(self._record, status)
+            self.server.sandbox.end(self._record, status)
 
     def _leave(self) -> None:
         self.close_connection = True

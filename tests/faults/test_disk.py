@@ -15,7 +15,7 @@ import time
 
 import pytest
 from faults.disk import FaultyDisk
-from smtp_house import House as SmtpHouse
+from smtp_harness import Harness as SmtpHarness
 
 from m365proxy.delivery import conclusions
 from m365proxy.delivery.courier import Courier
@@ -53,7 +53,7 @@ def disk(monkeypatch, spool):
 
 @pytest.fixture
 def talk(spool, disk):
-    with SmtpHouse(spool=spool) as house, house.client() as client:
+    with SmtpHarness(spool=spool) as harness, harness.client() as client:
         assert client.ask("EHLO x").startswith("250")
         assert client.ask("AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk").startswith("235")
         yield client
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_short_writes(spool, disk, talk):
 def test_what_is_told_before_data(tmp_path, monkeypatch):
     spool = Spool(str(tmp_path), min_free=1000, max_waiting=1)
     spool.make()
-    with SmtpHouse(spool=spool) as house, house.client() as talk:
+    with SmtpHarness(spool=spool) as harness, harness.client() as talk:
         talk.ask("EHLO x")
         talk.ask("AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk")
         for patch in ("free_bytes", "free_inodes"):
@@ -163,7 +163,7 @@ def test_a_real_full_file_system(tmp_path):
     try:
         spool = Spool(str(tmp_path))
         spool.make()
-        with SmtpHouse(spool=spool) as house, house.client() as talk:
+        with SmtpHarness(spool=spool) as harness, harness.client() as talk:
             talk.ask("EHLO x")
             talk.ask("AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AcGFzcyB3b3Jk")
             answers = [send(talk) for _ in range(12)]

@@ -10,7 +10,7 @@ import os
 import re
 
 import pytest
-from smtp_house import user
+from smtp_harness import user
 
 from m365proxy.delivery import jsonmail
 from m365proxy.errors import Permanent

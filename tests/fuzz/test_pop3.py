@@ -8,7 +8,7 @@ import socket
 import tempfile
 
 import pytest
-from pop3_house import MESSAGES, House, as_served
+from pop3_harness import MESSAGES, Harness, as_served
 
 from m365proxy.errors import ProxyError
 from m365proxy.maildrop.folders import Folders
@@ -87,19 +87,19 @@ scripts = st.tuples(st.sampled_from([b"", SIGN_IN, SIGN_IN]), st.lists(lines, ma
 @short
 @hypothesis.given(scripts)
 def test_a_session_answers_in_lines_and_deletes_at_quit_only(script):
-    with House(errors=30) as house:
-        house.client.sendall(script)
-        house.client.shutdown(socket.SHUT_WR)
-        answer = house.file.read()
-        house.ended()
+    with Harness(errors=30) as harness:
+        harness.client.sendall(script)
+        harness.client.shutdown(socket.SHUT_WR)
+        answer = harness.file.read()
+        harness.ended()
         assert answer.startswith(b"+OK m365proxy") and answer.endswith(b"\r\n")
         assert answer.count(b"\r\n") == answer.count(b"\n") == answer.count(b"\r")
-        if house.drop.deletions:
-            (deleted,) = house.drop.deletions
+        if harness.drop.deletions:
+            (deleted,) = harness.drop.deletions
             assert deleted == sorted(set(deleted)) and set(deleted) <= set(range(len(MESSAGES)))
             assert b"quit" in script.lower() and b"dele" in script.lower()
             assert answer.endswith(b"+OK Bye.\r\n")
-        assert bool(house.maildrops.opened) <= bool(house.drop.closed)
+        assert bool(harness.maildrops.opened) <= bool(harness.drop.closed)
 
 
 @short
@@ -110,26 +110,26 @@ def test_a_session_answers_in_lines_and_deletes_at_quit_only(script):
 def test_a_well_behaved_session_keeps_count(verbs, chosen):
     """Against a model: which messages are marked, what each command therefore answers."""
     marked = set()
-    with House(errors=1000).logged_in() as house:
+    with Harness(errors=1000).logged_in() as harness:
         for verb, number in zip(verbs, chosen):
             known = 1 <= number <= len(MESSAGES) and number not in marked
             takes = {"TOP": f"TOP {number} 99", "RSET": "RSET", "NOOP": "NOOP", "STAT": "STAT"}
-            answer = house.ask(takes.get(verb, f"{verb} {number}").encode())
+            answer = harness.ask(takes.get(verb, f"{verb} {number}").encode())
             good = known or verb in ("RSET", "NOOP", "STAT")
             assert answer.startswith(b"+OK" if good else b"-ERR")
             if good and verb in ("RETR", "TOP"):
-                raw = b"".join(line[line.startswith(b".") :] + b"\r\n" for line in house.lines())
-                assert raw == house.drop.raws[number - 1]
+                raw = b"".join(line[line.startswith(b".") :] + b"\r\n" for line in harness.lines())
+                assert raw == harness.drop.raws[number - 1]
             if good and verb == "DELE":
                 marked.add(number)
             if verb == "RSET":
                 marked.clear()
             if verb == "STAT":
-                left = [len(raw) for place, raw in enumerate(house.drop.raws, 1) if place not in marked]
+                left = [len(raw) for place, raw in enumerate(harness.drop.raws, 1) if place not in marked]
                 assert answer == b"+OK %d %d" % (len(left), sum(left))
-        assert house.ask(b"QUIT") == b"+OK Bye."
-        house.ended()
-    assert house.drop.deletions == ([[number - 1 for number in sorted(marked)]] if marked else [])
+        assert harness.ask(b"QUIT") == b"+OK Bye."
+        harness.ended()
+    assert harness.drop.deletions == ([[number - 1 for number in sorted(marked)]] if marked else [])
 
 
 # -- messages

@@ -18,7 +18,7 @@ import socket
 import threading
 
 import pytest
-from smtp_house import LOOPBACK, PASSWORD, House, Users, user
+from smtp_harness import LOOPBACK, PASSWORD, Harness, Users, user
 
 from m365proxy.logins import sasl
 from m365proxy.logins.sasl import Malformed
@@ -189,7 +189,7 @@ headers = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def houses(certificate):
+def harnesses(certificate):
     """(plain with STARTTLS, with lf_only_clients, behind a proxy), each with a limit on mail and errors."""
     common = {"errors": 12, "size_limit": 20000, "recipients": 5}
     proxied = Connections(proxies=LOOPBACK)
@@ -197,7 +197,7 @@ def houses(certificate):
     before = threading.active_count()
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(House(users=Users(OWNER), **common, **more))
+            stack.enter_context(Harness(users=Users(OWNER), **common, **more))
             for more in (
                 {"certificate": certificate},
                 {"lf_only_clients": True},
@@ -227,9 +227,9 @@ def no_fault():
     assert not faults.lines
 
 
-def play(house, script, cuts=()):
+def play(harness, script, cuts=()):
     """All that comes back; None if the connection was reset with octets still on their way."""
-    with socket.create_connection(("127.0.0.1", house.listener.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", harness.listener.port), timeout=20) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = b""
         try:
@@ -250,19 +250,19 @@ def play(house, script, cuts=()):
 REPLY = re.compile(rb"[2-5][0-5]\d(?:-[ -~]*\r\n[2-5][0-5]\d)*(?: [ -~]*)\r\n")
 
 
-def check(house, script, answer):
+def check(harness, script, answer):
     """What must be so of every session."""
     if answer is not None:
         assert re.fullmatch(rb"(?:%s)*" % REPLY.pattern, answer), answer
         assert all(len(line) < 512 for line in answer.split(b"\n"))
     deadline = threading.Event()
     for _ in range(2000):
-        if not len(house.connections):
+        if not len(harness.connections):
             break
         deadline.wait(0.005)
-    assert not len(house.connections), "the session goes on"
-    accepted, begun = house.spool.accepted, house.spool.begun
-    assert not house.spool.open_ones
+    assert not len(harness.connections), "the session goes on"
+    accepted, begun = harness.spool.accepted, harness.spool.begun
+    assert not harness.spool.open_ones
     if answer is not None:
         assert answer.count(b"250 2.0.0 Ok: queued as ID") == len(accepted)
     for one in accepted:
@@ -271,18 +271,18 @@ def check(house, script, answer):
         assert 1 <= len(one.envelope.recipients) <= 5
         assert all(valid_address(recipient) for recipient in one.envelope.recipients)
     if accepted:  # nobody sends who did not sign in
-        assert (OWNER.mailbox, PASSWORD) in {(login, password) for login, password, _, _ in house.users.seen}
+        assert (OWNER.mailbox, PASSWORD) in {(login, password) for login, password, _, _ in harness.users.seen}
     found = [(one.envelope.sender, one.envelope.recipients, one.content) for one in accepted]
-    del accepted[:], begun[:], house.users.seen[:]
+    del accepted[:], begun[:], harness.users.seen[:]
     return found
 
 
-def check_both_ways(house, script, cuts):
+def check_both_ways(harness, script, cuts):
     """In one piece and in several: what is said and what is accepted is the same."""
-    whole = play(house, script)
-    accepted = check(house, script, whole)
-    parts = play(house, script, sorted(cut % (len(script) + 1) for cut in cuts))
-    again = check(house, script, parts)
+    whole = play(harness, script)
+    accepted = check(harness, script, whole)
+    parts = play(harness, script, sorted(cut % (len(script) + 1) for cut in cuts))
+    again = check(harness, script, parts)
     if whole is not None and parts is not None:
         assert parts == whole
         assert again == accepted
@@ -290,26 +290,26 @@ def check_both_ways(house, script, cuts):
 
 @short
 @hypothesis.given(scripts, st.sampled_from([0, 1]), st.lists(st.integers(0, 5000), max_size=6))
-def test_a_session_is_orderly_whatever_comes(houses, script, which, cuts):
-    check_both_ways(houses[which], script, cuts)
+def test_a_session_is_orderly_whatever_comes(harnesses, script, which, cuts):
+    check_both_ways(harnesses[which], script, cuts)
 
 
 @short
 @hypothesis.given(headers, scripts, st.lists(st.integers(0, 200), max_size=6))
-def test_a_session_behind_a_proxy(houses, header, script, cuts):
-    check_both_ways(houses[2], header + script, cuts)
+def test_a_session_behind_a_proxy(harnesses, header, script, cuts):
+    check_both_ways(harnesses[2], header + script, cuts)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)
-def test_corpus(houses, path):
+def test_corpus(harnesses, path):
     script = path.read_bytes()
-    for house in houses:
-        check_both_ways(house, script, range(1, min(len(script), 60)))
+    for harness in harnesses:
+        check_both_ways(harness, script, range(1, min(len(script), 60)))
 
 
-def test_the_servers_still_answer(houses):
-    for house in houses[:2]:
-        assert play(house, b"QUIT\r\n").startswith(b"220 ")
+def test_the_servers_still_answer(harnesses):
+    for harness in harnesses[:2]:
+        assert play(harness, b"QUIT\r\n").startswith(b"220 ")
 
 
 # -- parsers ---------------------------------------------------------------

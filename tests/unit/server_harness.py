@@ -89,7 +89,7 @@ def server_context(certificate):
 
 
 def old_tls(talk, ciphers="DEFAULT:@SECLEVEL=0"):
-    """Have a smtp_house.Talk begin TLS 1.0."""
+    """Have a smtp_harness.Talk begin TLS 1.0."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from pop3_house import MESSAGES, House
+from pop3_harness import MESSAGES, Harness
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "dialogs").glob("pop3_*.txt"))
 
@@ -17,8 +17,8 @@ def _settings(script):
     more = {"errors": int(named["errors"])} if "errors" in named else {}
     if "tls" in words:
         more["tls"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    house = House(() if "empty" in words else MESSAGES, peer=named.get("peer", "127.0.0.1"), **more)
-    return house.logged_in() if "logged-in" in words else house
+    harness = Harness(() if "empty" in words else MESSAGES, peer=named.get("peer", "127.0.0.1"), **more)
+    return harness.logged_in() if "logged-in" in words else harness
 
 
 def _matches(wanted, line):
@@ -34,14 +34,14 @@ def test_there_are_scripts():
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_dialog(path):
     script = path.read_text("utf-8").splitlines()
-    with _settings(script) as house:
+    with _settings(script) as harness:
         for number, row in enumerate(script, 1):
             if row.startswith("C: ") or row == "C:":
-                house.say(row[3:].encode("latin-1"))
+                harness.say(row[3:].encode("latin-1"))
             elif row == "S: <closed>":
-                assert house.file.readline() == b"", f"line {number}: still open"
+                assert harness.file.readline() == b"", f"line {number}: still open"
             elif row.startswith("S: ") or row == "S:":
-                line = house.line().decode("latin-1")
+                line = harness.line().decode("latin-1")
                 assert _matches(row[3:], line), f"line {number}: wanted {row[3:]!r}, got {line!r}"
             else:
                 assert not row or row.startswith(("#", "given:")), f"line {number} is no part of a dialogue"

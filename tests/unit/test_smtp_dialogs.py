@@ -6,13 +6,13 @@ import ast
 from pathlib import Path
 
 import pytest
-from smtp_house import House, Users, user
+from smtp_harness import Harness, Users, user
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "dialogs").glob("smtp_*.txt"))
 NUMBERS = ("size_limit", "recipients", "errors")
 
 
-def _house(script, certificate):
+def _harness(script, certificate):
     words = " ".join(line[len("given:") :] for line in script if line.startswith("given:")).split()
     named = dict(word.split("=") for word in words if "=" in word)
     policy = {name: int(named.pop(name)) for name in NUMBERS if name in named}
@@ -27,7 +27,7 @@ def _house(script, certificate):
     assert set(words) <= {"tls", "tls-required", "no-plaintext", "relay", "rewrite-from", "lf-only"} | {
         w for w in words if "=" in w
     }
-    return House(
+    return Harness(
         certificate if "tls" in words else None,
         tls_required="tls-required" in words,
         lf_only_clients="lf-only" in words,
@@ -47,11 +47,11 @@ def _envelope(envelope, wanted):
         yield (",".join(found) if isinstance(found, tuple) else found) == value
 
 
-def _play(row, talk, house):
+def _play(row, talk, harness):
     """Do one row; returns what went wrong, or ""."""
     kind, _, text = row.partition(":")
     text = text[1:]
-    accepted = house.spool.accepted
+    accepted = harness.spool.accepted
     if kind == "C":
         talk.send(text.encode("utf-8") + b"\r\n")
     elif kind == "octets":
@@ -82,8 +82,8 @@ def test_there_are_scripts():
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_dialog(path, certificate):
     script = path.read_text("utf-8").splitlines()
-    with _house(script, certificate) as house, house.client(greeted=False) as talk:
+    with _harness(script, certificate) as harness, harness.client(greeted=False) as talk:
         for number, row in enumerate(script, 1):
-            problem = _play(row, talk, house)
+            problem = _play(row, talk, harness)
             assert not problem, f"line {number}: {row}: {problem}"
-    assert not house.spool.open_ones
+    assert not harness.spool.open_ones

@@ -35,7 +35,7 @@ class Tokens:
         return self.token
 
 
-class House:
+class Harness:
     """Everything from the spool to Graph; `open` again after a crash."""
 
     def __init__(self, path, sandbox):
@@ -109,17 +109,17 @@ class House:
         return all(entry.phase is Phase.HELD for entry in entries)
 
 
-def houses(path):
+def harnesses(path):
     """For a fixture: the harness, stopped in the end."""
     with Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY) as sandbox:
-        made = House(path, sandbox)
+        made = Harness(path, sandbox)
         yield made
         sandbox.faults.clear()
         made.close()
 
 
-def settle(house, wait_until):
-    wait_until(house.settled, 30)
+def settle(harness, wait_until):
+    wait_until(harness.settled, 30)
 
 
 HIDDEN = "hidden@example.org"
@@ -139,13 +139,13 @@ def an_item(tenant, folder, *, marker="", draft=False, at=0.0, message_id="<alwa
         item.extended[resource.tag(MARKER)] = marker
 
 
-def crash_after_draft(house, wait_until):
+def crash_after_draft(harness, wait_until):
     """A message whose draft exists and whose send was refused for the moment."""
-    house.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="2")
-    house.open().put()
-    wait_until(lambda: len(house.tenant.items(ALERTS, "drafts")) == 1 and house.places() == [("new", "")])
-    house.close()
-    return house.tenant.items(ALERTS, "drafts")[0]
+    harness.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="2")
+    harness.open().put()
+    wait_until(lambda: len(harness.tenant.items(ALERTS, "drafts")) == 1 and harness.places() == [("new", "")])
+    harness.close()
+    return harness.tenant.items(ALERTS, "drafts")[0]
 
 
 def large_mail(octets=5_000_000):

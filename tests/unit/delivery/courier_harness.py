@@ -89,7 +89,7 @@ class FakeDelivery:
                 self.log.append((box, file and body if "body" in locals() else b""))
 
 
-class House:
+class Harness:
     """A courier over a real spool.  Its clocks are `ahead` and `monotonic_ahead` seconds ahead of this machine's."""
 
     def __init__(
@@ -128,12 +128,12 @@ class House:
         return sorted((entry.place, entry.phase) for entry in self.spool.entries())
 
 
-def houses(path):
+def harnesses(path):
     """For a fixture: a function that makes the harness; all are stopped in the end."""
     made = []
 
     def make(*args, **more):
-        made.append(House(path, *args, **more))
+        made.append(Harness(path, *args, **more))
         return made[-1]
 
     yield make

@@ -10,10 +10,10 @@ from attempt_harness import (
     MAIL,
     RELAY,
     SCANS,
-    House,
+    Harness,
     an_item,
     crash_after_draft,
-    houses,
+    harnesses,
     large_mail,
     pdf_of,
     settle,
@@ -30,28 +30,28 @@ from m365proxy.spool.state import DraftPhase, DraftState, Place, State
 
 
 @pytest.fixture
-def house(tmp_path):
-    yield from houses(tmp_path)
+def harness(tmp_path):
+    yield from harnesses(tmp_path)
 
 
 # What Graph may do with a Message-ID, with the draft's id, and how late the sent copy is.
 MODES = list(itertools.product(("keep", "replace_at_create", "replace_at_send"), (True, False), (0.0, 0.25)))
 
 
-def set_mode(house, mode):
-    house.tenant.message_id, house.tenant.draft_id_survives, house.tenant.sent_copy_delay = mode
-    house.looks = (0.05, 0.1, 0.2, 0.3, 0.4)
+def set_mode(harness, mode):
+    harness.tenant.message_id, harness.tenant.draft_id_survives, harness.tenant.sent_copy_delay = mode
+    harness.looks = (0.05, 0.1, 0.2, 0.3, 0.4)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("kind", ["answer_after", "cut_after", "answer", "cut"])
-def test_a_lost_answer_to_send_is_settled_by_looking(house, wait_until, mode, kind):
-    set_mode(house, mode)
-    house.sandbox.faults.add(kind, path="/send$", status=504, code="UnknownError")
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == []
-    assert len(house.tenant.delivered) == 1
+def test_a_lost_answer_to_send_is_settled_by_looking(harness, wait_until, mode, kind):
+    set_mode(harness, mode)
+    harness.sandbox.faults.add(kind, path="/send$", status=504, code="UnknownError")
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == []
+    assert len(harness.tenant.delivered) == 1
 
 
 RELAYED = {"request-id": "5f0c8d3a"}
@@ -59,12 +59,12 @@ RELAYED = {"request-id": "5f0c8d3a"}
 
 @pytest.mark.parametrize("kind", ["stranger", "stranger_after"])
 @pytest.mark.parametrize("status,headers", [(202, {}), (202, RELAYED), (204, {}), (200, RELAYED), (401, {})])
-def test_only_graph_can_say_sent(house, wait_until, kind, status, headers):
-    house.sandbox.faults.add(kind, path="/send$", status=status, headers=headers)
-    house.looks = (0.05, 0.1, 0.2, 0.3, 0.4)
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
+def test_only_graph_can_say_sent(harness, wait_until, kind, status, headers):
+    harness.sandbox.faults.add(kind, path="/send$", status=status, headers=headers)
+    harness.looks = (0.05, 0.1, 0.2, 0.3, 0.4)
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
 
 
 @pytest.mark.parametrize(
@@ -76,59 +76,59 @@ def test_only_graph_can_say_sent(house, wait_until, kind, status, headers):
         ("hold", "stranger_after", 1, [("cur", "held")]),
     ],
 )
-def test_only_graph_can_say_sent_without_a_draft(house, wait_until, monkeypatch, policy, kind, delivered, places):
+def test_only_graph_can_say_sent_without_a_draft(harness, wait_until, monkeypatch, policy, kind, delivered, places):
     monkeypatch.setattr("m365proxy.delivery.attempt.ONE_STEP_WAIT", 0.02)
-    house.full, house.on_ambiguous = False, policy
-    house.sandbox.faults.add(kind, path="sendMail", status=202)
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == places and len(house.tenant.delivered) == delivered
+    harness.full, harness.on_ambiguous = False, policy
+    harness.sandbox.faults.add(kind, path="sendMail", status=202)
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == places and len(harness.tenant.delivered) == delivered
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
-def test_without_faults_three_requests_send_one_mail(house, wait_until, mode):
-    set_mode(house, mode)
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    assert [r.method for r in house.sandbox.requests] == ["POST", "PATCH", "POST"]
-    assert house.tenant.items(ALERTS, "drafts") == []
+def test_without_faults_three_requests_send_one_mail(harness, wait_until, mode):
+    set_mode(harness, mode)
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert [r.method for r in harness.sandbox.requests] == ["POST", "PATCH", "POST"]
+    assert harness.tenant.items(ALERTS, "drafts") == []
 
 
-def test_a_tenant_that_counts_a_request_a_little_longer_throttles_nothing(house, wait_until):
-    house.sandbox.latency = 0.02  # four at a time, as fast as they may
-    house.open()
+def test_a_tenant_that_counts_a_request_a_little_longer_throttles_nothing(harness, wait_until):
+    harness.sandbox.latency = 0.02  # four at a time, as fast as they may
+    harness.open()
     for _ in range(40):
-        house.put()
-    wait_until(lambda: house.places() == [], 60)
-    assert [r.target for r in house.sandbox.requests if r.status == 429] == []
-    assert len(house.tenant.delivered) == 40 and house.sandbox.peak_concurrency[ALERTS] == 4
+        harness.put()
+    wait_until(lambda: harness.places() == [], 60)
+    assert [r.target for r in harness.sandbox.requests if r.status == 429] == []
+    assert len(harness.tenant.delivered) == 40 and harness.sandbox.peak_concurrency[ALERTS] == 4
 
 
 @pytest.mark.parametrize("status,code", [(429, "ApplicationThrottled"), (401, "InvalidAuthenticationToken")])
-def test_a_refused_send_is_repeated_with_the_same_draft(house, wait_until, status, code):
-    house.sandbox.faults.add("answer", path="/send$", status=status, code=code, retry_after="1")
-    house.open().put()
-    wait_until(lambda: house.places() == [], 30)
-    assert len(house.tenant.delivered) == 1 and house.tenant.created_drafts == 1
+def test_a_refused_send_is_repeated_with_the_same_draft(harness, wait_until, status, code):
+    harness.sandbox.faults.add("answer", path="/send$", status=status, code=code, retry_after="1")
+    harness.open().put()
+    wait_until(lambda: harness.places() == [], 30)
+    assert len(harness.tenant.delivered) == 1 and harness.tenant.created_drafts == 1
 
 
 # Seconds: a request that was on its way when the 429 was sent may arrive after it.
 _ON_ITS_WAY = 0.1
 
 
-def test_storms_of_429_multiply_no_requests_and_are_waited_for(house, wait_until, caplog):
-    house.sandbox.latency, seconds = 0.01, 1
+def test_storms_of_429_multiply_no_requests_and_are_waited_for(harness, wait_until, caplog):
+    harness.sandbox.latency, seconds = 0.01, 1
     for number, (method, path) in enumerate([("POST", "/messages$"), ("PATCH", "/messages/"), ("POST", "/send$")] * 2):
-        house.sandbox.faults.add(
+        harness.sandbox.faults.add(
             "answer", method=method, path=path, after=8 * number, times=4, status=429, retry_after=seconds
         )
-    house.open()
-    ids = [house.put() for _ in range(60)]
-    wait_until(lambda: house.places() == [], 60)
-    requests = house.sandbox.requests
+    harness.open()
+    ids = [harness.put() for _ in range(60)]
+    wait_until(lambda: harness.places() == [], 60)
+    requests = harness.sandbox.requests
     storms = [request for request in requests if request.status == 429]
-    assert len(house.tenant.delivered) == 60 and house.tenant.created_drafts == 60 and len(storms) == 24
+    assert len(harness.tenant.delivered) == 60 and harness.tenant.created_drafts == 60 and len(storms) == 24
     assert len(requests) == 3 * 60 + len(storms)
     early = [
         later.target
@@ -138,28 +138,28 @@ def test_storms_of_429_multiply_no_requests_and_are_waited_for(house, wait_until
     ]
     assert early == [] and "deferred" not in caplog.text
     assert 1 <= caplog.text.count("keep their place") <= len(storms)
-    wait_until(lambda: all(house.spool.state(id) is None for id in ids))  # they go a moment after the messages
+    wait_until(lambda: all(harness.spool.state(id) is None for id in ids))  # they go a moment after the messages
 
 
 @pytest.mark.parametrize("method,path", [("POST", "/messages$"), ("PATCH", "/messages/"), ("POST", "/send$")])
-def test_a_429_is_no_attempt_and_a_draft_is_looked_for_after_a_restart_only(house, wait_until, method, path):
-    house.sandbox.faults.add("answer", method=method, path=path, status=429, retry_after="600")
-    id = house.open().put()
-    wait_until(lambda: house.places() == [("new", "")] and house.graph.throttled_for(ALERTS))
-    assert house.spool.state(id).attempts == 0
-    house.close()
-    house.open()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == house.tenant.created_drafts == 1
-    assert bool(house.sandbox.seen("/messages", "GET")) == (path != "/messages$")
+def test_a_429_is_no_attempt_and_a_draft_is_looked_for_after_a_restart_only(harness, wait_until, method, path):
+    harness.sandbox.faults.add("answer", method=method, path=path, status=429, retry_after="600")
+    id = harness.open().put()
+    wait_until(lambda: harness.places() == [("new", "")] and harness.graph.throttled_for(ALERTS))
+    assert harness.spool.state(id).attempts == 0
+    harness.close()
+    harness.open()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == harness.tenant.created_drafts == 1
+    assert bool(harness.sandbox.seen("/messages", "GET")) == (path != "/messages$")
 
 
 @pytest.mark.parametrize("before", [0, 1, 2], ids=["create", "mark", "send"])
-def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house, wait_until, monkeypatch, before):
+def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(harness, wait_until, monkeypatch, before):
     """Another request of the mailbox was told to wait while this message was on its way."""
-    house.tenant.message_id = "replace_at_create"  # a draft that is forgotten cannot be found again
-    house.open()
-    enter, entered = house.graph._enter, []
+    harness.tenant.message_id = "replace_at_create"  # a draft that is forgotten cannot be found again
+    harness.open()
+    enter, entered = harness.graph._enter, []
 
     def throttled_once(mailbox):
         entered.append(mailbox)
@@ -167,74 +167,74 @@ def test_a_mailbox_throttled_in_the_middle_waits_alone_and_keeps_its_draft(house
             raise Throttled(mailbox.name, 0.2)
         enter(mailbox)
 
-    monkeypatch.setattr(house.graph, "_enter", throttled_once)
-    house.put()
-    settle(house, wait_until)
-    assert house.probes == 0 and house.places() == [] and len(house.tenant.delivered) == 1
-    assert len(house.sandbox.requests) == 3
-    assert house.tenant.created_drafts == 1 and house.tenant.items(ALERTS, "drafts") == []
+    monkeypatch.setattr(harness.graph, "_enter", throttled_once)
+    harness.put()
+    settle(harness, wait_until)
+    assert harness.probes == 0 and harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert len(harness.sandbox.requests) == 3
+    assert harness.tenant.created_drafts == 1 and harness.tenant.items(ALERTS, "drafts") == []
 
 
-def test_a_known_draft_that_may_not_be_read_any_more_waits_for_the_administrator(house, wait_until, caplog):
-    crash_after_draft(house, wait_until)
-    house.tenant.full_access.discard(ALERTS)
-    id = next(house.spool.entries(Place.NEW, Place.CUR)).id
-    house.open()
-    wait_until(lambda: "Add-MailboxPermission" in house.spool.state(id).error, 20)
-    wait_until(lambda: house.places() == [("new", "")])
-    assert house.tenant.delivered == [] and "unexpected" not in caplog.text
+def test_a_known_draft_that_may_not_be_read_any_more_waits_for_the_administrator(harness, wait_until, caplog):
+    crash_after_draft(harness, wait_until)
+    harness.tenant.full_access.discard(ALERTS)
+    id = next(harness.spool.entries(Place.NEW, Place.CUR)).id
+    harness.open()
+    wait_until(lambda: "Add-MailboxPermission" in harness.spool.state(id).error, 20)
+    wait_until(lambda: harness.places() == [("new", "")])
+    assert harness.tenant.delivered == [] and "unexpected" not in caplog.text
 
 
-def test_looks_before_their_time_do_not_use_up_the_patience(house, wait_until):
+def test_looks_before_their_time_do_not_use_up_the_patience(harness, wait_until):
     """As when Graph comes and goes, or the program is started again and again."""
-    house.looks, house.still_draft = (0.3, 0.3, 0.3, 0.3), (0.1, 0.8)
-    house.sandbox.faults.add("cut", path="/send$")
-    house.open().put()
+    harness.looks, harness.still_draft = (0.3, 0.3, 0.3, 0.3), (0.1, 0.8)
+    harness.sandbox.faults.add("cut", path="/send$")
+    harness.open().put()
 
     def settled_though_pressed():
-        house.courier.flush_all()
-        return house.settled()
+        harness.courier.flush_all()
+        return harness.settled()
 
     wait_until(settled_though_pressed, 30)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
 
 
-def test_an_older_copy_with_the_same_message_id_proves_nothing(house, wait_until):
+def test_an_older_copy_with_the_same_message_id_proves_nothing(harness, wait_until):
     mail = MAIL.replace(b"Subject", b"Message-ID: <always@printer.local>\r\nSubject")
-    house.open().put(mail)
-    settle(house, wait_until)
-    house.sandbox.faults.add("cut", path="/send$")
-    house.put(mail)
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 2
-    ids = [record.message_id for record in house.tenant.delivered]
+    harness.open().put(mail)
+    settle(harness, wait_until)
+    harness.sandbox.faults.add("cut", path="/send$")
+    harness.put(mail)
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 2
+    ids = [record.message_id for record in harness.tenant.delivered]
     assert ids[0] == "<always@printer.local>" and ids[1] != ids[0]
 
 
 @pytest.fixture
-def other(house, tmp_path):
+def other(harness, tmp_path):
     """Another site's gateway, for the same mailbox."""
     (tmp_path / "other").mkdir()
-    made = House(tmp_path / "other", house.sandbox)
+    made = Harness(tmp_path / "other", harness.sandbox)
     made.installation = "other"
     yield made
-    house.sandbox.faults.clear()
+    harness.sandbox.faults.clear()
     made.close()
 
 
 @pytest.mark.parametrize("marker_survives", [True, False], ids=["marker kept", "marker lost"])
 @pytest.mark.parametrize("full", [True, False], ids=["a draft", "one step"])
-def test_anothers_mail_with_the_same_message_id_is_not_ours(house, other, wait_until, full, marker_survives):
-    other.full, house.tenant.marker_survives = full, marker_survives
-    house.looks, house.still_draft = (0.4,) * 8, (0.1, 0.5)
-    house.sandbox.faults.add("cut", path="/send$")
-    house.open().put(ALWAYS)
-    wait_until(lambda: house.sandbox.seen("/send$"))
+def test_anothers_mail_with_the_same_message_id_is_not_ours(harness, other, wait_until, full, marker_survives):
+    other.full, harness.tenant.marker_survives = full, marker_survives
+    harness.looks, harness.still_draft = (0.4,) * 8, (0.1, 0.5)
+    harness.sandbox.faults.add("cut", path="/send$")
+    harness.open().put(ALWAYS)
+    wait_until(lambda: harness.sandbox.seen("/send$"))
     other.open().put(ALWAYS)
     settle(other, wait_until)
-    settle(house, wait_until)
-    assert [record.message_id for record in house.tenant.delivered] == ["<always@printer.local>"] * 2
-    assert house.places() == other.places() == [] and house.tenant.items(ALERTS, "drafts") == []
+    settle(harness, wait_until)
+    assert [record.message_id for record in harness.tenant.delivered] == ["<always@printer.local>"] * 2
+    assert harness.places() == other.places() == [] and harness.tenant.items(ALERTS, "drafts") == []
 
 
 def replaced_by_anothers(tenant):
@@ -244,37 +244,37 @@ def replaced_by_anothers(tenant):
     an_item(tenant, "sentitems", at=1.0)
 
 
-def test_a_message_id_proves_nothing_of_an_attempt_that_was_refused(house, wait_until):
-    house.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
-    id = house.open().put(ALWAYS)
-    wait_until(lambda: house.graph.throttled_for(ALERTS) and house.places() == [("new", "")])
-    house.close()
-    assert house.spool.state(id).draft.id
-    replaced_by_anothers(house.tenant)
-    house.open().courier.flush_all()
-    settle(house, wait_until)
-    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+def test_a_message_id_proves_nothing_of_an_attempt_that_was_refused(harness, wait_until):
+    harness.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
+    id = harness.open().put(ALWAYS)
+    wait_until(lambda: harness.graph.throttled_for(ALERTS) and harness.places() == [("new", "")])
+    harness.close()
+    assert harness.spool.state(id).draft.id
+    replaced_by_anothers(harness.tenant)
+    harness.open().courier.flush_all()
+    settle(harness, wait_until)
+    assert harness.places() == [("cur", "held")] and harness.tenant.delivered == []
 
 
-def test_a_message_id_proves_nothing_where_graph_knew_no_draft_to_send(house, wait_until, monkeypatch):
-    house.open()
-    real = house.drafts.send
-    monkeypatch.setattr(house.drafts, "send", lambda *given: (replaced_by_anothers(house.tenant), real(*given))[1])
-    house.put(ALWAYS)
-    settle(house, wait_until)
-    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+def test_a_message_id_proves_nothing_where_graph_knew_no_draft_to_send(harness, wait_until, monkeypatch):
+    harness.open()
+    real = harness.drafts.send
+    monkeypatch.setattr(harness.drafts, "send", lambda *given: (replaced_by_anothers(harness.tenant), real(*given))[1])
+    harness.put(ALWAYS)
+    settle(harness, wait_until)
+    assert harness.places() == [("cur", "held")] and harness.tenant.delivered == []
 
 
 @pytest.mark.parametrize("stays", ["gone", "drafts", "outbox"])
-def test_a_draft_that_lingers_while_it_is_sent(house, wait_until, stays):
-    house.tenant.while_sending = stays
-    house.tenant.sent_copy_delay = 0.3
-    house.still_draft = (0.2, 0.6)  # in the true proportion: longer than a draft lingers
-    house.looks = (0.1, 0.2, 0.3, 0.4, 0.5)
-    house.sandbox.faults.add("cut_after", path="/send$")
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
+def test_a_draft_that_lingers_while_it_is_sent(harness, wait_until, stays):
+    harness.tenant.while_sending = stays
+    harness.tenant.sent_copy_delay = 0.3
+    harness.still_draft = (0.2, 0.6)  # in the true proportion: longer than a draft lingers
+    harness.looks = (0.1, 0.2, 0.3, 0.4, 0.5)
+    harness.sandbox.faults.add("cut_after", path="/send$")
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
 
 
 @pytest.mark.parametrize(
@@ -288,63 +288,63 @@ def test_a_draft_that_lingers_while_it_is_sent(house, wait_until, stays):
     ],
     ids=str,
 )
-def test_still_a_draft_is_believed_late_and_twice_only(house, monkeypatch, looks, sent):
-    house.looks, house.still_draft = delivery_module.LOOKS, (30.0, 90.0)
-    house.open()
+def test_still_a_draft_is_believed_late_and_twice_only(harness, monkeypatch, looks, sent):
+    harness.looks, harness.still_draft = delivery_module.LOOKS, (30.0, 90.0)
+    harness.open()
     state = State(posted=1000.0, draft=DraftState(DraftPhase.READY, ALERTS, "ID"))
     claim = SimpleNamespace(id="ID", state=state)
-    monkeypatch.setattr(house.drafts, "look", lambda *given: Found.DRAFT)
+    monkeypatch.setattr(harness.drafts, "look", lambda *given: Found.DRAFT)
     for seconds in looks:
-        monkeypatch.setattr(house.graph, "now", lambda seconds=seconds: 1000.0 + seconds)
-        verdict = house.delivery.look(claim, None)
+        monkeypatch.setattr(harness.graph, "now", lambda seconds=seconds: 1000.0 + seconds)
+        verdict = harness.delivery.look(claim, None)
     assert verdict.outcome is sent
     assert (delivery_module.STILL_DRAFT_APART, delivery_module.STILL_DRAFT_AFTER) == (30.0, 90.0)
 
 
-def test_nothing_to_be_found_is_held_and_not_looped(house, wait_until):
-    house.tenant.draft_id_survives = house.tenant.marker_survives = False
-    house.tenant.message_id = "replace_at_send"
-    house.sandbox.faults.add("cut_after", path="/send$")
-    id = house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [("cur", "held")] and len(house.tenant.delivered) == 1
-    assert "Sent Items" in house.spool.state(id).error
+def test_nothing_to_be_found_is_held_and_not_looped(harness, wait_until):
+    harness.tenant.draft_id_survives = harness.tenant.marker_survives = False
+    harness.tenant.message_id = "replace_at_send"
+    harness.sandbox.faults.add("cut_after", path="/send$")
+    id = harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [("cur", "held")] and len(harness.tenant.delivered) == 1
+    assert "Sent Items" in harness.spool.state(id).error
 
 
-def test_a_human_who_sent_the_draft_counts(house, wait_until):
-    item = crash_after_draft(house, wait_until)
-    house.tenant.send_draft(item)
-    house.open()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
+def test_a_human_who_sent_the_draft_counts(harness, wait_until):
+    item = crash_after_draft(harness, wait_until)
+    harness.tenant.send_draft(item)
+    harness.open()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
 
 
-def test_a_draft_that_a_human_edited_is_held(house, wait_until):
-    item = crash_after_draft(house, wait_until)
-    house.tenant.update(item, {"subject": "edited"}, {})
-    house.open()
-    settle(house, wait_until)
-    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+def test_a_draft_that_a_human_edited_is_held(harness, wait_until):
+    item = crash_after_draft(harness, wait_until)
+    harness.tenant.update(item, {"subject": "edited"}, {})
+    harness.open()
+    settle(harness, wait_until)
+    assert harness.places() == [("cur", "held")] and harness.tenant.delivered == []
 
 
-def test_a_draft_that_a_human_deleted_is_held(house, wait_until):
-    item = crash_after_draft(house, wait_until)
-    house.tenant.delete(item)
-    house.open()
-    settle(house, wait_until)
-    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+def test_a_draft_that_a_human_deleted_is_held(harness, wait_until):
+    item = crash_after_draft(harness, wait_until)
+    harness.tenant.delete(item)
+    harness.open()
+    settle(harness, wait_until)
+    assert harness.places() == [("cur", "held")] and harness.tenant.delivered == []
 
 
-def test_send_as_without_full_access_goes_through_the_own_mailbox(house, wait_until):
-    house.tenant.full_access.discard(ALERTS)
-    house.open().put()
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 1 and house.places() == []
-    assert house.routes.candidates(ALERTS)[0] == Route(RELAY, True)
-    house.sandbox.forget()
-    house.put()
-    settle(house, wait_until)
-    assert len(house.sandbox.requests) == 3, "the way is remembered"
+def test_send_as_without_full_access_goes_through_the_own_mailbox(harness, wait_until):
+    harness.tenant.full_access.discard(ALERTS)
+    harness.open().put()
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 1 and harness.places() == []
+    assert harness.routes.candidates(ALERTS)[0] == Route(RELAY, True)
+    harness.sandbox.forget()
+    harness.put()
+    settle(harness, wait_until)
+    assert len(harness.sandbox.requests) == 3, "the way is remembered"
 
 
 def nobody(tenant):
@@ -376,65 +376,65 @@ def without_send_as(tenant):
 @pytest.mark.parametrize(
     "arrange", [nobody, without_licence, account_without_licence, without_send_as], ids=lambda a: a.__name__
 )
-def test_the_refusal_that_tells_most_is_reported(house, wait_until, arrange, full):
-    house.full = full
-    words = arrange(house.tenant)
-    id = house.open().put()
-    wait_until(lambda: (house.spool.state(id) or State()).error)
-    house.close()
-    state = house.spool.state(id)
-    assert words in state.error and house.places() == [("new", "")]
+def test_the_refusal_that_tells_most_is_reported(harness, wait_until, arrange, full):
+    harness.full = full
+    words = arrange(harness.tenant)
+    id = harness.open().put()
+    wait_until(lambda: (harness.spool.state(id) or State()).error)
+    harness.close()
+    state = harness.spool.state(id)
+    assert words in state.error and harness.places() == [("new", "")]
     assert ("Add-" in state.error) == (arrange is without_send_as)
     assert state.code.lower() in ("errorinvaliduser", "mailboxnotenabledforrestapi", "errorsendasdenied")
     if arrange is not without_send_as:
-        assert not house.tenant.mailboxes[RELAY].folder("drafts").items, "what waits for long leaves no draft behind"
+        assert not harness.tenant.mailboxes[RELAY].folder("drafts").items, "what waits for long leaves no draft behind"
 
 
-def test_that_mail_was_sent_is_kept_for_check_until_a_right_is_refused(house, wait_until):
-    house.open().put()
-    settle(house, wait_until)
-    known = Routes(str(house.path), RELAY, True)
+def test_that_mail_was_sent_is_kept_for_check_until_a_right_is_refused(harness, wait_until):
+    harness.open().put()
+    settle(harness, wait_until)
+    known = Routes(str(harness.path), RELAY, True)
     assert known.sent(ALERTS) and not known.sent(SCANS)
-    house.tenant.full_access.discard(ALERTS)
-    house.tenant.send_as.discard((RELAY, ALERTS))
-    id = house.put()
-    wait_until(lambda: (house.spool.state(id) or State()).code == "ErrorSendAsDenied")
-    assert not Routes(str(house.path), RELAY, True).sent(ALERTS)
+    harness.tenant.full_access.discard(ALERTS)
+    harness.tenant.send_as.discard((RELAY, ALERTS))
+    id = harness.put()
+    wait_until(lambda: (harness.spool.state(id) or State()).code == "ErrorSendAsDenied")
+    assert not Routes(str(harness.path), RELAY, True).sent(ALERTS)
 
 
-def test_without_drafts_one_step_has_to_do(house, wait_until):
-    house.tenant.drafts_denied |= {ALERTS, RELAY}
-    house.open().put()
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 1 and house.places() == []
-    assert house.routes.candidates(ALERTS)[0] == Route(ALERTS, False)
+def test_without_drafts_one_step_has_to_do(harness, wait_until):
+    harness.tenant.drafts_denied |= {ALERTS, RELAY}
+    harness.open().put()
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 1 and harness.places() == []
+    assert harness.routes.candidates(ALERTS)[0] == Route(ALERTS, False)
 
 
 @pytest.mark.parametrize("policy,times,places", [("retry", 2, []), ("hold", 1, [("cur", "held")])])
-def test_permissions_send_and_a_lost_answer(house, wait_until, monkeypatch, policy, times, places):
+def test_permissions_send_and_a_lost_answer(harness, wait_until, monkeypatch, policy, times, places):
     monkeypatch.setattr(delivery_module, "ONE_STEP_WAIT", 0.0)
-    house.full, house.on_ambiguous = False, policy
-    house.sandbox.faults.add("cut_after", path="/sendMail$")
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == places and len(house.tenant.delivered) == times
+    harness.full, harness.on_ambiguous = False, policy
+    harness.sandbox.faults.add("cut_after", path="/sendMail$")
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == places and len(harness.tenant.delivered) == times
 
 
-def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(house, wait_until):
-    house.open()
-    good = house.graph._tokens
+def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(harness, wait_until):
+    harness.open()
+    good = harness.graph._tokens
 
     class Revoked:
         def access_token(self, refused=None):
             raise SignInNeeded("run login")
 
-    house.graph._tokens = Revoked()
-    house.put()
-    wait_until(lambda: house.courier.status()["paused"])
-    wait_until(lambda: house.places() == [("new", "")])
-    house.graph._tokens = good
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 1
+    harness.graph._tokens = Revoked()
+    harness.put()
+    wait_until(lambda: harness.courier.status()["paused"])
+    wait_until(lambda: harness.places() == [("new", "")])
+    harness.graph._tokens = good
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 1
 
 
 @pytest.mark.parametrize(
@@ -449,75 +449,75 @@ def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(house, wait_until):
     ],
     ids=str,
 )
-def test_large_mail_goes_by_upload(house, wait_until, fault):
+def test_large_mail_goes_by_upload(harness, wait_until, fault):
     if fault:
-        house.sandbox.faults.add(fault[0], path=fault[1], status=503, code="ErrorServerBusy")
+        harness.sandbox.faults.add(fault[0], path=fault[1], status=503, code="ErrorServerBusy")
     mail = large_mail()
-    house.open().put(mail)
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    assert pdf_of(house.tenant.delivered[0].raw) == pdf_of(mail)
-    assert house.tenant.items(ALERTS, "drafts") == []
+    harness.open().put(mail)
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert pdf_of(harness.tenant.delivered[0].raw) == pdf_of(mail)
+    assert harness.tenant.items(ALERTS, "drafts") == []
 
 
-def test_uploads_denied_to_the_shared_mailbox_go_through_the_own(house, wait_until):
-    house.tenant.uploads_denied.add(ALERTS)
-    house.open().put(large_mail())
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 1 and house.places() == []
-    assert house.tenant.items(ALERTS, "drafts") == [] and house.tenant.items(RELAY, "drafts") == []
-    house.put()
-    settle(house, wait_until)
-    assert house.routes.candidates(ALERTS)[0] == Route(ALERTS, True), "small mail keeps its own way"
+def test_uploads_denied_to_the_shared_mailbox_go_through_the_own(harness, wait_until):
+    harness.tenant.uploads_denied.add(ALERTS)
+    harness.open().put(large_mail())
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 1 and harness.places() == []
+    assert harness.tenant.items(ALERTS, "drafts") == [] and harness.tenant.items(RELAY, "drafts") == []
+    harness.put()
+    settle(harness, wait_until)
+    assert harness.routes.candidates(ALERTS)[0] == Route(ALERTS, True), "small mail keeps its own way"
 
 
-def test_posting_without_its_state_is_held(house, wait_until):
-    house.on_ambiguous = "retry"
-    house.open()
-    house.courier.stop(5)
-    incoming = house.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
+def test_posting_without_its_state_is_held(harness, wait_until):
+    harness.on_ambiguous = "retry"
+    harness.open()
+    harness.courier.stop(5)
+    incoming = harness.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
     incoming.write(MAIL)
-    claim = house.spool.claim(incoming.commit())
+    claim = harness.spool.claim(incoming.commit())
     claim.mark_posting()
-    (house.path / "queue" / "state" / f"{claim.id}.json").unlink()
-    house.open()
-    settle(house, wait_until)
-    assert house.places() == [("cur", "held")] and house.tenant.delivered == []
+    (harness.path / "queue" / "state" / f"{claim.id}.json").unlink()
+    harness.open()
+    settle(harness, wait_until)
+    assert harness.places() == [("cur", "held")] and harness.tenant.delivered == []
 
 
-def test_one_step_is_repeated_once_only(house, wait_until, monkeypatch):
+def test_one_step_is_repeated_once_only(harness, wait_until, monkeypatch):
     monkeypatch.setattr("m365proxy.delivery.attempt.ONE_STEP_WAIT", 0.02)
-    house.full, house.on_ambiguous = False, "retry"
-    house.sandbox.faults.add("answer_after", path="/sendMail$", status=504, code="UnknownError", times=None)
-    house.open()
-    house.put()
-    settle(house, wait_until)
-    assert house.places() == [("cur", "held")] and len(house.tenant.delivered) == 2
+    harness.full, harness.on_ambiguous = False, "retry"
+    harness.sandbox.faults.add("answer_after", path="/sendMail$", status=504, code="UnknownError", times=None)
+    harness.open()
+    harness.put()
+    settle(harness, wait_until)
+    assert harness.places() == [("cur", "held")] and len(harness.tenant.delivered) == 2
 
 
-def test_uploads_that_were_refused_are_tried_again_later(house, wait_until, monkeypatch):
+def test_uploads_that_were_refused_are_tried_again_later(harness, wait_until, monkeypatch):
     monkeypatch.setattr("m365proxy.delivery.outcome.ADMINISTRATOR_WAIT", 0.05)
-    house.sandbox.faults.add("answer", path="createUploadSession", status=403, code="ErrorAccessDenied", times=2)
-    house.open()
-    house.put(large_mail())
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 1
+    harness.sandbox.faults.add("answer", path="createUploadSession", status=403, code="ErrorAccessDenied", times=2)
+    harness.open()
+    harness.put(large_mail())
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 1
 
 
-def test_a_throttled_probe_is_an_answer(house):
-    house.sandbox.faults.add("answer", path="/v1.0/$", status=503, code="busy", retry_after="30")
-    house.open()
-    house.graph.check_reachable()
-    house.graph.check_reachable()
+def test_a_throttled_probe_is_an_answer(harness):
+    harness.sandbox.faults.add("answer", path="/v1.0/$", status=503, code="busy", retry_after="30")
+    harness.open()
+    harness.graph.check_reachable()
+    harness.graph.check_reachable()
 
 
 @pytest.mark.parametrize("on_ambiguous", ["hold", "retry"])
-def test_what_was_refused_on_one_way_stays_surely_not_sent_while_the_next_must_wait(house, wait_until, on_ambiguous):
-    house.full, house.on_ambiguous = False, on_ambiguous
-    house.open()
-    house.sandbox.faults.add("answer", path=f"{ALERTS}/sendMail", status=403, code="ErrorAccessDenied", times=1)
-    house.graph.throttle(RELAY, 0.3)
-    id = house.put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    wait_until(lambda: house.spool.state(id) is None)
+def test_what_was_refused_on_one_way_stays_surely_not_sent_while_the_next_must_wait(harness, wait_until, on_ambiguous):
+    harness.full, harness.on_ambiguous = False, on_ambiguous
+    harness.open()
+    harness.sandbox.faults.add("answer", path=f"{ALERTS}/sendMail", status=403, code="ErrorAccessDenied", times=1)
+    harness.graph.throttle(RELAY, 0.3)
+    id = harness.put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    wait_until(lambda: harness.spool.state(id) is None)

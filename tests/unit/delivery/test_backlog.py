@@ -8,7 +8,7 @@ import time
 
 import pytest
 from backlog import fill
-from courier_harness import FakeDelivery, House, wait_until
+from courier_harness import FakeDelivery, Harness, wait_until
 
 from m365proxy.errors import SignInNeeded
 from m365proxy.spool.state import Place, State
@@ -48,12 +48,12 @@ def watch():
 
 
 @pytest.fixture
-def house(tmp_path):
+def harness(tmp_path):
     made = []
 
-    def make(delivery, name="house", **more):
+    def make(delivery, name="harness", **more):
         (tmp_path / name).mkdir()
-        made.append(House(tmp_path / name, delivery, **more))
+        made.append(Harness(tmp_path / name, delivery, **more))
         return made[-1]
 
     yield make
@@ -65,9 +65,9 @@ def no_sign_in():
     raise SignInNeeded("Nobody is signed in. Run `m365proxy login`.")
 
 
-def test_the_start_opens_no_file(house, watch, tmp_path):
+def test_the_start_opens_no_file(harness, watch, tmp_path):
     delivery = FakeDelivery(lambda body: SignInNeeded("Nobody is signed in."))
-    h = house(delivery, probe=no_sign_in)
+    h = harness(delivery, probe=no_sign_in)
     for box in BOXES:
         fill(h.spool.directory, MANY // 2, box)
     for entry in list(h.spool.entries(Place.NEW))[:20]:
@@ -83,9 +83,9 @@ def test_the_start_opens_no_file(house, watch, tmp_path):
     assert {name: lane["waiting"] for name, lane in lanes.items()} == dict.fromkeys(BOXES, MANY // 2)
 
 
-def test_without_a_sign_in_few_are_looked_at(house, watch, tmp_path):
+def test_without_a_sign_in_few_are_looked_at(harness, watch, tmp_path):
     delivery = FakeDelivery(lambda body: SignInNeeded("Nobody is signed in."))
-    h = house(delivery, probe=no_sign_in)
+    h = harness(delivery, probe=no_sign_in)
     fill(h.spool.directory, MANY, BOXES[0])
     counts = watch(tmp_path)
     h.courier.start()
@@ -109,15 +109,15 @@ def per_message(h, watch, tmp_path, waiting):
     return {event: count / FEW for event, count in counts.items()}
 
 
-def test_a_message_costs_the_same_however_many_wait(house, watch, tmp_path):
-    cheap = per_message(house(FakeDelivery(), "few"), watch, tmp_path, FEW)
-    dear = per_message(house(FakeDelivery(), "many"), watch, tmp_path, MANY)
+def test_a_message_costs_the_same_however_many_wait(harness, watch, tmp_path):
+    cheap = per_message(harness(FakeDelivery(), "few"), watch, tmp_path, FEW)
+    dear = per_message(harness(FakeDelivery(), "many"), watch, tmp_path, MANY)
     assert cheap == dear
     assert "os.listdir" not in dear and "os.scandir" not in dear
 
 
-def test_all_of_them_leave_oldest_first(house):
-    h = house(FakeDelivery())
+def test_all_of_them_leave_oldest_first(harness):
+    h = harness(FakeDelivery())
     fill(h.spool.directory, 300, BOXES[0])
     h.courier.start()
     wait_until(lambda: len(h.delivery.log) == 300)

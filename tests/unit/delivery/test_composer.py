@@ -5,20 +5,20 @@ import email.policy
 import importlib
 
 import pytest
-from attempt_harness import ALERTS, MAIL, SCANS, houses, large_mail, settle, with_message_id
+from attempt_harness import ALERTS, MAIL, SCANS, harnesses, large_mail, settle, with_message_id
 
 from m365proxy.delivery import jsonmail
 from m365proxy.graph.answer import Throttled
 
 
 @pytest.fixture
-def house(tmp_path):
-    yield from houses(tmp_path)
+def harness(tmp_path):
+    yield from harnesses(tmp_path)
 
 
-def test_a_message_that_could_not_be_tried_at_first_keeps_its_message_id(house, wait_until, monkeypatch):
-    house.open()
-    real, first = house.graph.check_ready, [1, 1]
+def test_a_message_that_could_not_be_tried_at_first_keeps_its_message_id(harness, wait_until, monkeypatch):
+    harness.open()
+    real, first = harness.graph.check_ready, [1, 1]
 
     def check_ready(mailbox):
         if first:
@@ -26,10 +26,10 @@ def test_a_message_that_could_not_be_tried_at_first_keeps_its_message_id(house, 
             raise Throttled(mailbox, 0.05)
         real(mailbox)
 
-    monkeypatch.setattr(house.graph, "check_ready", check_ready)
-    house.put(with_message_id(MAIL, b"<mine@device>"))
-    settle(house, wait_until)
-    assert b"<mine@device>" in house.tenant.delivered[0].raw and not first
+    monkeypatch.setattr(harness.graph, "check_ready", check_ready)
+    harness.put(with_message_id(MAIL, b"<mine@device>"))
+    settle(harness, wait_until)
+    assert b"<mine@device>" in harness.tenant.delivered[0].raw and not first
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_message_that_could_not_be_tried_at_first_keeps_its_message_id(house, 
 @pytest.mark.parametrize(
     "field", [b"Subject: \xe9", b"Content-Type: text/plain; name=\xe9", b"Cc: \xe9 <a@contoso.com>"]
 )
-def test_what_this_program_cannot_repair_goes_as_it_is(house, monkeypatch, wait_until, where, only_odd, field):
+def test_what_this_program_cannot_repair_goes_as_it_is(harness, monkeypatch, wait_until, where, only_odd, field):
     """Every octet of a message may be anything: what is unexpected about it costs one field at most."""
     module, _, name = where.rpartition(".")
     module = importlib.import_module("m365proxy." + module)
@@ -59,11 +59,11 @@ def test_what_this_program_cannot_repair_goes_as_it_is(house, monkeypatch, wait_
 
     monkeypatch.setattr(module, name, broken)
     mail = b"From: alerts@contoso.com\r\nTo: scans@contoso.com, evil@example.net\r\n"
-    house.open().put(mail + field + b"\r\n\r\nbody \xe9\r\n")
-    settle(house, wait_until)
-    assert house.places() == []
-    assert [record.recipients for record in house.tenant.delivered] == [(SCANS,)]
-    (copy,) = house.tenant.items(ALERTS, "sentitems")
+    harness.open().put(mail + field + b"\r\n\r\nbody \xe9\r\n")
+    settle(harness, wait_until)
+    assert harness.places() == []
+    assert [record.recipients for record in harness.tenant.delivered] == [(SCANS,)]
+    (copy,) = harness.tenant.items(ALERTS, "sentitems")
     made = email.message_from_bytes(copy.raw)
     assert made["From"] == ALERTS
     assert "evil" not in str(made["To"]) + str(made["Cc"])
@@ -73,7 +73,7 @@ def test_what_this_program_cannot_repair_goes_as_it_is(house, monkeypatch, wait_
 @pytest.mark.parametrize(
     "where", ["mime.parts.scan", "delivery.jsonmail._decoded", "delivery.jsonmail._Content._attachment"]
 )
-def test_large_mail_that_cannot_be_taken_apart_goes_as_one_file(house, monkeypatch, wait_until, where):
+def test_large_mail_that_cannot_be_taken_apart_goes_as_one_file(harness, monkeypatch, wait_until, where):
     path, _, name = ("m365proxy." + where).rpartition(".")
     owner = jsonmail._Content if path.endswith("_Content") else importlib.import_module(path)
     real, calls = getattr(owner, name), []
@@ -85,11 +85,11 @@ def test_large_mail_that_cannot_be_taken_apart_goes_as_one_file(house, monkeypat
         return real(*given)
 
     monkeypatch.setattr(owner, name, broken)
-    house.open().put(large_mail())
-    settle(house, wait_until)
-    assert house.places() == [] and calls
-    assert [record.recipients for record in house.tenant.delivered] == [(SCANS,)]
-    assert b"Content-Type: application/pdf" in base64_parts(house.tenant.delivered[0].raw)
+    harness.open().put(large_mail())
+    settle(harness, wait_until)
+    assert harness.places() == [] and calls
+    assert [record.recipients for record in harness.tenant.delivered] == [(SCANS,)]
+    assert b"Content-Type: application/pdf" in base64_parts(harness.tenant.delivered[0].raw)
 
 
 def base64_parts(raw):

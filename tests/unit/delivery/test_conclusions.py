@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from courier_harness import LATER, LOOK_AGAIN, NEVER, SENT, WHO_KNOWS, FakeDelivery, houses, wait_until, workers
+from courier_harness import LATER, LOOK_AGAIN, NEVER, SENT, WHO_KNOWS, FakeDelivery, harnesses, wait_until, workers
 
 from m365proxy.delivery import conclusions, reachability
 from m365proxy.delivery.courier import Courier
@@ -14,21 +14,21 @@ from m365proxy.spool.state import State
 
 
 @pytest.fixture
-def house(tmp_path):
-    yield from houses(tmp_path)
+def harness(tmp_path):
+    yield from harnesses(tmp_path)
 
 
-def test_a_transient_refusal_is_tried_again(house):
+def test_a_transient_refusal_is_tried_again(harness):
     answers = [LATER, LATER, SENT]
-    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h = harness(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
     h.courier.start()
     h.put()
     wait_until(lambda: h.places() == [])
     assert len(h.delivery.log) == 3
 
 
-def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
-    h = house(FakeDelivery(lambda body: LATER))
+def test_a_deferred_message_keeps_its_history_and_its_due_time(harness):
+    h = harness(FakeDelivery(lambda body: LATER))
     h.courier.start()
     id = h.put()
     wait_until(lambda: h.places() == [("new", "")] and h.spool.state(id) is not None)
@@ -45,8 +45,8 @@ def test_a_deferred_message_keeps_its_history_and_its_due_time(house):
     assert again.stop(5)
 
 
-def test_an_unknown_outcome_is_looked_for_and_never_sent_again_meanwhile(house):
-    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+def test_an_unknown_outcome_is_looked_for_and_never_sent_again_meanwhile(harness):
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS))
     h.delivery.found = [LOOK_AGAIN, LOOK_AGAIN, SENT]
     h.courier.start()
     h.put()
@@ -54,9 +54,9 @@ def test_an_unknown_outcome_is_looked_for_and_never_sent_again_meanwhile(house):
     assert len(h.delivery.log) == 1 and len(h.delivery.looked) == 3
 
 
-def test_what_was_not_sent_after_all_is_sent_again(house):
+def test_what_was_not_sent_after_all_is_sent_again(harness):
     answers = [WHO_KNOWS, SENT]
-    h = house(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h = harness(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
     h.delivery.found = [LOOK_AGAIN, LATER]
     h.courier.start()
     h.put()
@@ -64,8 +64,8 @@ def test_what_was_not_sent_after_all_is_sent_again(house):
     assert len(h.delivery.log) == 2 and len(h.delivery.looked) == 2
 
 
-def test_an_undecidable_outcome_is_held_and_never_tried_again(house):
-    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+def test_an_undecidable_outcome_is_held_and_never_tried_again(harness):
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS))
     h.courier.start()
     id = h.put()
     wait_until(lambda: h.places() == [("cur", "held")])
@@ -80,8 +80,8 @@ def test_an_undecidable_outcome_is_held_and_never_tried_again(house):
     assert h.spool.state(id).error == "nobody knows"
 
 
-def test_a_sent_file_the_disk_keeps_is_not_sent_again(house, monkeypatch):
-    h = house(FakeDelivery())
+def test_a_sent_file_the_disk_keeps_is_not_sent_again(harness, monkeypatch):
+    h = harness(FakeDelivery())
     monkeypatch.setattr(conclusions, "_REMOVE_AGAIN", 0.05)
     refusals = [OSError(30, "Read-only file system")] * 3
     real = Claim.remove_sent
@@ -98,8 +98,8 @@ def test_a_sent_file_the_disk_keeps_is_not_sent_again(house, monkeypatch):
     assert len(h.delivery.log) == 1 and not refusals
 
 
-def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock(house):
-    h = house(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
+def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock(harness):
+    h = harness(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
     real = h.delivery.deliver
 
     def deliver(claim, envelope, file):
@@ -113,8 +113,8 @@ def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock
     assert h.spool.state(id).attempts == 12, "the tenth was not in step with Graph"
 
 
-def test_a_clock_out_of_step_gives_nothing_up(house):
-    h = house(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
+def test_a_clock_out_of_step_gives_nothing_up(harness):
+    h = harness(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
     h.graph.skew = 301.0
     h.courier.start()
     id = h.put()
@@ -122,8 +122,8 @@ def test_a_clock_out_of_step_gives_nothing_up(house):
     assert h.places() != [("failed", "")]
 
 
-def test_a_permanent_refusal_goes_to_failed(house):
-    h = house(FakeDelivery(lambda body: NEVER))
+def test_a_permanent_refusal_goes_to_failed(harness):
+    h = harness(FakeDelivery(lambda body: NEVER))
     h.courier.start()
     id = h.put()
     wait_until(lambda: h.places() == [("failed", "")])
@@ -131,9 +131,9 @@ def test_a_permanent_refusal_goes_to_failed(house):
     assert h.courier.status()["mailboxes"]["a@contoso.com"]["last_error"] == "never"
 
 
-def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(house):
+def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(harness):
     refused = TokenRefused("Graph refuses a token")
-    h = house(FakeDelivery(lambda body: refused if body == b"refused" else LATER))
+    h = harness(FakeDelivery(lambda body: refused if body == b"refused" else LATER))
     h.courier.start()
     h.put(b"waits", "b@contoso.com")
     wait_until(lambda: len(h.delivery.log) == 1)
@@ -144,9 +144,9 @@ def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(house):
     assert h.delivery.log == [("b@contoso.com", b"waits"), ("a@contoso.com", b"refused")]
 
 
-def test_graph_is_asked_less_and_less_often_what_became_of_a_message_and_not_for_ever(house, monkeypatch):
+def test_graph_is_asked_less_and_less_often_what_became_of_a_message_and_not_for_ever(harness, monkeypatch):
     silence = NoAnswer("silent", False)
-    h = house(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01, lifetime=0.3)
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01, lifetime=0.3)
     h.delivery.look = lambda claim, envelope: _raise(silence)
     monkeypatch.setattr(reachability, "FIRST", 0.001)
     monkeypatch.setattr(reachability, "LONGEST", 0.001)
@@ -160,8 +160,8 @@ def test_graph_is_asked_less_and_less_often_what_became_of_a_message_and_not_for
 
 
 @pytest.mark.parametrize("sent", [False, True])
-def test_a_message_that_meets_a_fault_of_this_program_each_time_is_not_tried_for_ever(house, sent):
-    h = house(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.01, lifetime=0.0)
+def test_a_message_that_meets_a_fault_of_this_program_each_time_is_not_tried_for_ever(harness, sent):
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.01, lifetime=0.0)
     h.delivery.look = lambda claim, envelope: _raise(ValueError())
     real = h.delivery.deliver
     h.delivery.deliver = lambda claim, envelope, file: (_posted(claim), real(claim, envelope, file))[1]
@@ -175,10 +175,10 @@ def _posted(claim):
     claim.state.posted = time.time()
 
 
-def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
+def test_a_throttled_message_keeps_its_place_and_counts_no_try(harness, caplog):
     caplog.set_level("INFO")
     throttles = [Throttled("a@contoso.com", 0.2, request_id="r")]
-    h = house(FakeDelivery(lambda body: throttles.pop() if throttles else SENT), workers=1)
+    h = harness(FakeDelivery(lambda body: throttles.pop() if throttles else SENT), workers=1)
     ids = [h.put(body) for body in (b"first", b"second", b"third")]
     wait_until(lambda: len(h.delivery.log) == 4 and h.places() == [] and not workers())
     delivered = [record.args[0] for record in caplog.records if "delivered for" in record.msg]
@@ -186,9 +186,9 @@ def test_a_throttled_message_keeps_its_place_and_counts_no_try(house, caplog):
     assert caplog.text.count("keep their place") == 1
 
 
-def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop(house, caplog):
+def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop(harness, caplog):
     throttles = [Throttled("a@contoso.com", 7200.0, request_id="r")]
-    h = house(FakeDelivery(lambda body: throttles.pop() if throttles else SENT))
+    h = harness(FakeDelivery(lambda body: throttles.pop() if throttles else SENT))
     h.courier.start()
     h.put(b"first")
     wait_until(lambda: "keep their place" in caplog.text and not workers())
@@ -202,9 +202,9 @@ def test_a_long_pause_is_kept_whatever_the_administrator_does_and_delays_no_stop
     assert h.courier.stop(5.0)
 
 
-def test_a_long_pause_ends(house, caplog):
+def test_a_long_pause_ends(harness, caplog):
     throttles = [Throttled("a@contoso.com", 7200.0, request_id="r")]
-    h = house(FakeDelivery(lambda body: throttles.pop() if throttles else SENT))
+    h = harness(FakeDelivery(lambda body: throttles.pop() if throttles else SENT))
     h.put(b"first")
     wait_until(lambda: "keep their place" in caplog.text and not workers())
     h.monotonic_ahead = 7261.0
@@ -212,8 +212,8 @@ def test_a_long_pause_ends(house, caplog):
     wait_until(lambda: h.places() == [])
 
 
-def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(house):
-    h = house(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.01, request_id="r")), interval=0.01)
+def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(harness):
+    h = harness(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.01, request_id="r")), interval=0.01)
     h.courier.start()
     id = h.put()
     wait_until(lambda: len(h.delivery.log) > 12)
@@ -223,9 +223,9 @@ def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(ho
     assert h.spool.state(id).attempts == 10
 
 
-def test_a_failure_is_reported_even_if_the_disk_fails_right_after_it(house, monkeypatch):
+def test_a_failure_is_reported_even_if_the_disk_fails_right_after_it(harness, monkeypatch):
     reported = []
-    h = house(FakeDelivery(lambda body: NEVER), failed=lambda: reported.append(h.places()))
+    h = harness(FakeDelivery(lambda body: NEVER), failed=lambda: reported.append(h.places()))
     whole = Claim.fail
 
     def fail(self):

@@ -11,7 +11,7 @@ from courier_harness import (
     SENT,
     WHO_KNOWS,
     FakeDelivery,
-    houses,
+    harnesses,
     wait_until,
     workers,
 )
@@ -31,12 +31,12 @@ def quick_probes(monkeypatch):
 
 
 @pytest.fixture
-def house(tmp_path):
-    yield from houses(tmp_path)
+def harness(tmp_path):
+    yield from harnesses(tmp_path)
 
 
-def test_new_mail_leaves_at_once_and_nothing_stays(house):
-    h = house(FakeDelivery())
+def test_new_mail_leaves_at_once_and_nothing_stays(harness):
+    h = harness(FakeDelivery())
     h.courier.start()
     h.put(b"one")
     wait_until(lambda: h.places() == [])
@@ -44,8 +44,8 @@ def test_new_mail_leaves_at_once_and_nothing_stays(house):
     wait_until(lambda: not any(t.name.startswith("courier") for t in threading.enumerate()))
 
 
-def test_what_waited_before_the_start_is_sent_oldest_first(house, tmp_path):
-    h = house(FakeDelivery())
+def test_what_waited_before_the_start_is_sent_oldest_first(harness, tmp_path):
+    h = harness(FakeDelivery())
     spool = h.spool
     ids = []
     for number in range(3):
@@ -61,9 +61,9 @@ def test_what_waited_before_the_start_is_sent_oldest_first(house, tmp_path):
     assert sorted(body for _, body in h.delivery.log) == sorted(order)
 
 
-def test_at_most_four_at_a_time_for_a_mailbox_and_none_waits_for_another(house):
+def test_at_most_four_at_a_time_for_a_mailbox_and_none_waits_for_another(harness):
     release = threading.Event()
-    h = house(FakeDelivery())
+    h = harness(FakeDelivery())
     h.delivery.gate = lambda box: box == "b@contoso.com" or release.wait(10)
     h.courier.start()
     for number in range(12):
@@ -78,8 +78,8 @@ def test_at_most_four_at_a_time_for_a_mailbox_and_none_waits_for_another(house):
     assert h.delivery.most["a@contoso.com"] == 4
 
 
-def test_a_message_that_was_being_sent_when_the_program_died_is_looked_for(house):
-    h = house(FakeDelivery(lambda body: pytest.fail("sent twice")))
+def test_a_message_that_was_being_sent_when_the_program_died_is_looked_for(harness):
+    h = harness(FakeDelivery(lambda body: pytest.fail("sent twice")))
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     incoming.write(b"x")
     id = incoming.commit()
@@ -91,9 +91,9 @@ def test_a_message_that_was_being_sent_when_the_program_died_is_looked_for(house
     assert h.delivery.looked == [id]
 
 
-def test_looking_waits_while_graph_is_away(quick_probes, house):
+def test_looking_waits_while_graph_is_away(quick_probes, harness):
     away = [Temporary("no route")]
-    h = house(FakeDelivery(lambda body: WHO_KNOWS))
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS))
     real = h.delivery.look
 
     def look(claim, envelope):
@@ -109,9 +109,9 @@ def test_looking_waits_while_graph_is_away(quick_probes, house):
     assert len(h.delivery.looked) == 1
 
 
-def test_the_pace_of_the_config_is_kept(house):
+def test_the_pace_of_the_config_is_kept(harness):
     now = 1000.0
-    h = house(FakeDelivery(), pace_per_minute=60, monotonic=lambda: now)
+    h = harness(FakeDelivery(), pace_per_minute=60, monotonic=lambda: now)
     for _ in range(4):
         h.put()
 
@@ -125,14 +125,14 @@ def test_the_pace_of_the_config_is_kept(house):
     wait_until(lambda: h.places() == [])
 
 
-def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(quick_probes, house):
+def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(quick_probes, harness):
     signed_in = threading.Event()
 
     def probe():
         if not signed_in.is_set():
             raise SignInNeeded("run `m365proxy login`")
 
-    h = house(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
+    h = harness(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
     h.courier.start()
     for number in range(5):
         h.put(b"%d" % number)
@@ -144,7 +144,7 @@ def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(quick_probes, 
     wait_until(lambda: h.places() == [])
 
 
-def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(quick_probes, house):
+def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(quick_probes, harness):
     away = threading.Event()
     away.set()
     probes = []
@@ -154,7 +154,7 @@ def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(quick_probes, hous
         if away.is_set():
             raise Temporary("no route")
 
-    h = house(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe, interval=0.1)
+    h = harness(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe, interval=0.1)
     h.courier.start()
     h.put()
     wait_until(lambda: len(probes) >= 1)
@@ -183,7 +183,7 @@ def broken_for(box, verdict):
 
 
 @pytest.mark.parametrize("trouble", [OFFLINE, NoAnswer("cut", False)], ids=["sending", "asking"])
-def test_a_connection_that_breaks_stops_no_other_mailbox(quick_probes, house, caplog, trouble):
+def test_a_connection_that_breaks_stops_no_other_mailbox(quick_probes, harness, caplog, trouble):
     asked, answer = threading.Event(), threading.Event()
 
     def probe():
@@ -191,7 +191,7 @@ def test_a_connection_that_breaks_stops_no_other_mailbox(quick_probes, house, ca
         assert answer.wait(30)
 
     delivery = broken_for("a@contoso.com", trouble)
-    h = house(delivery, probe=probe, interval=0.2)
+    h = harness(delivery, probe=probe, interval=0.2)
     h.courier.start()
     h.put(b"cut", "a@contoso.com")
     assert asked.wait(30), "whether it is this mailbox alone"
@@ -205,9 +205,9 @@ def test_a_connection_that_breaks_stops_no_other_mailbox(quick_probes, house, ca
     assert delivery.log.count(("a@contoso.com", b"cut")) == 2
 
 
-def test_a_mailbox_whose_connections_break_rests(house):
+def test_a_mailbox_whose_connections_break_rests(harness):
     now = 1000.0
-    h = house(FakeDelivery(lambda body: OFFLINE), monotonic=lambda: now)
+    h = harness(FakeDelivery(lambda body: OFFLINE), monotonic=lambda: now)
     for _ in range(40):
         h.put()
     wait_until(lambda: h.delivery.log and not workers())
@@ -221,8 +221,8 @@ def test_a_mailbox_whose_connections_break_rests(house):
     assert len(h.delivery.log) <= tried + SLOTS
 
 
-def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(house):
-    h = house(FakeDelivery(), mailboxes=("a@contoso.com",))
+def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(harness):
+    h = harness(FakeDelivery(), mailboxes=("a@contoso.com",))
     incoming = h.spool.put(Envelope("b@contoso.com", "", ("x@example.org",)))
     id = incoming.commit()
     h.spool.claim(id).mark_posting()
@@ -236,9 +236,9 @@ def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(house):
 
 
 @pytest.mark.parametrize("seconds, tries", [(0.0, 1), (100.0, 2)], ids=["short", "long"])
-def test_a_pause_changes_the_schedule_only_if_it_was_long(house, seconds, tries):
+def test_a_pause_changes_the_schedule_only_if_it_was_long(harness, seconds, tries):
     troubles = [SignInNeeded("run login")]
-    h = house(FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER))
+    h = harness(FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER))
     h.courier.start()
     h.put(b"waits", "b@contoso.com")
     wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
@@ -249,8 +249,8 @@ def test_a_pause_changes_the_schedule_only_if_it_was_long(house, seconds, tries)
     wait_until(lambda: [body for _, body in h.delivery.log].count(b"waits") == tries)
 
 
-def test_the_pace_is_not_spent_on_messages_that_are_not_due(house):
-    h = house(FakeDelivery(), pace_per_minute=2)
+def test_the_pace_is_not_spent_on_messages_that_are_not_due(harness):
+    h = harness(FakeDelivery(), pace_per_minute=2)
     for _ in range(20):
         incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
         h.spool.save_state(incoming.commit(), State(due=time.time() + 200.0, last_attempt=time.time()))
@@ -259,9 +259,9 @@ def test_the_pace_is_not_spent_on_messages_that_are_not_due(house):
     wait_until(lambda: h.delivery.log == [("a@contoso.com", b"now")])
 
 
-def test_a_probe_comes_also_when_a_retry_was_due_before_it(quick_probes, house):
+def test_a_probe_comes_also_when_a_retry_was_due_before_it(quick_probes, harness):
     first = {b"later": LATER, b"offline": OFFLINE}
-    h = house(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.5)
+    h = harness(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.5)
     h.courier.start()
     h.put(b"later")
     wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
@@ -270,9 +270,9 @@ def test_a_probe_comes_also_when_a_retry_was_due_before_it(quick_probes, house):
     assert sorted(body for _, body in h.delivery.log) == [b"later", b"later", b"offline", b"offline"]
 
 
-def test_a_flush_tries_also_what_waits_for_its_time(house):
+def test_a_flush_tries_also_what_waits_for_its_time(harness):
     first = [LATER._replace(wait=100.0)] * 2
-    h = house(FakeDelivery(lambda body: first.pop() if first else SENT))
+    h = harness(FakeDelivery(lambda body: first.pop() if first else SENT))
     h.courier.start()
     h.put(b"one")
     h.put(b"two")
@@ -282,8 +282,8 @@ def test_a_flush_tries_also_what_waits_for_its_time(house):
     assert len(h.delivery.log) == 4
 
 
-def test_a_clock_that_jumped_strands_nothing(house):
-    h = house(FakeDelivery())
+def test_a_clock_that_jumped_strands_nothing(harness):
+    h = harness(FakeDelivery())
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     id = incoming.commit()
     # written before the clock was set back
@@ -292,8 +292,8 @@ def test_a_clock_that_jumped_strands_nothing(house):
     wait_until(lambda: h.places() == [])
 
 
-def test_a_mailbox_that_came_with_a_new_config_gets_its_mail_sent(house):
-    h = house(FakeDelivery(), mailboxes=("a@contoso.com",))
+def test_a_mailbox_that_came_with_a_new_config_gets_its_mail_sent(harness):
+    h = harness(FakeDelivery(), mailboxes=("a@contoso.com",))
     h.courier.start()
     h.put(b"stranger", "b@contoso.com")
     h.put(b"known", "a@contoso.com")
@@ -303,9 +303,9 @@ def test_a_mailbox_that_came_with_a_new_config_gets_its_mail_sent(house):
     wait_until(lambda: h.places() == [])
 
 
-def test_stop_waits_for_what_is_being_sent(house):
+def test_stop_waits_for_what_is_being_sent(harness):
     release = threading.Event()
-    h = house(FakeDelivery())
+    h = harness(FakeDelivery())
     h.delivery.gate = lambda box: release.wait(10)
     h.courier.start()
     h.put()
@@ -316,7 +316,7 @@ def test_stop_waits_for_what_is_being_sent(house):
     assert h.places() == []
 
 
-def test_a_deferred_message_is_not_overtaken_by_mail_that_came_after_its_time(house):
+def test_a_deferred_message_is_not_overtaken_by_mail_that_came_after_its_time(harness):
     """At capacity there is always newer mail: the old one must not starve, or it is never sent, expired or reported."""
     accepted, order, due = {}, [], []
 
@@ -334,7 +334,7 @@ def test_a_deferred_message_is_not_overtaken_by_mail_that_came_after_its_time(ho
         accepted[body] = time.monotonic()
         h.put(body)
 
-    h = house(FakeDelivery(say), interval=0.05)
+    h = harness(FakeDelivery(say), interval=0.05)
     h.put(b"old")
     for _ in range(4 * SLOTS):
         feed()
@@ -346,8 +346,8 @@ def test_a_deferred_message_is_not_overtaken_by_mail_that_came_after_its_time(ho
     assert len(overtook) <= SLOTS, "no more than are under way at the same time"
 
 
-def test_one_message_of_a_mailbox_does_not_wait_for_all_of_another(house):
-    h = house(FakeDelivery(), workers=1)
+def test_one_message_of_a_mailbox_does_not_wait_for_all_of_another(harness):
+    h = harness(FakeDelivery(), workers=1)
     for mailbox in ["a@contoso.com"] * 20 + ["b@contoso.com"]:
         incoming = h.spool.put(Envelope(mailbox, mailbox, ("x@example.org",)))
         incoming.write(b"x")
@@ -357,10 +357,10 @@ def test_one_message_of_a_mailbox_does_not_wait_for_all_of_another(house):
     assert [box for box, _ in h.delivery.log].index("b@contoso.com") <= 1
 
 
-def test_a_flush_reaches_also_the_messages_in_hand(house):
+def test_a_flush_reaches_also_the_messages_in_hand(harness):
     """Its attempt began before: whatever the administrator has mended, this attempt did not know of it."""
     verdicts, inside, go_on = [LATER, SENT], threading.Event(), threading.Event()
-    h = house(FakeDelivery(lambda body: verdicts.pop(0)))
+    h = harness(FakeDelivery(lambda body: verdicts.pop(0)))
     h.delivery.gate = lambda box: (inside.set(), go_on.wait(20))[1]
     h.courier.start()
     h.put()

@@ -8,7 +8,7 @@ from courier_harness import (
     LATER,
     SENT,
     FakeDelivery,
-    houses,
+    harnesses,
     wait_until,
     workers,
 )
@@ -20,8 +20,8 @@ from m365proxy.spool.spool import Claim
 
 
 @pytest.fixture
-def house(tmp_path):
-    yield from houses(tmp_path)
+def harness(tmp_path):
+    yield from harnesses(tmp_path)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def no_threads(monkeypatch):
     return starts
 
 
-def test_no_thread_for_the_next_probe(house, no_threads, monkeypatch):
+def test_no_thread_for_the_next_probe(harness, no_threads, monkeypatch):
     monkeypatch.setattr(reachability, "FIRST", 0.01)
     signed_in, asked = threading.Event(), threading.Event()
 
@@ -51,7 +51,7 @@ def test_no_thread_for_the_next_probe(house, no_threads, monkeypatch):
             no_threads.count = 1
             raise SignInNeeded("run login")
 
-    h = house(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
+    h = harness(FakeDelivery(lambda body: SENT if signed_in.is_set() else SignInNeeded("run login")), probe=probe)
     h.courier.start()
     h.put()
     wait_until(lambda: asked.is_set() and no_threads.failed)
@@ -59,14 +59,14 @@ def test_no_thread_for_the_next_probe(house, no_threads, monkeypatch):
     wait_until(lambda: h.courier.tick() or h.places() == [])
 
 
-def test_no_thread_for_a_delivery_or_its_timer(house, no_threads):
+def test_no_thread_for_a_delivery_or_its_timer(harness, no_threads):
     def say(body):
         if body == b"new":
             return SENT
         no_threads.count = 1  # the timer for its next try
         return LATER
 
-    h = house(FakeDelivery(say))
+    h = harness(FakeDelivery(say))
     h.courier.start()
     h.put(b"later", "b@contoso.com")
     wait_until(lambda: no_threads.failed == 1 and h.places() == [("new", "")] and not workers())
@@ -77,8 +77,8 @@ def test_no_thread_for_a_delivery_or_its_timer(house, no_threads):
     wait_until(lambda: not any(lane["sending"] for lane in h.courier.status()["mailboxes"].values()))
 
 
-def test_a_courier_that_fails_does_not_undo_the_250(house):
-    h = house(FakeDelivery())
+def test_a_courier_that_fails_does_not_undo_the_250(harness):
+    h = harness(FakeDelivery())
 
     def fail(id):
         raise RuntimeError("a bug")
@@ -87,18 +87,18 @@ def test_a_courier_that_fails_does_not_undo_the_250(house):
     assert incoming.commit() and h.places() == [("new", "")]
 
 
-def test_a_file_that_cannot_be_opened_now_is_not_given_up(house, monkeypatch, caplog):
+def test_a_file_that_cannot_be_opened_now_is_not_given_up(harness, monkeypatch, caplog):
     real, refusals = Claim.open, [OSError(24, "Too many open files")]
     monkeypatch.setattr(Claim, "open", lambda claim: (refusals and _raise(refusals.pop())) or real(claim))
-    h = house(FakeDelivery(), interval=0.05)
+    h = harness(FakeDelivery(), interval=0.05)
     h.courier.start()
     h.put()
     wait_until(lambda: h.delivery.log and h.places() == [])
     assert len(h.delivery.log) == 1 and "Too many open files" in caplog.text and "Traceback" not in caplog.text
 
 
-def test_a_damaged_file_goes_to_failed_and_stops_nothing(house):
-    h = house(FakeDelivery())
+def test_a_damaged_file_goes_to_failed_and_stops_nothing(harness):
+    h = harness(FakeDelivery())
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     id = incoming.commit()
     with open(f"{h.spool.directory}/new/{id}", "wb") as file:
@@ -110,7 +110,7 @@ def test_a_damaged_file_goes_to_failed_and_stops_nothing(house):
 
 
 @pytest.mark.parametrize("phase,after", [("claimed", []), ("posting", [("cur", "held")])])
-def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(house, phase, after):
+def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(harness, phase, after):
     class Broken(FakeDelivery):
         faults = 1
 
@@ -122,7 +122,7 @@ def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(house, phase, after
                 raise ZeroDivisionError("bug")
             return super().deliver(claim, envelope, file)
 
-    h = house(Broken(), interval=0.05)
+    h = harness(Broken(), interval=0.05)
     h.courier.start()
     h.put(b"one")
     wait_until(lambda: not h.delivery.faults)
@@ -131,8 +131,8 @@ def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(house, phase, after
     assert (b"two" in [body for _, body in h.delivery.log]) and len(h.delivery.log) == (2 if not after else 1)
 
 
-def test_what_cannot_be_read_of_one_message_stops_no_start(house, monkeypatch):
-    h = house(FakeDelivery())
+def test_what_cannot_be_read_of_one_message_stops_no_start(harness, monkeypatch):
+    h = harness(FakeDelivery())
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     id = incoming.commit()
     h.spool.claim(id).mark_posting()
@@ -151,8 +151,8 @@ def test_what_cannot_be_read_of_one_message_stops_no_start(house, monkeypatch):
     assert not h.delivery.looked
 
 
-def test_a_rename_that_fails_stops_no_start(house, monkeypatch):
-    h = house(FakeDelivery())
+def test_a_rename_that_fails_stops_no_start(harness, monkeypatch):
+    h = harness(FakeDelivery())
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     h.spool.claim(incoming.commit())
 
@@ -169,9 +169,9 @@ def _in_use(*_):
     raise OSError(16, "Device or resource busy")
 
 
-def test_a_file_that_another_program_holds_is_tried_again_within_seconds(house, monkeypatch, caplog):
+def test_a_file_that_another_program_holds_is_tried_again_within_seconds(harness, monkeypatch, caplog):
     """However long the interval is: a scanner holds a file for a moment."""
-    h = house(FakeDelivery(), interval=300.0)
+    h = harness(FakeDelivery(), interval=300.0)
     monkeypatch.setattr("m365proxy.delivery.diskretries._WAITS", (0.01, 0.02))
     real, held = h.spool.claim, [_in_use, _in_use]
     monkeypatch.setattr(h.spool, "claim", lambda id: held.pop()() if held else real(id))
@@ -182,7 +182,7 @@ def test_a_file_that_another_program_holds_is_tried_again_within_seconds(house, 
 
 
 @pytest.mark.parametrize("phase", ["claimed", "posting"])
-def test_what_cannot_be_put_back_is_put_back_later(house, monkeypatch, phase):
+def test_what_cannot_be_put_back_is_put_back_later(harness, monkeypatch, phase):
     """Not at the next start only."""
 
     class Broken(FakeDelivery):
@@ -198,7 +198,7 @@ def test_what_cannot_be_put_back_is_put_back_later(house, monkeypatch, phase):
 
     delivery = Broken()
     delivery.found = [SENT]
-    h = house(delivery, interval=300.0)
+    h = harness(delivery, interval=300.0)
     monkeypatch.setattr("m365proxy.delivery.diskretries._WAITS", (0.01, 0.02, 0.03))
     real, held = h.spool.resume, [_in_use, _in_use]
     monkeypatch.setattr(h.spool, "resume", lambda entry: held.pop()() if held else real(entry))
@@ -209,8 +209,8 @@ def test_what_cannot_be_put_back_is_put_back_later(house, monkeypatch, phase):
     assert held == [] and len(h.delivery.log) == (phase == "claimed")
 
 
-def test_what_a_start_cannot_put_back_is_put_back_later(house, monkeypatch):
-    h = house(FakeDelivery(), interval=300.0)
+def test_what_a_start_cannot_put_back_is_put_back_later(harness, monkeypatch):
+    h = harness(FakeDelivery(), interval=300.0)
     monkeypatch.setattr("m365proxy.delivery.diskretries._WAITS", (0.01,))
     incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
     h.spool.claim(incoming.commit())

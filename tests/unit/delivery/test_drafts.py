@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from attempt_harness import ALERTS, HIDDEN, MAIL, an_item, crash_after_draft, houses
+from attempt_harness import ALERTS, HIDDEN, MAIL, an_item, crash_after_draft, harnesses
 
 from m365proxy.delivery.drafts import MARKER, Found, draft_state
 from m365proxy.graph.items import IMMUTABLE, message_path
@@ -13,8 +13,8 @@ from m365proxy.spool.state import DraftPhase, DraftState
 
 
 @pytest.fixture
-def house(tmp_path):
-    yield from houses(tmp_path)
+def harness(tmp_path):
+    yield from harnesses(tmp_path)
 
 
 # What is in Sent Items while our draft is gone -> whether ours was sent.
@@ -32,11 +32,11 @@ COPIES = [
 
 @pytest.mark.parametrize("posted", [True, False], ids=["posted", "not posted"])
 @pytest.mark.parametrize("copy,found", [row[1:] for row in COPIES], ids=[row[0] for row in COPIES])
-def test_what_proves_that_a_message_was_sent(house, copy, found, posted):
-    drafts = house.open().drafts
-    an_item(house.tenant, "sentitems", **copy)
+def test_what_proves_that_a_message_was_sent(harness, copy, found, posted):
+    drafts = harness.open().drafts
+    an_item(harness.tenant, "sentitems", **copy)
     gone = DraftState(DraftPhase.READY, ALERTS, new_id(IMMUTABLE_OCTETS), "<always@printer.local>")
-    since = house.tenant.clock() if posted else None
+    since = harness.tenant.clock() if posted else None
     if not posted and copy.get("marker") != "installation ID":
         found = Found.GONE
     assert drafts.look(gone, "ID", "<always@printer.local>", since) is found
@@ -52,9 +52,9 @@ def test_what_proves_that_a_message_was_sent(house, copy, found, posted):
         (DraftPhase.DELETING, {"Bcc added", "files added"}),
     ],
 )
-def test_what_of_a_draft_is_compared_in_each_phase(house, phase, ignored, change):
-    drafts = house.open().drafts
-    item = house.tenant.create_draft(house.tenant.mailbox(ALERTS), raw=MAIL)
+def test_what_of_a_draft_is_compared_in_each_phase(harness, phase, ignored, change):
+    drafts = harness.open().drafts
+    item = harness.tenant.create_draft(harness.tenant.mailbox(ALERTS), raw=MAIL)
     known = draft_state(phase, ALERTS, drafts.get(ALERTS, item.immutable))
     if change == "Bcc added":
         drafts.put_marker(ALERTS, item.immutable, "ID", [Mailbox("", HIDDEN)])
@@ -62,32 +62,32 @@ def test_what_of_a_draft_is_compared_in_each_phase(house, phase, ignored, change
         content = base64.b64encode(b"x").decode()
         file = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "x", "contentBytes": content}
         path = message_path(item.immutable) + "/attachments"
-        house.graph.read("POST", ALERTS, path, headers=IMMUTABLE, json=file)
+        harness.graph.read("POST", ALERTS, path, headers=IMMUTABLE, json=file)
     elif change == "subject edited":
-        house.tenant.update(item, {"subject": "edited"}, {})
+        harness.tenant.update(item, {"subject": "edited"}, {})
     untouched = change == "as it was" or change in ignored
     assert drafts.look(known, "ID", "<1@contoso.com>", None) is (Found.DRAFT if untouched else Found.EDITED)
 
 
-def test_anothers_draft_is_no_orphan_of_ours(house):
-    house.open()
+def test_anothers_draft_is_no_orphan_of_ours(harness):
+    harness.open()
     for marker in ("other ID", "installation other", "installation ID", ""):
-        an_item(house.tenant, "drafts", marker=marker, draft=True)
-    ours, doubtful = house.drafts.orphans(ALERTS, "ID", "<always@printer.local>", house.tenant.clock() - 5)
+        an_item(harness.tenant, "drafts", marker=marker, draft=True)
+    ours, doubtful = harness.drafts.orphans(ALERTS, "ID", "<always@printer.local>", harness.tenant.clock() - 5)
     assert len(ours) == len(doubtful) == 1
 
 
-def test_the_marker_tells_our_drafts(house, wait_until):
-    item = crash_after_draft(house, wait_until)
-    house.open()
-    found = list(house.drafts.marked(ALERTS, "drafts"))
-    assert [entry["queue_id"] for entry in found] in ([next(house.spool.entries()).id], [])
+def test_the_marker_tells_our_drafts(harness, wait_until):
+    item = crash_after_draft(harness, wait_until)
+    harness.open()
+    found = list(harness.drafts.marked(ALERTS, "drafts"))
+    assert [entry["queue_id"] for entry in found] in ([next(harness.spool.entries()).id], [])
     assert MARKER in str(item.extended)
 
 
-def test_a_draft_that_is_deleted_for_good_already_is_gone(house):
-    house.open()
-    item = house.tenant.create_draft(house.tenant.mailbox(ALERTS), raw=MAIL)
+def test_a_draft_that_is_deleted_for_good_already_is_gone(harness):
+    harness.open()
+    item = harness.tenant.create_draft(harness.tenant.mailbox(ALERTS), raw=MAIL)
     for _ in range(3):  # to Deleted Items, to Recoverable Items, refused there
-        house.drafts.delete(ALERTS, item.immutable)
-    assert house.tenant.items(ALERTS, "drafts") == []
+        harness.drafts.delete(ALERTS, item.immutable)
+    assert harness.tenant.items(ALERTS, "drafts") == []

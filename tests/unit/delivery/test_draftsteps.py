@@ -16,7 +16,7 @@ from attempt_harness import (
     RELAY,
     SCANS,
     an_item,
-    houses,
+    harnesses,
     large_mail,
     pdf_of,
     settle,
@@ -30,189 +30,189 @@ from m365proxy.spool.state import DraftPhase, DraftState, Place, State
 
 
 @pytest.fixture
-def house(tmp_path):
-    yield from houses(tmp_path)
+def harness(tmp_path):
+    yield from harnesses(tmp_path)
 
 
 @pytest.mark.parametrize(
     "kind", ["answer_after", "cut_after", "answer", "cut", "cut_answer", "portal", "stranger", "stranger_after"]
 )
 @pytest.mark.parametrize("path,method", [("/messages$", "POST"), ("/messages/", "PATCH")])
-def test_a_fault_before_sending_sends_once_and_leaves_no_draft(house, wait_until, kind, path, method):
-    house.sandbox.faults.add(kind, path=path, method=method, status=503, code="ErrorServerBusy")
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    assert house.tenant.items(ALERTS, "drafts") == []
+def test_a_fault_before_sending_sends_once_and_leaves_no_draft(harness, wait_until, kind, path, method):
+    harness.sandbox.faults.add(kind, path=path, method=method, status=503, code="ErrorServerBusy")
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert harness.tenant.items(ALERTS, "drafts") == []
 
 
 @pytest.mark.parametrize("seconds, looked", [(600, 0), (3600, 1)])
-def test_after_a_long_pause_the_draft_is_looked_at_again(house, wait_until, seconds, looked):
+def test_after_a_long_pause_the_draft_is_looked_at_again(harness, wait_until, seconds, looked):
     """Somebody may have found it in Drafts meanwhile."""
-    house.sandbox.faults.add("answer", path="/send$", status=429, retry_after=seconds)
-    house.open().put()
-    wait_until(lambda: paused(house))
-    end_pause(house)
-    settle(house, wait_until)
-    assert len(house.sandbox.seen("/messages/[^/]+$", "GET")) == looked and len(house.tenant.delivered) == 1
+    harness.sandbox.faults.add("answer", path="/send$", status=429, retry_after=seconds)
+    harness.open().put()
+    wait_until(lambda: paused(harness))
+    end_pause(harness)
+    settle(harness, wait_until)
+    assert len(harness.sandbox.seen("/messages/[^/]+$", "GET")) == looked and len(harness.tenant.delivered) == 1
 
 
 @pytest.mark.parametrize("kind", ["cut", "cut_after"])
-def test_a_draft_whose_marking_was_interrupted_is_marked_before_it_is_sent(house, wait_until, kind):
-    house.tenant.message_id, house.tenant.draft_id_survives = "replace_at_send", False
-    house.sandbox.faults.add(kind, path="/messages/", method="PATCH")
-    house.sandbox.faults.add("cut_after", path="/send$")
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1, "only the marker tells that it was sent"
+def test_a_draft_whose_marking_was_interrupted_is_marked_before_it_is_sent(harness, wait_until, kind):
+    harness.tenant.message_id, harness.tenant.draft_id_survives = "replace_at_send", False
+    harness.sandbox.faults.add(kind, path="/messages/", method="PATCH")
+    harness.sandbox.faults.add("cut_after", path="/send$")
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1, "only the marker tells that it was sent"
 
 
 @pytest.mark.parametrize("kind", [None, "answer", "answer_after", "cut", "cut_after", "cut_answer"])
 @pytest.mark.parametrize("seen", [(SCANS, "out@example.com"), ()])
-def test_nobody_sees_bcc_though_exchange_may_leave_it_in_mime(house, wait_until, kind, seen):
-    house.tenant.strips_bcc = False
+def test_nobody_sees_bcc_though_exchange_may_leave_it_in_mime(harness, wait_until, kind, seen):
+    harness.tenant.strips_bcc = False
     if kind:
-        house.sandbox.faults.add(kind, path="/messages/", method="PATCH", status=503, code="ErrorServerBusy")
+        harness.sandbox.faults.add(kind, path="/messages/", method="PATCH", status=503, code="ErrorServerBusy")
     mail = b"From: alerts@contoso.com\r\nTo: scans@contoso.com, out@example.com\r\n\r\nx\r\n"
-    house.open().put(mail, (*seen, HIDDEN, RELAY))
-    settle(house, wait_until)
-    assert house.places() == [] and house.tenant.items(ALERTS, "drafts") == []
-    (done,) = house.tenant.delivered
+    harness.open().put(mail, (*seen, HIDDEN, RELAY))
+    settle(harness, wait_until)
+    assert harness.places() == [] and harness.tenant.items(ALERTS, "drafts") == []
+    (done,) = harness.tenant.delivered
     assert sorted(done.recipients) == sorted({*seen, HIDDEN, RELAY})
-    copies = [item.raw for item in house.tenant.items(SCANS) + house.tenant.items(RELAY)]
-    copies += [raw for _, raw in house.tenant.outside]
+    copies = [item.raw for item in harness.tenant.items(SCANS) + harness.tenant.items(RELAY)]
+    copies += [raw for _, raw in harness.tenant.outside]
     assert len(copies) == len(seen) + 2
     assert all(b"Bcc" not in raw and HIDDEN.encode() not in raw for raw in copies)
-    (sent,) = house.tenant.items(ALERTS, "sentitems")
+    (sent,) = harness.tenant.items(ALERTS, "sentitems")
     assert email.message_from_bytes(sent.raw)["Bcc"] is not None
 
 
-def test_a_draft_without_its_bcc_that_somebody_edited_is_left_to_them(house, wait_until):
-    house.sandbox.faults.add("answer", path="/messages/", method="PATCH", status=503, code="ErrorServerBusy")
-    house.open()
-    enter, touched = house.graph._enter, []
+def test_a_draft_without_its_bcc_that_somebody_edited_is_left_to_them(harness, wait_until):
+    harness.sandbox.faults.add("answer", path="/messages/", method="PATCH", status=503, code="ErrorServerBusy")
+    harness.open()
+    enter, touched = harness.graph._enter, []
 
     def edit_first(mailbox):
-        for draft in house.tenant.items(ALERTS, "drafts"):
-            if house.sandbox.requests[-1].method == "PATCH" and not touched:
+        for draft in harness.tenant.items(ALERTS, "drafts"):
+            if harness.sandbox.requests[-1].method == "PATCH" and not touched:
                 touched.append(draft)
-                house.tenant.update(draft, {"subject": "edited"}, {})
+                harness.tenant.update(draft, {"subject": "edited"}, {})
         enter(mailbox)
 
-    house.graph._enter = edit_first
-    house.put(recipients=(SCANS, HIDDEN))
-    settle(house, wait_until)
-    assert touched and house.places() == [("cur", "held")] and house.tenant.delivered == []
+    harness.graph._enter = edit_first
+    harness.put(recipients=(SCANS, HIDDEN))
+    settle(harness, wait_until)
+    assert touched and harness.places() == [("cur", "held")] and harness.tenant.delivered == []
 
 
-def test_a_draft_that_was_refused_and_deleted_is_forgotten_whatever_has_its_message_id(house, wait_until):
-    house.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
-    id = house.open().put(ALWAYS)
-    wait_until(lambda: house.graph.throttled_for(ALERTS) and house.places() == [("new", "")])
-    house.close()
-    house.tenant.delete_moves = False
-    an_item(house.tenant, "sentitems", at=1.0)
-    claim = house.spool.claim(id)
-    house.graph._mailboxes.clear()  # the wait that Graph asked for is over
-    house.delivery.drop_draft(claim)
-    assert claim.state.draft is None and house.tenant.items(ALERTS, "drafts") == []
+def test_a_draft_that_was_refused_and_deleted_is_forgotten_whatever_has_its_message_id(harness, wait_until):
+    harness.sandbox.faults.add("answer", path="/send$", status=429, retry_after="600")
+    id = harness.open().put(ALWAYS)
+    wait_until(lambda: harness.graph.throttled_for(ALERTS) and harness.places() == [("new", "")])
+    harness.close()
+    harness.tenant.delete_moves = False
+    an_item(harness.tenant, "sentitems", at=1.0)
+    claim = harness.spool.claim(id)
+    harness.graph._mailboxes.clear()  # the wait that Graph asked for is over
+    harness.delivery.drop_draft(claim)
+    assert claim.state.draft is None and harness.tenant.items(ALERTS, "drafts") == []
 
 
 @pytest.mark.parametrize("kind", ["cut", "cut_after"])
-def test_anothers_draft_that_is_not_marked_yet_is_left_to_it(house, wait_until, kind):
+def test_anothers_draft_that_is_not_marked_yet_is_left_to_it(harness, wait_until, kind):
     """Another gateway's mail has the same Message-ID, and its draft is being made just when ours is interrupted."""
-    house.sandbox.faults.add(kind, path="/messages$", method="POST")
-    house.open()
-    an_item(house.tenant, "drafts", draft=True, subject="Another")
-    house.put(ALWAYS)
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    (left,) = house.tenant.items(ALERTS, "drafts")
-    assert b"Another" in house.tenant.mime(left)
+    harness.sandbox.faults.add(kind, path="/messages$", method="POST")
+    harness.open()
+    an_item(harness.tenant, "drafts", draft=True, subject="Another")
+    harness.put(ALWAYS)
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    (left,) = harness.tenant.items(ALERTS, "drafts")
+    assert b"Another" in harness.tenant.mime(left)
 
 
-def test_all_that_interrupted_attempts_left_is_removed(house, wait_until):
-    house.sandbox.faults.add("cut_after", path="/messages$", method="POST", times=2)
-    house.sandbox.faults.add("cut", path="/messages/", method="PATCH", times=1)
-    house.open().put(ALWAYS)
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    assert house.tenant.created_drafts == 3 and house.tenant.items(ALERTS, "drafts") == []
+def test_all_that_interrupted_attempts_left_is_removed(harness, wait_until):
+    harness.sandbox.faults.add("cut_after", path="/messages$", method="POST", times=2)
+    harness.sandbox.faults.add("cut", path="/messages/", method="PATCH", times=1)
+    harness.open().put(ALWAYS)
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert harness.tenant.created_drafts == 3 and harness.tenant.items(ALERTS, "drafts") == []
 
 
-def test_an_orphan_of_an_interrupted_create_is_removed(house, wait_until):
-    house.sandbox.faults.add("cut_after", path="/messages$", method="POST")
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    assert house.tenant.created_drafts == 2 and house.tenant.items(ALERTS, "drafts") == []
+def test_an_orphan_of_an_interrupted_create_is_removed(harness, wait_until):
+    harness.sandbox.faults.add("cut_after", path="/messages$", method="POST")
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert harness.tenant.created_drafts == 2 and harness.tenant.items(ALERTS, "drafts") == []
 
 
-def test_a_message_that_waits_long_keeps_no_draft(house, wait_until, monkeypatch):
+def test_a_message_that_waits_long_keeps_no_draft(harness, wait_until, monkeypatch):
     monkeypatch.setattr("m365proxy.delivery.conclusions._DRAFT_KEPT", 0.0)
-    house.sandbox.faults.add("answer", path="/send$", status=403, code="ErrorQuotaExceeded")
-    house.open().put()
-    wait_until(lambda: house.places() == [("new", "")] and house.tenant.created_drafts == 1, 20)
-    assert house.tenant.items(ALERTS, "drafts") == []
-    id = next(house.spool.entries(Place.NEW)).id
-    assert house.spool.state(id).draft is None
+    harness.sandbox.faults.add("answer", path="/send$", status=403, code="ErrorQuotaExceeded")
+    harness.open().put()
+    wait_until(lambda: harness.places() == [("new", "")] and harness.tenant.created_drafts == 1, 20)
+    assert harness.tenant.items(ALERTS, "drafts") == []
+    id = next(harness.spool.entries(Place.NEW)).id
+    assert harness.spool.state(id).draft is None
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3])
-def test_a_draft_is_deleted_once_however_often_the_answer_gets_lost(house, wait_until, monkeypatch, lost):
+def test_a_draft_is_deleted_once_however_often_the_answer_gets_lost(harness, wait_until, monkeypatch, lost):
     """A second DELETE would purge it, and Exchange refuses a third for ever."""
     monkeypatch.setattr("m365proxy.delivery.conclusions._DRAFT_KEPT", 0.0)
-    house.sandbox.faults.add("answer", path="/send$", status=409, code="ErrorIrresolvableConflict")
-    house.sandbox.faults.add("cut_after", method="DELETE")
-    house.sandbox.faults.add("cut", path="/messages/", method="GET", after=1, times=lost)
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    assert len(house.sandbox.seen(method="DELETE")) == 1 and len(house.tenant.items(ALERTS, "deleteditems")) == 1
+    harness.sandbox.faults.add("answer", path="/send$", status=409, code="ErrorIrresolvableConflict")
+    harness.sandbox.faults.add("cut_after", method="DELETE")
+    harness.sandbox.faults.add("cut", path="/messages/", method="GET", after=1, times=lost)
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert len(harness.sandbox.seen(method="DELETE")) == 1 and len(harness.tenant.items(ALERTS, "deleteditems")) == 1
 
 
-def test_a_permanent_refusal_leaves_no_draft(house, wait_until):
-    house.tenant.max_send_size = 10
-    id = house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [("failed", "")] and house.tenant.items(ALERTS, "drafts") == []
-    assert "Set-Mailbox alerts@contoso.com -MaxSendSize" in house.spool.state(id).error
+def test_a_permanent_refusal_leaves_no_draft(harness, wait_until):
+    harness.tenant.max_send_size = 10
+    id = harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [("failed", "")] and harness.tenant.items(ALERTS, "drafts") == []
+    assert "Set-Mailbox alerts@contoso.com -MaxSendSize" in harness.spool.state(id).error
 
 
 BEGIN, PUT = "createUploadSession$", "^/upload/"
 
 
 @pytest.fixture
-def large(house, monkeypatch):
+def large(harness, monkeypatch):
     """Put a large mail of three files, each by an upload session in two parts, that meets a 429 somewhere."""
     for owner, name in [(largedrafts, "CHUNK"), (largedrafts, "_SMALLEST_UPLOAD"), (uploads, "SMALLEST")]:
         monkeypatch.setattr(owner, name, 1_000_000)
 
     def put(path, method, after, retry_after=3600):
-        house.sandbox.faults.add("answer", path=path, method=method, after=after, status=429, retry_after=retry_after)
+        harness.sandbox.faults.add("answer", path=path, method=method, after=after, status=429, retry_after=retry_after)
         made = MIMEMultipart("mixed")
         made["From"], made["To"] = ALERTS, SCANS
         for content in FILES:
             made.attach(MIMEApplication(content, "pdf"))
-        house.open()
-        return house.put(made.as_bytes(policy=email.policy.SMTP))
+        harness.open()
+        return harness.put(made.as_bytes(policy=email.policy.SMTP))
 
     return put
 
 
-def end_pause(house):
+def end_pause(harness):
     """As if the time that Graph asked for were over."""
-    house.graph._mailbox(ALERTS).throttled_until = 0.0
-    house.ahead += 2 * 3600.0
-    house.courier.flush()
+    harness.graph._mailbox(ALERTS).throttled_until = 0.0
+    harness.ahead += 2 * 3600.0
+    harness.courier.flush()
 
 
 def workers():
     return [thread for thread in threading.enumerate() if thread.name == "courier"]
 
 
-def paused(house):
-    return house.places() == [("new", "")] and house.graph.throttled_for(ALERTS) and not workers()
+def paused(harness):
+    return harness.places() == [("new", "")] and harness.graph.throttled_for(ALERTS) and not workers()
 
 
 def files_of(raw):
@@ -233,32 +233,32 @@ def files_of(raw):
         ("/send$", "POST", 0, 0),
     ],
 )
-def test_large_mail_goes_on_where_a_429_met_it(house, wait_until, large, path, method, after, again, seconds):
+def test_large_mail_goes_on_where_a_429_met_it(harness, wait_until, large, path, method, after, again, seconds):
     """`again`: parts that go once more, as an attachment that was not whole is none."""
     id = large(path, method, after, seconds)
     if seconds > 60:
-        wait_until(lambda: paused(house))
-        assert house.spool.state(id).attempts == 0
-        end_pause(house)
-    settle(house, wait_until)
-    assert house.places() == [] and house.tenant.items(ALERTS, "drafts") == []
-    assert [files_of(record.raw) for record in house.tenant.delivered] == [FILES]
-    assert house.tenant.created_drafts == 1
-    put = [request.status for request in house.sandbox.seen(PUT, "PUT")]
+        wait_until(lambda: paused(harness))
+        assert harness.spool.state(id).attempts == 0
+        end_pause(harness)
+    settle(harness, wait_until)
+    assert harness.places() == [] and harness.tenant.items(ALERTS, "drafts") == []
+    assert [files_of(record.raw) for record in harness.tenant.delivered] == [FILES]
+    assert harness.tenant.created_drafts == 1
+    put = [request.status for request in harness.sandbox.seen(PUT, "PUT")]
     assert put.count(201) == 3 and put.count(200) == 3 + (again if seconds > 60 else 0)
 
 
-def test_what_goes_on_may_be_told_to_wait_again(house, wait_until, large):
+def test_what_goes_on_may_be_told_to_wait_again(harness, wait_until, large):
     large(BEGIN, "POST", 1)
-    house.sandbox.faults.add("answer", path=r"/attachments\?", method="GET", status=429, retry_after=3600)
-    house.sandbox.faults.add("answer", path=PUT, method="PUT", after=5, status=429, retry_after=3600)
+    harness.sandbox.faults.add("answer", path=r"/attachments\?", method="GET", status=429, retry_after=3600)
+    harness.sandbox.faults.add("answer", path=PUT, method="PUT", after=5, status=429, retry_after=3600)
     for _ in range(3):
-        wait_until(lambda: paused(house))
-        end_pause(house)
-    settle(house, wait_until)
-    assert [files_of(record.raw) for record in house.tenant.delivered] == [FILES] and house.places() == []
-    assert house.tenant.created_drafts == 1
-    assert [r.status for r in house.sandbox.seen(PUT, "PUT")].count(201) == 3
+        wait_until(lambda: paused(harness))
+        end_pause(harness)
+    settle(harness, wait_until)
+    assert [files_of(record.raw) for record in harness.tenant.delivered] == [FILES] and harness.places() == []
+    assert harness.tenant.created_drafts == 1
+    assert [r.status for r in harness.sandbox.seen(PUT, "PUT")].count(201) == 3
 
 
 CHANGES = {
@@ -272,76 +272,76 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_an_unfinished_draft_that_is_not_as_it_was_is_made_anew(house, wait_until, caplog, large, change):
+def test_an_unfinished_draft_that_is_not_as_it_was_is_made_anew(harness, wait_until, caplog, large, change):
     large(BEGIN, "POST", 1)
-    wait_until(lambda: paused(house))
-    (item,) = house.tenant.items(ALERTS, "drafts")
+    wait_until(lambda: paused(harness))
+    (item,) = harness.tenant.items(ALERTS, "drafts")
     if change == "restart":
-        house.close()
-        house.open()
+        harness.close()
+        harness.open()
     else:
-        CHANGES[change](house.tenant, item)
-    end_pause(house)
-    settle(house, wait_until)
-    assert [files_of(record.raw) for record in house.tenant.delivered] == [FILES] and house.places() == []
-    assert house.tenant.created_drafts == 2 and house.tenant.items(ALERTS, "drafts") == []
+        CHANGES[change](harness.tenant, item)
+    end_pause(harness)
+    settle(harness, wait_until)
+    assert [files_of(record.raw) for record in harness.tenant.delivered] == [FILES] and harness.places() == []
+    assert harness.tenant.created_drafts == 2 and harness.tenant.items(ALERTS, "drafts") == []
     assert "deferred" not in caplog.text, "nothing is added to it first"
 
 
-def test_an_unfinished_draft_keeps_no_stop_waiting(house, wait_until, large):
+def test_an_unfinished_draft_keeps_no_stop_waiting(harness, wait_until, large):
     large(PUT, "PUT", 3)
-    wait_until(lambda: paused(house))
-    assert house.courier.stop(0) and house.places() == [("new", "")]
+    wait_until(lambda: paused(harness))
+    assert harness.courier.stop(0) and harness.places() == [("new", "")]
 
 
-def test_a_large_draft_is_filling_on_disk_until_all_is_in_it(house, wait_until):
-    stuck = house.sandbox.faults.add("hang", path="createUploadSession")
-    house.open().put(large_mail())
+def test_a_large_draft_is_filling_on_disk_until_all_is_in_it(harness, wait_until):
+    stuck = harness.sandbox.faults.add("hang", path="createUploadSession")
+    harness.open().put(large_mail())
     wait_until(lambda: stuck.hits)
-    assert house.spool.state(next(house.spool.entries(Place.CUR)).id).draft.phase is DraftPhase.FILLING
-    house.sandbox.faults.release()
-    settle(house, wait_until)
+    assert harness.spool.state(next(harness.spool.entries(Place.CUR)).id).draft.phase is DraftPhase.FILLING
+    harness.sandbox.faults.release()
+    settle(harness, wait_until)
 
 
-def test_a_draft_that_is_not_filled_is_never_sent(house, wait_until):
-    house.open()
-    house.courier.stop(5)
-    incoming = house.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
+def test_a_draft_that_is_not_filled_is_never_sent(harness, wait_until):
+    harness.open()
+    harness.courier.stop(5)
+    incoming = harness.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)))
     incoming.write(large_mail())
     id = incoming.commit()
-    item = house.tenant.create_draft(house.tenant.mailbox(ALERTS), raw=MAIL)
-    house.spool.save_state(id, State(draft=DraftState(DraftPhase.FILLING, ALERTS, item.immutable)))
-    house.open()
-    settle(house, wait_until)
-    assert [pdf_of(record.raw) for record in house.tenant.delivered] == [pdf_of(large_mail())]
-    assert house.tenant.items(ALERTS, "drafts") == []
+    item = harness.tenant.create_draft(harness.tenant.mailbox(ALERTS), raw=MAIL)
+    harness.spool.save_state(id, State(draft=DraftState(DraftPhase.FILLING, ALERTS, item.immutable)))
+    harness.open()
+    settle(harness, wait_until)
+    assert [pdf_of(record.raw) for record in harness.tenant.delivered] == [pdf_of(large_mail())]
+    assert harness.tenant.items(ALERTS, "drafts") == []
 
 
-def test_lost_answers_to_deleting_a_draft(house, wait_until, monkeypatch):
+def test_lost_answers_to_deleting_a_draft(harness, wait_until, monkeypatch):
     monkeypatch.setattr("m365proxy.delivery.conclusions._DRAFT_KEPT", 0.0)
-    house.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="1")
-    house.sandbox.faults.add("cut_after", method="DELETE", path="/messages/", times=4)
-    house.open().put()
-    settle(house, wait_until)
-    assert house.places() == [] and len(house.tenant.delivered) == 1
-    assert house.tenant.items(ALERTS, "drafts") == []
+    harness.sandbox.faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="1")
+    harness.sandbox.faults.add("cut_after", method="DELETE", path="/messages/", times=4)
+    harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert harness.tenant.items(ALERTS, "drafts") == []
 
 
-def test_a_persons_draft_with_the_same_message_id_is_left_alone(house, wait_until):
+def test_a_persons_draft_with_the_same_message_id_is_left_alone(harness, wait_until):
     old = with_message_id(MAIL, b"<mine@device>")
-    house.open()
-    house.tenant.add_message(ALERTS, old, folder="drafts")
-    house.tenant.items(ALERTS, "drafts")[0].created -= 3600.0
-    house.sandbox.faults.add("cut_after", path="/messages$", method="POST")
-    house.put(old)
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 1
-    assert len(house.tenant.items(ALERTS, "drafts")) == 1, "the person's own; ours was found and removed"
+    harness.open()
+    harness.tenant.add_message(ALERTS, old, folder="drafts")
+    harness.tenant.items(ALERTS, "drafts")[0].created -= 3600.0
+    harness.sandbox.faults.add("cut_after", path="/messages$", method="POST")
+    harness.put(old)
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 1
+    assert len(harness.tenant.items(ALERTS, "drafts")) == 1, "the person's own; ours was found and removed"
 
 
-def test_a_draft_that_is_not_known_everywhere_yet_is_marked_soon(house, wait_until):
-    house.sandbox.faults.add("answer", path="/messages/", method="PATCH", status=404, code="ErrorItemNotFound")
-    house.open()
-    house.put()
-    settle(house, wait_until)
-    assert len(house.tenant.delivered) == 1 and house.tenant.created_drafts == 1
+def test_a_draft_that_is_not_known_everywhere_yet_is_marked_soon(harness, wait_until):
+    harness.sandbox.faults.add("answer", path="/messages/", method="PATCH", status=404, code="ErrorItemNotFound")
+    harness.open()
+    harness.put()
+    settle(harness, wait_until)
+    assert len(harness.tenant.delivered) == 1 and harness.tenant.created_drafts == 1

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from test_attempt import ALERTS, RELAY, SCANS, House
+from test_attempt import ALERTS, RELAY, SCANS, Harness
 
 from m365proxy.delivery.drafts import MARKER, Drafts
 from m365proxy.delivery.leftovers import Leftovers
@@ -14,72 +14,72 @@ DAY = 86400
 
 
 @pytest.fixture
-def house(tmp_path):
+def harness(tmp_path):
     with Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY) as sandbox:
-        made = House(tmp_path, sandbox).open()
+        made = Harness(tmp_path, sandbox).open()
         yield made
         made.close()
 
 
-def later(house, days):
-    house.tenant.clock = lambda: time.time() + days * DAY
-    house.graph.check_reachable()
+def later(harness, days):
+    harness.tenant.clock = lambda: time.time() + days * DAY
+    harness.graph.check_reachable()
 
 
-def draft(house, queue_id, installation="installation"):
-    house.tenant.create_draft(
-        house.tenant.mailbox(ALERTS),
+def draft(harness, queue_id, installation="installation"):
+    harness.tenant.create_draft(
+        harness.tenant.mailbox(ALERTS),
         raw=b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\n\r\nx\r\n",
         extended={MARKER: f"{installation} {queue_id}"} if installation else None,
     )
 
 
-def subjects(house, folder):
-    return len(house.tenant.items(ALERTS, folder))
+def subjects(harness, folder):
+    return len(harness.tenant.items(ALERTS, folder))
 
 
 @pytest.mark.parametrize(
     "installation,days,left", [("installation", 2, 0), ("installation", 0.5, 1), ("another", 2, 1), ("", 2, 1)]
 )
-def test_orphan_drafts(house, installation, days, left):
-    draft(house, "20260101T000000-aaaa-bbbbbbbb", installation)
-    later(house, days)
-    Leftovers(house.graph, house.drafts, house.spool, {}).sweep([ALERTS])
-    assert subjects(house, "drafts") == left
+def test_orphan_drafts(harness, installation, days, left):
+    draft(harness, "20260101T000000-aaaa-bbbbbbbb", installation)
+    later(harness, days)
+    Leftovers(harness.graph, harness.drafts, harness.spool, {}).sweep([ALERTS])
+    assert subjects(harness, "drafts") == left
 
 
-def test_a_draft_the_queue_still_needs_stays(house):
-    house.courier.stop(5)
-    id = house.put()
-    draft(house, id)
-    later(house, 2)
-    Leftovers(house.graph, house.drafts, house.spool, {}).sweep([ALERTS])
-    assert subjects(house, "drafts") == 1
+def test_a_draft_the_queue_still_needs_stays(harness):
+    harness.courier.stop(5)
+    id = harness.put()
+    draft(harness, id)
+    later(harness, 2)
+    Leftovers(harness.graph, harness.drafts, harness.spool, {}).sweep([ALERTS])
+    assert subjects(harness, "drafts") == 1
 
 
 @pytest.mark.parametrize(
     "keep,days,left",
     [({}, 9, 2), ({mailbox_tag(ALERTS): 3}, 9, 1), ({mailbox_tag(ALERTS): 3}, 2, 2), ({mailbox_tag(SCANS): 3}, 9, 2)],
 )
-def test_sent_copies(house, wait_until, keep, days, left):
-    house.put()
-    wait_until(lambda: subjects(house, "sentitems") == 1 and house.places() == [])
-    house.tenant.add_message(ALERTS, b"Subject: by hand\r\n\r\nx\r\n", folder="sentitems")
-    later(house, days)
-    Leftovers(house.graph, house.drafts, house.spool, keep).sweep([ALERTS])
-    assert subjects(house, "sentitems") == left
+def test_sent_copies(harness, wait_until, keep, days, left):
+    harness.put()
+    wait_until(lambda: subjects(harness, "sentitems") == 1 and harness.places() == [])
+    harness.tenant.add_message(ALERTS, b"Subject: by hand\r\n\r\nx\r\n", folder="sentitems")
+    later(harness, days)
+    Leftovers(harness.graph, harness.drafts, harness.spool, keep).sweep([ALERTS])
+    assert subjects(harness, "sentitems") == left
 
 
-def test_a_mailbox_that_cannot_be_opened_is_passed_over(house):
-    house.tenant.full_access.discard(SCANS)
-    draft(house, "20260101T000000-aaaa-bbbbbbbb")
-    later(house, 2)
-    Leftovers(house.graph, house.drafts, house.spool, {}).sweep([SCANS, ALERTS])
-    assert subjects(house, "drafts") == 0
+def test_a_mailbox_that_cannot_be_opened_is_passed_over(harness):
+    harness.tenant.full_access.discard(SCANS)
+    draft(harness, "20260101T000000-aaaa-bbbbbbbb")
+    later(harness, 2)
+    Leftovers(harness.graph, harness.drafts, harness.spool, {}).sweep([SCANS, ALERTS])
+    assert subjects(harness, "drafts") == 0
 
 
-def test_markers_are_found_over_pages(house):
+def test_markers_are_found_over_pages(harness):
     for number in range(5):
-        draft(house, f"20260101T00000{number}-aaaa-bbbbbbbb")
-    house.tenant.page_cap = 2
-    assert len(list(Drafts(house.graph, "installation").marked(ALERTS, "drafts"))) == 5
+        draft(harness, f"20260101T00000{number}-aaaa-bbbbbbbb")
+    harness.tenant.page_cap = 2
+    assert len(list(Drafts(harness.graph, "installation").marked(ALERTS, "drafts"))) == 5

@@ -16,7 +16,7 @@ from m365proxy.system import files
 A, B, C, ADMIN = "alerts@contoso.com", "scans@contoso.com", "paper@contoso.com", "admin@contoso.com"
 
 
-class House:
+class Harness:
     def __init__(self, path, mailboxes=(A, B), notify=None, **more):
         self.now = 0.0
         self.accepted = []
@@ -59,79 +59,79 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
-    return House(tmp_path)
+def harness(tmp_path):
+    return Harness(tmp_path)
 
 
-def test_the_sender_gets_one_report(house, tmp_path):
-    id = house.fail()
-    assert house.reporter.work() == 0.0
-    [(by, to, content)] = house.reports()
+def test_the_sender_gets_one_report(harness, tmp_path):
+    id = harness.fail()
+    assert harness.reporter.work() == 0.0
+    [(by, to, content)] = harness.reports()
     assert (by, to) == (A, (A,)) and id.encode() in content and b"why" in content
-    assert house.reported() == {id}
-    house.now += 10_000
-    house.reporter.work()
-    again = House(tmp_path)
+    assert harness.reported() == {id}
+    harness.now += 10_000
+    harness.reporter.work()
+    again = Harness(tmp_path)
     again.reporter.work()
-    assert len(house.accepted) == 1 and again.accepted == []
+    assert len(harness.accepted) == 1 and again.accepted == []
 
 
-def test_at_most_one_report_a_mailbox_in_fifteen_minutes_and_then_all_since(house):
-    house.fail()
-    house.reporter.work()
-    later = [house.fail() for _ in range(3)]
-    other = house.fail(B)
-    house.now = 100.0
-    assert house.reporter.work() == 800.0
-    assert [by for by, _, _ in house.reports()] == [A, B] and house.reported() >= {other}
-    house.now = 899.0
-    assert house.reporter.work() == 1.0 and len(house.accepted) == 2
-    house.now = 900.0
-    assert house.reporter.work() == 0.0
-    assert all(id.encode() in house.reports()[2][2] for id in later)
+def test_at_most_one_report_a_mailbox_in_fifteen_minutes_and_then_all_since(harness):
+    harness.fail()
+    harness.reporter.work()
+    later = [harness.fail() for _ in range(3)]
+    other = harness.fail(B)
+    harness.now = 100.0
+    assert harness.reporter.work() == 800.0
+    assert [by for by, _, _ in harness.reports()] == [A, B] and harness.reported() >= {other}
+    harness.now = 899.0
+    assert harness.reporter.work() == 1.0 and len(harness.accepted) == 2
+    harness.now = 900.0
+    assert harness.reporter.work() == 0.0
+    assert all(id.encode() in harness.reports()[2][2] for id in later)
 
 
-def test_what_an_earlier_run_did_not_report_is_reported(house, tmp_path):
-    id = house.fail()
-    again = House(tmp_path)
+def test_what_an_earlier_run_did_not_report_is_reported(harness, tmp_path):
+    id = harness.fail()
+    again = Harness(tmp_path)
     again.reporter.work()
     assert id.encode() in again.reports()[0][2]
 
 
-def test_very_many_failures_take_several_reports_and_none_is_left_out(house, monkeypatch):
+def test_very_many_failures_take_several_reports_and_none_is_left_out(harness, monkeypatch):
     monkeypatch.setattr(reporter_module, "_LISTED", 30)
-    ids = {house.fail(content=b"Subject: x\r\n\r\n") for _ in range(70)}
-    while house.reporter.work():
-        house.now += 900.0
-    assert house.reported() == ids and len(house.accepted) == 3
-    texts = [content for _, _, content in house.reports()]
+    ids = {harness.fail(content=b"Subject: x\r\n\r\n") for _ in range(70)}
+    while harness.reporter.work():
+        harness.now += 900.0
+    assert harness.reported() == ids and len(harness.accepted) == 3
+    texts = [content for _, _, content in harness.reports()]
     assert all(sum(id.encode() in text for text in texts) == 1 for id in ids)
 
 
-def test_recipients_with_notify_never_are_not_reported(house):
-    id = house.fail(silent=("x@example.org",))
-    house.reporter.work()
-    assert house.accepted == [] and house.reported() == {id}
+def test_recipients_with_notify_never_are_not_reported(harness):
+    id = harness.fail(silent=("x@example.org",))
+    harness.reporter.work()
+    assert harness.accepted == [] and harness.reported() == {id}
 
 
 @pytest.mark.parametrize(
     "ret,status,comes_back",
     [("FULL", "5.1.3", True), ("HDRS", "5.1.3", False), ("", "5.1.3", False), ("FULL", "5.6.0", False)],
 )
-def test_ret_is_obeyed(house, ret, status, comes_back):
-    house.fail(ret=ret, status=status, content=b"Subject: x\r\n\r\nthe body\r\n")
-    house.reporter.work()
-    assert (b"the body" in house.reports()[0][2]) == comes_back
+def test_ret_is_obeyed(harness, ret, status, comes_back):
+    harness.fail(ret=ret, status=status, content=b"Subject: x\r\n\r\nthe body\r\n")
+    harness.reporter.work()
+    assert (b"the body" in harness.reports()[0][2]) == comes_back
 
 
 @pytest.mark.parametrize(
     "content",
     [b"Subject: x\r\n\r\n\xff", b"Subject: x\n\nlf", b"x" * 300_000, b"Subject: x\r\n\r\n" + b"y" * 2000],
 )
-def test_ret_full_never_brings_back_what_could_change_on_the_way(house, content):
-    house.fail(ret="FULL", content=content)
-    house.reporter.work()
-    assert b"message/rfc822" not in house.reports()[0][2]
+def test_ret_full_never_brings_back_what_could_change_on_the_way(harness, content):
+    harness.fail(ret="FULL", content=content)
+    harness.reporter.work()
+    assert b"message/rfc822" not in harness.reports()[0][2]
 
 
 @pytest.mark.parametrize(
@@ -146,54 +146,54 @@ def test_ret_full_never_brings_back_what_could_change_on_the_way(house, content)
     ],
 )
 def test_who_gets_the_report_and_through_which_mailbox(tmp_path, mailboxes, notify, status, by, to):
-    house = House(tmp_path, mailboxes, notify)
-    house.fail(A, status)
-    house.reporter.work()
-    assert [report[:2] for report in house.reports()] == [(by, to)]
+    harness = Harness(tmp_path, mailboxes, notify)
+    harness.fail(A, status)
+    harness.reporter.work()
+    assert [report[:2] for report in harness.reports()] == [(by, to)]
 
 
 def test_failures_without_a_recipient_are_logged_once_and_reported_once_there_is_one(tmp_path, caplog, wait_until):
-    house = House(tmp_path, (B,), gather=0.01)
-    id = house.fail(A)
+    harness = Harness(tmp_path, (B,), gather=0.01)
+    id = harness.fail(A)
     for _ in range(3):
-        house.reporter.work()
-        house.now += 1000
-    assert house.accepted == [] and house.reported() == set()
+        harness.reporter.work()
+        harness.now += 1000
+    assert harness.accepted == [] and harness.reported() == set()
     assert [r.message for r in caplog.records].count(caplog.records[0].message) == 1 and "notify" in caplog.text
-    house.reporter.configure((B,), ADMIN)  # by itself, without another failure
-    wait_until(lambda: house.reported() == {id})
-    house.reporter.stop()
-    assert house.reports()[0][1] == (ADMIN,) and house.reported() == {id}
+    harness.reporter.configure((B,), ADMIN)  # by itself, without another failure
+    wait_until(lambda: harness.reported() == {id})
+    harness.reporter.stop()
+    assert harness.reports()[0][1] == (ADMIN,) and harness.reported() == {id}
 
 
-def test_a_report_that_fails_is_sent_once_more_by_another_mailbox_as_plain_text_and_never_reported_on(house, caplog):
-    first = house.fail()
-    house.reporter.work()
-    house.now += 1000
-    house.give_up(house.accepted[0])
-    house.reporter.work()
-    by, to, content = house.reports()[1]
+def test_a_report_that_fails_is_sent_once_more_by_another_mailbox_as_plain_text_and_never_reported_on(harness, caplog):
+    first = harness.fail()
+    harness.reporter.work()
+    harness.now += 1000
+    harness.give_up(harness.accepted[0])
+    harness.reporter.work()
+    by, to, content = harness.reports()[1]
     assert (by, to) == (B, (A,))
     found = parsed(content)
     assert found.get_content_type() == "text/plain" and first in found.get_content()
-    house.now += 1000
-    house.give_up(house.accepted[1])
-    house.reporter.work()
-    assert len(house.accepted) == 2 and house.reported() == {first, *house.accepted}
-    assert f"report {house.accepted[1]} could not be delivered" in caplog.text
+    harness.now += 1000
+    harness.give_up(harness.accepted[1])
+    harness.reporter.work()
+    assert len(harness.accepted) == 2 and harness.reported() == {first, *harness.accepted}
+    assert f"report {harness.accepted[1]} could not be delivered" in caplog.text
 
 
-def test_a_damaged_message_is_reported_to_the_mailbox_its_id_names(house):
-    id = house.fail()
-    with open(house.spool.path(house.spool.find(id)), "wb") as file:
+def test_a_damaged_message_is_reported_to_the_mailbox_its_id_names(harness):
+    id = harness.fail()
+    with open(harness.spool.path(harness.spool.find(id)), "wb") as file:
         file.write(b"garbage")
-    house.reporter.work()
-    assert [report[:2] for report in house.reports()] == [(A, (A,))] and house.reported() == {id}
+    harness.reporter.work()
+    assert [report[:2] for report in harness.reports()] == [(A, (A,))] and harness.reported() == {id}
 
 
-def test_one_file_the_disk_cannot_read_stops_no_report(house, monkeypatch):
-    ids = [house.fail() for _ in range(3)]
-    real = house.spool.open
+def test_one_file_the_disk_cannot_read_stops_no_report(harness, monkeypatch):
+    ids = [harness.fail() for _ in range(3)]
+    real = harness.spool.open
 
     def broken(entry):
         if entry.id == ids[1]:
@@ -201,86 +201,86 @@ def test_one_file_the_disk_cannot_read_stops_no_report(house, monkeypatch):
         return real(entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.spool, "open", broken)
-        house.reporter.work()
-    assert house.reported() == set(ids) and all(id.encode() in house.reports()[0][2] for id in ids)
+        patch.setattr(harness.spool, "open", broken)
+        harness.reporter.work()
+    assert harness.reported() == set(ids) and all(id.encode() in harness.reports()[0][2] for id in ids)
 
 
-def test_a_disk_that_refuses_the_report_loses_nothing(house, monkeypatch):
-    id = house.fail()
+def test_a_disk_that_refuses_the_report_loses_nothing(harness, monkeypatch):
+    id = harness.fail()
 
     def full(path, mode=0o600):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "create", full)
-        assert house.reporter.work() == 900.0
-    assert house.reported() == set() and house.accepted == []
-    house.now += 900
-    house.reporter.work()
-    assert house.reported() == {id} and len(house.accepted) == 1
+        assert harness.reporter.work() == 900.0
+    assert harness.reported() == set() and harness.accepted == []
+    harness.now += 900
+    harness.reporter.work()
+    assert harness.reported() == {id} and len(harness.accepted) == 1
 
 
-def test_a_message_taken_by_an_administrator_meanwhile_stays_taken(house, monkeypatch):
-    id = house.fail()
-    real = house.spool.put
+def test_a_message_taken_by_an_administrator_meanwhile_stays_taken(harness, monkeypatch):
+    id = harness.fail()
+    real = harness.spool.put
 
     def put(*arguments):
-        house.spool.requeue(house.spool.find(id))
+        harness.spool.requeue(harness.spool.find(id))
         return real(*arguments)
 
-    monkeypatch.setattr(house.spool, "put", put)
-    house.reporter.work()
-    assert house.spool.find(id).place == "new" and len(house.accepted) == 1
+    monkeypatch.setattr(harness.spool, "put", put)
+    harness.reporter.work()
+    assert harness.spool.find(id).place == "new" and len(harness.accepted) == 1
 
 
-def test_what_fails_again_after_a_retry_is_reported_again(house):
-    id = house.fail()
-    house.reporter.work()
-    house.spool.requeue(house.spool.find(id))
-    house.give_up(id)
-    house.now += 900
-    house.reporter.work()
-    assert len(house.accepted) == 2
+def test_what_fails_again_after_a_retry_is_reported_again(harness):
+    id = harness.fail()
+    harness.reporter.work()
+    harness.spool.requeue(harness.spool.find(id))
+    harness.give_up(id)
+    harness.now += 900
+    harness.reporter.work()
+    assert len(harness.accepted) == 2
 
 
 def test_it_works_by_itself_in_the_background(tmp_path, wait_until):
-    house = House(tmp_path)
-    house.reporter = Reporter(house.spool, house.accepted.append, (A,), interval=0.05, gather=0.01)
-    old = house.fail()
-    house.reporter.start()
-    wait_until(lambda: house.reported() == {old})
+    harness = Harness(tmp_path)
+    harness.reporter = Reporter(harness.spool, harness.accepted.append, (A,), interval=0.05, gather=0.01)
+    old = harness.fail()
+    harness.reporter.start()
+    wait_until(lambda: harness.reported() == {old})
     for _ in range(5):
-        house.fail()
-        house.reporter.report_soon()
-    wait_until(lambda: len(house.reported()) == 6)
-    house.reporter.stop()
+        harness.fail()
+        harness.reporter.report_soon()
+    wait_until(lambda: len(harness.reported()) == 6)
+    harness.reporter.stop()
     wait_until(lambda: not any(thread.name == "report-timer" for thread in threading.enumerate()))
-    count = len(house.accepted)
-    house.fail()
-    house.reporter.report_soon()
-    house.reporter.start()
+    count = len(harness.accepted)
+    harness.fail()
+    harness.reporter.report_soon()
+    harness.reporter.start()
     assert not any(thread.name == "report-timer" and thread.is_alive() for thread in threading.enumerate())
-    assert len(house.accepted) == count <= 6
+    assert len(harness.accepted) == count <= 6
 
 
-def test_a_report_is_durable_before_its_message_counts_as_reported(house, monkeypatch):
-    house.fail()
+def test_a_report_is_durable_before_its_message_counts_as_reported(harness, monkeypatch):
+    harness.fail()
     steps = []
-    real = house.spool.mark_reported
+    real = harness.spool.mark_reported
     monkeypatch.setattr(
-        house.spool, "mark_reported", lambda entries: (steps.append(list(house.accepted)), real(entries))
+        harness.spool, "mark_reported", lambda entries: (steps.append(list(harness.accepted)), real(entries))
     )
-    house.reporter.work()
-    assert steps == [house.accepted] and len(house.accepted) == 1
-    assert os.listdir(os.path.join(house.spool.directory, "tmp")) == []
+    harness.reporter.work()
+    assert steps == [harness.accepted] and len(harness.accepted) == 1
+    assert os.listdir(os.path.join(harness.spool.directory, "tmp")) == []
 
 
 def test_the_mailbox_that_sent_last_sends_the_report_of_one_that_cannot(tmp_path):
-    house = House(tmp_path, (A, B, C), last_delivery={B: 1.0, C: 2.0}.get)
-    house.fail(A, status="4.4.7")
-    house.reporter.work()
-    report = next(entry for entry in house.spool.entries(Place.NEW))
-    envelope, file = house.spool.open(report)
+    harness = Harness(tmp_path, (A, B, C), last_delivery={B: 1.0, C: 2.0}.get)
+    harness.fail(A, status="4.4.7")
+    harness.reporter.work()
+    report = next(entry for entry in harness.spool.entries(Place.NEW))
+    envelope, file = harness.spool.open(report)
     file.close()
     assert envelope.mailbox == C

@@ -50,7 +50,7 @@ class Tokens:
         return self._token
 
 
-class House:
+class Harness:
     """The stand-in tenant, the client, and a clock that goes on only when somebody sleeps."""
 
     def __init__(self, sandbox):
@@ -68,7 +68,7 @@ class House:
 
     def make(self, raw, mailbox=SCANNER):
         """Make the draft; its item in the tenant."""
-        self.drafts.create(mailbox, compose(raw), {MARKER: "house ID1"}, self.created.append)
+        self.drafts.create(mailbox, compose(raw), {MARKER: "harness ID1"}, self.created.append)
         return self.item(mailbox)
 
     def item(self, mailbox=SCANNER):
@@ -101,10 +101,10 @@ def sandbox():
 
 
 @pytest.fixture
-def house(sandbox):
+def harness(sandbox):
     names = [field.name for field in dataclasses.fields(Modes)]
     modes = {name: copy.copy(getattr(sandbox.tenant, name)) for name in names}
-    made = House(sandbox)
+    made = Harness(sandbox)
     yield made
     made.graph.close()
     sandbox.faults.clear()
@@ -155,37 +155,37 @@ def contents(item):
     return [attachment.content for attachment in item.attachments]
 
 
-def test_what_arrives_is_what_was_sent(house):
+def test_what_arrives_is_what_was_sent(harness):
     raw = mail(os.urandom(7 * MIB + 11), os.urandom(MIB), b"", os.urandom(largedrafts.CHUNK), html=True)
-    delivery = house.send(raw)
+    delivery = harness.send(raw)
     expected = [leaf for leaf in leaves(raw) if leaf[0] != "text/plain"]
     assert leaves(delivery.raw) == expected
     top = email.message_from_bytes(delivery.raw, policy=email.policy.default)
     assert top["In-Reply-To"] == "<0@x>" and top["References"].split() == ["<-1@x>", "<0@x>"]
     assert (top["Subject"], top["From"], top["To"]) == ("Gr\u00fc\u00dfe", SCANNER, ALERTS)
-    assert (delivery.message_id, delivery.marker) == ("<made@contoso.com>", "house ID1")
-    assert house.slept == []
+    assert (delivery.message_id, delivery.marker) == ("<made@contoso.com>", "harness ID1")
+    assert harness.slept == []
     # Only what has 3 MB goes by session, and a chunk is never larger than it may be.
-    assert house.seen(BEGIN) == [201, 201]
-    assert [(r.size, r.status) for r in house.sandbox.seen(PUT, "PUT")] == [
+    assert harness.seen(BEGIN) == [201, 201]
+    assert [(r.size, r.status) for r in harness.sandbox.seen(PUT, "PUT")] == [
         (largedrafts.CHUNK, 200),
         (largedrafts.CHUNK, 200),
         (7 * MIB + 11 - 2 * largedrafts.CHUNK, 201),
         (largedrafts.CHUNK, 201),
     ]
-    assert not [r for r in house.sandbox.seen(PUT) if "authorization" in r.headers]
-    assert len(house.seen("/attachments$", "POST")) == 3  # the logo and two files
+    assert not [r for r in harness.sandbox.seen(PUT) if "authorization" in r.headers]
+    assert len(harness.seen("/attachments$", "POST")) == 3  # the logo and two files
 
 
-def test_the_draft_is_told_before_anything_is_added(house, small):
+def test_the_draft_is_told_before_anything_is_added(harness, small):
     def created(value):
-        seen.append((value["id"], value["internetMessageId"], len(house.sandbox.seen(ATTACH))))
+        seen.append((value["id"], value["internetMessageId"], len(harness.sandbox.seen(ATTACH))))
         raise OSError("disk full")
 
     seen = []
     with pytest.raises(OSError):
-        house.drafts.create(SCANNER, compose(mail(b"x")), {}, created)
-    (item,) = [i for i in house.tenant.items(SCANNER, "drafts") if i.immutable == seen[0][0]]
+        harness.drafts.create(SCANNER, compose(mail(b"x")), {}, created)
+    (item,) = [i for i in harness.tenant.items(SCANNER, "drafts") if i.immutable == seen[0][0]]
     assert seen == [(item.immutable, "<made@contoso.com>", 0)] and not item.attachments
 
 
@@ -204,225 +204,227 @@ MISHAPS = [
 
 
 @pytest.mark.parametrize("fault", MISHAPS)
-def test_create_is_never_repeated(house, small, fault):
-    house.faults.add(fault, path=CREATE, method="POST", status=503 if "answer" in fault else 0)
+def test_create_is_never_repeated(harness, small, fault):
+    harness.faults.add(fault, path=CREATE, method="POST", status=503 if "answer" in fault else 0)
     with pytest.raises((NoAnswer, GraphTrouble)):
-        house.make(mail(b"x"))
-    assert house.created == [] and len(house.sandbox.seen(CREATE, "POST")) == 1
+        harness.make(mail(b"x"))
+    assert harness.created == [] and len(harness.sandbox.seen(CREATE, "POST")) == 1
 
 
 @pytest.mark.parametrize("readable", [False, True])
 @pytest.mark.parametrize("after", [0, 1, 2])
 @pytest.mark.parametrize("fault", MISHAPS)
-def test_an_upload_goes_on_after_a_fault(house, small, fault, after, readable):
+def test_an_upload_goes_on_after_a_fault(harness, small, fault, after, readable):
     content = os.urandom(2 * CHUNK + 1)
-    house.tenant.upload_status_readable = readable
-    met = house.faults.add(fault, path=PUT, method="PUT", after=after, status=503 if "answer" in fault else 0)
-    item = house.make(mail(content, b"next"))
+    harness.tenant.upload_status_readable = readable
+    met = harness.faults.add(fault, path=PUT, method="PUT", after=after, status=503 if "answer" in fault else 0)
+    item = harness.make(mail(content, b"next"))
     assert met.hits == 1
     assert contents(item) == [content, b"next"]
     # Where nothing was lost but an answer, no octet goes twice unless Graph asks for it.
-    assert len(house.sandbox.seen(BEGIN)) == 1
-    assert len(house.sandbox.seen(PUT, "PUT")) <= 4
+    assert len(harness.sandbox.seen(BEGIN)) == 1
+    assert len(harness.sandbox.seen(PUT, "PUT")) <= 4
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_session_that_expires_is_begun_anew(house, small, after):
+def test_a_session_that_expires_is_begun_anew(harness, small, after):
     content = os.urandom(2 * CHUNK + 1)
-    house.faults.add("answer", path=PUT, method="PUT", after=after, status=410, code="ErrorUploadSessionExpired")
-    item = house.make(mail(content))
+    harness.faults.add("answer", path=PUT, method="PUT", after=after, status=410, code="ErrorUploadSessionExpired")
+    item = harness.make(mail(content))
     assert contents(item) == [content]
-    assert house.seen(BEGIN) == [201, 201]
+    assert harness.seen(BEGIN) == [201, 201]
 
 
-def test_sessions_that_always_expire_end(house, small):
-    house.tenant.upload_seconds = -1.0
+def test_sessions_that_always_expire_end(harness, small):
+    harness.tenant.upload_seconds = -1.0
     with pytest.raises(DraftSpoiled):
-        house.make(mail(os.urandom(CHUNK)))
-    assert house.seen(BEGIN) == [201] * 3 and not house.item().attachments
+        harness.make(mail(os.urandom(CHUNK)))
+    assert harness.seen(BEGIN) == [201] * 3 and not harness.item().attachments
 
 
-def test_416_without_a_known_range_begins_a_new_session(house, small):
+def test_416_without_a_known_range_begins_a_new_session(harness, small):
     content = os.urandom(2 * CHUNK + 1)
-    house.faults.add("answer", path=PUT, method="PUT", after=1, status=416, code="invalidRange")
-    item = house.make(mail(content))
+    harness.faults.add("answer", path=PUT, method="PUT", after=1, status=416, code="invalidRange")
+    item = harness.make(mail(content))
     assert contents(item) == [content]
-    assert house.seen(BEGIN) == [201, 201]
-    assert house.seen(PUT, "DELETE") == [204], "the old one is cancelled"
+    assert harness.seen(BEGIN) == [201, 201]
+    assert harness.seen(PUT, "DELETE") == [204], "the old one is cancelled"
 
 
-def test_416_with_a_readable_range_goes_on(house, small):
+def test_416_with_a_readable_range_goes_on(harness, small):
     content = os.urandom(2 * CHUNK + 1)
-    house.tenant.upload_status_readable = True
-    house.faults.add("answer", path=PUT, method="PUT", after=1, status=416, code="invalidRange")
-    item = house.make(mail(content))
+    harness.tenant.upload_status_readable = True
+    harness.faults.add("answer", path=PUT, method="PUT", after=1, status=416, code="invalidRange")
+    item = harness.make(mail(content))
     assert contents(item) == [content]
-    assert house.seen(BEGIN) == [201] and house.seen(PUT, "GET") == [200]
+    assert harness.seen(BEGIN) == [201] and harness.seen(PUT, "GET") == [200]
 
 
-def test_an_upload_that_answers_without_progress_ends(house, small):
+def test_an_upload_that_answers_without_progress_ends(harness, small):
     """Graph's word that it still expects the first octet, for ever."""
-    house.faults.add("stranger", path=PUT, method="PUT", times=None, status=200, body=b'{"nextExpectedRanges": ["0-"]}')
+    harness.faults.add(
+        "stranger", path=PUT, method="PUT", times=None, status=200, body=b'{"nextExpectedRanges": ["0-"]}'
+    )
     with pytest.raises(DraftSpoiled):
-        house.make(mail(os.urandom(2 * CHUNK)))
-    assert not house.item().attachments
-    assert house.seen(BEGIN) == [201] * 3 and len(house.seen(PUT, "PUT")) == 3 * 6
+        harness.make(mail(os.urandom(2 * CHUNK)))
+    assert not harness.item().attachments
+    assert harness.seen(BEGIN) == [201] * 3 and len(harness.seen(PUT, "PUT")) == 3 * 6
 
 
 @pytest.mark.parametrize("kind", ["stranger", "stranger_after"])
 @pytest.mark.parametrize("body", [b"", b'{"id": "x"}', None])
 @pytest.mark.parametrize("after", [0, 1])
-def test_who_said_that_an_upload_is_complete_is_not_trusted_without_a_request_id(house, small, kind, body, after):
+def test_who_said_that_an_upload_is_complete_is_not_trusted_without_a_request_id(harness, small, kind, body, after):
     """Its host need not put one: then the draft's files are counted.  A page of something between is no word at all."""
     content = os.urandom(2 * CHUNK)
-    house.faults.add(kind, path=PUT, method="PUT", after=after, status=201, body=body)
+    harness.faults.add(kind, path=PUT, method="PUT", after=after, status=201, body=body)
     if kind == "stranger" and after == 1 and body is not None:
         with pytest.raises(largedrafts.DraftSpoiled):
-            house.make(mail(content))
+            harness.make(mail(content))
     else:
-        assert contents(house.make(mail(content))) == [content]
+        assert contents(harness.make(mail(content))) == [content]
 
 
-def test_a_file_that_a_stranger_took_is_not_in_the_draft(house, small):
+def test_a_file_that_a_stranger_took_is_not_in_the_draft(harness, small):
     relayed = {"request-id": "r"}
-    house.faults.add("stranger", path="attachments$", method="POST", status=200, body=b"{}", headers=relayed)
-    assert contents(house.make(mail(b"x"))) == [b"x"]
+    harness.faults.add("stranger", path="attachments$", method="POST", status=200, body=b"{}", headers=relayed)
+    assert contents(harness.make(mail(b"x"))) == [b"x"]
 
 
-def test_upload_trouble_without_end_is_given_up_and_cancelled(house, small):
-    house.faults.add("answer", path=PUT, method="PUT", after=1, times=None, status=503)
+def test_upload_trouble_without_end_is_given_up_and_cancelled(harness, small):
+    harness.faults.add("answer", path=PUT, method="PUT", after=1, times=None, status=503)
     with pytest.raises(GraphTrouble) as caught:
-        house.make(mail(os.urandom(2 * CHUNK)))
+        harness.make(mail(os.urandom(2 * CHUNK)))
     assert caught.value.answer.status == 503
-    assert house.seen(PUT, "DELETE") == [204]
-    assert len(house.seen(PUT, "PUT")) == 7
-    assert len(house.slept) == 5 and sum(house.slept) >= 31
+    assert harness.seen(PUT, "DELETE") == [204]
+    assert len(harness.seen(PUT, "PUT")) == 7
+    assert len(harness.slept) == 5 and sum(harness.slept) >= 31
 
 
-def test_a_refused_chunk_is_given_up_at_once(house, small):
-    house.faults.add("answer", path=PUT, method="PUT", status=400, code="ErrorMessageSizeExceeded")
+def test_a_refused_chunk_is_given_up_at_once(harness, small):
+    harness.faults.add("answer", path=PUT, method="PUT", status=400, code="ErrorMessageSizeExceeded")
     with pytest.raises(GraphRefused) as caught:
-        house.make(mail(os.urandom(CHUNK)))
+        harness.make(mail(os.urandom(CHUNK)))
     assert caught.value.answer.code == "ErrorMessageSizeExceeded"
-    assert house.seen(PUT, "DELETE") == [204] and house.slept == []
+    assert harness.seen(PUT, "DELETE") == [204] and harness.slept == []
 
 
 @pytest.mark.parametrize("times, made", [(1, True), (3, True), (4, False)])
 @pytest.mark.parametrize("path, size", [(BEGIN, CHUNK), (ATTACH, 10)])
-def test_a_new_draft_may_be_unknown_for_a_moment(house, small, path, size, times, made):
-    house.faults.add("answer", path=path, method="POST", times=times, status=404)
+def test_a_new_draft_may_be_unknown_for_a_moment(harness, small, path, size, times, made):
+    harness.faults.add("answer", path=path, method="POST", times=times, status=404)
     if made:
-        assert len(contents(house.make(mail(os.urandom(size))))) == 1
+        assert len(contents(harness.make(mail(os.urandom(size))))) == 1
     else:
         with pytest.raises(GraphRefused):
-            house.make(mail(os.urandom(size)))
-    assert house.slept == [1.0, 2.0, 4.0][:times]
+            harness.make(mail(os.urandom(size)))
+    assert harness.slept == [1.0, 2.0, 4.0][:times]
 
 
 @pytest.mark.parametrize("path, method, size", [(BEGIN, "POST", CHUNK), (ATTACH, "POST", 10), (PUT, "PUT", CHUNK)])
-def test_throttling_is_obeyed(house, small, path, method, size):
-    house.faults.add("answer", path=path, method=method, times=2, status=429, retry_after=7)
+def test_throttling_is_obeyed(harness, small, path, method, size):
+    harness.faults.add("answer", path=path, method=method, times=2, status=429, retry_after=7)
     content = os.urandom(size)
-    assert contents(house.make(mail(content))) == [content]
-    assert house.slept == [7.0, 7.0]
+    assert contents(harness.make(mail(content))) == [content]
+    assert harness.slept == [7.0, 7.0]
 
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("seconds, waited", [(60, True), (61, False), (7200, False)])
 @pytest.mark.parametrize("path, method, size", [(BEGIN, "POST", CHUNK), (ATTACH, "POST", 10), (PUT, "PUT", CHUNK)])
-def test_a_long_pause_is_not_waited_for_in_the_upload(house, small, path, method, size, seconds, waited, status):
+def test_a_long_pause_is_not_waited_for_in_the_upload(harness, small, path, method, size, seconds, waited, status):
     """Whoever called may do something else meanwhile, and knows how many files the draft has."""
-    house.faults.add("answer", path=path, method=method, after=1, status=status, retry_after=seconds)
+    harness.faults.add("answer", path=path, method=method, after=1, status=status, retry_after=seconds)
     content, attached = os.urandom(size), []
     large = compose(mail(content, content, content))
     if waited:
-        house.drafts.create(SCANNER, large, {}, house.created.append, attached.append)
-        assert house.slept == [seconds] and attached == [1, 2, 3]
+        harness.drafts.create(SCANNER, large, {}, harness.created.append, attached.append)
+        assert harness.slept == [seconds] and attached == [1, 2, 3]
         return
     with pytest.raises(Throttled) as caught:
-        house.drafts.create(SCANNER, large, {}, house.created.append, attached.append)
+        harness.drafts.create(SCANNER, large, {}, harness.created.append, attached.append)
     assert caught.value.seconds == seconds and caught.value.request_id
-    assert house.slept == [] and attached == [1] and contents(house.item()) == [content]
-    assert house.graph._mailbox(SCANNER).slots.spare == SLOTS
+    assert harness.slept == [] and attached == [1] and contents(harness.item()) == [content]
+    assert harness.graph._mailbox(SCANNER).slots.spare == SLOTS
 
 
-def test_a_long_hold_that_others_caused_is_not_waited_for(house, small):
+def test_a_long_hold_that_others_caused_is_not_waited_for(harness, small):
     def created(value):
-        house.graph.throttle(SCANNER, 90)
+        harness.graph.throttle(SCANNER, 90)
 
     with pytest.raises(Throttled):
-        house.drafts.create(SCANNER, compose(mail(b"x")), {}, created)
-    assert house.slept == []
+        harness.drafts.create(SCANNER, compose(mail(b"x")), {}, created)
+    assert harness.slept == []
 
 
 @pytest.mark.parametrize("kind, status", [("stranger", 503), ("answer", 500)])
-def test_a_long_pause_that_is_not_graphs_word_on_the_mailbox_throttles_nobody_else(house, small, kind, status):
+def test_a_long_pause_that_is_not_graphs_word_on_the_mailbox_throttles_nobody_else(harness, small, kind, status):
     more = dict(retry_after=120) if kind == "answer" else dict(headers={"Retry-After": "120"})
-    house.faults.add(kind, path=ATTACH, method="POST", status=status, **more)
+    harness.faults.add(kind, path=ATTACH, method="POST", status=status, **more)
     with pytest.raises(GraphTrouble) as caught:
-        house.make(mail(b"x"))
-    assert caught.value.answer.retry_after == 120 and house.slept == []
+        harness.make(mail(b"x"))
+    assert caught.value.answer.retry_after == 120 and harness.slept == []
 
 
-def test_a_429_that_says_no_time_is_waited_for_once(house, small):
-    house.faults.add("answer", path=ATTACH, method="POST", status=429)
-    house.make(mail(b"x"))
-    assert house.slept == [10.0]
+def test_a_429_that_says_no_time_is_waited_for_once(harness, small):
+    harness.faults.add("answer", path=ATTACH, method="POST", status=429)
+    harness.make(mail(b"x"))
+    assert harness.slept == [10.0]
 
 
 @pytest.mark.parametrize("had, hidden", [(0, 0), (1, 0), (3, 0), (2, 1)])
-def test_a_draft_is_gone_on_with(house, small, had, hidden):
+def test_a_draft_is_gone_on_with(harness, small, had, hidden):
     """The files that it has are not added again; what appears in it later, though, is noticed."""
     files = [os.urandom(CHUNK), b"two", os.urandom(2 * CHUNK)]
     large = compose(mail(*files))
-    house.drafts.create(SCANNER, large._replace(attachments=large.attachments[:had]), {}, house.created.append)
-    id, attached = house.created[-1]["id"], []
-    assert [house.drafts.holds(SCANNER, id, count) for count in range(5)] == [count == had for count in range(5)]
+    harness.drafts.create(SCANNER, large._replace(attachments=large.attachments[:had]), {}, harness.created.append)
+    id, attached = harness.created[-1]["id"], []
+    assert [harness.drafts.holds(SCANNER, id, count) for count in range(5)] == [count == had for count in range(5)]
     if hidden:
-        house.item().attachments.append(copy.copy(house.item().attachments[0]))
+        harness.item().attachments.append(copy.copy(harness.item().attachments[0]))
         with pytest.raises(DraftSpoiled):
-            house.drafts.go_on(SCANNER, id, large, had, attached.append)
+            harness.drafts.go_on(SCANNER, id, large, had, attached.append)
     else:
-        house.drafts.go_on(SCANNER, id, large, had, attached.append)
-        assert contents(house.item()) == files
+        harness.drafts.go_on(SCANNER, id, large, had, attached.append)
+        assert contents(harness.item()) == files
     assert attached == list(range(had + 1, 4))
 
 
-def test_a_draft_that_is_gone_has_nothing(house, small):
-    item = house.make(mail(b"x"))
-    house.tenant.purge(item)
-    assert not house.drafts.holds(SCANNER, item.immutable, 1) and house.slept == [1.0, 2.0, 4.0]
+def test_a_draft_that_is_gone_has_nothing(harness, small):
+    item = harness.make(mail(b"x"))
+    harness.tenant.purge(item)
+    assert not harness.drafts.holds(SCANNER, item.immutable, 1) and harness.slept == [1.0, 2.0, 4.0]
 
 
-def test_a_hold_that_others_caused_is_obeyed(house, small):
+def test_a_hold_that_others_caused_is_obeyed(harness, small):
     def created(value):
-        house.created.append(value)
-        house.faults.add("answer", path="/mailFolders", status=429, retry_after=30)
-        house.graph.call("GET", SCANNER, "/mailFolders")
+        harness.created.append(value)
+        harness.faults.add("answer", path="/mailFolders", status=429, retry_after=30)
+        harness.graph.call("GET", SCANNER, "/mailFolders")
 
-    house.drafts.create(SCANNER, compose(mail(b"x")), {}, created)
-    assert contents(house.item()) == [b"x"]
-    assert len(house.slept) == 1 and 29 < house.slept[0] <= 30
+    harness.drafts.create(SCANNER, compose(mail(b"x")), {}, created)
+    assert contents(harness.item()) == [b"x"]
+    assert len(harness.slept) == 1 and 29 < harness.slept[0] <= 30
 
 
 @pytest.mark.parametrize("fault", MISHAPS)
-def test_a_posted_file_is_there_once(house, small, fault):
-    house.faults.add(fault, path=ATTACH, method="POST", after=1, status=500 if "answer" in fault else 0)
-    assert contents(house.make(mail(b"one", b"two", b"three"))) == [b"one", b"two", b"three"]
+def test_a_posted_file_is_there_once(harness, small, fault):
+    harness.faults.add(fault, path=ATTACH, method="POST", after=1, status=500 if "answer" in fault else 0)
+    assert contents(harness.make(mail(b"one", b"two", b"three"))) == [b"one", b"two", b"three"]
 
 
-def test_a_conflict_is_tried_again(house, small):
-    house.faults.add("answer", path=ATTACH, method="POST", status=412, code="ErrorIrresolvableConflict")
-    assert contents(house.make(mail(b"one"))) == [b"one"]
+def test_a_conflict_is_tried_again(harness, small):
+    harness.faults.add("answer", path=ATTACH, method="POST", status=412, code="ErrorIrresolvableConflict")
+    assert contents(harness.make(mail(b"one"))) == [b"one"]
 
 
-def test_a_file_that_came_twice_spoils_the_draft(house, small):
-    house.faults.add("answer_after", path=ATTACH, method="POST", status=504)
-    count, lagging = house.drafts._count, [0]
-    house.drafts._count = lambda draft: lagging.pop() if lagging else count(draft)
+def test_a_file_that_came_twice_spoils_the_draft(harness, small):
+    harness.faults.add("answer_after", path=ATTACH, method="POST", status=504)
+    count, lagging = harness.drafts._count, [0]
+    harness.drafts._count = lambda draft: lagging.pop() if lagging else count(draft)
     with pytest.raises(DraftSpoiled):
-        house.make(mail(b"one"))
-    assert contents(house.item()) == [b"one", b"one"]
+        harness.make(mail(b"one"))
+    assert contents(harness.item()) == [b"one", b"one"]
 
 
 def test_a_list_of_attachments_may_have_pages():
@@ -447,111 +449,111 @@ def test_a_list_of_attachments_may_have_pages():
 
 
 @pytest.mark.parametrize("status, code", [(403, "ErrorAccessDenied"), (400, "ErrorMessageSizeExceeded")])
-def test_a_refused_file_is_given_up_at_once(house, small, status, code):
-    house.faults.add("answer", path=ATTACH, method="POST", status=status, code=code)
+def test_a_refused_file_is_given_up_at_once(harness, small, status, code):
+    harness.faults.add("answer", path=ATTACH, method="POST", status=status, code=code)
     with pytest.raises(GraphRefused) as caught:
-        house.make(mail(b"one"))
-    assert (caught.value.answer.code, house.slept) == (code, [])
+        harness.make(mail(b"one"))
+    assert (caught.value.answer.code, harness.slept) == (code, [])
 
 
-def test_uploads_to_a_shared_mailbox_may_be_denied(house, small):
-    house.tenant.uploads_denied.add(SCANNER)
+def test_uploads_to_a_shared_mailbox_may_be_denied(harness, small):
+    harness.tenant.uploads_denied.add(SCANNER)
     raw = mail(os.urandom(CHUNK))
     with pytest.raises(UploadDenied) as caught:
-        house.make(raw)
+        harness.make(raw)
     assert caught.value.answer.code == "ErrorAccessDenied" and SCANNER in str(caught.value)
     # The way round: one's own mailbox, the same From.
-    house.tenant.send_as.add((RELAY, SCANNER))
-    delivery = house.send(raw, RELAY)
+    harness.tenant.send_as.add((RELAY, SCANNER))
+    delivery = harness.send(raw, RELAY)
     assert (delivery.sender, delivery.mailbox) == (SCANNER, RELAY)
     assert leaves(delivery.raw)[1:] == leaves(raw)[1:]
 
 
 @pytest.mark.parametrize("mailbox, code", [(RELAY, "ErrorAccessDenied"), (SCANNER, "ErrorQuotaExceeded")])
-def test_other_403_are_no_denied_upload(house, small, mailbox, code):
-    house.faults.add("answer", path=BEGIN, status=403, code=code)
+def test_other_403_are_no_denied_upload(harness, small, mailbox, code):
+    harness.faults.add("answer", path=BEGIN, status=403, code=code)
     with pytest.raises(GraphRefused) as caught:
-        house.make(mail(os.urandom(CHUNK)), mailbox)
+        harness.make(mail(os.urandom(CHUNK)), mailbox)
     assert not isinstance(caught.value, UploadDenied)
 
 
-def test_between_post_and_session(house):
+def test_between_post_and_session(harness):
     """3 MB of 1,000,000 are too large for a request of 4,000,000, and too small for a session of 3 MiB."""
-    house.tenant.request_limit = 4 * MIB + 4096
+    harness.tenant.request_limit = 4 * MIB + 4096
     content = os.urandom(3_100_000)
-    assert contents(house.make(mail(content))) == [content]
-    assert house.seen(BEGIN) == [400]
+    assert contents(harness.make(mail(content))) == [content]
+    assert harness.seen(BEGIN) == [400]
 
 
 @pytest.mark.parametrize("size", [3 * MIB - 1, 3 * MIB])
-def test_sizes_at_the_edges(house, size):
-    house.tenant.request_limit = 4 * MIB + 4096
+def test_sizes_at_the_edges(harness, size):
+    harness.tenant.request_limit = 4 * MIB + 4096
     content = os.urandom(size)
-    assert contents(house.make(mail(content))) == [content]
+    assert contents(harness.make(mail(content))) == [content]
 
 
 @pytest.mark.parametrize("size", [0, 1, 899, 900, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1])
-def test_sizes_at_the_chunks_edges(house, small, size):
+def test_sizes_at_the_chunks_edges(harness, small, size):
     content = os.urandom(size)
-    assert contents(house.make(mail(content))) == [content]
+    assert contents(harness.make(mail(content))) == [content]
 
 
-def test_a_file_cut_short_on_disk_is_noticed(house, small):
+def test_a_file_cut_short_on_disk_is_noticed(harness, small):
     raw = mail(os.urandom(2 * CHUNK))
     large = compose(raw)
     (attachment,) = large.attachments
     assert attachment.size == 2 * CHUNK
     attachment._file.truncate(len(raw) - CHUNK)
     with pytest.raises(Permanent, match="shorter"):
-        house.drafts.create(SCANNER, large, {}, house.created.append)
-    assert house.seen(PUT, "DELETE") == [204]
+        harness.drafts.create(SCANNER, large, {}, harness.created.append)
+    assert harness.seen(PUT, "DELETE") == [204]
 
 
-def test_a_broken_off_wait_cancels_the_upload(house, small):
+def test_a_broken_off_wait_cancels_the_upload(harness, small):
     class Stopping(Exception):
         pass
 
     def stop(seconds):
         raise Stopping
 
-    house.drafts = LargeDrafts(house.graph, sleep=stop)
-    house.faults.add("answer", path=PUT, method="PUT", status=503)
+    harness.drafts = LargeDrafts(harness.graph, sleep=stop)
+    harness.faults.add("answer", path=PUT, method="PUT", status=503)
     with pytest.raises(Stopping):
-        house.make(mail(os.urandom(CHUNK)))
-    assert house.seen(PUT, "DELETE") == [204]
+        harness.make(mail(os.urandom(CHUNK)))
+    assert harness.seen(PUT, "DELETE") == [204]
 
 
-def test_random_faults_leave_each_file_once(house, small):
+def test_random_faults_leave_each_file_once(harness, small):
     """Whatever happens, a draft that is said to be ready has every file once, in order."""
     ready = 0
     for seed in range(30):
         rest = [os.urandom(10), os.urandom(3 * CHUNK + 5), os.urandom(800), os.urandom(4 * CHUNK)]
-        house.faults.random(seed, dict.fromkeys(MISHAPS, 0.025), path="attachments|^/upload/")
+        harness.faults.random(seed, dict.fromkeys(MISHAPS, 0.025), path="attachments|^/upload/")
         try:
-            item = house.make(mail(*rest))
+            item = harness.make(mail(*rest))
         except (NoAnswer, GraphTrouble, GraphRefused):
             continue
         finally:
-            house.faults.clear()
+            harness.faults.clear()
         assert contents(item) == rest
         ready += 1
     assert ready >= 10
 
 
-def test_the_budget_is_kept(house, small):
+def test_the_budget_is_kept(harness, small):
     total, window = budget.MOST, budget.WINDOW
-    house.drafts.budget.spend(SCANNER.upper(), total - CHUNK)
+    harness.drafts.budget.spend(SCANNER.upper(), total - CHUNK)
     content = os.urandom(2 * CHUNK)
-    house.now += 10
-    assert contents(house.make(mail(content))) == [content]
-    assert house.slept == [window - 10]
+    harness.now += 10
+    assert contents(harness.make(mail(content))) == [content]
+    assert harness.slept == [window - 10]
 
 
-def test_uploads_are_counted_with_their_base64(house, small):
+def test_uploads_are_counted_with_their_base64(harness, small):
     spent = []
-    house.drafts.budget.spend = lambda mailbox, octets: spent.append((mailbox, octets))
-    house.make(mail(os.urandom(800), os.urandom(CHUNK)))
-    sizes = [r.size for r in house.sandbox.requests if r.method in ("POST", "PUT") and "Session" not in r.path]
+    harness.drafts.budget.spend = lambda mailbox, octets: spent.append((mailbox, octets))
+    harness.make(mail(os.urandom(800), os.urandom(CHUNK)))
+    sizes = [r.size for r in harness.sandbox.requests if r.method in ("POST", "PUT") and "Session" not in r.path]
     assert [octets for _, octets in spent] == sizes and sizes[1] > 1066
     assert {mailbox for mailbox, _ in spent} == {SCANNER}
 
@@ -611,7 +613,7 @@ print(before, peak(), octets)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="VmHWM is Linux's")
-def test_memory_of_an_80_mb_attachment(house, tmp_path):
+def test_memory_of_an_80_mb_attachment(harness, tmp_path):
     path = tmp_path / "mail"
     block = base64.encodebytes(os.urandom(57 * 18_400)).replace(b"\n", b"\r\n")  # 1 MiB, nearly
     with open(path, "wb") as file:
@@ -629,9 +631,9 @@ def test_memory_of_an_80_mb_attachment(house, tmp_path):
             "-c",
             CHILD,
             str(path),
-            house.sandbox.ca_file,
-            house.sandbox.graph_url,
-            house.sandbox.entra.token(),
+            harness.sandbox.ca_file,
+            harness.sandbox.graph_url,
+            harness.sandbox.entra.token(),
         ],
         capture_output=True,
         text=True,
@@ -643,5 +645,5 @@ def test_memory_of_an_80_mb_attachment(house, tmp_path):
     print(f"VmHWM {before} kB before, {after} kB after an attachment of {octets} octets")
     assert octets == 80 * 57 * 18_400
     assert after - before < 32 * 1024
-    drafts = house.tenant.items(SCANNER, "drafts")
+    drafts = harness.tenant.items(SCANNER, "drafts")
     assert [len(content) for content in contents(drafts[-1])] == [octets]

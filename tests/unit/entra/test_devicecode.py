@@ -2,66 +2,66 @@
 
 from __future__ import annotations
 
-import entra_house
+import entra_harness
 import pytest
-from entra_house import USER, sentence_of
+from entra_harness import USER, sentence_of
 
 from m365proxy.errors import ProxyError, SignInNeeded, Temporary
 
-house = entra_house.house
+harness = entra_harness.harness
 
 # msal warns when it is asked to poll sooner than the interval; the tests' clock does not really wait.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempted too soon")
 
 
-def test_login(house):
-    assert house.signed_in().access_token()
-    (line,) = house.shown
+def test_login(harness):
+    assert harness.signed_in().access_token()
+    (line,) = harness.shown
     assert "https://microsoft.com/devicelogin" in line and f"as {USER}" in line and "15 minutes" in line
-    stored = house.file.load()
-    assert (stored.user, stored.tenant, stored.signed_in_at) == (USER, house.sandbox.tenant_id, 5_000_000.0)
-    assert house.content().startswith("0.AX")
-    assert house.time.slept == []
+    stored = harness.file.load()
+    assert (stored.user, stored.tenant, stored.signed_in_at) == (USER, harness.sandbox.tenant_id, 5_000_000.0)
+    assert harness.content().startswith("0.AX")
+    assert harness.time.slept == []
 
 
-def test_login_needs_nothing_beyond_the_authority_and_graph(house):
-    house.signed_in().access_token()
-    assert house.sandbox.seen("discovery/instance") == []
-    assert {request.path.split("/")[1] for request in house.sandbox.requests} == {house.sandbox.tenant_id, "v1.0"}
+def test_login_needs_nothing_beyond_the_authority_and_graph(harness):
+    harness.signed_in().access_token()
+    assert harness.sandbox.seen("discovery/instance") == []
+    assert {request.path.split("/")[1] for request in harness.sandbox.requests} == {harness.sandbox.tenant_id, "v1.0"}
 
 
 @pytest.mark.parametrize("user", [USER, "Relay@Contoso.com"])
-def test_login_by_domain_and_in_any_case(house, user):
-    tokens = house.signed_in(tenant_id="contoso.com", user=user)
-    assert house.file.load().tenant == house.sandbox.tenant_id
-    assert house.accepts(tokens.access_token()) == USER
+def test_login_by_domain_and_in_any_case(harness, user):
+    tokens = harness.signed_in(tenant_id="contoso.com", user=user)
+    assert harness.file.load().tenant == harness.sandbox.tenant_id
+    assert harness.accepts(tokens.access_token()) == USER
 
 
 @pytest.mark.parametrize("which", ["userPrincipalName", "mail"])
-def test_either_name_of_the_account_will_do(house, which):
-    house.sandbox.tenant.upns[USER] = "svc-relay@contoso.onmicrosoft.com"
+def test_either_name_of_the_account_will_do(harness, which):
+    harness.sandbox.tenant.upns[USER] = "svc-relay@contoso.onmicrosoft.com"
     user = USER if which == "mail" else "svc-relay@contoso.onmicrosoft.com"
-    house.signed_in(user=user)
-    assert house.file.load().user == user
+    harness.signed_in(user=user)
+    assert harness.file.load().user == user
 
 
-def test_login_waits_for_the_person(house):
-    house.sandbox.approve_after = 3
-    house.signed_in()
-    assert house.time.slept == [1, 1, 1]
+def test_login_waits_for_the_person(harness):
+    harness.sandbox.approve_after = 3
+    harness.signed_in()
+    assert harness.time.slept == [1, 1, 1]
 
 
-def test_login_slows_down_when_asked(house):
-    house.sandbox.entra.refuse("device_code", "slow_down")
-    house.signed_in()
-    assert house.time.slept == [6]
+def test_login_slows_down_when_asked(harness):
+    harness.sandbox.entra.refuse("device_code", "slow_down")
+    harness.signed_in()
+    assert harness.time.slept == [6]
 
 
-def test_login_with_an_interval_of_nothing(house):
-    house.sandbox.entra.interval = 0
-    house.sandbox.approve_after = 2
-    house.signed_in()
-    assert house.time.slept == [1, 1]
+def test_login_with_an_interval_of_nothing(harness):
+    harness.sandbox.entra.interval = 0
+    harness.sandbox.approve_after = 2
+    harness.signed_in()
+    assert harness.time.slept == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -73,48 +73,48 @@ def test_login_with_an_interval_of_nothing(house):
         {"kind": "portal", "times": 3},
     ],
 )
-def test_login_survives_trouble_while_it_waits(house, fault):
-    house.sandbox.faults.add(path="/token$", **fault)
-    house.signed_in()
-    assert house.time.slept == [1, 1, 1]
-    assert house.content()
+def test_login_survives_trouble_while_it_waits(harness, fault):
+    harness.sandbox.faults.add(path="/token$", **fault)
+    harness.signed_in()
+    assert harness.time.slept == [1, 1, 1]
+    assert harness.content()
 
 
 @pytest.mark.parametrize("path", ["openid-configuration", "/v1.0/me"])
-def test_login_tries_its_questions_thrice(house, path):
-    fault = house.sandbox.faults.add("answer", path=path, status=503, times=2)
-    house.signed_in(tenant_id="contoso.com")
-    assert fault.hits == 2 and house.content()
+def test_login_tries_its_questions_thrice(harness, path):
+    fault = harness.sandbox.faults.add("answer", path=path, status=503, times=2)
+    harness.signed_in(tenant_id="contoso.com")
+    assert fault.hits == 2 and harness.content()
 
 
-def test_only_graph_says_who_signed_in(house):
+def test_only_graph_says_who_signed_in(harness):
     me = b'{"userPrincipalName": "%s", "mail": null}' % USER.encode()
-    fault = house.sandbox.faults.add("stranger", path="/v1.0/me", status=200, body=me, times=None)
+    fault = harness.sandbox.faults.add("stranger", path="/v1.0/me", status=200, body=me, times=None)
     with pytest.raises(Temporary, match="is not Microsoft"):
-        house.signed_in()
-    assert fault.hits == 3 and not house.content()
+        harness.signed_in()
+    assert fault.hits == 3 and not harness.content()
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"value": []}', b'{"error": "blocked"}', None])
-def test_a_stranger_gives_no_token_and_ends_no_sign_in(house, body):
-    tokens = house.signed_in()
-    before = house.content()
-    house.sandbox.faults.add("stranger", path="/token$", status=200, body=body)
+def test_a_stranger_gives_no_token_and_ends_no_sign_in(harness, body):
+    tokens = harness.signed_in()
+    before = harness.content()
+    harness.sandbox.faults.add("stranger", path="/token$", status=200, body=body)
     with pytest.raises(Temporary):
         tokens.renew()
-    assert house.content() == before
+    assert harness.content() == before
     tokens.renew()
 
 
-def test_send_permissions_ask_for_less(house):
-    house.sandbox.tenant.granted_scopes = {"User.Read", "Mail.Send", "Mail.Send.Shared"}
-    tokens = house.signed_in(permissions="send")
-    assert house.accepts(tokens.access_token()) == USER
+def test_send_permissions_ask_for_less(harness):
+    harness.sandbox.tenant.granted_scopes = {"User.Read", "Mail.Send", "Mail.Send.Shared"}
+    tokens = harness.signed_in(permissions="send")
+    assert harness.accepts(tokens.access_token()) == USER
 
 
-def after(house, **changes):
+def after(harness, **changes):
     for name, value in changes.items():
-        setattr(house.sandbox.tenant, name, value)
+        setattr(harness.sandbox.tenant, name, value)
 
 
 REFUSED_LOGINS = {
@@ -162,30 +162,30 @@ REFUSED_LOGINS = {
 
 @pytest.mark.parametrize("name", REFUSED_LOGINS)
 @pytest.mark.parametrize("before", [False, True])
-def test_refused_login_stores_nothing(house, name, before):
+def test_refused_login_stores_nothing(harness, name, before):
     if before:
-        house.signed_in()
-    kept = house.content()
-    house.sandbox.entra.code_seconds = 30
+        harness.signed_in()
+    kept = harness.content()
+    harness.sandbox.entra.code_seconds = 30
     arrange, status, words = REFUSED_LOGINS[name]
-    arrange(house)
+    arrange(harness)
     with pytest.raises(ProxyError) as error:
-        house.signed_in()
+        harness.signed_in()
     assert error.value.exit_status == status
     assert words in sentence_of(error)
-    assert house.content() == kept
+    assert harness.content() == kept
 
 
-def test_nobody_comes_within_the_life_of_the_code(house):
-    house.sandbox.approve_after = None
-    house.sandbox.entra.code_seconds = 60
+def test_nobody_comes_within_the_life_of_the_code(harness):
+    harness.sandbox.approve_after = None
+    harness.sandbox.entra.code_seconds = 60
     with pytest.raises(SignInNeeded):
-        house.signed_in()
-    assert house.time.slept == [1] * 60
+        harness.signed_in()
+    assert harness.time.slept == [1] * 60
 
 
-def test_answer_without_tenant_is_refused(house, monkeypatch):
-    monkeypatch.setattr(house.sandbox.entra, "_id_token", lambda user, tid: "e30." + "e30" + ".x")
+def test_answer_without_tenant_is_refused(harness, monkeypatch):
+    monkeypatch.setattr(harness.sandbox.entra, "_id_token", lambda user, tid: "e30." + "e30" + ".x")
     with pytest.raises((SignInNeeded, Temporary)):
-        house.signed_in()
-    assert house.content() is None
+        harness.signed_in()
+    assert harness.content() is None

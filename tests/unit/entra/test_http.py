@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from types import SimpleNamespace
 
-import entra_house
+import entra_harness
 import pytest
-from entra_house import USER, Canned, sentence_of
+from entra_harness import USER, Canned, sentence_of
 
 from m365proxy.entra import http
 from m365proxy.entra.http import Busy, HttpClient, Misconfigured, refusal
 from m365proxy.errors import SignInNeeded, Temporary
 from m365proxy.system.outbound import Outbound
 
-house = entra_house.house
+harness = entra_harness.harness
 
 # msal warns when it is asked to poll sooner than the interval; the tests' clock does not really wait.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempted too soon")
@@ -43,20 +43,20 @@ KINDS = [
 
 
 @pytest.mark.parametrize("error, number, kind, status, words", KINDS)
-def test_kinds_of_refusals(house, error, number, kind, status, words):
-    tokens = house.signed_in()
+def test_kinds_of_refusals(harness, error, number, kind, status, words):
+    tokens = harness.signed_in()
     token = tokens.access_token()
-    before = house.content()
-    house.sandbox.entra.refuse("refresh_token", error, number)
+    before = harness.content()
+    harness.sandbox.entra.refuse("refresh_token", error, number)
     with pytest.raises(kind) as caught:
         tokens.access_token(refused=token)
     assert caught.value.exit_status == status and words in sentence_of(caught)
     assert isinstance(caught.value, (SignInNeeded, Temporary))  # what callers of Graph know
-    assert house.content() == before
+    assert harness.content() == before
     assert tokens.state()["error"] == str(caught.value)
     assert tokens.state()["needs_sign_in"] is (kind is not Temporary)
-    house.time.now += 900
-    assert house.accepts(tokens.access_token()) == USER
+    harness.time.now += 900
+    assert harness.accepts(tokens.access_token()) == USER
     assert tokens.state()["error"] == ""
 
 
@@ -154,16 +154,16 @@ ODD_ANSWERS = [
 
 
 @pytest.mark.parametrize("body", ODD_ANSWERS)
-def test_odd_answers_end_in_a_sentence(house, body):
+def test_odd_answers_end_in_a_sentence(harness, body):
     """No answer of a server is a crash, or harms what is stored."""
-    tokens = house.signed_in()
+    tokens = harness.signed_in()
     token = tokens.access_token()
-    before = house.content()
+    before = harness.content()
     with spoiled(body), contextlib.suppress(Temporary, SignInNeeded):
         tokens.access_token(refused=token)
-    assert house.content() == before
-    house.time.now += 900
-    assert house.accepts(tokens.access_token(refused="x")) == USER
+    assert harness.content() == before
+    harness.time.now += 900
+    assert harness.accepts(tokens.access_token(refused="x")) == USER
 
 
 @contextlib.contextmanager
@@ -216,10 +216,10 @@ def test_answers_have_a_limit():
 
 
 @pytest.mark.parametrize("kind", ["drip", "drip_head"])
-def test_answers_have_a_time_limit_however_they_drip(house, monkeypatch, kind):
-    house.sandbox.faults.add(kind, path="/token", seconds=0.01)
-    outbound = Outbound(ca_file=house.sandbox.ca_file, direct=True)
-    url = f"{house.sandbox.authority_url}/{house.sandbox.tenant_id}/oauth2/v2.0/token"
+def test_answers_have_a_time_limit_however_they_drip(harness, monkeypatch, kind):
+    harness.sandbox.faults.add(kind, path="/token", seconds=0.01)
+    outbound = Outbound(ca_file=harness.sandbox.ca_file, direct=True)
+    url = f"{harness.sandbox.authority_url}/{harness.sandbox.tenant_id}/oauth2/v2.0/token"
     monkeypatch.setattr(http, "_ANSWER_SECONDS", 0.3)
     with HttpClient(outbound) as client:
         with pytest.raises(Temporary, match="did not answer completely in time"):

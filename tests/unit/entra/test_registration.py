@@ -7,15 +7,15 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import entra_house
+import entra_harness
 import pytest
-from entra_house import sentence_of
+from entra_harness import sentence_of
 
 from m365proxy.entra.http import Misconfigured
 from m365proxy.entra.tokens import endpoints
 from m365proxy.errors import Temporary
 
-house = entra_house.house
+harness = entra_harness.harness
 
 # msal warns when it is asked to poll sooner than the interval; the tests' clock does not really wait.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempted too soon")
@@ -94,46 +94,46 @@ def certificate(tmp_path):
     return SimpleNamespace(private_key=str(path), thumbprint=thumbprint), made.public_bytes(serialization.Encoding.PEM)
 
 
-def test_app_with_a_secret(house):
-    tokens = house.tokens(client_secret="sandbox-secret", user=None)
+def test_app_with_a_secret(harness):
+    tokens = harness.tokens(client_secret="sandbox-secret", user=None)
     token = tokens.access_token()
-    assert house.accepts(token) == "" and tokens.access_token() == token
-    assert house.sandbox.entra.counts["client_credentials"] == 1
-    house.sandbox.entra.revoke_access()
-    house.time.now += 61
-    assert house.accepts(tokens.access_token(refused=token)) == ""
-    assert house.sandbox.entra.counts["client_credentials"] == 2
-    assert os.listdir(house.directory) == [] and house.sandbox.seen("/me") == []
+    assert harness.accepts(token) == "" and tokens.access_token() == token
+    assert harness.sandbox.entra.counts["client_credentials"] == 1
+    harness.sandbox.entra.revoke_access()
+    harness.time.now += 61
+    assert harness.accepts(tokens.access_token(refused=token)) == ""
+    assert harness.sandbox.entra.counts["client_credentials"] == 2
+    assert os.listdir(harness.directory) == [] and harness.sandbox.seen("/me") == []
 
 
-def test_app_with_a_certificate(house, certificate):
-    house.sandbox.tenant.client_certificate = certificate[1]
-    tokens = house.tokens(client_certificate=certificate[0], user=None)
-    assert house.accepts(tokens.access_token()) == ""
+def test_app_with_a_certificate(harness, certificate):
+    harness.sandbox.tenant.client_certificate = certificate[1]
+    tokens = harness.tokens(client_certificate=certificate[0], user=None)
+    assert harness.accepts(tokens.access_token()) == ""
 
 
-def test_app_token_is_renewed_in_time(house):
-    tokens = house.tokens(client_secret="sandbox-secret")
+def test_app_token_is_renewed_in_time(harness):
+    tokens = harness.tokens(client_secret="sandbox-secret")
     token = tokens.access_token()
-    house.time.now += 3900 - 301
+    harness.time.now += 3900 - 301
     assert tokens.access_token() == token
-    house.time.now += 1
+    harness.time.now += 1
     assert tokens.access_token() != token
-    assert house.sandbox.entra.counts["client_credentials"] == 2
+    assert harness.sandbox.entra.counts["client_credentials"] == 2
 
 
-def test_app_with_the_wrong_secret(house):
-    tokens = house.tokens(client_secret="S3cret")
+def test_app_with_the_wrong_secret(harness):
+    tokens = harness.tokens(client_secret="S3cret")
     with pytest.raises(Misconfigured, match="secret's value") as error:
         tokens.access_token()
     assert error.value.exit_status == 78 and "S3cret" not in sentence_of(error)
     with pytest.raises(Misconfigured):
         tokens.access_token()
-    assert house.sandbox.entra.counts["client_credentials"] == 1
+    assert harness.sandbox.entra.counts["client_credentials"] == 1
     # The secret is put right in Entra: found out by asking anew, not from msal's memory of the refusal.
-    house.sandbox.tenant.client_secrets.add("S3cret")
-    house.time.now += 30
-    assert house.accepts(tokens.access_token()) == ""
+    harness.sandbox.tenant.client_secrets.add("S3cret")
+    harness.time.now += 30
+    assert harness.accepts(tokens.access_token()) == ""
 
 
 def spoil(certificate, how):
@@ -162,21 +162,21 @@ def spoil(certificate, how):
         ("another", "not one of the app registration's"),
     ],
 )
-def test_app_with_an_unusable_key(house, certificate, how, words):
-    house.sandbox.tenant.client_certificate = certificate[1]
+def test_app_with_an_unusable_key(harness, certificate, how, words):
+    harness.sandbox.tenant.client_certificate = certificate[1]
     spoil(certificate[0], how)
-    tokens = house.tokens(client_certificate=certificate[0])
+    tokens = harness.tokens(client_certificate=certificate[0])
     with pytest.raises(Misconfigured) as error:
         tokens.access_token()
     assert words in sentence_of(error) and "S3cret" not in str(error.value)
 
 
-def test_app_needs_no_sign_in(house):
-    tokens = house.tokens(client_secret="sandbox-secret")
-    assert tokens.login(house.shown.append) == ""
-    assert len(house.shown) == 1 and "No sign-in is needed" in house.shown[0]
+def test_app_needs_no_sign_in(harness):
+    tokens = harness.tokens(client_secret="sandbox-secret")
+    assert tokens.login(harness.shown.append) == ""
+    assert len(harness.shown) == 1 and "No sign-in is needed" in harness.shown[0]
     tokens.refresh_daily()
-    assert house.sandbox.requests == []
+    assert harness.sandbox.requests == []
     assert tokens.state()["user"].startswith("application ") and not tokens.state()["needs_sign_in"]
 
 
@@ -190,8 +190,8 @@ def test_import_is_light():
     assert run.stdout.strip() == "[]"
 
 
-def test_missing_library(house, monkeypatch):
-    tokens = house.signed_in()
+def test_missing_library(harness, monkeypatch):
+    tokens = harness.signed_in()
     monkeypatch.setitem(sys.modules, "msal", None)
     with pytest.raises(Temporary, match="msal is missing") as error:
         tokens.access_token()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 import urllib.parse
 
-import graph_house
+import graph_harness
 import pytest
-from graph_house import ALERTS, INBOX, MAIL
+from graph_harness import ALERTS, INBOX, MAIL
 
 from m365proxy.graph import answer as answer_module
 from m365proxy.graph.answer import Answer, GraphTrouble, NoAnswer, parse_retry_after
 from m365proxy.graph.slots import SLOTS
 
-house = graph_house.house
+harness = graph_harness.harness
 
 
 NOW, LATER = "Sun, 06 Nov 1994 08:49:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -136,39 +136,39 @@ STRANGERS = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", STRANGERS)
-def test_what_a_stranger_says_is_no_answer_of_graphs(house, name, stream):
+def test_what_a_stranger_says_is_no_answer_of_graphs(harness, name, stream):
     """A listing, an empty mailbox, a deletion done, a batch done, an item gone: only Graph can say so."""
-    house.faults.add("stranger", **STRANGERS[name])
+    harness.faults.add("stranger", **STRANGERS[name])
     with pytest.raises(GraphTrouble, match="between"):
-        house.graph.read("GET", ALERTS, INBOX, stream=stream)
-    assert house.graph.read("GET", ALERTS, INBOX).ok
+        harness.graph.read("GET", ALERTS, INBOX, stream=stream)
+    assert harness.graph.read("GET", ALERTS, INBOX).ok
 
 
-def test_a_strangers_401_is_not_repeated(house):
-    house.faults.add("stranger_after", status=401)
-    answer = house.send()
+def test_a_strangers_401_is_not_repeated(harness):
+    harness.faults.add("stranger_after", status=401)
+    answer = harness.send()
     assert answer.status == 401 and not answer.from_graph
-    assert len(house.tenant.delivered) == 1 and house.tokens.asked == [None]
+    assert len(harness.tenant.delivered) == 1 and harness.tokens.asked == [None]
 
 
-def test_an_endless_answer_is_not_read(house, monkeypatch):
+def test_an_endless_answer_is_not_read(harness, monkeypatch):
     monkeypatch.setattr(answer_module, "_ANSWER_LIMIT", 1000)
     for _ in range(20):
-        house.tenant.add_message(ALERTS, MAIL)
-    answer = house.get()
+        harness.tenant.add_message(ALERTS, MAIL)
+    answer = harness.get()
     assert answer.status == 200 and answer.json() == {}
-    assert house.graph.spare(ALERTS) == SLOTS
-    with house.get(stream=True) as stream, pytest.raises(NoAnswer, match="larger"):
+    assert harness.graph.spare(ALERTS) == SLOTS
+    with harness.get(stream=True) as stream, pytest.raises(NoAnswer, match="larger"):
         stream.load()
 
 
 @pytest.mark.parametrize("coding", ["length", "chunked", "gzip"])
-def test_a_stream_that_breaks_off(house, coding):
-    house.tenant.value_coding = coding
-    house.tenant.add_message(ALERTS, MAIL + bytes(random.Random(2).choices(range(32, 127), k=100_000)))
-    path = "/messages/" + urllib.parse.quote(house.get().json()["value"][0]["id"], safe="") + "/$value"
-    with house.get(path=path, stream=True) as stream:
+def test_a_stream_that_breaks_off(harness, coding):
+    harness.tenant.value_coding = coding
+    harness.tenant.add_message(ALERTS, MAIL + bytes(random.Random(2).choices(range(32, 127), k=100_000)))
+    path = "/messages/" + urllib.parse.quote(harness.get().json()["value"][0]["id"], safe="") + "/$value"
+    with harness.get(path=path, stream=True) as stream:
         assert len(b"".join(stream.chunks())) > 100_000
-    house.faults.add("cut_answer", path="value$")
-    with house.get(path=path, stream=True) as stream, pytest.raises(NoAnswer, match="broke off"):
+    harness.faults.add("cut_answer", path="value$")
+    with harness.get(path=path, stream=True) as stream, pytest.raises(NoAnswer, match="broke off"):
         b"".join(stream.chunks())

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 
-import graph_house
+import graph_harness
 import pytest
-from graph_house import ALERTS, MAIL
+from graph_harness import ALERTS, MAIL
 
 from m365proxy.graph.body import Body, base64_body
 
-house = graph_house.house
+harness = graph_harness.harness
 
 
-def test_a_body_is_read_in_small_pieces(house):
+def test_a_body_is_read_in_small_pieces(harness):
     sizes, made, lead = [], [0], []
     total = 3_000_000
 
@@ -32,10 +32,10 @@ def test_a_body_is_read_in_small_pieces(house):
             made[0] += len(raw[i : i + 60_000])
             yield raw[i : i + 60_000]
 
-    answer = house.graph.call(
+    answer = harness.graph.call(
         "POST", ALERTS, "/sendMail", headers={"Content-Type": "text/plain"}, body=lambda: Watched(total, pieces())
     )
-    assert answer.status == 202 and house.sandbox.seen("sendMail")[0].size == total
+    assert answer.status == 202 and harness.sandbox.seen("sendMail")[0].size == total
     assert min(sizes) > 0 and max(sizes) <= 64 * 1024, "somebody reads it whole"
     assert max(lead) <= 120_000
 
@@ -60,7 +60,7 @@ def test_exhausted_tells_the_last_octet():
     assert list(Body(40_000, [b"x" * 40_000])) == [b"x" * 16384, b"x" * 16384, b"x" * 7232]
 
 
-def test_a_call_without_a_body_says_so(house):
-    answer = house.graph.call("POST", ALERTS, "/messages/x/send")
-    assert house.sandbox.requests[0].headers["content-length"] == "0"
+def test_a_call_without_a_body_says_so(harness):
+    answer = harness.graph.call("POST", ALERTS, "/messages/x/send")
+    assert harness.sandbox.requests[0].headers["content-length"] == "0"
     assert answer.code == "ErrorInvalidIdMalformed"  # and not 411

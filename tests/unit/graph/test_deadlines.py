@@ -7,9 +7,9 @@ import re
 import threading
 import urllib.parse
 
-import graph_house
+import graph_harness
 import pytest
-from graph_house import ALERTS, MAIL
+from graph_harness import ALERTS, MAIL
 from tunnel import Tunnel
 
 from m365proxy.graph import client
@@ -17,17 +17,17 @@ from m365proxy.graph.answer import NoAnswer
 from m365proxy.graph.slots import SLOTS
 from m365proxy.sandbox import webserver
 
-house = graph_house.house
+harness = graph_harness.harness
 
 
 @pytest.mark.parametrize("kind", ["drip", "drip_after", "drip_head"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog, kind, stream):
+def test_an_answer_that_drips_ends_and_is_named_once(harness, monkeypatch, caplog, kind, stream):
     monkeypatch.setattr(client, "total_seconds", lambda silence, body: 0.3)
-    fault = house.faults.add(kind, path="sendMail", seconds=0.01)
+    fault = harness.faults.add(kind, path="sendMail", seconds=0.01)
 
     def send():
-        with house.send(stream=stream, seconds=0.3) as answer:
+        with harness.send(stream=stream, seconds=0.3) as answer:
             answer.load()
             return answer
 
@@ -37,21 +37,21 @@ def test_an_answer_that_drips_ends_and_is_named_once(house, monkeypatch, caplog,
         assert caught.value.maybe_processed
     else:
         assert not send().from_graph or send().json() == {}
-    assert fault.hits == 1 and house.slots().spare == SLOTS
+    assert fault.hits == 1 and harness.slots().spare == SLOTS
     named = [record.getMessage() for record in caplog.records if "broken off" in record.getMessage()]
     late = rf"{ALERTS}: POST sendMail: no complete answer in time; the call was broken off after \d+ s"
     assert len(named) == 1 and re.fullmatch(late, named[0])
-    assert house.send().status == 202
+    assert harness.send().status == 202
 
 
-def test_a_proxy_whose_answer_drips_is_given_up_too(house, monkeypatch):
+def test_a_proxy_whose_answer_drips_is_given_up_too(harness, monkeypatch):
     monkeypatch.setattr(client, "total_seconds", lambda silence, body: 0.3)
     with Tunnel() as tunnel:
         tunnel.mode = "drip"
-        house.connect(tunnel.url)
+        harness.connect(tunnel.url)
         with pytest.raises(NoAnswer) as caught:
-            house.send()
-        assert tunnel.connects and not caught.value.maybe_processed and house.tenant.delivered == []
+            harness.send()
+        assert tunnel.connects and not caught.value.maybe_processed and harness.tenant.delivered == []
 
 
 HEAD_LINES = ("status", "request-id", "Content-Type", "Transfer-Encoding")
@@ -59,7 +59,7 @@ HEAD_LINES = ("status", "request-id", "Content-Type", "Transfer-Encoding")
 
 @pytest.mark.parametrize("octets", [0, 5], ids=["at the end of a line", "within the next"])
 @pytest.mark.parametrize("lines", range(1, len(HEAD_LINES) + 1), ids=HEAD_LINES)
-def test_a_head_that_breaks_off_does_not_say_sent(house, monkeypatch, lines, octets):
+def test_a_head_that_breaks_off_does_not_say_sent(harness, monkeypatch, lines, octets):
     """Headers that end early pass for whole ones, and what follows for an empty body."""
 
     def broken_off(head):
@@ -68,16 +68,16 @@ def test_a_head_that_breaks_off_does_not_say_sent(house, monkeypatch, lines, oct
         raise webserver.Cut
 
     monkeypatch.setattr(webserver, "_endless", broken_off)
-    house.faults.add("drip_head", path="sendMail", status=202, seconds=0.001)
+    harness.faults.add("drip_head", path="sendMail", status=202, seconds=0.001)
     with pytest.raises(NoAnswer) as caught:
-        house.send()
-    assert caught.value.maybe_processed and house.tenant.delivered == []
+        harness.send()
+    assert caught.value.maybe_processed and harness.tenant.delivered == []
 
 
-def test_the_time_a_caller_takes_with_a_stream_does_not_count(house):
-    house.tenant.add_message(ALERTS, MAIL.replace(b"hello", b"x\r\n" * 100_000))
-    (item,) = house.tenant.items(ALERTS)
-    with house.get(
+def test_the_time_a_caller_takes_with_a_stream_does_not_count(harness):
+    harness.tenant.add_message(ALERTS, MAIL.replace(b"hello", b"x\r\n" * 100_000))
+    (item,) = harness.tenant.items(ALERTS)
+    with harness.get(
         path=f"/messages/{urllib.parse.quote(item.immutable, safe='')}/$value",
         stream=True,
         seconds=0.3,
@@ -89,27 +89,27 @@ def test_the_time_a_caller_takes_with_a_stream_does_not_count(house):
         assert b"".join(pieces)
 
 
-def test_calls_are_broken_off_when_the_program_stops(house, wait_until):
-    fault = house.faults.add("drip", seconds=0.01, times=None)
+def test_calls_are_broken_off_when_the_program_stops(harness, wait_until):
+    fault = harness.faults.add("drip", seconds=0.01, times=None)
 
     def call():
         with contextlib.suppress(NoAnswer):  # raised unless the head was read already
-            house.get()
+            harness.get()
 
     threads = [threading.Thread(target=call) for _ in range(SLOTS)]
     for thread in threads:
         thread.start()
     wait_until(lambda: fault.hits == SLOTS)
-    house.graph.break_off()
+    harness.graph.break_off()
     for thread in threads:
         thread.join(10)
     assert not any(thread.is_alive() for thread in threads)
     with pytest.raises(NoAnswer) as caught:
-        house.get()
+        harness.get()
     assert not caught.value.maybe_processed and fault.hits == SLOTS
 
 
-def test_no_thread_watches_when_no_call_is_under_way(house, wait_until):
-    assert house.get().ok
+def test_no_thread_watches_when_no_call_is_under_way(harness, wait_until):
+    assert harness.get().ok
     wait_until(lambda: not [t for t in threading.enumerate() if t.name == "graph-deadlines"])
-    assert house.get().ok
+    assert harness.get().ok

@@ -35,7 +35,7 @@ class FakeTokens:
         return self.token
 
 
-class House:
+class Harness:
     """The stand-in, and a client that goes directly or through a proxy to it."""
 
     def __init__(self, sandbox, proxied):
@@ -100,16 +100,16 @@ def sandbox():
 
 
 @pytest.fixture
-def make_house(sandbox):
+def make_harness(sandbox):
     made = []
 
     def make(proxied):
-        made.append(House(sandbox, proxied))
+        made.append(Harness(sandbox, proxied))
         return made[-1]
 
     yield make
-    for house in made:
-        house.close()
+    for harness in made:
+        harness.close()
 
 
 def unknown_name(*_args, **_more):
@@ -119,25 +119,25 @@ def unknown_name(*_args, **_more):
 # Directly. What happens; what has to be said of a small body, a large one, and none (None: either).
 
 
-def no_dns(house, monkeypatch):
+def no_dns(harness, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", unknown_name)
 
 
-def refused(house, monkeypatch):
-    house.sandbox.offline("refuse")
+def refused(harness, monkeypatch):
+    harness.sandbox.offline("refuse")
 
 
-def reset_at_once(house, monkeypatch):
-    house.sandbox.offline("reset")
+def reset_at_once(harness, monkeypatch):
+    harness.sandbox.offline("reset")
 
 
-def not_trusted(house, monkeypatch):
-    house.trust = None
+def not_trusted(harness, monkeypatch):
+    harness.trust = None
 
 
 def fault(kind, **more):
-    def set_up(house, monkeypatch):
-        house.sandbox.faults.add(kind, path="sendMail|/send", **more)
+    def set_up(harness, monkeypatch):
+        harness.sandbox.faults.add(kind, path="sendMail|/send", **more)
 
     return set_up
 
@@ -163,26 +163,26 @@ DIRECT = [
 
 
 def tunnel(**settings):
-    def set_up(house, monkeypatch):
+    def set_up(harness, monkeypatch):
         for name, value in settings.items():
-            setattr(house.tunnel, name, value)
+            setattr(harness.tunnel, name, value)
         monkeypatch.setattr(graph_module, "CONNECT_SECONDS", SILENCE)
 
     return set_up
 
 
-def no_proxy_there(house, monkeypatch):
+def no_proxy_there(harness, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        house.proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        harness.proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def answer_lost(house, monkeypatch):
-    house.tunnel.lose = lambda: any(r.end for r in house.sandbox.requests)
+def answer_lost(harness, monkeypatch):
+    harness.tunnel.lose = lambda: any(r.end for r in harness.sandbox.requests)
 
 
-def lost_while_processing(house, monkeypatch):
-    house.sandbox.faults.add("slow", path="sendMail|/send", seconds=0.1)
-    answer_lost(house, monkeypatch)
+def lost_while_processing(harness, monkeypatch):
+    harness.sandbox.faults.add("slow", path="sendMail|/send", seconds=0.1)
+    answer_lost(harness, monkeypatch)
 
 
 PROXIED = [
@@ -216,49 +216,49 @@ TABLE = [
 @pytest.mark.parametrize(
     "way, name, set_up, kind, expected", TABLE, ids=[f"{way}-{name}-{kind}" for way, name, _, kind, _ in TABLE]
 )
-def test_a_request_without_an_answer(make_house, monkeypatch, way, name, set_up, kind, expected):
-    house = make_house(way == "proxy")
+def test_a_request_without_an_answer(make_harness, monkeypatch, way, name, set_up, kind, expected):
+    harness = make_harness(way == "proxy")
     with monkeypatch.context() as patches:
-        set_up(house, patches)
-        house.client()
+        set_up(harness, patches)
+        harness.client()
         try:
-            answer = house.request(kind)
+            answer = harness.request(kind)
         except NoAnswer as error:
             said = error
         else:
             # Only what never met the trouble may have been answered.
             assert name == "reset in the body" and kind != "large" and answer.status == 202
             return
-    assert str(said).endswith((".", "?")) and house.tokens.token not in str(said)
-    assert house.graph.spare(ALERTS) == SLOTS
-    sent = house.processed()
+    assert str(said).endswith((".", "?")) and harness.tokens.token not in str(said)
+    assert harness.graph.spare(ALERTS) == SLOTS
+    sent = harness.processed()
     assert said.maybe_processed or sent == 0, "it was processed, and is called not processed"
     assert expected is None or said.maybe_processed is expected, str(said)
     through = way == "proxy" and name not in ("no proxy there", "no DNS for the proxy")
-    assert bool(house.tunnel.connects) is through
+    assert bool(harness.tunnel.connects) is through
 
 
-def test_the_proxys_fault_is_called_so(make_house):
-    house = make_house(True)
-    house.tunnel.mode = "407 Proxy Authentication Required"
-    house.client()
+def test_the_proxys_fault_is_called_so(make_harness):
+    harness = make_harness(True)
+    harness.tunnel.mode = "407 Proxy Authentication Required"
+    harness.client()
     with pytest.raises(NoAnswer, match="https_proxy"):
-        house.request("small")
+        harness.request("small")
 
 
 @pytest.mark.parametrize("kind", ["small", "draft"])
-def test_an_earlier_failure_says_nothing_of_this_one(make_house, kind):
+def test_an_earlier_failure_says_nothing_of_this_one(make_harness, kind):
     """A call made while another failure is handled: Python chains the two."""
-    house = make_house(False)
-    house.client()
-    house.sandbox.offline("refuse")
+    harness = make_harness(False)
+    harness.client()
+    harness.sandbox.offline("refuse")
     try:
-        house.request(kind)
+        harness.request(kind)
     except NoAnswer as first:
         assert not first.maybe_processed
-        house.sandbox.online()
-        house.sandbox.faults.add("cut_after")
+        harness.sandbox.online()
+        harness.sandbox.faults.add("cut_after")
         with pytest.raises(NoAnswer) as caught:
-            house.request(kind)
-    assert caught.value.maybe_processed and house.processed() == 1
+            harness.request(kind)
+    assert caught.value.maybe_processed and harness.processed() == 1
     assert "the proxy" not in str(caught.value) and "refused" not in str(caught.value)

@@ -29,7 +29,7 @@ class Users:
         return login
 
 
-class House:
+class Harness:
     """A guard with a clock that a test sets."""
 
     def __init__(self, **more):
@@ -51,133 +51,133 @@ class House:
 
 
 def test_a_login_is_blocked_from_one_address():
-    house = House()
-    assert [house.ask("wrong") for _ in range(5)] == ["wrong"] * 3 + ["blocked"] * 2
-    assert house.ask("right") == "blocked"
-    assert house.ask("right", login="A@Contoso.com") == "blocked"
-    assert house.ask("right", login="b@contoso.com") == "good"
-    assert house.ask("right", peer="192.0.2.2") == "good"
+    harness = Harness()
+    assert [harness.ask("wrong") for _ in range(5)] == ["wrong"] * 3 + ["blocked"] * 2
+    assert harness.ask("right") == "blocked"
+    assert harness.ask("right", login="A@Contoso.com") == "blocked"
+    assert harness.ask("right", login="b@contoso.com") == "good"
+    assert harness.ask("right", peer="192.0.2.2") == "good"
 
 
 def test_a_block_ends():
-    house = House(block_seconds=600)
+    harness = Harness(block_seconds=600)
     for _ in range(3):
-        house.ask("wrong")
-    house.now += 599
-    assert house.ask("right") == "blocked"
-    house.now += 1
-    assert house.ask("right") == "good"
+        harness.ask("wrong")
+    harness.now += 599
+    assert harness.ask("right") == "blocked"
+    harness.now += 1
+    assert harness.ask("right") == "good"
 
 
 def test_trying_on_does_not_make_the_block_longer():
-    house = House(block_seconds=600)
+    harness = Harness(block_seconds=600)
     for _ in range(3):
-        house.ask("wrong")
+        harness.ask("wrong")
     for _ in range(10):
-        house.now += 60
-        answer = house.ask("right")
+        harness.now += 60
+        answer = harness.ask("right")
     assert answer == "good"
 
 
 def test_no_block_at_zero_minutes():
-    house = House(block_seconds=0)
-    assert [house.ask("wrong") for _ in range(50)] == ["wrong"] * 50
+    harness = Harness(block_seconds=0)
+    assert [harness.ask("wrong") for _ in range(50)] == ["wrong"] * 50
 
 
 def test_who_tries_many_names_is_blocked_for_all():
-    house = House()
-    assert [house.ask("wrong", login=f"{number}@contoso.com") for number in range(15)] == ["wrong"] * 15
-    assert house.ask("right", login="new@contoso.com") == "blocked"
-    assert house.ask("right", login="new@contoso.com", peer="192.0.2.2") == "good"
+    harness = Harness()
+    assert [harness.ask("wrong", login=f"{number}@contoso.com") for number in range(15)] == ["wrong"] * 15
+    assert harness.ask("right", login="new@contoso.com") == "blocked"
+    assert harness.ask("right", login="new@contoso.com", peer="192.0.2.2") == "good"
 
 
 def test_a_folder_behind_the_login_is_no_other_login():
-    house = House()
+    harness = Harness()
     logins = [f"a@contoso.com+{number}" for number in range(4)]
-    assert [house.ask("wrong", login=login, service="pop3") for login in logins] == ["wrong"] * 3 + ["blocked"]
-    assert house.ask("right") == "blocked"
-    assert house.ask("right", login=logins[0]) == "good"  # for SMTP it is one
+    assert [harness.ask("wrong", login=login, service="pop3") for login in logins] == ["wrong"] * 3 + ["blocked"]
+    assert harness.ask("right") == "blocked"
+    assert harness.ask("right", login=logins[0]) == "good"  # for SMTP it is one
 
 
 def test_a_login_that_succeeded_within_a_day_is_never_blocked_there():
-    house = House()
-    assert house.ask("right") == "good"
+    harness = Harness()
+    assert harness.ask("right") == "good"
     for number in range(30):
-        house.ask("wrong", login=f"{number}@contoso.com")
-        house.ask("wrong")
-    assert house.ask("right", login="other@contoso.com") == "blocked"
-    assert house.ask("right") == "good"
+        harness.ask("wrong", login=f"{number}@contoso.com")
+        harness.ask("wrong")
+    assert harness.ask("right", login="other@contoso.com") == "blocked"
+    assert harness.ask("right") == "good"
 
 
 def test_a_success_is_forgotten_after_a_day():
-    house = House()
-    house.ask("right")
-    house.now += 24 * 3600
+    harness = Harness()
+    harness.ask("right")
+    harness.now += 24 * 3600
     for _ in range(3):
-        house.ask("wrong")
-    assert house.ask("right") == "blocked"
+        harness.ask("wrong")
+    assert harness.ask("right") == "blocked"
 
 
 def test_a_success_clears_the_failures():
-    house = House()
+    harness = Harness()
     for _ in range(10):
-        assert [house.ask(word) for word in ("wrong", "wrong", "right")] == ["wrong", "wrong", "good"]
+        assert [harness.ask(word) for word in ("wrong", "wrong", "right")] == ["wrong", "wrong", "good"]
 
 
 def test_an_ipv6_network_is_one_address():
-    house = House()
+    harness = Harness()
     for number in range(3):
-        house.ask("wrong", peer=f"2001:db8:1:2::{number}")
-    assert house.ask("right", peer="2001:db8:1:2:3:4:5:6") == "blocked"
-    assert house.ask("right", peer="2001:db8:1:3::1") == "good"
+        harness.ask("wrong", peer=f"2001:db8:1:2::{number}")
+    assert harness.ask("right", peer="2001:db8:1:2:3:4:5:6") == "blocked"
+    assert harness.ask("right", peer="2001:db8:1:3::1") == "good"
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "198.51.100.7"])
 def test_loopback_and_proxies_are_not_counted(peer):
-    house = House(exempt=(ipaddress.ip_network("198.51.100.0/24"),))
-    assert [house.ask("wrong", peer=peer) for _ in range(50)] == ["wrong"] * 50
-    assert not house.slept
+    harness = Harness(exempt=(ipaddress.ip_network("198.51.100.0/24"),))
+    assert [harness.ask("wrong", peer=peer) for _ in range(50)] == ["wrong"] * 50
+    assert not harness.slept
 
 
 def test_a_busy_check_is_no_failure():
-    house = House()
-    assert [house.ask("busy") for _ in range(10)] == ["put off"] * 10
-    assert house.ask("right") == "good"
-    assert not house.slept
+    harness = Harness()
+    assert [harness.ask("busy") for _ in range(10)] == ["put off"] * 10
+    assert harness.ask("right") == "good"
+    assert not harness.slept
 
 
 def test_failures_are_answered_later_and_later():
-    house = House(failures=100)
+    harness = Harness(failures=100)
     for _ in range(20):
-        house.ask("wrong")
-    assert house.slept[:5] == [0.25, 0.5, 1.0, 2.0, 4.0]
-    assert set(house.slept[5:]) == {4.0}
-    house.ask("right")
-    assert len(house.slept) == 20
-    house.ask("wrong")
-    assert house.slept[20] == 0.25
+        harness.ask("wrong")
+    assert harness.slept[:5] == [0.25, 0.5, 1.0, 2.0, 4.0]
+    assert set(harness.slept[5:]) == {4.0}
+    harness.ask("right")
+    assert len(harness.slept) == 20
+    harness.ask("wrong")
+    assert harness.slept[20] == 0.25
 
 
 def test_what_is_remembered_is_bounded():
-    house = House()
+    harness = Harness()
     for number in range(12000):
-        house.ask("wrong", peer=f"10.0.{number // 250}.{number % 250}", login=f"{number}@contoso.com")
-        house.ask("right", peer=f"10.1.{number // 250}.{number % 250}", login=f"{number}@contoso.com")
-    assert len(house.guard._failed) <= 10000
-    assert len(house.guard._succeeded) <= 10000
+        harness.ask("wrong", peer=f"10.0.{number // 250}.{number % 250}", login=f"{number}@contoso.com")
+        harness.ask("right", peer=f"10.1.{number // 250}.{number % 250}", login=f"{number}@contoso.com")
+    assert len(harness.guard._failed) <= 10000
+    assert len(harness.guard._succeeded) <= 10000
 
 
 def test_who_was_there_lately_is_remembered_longest():
-    house = House()
-    house.ask("right")
+    harness = Harness()
+    harness.ask("right")
     for number in range(9999):
-        house.ask("right", login=f"{number}@contoso.com")
-    house.ask("right")
+        harness.ask("right", login=f"{number}@contoso.com")
+    harness.ask("right")
     for number in range(9999, 19998):
-        house.ask("right", login=f"{number}@contoso.com")
+        harness.ask("right", login=f"{number}@contoso.com")
     for _ in range(3):
-        house.ask("wrong")
-    assert house.ask("right") == "good"
+        harness.ask("wrong")
+    assert harness.ask("right") == "good"
 
 
 def test_it_waits_by_the_real_clock_unless_told_otherwise():

@@ -91,16 +91,16 @@ def together(function, count):
 
 @pytest.mark.parametrize("password", ["right", "pässword", " with spaces ", "x" * 5000, "\udce4"])
 def test_real_hashes_check(password):
-    house = Users([mailbox(password=hash_password(password))])
-    assert house.check("scanner@contoso.com", password, "smtp", PEER).mailbox == "scanner@contoso.com"
+    harness = Users([mailbox(password=hash_password(password))])
+    assert harness.check("scanner@contoso.com", password, "smtp", PEER).mailbox == "scanner@contoso.com"
     for wrong in (password + "x", password[:-1], ""):
         with pytest.raises(LoginRefused):
-            house.check("scanner@contoso.com", wrong, "smtp", PEER)
+            harness.check("scanner@contoso.com", wrong, "smtp", PEER)
 
 
 # Who may.
 
-HOUSE = (
+HARNESS = (
     mailbox("Scanner@contoso.com", password="plain", login="UPS"),
     mailbox(
         "alerts@contoso.com",
@@ -146,15 +146,15 @@ CHECKS = [
 
 @pytest.mark.parametrize("name, password, service, peer, outcome", CHECKS)
 def test_check(name, password, service, peer, outcome):
-    house = Users(HOUSE)
+    harness = Users(HARNESS)
     if "@" in outcome:
-        user = house.check(name, password, service, peer)
+        user = harness.check(name, password, service, peer)
         assert (user.mailbox, user.login.casefold()) == (outcome, name.casefold())
         assert service in user.services
-        assert house.check(name, password, service, peer).mailbox == outcome
+        assert harness.check(name, password, service, peer).mailbox == outcome
         return
     with pytest.raises(LoginRefused) as caught:
-        house.check(name, password, service, peer)
+        harness.check(name, password, service, peer)
     assert caught.value.reason == outcome
 
 
@@ -163,7 +163,7 @@ def test_a_refusal_does_not_tell_what_was_wrong():
     for name, password, service, peer, outcome in CHECKS:
         if "@" not in outcome:
             with pytest.raises(LoginRefused) as caught:
-                Users(HOUSE, scrypt=Runs()).check(name, password, service, peer)
+                Users(HARNESS, scrypt=Runs()).check(name, password, service, peer)
             said.add(str(caught.value))
             assert isinstance(caught.value, Permanent)
     assert said == {"The user name or the password was not accepted; check both on the device."}
@@ -188,11 +188,11 @@ def test_a_login_has_its_own_services_and_the_mailboxes_settings():
 
 
 def test_the_user_of_a_relaying_network():
-    user = Users(HOUSE).user_of_mailbox("SCANNER@contoso.com")
+    user = Users(HARNESS).user_of_mailbox("SCANNER@contoso.com")
     assert (user.login, user.mailbox, user.default_from) == ("", "scanner@contoso.com", "scanner@contoso.com")
     assert user.may_send_as("scanner@contoso.com")
     with pytest.raises(KeyError):
-        Users(HOUSE).user_of_mailbox("nobody@contoso.com")
+        Users(HARNESS).user_of_mailbox("nobody@contoso.com")
 
 
 @pytest.mark.parametrize(
@@ -218,53 +218,53 @@ def test_may_send_as(address, expected):
 
 @pytest.mark.parametrize("name, password, service, peer, outcome", CHECKS)
 def test_every_first_check_costs_one_run(runs, name, password, service, peer, outcome):
-    house = Users(HOUSE, scrypt=runs)
+    harness = Users(HARNESS, scrypt=runs)
     assert runs.count == 0
     for expected in (1, 2):
         try:
-            house.check(name, password, service, peer)
+            harness.check(name, password, service, peer)
             assert runs.count == 1
         except LoginRefused:
             assert runs.count == expected  # a refusal is not remembered
 
 
 def test_a_right_password_is_remembered_and_a_wrong_one_does_not_displace_it(runs):
-    house = Users([mailbox(password="plain", login="ups")], scrypt=runs)
-    house.check("ups", "plain", "smtp", PEER)
+    harness = Users([mailbox(password="plain", login="ups")], scrypt=runs)
+    harness.check("ups", "plain", "smtp", PEER)
     assert runs.count == 1
     with pytest.raises(LoginRefused):
-        house.check("ups", "wrong", "smtp", PEER)
+        harness.check("ups", "wrong", "smtp", PEER)
     assert runs.count == 2
     for _ in range(5):
-        house.check("UPS", "plain", "pop3", "10.0.0.1")
+        harness.check("UPS", "plain", "pop3", "10.0.0.1")
     assert runs.count == 2
-    house.check("scanner@contoso.com", "plain", "smtp", PEER)  # each user name by itself
+    harness.check("scanner@contoso.com", "plain", "smtp", PEER)  # each user name by itself
     assert runs.count == 3
 
 
 def test_memory_is_no_way_round_network_and_service(runs):
     """Neither opens the door, nor is quicker with the right password."""
-    house = Users(
+    harness = Users(
         [mailbox(password=None, logins=(login("camera", "plain", ("192.168.1.0/24",), ("smtp",)),))], scrypt=runs
     )
-    house.check("camera", "plain", "smtp", PEER)
+    harness.check("camera", "plain", "smtp", PEER)
     before = runs.count
     for service, peer in (("smtp", "10.0.0.1"), ("pop3", PEER)):
         with pytest.raises(LoginRefused):
-            house.check("camera", "plain", service, peer)
+            harness.check("camera", "plain", service, peer)
         before += 1
         assert runs.count == before
 
 
 def test_memory_holds_no_password_and_one_entry_for_each_user_name(runs):
-    house = Users([mailbox(password="plain", login="ups")], scrypt=runs)
+    harness = Users([mailbox(password="plain", login="ups")], scrypt=runs)
     for number in range(20):
         try:
-            house.check("ups", f"wrong{number}", "smtp", PEER)
+            harness.check("ups", f"wrong{number}", "smtp", PEER)
         except LoginRefused:
-            house.check("Ups" if number % 2 else "UPS", "plain", "smtp", PEER)
-    assert list(house._remembered) == ["ups"]
-    (token,) = house._remembered.values()
+            harness.check("Ups" if number % 2 else "UPS", "plain", "smtp", PEER)
+    assert list(harness._remembered) == ["ups"]
+    (token,) = harness._remembered.values()
     assert len(token) == 32 and b"plain" not in token
     other = Users([mailbox(password="plain", login="ups")], scrypt=runs)
     other.check("ups", "plain", "smtp", PEER)
@@ -284,22 +284,22 @@ class Watched(Users):
 
 
 def test_two_hundred_clients_with_one_password_cost_two_runs(runs):
-    house = Watched([mailbox(password="plain")], scrypt=runs, scrypt_wait_seconds=20)
+    harness = Watched([mailbox(password="plain")], scrypt=runs, scrypt_wait_seconds=20)
     runs.go_on.clear()
-    releaser = threading.Thread(target=lambda: ([house.arrived.acquire() for _ in range(200)], runs.go_on.set()))
+    releaser = threading.Thread(target=lambda: ([harness.arrived.acquire() for _ in range(200)], runs.go_on.set()))
     releaser.start()
-    answers = together(lambda _: house.check("scanner@contoso.com", "plain", "smtp", PEER), 200)
+    answers = together(lambda _: harness.check("scanner@contoso.com", "plain", "smtp", PEER), 200)
     releaser.join(20)
     assert all(isinstance(answer, User) for answer in answers)
     assert runs.count == 2
 
 
 def test_at_most_two_runs_at_once(runs):
-    house = Users([mailbox(password="plain")], scrypt=runs, scrypt_wait_seconds=20)
+    harness = Users([mailbox(password="plain")], scrypt=runs, scrypt_wait_seconds=20)
     runs.go_on.clear()
     releaser = threading.Thread(target=lambda: (runs.begun.acquire(), runs.begun.acquire(), runs.go_on.set()))
     releaser.start()
-    answers = together(lambda number: house.check(f"nobody{number}", "x", "smtp", PEER), 12)
+    answers = together(lambda number: harness.check(f"nobody{number}", "x", "smtp", PEER), 12)
     releaser.join(20)
     assert all(isinstance(answer, LoginRefused) for answer in answers)
     assert runs.count == 12
@@ -307,39 +307,39 @@ def test_at_most_two_runs_at_once(runs):
 
 
 def test_too_long_a_wait_is_temporary_and_those_remembered_do_not_wait(runs):
-    house = Users([mailbox(password="plain", login="ups")], scrypt=runs, scrypt_wait_seconds=0.02)
-    house.check("ups", "plain", "smtp", PEER)
+    harness = Users([mailbox(password="plain", login="ups")], scrypt=runs, scrypt_wait_seconds=0.02)
+    harness.check("ups", "plain", "smtp", PEER)
     assert runs.begun.acquire(timeout=20)
     runs.go_on.clear()
-    busy = [threading.Thread(target=_refused, args=(house, name)) for name in ("ups", "nobody")]
+    busy = [threading.Thread(target=_refused, args=(harness, name)) for name in ("ups", "nobody")]
     for thread in busy:
         thread.start()
         assert runs.begun.acquire(timeout=20)
     for name in ("ups", "nobody", "scanner@contoso.com"):
         with pytest.raises(Temporary) as caught:
-            house.check(name, "another", "smtp", PEER)
+            harness.check(name, "another", "smtp", PEER)
         assert not isinstance(caught.value, LoginRefused)
-    assert house.check("ups", "plain", "smtp", PEER).login == "ups"
+    assert harness.check("ups", "plain", "smtp", PEER).login == "ups"
     assert runs.count == 3
     runs.go_on.set()
     for thread in busy:
         thread.join(20)
-    house.check("scanner@contoso.com", "plain", "smtp", PEER)  # the turns were given back
+    harness.check("scanner@contoso.com", "plain", "smtp", PEER)  # the turns were given back
 
 
-def _refused(house, name):
+def _refused(harness, name):
     with pytest.raises(LoginRefused):
-        house.check(name, "wrong", "smtp", PEER)
+        harness.check(name, "wrong", "smtp", PEER)
 
 
 def test_a_failing_scrypt_gives_its_turn_back():
     def fail(password, salt):
         raise MemoryError
 
-    house = Users([mailbox(password="plain")], scrypt=fail, scrypt_wait_seconds=0.01)
+    harness = Users([mailbox(password="plain")], scrypt=fail, scrypt_wait_seconds=0.01)
     for _ in range(5):
         with pytest.raises(MemoryError):
-            house.check("scanner@contoso.com", "plain", "smtp", PEER)
+            harness.check("scanner@contoso.com", "plain", "smtp", PEER)
 
 
 FOLDERS = [
@@ -357,10 +357,10 @@ FOLDERS = [
 @pytest.mark.parametrize("login, folder", FOLDERS)
 def test_a_folder_after_the_login(login, folder):
     more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
-    house = Users([mailbox(password="plain", login="ups", logins=[more])])
-    user = house.check(login, "plain", "pop3", PEER)
+    harness = Users([mailbox(password="plain", login="ups", logins=[more])])
+    user = harness.check(login, "plain", "pop3", PEER)
     assert (user.mailbox, user.folder) == ("scanner@contoso.com", folder)
-    assert house.check("ups", "plain", "pop3", PEER).folder == "inbox"
+    assert harness.check("ups", "plain", "pop3", PEER).folder == "inbox"
 
 
 @pytest.mark.parametrize(
@@ -375,9 +375,9 @@ def test_a_folder_after_the_login(login, folder):
     ],
 )
 def test_a_folder_opens_nothing_else(login, password, service):
-    house = Users([mailbox(password="plain", login="ups")])
+    harness = Users([mailbox(password="plain", login="ups")])
     with pytest.raises(LoginRefused):
-        house.check(login, password, service, PEER)
+        harness.check(login, password, service, PEER)
 
 
 @pytest.mark.parametrize(
@@ -396,9 +396,9 @@ def test_the_user_name_in_a_login(login, service, name):
 
 
 def test_nothing_shows_a_password():
-    house = Users([mailbox(password="plain-secret")])
-    user = house.check("scanner@contoso.com", "plain-secret", "smtp", PEER)
-    assert "plain-secret" not in repr(user) + repr(vars(user)) + repr(house)
+    harness = Users([mailbox(password="plain-secret")])
+    user = harness.check("scanner@contoso.com", "plain-secret", "smtp", PEER)
+    assert "plain-secret" not in repr(user) + repr(vars(user)) + repr(harness)
 
 
 # What a reload makes of "ups", who is logged in from PEER with the password "right" to read and send.

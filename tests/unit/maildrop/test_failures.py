@@ -19,7 +19,7 @@ def refused(status, code="ErrorInternalServerError", graph=True):
     return kind("no", SimpleNamespace(status=status, code=code, request_id=f"r-{status}", from_graph=graph))
 
 
-class House:
+class Harness:
     def __init__(self):
         self.now = 1000.0
         self.failures = Failures(lambda: self.now)
@@ -40,8 +40,8 @@ class House:
 
 
 @pytest.fixture
-def house():
-    return House()
+def harness():
+    return Harness()
 
 
 @pytest.mark.parametrize(
@@ -49,50 +49,50 @@ def house():
     [refused(500), refused(504, ""), refused(403), refused(400), refused(405), refused(200, "")],
     ids=lambda error: str(error.answer.status),
 )
-def test_three_refusals_over_five_minutes_while_another_message_comes(house, error):
-    assert house.fails(error, 0) is None
-    house.comes()
-    assert house.fails(error, 100) is None
-    assert house.fails(error, 100) is None  # too soon
-    cause = house.fails(error, 100)
+def test_three_refusals_over_five_minutes_while_another_message_comes(harness, error):
+    assert harness.fails(error, 0) is None
+    harness.comes()
+    assert harness.fails(error, 100) is None
+    assert harness.fails(error, 100) is None  # too soon
+    cause = harness.fails(error, 100)
     assert cause == (error.answer.status, error.answer.code, f"r-{error.answer.status}")
-    assert house.failures.given_up(ALL) == {"bad": cause}
-    assert house.failures.leave_out(ALL) == set()
+    assert harness.failures.given_up(ALL) == {"bad": cause}
+    assert harness.failures.leave_out(ALL) == set()
 
 
-def test_not_while_nothing_else_of_the_mailbox_comes(house):
-    house.comes()
-    assert house.fails(refused(500), 1, 200, 200, 200) is None
-    house.comes("alerts@contoso.com")
-    assert house.fails(refused(500), 200) is None
-    house.comes()
-    assert house.fails(refused(500), 200) is not None
+def test_not_while_nothing_else_of_the_mailbox_comes(harness):
+    harness.comes()
+    assert harness.fails(refused(500), 1, 200, 200, 200) is None
+    harness.comes("alerts@contoso.com")
+    assert harness.fails(refused(500), 200) is None
+    harness.comes()
+    assert harness.fails(refused(500), 200) is not None
 
 
-def test_it_counts_once_a_session(house):
-    house.fails(refused(500), 0)
-    house.comes()
+def test_it_counts_once_a_session(harness):
+    harness.fails(refused(500), 0)
+    harness.comes()
     for _ in range(9):
-        house.now += 100
-        assert house.failures.note(BOX, "bad", refused(500)) is None
-    assert house.fails(refused(500), 1) is None
-    assert house.fails(refused(500), 1) is not None
+        harness.now += 100
+        assert harness.failures.note(BOX, "bad", refused(500)) is None
+    assert harness.fails(refused(500), 1) is None
+    assert harness.fails(refused(500), 1) is not None
 
 
-def test_the_cause_stays_the_first(house):
-    house.fails(refused(500), 0)
-    house.comes()
-    first = house.fails(refused(500), 200, 200)
-    assert house.fails(refused(403), 200) is first
-    assert house.fails(NoAnswer("broke off", True), 200) is first
+def test_the_cause_stays_the_first(harness):
+    harness.fails(refused(500), 0)
+    harness.comes()
+    first = harness.fails(refused(500), 200, 200)
+    assert harness.fails(refused(403), 200) is first
+    assert harness.fails(NoAnswer("broke off", True), 200) is first
 
 
 @pytest.mark.parametrize("error", [NoAnswer("broke off", True), refused(503, "ErrorServerBusy")])
-def test_what_does_not_speak_of_the_message_is_left_out_but_never_replaced(house, error):
-    house.fails(error, 0)
-    house.comes()
-    assert house.fails(error, *[100] * 20) is None
-    assert house.failures.leave_out(ALL) == {"bad"}
+def test_what_does_not_speak_of_the_message_is_left_out_but_never_replaced(harness, error):
+    harness.fails(error, 0)
+    harness.comes()
+    assert harness.fails(error, *[100] * 20) is None
+    assert harness.failures.leave_out(ALL) == {"bad"}
 
 
 @pytest.mark.parametrize(
@@ -108,55 +108,55 @@ def test_what_does_not_speak_of_the_message_is_left_out_but_never_replaced(house
     ],
     ids=repr,
 )
-def test_what_is_no_failure_of_the_message(house, error):
-    house.fails(error, 0, 200, 200)
-    assert not house.failures.known("bad")
-    assert house.failures.leave_out(ALL) == set()
+def test_what_is_no_failure_of_the_message(harness, error):
+    harness.fails(error, 0, 200, 200)
+    assert not harness.failures.known("bad")
+    assert harness.failures.leave_out(ALL) == set()
 
 
-def test_it_is_left_out_of_ever_more_listings_up_to_ten(house):
+def test_it_is_left_out_of_ever_more_listings_up_to_ten(harness):
     counts = []
     for _ in range(13):
-        house.failures.note(BOX, "bad", NoAnswer("broke off", True))
+        harness.failures.note(BOX, "bad", NoAnswer("broke off", True))
         counts.append(0)
-        while house.failures.leave_out(ALL):
+        while harness.failures.leave_out(ALL):
             counts[-1] += 1
     assert counts == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10]
 
 
-def test_another_folders_listing_does_not_count(house):
-    house.fails(refused(500), 0, 0)
-    assert house.failures.leave_out({"good"}) == set()
-    assert house.failures.leave_out(ALL) == {"bad"}
+def test_another_folders_listing_does_not_count(harness):
+    harness.fails(refused(500), 0, 0)
+    assert harness.failures.leave_out({"good"}) == set()
+    assert harness.failures.leave_out(ALL) == {"bad"}
 
 
-def test_what_is_gone_twice_while_another_comes_is_left_out_for_a_week(house):
-    house.fails(refused(404), 0)
-    house.comes()
-    house.fails(refused(404), 0)
+def test_what_is_gone_twice_while_another_comes_is_left_out_for_a_week(harness):
+    harness.fails(refused(404), 0)
+    harness.comes()
+    harness.fails(refused(404), 0)
     for _ in range(20):
-        assert house.failures.leave_out(ALL) == {"bad"}
-    assert house.failures.given_up(ALL) == {}
-    house.now += 8 * 86400
-    assert house.failures.leave_out(ALL) == {"bad"}  # as after any failure
-    assert house.failures.leave_out(ALL) == set()
+        assert harness.failures.leave_out(ALL) == {"bad"}
+    assert harness.failures.given_up(ALL) == {}
+    harness.now += 8 * 86400
+    assert harness.failures.leave_out(ALL) == {"bad"}  # as after any failure
+    assert harness.failures.leave_out(ALL) == set()
 
 
-def test_where_everything_is_gone_nothing_is_left_out_for_long(house):
+def test_where_everything_is_gone_nothing_is_left_out_for_long(harness):
     """A mailbox that is being moved answers so for all of its messages."""
-    house.fails(refused(404), 0, 0)
-    assert house.failures.leave_out(ALL) == {"bad"}
-    assert house.failures.leave_out(ALL) == set()
+    harness.fails(refused(404), 0, 0)
+    assert harness.failures.leave_out(ALL) == {"bad"}
+    assert harness.failures.leave_out(ALL) == set()
 
 
-def test_what_comes_is_forgotten(house):
-    house.fails(refused(500), 0)
-    house.failures.forget(BOX, "bad")
-    assert not house.failures.known("bad")
-    assert house.failures.leave_out(ALL) == set()
+def test_what_comes_is_forgotten(harness):
+    harness.fails(refused(500), 0)
+    harness.failures.forget(BOX, "bad")
+    assert not harness.failures.known("bad")
+    assert harness.failures.leave_out(ALL) == set()
 
 
-def test_a_thousand_are_remembered(house):
+def test_a_thousand_are_remembered(harness):
     for number in range(1001):
-        house.fails(refused(500), 0, uidl=str(number))
-    assert not house.failures.known("0") and house.failures.known("1") and house.failures.known("1000")
+        harness.fails(refused(500), 0, uidl=str(number))
+    assert not harness.failures.known("0") and harness.failures.known("1") and harness.failures.known("1000")

@@ -6,7 +6,7 @@ import logging
 import poplib
 
 import pytest
-from pop3_house import LOOPBACK, House, listening
+from pop3_harness import LOOPBACK, Harness, listening
 
 from m365proxy.errors import InUse, Permanent, SignInNeeded, Temporary
 
@@ -24,51 +24,51 @@ REMOTE = "192.0.2.7"
     ],
 )
 def test_a_mailbox_that_cannot_be_opened(trouble, answer, caplog):
-    with House() as house:
-        house.line()
-        house.maildrops.trouble = trouble
-        house.ask(b"USER scanner@contoso.com")
-        got = house.ask(b"PASS pass word")
+    with Harness() as harness:
+        harness.line()
+        harness.maildrops.trouble = trouble
+        harness.ask(b"USER scanner@contoso.com")
+        got = harness.ask(b"PASS pass word")
         assert got.startswith(answer)
         assert len(got) <= 510
-        assert house.ask(b"STAT") == b"-ERR Log in first."
-        house.maildrops.trouble = None  # and it can be tried again
-        house.ask(b"USER scanner@contoso.com")
-        assert house.ask(b"PASS pass word").startswith(b"+OK")
+        assert harness.ask(b"STAT") == b"-ERR Log in first."
+        harness.maildrops.trouble = None  # and it can be tried again
+        harness.ask(b"USER scanner@contoso.com")
+        assert harness.ask(b"PASS pass word").startswith(b"+OK")
     assert "the mailbox cannot be opened" in caplog.text
 
 
 def test_too_busy_to_check_passwords():
-    with House() as house:
-        house.line()
-        house.users.trouble = Temporary("Too many devices are signing in at once.")
-        house.ask(b"USER scanner@contoso.com")
-        assert house.ask(b"PASS pass word") == b"-ERR [SYS/TEMP] Too many devices are signing in at once."
+    with Harness() as harness:
+        harness.line()
+        harness.users.trouble = Temporary("Too many devices are signing in at once.")
+        harness.ask(b"USER scanner@contoso.com")
+        assert harness.ask(b"PASS pass word") == b"-ERR [SYS/TEMP] Too many devices are signing in at once."
 
 
 def test_a_line_too_long_inside_auth_is_one_error():
-    with House() as house:
-        house.line()
-        assert house.ask(b"AUTH PLAIN") == b"+ "
-        assert house.ask(b"A" * 13_000) == b"-ERR That line is too long."
-        assert house.ask(b"NOOP") == b"-ERR Log in first."
+    with Harness() as harness:
+        harness.line()
+        assert harness.ask(b"AUTH PLAIN") == b"+ "
+        assert harness.ask(b"A" * 13_000) == b"-ERR That line is too long."
+        assert harness.ask(b"NOOP") == b"-ERR Log in first."
 
 
 def test_the_log_tells_who_came_and_never_the_password(caplog):
     caplog.set_level(logging.DEBUG)
-    with House(peer="127.0.0.9") as house:
-        house.line()
-        house.ask(b'USER "\xc3\xa9vil\x1b')
-        assert house.ask(b"PASS sesame 4711").startswith(b"-ERR [AUTH]")
-        house.ask(b"AUTH LOGIN")
-        house.ask(b"c2Nhbm5lckBjb250b3NvLmNvbQ==")
-        house.ask(b"c2VzYW1lIDQ3MTE=")
-        house.ask(b"USER scanner@contoso.com")
-        house.ask(b"PASS pass word")
-        house.ask(b"RETR 1")
-        house.lines()
-        house.ask(b"QUIT")
-        house.ended()
+    with Harness(peer="127.0.0.9") as harness:
+        harness.line()
+        harness.ask(b'USER "\xc3\xa9vil\x1b')
+        assert harness.ask(b"PASS sesame 4711").startswith(b"-ERR [AUTH]")
+        harness.ask(b"AUTH LOGIN")
+        harness.ask(b"c2Nhbm5lckBjb250b3NvLmNvbQ==")
+        harness.ask(b"c2VzYW1lIDQ3MTE=")
+        harness.ask(b"USER scanner@contoso.com")
+        harness.ask(b"PASS pass word")
+        harness.ask(b"RETR 1")
+        harness.lines()
+        harness.ask(b"QUIT")
+        harness.ended()
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         'login failed from 127.0.0.9 user "\\"évil\\\\x1b": wrong password',
@@ -80,12 +80,12 @@ def test_the_log_tells_who_came_and_never_the_password(caplog):
 
 
 def test_passwords_come_through_as_they_were_sent():
-    with House() as house:
-        house.line()
+    with Harness() as harness:
+        harness.line()
         for password in (b"  two spaces ", "größe".encode(), "größe".encode("latin-1")):
-            house.ask(b"USER scanner@contoso.com")
-            house.ask(b"PASS " + password)
-    assert [(seen[1], seen[2], seen[3]) for seen in house.users.seen] == [
+            harness.ask(b"USER scanner@contoso.com")
+            harness.ask(b"PASS " + password)
+    assert [(seen[1], seen[2], seen[3]) for seen in harness.users.seen] == [
         ("  two spaces ", "pop3", "127.0.0.1"),
         ("größe", "pop3", "127.0.0.1"),
         ("größe", "pop3", "127.0.0.1"),
@@ -110,73 +110,73 @@ def test_poplib_over_stls(server_tls, client_tls):
 
 
 def test_what_was_said_before_tls_is_forgotten(server_tls, client_tls):
-    with House(tls=server_tls) as house:
-        house.line()
-        assert house.ask(b"USER scanner@contoso.com").startswith(b"+OK")
-        assert house.ask(b"STLS").startswith(b"+OK")
-        with client_tls.wrap_socket(house.client, server_hostname="localhost") as client:
+    with Harness(tls=server_tls) as harness:
+        harness.line()
+        assert harness.ask(b"USER scanner@contoso.com").startswith(b"+OK")
+        assert harness.ask(b"STLS").startswith(b"+OK")
+        with client_tls.wrap_socket(harness.client, server_hostname="localhost") as client:
             client.sendall(b"PASS pass word\r\nSTLS\r\nQUIT\r\n")
             answers = b""
             while b"Bye" not in answers:
                 answers += client.recv(1000)
         assert answers.startswith(b"-ERR Send USER first.\r\n-ERR TLS cannot be started here.\r\n")
-        house.ended()
+        harness.ended()
 
 
 def test_commands_ahead_of_tls_end_the_session(server_tls, caplog):
-    with House(peer=REMOTE, tls=server_tls) as house:
-        house.line()
-        house.client.sendall(b"STLS\r\nUSER scanner@contoso.com\r\n")
-        assert house.line() == b"+OK Begin TLS now."
-        assert house.line() == b""
-        house.ended()
+    with Harness(peer=REMOTE, tls=server_tls) as harness:
+        harness.line()
+        harness.client.sendall(b"STLS\r\nUSER scanner@contoso.com\r\n")
+        assert harness.line() == b"+OK Begin TLS now."
+        assert harness.line() == b""
+        harness.ended()
     assert "commands were sent ahead of the TLS handshake" in caplog.text
-    assert house.users.seen == []
+    assert harness.users.seen == []
 
 
 def test_a_failed_handshake_is_told_once_with_the_address(server_tls, caplog):
-    with House(peer=REMOTE, tls=server_tls) as house:
-        house.line()
-        house.ask(b"STLS")
-        house.client.sendall(b"this is no TLS at all\r\n" * 5)
-        house.ended()
+    with Harness(peer=REMOTE, tls=server_tls) as harness:
+        harness.line()
+        harness.ask(b"STLS")
+        harness.client.sendall(b"this is no TLS at all\r\n" * 5)
+        harness.ended()
     assert [record.getMessage() for record in caplog.records if "handshake failed" in record.getMessage()]
     assert REMOTE in caplog.text
 
 
 def test_commands_alone_do_not_keep_a_session_without_a_login():
     now = [0.0]
-    with House(clock=lambda: now[0]) as house:
-        assert house.line().startswith(b"+OK")
+    with Harness(clock=lambda: now[0]) as harness:
+        assert harness.line().startswith(b"+OK")
         now[0] = 599.0
-        assert house.ask(b"UTF8").startswith(b"+OK")
+        assert harness.ask(b"UTF8").startswith(b"+OK")
         now[0] = 601.0
-        assert house.ask(b"UTF8").startswith(b"+OK") and house.line() == b""
+        assert harness.ask(b"UTF8").startswith(b"+OK") and harness.line() == b""
 
 
 def test_a_session_that_logged_in_may_stay():
     now = [0.0]
-    with House(clock=lambda: now[0]).logged_in() as house:
+    with Harness(clock=lambda: now[0]).logged_in() as harness:
         now[0] = 6000.0
-        assert house.ask(b"NOOP").startswith(b"+OK") and house.ask(b"NOOP").startswith(b"+OK")
+        assert harness.ask(b"NOOP").startswith(b"+OK") and harness.ask(b"NOOP").startswith(b"+OK")
 
 
 @pytest.mark.parametrize("command", [b"NOOP", b"RETR 1", b"DELE 2", b"QUIT"])
 def test_a_login_that_a_reload_ended_reads_and_deletes_nothing(command, caplog):
     caplog.set_level(logging.INFO)
-    with House().logged_in() as house:
-        assert house.ask(b"DELE 1").startswith(b"+OK")
-        house.users.lost = True
-        assert house.ask(command).startswith(b"-ERR The configuration has changed")
-        assert house.line() == b""
-        house.ended()
-        assert house.drop.deletions == [] and house.drop.closed
+    with Harness().logged_in() as harness:
+        assert harness.ask(b"DELE 1").startswith(b"+OK")
+        harness.users.lost = True
+        assert harness.ask(command).startswith(b"-ERR The configuration has changed")
+        assert harness.line() == b""
+        harness.ended()
+        assert harness.drop.deletions == [] and harness.drop.closed
     assert "session ended (the configuration has changed)" in caplog.text
 
 
 def test_a_clear_login_ends_with_its_network():
     networks = [*LOOPBACK]
-    with House(networks=networks).logged_in() as house:
+    with Harness(networks=networks).logged_in() as harness:
         networks.clear()
-        assert house.ask(b"NOOP").startswith(b"-ERR ")
-        assert house.line() == b""
+        assert harness.ask(b"NOOP").startswith(b"-ERR ")
+        assert harness.line() == b""

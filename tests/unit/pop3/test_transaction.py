@@ -7,7 +7,7 @@ import poplib
 import random
 
 import pytest
-from pop3_house import SILENCE, House, listening
+from pop3_harness import SILENCE, Harness, listening
 
 from m365proxy.errors import Permanent, SignInNeeded, Temporary
 from m365proxy.server.connection import Closed, TimedOut
@@ -44,41 +44,41 @@ def test_poplib_gets_every_octet(name):
 @pytest.mark.parametrize("length", [998, 999, 1000, 32 * 1024 - 1, 32 * 1024, 100_000])
 def test_lines_of_any_length_pass(length):
     raw = b"A: b\r\n\r\n." + b"x" * length + b"\r\n.end\r\n"
-    with House([raw]).logged_in() as house:
-        assert house.ask(b"RETR 1") == b"+OK %d octets" % len(raw)
-        assert house.lines() == [b"A: b", b"", b".." + b"x" * length, b"..end"]
-        assert house.ask(b"TOP 1 1").startswith(b"+OK")
-        assert house.lines() == [b"A: b", b"", b".." + b"x" * length]
+    with Harness([raw]).logged_in() as harness:
+        assert harness.ask(b"RETR 1") == b"+OK %d octets" % len(raw)
+        assert harness.lines() == [b"A: b", b"", b".." + b"x" * length, b"..end"]
+        assert harness.ask(b"TOP 1 1").startswith(b"+OK")
+        assert harness.lines() == [b"A: b", b"", b".." + b"x" * length]
 
 
 def test_a_large_message_comes_whole():
     raw = b"A: b\r\n\r\n" + random.Random(5).randbytes(3_000_000).hex().encode() + b"\r\n"
-    with House([raw]).logged_in() as house:
-        house.say(b"RETR 1")
-        assert house.line() == b"+OK %d octets" % len(raw)
-        whole = b"".join(line + b"\r\n" for line in house.lines())
+    with Harness([raw]).logged_in() as harness:
+        harness.say(b"RETR 1")
+        assert harness.line() == b"+OK %d octets" % len(raw)
+        whole = b"".join(line + b"\r\n" for line in harness.lines())
         assert hashlib.sha256(whole).digest() == hashlib.sha256(raw).digest()
-        house.say(b"RETR 1")  # and leaves in the middle of it
-        house.file.read(1000)
-    assert house.drop.closed
+        harness.say(b"RETR 1")  # and leaves in the middle of it
+        harness.file.read(1000)
+    assert harness.drop.closed
 
 
 def test_deleted_at_quit_and_only_then():
-    with House().logged_in() as house:
-        house.ask(b"DELE 3")
-        house.ask(b"DELE 1")
-        assert house.drop.deletions == []
-        assert house.ask(b"QUIT") == b"+OK Bye."
-        assert house.line() == b""
-    assert house.drop.deletions == [[0, 2]]
-    assert house.drop.closed
+    with Harness().logged_in() as harness:
+        harness.ask(b"DELE 3")
+        harness.ask(b"DELE 1")
+        assert harness.drop.deletions == []
+        assert harness.ask(b"QUIT") == b"+OK Bye."
+        assert harness.line() == b""
+    assert harness.drop.deletions == [[0, 2]]
+    assert harness.drop.closed
 
 
 def test_hanging_up_deletes_nothing(caplog):
-    with House().logged_in() as house:
-        house.ask(b"DELE 1")
-    assert house.drop.deletions == []
-    assert house.drop.closed
+    with Harness().logged_in() as harness:
+        harness.ask(b"DELE 1")
+    assert harness.drop.deletions == []
+    assert harness.drop.closed
     assert '127.0.0.1 user "scanner@contoso.com": session ended (connection closed), 0 retrieved, 0 deleted' in (
         caplog.text
     )
@@ -87,56 +87,56 @@ def test_hanging_up_deletes_nothing(caplog):
 @pytest.mark.parametrize("error", [Closed, TimedOut])
 def test_what_cannot_be_sent_is_not_deleted(error):
     """The answers to pipelined commands are collected: the client may be gone before it has any of them."""
-    with House().logged_in() as house:
+    with Harness().logged_in() as harness:
 
         def flush():
             raise error
 
-        house.connection.flush = flush
-        house.client.sendall(b"UIDL 1\r\nDELE 1\r\nQUIT\r\n")
-        house.ended()
-    assert house.drop.deletions == [] and house.drop.closed
+        harness.connection.flush = flush
+        harness.client.sendall(b"UIDL 1\r\nDELE 1\r\nQUIT\r\n")
+        harness.ended()
+    assert harness.drop.deletions == [] and harness.drop.closed
 
 
 def test_a_pipelined_message_has_left_before_it_is_deleted():
-    with House().logged_in() as house:
+    with Harness().logged_in() as harness:
         had = []
 
         def delete(indices):
-            had.extend([house.line(), *house.lines(), house.line()])
+            had.extend([harness.line(), *harness.lines(), harness.line()])
             return 0
 
-        house.drop.delete = delete
-        house.client.sendall(b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
-        house.ended()
+        harness.drop.delete = delete
+        harness.client.sendall(b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
+        harness.ended()
         assert had == [b"+OK 23 octets", b"Subject: one", b"", b"Hello", b"+OK Message 1 will be deleted at QUIT."]
-        assert house.line() == b"+OK Bye."
+        assert harness.line() == b"+OK Bye."
 
 
 def test_rset_and_quit_deletes_nothing():
-    with House().logged_in() as house:
-        house.ask(b"DELE 1")
-        house.ask(b"RSET")
-        assert house.ask(b"QUIT") == b"+OK Bye."
-    assert house.drop.deletions == []
+    with Harness().logged_in() as harness:
+        harness.ask(b"DELE 1")
+        harness.ask(b"RSET")
+        assert harness.ask(b"QUIT") == b"+OK Bye."
+    assert harness.drop.deletions == []
 
 
 def test_idling_deletes_nothing(caplog):
-    with House(idle_seconds=0.3).logged_in() as house:
-        house.ask(b"DELE 1")
-        assert house.line() == b""
-    assert house.drop.deletions == []
-    assert house.drop.closed
+    with Harness(idle_seconds=0.3).logged_in() as harness:
+        harness.ask(b"DELE 1")
+        assert harness.line() == b""
+    assert harness.drop.deletions == []
+    assert harness.drop.closed
     assert "timed out" in caplog.text
 
 
 def test_what_could_not_be_deleted_is_said(caplog):
-    with House().logged_in() as house:
-        house.drop.undeletable = 1
-        house.ask(b"DELE 1")
-        house.ask(b"DELE 2")
-        assert house.ask(b"QUIT") == b"-ERR [SYS/TEMP] 1 of 2 messages were not deleted."
-        assert house.line() == b""
+    with Harness().logged_in() as harness:
+        harness.drop.undeletable = 1
+        harness.ask(b"DELE 1")
+        harness.ask(b"DELE 2")
+        assert harness.ask(b"QUIT") == b"-ERR [SYS/TEMP] 1 of 2 messages were not deleted."
+        assert harness.line() == b""
     assert "0 retrieved, 1 deleted" in caplog.text
 
 
@@ -144,12 +144,12 @@ def test_what_could_not_be_deleted_is_said(caplog):
 def test_the_mailbox_is_free_before_quit_is_answered(command):
     """Before the answer is so much as collected: it leaves at once if much is collected already."""
     order = []
-    with House().logged_in() as house:
-        house.drop.close = lambda: order.append("closed")
-        write = house.connection.write
-        house.connection.write = lambda data: (order.append(data), write(data))
-        house.say(command)
-        house.ended()
+    with Harness().logged_in() as harness:
+        harness.drop.close = lambda: order.append("closed")
+        write = harness.connection.write
+        harness.connection.write = lambda data: (order.append(data), write(data))
+        harness.say(command)
+        harness.ended()
     assert order.index("closed") < order.index(b"+OK Bye.\r\n")
 
 
@@ -163,46 +163,46 @@ def test_the_mailbox_is_free_before_quit_is_answered(command):
 )
 @pytest.mark.parametrize("command", [b"RETR 2", b"TOP 2 5"])
 def test_one_message_that_cannot_be_had_ends_nothing(trouble, answer, command):
-    with House(errors=2).logged_in() as house:
-        house.drop.trouble[1] = trouble
+    with Harness(errors=2).logged_in() as harness:
+        harness.drop.trouble[1] = trouble
         for _ in range(3):
-            assert house.ask(command) == answer
-        assert house.ask(b"RETR 1") == b"+OK 23 octets"
-        assert house.lines() == [b"Subject: one", b"", b"Hello"]
+            assert harness.ask(command) == answer
+        assert harness.ask(b"RETR 1") == b"+OK 23 octets"
+        assert harness.lines() == [b"Subject: one", b"", b"Hello"]
 
 
 def test_a_message_whose_size_is_unknown_follows():
-    with House().logged_in() as house:
-        house.drop.trouble[0] = (b"A: b\r\n\r\n.", b"two\r\n")
-        assert house.ask(b"RETR 1") == b"+OK message follows"
-        assert house.lines() == [b"A: b", b"", b"..two"]
+    with Harness().logged_in() as harness:
+        harness.drop.trouble[0] = (b"A: b\r\n\r\n.", b"two\r\n")
+        assert harness.ask(b"RETR 1") == b"+OK message follows"
+        assert harness.lines() == [b"A: b", b"", b"..two"]
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_silence_is_not_waited_for():
-    with House() as house:
-        house.logged_in()
-        house.drop.trouble[0] = (b"Subject: half\r\n", SILENCE)
-        house.say(b"RETR 1\r\nNOOP")
-        assert house.line().startswith(b"+OK") and house.line() == b"Subject: half"
-        house.leave()
-        assert house.drop.closed
+    with Harness() as harness:
+        harness.logged_in()
+        harness.drop.trouble[0] = (b"Subject: half\r\n", SILENCE)
+        harness.say(b"RETR 1\r\nNOOP")
+        assert harness.line().startswith(b"+OK") and harness.line() == b"Subject: half"
+        harness.leave()
+        assert harness.drop.closed
 
 
 @pytest.mark.parametrize("command", [b"RETR 1", b"TOP 1 9"])
 def test_a_message_that_breaks_off_never_looks_whole(command, caplog):
-    with House().logged_in() as house:
-        house.ask(b"DELE 2")
-        house.drop.trouble[0] = (b"A: b\r\n\r\nbody\r\n", Temporary("Graph's answer broke off."))
-        house.say(command)
-        answer = house.file.read()
-        house.ended()
+    with Harness().logged_in() as harness:
+        harness.ask(b"DELE 2")
+        harness.drop.trouble[0] = (b"A: b\r\n\r\nbody\r\n", Temporary("Graph's answer broke off."))
+        harness.say(command)
+        answer = harness.file.read()
+        harness.ended()
     assert answer.partition(b"\r\n")[2] == b"A: b\r\n\r\nbody\r\n"
-    assert house.drop.deletions == []
+    assert harness.drop.deletions == []
     assert "0 retrieved" in caplog.text
 
 
 def test_octets_leave_before_the_session_waits_for_more():
-    with House().logged_in() as house:
+    with Harness().logged_in() as harness:
         seen = []
 
         class Message:
@@ -215,12 +215,12 @@ def test_octets_leave_before_the_session_waits_for_more():
             def chunks(self, before_wait, in_silence):
                 yield b"first\r\n"
                 before_wait()
-                seen.append(house.line())
-                seen.append(house.line())
+                seen.append(harness.line())
+                seen.append(harness.line())
                 yield b"second\r\n"
 
-        house.drop.retrieve = lambda index: Message()
-        house.say(b"RETR 1")
-        house.say(b"QUIT")
-        house.ended()
+        harness.drop.retrieve = lambda index: Message()
+        harness.say(b"RETR 1")
+        harness.say(b"QUIT")
+        harness.ended()
     assert seen == [b"+OK message follows", b"first"]

@@ -4,8 +4,8 @@ import email
 import json
 
 import pytest
-import sandbox_house
-from sandbox_house import (
+import sandbox_harness
+from sandbox_harness import (
     ALERTS,
     IMMUTABLE,
     SCANNER,
@@ -20,7 +20,7 @@ from sandbox_house import (
 
 from m365proxy.sandbox import letter
 
-sandbox, graph = sandbox_house.sandbox, sandbox_house.graph
+sandbox, graph = sandbox_harness.sandbox, sandbox_harness.graph
 
 
 # --- reading

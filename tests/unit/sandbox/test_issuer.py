@@ -3,8 +3,8 @@
 from urllib.parse import urlencode
 
 import pytest
-import sandbox_house
-from sandbox_house import (
+import sandbox_harness
+from sandbox_harness import (
     ALERTS,
     RELAY,
     Client,
@@ -13,7 +13,7 @@ from sandbox_house import (
     users,
 )
 
-sandbox, graph = sandbox_house.sandbox, sandbox_house.graph
+sandbox, graph = sandbox_harness.sandbox, sandbox_harness.graph
 
 
 # --- signing in

@@ -6,8 +6,8 @@ import email.policy
 import os
 
 import pytest
-import sandbox_house
-from sandbox_house import (
+import sandbox_harness
+from sandbox_harness import (
     ALERTS,
     MARKER,
     MEGABYTE,
@@ -24,7 +24,7 @@ from sandbox_house import (
 
 from m365proxy.sandbox import letter
 
-sandbox, graph = sandbox_house.sandbox, sandbox_house.graph
+sandbox, graph = sandbox_harness.sandbox, sandbox_harness.graph
 
 
 # --- sending

@@ -12,8 +12,8 @@ import sys
 import threading
 
 import pytest
-import sandbox_house
-from sandbox_house import (
+import sandbox_harness
+from sandbox_harness import (
     ALERTS,
     RELAY,
     SCANNER,
@@ -29,7 +29,7 @@ from sandbox_house import (
 
 FOREIGN = ("portal", "stranger", "stranger_after")
 
-sandbox, graph = sandbox_house.sandbox, sandbox_house.graph
+sandbox, graph = sandbox_harness.sandbox, sandbox_harness.graph
 
 
 # --- the shape of every answer

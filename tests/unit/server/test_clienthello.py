@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from smtp_house import House, Talk
+from smtp_harness import Harness, Talk
 
 from m365proxy.server import clienthello
 from m365proxy.server.clienthello import ClientHellos
@@ -95,10 +95,10 @@ def test_a_newer_list_is_never_overwritten_by_an_older(path, monkeypatch):
     assert ClientHellos(path).expected("192.0.2.2")
 
 
-def hasty(house, certificate):
+def hasty(harness, certificate):
     """A client that begins TLS at once, as an HP MFP does; returns the banner or None."""
     trusting = ssl.create_default_context(cafile=certificate[0])
-    talk = Talk(house.listener.port)
+    talk = Talk(harness.listener.port)
     try:
         talk._file.close()
         talk.socket = trusting.wrap_socket(talk.socket, server_hostname="localhost")
@@ -111,23 +111,26 @@ def hasty(house, certificate):
 
 
 def test_a_hasty_client_gets_in_with_its_second_try(certificate, path, wait_until):
-    with House(certificate, client_hellos=ClientHellos(path)) as house:
-        assert hasty(house, certificate) is None
+    with Harness(certificate, client_hellos=ClientHellos(path)) as harness:
+        assert hasty(harness, certificate) is None
         wait_until(lambda: os.path.exists(path), 30)  # the client may leave before the server has read its hello
-        assert hasty(house, certificate) == "220 mail.contoso.com ESMTP m365proxy"
-    with House(certificate, client_hellos=ClientHellos(path)) as house:
-        assert hasty(house, certificate) == "220 mail.contoso.com ESMTP m365proxy"
+        assert hasty(harness, certificate) == "220 mail.contoso.com ESMTP m365proxy"
+    with Harness(certificate, client_hellos=ClientHellos(path)) as harness:
+        assert hasty(harness, certificate) == "220 mail.contoso.com ESMTP m365proxy"
 
 
 def test_a_known_network_gets_in_at_once(certificate, path):
-    with House(certificate, client_hellos=ClientHellos(path, (ipaddress.ip_network("127.0.0.0/8"),))) as house:
-        assert hasty(house, certificate) == "220 mail.contoso.com ESMTP m365proxy"
+    with Harness(certificate, client_hellos=ClientHellos(path, (ipaddress.ip_network("127.0.0.0/8"),))) as harness:
+        assert hasty(harness, certificate) == "220 mail.contoso.com ESMTP m365proxy"
 
 
 def test_tls_begun_so_is_tls(certificate, path):
     """No second STARTTLS, and AUTH is possible from anywhere."""
     hellos = ClientHellos(path, (ipaddress.ip_network("127.0.0.0/8"),))
-    with House(certificate, client_hellos=hellos, plaintext_networks=()) as house, Talk(house.listener.port) as talk:
+    with (
+        Harness(certificate, client_hellos=hellos, plaintext_networks=()) as harness,
+        Talk(harness.listener.port) as talk,
+    ):
         talk.start_tls()
         assert talk.reply().startswith("220 ")
         lines = talk.ask("EHLO x").split("\n")
@@ -138,7 +141,7 @@ def test_tls_begun_so_is_tls(certificate, path):
 def test_a_known_client_may_wait_for_the_banner(certificate, path, monkeypatch):
     monkeypatch.setattr(clienthello, "PATIENCE", 0.05)
     hellos = ClientHellos(path, (ipaddress.ip_network("127.0.0.0/8"),))
-    with House(certificate, client_hellos=hellos) as house, house.client() as talk:
+    with Harness(certificate, client_hellos=hellos) as harness, harness.client() as talk:
         assert talk.ask("STARTTLS").startswith("220 ")
         talk.start_tls()
         assert talk.ask("NOOP") == "250 2.0.0 Ok"
@@ -146,7 +149,7 @@ def test_a_known_client_may_wait_for_the_banner(certificate, path, monkeypatch):
 
 def test_a_known_client_may_speak_plainly_first(certificate, path):
     hellos = ClientHellos(path, (ipaddress.ip_network("127.0.0.0/8"),))
-    with House(certificate, client_hellos=hellos) as house, Talk(house.listener.port) as talk:
+    with Harness(certificate, client_hellos=hellos) as harness, Talk(harness.listener.port) as talk:
         talk.send(b"NOOP\r\n")
         assert talk.reply().startswith("220 ")
         assert talk.reply() == "250 2.0.0 Ok"
@@ -155,13 +158,13 @@ def test_a_known_client_may_speak_plainly_first(certificate, path):
 def test_others_have_the_banner_at_once(certificate, path, monkeypatch):
     monkeypatch.setattr(clienthello, "PATIENCE", 60.0)
     began = time.monotonic()
-    with House(certificate, client_hellos=ClientHellos(path)) as house, house.client():
+    with Harness(certificate, client_hellos=ClientHellos(path)) as harness, harness.client():
         assert time.monotonic() - began < 30
 
 
 def test_a_known_client_where_the_certificate_was_taken_away(path):
     hellos = ClientHellos(path, (ipaddress.ip_network("127.0.0.0/8"),))
-    with House(client_hellos=hellos, tls_mode="starttls") as house, Talk(house.listener.port) as talk:
+    with Harness(client_hellos=hellos, tls_mode="starttls") as harness, Talk(harness.listener.port) as talk:
         talk.send(b"\x16\x03\x01\x02\x00\x01")
         assert talk.reply().startswith("220 ")
         assert talk.reply().startswith("421 4.7.0 ")
@@ -170,7 +173,7 @@ def test_a_known_client_where_the_certificate_was_taken_away(path):
 def test_a_hello_where_tls_cannot_be_had_is_cut_off(path, caplog):
     caplog.set_level(logging.INFO)
     hellos = ClientHellos(path)
-    with House(client_hellos=hellos) as house, house.client() as talk:
+    with Harness(client_hellos=hellos) as harness, harness.client() as talk:
         talk.send(b"\x16\x03\x01\x02\x00\x01")
         assert talk.reply().startswith("421 4.7.0 ")
         assert talk.closed()

@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 from server_harness import connect, old_tls, server_context
-from smtp_house import House
+from smtp_harness import Harness
 
 from m365proxy.server import handshake, tls
 from m365proxy.server.connection import Closed, Injection, LineTooLong, TimedOut
@@ -63,9 +63,9 @@ def test_a_failed_handshake_is_a_line_with_the_address(listen, certificate, capl
 
 
 def test_who_knows_only_old_tls_is_told_from_others(certificate, logged):
-    with House(certificate, tls_mode="implicit") as house:
-        house.listener.tls = tls.server_context(*certificate)
-        with house.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
+    with Harness(certificate, tls_mode="implicit") as harness:
+        harness.listener.tls = tls.server_context(*certificate)
+        with harness.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
             old_tls(talk)
     (line,) = logged()
     assert line.startswith("TLS handshake failed from 127.0.0.1: the client supports only older TLS: see min_version (")
@@ -73,25 +73,25 @@ def test_who_knows_only_old_tls_is_told_from_others(certificate, logged):
 
 def test_who_knows_only_rsa_gets_in_where_old_tls_may(certificate):
     """Old devices know no ECDSA: a certificate of that kind would shut out those min_version is set for."""
-    with House(certificate, tls_mode="implicit") as house:
-        house.listener.tls = tls.server_context(*certificate, "TLSv1")
-        with house.client(greeted=False) as talk:
+    with Harness(certificate, tls_mode="implicit") as harness:
+        harness.listener.tls = tls.server_context(*certificate, "TLSv1")
+        with harness.client(greeted=False) as talk:
             old_tls(talk, "AES128-SHA:AES256-SHA:@SECLEVEL=0")
             assert talk.reply().startswith("220 ")
 
 
 def test_who_shares_no_cipher_is_told_from_others(certificate, logged):
-    with House(certificate, tls_mode="implicit") as house:
-        house.listener.tls = tls.server_context(*certificate, "TLSv1")
-        house.listener.tls.set_ciphers("ECDHE-RSA-AES128-SHA:@SECLEVEL=0")
-        with house.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
+    with Harness(certificate, tls_mode="implicit") as harness:
+        harness.listener.tls = tls.server_context(*certificate, "TLSv1")
+        harness.listener.tls.set_ciphers("ECDHE-RSA-AES128-SHA:@SECLEVEL=0")
+        with harness.client(greeted=False) as talk, pytest.raises(ssl.SSLError):
             old_tls(talk, "AES128-SHA:@SECLEVEL=0")
     (line,) = logged()
     assert "failed from 127.0.0.1: no cipher in common: the client needs a certificate with an RSA key, or" in line
 
 
 def test_who_mistrusts_the_certificate_is_told_from_others(certificate, logged, wait_until):
-    with House(certificate, tls_mode="implicit") as house, house.client(greeted=False) as talk:
+    with Harness(certificate, tls_mode="implicit") as harness, harness.client(greeted=False) as talk:
         strict = ssl.create_default_context()
         strict.maximum_version = ssl.TLSVersion.TLSv1_2  # so that the alert comes within the handshake
         with pytest.raises(ssl.SSLError):

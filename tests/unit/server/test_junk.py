@@ -4,10 +4,10 @@ import base64
 import contextlib
 
 import pytest
-import smtp_house
-from pop3_house import MESSAGES
-from pop3_house import House as Pop3House
-from smtp_house import PASSWORD, user
+import smtp_harness
+from pop3_harness import MESSAGES
+from pop3_harness import Harness as Pop3Harness
+from smtp_harness import PASSWORD, user
 
 from m365proxy.server.junk import JunkCommands, TooMuchJunk
 from m365proxy.smtp.session import SmtpSession
@@ -35,7 +35,7 @@ class Junk:
         return limit
 
 
-class SmtpHouse(smtp_house.House):
+class SmtpHarness(smtp_harness.Harness):
     def __init__(self, **more):
         self.junk = Junk()
         super().__init__(**more)
@@ -94,10 +94,10 @@ SMTP = [["RSET"], ["NOOP"], ["EHLO x"], ["HELO x"], ["HELP"], ["VRFY x"], ["NOOP
 
 @pytest.mark.parametrize("commands", SMTP, ids=" ".join)
 def test_smtp_before_login(commands):
-    with SmtpHouse() as house, house.client() as talk:
+    with SmtpHarness() as harness, harness.client() as talk:
         assert len(answers(talk, commands)) == 31
         assert talk.closed()
-    assert house.junk.slept == PAUSES
+    assert harness.junk.slept == PAUSES
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,15 @@ def test_smtp_before_login(commands):
 @pytest.mark.parametrize("relay", [False, True])
 def test_smtp_after_login(commands, relay):
     more = {"relay": lambda peer: user(login="")} if relay else {}
-    with SmtpHouse(**more) as house, house.client() as talk:
+    with SmtpHarness(**more) as harness, harness.client() as talk:
         if not relay:
             assert talk.ask(PLAIN).startswith("235 ")
         assert len(answers(talk, commands)) == 111
-    assert house.junk.slept == PAUSES
+    assert harness.junk.slept == PAUSES
 
 
 def test_recipients_are_free_as_many_as_messages_may_have_and_a_thousand_more():
-    with SmtpHouse(recipients=5) as house, house.client() as talk:
+    with SmtpHarness(recipients=5) as harness, harness.client() as talk:
         talk.ask(PLAIN)
         talk.ask("MAIL FROM:<>")
         codes = answers(talk, [f"RCPT TO:<a{number}@contoso.com>" for number in range(100)])
@@ -124,40 +124,40 @@ def test_recipients_are_free_as_many_as_messages_may_have_and_a_thousand_more():
 
 
 def test_small_chunks_bring_nothing_and_large_ones_do():
-    with SmtpHouse() as house, house.client() as talk:
+    with SmtpHarness() as harness, harness.client() as talk:
         talk.ask(PLAIN)
         talk.ask("MAIL FROM:<>")
         talk.ask("RCPT TO:<a@b.c>")
         for _ in range(200):
             assert talk.ask("BDAT 64\r\n" + "x" * 62).startswith("250 ")
-        assert house.junk.slept == []
+        assert harness.junk.slept == []
         assert answers(talk, ["BDAT 0"])[-1] == "421"
-    assert not house.spool.open_ones
+    assert not harness.spool.open_ones
 
 
 def test_a_session_that_sends_message_after_message_is_never_slowed():
-    with SmtpHouse() as house, house.client() as talk:
+    with SmtpHarness() as harness, harness.client() as talk:
         talk.ask(PLAIN)
         for _ in range(60):
             for command in ("RSET", "NOOP", "EHLO x", "MAIL FROM:<>", "RCPT TO:<a@b.c>", "DATA", "x\r\n."):
                 assert talk.ask(command)[0] in "23"
-    assert house.junk.slept == []
+    assert harness.junk.slept == []
 
 
 MANY_LINES = (b"CAPA", b"RETR", b"TOP")
 
 
-def ask_all(house, commands):
+def ask_all(harness, commands):
     """How many of the commands are answered before the session ends."""
     count = 0
     for command in commands:
         line = b""
         with contextlib.suppress(OSError):  # the session has ended before the command came
-            line = house.ask(command)
+            line = harness.ask(command)
         if not line:
             break
         if line.startswith(b"+OK") and (command.split()[0] in MANY_LINES or command in (b"UIDL", b"LIST")):
-            house.lines()
+            harness.lines()
         count += 1
     return count
 
@@ -165,10 +165,10 @@ def ask_all(house, commands):
 def test_pop3_before_login(caplog):
     junk = Junk()
     caplog.set_level("INFO")
-    with Pop3House(junk=junk.counter) as house:
-        house.line()
-        assert ask_all(house, [b"CAPA"] * 100) == 31
-        house.ended()
+    with Pop3Harness(junk=junk.counter) as harness:
+        harness.line()
+        assert ask_all(harness, [b"CAPA"] * 100) == 31
+        harness.ended()
     assert junk.slept == PAUSES
     assert "before login (too many commands that achieve nothing" in caplog.text
 
@@ -176,32 +176,32 @@ def test_pop3_before_login(caplog):
 @pytest.mark.parametrize("commands", [[b"NOOP"], [b"CAPA"], [b"RSET"], [b"DELE 1", b"RSET"], [b"STAT"], [b"UIDL"]])
 def test_pop3_after_login(commands):
     junk = Junk()
-    with Pop3House(junk=junk.counter).logged_in() as house:
-        assert 111 <= ask_all(house, commands * 200) <= 115
+    with Pop3Harness(junk=junk.counter).logged_in() as harness:
+        assert 111 <= ask_all(harness, commands * 200) <= 115
     assert junk.slept == PAUSES
 
 
 @pytest.mark.parametrize("command", [b"TOP 1 0", b"RETR 1", b"LIST 1"])
 def test_the_same_message_again_brings_nothing(command):
     junk = Junk()
-    with Pop3House(junk=junk.counter).logged_in() as house:
-        assert 111 <= ask_all(house, [command] * 200) <= 115
+    with Pop3Harness(junk=junk.counter).logged_in() as harness:
+        assert 111 <= ask_all(harness, [command] * 200) <= 115
 
 
 def test_a_long_mailbox_read_from_end_to_end_is_never_slowed():
     junk = Junk()
     numbers = [b"%d" % number for number in range(1, 401)]
-    with Pop3House(MESSAGES[:1] * 400, junk=junk.counter).logged_in() as house:
+    with Pop3Harness(MESSAGES[:1] * 400, junk=junk.counter).logged_in() as harness:
         commands = [b"CAPA", b"STAT", b"LIST", b"UIDL"]
         commands += [b"LIST " + number for number in numbers] + [b"UIDL " + number for number in numbers]
         for number in numbers:
             commands += [b"TOP %s 0" % number, b"RETR " + number, b"NOOP"]
         commands += [b"DELE " + number for number in numbers]
-        assert ask_all(house, commands) == len(commands)
+        assert ask_all(harness, commands) == len(commands)
     assert junk.slept == []
 
 
 def test_a_long_list_asked_for_again_costs_more():
     junk = Junk()
-    with Pop3House(MESSAGES[:1] * 2500, junk=junk.counter).logged_in() as house:
-        assert 15 <= ask_all(house, [b"UIDL"] * 200) <= 25
+    with Pop3Harness(MESSAGES[:1] * 2500, junk=junk.counter).logged_in() as harness:
+        assert 15 <= ask_all(harness, [b"UIDL"] * 200) <= 25

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from server_harness import BUSY, bound, connect, connected, line, server_context, session_threads
-from smtp_house import House
+from smtp_harness import Harness
 
 from m365proxy.errors import CannotCreate, InUse
 from m365proxy.server import listener as server
@@ -260,14 +260,14 @@ def test_a_changed_certificate_counts_from_the_next_connection(listen, certifica
 
 def test_no_thread_and_no_descriptor_is_left(wait_until):
     before = len(threading.enumerate())
-    with House() as house:
-        clients = [house.client() for _ in range(20)]
+    with Harness() as harness:
+        clients = [harness.client() for _ in range(20)]
         for client in clients[:10]:
             client.ask("QUIT")
         for client in clients[10:15]:
             client.close()
     wait_until(lambda: len(threading.enumerate()) == before)
-    assert len(house.connections) == 0
+    assert len(harness.connections) == 0
     for client in clients:
         client.close()
 

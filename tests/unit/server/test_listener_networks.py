@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from server_harness import old_tls
-from smtp_house import LOOPBACK, PASSWORD, House, Talk, Users, user
+from smtp_harness import LOOPBACK, PASSWORD, Harness, Talk, Users, user
 
 from m365proxy.logins.guard import Guard
 from m365proxy.pop3 import session as pop3
@@ -45,29 +45,29 @@ def logged(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def talk_through(house, header):
-    talk = house.client(greeted=False)
+def talk_through(harness, header):
+    talk = harness.client(greeted=False)
     talk.send(header)
     return talk
 
 
 @contextlib.contextmanager
 def visit(header, certificate=None, **more):
-    """A house, and a client that has sent the header."""
-    with House(certificate, **more) as house, talk_through(house, header) as talk:
-        yield house, talk
+    """A harness, and a client that has sent the header."""
+    with Harness(certificate, **more) as harness, talk_through(harness, header) as talk:
+        yield harness, talk
 
 
 # -- allowed_networks ------------------------------------------------------
 
 
 def test_who_may_not_connect_is_told_once_and_logged(logged):
-    with House(connections=Connections(allowed=OFFICE)) as house:
+    with Harness(connections=Connections(allowed=OFFICE)) as harness:
         for _ in range(3):
-            with house.client(greeted=False) as talk:
+            with harness.client(greeted=False) as talk:
                 assert talk.reply() == REFUSED
                 assert talk.closed()
-        assert len(house.connections) == 0
+        assert len(harness.connections) == 0
     assert logged() == ["connection refused from 127.0.0.1: it is not in allowed_networks"]
 
 
@@ -89,14 +89,14 @@ def test_no_plain_text_on_a_tls_port(certificate):
 
 
 def test_networks_are_exchanged_while_running():
-    with House(connections=Connections(allowed=LOOPBACK)) as house:
-        with house.client() as talk:
-            house.connections.set_networks((), OFFICE)
+    with Harness(connections=Connections(allowed=LOOPBACK)) as harness:
+        with harness.client() as talk:
+            harness.connections.set_networks((), OFFICE)
             assert talk.ask("NOOP").startswith("250 ")  # who is in, stays
-        with house.client(greeted=False) as talk:
+        with harness.client(greeted=False) as talk:
             assert talk.reply() == REFUSED
-        house.connections.set_networks((), None)
-        with house.client():
+        harness.connections.set_networks((), None)
+        with harness.client():
             pass
 
 
@@ -123,7 +123,7 @@ def test_the_client_behind_a_proxy(header, peer):
 
 
 def test_a_header_in_pieces():
-    with House(connections=behind()) as house, house.client(greeted=False) as talk:
+    with Harness(connections=behind()) as harness, harness.client(greeted=False) as talk:
         for number in range(len(SECOND)):
             talk.send(SECOND[number : number + 1])
         assert talk.reply().startswith("220 ")
@@ -131,7 +131,7 @@ def test_a_header_in_pieces():
 
 @pytest.mark.parametrize("garbage", [b"EHLO device.contoso.com\r\n", b"\x16\x03\x01" + bytes(20), b"PROXY TCP4 x\r\n"])
 def test_a_proxy_without_header_gets_no_word(garbage, logged):
-    with House(connections=behind()) as house, talk_through(house, garbage) as talk:
+    with Harness(connections=behind()) as harness, talk_through(harness, garbage) as talk:
         assert talk.closed()
     (line,) = logged()
     assert line.startswith("connection refused from 127.0.0.1: its PROXY header is missing or wrong (")
@@ -139,25 +139,25 @@ def test_a_proxy_without_header_gets_no_word(garbage, logged):
 
 def test_a_silent_proxy_has_a_deadline(monkeypatch, logged, wait_until):
     monkeypatch.setattr(server, "_HEADER_SECONDS", 0.05)
-    with House(connections=behind()) as house:
-        with talk_through(house, b"PROXY") as talk:
+    with Harness(connections=behind()) as harness:
+        with talk_through(harness, b"PROXY") as talk:
             assert talk.closed()
-        wait_until(lambda: len(house.connections) == 0)
+        wait_until(lambda: len(harness.connections) == 0)
     (line,) = logged()
     assert "(none arrived in time)" in line
 
 
 def test_a_proxy_that_goes_again_is_no_line(logged, wait_until):
-    with House(connections=behind()) as house:
-        house.client(greeted=False).close()
-        wait_until(lambda: len(house.connections) == 0)
+    with Harness(connections=behind()) as harness:
+        harness.client(greeted=False).close()
+        wait_until(lambda: len(harness.connections) == 0)
     assert logged() == []
 
 
 @pytest.mark.parametrize("header", [first("192.0.2.7"), SECOND, LOCAL])
 def test_from_others_a_header_is_garbage(header):
     asked = []
-    with House(relay=asked.append) as house, house.client() as talk:
+    with Harness(relay=asked.append) as harness, harness.client() as talk:
         talk.send(header + b"QUIT\r\n")
         answers = []
         while not answers or answers[-1]:
@@ -195,10 +195,10 @@ def test_before_tls_begun_at_once(certificate, tmp_path):
 
 
 def test_a_refused_handshake_names_the_client(certificate, logged, wait_until):
-    with House(certificate, tls_mode="implicit", connections=behind()) as house:
-        with talk_through(house, SECOND + b"EHLO x\r\n\r\n") as talk:
+    with Harness(certificate, tls_mode="implicit", connections=behind()) as harness:
+        with talk_through(harness, SECOND + b"EHLO x\r\n\r\n") as talk:
             assert talk.closed()
-        wait_until(lambda: len(house.connections) == 0)
+        wait_until(lambda: len(harness.connections) == 0)
     assert [line.partition(": ")[0] for line in logged()] == ["TLS handshake failed from 2001:db8::7"]
 
 
@@ -206,10 +206,10 @@ def test_a_refused_handshake_names_the_client(certificate, logged, wait_until):
 
 
 def test_allowed_networks(logged):
-    with House(connections=behind(OFFICE)) as house:
-        with talk_through(house, first("192.0.2.7")) as talk:
+    with Harness(connections=behind(OFFICE)) as harness:
+        with talk_through(harness, first("192.0.2.7")) as talk:
             assert talk.reply().startswith("220 ")
-        with talk_through(house, first("198.51.100.9")) as talk:
+        with talk_through(harness, first("198.51.100.9")) as talk:
             assert talk.reply() == REFUSED
             assert talk.closed()
     assert logged()[0] == ("connection refused from 198.51.100.9 through 127.0.0.1: it is not in allowed_networks")
@@ -217,7 +217,7 @@ def test_allowed_networks(logged):
 
 @pytest.mark.parametrize("allowed, welcome", [(OFFICE, False), (LOOPBACK, True), (ALL, True), (None, True)])
 def test_a_proxy_for_itself_must_be_allowed_too(allowed, welcome):
-    with House(connections=behind(allowed)) as house, talk_through(house, LOCAL) as talk:
+    with Harness(connections=behind(allowed)) as harness, talk_through(harness, LOCAL) as talk:
         assert talk.reply().startswith("220 " if welcome else "554 ")
 
 
@@ -225,39 +225,39 @@ def test_plaintext_and_relay_networks():
     def relay(peer):
         return user("alerts@contoso.com", login="") if peer == "192.0.2.7" else None
 
-    with House(connections=behind(), relay=relay, plaintext_networks=OFFICE) as house:
-        with talk_through(house, first("192.0.2.7")) as talk:
+    with Harness(connections=behind(), relay=relay, plaintext_networks=OFFICE) as harness:
+        with talk_through(harness, first("192.0.2.7")) as talk:
             talk.reply()
             assert "AUTH" in talk.ask("EHLO x")
             assert talk.ask("MAIL FROM:<>").startswith("250 ")
         for header in (first("198.51.100.9"), LOCAL, b"PROXY UNKNOWN\r\n"):
-            with talk_through(house, header) as talk:
+            with talk_through(harness, header) as talk:
                 talk.reply()
                 assert "AUTH" not in talk.ask("EHLO x")
                 assert talk.ask("MAIL FROM:<>").startswith("530 ")
 
 
 def test_connections_per_client(logged, wait_until):
-    with House(connections=behind(per_client=2)) as house:
-        held = [talk_through(house, first("192.0.2.7")) for _ in range(2)]
+    with Harness(connections=behind(per_client=2)) as harness:
+        held = [talk_through(harness, first("192.0.2.7")) for _ in range(2)]
         assert all(talk.reply().startswith("220 ") for talk in held)
-        with talk_through(house, first("192.0.2.7")) as talk:
+        with talk_through(harness, first("192.0.2.7")) as talk:
             assert talk.reply().startswith("421 4.3.2 ")
             assert talk.closed()
-        with talk_through(house, first("192.0.2.8")) as talk:
+        with talk_through(harness, first("192.0.2.8")) as talk:
             assert talk.reply().startswith("220 ")
         for talk in held:
             talk.close()
-        wait_until(lambda: len(house.connections) == 0)
-        assert not house.connections._by_client
+        wait_until(lambda: len(harness.connections) == 0)
+        assert not harness.connections._by_client
     assert "connection refused from 192.0.2.7 through 127.0.0.1: it has 2 connections open" in logged()[0]
 
 
 def test_the_guard_and_the_log(logged):
     guard = Guard(Users(user()), failures=2, exempt=LOOPBACK, sleep=lambda seconds: None)
-    with House(connections=behind(), users=guard, plaintext_networks=ALL) as house:
+    with Harness(connections=behind(), users=guard, plaintext_networks=ALL) as harness:
         for client in ("192.0.2.7", "192.0.2.7", "192.0.2.7", "192.0.2.8"):
-            with talk_through(house, first(client)) as talk:
+            with talk_through(harness, first(client)) as talk:
                 talk.reply()
                 assert talk.ask("AUTH PLAIN AHNjYW5uZXJAY29udG9zby5jb20AeA==").startswith("535 ")
     assert [line.split(": ") for line in logged()] == [
@@ -272,15 +272,15 @@ def test_the_guard_and_the_log(logged):
 
 
 def test_the_envelope_and_the_line_on_a_message(logged):
-    with House(connections=behind(), plaintext_networks=OFFICE) as house:
-        with talk_through(house, first("192.0.2.7")) as talk:
+    with Harness(connections=behind(), plaintext_networks=OFFICE) as harness:
+        with talk_through(harness, first("192.0.2.7")) as talk:
             talk.reply()
             talk.ask("AUTH PLAIN " + base64.b64encode(f"\0scanner@contoso.com\0{PASSWORD}".encode()).decode())
             talk.ask("MAIL FROM:<>")
             talk.ask("RCPT TO:<a@contoso.com>")
             talk.ask("DATA")
             assert talk.ask(".").startswith("250 ")
-        assert house.spool.accepted[0].envelope.client == "192.0.2.7"
+        assert harness.spool.accepted[0].envelope.client == "192.0.2.7"
     assert logged()[0].startswith("accepted ID1 from 192.0.2.7: ")
 
 
@@ -299,10 +299,10 @@ def test_bare_lf_behind_a_proxy():
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
 def test_who_needs_old_tls_is_named_once(certificate, logged, header, mode):
     connections = behind() if header else Connections()
-    with House(certificate, tls_mode=mode, connections=connections) as house:
-        house.listener.tls = server_context(*certificate, "TLSv1")
+    with Harness(certificate, tls_mode=mode, connections=connections) as harness:
+        harness.listener.tls = server_context(*certificate, "TLSv1")
         for _ in range(2):
-            with talk_through(house, header) as talk:
+            with talk_through(harness, header) as talk:
                 if mode == "starttls":
                     talk.reply()
                     talk.ask("STARTTLS")
@@ -316,8 +316,8 @@ def test_who_needs_old_tls_is_named_once(certificate, logged, header, mode):
 
 def test_no_thread_is_left(wait_until):
     before = threading.active_count()
-    with House(connections=behind()) as house:
-        socks = [socket.create_connection(("127.0.0.1", house.listener.port)) for _ in range(20)]
+    with Harness(connections=behind()) as harness:
+        socks = [socket.create_connection(("127.0.0.1", harness.listener.port)) for _ in range(20)]
         for number, sock in enumerate(socks):
             sock.sendall([b"", b"PROXY", b"garbage of any kind", first("192.0.2.7"), SECOND[:20]][number % 5])
     for sock in socks:

@@ -7,7 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from smtp_house import House, user
+from smtp_harness import Harness, user
 
 from m365proxy.errors import Permanent
 from m365proxy.mime import addresses, header, prepare
@@ -154,12 +154,12 @@ def test_an_attachment_beyond_exchange(tmp_path):
 
 
 def test_the_client_is_told():
-    with House(check_message=Intake(True).check, relay=lambda peer: user()) as house, house.client() as talk:
+    with Harness(check_message=Intake(True).check, relay=lambda peer: user()) as harness, harness.client() as talk:
         for command in ("EHLO x", "MAIL FROM:<scanner@contoso.com>", "RCPT TO:<a@contoso.com>", "DATA"):
             talk.ask(command)
         talk.send(mail(CEILING + 2000, SIGNED) + b".\r\n")
         assert talk.reply().startswith("552 5.3.4 Signed or encrypted mail of more than 2.9 MB cannot pass")
-        assert not house.spool.accepted
+        assert not harness.spool.accepted
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import base64
 import ipaddress
 
 import pytest
-from smtp_house import LOOPBACK, PASSWORD, PLAIN, House, Users, log_in, user
+from smtp_harness import LOOPBACK, PASSWORD, PLAIN, Harness, Users, log_in, user
 
 from m365proxy.errors import Temporary
 from m365proxy.smtp import replies
@@ -14,7 +14,7 @@ from m365proxy.smtp import replies
 
 def test_a_busy_check_is_454_and_no_failure(logged):
     users = Users(user(), trouble=Temporary("Too many are signing in."))
-    with House(users=users, errors=2) as house, house.client() as talk:
+    with Harness(users=users, errors=2) as harness, harness.client() as talk:
         for _ in range(5):
             assert talk.ask(f"AUTH PLAIN {PLAIN}") == "454 4.7.0 Cannot check the password now, try again"
     assert len(logged()) == 5
@@ -23,7 +23,7 @@ def test_a_busy_check_is_454_and_no_failure(logged):
 
 def test_nobody_gets_in_without_a_check():
     """No way through AUTH ends in 235 unless users.check said so."""
-    with House(errors=1000) as house, house.client() as talk:
+    with Harness(errors=1000) as harness, harness.client() as talk:
         for line in (
             "AUTH PLAIN =",
             "AUTH PLAIN AA==",
@@ -36,18 +36,18 @@ def test_nobody_gets_in_without_a_check():
         ):
             assert talk.ask(line)[0] == "5", line
         assert talk.ask("MAIL FROM:<scanner@contoso.com>").startswith("530 ")
-        assert all(password != PASSWORD for _, password, _, _ in house.users.seen)
+        assert all(password != PASSWORD for _, password, _, _ in harness.users.seen)
 
 
 def test_old_devices_send_latin_1():
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         talk.ask("AUTH PLAIN " + base64.b64encode(b"\0m\xfcller\0gr\xfc\xdfe").decode())
-        assert house.users.seen == [("müller", "grüße", "smtp", "127.0.0.1")]
+        assert harness.users.seen == [("müller", "grüße", "smtp", "127.0.0.1")]
 
 
 def test_the_relay_is_asked_for_the_peer():
     asked = []
-    with House(relay=lambda peer: asked.append(peer)) as house, house.client() as talk:
+    with Harness(relay=lambda peer: asked.append(peer)) as harness, harness.client() as talk:
         assert talk.ask("MAIL FROM:<>").startswith("530 ")
     assert asked == ["127.0.0.1"]
 
@@ -56,9 +56,9 @@ def test_the_relay_is_asked_for_the_peer():
 
 
 def test_a_login_that_a_reload_ended_begins_no_message(logged):
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         log_in(talk)
-        house.users.lost = True
+        harness.users.lost = True
         assert talk.ask("MAIL FROM:<>") == str(bytes(replies.RIGHT_LOST), "ascii").strip()
         assert talk.closed()
     assert any("session from 127.0.0.1 ended: The configuration" in line for line in logged())
@@ -66,21 +66,21 @@ def test_a_login_that_a_reload_ended_begins_no_message(logged):
 
 @pytest.mark.parametrize("begun, ended", [("DATA", "x\r\n."), ("BDAT 0", "BDAT 0 LAST")])
 def test_no_message_is_accepted_for_a_login_that_a_reload_ended_meanwhile(begun, ended):
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         log_in(talk)
         talk.ask("MAIL FROM:<>")
         talk.ask("RCPT TO:<jones@contoso.com>")
         talk.ask(begun)
-        house.users.lost = True
+        harness.users.lost = True
         assert talk.ask(ended).startswith("421 ")
         assert talk.closed()
-    assert not house.spool.accepted and not house.spool.open_ones
+    assert not harness.spool.accepted and not harness.spool.open_ones
 
 
 @pytest.mark.parametrize("after", [None, "other@contoso.com"])
 def test_a_network_that_relays_no_longer_ends_the_session(after):
     relays = [user(login="")]
-    with House(relay=lambda peer: relays[0]) as house, house.client() as talk:
+    with Harness(relay=lambda peer: relays[0]) as harness, harness.client() as talk:
         assert talk.ask("MAIL FROM:<>").startswith("250 ")
         talk.ask("RSET")
         relays[0] = after and user(after, login="")
@@ -88,16 +88,16 @@ def test_a_network_that_relays_no_longer_ends_the_session(after):
 
 
 def test_other_rights_count_from_the_next_message_on():
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         log_in(talk)
         assert talk.ask("MAIL FROM:<other@contoso.com>").startswith("550-")
-        house.users.user = user(send_as=("other@contoso.com",))
+        harness.users.user = user(send_as=("other@contoso.com",))
         assert talk.ask("MAIL FROM:<other@contoso.com>").startswith("250 ")
 
 
 def test_a_clear_login_ends_with_its_network():
     networks = [*LOOPBACK]
-    with House(plaintext_networks=networks) as house, house.client() as talk:
+    with Harness(plaintext_networks=networks) as harness, harness.client() as talk:
         log_in(talk)
         networks.clear()
         assert talk.ask("MAIL FROM:<>").startswith("421 ")
@@ -117,12 +117,12 @@ def test_who_was_offered_no_auth_and_left_is_told_of_with_three_ways_out(
     certificate, has_certificate, goodbye, logged, wait_until
 ):
     networks = [ipaddress.ip_network("10.0.0.0/8")]
-    with House(certificate if has_certificate else None, plaintext_networks=networks) as house:
+    with Harness(certificate if has_certificate else None, plaintext_networks=networks) as harness:
         for _ in range(2):
-            with house.client() as talk:
+            with harness.client() as talk:
                 for command in ["EHLO x", *goodbye]:
                     talk.ask(command)
-            wait_until(lambda: len(house.connections) == 0)
+            wait_until(lambda: len(harness.connections) == 0)
     lines = [line for line in logged() if line.startswith(LEFT)]
     assert len(lines) == 1
     assert ("tls.tls_cert" in lines[0]) is not has_certificate
@@ -130,24 +130,24 @@ def test_who_was_offered_no_auth_and_left_is_told_of_with_three_ways_out(
 
 
 def test_the_ways_that_tls_required_closes_are_not_named(certificate, logged, wait_until):
-    with House(certificate, tls_required=True) as house, house.client() as talk:
+    with Harness(certificate, tls_required=True) as harness, harness.client() as talk:
         talk.ask("EHLO x")
         talk.ask("QUIT")
         assert talk.closed()
-        wait_until(lambda: len(house.connections) == 0)
+        wait_until(lambda: len(harness.connections) == 0)
     assert [line for line in logged() if line.startswith(LEFT)] == [LEFT + "set TLS (STARTTLS) on the device"]
 
 
 @pytest.mark.parametrize("commands", [["EHLO x", "QUIT"], ["QUIT"], ["EHLO x", f"AUTH PLAIN {PLAIN}", "QUIT"]])
 def test_who_was_offered_auth_or_did_not_ask_is_not_told_of(commands, logged):
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         for command in commands:
             talk.ask(command)
     assert logged() == []
 
 
 def test_who_begins_tls_is_not_told_of(certificate, logged):
-    with House(certificate, plaintext_networks=()) as house, house.client() as talk:
+    with Harness(certificate, plaintext_networks=()) as harness, harness.client() as talk:
         talk.ask("EHLO x")
         talk.ask("STARTTLS")
         talk.start_tls()

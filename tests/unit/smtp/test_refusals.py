@@ -1,7 +1,7 @@
 import logging
 
 import pytest
-from smtp_house import user
+from smtp_harness import user
 
 from m365proxy.smtp import replies
 from m365proxy.smtp.refusals import RefusalLog

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from smtp_house import PASSWORD, PLAIN, House, begin, log_in
+from smtp_harness import PASSWORD, PLAIN, Harness, begin, log_in
 
 from m365proxy.smtp import reception
 
@@ -16,7 +16,7 @@ from m365proxy.smtp import reception
 
 
 def test_an_accepted_message_is_a_line(certificate, logged):
-    with House(certificate) as house, house.client() as talk:
+    with Harness(certificate) as harness, harness.client() as talk:
         talk.ask("STARTTLS")
         talk.start_tls()
         log_in(talk)
@@ -30,7 +30,7 @@ def test_an_accepted_message_is_a_line(certificate, logged):
 
 
 def test_of_many_recipients_some_are_named(logged):
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         log_in(talk)
         talk.ask("MAIL FROM:<>")
         for number in range(13):
@@ -42,25 +42,25 @@ def test_of_many_recipients_some_are_named(logged):
 
 
 def test_bare_lf_is_noted(logged):
-    with House(data_seconds=0.05, lf_only_clients=True) as house, house.client() as talk:
+    with Harness(data_seconds=0.05, lf_only_clients=True) as harness, harness.client() as talk:
         talk.send(f"AUTH PLAIN {PLAIN}\nMAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n.\n".encode())
         assert [talk.reply()[:3] for _ in range(5)] == ["235", "250", "250", "354", "250"]
     assert logged()[0] == "first seen from 127.0.0.1: it ends its lines with a bare LF (lf_only_clients)"
 
 
 def test_bare_lf_that_waits_in_vain_is_told_why(logged):
-    with House(data_seconds=0.05) as house, house.client() as talk:
+    with Harness(data_seconds=0.05) as harness, harness.client() as talk:
         talk.send(f"AUTH PLAIN {PLAIN}\nMAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n.\n".encode())
         assert [talk.reply()[:3] for _ in range(5)] == ["235", "250", "250", "354", "421"]
     assert logged()[0] == "first seen from 127.0.0.1: it ends its lines with a bare LF: it needs lf_only_clients"
 
 
 def test_a_failed_sign_in_is_a_line_with_the_address_first(logged):
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         for login, password in (("scanner@contoso.com", "s3cret"), ('evil" user\r\nfrom 1.2.3.4', "s3cret")):
             plain = base64.b64encode(f"\0{login}\0{password}".encode()).decode()
             assert talk.ask(f"AUTH PLAIN {plain}").startswith("535 5.7.8 ")
-        assert house.users.seen[0] == ("scanner@contoso.com", "s3cret", "smtp", "127.0.0.1")
+        assert harness.users.seen[0] == ("scanner@contoso.com", "s3cret", "smtp", "127.0.0.1")
     assert logged() == [
         'login failed from 127.0.0.1 user "scanner@contoso.com": wrong password',
         'login failed from 127.0.0.1 user "evil\\" user\\\\x0d\\\\x0afrom 1.2.3.4": unknown user name',
@@ -69,7 +69,7 @@ def test_a_failed_sign_in_is_a_line_with_the_address_first(logged):
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_what_keeps_a_client_from_signing_in_is_a_line_each(certificate, logged, tls):
-    with House(certificate if tls else None, plaintext_networks=()) as house, house.client() as talk:
+    with Harness(certificate if tls else None, plaintext_networks=()) as harness, harness.client() as talk:
         for _ in range(2):
             talk.ask("AUTH LOGIN")
             talk.ask("MAIL FROM:<scanner@contoso.com>")
@@ -86,7 +86,7 @@ def test_what_keeps_a_client_from_signing_in_is_a_line_each(certificate, logged,
 
 def test_the_time_for_a_message_does_not_begin_anew_with_each_chunk(monkeypatch):
     monkeypatch.setattr(reception, "_SLOWEST", 1e9)  # octets do not count
-    with House(data_seconds=0.2, command_seconds=10) as house, house.client() as talk:
+    with Harness(data_seconds=0.2, command_seconds=10) as harness, harness.client() as talk:
         log_in(talk)
         talk.ask("MAIL FROM:<>")
         talk.ask("RCPT TO:<jones@contoso.com>")
@@ -102,7 +102,7 @@ def test_no_secret_is_logged(caplog):
     """Wherever a client may put one: cancelled, refused, broken or out of step exchanges."""
     caplog.set_level(logging.DEBUG)
     secrets = [PASSWORD, base64.b64encode(PASSWORD.encode()).decode(), PLAIN]
-    with House(errors=1000) as house, house.client() as talk:
+    with Harness(errors=1000) as harness, harness.client() as talk:
         for line in (
             f"AUTH PLAIN {PLAIN}!",
             f"AUTH CRAM-MD5 {PLAIN}",
@@ -126,7 +126,7 @@ def test_no_secret_is_logged(caplog):
 
 
 def test_a_refused_handshake_is_a_line(certificate, logged):
-    with House(certificate) as house, house.client() as talk:
+    with Harness(certificate) as harness, harness.client() as talk:
         talk.ask("STARTTLS")
         talk.send(b"EHLO device\r\n")
         assert talk.closed()
@@ -135,14 +135,14 @@ def test_a_refused_handshake_is_a_line(certificate, logged):
 
 
 def test_a_handshake_that_does_not_come_ends(certificate, logged):
-    with House(certificate, handshake_seconds=0.05) as house, house.client() as talk:
+    with Harness(certificate, handshake_seconds=0.05) as harness, harness.client() as talk:
         talk.ask("STARTTLS")
         assert talk.closed()
     assert logged() == ["TLS handshake failed from 127.0.0.1: no TLS handshake in time"]
 
 
 def test_injection_is_a_line(certificate, logged):
-    with House(certificate) as house, house.client() as talk:
+    with Harness(certificate) as harness, harness.client() as talk:
         talk.send(b"STARTTLS\r\nRSET\r\n")
         assert talk.reply().startswith("220 ")
         assert talk.closed()
@@ -151,7 +151,7 @@ def test_injection_is_a_line(certificate, logged):
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\n\n\n\n", b"\0\n" * 1000])
 def test_garbage_is_one_line(logged, garbage):
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         talk.send(garbage)
         while talk.line():
             pass
@@ -159,9 +159,9 @@ def test_garbage_is_one_line(logged, garbage):
 
 
 def test_unknown_parameters_are_logged_once(logged):
-    with House() as house:
+    with Harness() as harness:
         for _ in range(2):
-            with house.client() as talk:
+            with harness.client() as talk:
                 log_in(talk)
                 for _ in range(2):
                     talk.ask("MAIL FROM:<scanner@contoso.com> SIZE=1 BODY=8BITMIME SMTPUTF8 RET=FULL XNEW=1 xnew=2")
@@ -170,7 +170,7 @@ def test_unknown_parameters_are_logged_once(logged):
 
 
 def test_equal_refusals_are_one_line(logged):
-    with House(allowed_domains=("contoso.com",)) as house, house.client() as talk:
+    with Harness(allowed_domains=("contoso.com",)) as harness, harness.client() as talk:
         log_in(talk)
         talk.ask("MAIL FROM:<scanner@contoso.com>")
         for recipient in ("a@example.org", "b@example.org", "c@example.net", "d@contoso.com"):
@@ -186,26 +186,26 @@ def test_equal_refusals_are_one_line(logged):
 
 
 def test_no_command_in_time(logged):
-    with House(command_seconds=0.05) as house, house.client() as talk:
+    with Harness(command_seconds=0.05) as harness, harness.client() as talk:
         assert talk.reply() == "421 4.4.2 Nothing came for too long, closing"
         assert talk.closed()
     assert logged() == ["session from 127.0.0.1 ended: Nothing came for too long, closing"]
 
 
 def test_no_answer_to_a_challenge_in_time():
-    with House(command_seconds=0.05) as house, house.client() as talk:
+    with Harness(command_seconds=0.05) as harness, harness.client() as talk:
         assert talk.ask("AUTH LOGIN") == "334 VXNlcm5hbWU6"
         assert talk.reply().startswith("421 4.4.2 ")
 
 
 def test_no_end_of_data_in_time():
-    with House(data_seconds=0.05) as house, house.client() as talk:
+    with Harness(data_seconds=0.05) as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
         talk.send(b"Subject: x\r\n")
         assert talk.reply().startswith("421 4.4.2 ")
         assert talk.closed()
-        assert house.spool.begun[0].aborted
+        assert harness.spool.begun[0].aborted
 
 
 def test_dripping_data_gains_no_time():
@@ -218,7 +218,7 @@ def test_dripping_data_gains_no_time():
             except OSError:
                 return
 
-    with House(data_seconds=0.1) as house, house.client() as talk:
+    with Harness(data_seconds=0.1) as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
         thread = threading.Thread(target=drip, args=(talk,))
@@ -232,7 +232,7 @@ def test_dripping_data_gains_no_time():
 
 def test_a_large_message_has_more_time():
     """8 KiB buy a second: after 80 KiB there are ten more than data_seconds."""
-    with House(data_seconds=0.3) as house, house.client() as talk:
+    with Harness(data_seconds=0.3) as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
         talk.send(b"x" * 80 * 1024)
@@ -241,7 +241,7 @@ def test_a_large_message_has_more_time():
 
 
 def test_a_session_ends_between_two_commands_only():
-    with House(session_seconds=0.2) as house, house.client() as talk:
+    with Harness(session_seconds=0.2) as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
         time.sleep(0.25)
@@ -254,11 +254,11 @@ def test_a_session_ends_between_two_commands_only():
 
 
 def test_a_stop_tells_idle_clients(logged):
-    with House() as house:
-        clients = [house.client() for _ in range(3)]
+    with Harness() as harness:
+        clients = [harness.client() for _ in range(3)]
         clients[1].ask("AUTH LOGIN")
-        house.listener.close()
-        assert house.connections.stop(30) == 0
+        harness.listener.close()
+        assert harness.connections.stop(30) == 0
         for talk in clients:
             assert talk.reply() == "421 4.3.2 The server is being stopped, try again in a minute"
             assert talk.closed()
@@ -267,14 +267,14 @@ def test_a_stop_tells_idle_clients(logged):
 
 
 def test_a_stop_waits_for_a_message_that_comes_in():
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
-        house.listener.close()
+        harness.listener.close()
         cut = []
-        stopping = threading.Thread(target=lambda: cut.append(house.connections.stop(30)))
+        stopping = threading.Thread(target=lambda: cut.append(harness.connections.stop(30)))
         stopping.start()
-        while not house.connections.is_stopping():
+        while not harness.connections.is_stopping():
             pass
         talk.send(b"Subject: x\r\n")
         assert talk.ask(".\r\nNOOP") == "250 2.0.0 Ok: queued as ID1"
@@ -284,24 +284,24 @@ def test_a_stop_waits_for_a_message_that_comes_in():
 
 
 def test_a_stop_after_a_message_waits_for_nothing():
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
         talk.ask(".")
-        house.listener.close()
-        assert house.connections.stop(5) == 0
+        harness.listener.close()
+        assert harness.connections.stop(5) == 0
         assert talk.reply().startswith("421 4.3.2 ")
 
 
 def test_a_stop_does_not_wait_for_ever():
-    with House() as house, house.client() as talk:
+    with Harness() as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
         talk.send(b"Subject: x\r\n")
-        house.listener.close()
-        assert house.connections.stop(0.1) == 1
+        harness.listener.close()
+        assert harness.connections.stop(0.1) == 1
         assert talk.closed()
-    assert house.spool.begun[0].aborted
+    assert harness.spool.begun[0].aborted
 
 
 # -- real clients, and many ------------------------------------------------
@@ -311,25 +311,25 @@ def test_a_stop_does_not_wait_for_ever():
 def test_smtplib(certificate, secure):
     trusting = ssl.create_default_context(cafile=certificate[0])
     mode = "implicit" if secure == "implicit" else "starttls"
-    with House(certificate, tls_mode=mode) as house:
+    with Harness(certificate, tls_mode=mode) as harness:
         if secure == "implicit":
-            client = smtplib.SMTP_SSL("localhost", house.listener.port, timeout=10, context=trusting)
+            client = smtplib.SMTP_SSL("localhost", harness.listener.port, timeout=10, context=trusting)
         else:
-            client = smtplib.SMTP("localhost", house.listener.port, timeout=10)
+            client = smtplib.SMTP("localhost", harness.listener.port, timeout=10)
         with client:
             if secure == "starttls":
                 client.starttls(context=trusting)
             client.login("scanner@contoso.com", PASSWORD)
             client.sendmail("scanner@contoso.com", ["a@contoso.com", "b@contoso.com"], "Subject: x\n\n.dot\ntext\n")
-        (incoming,) = house.spool.accepted
+        (incoming,) = harness.spool.accepted
     assert incoming.content == b"Subject: x\r\n\r\n.dot\r\ntext\r\n"
     assert incoming.envelope.recipients == ("a@contoso.com", "b@contoso.com")
 
 
 def test_two_hundred_clients_at_once(wait_until):
     before = threading.active_count()
-    with House() as house:
-        clients = [house.client() for _ in range(200)]
+    with Harness() as harness:
+        clients = [harness.client() for _ in range(200)]
         for talk in clients:
             talk.send(f"EHLO x\r\nAUTH PLAIN {PLAIN}\r\nMAIL FROM:<>\r\nRCPT TO:<a@contoso.com>\r\nDATA\r\n".encode())
         for talk in clients:
@@ -339,19 +339,19 @@ def test_two_hundred_clients_at_once(wait_until):
             assert answers[5].startswith("250 2.0.0 Ok: queued as "), answers
             assert talk.closed()
             talk.close()
-        assert len(house.spool.accepted) == 200
+        assert len(harness.spool.accepted) == 200
     wait_until(lambda: threading.active_count() == before)
 
 
 def test_stalled_clients_hold_nobody_up():
-    with House() as house:
-        stalled = [house.client() for _ in range(50)]
+    with Harness() as harness:
+        stalled = [harness.client() for _ in range(50)]
         for number, talk in enumerate(stalled):
             log_in(talk)
             if number % 2:
                 begin(talk)
             talk.send(b"half a li")
-        with house.client() as talk:
+        with harness.client() as talk:
             log_in(talk)
             begin(talk)
             assert talk.ask(".").startswith("250 ")

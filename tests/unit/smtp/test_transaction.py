@@ -1,5 +1,5 @@
 import pytest
-from smtp_house import user
+from smtp_harness import user
 
 from m365proxy.smtp import replies
 from m365proxy.smtp.syntax import DeliveryNotes

@@ -5,7 +5,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from smtp_house import House, user
+from smtp_harness import Harness, user
 
 from m365proxy.spool.envelope import Envelope, envelope_lines, read_envelope
 
@@ -55,7 +55,7 @@ def test_of_any_size_it_is_read_or_not_written(size):
 def test_the_largest_that_a_client_may_send():
     """The most recipients that the config allows, each with all that may be said of it."""
     domain = ".".join(["d" * 63] * 2 + ["e" * 57])
-    with House(recipients=1000, relay=lambda peer: user()) as house, house.client() as talk:
+    with Harness(recipients=1000, relay=lambda peer: user()) as harness, harness.client() as talk:
         talk.ask("MAIL FROM:<scanner@contoso.com> RET=FULL ENVID=" + "e" * 100)
         for number in range(1000):
             address = f"{'l' * 61}{number:03}@{domain}"
@@ -64,7 +64,7 @@ def test_the_largest_that_a_client_may_send():
         assert talk.ask("DATA").startswith("354 ")
         talk.send(b"x\r\n.\r\n")
         assert talk.reply().startswith("250 ")
-        envelope = house.spool.accepted[0].envelope
+        envelope = harness.spool.accepted[0].envelope
     assert len(envelope.recipients) == len(envelope.silent) == len(envelope.orcpt) == 1000
     assert 2**20 < len(envelope_lines(envelope)) < 2**21
     assert again(envelope) == envelope

@@ -171,8 +171,8 @@ class Talk:
         self._file = self.socket.makefile("rb")
 
 
-class House:
-    """A running listener; `with House(...) as house, house.client() as talk:`."""
+class Harness:
+    """A running listener; `with Harness(...) as harness, harness.client() as talk:`."""
 
     def __init__(
         self,

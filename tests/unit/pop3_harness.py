@@ -134,7 +134,7 @@ class Maildrops:
         return self.drop
 
 
-class House:
+class Harness:
     """One session in a thread, and the client's end of its socket."""
 
     def __init__(self, raws=MESSAGES, peer="127.0.0.1", networks=LOOPBACK, tls=None, **more):

@@ -1,4 +1,4 @@
-"""The house rules a program can check: layers, dependencies, versions, words."""
+"""The rules of the project a program can check: layers, dependencies, versions, words."""
 
 import ast
 import functools

@@ -30,7 +30,7 @@ class Time:
         self.now += seconds
 
 
-class House:
+class Harness:
     """A stand-in tenant, a state directory, and Tokens made for them."""
 
     def __init__(self, sandbox, directory):
@@ -82,9 +82,9 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
+def harness(tmp_path):
     with Sandbox() as sandbox:
-        yield House(sandbox, str(tmp_path))
+        yield Harness(sandbox, str(tmp_path))
 
 
 def sentence_of(error):

@@ -10,7 +10,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from pop3_house import LOOPBACK
+from pop3_harness import LOOPBACK
 
 from m365proxy.graph.client import Graph
 from m365proxy.maildrop.maildrop import Maildrops
@@ -47,7 +47,7 @@ class Users:
         return self.user
 
 
-class House:
+class Harness:
     """A loopback port with POP3 behind it; `user` may be changed before connecting."""
 
     def __init__(self, sandbox, path):
@@ -122,21 +122,21 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
-    """A house of its own."""
+def harness(tmp_path):
+    """A harness of its own."""
     with Sandbox() as sandbox:
-        house = House(sandbox, tmp_path)
-        yield house
-        house.close()
+        harness = Harness(sandbox, tmp_path)
+        yield harness
+        harness.close()
 
 
 def mail(number, lines=0):
     return b"Subject: %d\r\n\r\n.text\r\n" % number + b"".join(b".%d\r\n" % line for line in range(lines))
 
 
-def fill(house, count):
+def fill(harness, count):
     for number in range(count):
-        house.tenant.add_message(BOX, mail(number), received=1_700_000_000 + number // 3)
+        harness.tenant.add_message(BOX, mail(number), received=1_700_000_000 + number // 3)
 
 
 def subjects(client):

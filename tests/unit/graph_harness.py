@@ -58,7 +58,7 @@ class Monotonic:
         return time.monotonic() if self.now is None else self.now
 
 
-class House:
+class Harness:
     """`wall` and `monotonic` are the clocks of the client."""
 
     def __init__(self):
@@ -110,17 +110,17 @@ class House:
 
 
 @pytest.fixture
-def house():
-    made = House()
+def harness():
+    made = Harness()
     yield made
     made.close()
 
 
 @pytest.fixture
-def clock(house):
+def clock(harness):
     """The client's monotonic clock, in our hands."""
-    house.monotonic.now = 1000.0
-    return house.monotonic
+    harness.monotonic.now = 1000.0
+    return harness.monotonic
 
 
 def together(*actions):
