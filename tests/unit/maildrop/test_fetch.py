@@ -97,7 +97,7 @@ def test_an_empty_answer_is_no_message(rig):
 
 def test_a_page_of_something_between_is_no_message(rig, wait_until):
     drop = rig.holding([[Answer(chunks=[b"<html>Please sign on"], request_id="")]])
-    refused(drop, 0, Temporary, "between")
+    refused(drop, 0, Temporary, "Another system")
     wait_until(lambda: rig.on_disk() == [])
 
 
