@@ -12,11 +12,13 @@ from typing import Optional
 _IMPORTED_LATER = (
     "m365proxy.daemon",
     "m365proxy.system.control",
+    "m365proxy.system.httpsession",
     "m365proxy.admin.check",
     "cryptography.fernet",
     "cryptography.x509",
     "cryptography.hazmat.primitives.asymmetric.ec",
     "cryptography.hazmat.primitives.asymmetric.rsa",
+    "cryptography.hazmat.primitives.serialization",
     "msal",
     "requests",
     "ctypes",

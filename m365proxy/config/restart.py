@@ -13,10 +13,11 @@ def needing_restart(running: Config, reloaded: Config) -> List[str]:
     """The paths of the options that differ and whose change needs a restart."""
     paths = [option.path for option in OPTIONS if option.restart]
     changed = [path for path in paths if _value(running, path) != _value(reloaded, path)]
-    # a first certificate turns STARTTLS on, and having none turns it off
-    has_certificate = bool(running.tls.tls_cert), bool(reloaded.tls.tls_cert)
-    if running.sockets != reloaded.sockets and has_certificate[0] != has_certificate[1]:
-        changed.append("tls.tls_cert")
+    if running.sockets != reloaded.sockets:
+        if bool(running.tls.tls_cert) != bool(reloaded.tls.tls_cert):
+            changed.append("tls.tls_cert")  # a first certificate turns STARTTLS on, and having none turns it off
+        elif not changed:
+            changed.append("smtp_port")  # beside listeners, its default opens a port only if it is written out
     return changed
 
 

@@ -1,12 +1,17 @@
 """Who a command goes on as; tests/e2e/test_owner.py does it."""
 
+import ast
 import importlib
+import importlib.util
 import os
+import pathlib
+import subprocess
 import sys
 import types
 
 import pytest
 
+import m365proxy
 from m365proxy.admin import owner
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no root")
@@ -39,3 +44,38 @@ def test_everything_is_imported_before_roots_rights_are_given_up(monkeypatch):
     assert owner.become_owner("state")
     assert [step for step, _ in done[:-3]] == ["import"] * len(owner._IMPORTED_LATER)
     assert done[-3:] == [("setgroups", [8]), ("setgid", 8), ("setuid", 7)]
+
+
+PACKAGE = pathlib.Path(m365proxy.__file__).parent
+
+
+def imported_in_functions():
+    """(module, what it imports when a function is called) for all that runs after the owner was become."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        folder = path.relative_to(PACKAGE.parent).parent
+        if "sandbox" in folder.parts or path.name == "cli.py":
+            continue  # the demo becomes nobody; the command line imports what becomes the owner
+        functions = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef))
+        for node in (inner for function in functions for inner in ast.walk(function)):
+            if isinstance(node, ast.Import):
+                yield from ((path.name, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), ".".join(folder.parts))
+                names = [f"{base}.{alias.name}" for alias in node.names]
+                modules = [
+                    name for name in names if PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py").is_file()
+                ]
+                yield from ((path.name, name) for name in modules or [base])
+
+
+def test_nothing_is_left_to_import_for_the_owner():
+    """Who cannot read the program's folder could not import it any more."""
+    script = (
+        "import importlib, sys; from m365proxy.admin import owner\n"
+        "for name in owner._IMPORTED_LATER: importlib.import_module(name)\n"
+        "print(*sys.modules)"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    loaded = subprocess.run([sys.executable, "-c", script], env=environ, check=True, capture_output=True, text=True)
+    missing = {pair for pair in imported_in_functions() if pair[1] not in loaded.stdout.split()}
+    assert missing == set()

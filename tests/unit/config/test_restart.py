@@ -84,3 +84,9 @@ def test_a_first_certificate_and_the_loss_of_the_last_one(load):
 def test_a_certificate_that_no_listener_uses_needs_none(load):
     plain = {**MINIMAL, "listeners": [{"protocol": "smtp", "port": 25, "tls": "none"}]}
     assert needing_restart(load(plain), load({**plain, **CERT})) == []
+
+
+def test_the_default_port_beside_listeners(load):
+    listeners = {**MINIMAL, "listeners": [{"protocol": "smtp", "port": 25, "tls": "none"}]}
+    without, written_out = load(listeners), load({**listeners, "smtp_port": 2525})
+    assert needing_restart(without, written_out) == needing_restart(written_out, without) == ["smtp_port"]
