@@ -7,12 +7,13 @@ each.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 from typing import Any, Dict, NamedTuple, Optional
 
+from ..system.choices import Word
 
-class Place(str, enum.Enum):
+
+class Place(Word):
     """The directory of a message."""
 
     NEW = "new"
@@ -20,7 +21,7 @@ class Place(str, enum.Enum):
     FAILED = "failed"
 
 
-class Phase(str, enum.Enum):
+class Phase(Word):
     """The last part of a message's file name."""
 
     WAITING = ""  # in new/ for its turn, in failed/ for its report
@@ -70,7 +71,7 @@ class Entry(NamedTuple):
         return self.place is Place.NEW or (self.place is Place.CUR and self.phase is not Phase.HELD)
 
 
-class DraftPhase(str, enum.Enum):
+class DraftPhase(Word):
     """How far a message's draft is.  Only a ready draft is ever sent."""
 
     ASKED = "asked"  # Graph is asked to make it; its id is not known
