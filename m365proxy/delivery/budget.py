@@ -1,4 +1,4 @@
-"""How much may be uploaded to a mailbox in a while: Graph takes 150 MB in 5 minutes (throttling-limits.md)."""
+"""How much may be uploaded to a mailbox in a period: Graph accepts 150 MB in 5 minutes (throttling-limits.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST, WINDOW = 140_000_000, 300.0
 
 
 class UploadBudget:
-    """Makes uploads wait for their turn.  Any thread may call; all of a mailbox share its budget."""
+    """Makes uploads wait for their turn.  Any thread may call; all uploads to a mailbox share its budget."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep):
         """`sleep` may raise to end a wait early, as when the program stops."""
@@ -22,7 +22,7 @@ class UploadBudget:
         self._spent: Dict[str, Deque[Tuple[float, int]]] = {}
 
     def spend(self, mailbox: str, octets: int) -> None:
-        """Returns once `octets` more may be sent to the mailbox, and counts them as sent."""
+        """Wait until `octets` more may be sent to the mailbox, and count them as sent."""
         while True:
             wait = self._try(mailbox.lower(), octets)
             if not wait:
@@ -30,7 +30,7 @@ class UploadBudget:
             self._sleep(wait)
 
     def _try(self, mailbox: str, octets: int) -> float:
-        """Seconds until it is worth another try; 0 if the octets are booked."""
+        """Seconds until another try makes sense; 0 if the octets are booked."""
         with self._lock:
             now = self._monotonic()
             spent = self._spent.setdefault(mailbox, deque())

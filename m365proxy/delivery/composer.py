@@ -1,4 +1,4 @@
-"""A claimed message made ready for Graph: its Message-ID is chosen, its header repaired, large mail taken apart."""
+"""Makes a claimed message ready for Graph: chooses its Message-ID, repairs its header, takes large mail apart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Composer:
         options = self._options(claim, envelope)
         try:
             prepared = prepare.prepare(file, start, **options)
-            prepared.measure()  # what is made while it is sent may fail as well
+            prepared.measure()  # generating the message may fail too; better here than while it is sent
         except (ProxyError, OSError):
             raise
         except Exception:
@@ -63,7 +63,7 @@ class Composer:
             return jsonmail.compose(prepare.prepare_unrepaired(message.file, start, **options), message.file)
 
     def _options(self, claim: Claim, envelope: Envelope) -> Dict[str, Any]:
-        """What prepare.prepare is given beside the file."""
+        """The arguments of prepare.prepare besides the file."""
         return dict(
             recipients=envelope.recipients,
             sender=envelope.sender or envelope.mailbox,

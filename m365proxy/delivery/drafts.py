@@ -1,7 +1,7 @@
 """Drafts in Exchange: made, marked, sent, and looked for when nobody knows what became of them.
 
-Every draft bears a marker property with this installation's id and the queue
-id, so that our own are told from everybody else's.
+Every draft has a marker property with this installation's id and the queue id,
+so that our drafts can be distinguished from all others.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ..spool.state import DraftPhase, DraftState
 MARKER = "String {3d0f2a5e-6c1b-4f0e-9a57-51c08f1e2b77} Name M365ProxyQueueId"
 _EXPANDED_MARKER = f"singleValueExtendedProperties($filter=id eq '{MARKER}')"
 
-# What tells whether a human edited a draft, and where it is.
+# What shows whether a human edited a draft, and where it is.
 _FIELDS = (
     "id,isDraft,parentFolderId,changeKey,internetMessageId,sentDateTime,subject,toRecipients,ccRecipients,"
     "bccRecipients,hasAttachments,body"
 )
 
-# Seconds: a request may take this long to be answered, and a second more per this many octets.
+# Seconds: a request may take this long to be answered, plus one second for every so many octets.
 SEND_SECONDS = 120.0
 OCTETS_PER_SECOND = 32 * 1024
 
-# Graph's clock may be read off by this many seconds: its Date header counts whole ones.
+# Our reading of Graph's clock may be wrong by this many seconds: its Date header has whole seconds only.
 _CLOCK_TOLERANCE = 10.0
 
 
@@ -44,11 +44,11 @@ class Found(enum.Enum):
     DRAFT = "draft"  # it is in Drafts, untouched
     EDITED = "edited"
     ELSEWHERE = "elsewhere"  # not sent, and not in Drafts
-    GONE = "gone"  # neither the draft nor, so far, a sent copy is to be found
+    GONE = "gone"  # so far, neither the draft nor a sent copy can be found
 
 
-# By the phase of a draft, what is put in place of an item's own values before the two are compared: what was not on
-# the draft when it was last read, and is not known to have got there.
+# By a draft's phase, values that replace an item's own before the item is compared with the draft: they stand for
+# what was not on the draft when it was last read, and may or may not have been added since.
 _NOT_COMPARED: Dict[DraftPhase, Sequence[Dict[str, Any]]] = {
     DraftPhase.MADE: [{"bccRecipients": []}],
     DraftPhase.FILLING: [{"hasAttachments": False}],
@@ -58,7 +58,7 @@ _NOT_COMPARED: Dict[DraftPhase, Sequence[Dict[str, Any]]] = {
 
 
 def draft_state(phase: DraftPhase, mailbox: str, value: Dict[str, Any]) -> DraftState:
-    """What is to be known of a draft, from its JSON; `mailbox` is the mailbox of its URL."""
+    """What the program remembers of a draft, from its JSON; `mailbox` is the mailbox of its URL."""
     return DraftState(
         phase,
         mailbox,
@@ -76,7 +76,7 @@ def _is_unchanged(draft: DraftState, value: Dict[str, Any]) -> bool:
 
 
 def fingerprint(value: Dict[str, Any]) -> str:
-    """A hash over what a human would edit in a message."""
+    """A hash of what a human would edit in a message."""
     body = value.get("body") or {}
     edited = [
         value.get("subject") or "",
@@ -108,7 +108,7 @@ class Drafts:
     def create(self, mailbox: str, prepared: Prepared) -> Dict[str, Any]:
         """POST /messages with MIME (user-post-messages.md); the new draft's JSON.
 
-        Without Bcc, which comes with the marker: nothing says that Exchange takes a Bcc field out of MIME.
+        Without Bcc, which is set together with the marker: no document says that Exchange removes Bcc from MIME.
         """
         prepared = prepared.without_bcc()
         with self._graph.read(
@@ -122,7 +122,7 @@ class Drafts:
             return item_of(answer)
 
     def put_marker(self, mailbox: str, id: str, queue_id: str, bcc: Sequence[Mailbox]) -> Dict[str, Any]:
-        """PATCH the marker and Bcc on (message-update.md); the draft's JSON afterwards."""
+        """PATCH the marker and Bcc onto a draft (message-update.md); the draft's JSON afterwards."""
         changes: Dict[str, Any] = {"singleValueExtendedProperties": [{"id": MARKER, "value": self.mark(queue_id)}]}
         if bcc:
             changes["bccRecipients"] = [{"emailAddress": {"address": hidden.address}} for hidden in bcc]
@@ -134,7 +134,7 @@ class Drafts:
         return self._graph.call("POST", mailbox, message_path(id) + "/send", headers=IMMUTABLE, seconds=SEND_SECONDS)
 
     def delete(self, mailbox: str, id: str) -> None:
-        """Delete a draft; one that is gone is fine."""
+        """Delete a draft; it is no error if it is already gone."""
         try:
             answer = self._graph.read("DELETE", mailbox, message_path(id), headers=IMMUTABLE)
             if answer.status != 204:
@@ -142,12 +142,12 @@ class Drafts:
                     f"Graph's answer (HTTP {answer.status}) does not say that a draft was deleted.", answer
                 )
         except GraphRefused as error:
-            # Recoverable Items keeps what is there: deleted for good already.
+            # An item in Recoverable Items cannot be deleted: it is already deleted for good.
             if error.answer.status != 404 and error.answer.code.lower() != "errorcannotdeleteobject":
                 raise
 
     def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
-        """An item with what `draft_state` needs; None if there is none of this id."""
+        """An item with what `draft_state` needs; None if there is none with this id."""
         try:
             with self._graph.read(
                 "GET", mailbox, message_path(id), params={"$select": _FIELDS}, headers=IMMUTABLE
@@ -169,7 +169,7 @@ class Drafts:
             return Found.SENT
         if self._has_marked_copy(draft.mailbox, queue_id):
             return Found.SENT
-        # Many devices put one Message-ID on all their mail: as long as ours is a draft, the copy is of another mail.
+        # Many devices put one Message-ID on all their mail: as long as ours is a draft, a copy is of another mail.
         if value is None and since is not None and self._has_copy(draft, queue_id, message_id, since):
             return Found.SENT
         if value is None:
@@ -179,11 +179,11 @@ class Drafts:
         return Found.DRAFT if _is_unchanged(draft, value) else Found.EDITED
 
     def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> Tuple[List[str], List[str]]:
-        """Ids of drafts whose making was interrupted: of ours, by the marker, and of what may be ours, by Message-ID.
+        """Ids of drafts whose creation was interrupted: those with our marker; those that may be ours by Message-ID.
 
         A mail program may keep a draft of its own under the Message-ID it sends with, and another gateway may be
-        making one: only what was made after `since`, when ours was asked for by Graph's clock, can be ours, and
-        nothing that bears another's marker.
+        creating one.  So a draft can be ours only if it was created after `since` (when we requested ours, by Graph's
+        clock) and does not have another marker.
         """
         ours = [str(item["id"]) for item in self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))]
         doubtful = [
@@ -195,14 +195,14 @@ class Drafts:
         return ours, [id for id in doubtful if id not in ours]
 
     def delete_twins(self, draft: DraftState, queue_id: str, message_id: str, since: float) -> None:
-        """Delete what an interrupted attempt left: unmarked drafts with our Message-ID that say what `draft` says."""
+        """Delete what an interrupted attempt left: unmarked drafts with our Message-ID and the content of `draft`."""
         for id in self.orphans(draft.mailbox, queue_id, message_id, since)[1]:
             value = self.get(draft.mailbox, id) if id != draft.id else None
             if value is not None and value.get("isDraft", True) and fingerprint(value) == draft.print:
                 self.delete(draft.mailbox, id)
 
     def marked(self, mailbox: str, folder: str) -> Iterator[Dict[str, Any]]:
-        """Items of a folder that bear this installation's marker: id, queue_id, sentDateTime, createdDateTime."""
+        """Items of a folder that have this installation's marker: id, queue_id, sentDateTime, createdDateTime."""
         params = {
             "$select": "id,sentDateTime,createdDateTime",
             "$top": "100",
@@ -223,12 +223,12 @@ class Drafts:
             answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=IMMUTABLE)
 
     def _has_marked_copy(self, mailbox: str, queue_id: str) -> bool:
-        """Whether Sent Items has our mail by its marker; a copy of the draft that somebody put there is still one."""
+        """Whether Sent Items has our mail, by its marker; if somebody copied the draft there, it is still a draft."""
         found = self._search(mailbox, "sentitems", _marker_filter(self.mark(queue_id)))
         return any(not item.get("isDraft", True) for item in found)
 
     def _has_copy(self, draft: DraftState, queue_id: str, message_id: str, since: float) -> bool:
-        """Whether Sent Items has a mail with our Message-ID, sent since we posted, that is not known as another's."""
+        """Whether Sent Items has a mail with our Message-ID, sent since we posted and not known to be another's."""
         for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
             for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
                 late_enough = seconds_of(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
@@ -237,7 +237,7 @@ class Drafts:
         return False
 
     def _is_anothers(self, item: Dict[str, Any], queue_id: str) -> bool:
-        """Whether an item bears the marker of another queue id, or of another installation."""
+        """Whether an item has the marker of another queue id, or of another installation."""
         return _marker_of(item) not in ("", self.mark(queue_id))
 
     def _search(self, mailbox: str, folder: str, condition: str) -> List[Dict[str, Any]]:

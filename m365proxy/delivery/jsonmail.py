@@ -1,8 +1,8 @@
 """Mail too large for Graph's MIME form, as a JSON message and its attachments (message resource).
 
-JSON knows one body and a list of files.  Everything in the MIME tree becomes
-one or the other, but for texts that say the same as the one shown.  Nothing
-is read into memory but the body's text.
+A JSON message has one body and a list of files.  Everything in the MIME tree
+becomes one or the other, except texts that say the same as the one shown.  Only
+the body's text is read into memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..mime.parts import Part
 from ..mime.prepare import Prepared
 from ..mime.topheader import TopHeader
 
-# What the message resource lacks, named by its MAPI tag.
+# What the message resource lacks, by MAPI tag.
 IN_REPLY_TO, REFERENCES = "String 0x1042", "String 0x1039"
 LIST_UNSUBSCRIBE, SENSITIVITY = "String 0x1045", "Integer 0x36"
 
@@ -35,15 +35,15 @@ _LONGEST_NAME, _LONGEST_SUBJECT, _LONGEST_IDS, _LONGEST_VALUE = 255, 255, 8000, 
 # Characters of a Content-ID.
 _LONGEST_ID = 400
 
-# Graph refuses more of them (InvalidInternetMessageHeaderCollection).
+# The most X- fields that Graph accepts (InvalidInternetMessageHeaderCollection).
 _MOST_HEADERS = 5
 
-# Octets of a part that is looked at for being blank.
+# Only a part of at most this many octets is checked for being blank.
 _BLANK = 256
 
 _TOO_LONG = "The text of this message is very long and is attached as a file.\r\n"
 
-# Types for which the name of a file ends so when the sender gave none.
+# By content type, the ending of a file's name if the sender gave none.
 _ENDINGS = {
     "text/plain": ".txt",
     "text/html": ".html",
@@ -79,7 +79,7 @@ _ENDINGS = {
 _HTML = ("text/html", "application/xhtml+xml")
 _MESSAGES = ("message/rfc822", "message/global")
 
-# What XML, and so Exchange, has no place for.
+# Characters that XML, and so Exchange, cannot represent.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _CID = re.compile(r"""cid:([^"'\s<>)\\]{1,400})""", re.I)
 _X_FIELD = re.compile(rb"[Xx]-[A-Za-z0-9_-]{1,74}\Z")
@@ -96,7 +96,7 @@ _IMPORTANCES = {
 
 
 class Attachment:
-    """One file of a message.  `content_id` has no angle brackets, "" without one; `inline`: the HTML shows it."""
+    """One file of a message.  `content_id`: without angle brackets, or ""; `inline`: the HTML shows it."""
 
     def __init__(self, file: BinaryIO, part: Part, name: str, content_type: str, content_id: str, inline: bool):
         self.name = name
@@ -109,13 +109,13 @@ class Attachment:
 
     @property
     def size(self) -> int:
-        """Octets of the content; the first time it is asked for it is counted by decoding it all."""
+        """Octets of the content; the first call counts them by decoding it all."""
         if self._size is None:
             self._size = sum(map(len, self.chunks()))
         return self._size
 
     def chunks(self) -> Iterator[bytes]:
-        """The decoded content in chunks of at most about 64 KiB; every call begins again."""
+        """The decoded content in chunks of at most about 64 KiB; every call starts from the beginning."""
         return mime.decode(self._file, self._part)
 
 
@@ -127,9 +127,9 @@ class LargeMail(NamedTuple):
 
 
 def compose(prepared: Prepared, file: BinaryIO) -> LargeMail:
-    """The message as Graph takes it beyond the MIME form's limit; `file` is the one it was prepared from.
+    """The message as Graph accepts it above the MIME form's limit; `file` is the one it was prepared from.
 
-    Raises Permanent where it cannot go so (`obstacle`).
+    Raises Permanent if it cannot be sent in this form (`obstacle`).
     """
     reason = obstacle(prepared.root)
     if reason:
@@ -139,7 +139,7 @@ def compose(prepared: Prepared, file: BinaryIO) -> LargeMail:
 
 
 class _Content:
-    """Which part is shown, and which are files."""
+    """Which part is shown, and which parts are files."""
 
     def __init__(self, file: BinaryIO, root: Part):
         self._file = file
@@ -154,7 +154,7 @@ class _Content:
         self.attachments = [self._attachment(part, number, referred) for number, part in enumerate(files, 1)]
 
     def _choose(self, part: Part) -> Optional[Part]:
-        """The text to show of a part; what says the same in another form is left out altogether."""
+        """The text to show of a part; texts that say the same in another form are left out altogether."""
         if not part.children:
             if not self._may_be_shown(part):
                 return None
@@ -173,7 +173,7 @@ class _Content:
     def _may_be_shown(self, part: Part) -> bool:
         if part.disposition == "attachment" or part.filename:
             return False
-        # A multipart in which no boundary stands is at least seen.
+        # A multipart without any boundary in it is at least visible.
         shown = part.content_type in ("text/plain", *_HTML) or part.content_type.startswith("multipart/")
         return shown or (part is self._root and part.is_text)
 
@@ -182,7 +182,7 @@ class _Content:
         return short and not b"".join(mime.decode(self._file, part)).strip()
 
     def _show(self, part: Part) -> None:
-        """Take a text for the body, or say that it is attached."""
+        """Use a text as the body, or say there that it is attached."""
         text = self._text(part)
         if text is None:
             self.body["content"] = _TOO_LONG
@@ -203,7 +203,7 @@ class _Content:
     def _attachment(self, part: Part, number: int, referred: Set[str]) -> Attachment:
         kind = part.content_type
         if _undeclared(part) or kind.startswith(("message/", "multipart/")):
-            # In Exchange's hands a message in a message is written anew; as a file it stays as it is.
+            # Exchange would rewrite a message in a message; as a file it stays as it is.
             kind = "application/octet-stream"
         content_id = part.content_id if len(part.content_id) <= _LONGEST_ID else ""
         return Attachment(self._file, part, self._name(part, number), kind, content_id, content_id.lower() in referred)
@@ -215,7 +215,7 @@ class _Content:
             name = name or self._inner_subject(part)
             name += "" if name.lower().endswith(ending) or not name else ending
         if part.encoding.startswith(("x-uu", "uu")):
-            ending = ".uue"  # no decoder here: the receiver's will know it by that
+            ending = ".uue"  # not decoded here: the receiver's decoder recognises it by this
             name += ending if name else ""
         return bounded(name) or f"attachment{number}{ending}"
 
@@ -228,14 +228,14 @@ class _Content:
 
 def _decoded(octets: bytes, charset: str) -> str:
     text = words.decoded(octets, charset)
-    # Called UTF-8, but none of it is: a device that labels everything so.
+    # Declared as UTF-8, but none of its non-ASCII text is: some devices declare everything as UTF-8.
     if words.charset_known(charset) == "utf_8" and "\ufffd" in text and text.replace("\ufffd", "").isascii():
         return words.text(octets)
     return text
 
 
 def _undeclared(part: Part) -> bool:
-    """Whether it is a file of no declared type, which RFC 2045 5.2 would have be plain text."""
+    """Whether it is a file without a declared type, which RFC 2045 5.2 would treat as plain text."""
     return bool(part.disposition) and part.header.raw("Content-Type") is None
 
 
@@ -315,7 +315,7 @@ def _ids(block: header.Block, name: str) -> str:
 
 
 def _x_fields(kept: Iterable[header.Field]) -> List[Dict[str, str]]:
-    """The first few X- fields; Graph takes no others and only so many."""
+    """The first few X- fields; Graph accepts no other fields, and only a few of these."""
     found: Dict[bytes, Dict[str, str]] = {}
     for field in kept:
         key = field.name.lower()

@@ -23,7 +23,7 @@ class Leftovers:
     """The daily sweep; for one thread."""
 
     def __init__(self, graph: Graph, drafts: Drafts, spool: Spool, keep_days: Mapping[str, float]):
-        """`keep_days`: mailbox tag -> days its sent copies are kept; a tag that is missing keeps them for good."""
+        """`keep_days`: mailbox tag -> days its sent copies are kept; for a missing tag they are kept for good."""
         self._graph = graph
         self._drafts = drafts
         self._spool = spool
@@ -50,7 +50,7 @@ class Leftovers:
         for item in list(self._drafts.marked(mailbox, "sentitems")):
             tag = tag_of(item["queue_id"])
             days = self._keep_days.get(tag)
-            # While it is in the queue its copy is the proof that it was sent.
+            # While a message is in the queue, its copy is the proof that it was sent.
             if days is None or self._age(item, "sentDateTime") <= days * _DAY or self._spool.find(item["queue_id"]):
                 continue
             self._drafts.delete(mailbox, item["id"])

@@ -1,4 +1,4 @@
-"""Message-IDs that devices have used: many put one and the same on all their mail.
+"""Message-IDs that devices have used: many put the same one on all their mail.
 
 A Message-ID that the mailbox has used before is replaced before sending, so
 that a copy found by it in Sent Items cannot be another message.
@@ -32,7 +32,7 @@ class SeenIds:
     def is_new(self, tag: str, message_id: str, id: str) -> bool:
         """Whether the mailbox (by its tag) uses this Message-ID for the first time, in the message with this queue id.
 
-        It is remembered; asked again for the same message the answer is the same.
+        It is remembered; another call for the same message gives the same answer.
         """
         mark, owner = _hashed(message_id), _hashed(id)
         path = os.path.join(self._directory, tag)
@@ -73,7 +73,7 @@ class SeenIds:
             logger.warning("%s cannot be written: %s", path, error.strerror)
 
     def _append(self, path: str, line: bytes) -> None:
-        # Not synced: should power take a line away, sentDateTime still tells an old copy from a new one.
+        # Not synced: if a power failure loses a line, sentDateTime still distinguishes an old copy from a new one.
         try:
             with files.open_to_append(path) as file:
                 file.write(line + b"\n")

@@ -1,4 +1,4 @@
-"""What Graph's answer to a send means for the message, in one table; graph/refusals.py says it to people.
+"""What Graph's answer to a send means for the message, in one table; graph/refusals.py has the sentences for people.
 
 Two questions are asked of every answer or failure: was the message sent
 (`Outcome`), and what may follow (`Then`).  Graph has no idempotency key, so
@@ -30,7 +30,7 @@ class Then(enum.Enum):
     ADMINISTRATOR = "administrator"  # somebody must change something: try again slowly
 
 
-# An administrator's change is looked for every 15 minutes (seconds).
+# While an administrator must change something, sending is tried every 15 minutes (seconds).
 ADMINISTRATOR_WAIT = 900.0
 
 # New Exchange rights take an hour or more to work everywhere (seconds).
@@ -38,7 +38,7 @@ _RIGHTS_GRACE = 7200.0
 
 
 class Verdict(NamedTuple):
-    """`status` is the enhanced code for a delivery report (RFC 3463); `wait` the least seconds to wait.
+    """`status` is the enhanced code for a delivery report (RFC 3463); `wait` the minimum wait in seconds.
 
     A PERMANENT verdict holds only after `tries` attempts and `grace` seconds since acceptance.
     """
@@ -73,7 +73,7 @@ _NOBODY = _Rule(Then.ADMINISTRATOR, "4.1.8")
 _SLOWER = _Rule(Then.TRANSIENT, "4.4.5")
 _CONFLICT = _Rule(Then.TRANSIENT, "4.4.0")
 
-# error.code in lower case -> what may follow (errors.md); what to say of it is in refusals.
+# error.code in lower case -> what may follow (errors.md); the sentences are in refusals.
 _RULES: Dict[str, _Rule] = {
     "errorinvalidrecipients": _Rule(Then.PERMANENT, "5.1.3", tries=2),
     "errormimecontentinvalidbase64string": _Rule(Then.PERMANENT, "5.6.0", tries=2),
@@ -125,8 +125,8 @@ def of_answer(
 ) -> Verdict:
     """The verdict on an HTTP answer to a send; `user` and `app` as in refusals.sentence.
 
-    `code` is Graph's innermost error.code; `from_graph` tells a JSON answer
-    (or an empty 202) with Graph's request-id from a page of something between.
+    `code` is Graph's innermost error.code; `from_graph`: it is a JSON answer
+    (or an empty 202) with Graph's request-id, not a page from something between.
     """
     if http == 202 and from_graph:
         return DELIVERED
@@ -163,7 +163,7 @@ def of_sign_in(sentence: str) -> Verdict:
 
 
 def held(sentence: str) -> Verdict:
-    """The verdict on a message that may have been sent, and about which nothing more can be learned."""
+    """The verdict on a message that may have been sent, when nothing more can be learned about it."""
     return Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, sentence, "4.4.0")
 
 
@@ -171,7 +171,7 @@ def retry_delay(attempts: int, interval: float, jitter: float, wait: Optional[fl
     """Seconds until the next try after `attempts` tries: 5 s, 15 s, 60 s, then `interval`.
 
     `jitter` in 0..1 spreads retries over a tenth of the delay; `wait` is the
-    least that the verdict asks for.
+    minimum that the verdict asks for.
     """
     early = (5.0, 15.0, 60.0)
     delay = min(early[attempts - 1], interval) if 0 < attempts <= len(early) else interval

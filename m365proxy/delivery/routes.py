@@ -1,7 +1,7 @@
 """Which way a mailbox's mail goes: through which mailbox's URL, and whether by drafts.
 
-Learned by trial and remembered, since Graph tells nobody which mailboxes a
-user may open or send as (outlook-send-mail-from-other-user.md).
+It is learned by trial and remembered, since Graph does not say which mailboxes
+a user may open or send as (outlook-send-mail-from-other-user.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..system import files, log
 
 logger = log.get("routes")
 
-# Seconds after which the ways are tried anew from the best: rights may have been granted.
+# Seconds after which the ways are tried again, the best one first: rights may have been granted.
 _LEARN_AGAIN = 24 * 3600.0
 
 # How often it is noted that mail was sent (seconds): `check` needs no more, and disks wear out.
@@ -24,7 +24,7 @@ _NOTE_AGAIN = 24 * 3600.0
 
 
 class Route(NamedTuple):
-    """`url_mailbox` is the mailbox in the URL; `drafts`: draft, send, look - else one-step sendMail."""
+    """`url_mailbox` is the mailbox in the URL; `drafts`: create, send and look for a draft; else one-step sendMail."""
 
     url_mailbox: str
     drafts: bool
@@ -43,7 +43,7 @@ class Routes:
         self._known: Dict[str, Dict[str, object]] = self._load()
 
     def candidates(self, mailbox: str) -> List[Route]:
-        """The ways to try, in this order; each next one only after a refusal for want of a right."""
+        """The ways to try, in this order; the next one only after a refusal for lack of a right."""
         urls = [mailbox] if self._user in ("", mailbox) else [mailbox, self._user]
         ways = [Route(url, True) for url in urls] if self._drafts else []
         ways += [Route(url, False) for url in urls]
@@ -57,7 +57,7 @@ class Routes:
         return ways
 
     def learn(self, mailbox: str, route: Route) -> None:
-        """This way was open."""
+        """Remember that this way works."""
         with self._lock:
             known = self._known.get(mailbox)
             if known and Route(str(known["url_mailbox"]), bool(known["drafts"])) == route:
@@ -72,14 +72,14 @@ class Routes:
         self._save()
 
     def forget(self, mailbox: str) -> None:
-        """A right was refused on the learned way: try all anew next time."""
+        """Forget the learned way, on which a right was refused: the next time, all ways are tried again."""
         with self._lock:
             known = self._known.pop(mailbox, None)
         if known:
             self._save()
 
     def note_sent(self, mailbox: str) -> None:
-        """Graph has taken a message of this mailbox: it may send."""
+        """Note that Graph has accepted a message of this mailbox: it may send."""
         now = self._clock()
         with self._lock:
             known = self._known.get(mailbox)
@@ -89,7 +89,7 @@ class Routes:
         self._save()
 
     def sent(self, mailbox: str) -> float:
-        """When a message was sent for sure, to a day (seconds since 1970); 0 if not, or a refusal came since."""
+        """When a message was certainly sent, to within a day (seconds since 1970); 0 if never, or if refused since."""
         with self._lock:
             return _seconds(self._known.get(mailbox, {}).get("sent"))
 

@@ -1,8 +1,8 @@
-"""A draft made of JSON and attachments, for mail that does not fit one request (outlook-large-attachments.md).
+"""A draft made of JSON and attachments, for mail that does not fit into one request (outlook-large-attachments.md).
 
-Nothing here sends a message.  If no answer came, a file may be in the draft
-all the same: the files are counted before it is added again.  A draft with too
-many files is given up.
+Nothing here sends a message.  If no answer came, a file may still be in the
+draft: the files are counted before it is added again.  A draft with too many
+files is abandoned.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from .jsonmail import Attachment, LargeMail
 
 logger = log.get("largedrafts")
 
-# Octets of a PUT: below 4 MB, and a multiple of 320 KiB, which other upload sessions of Microsoft's ask for.
+# Octets of a PUT: below 4 MB, and a multiple of 320 KiB, which Microsoft's other upload sessions require.
 CHUNK = 3_276_800
 
-# The fewest octets that an upload session takes; smaller files are posted.
+# The fewest octets that an upload session accepts; smaller files are posted.
 _SMALLEST_UPLOAD = 3 * 1024 * 1024
 
-# Sessions for one file, when they expire or are lost.
+# How many sessions are tried for one file, if they expire or are lost.
 _SESSIONS = 3
 
-# Seconds before each further try of what failed; for a 404 the first three (GF 2.3: replication).
+# Seconds before each further try of what failed; for a 404 only the first three (GF 2.3: replication).
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _WAITS_FOR_DRAFT = 3
 
-# A longer pause (seconds) is not waited for here: the draft is left as it is, and the caller free for other mail.
+# The longest pause (seconds) that is waited for here.  If Graph asks for a longer one, the draft is left as it is, and
+# the caller is free for other mail.
 _LONGEST_PAUSE = 60.0
 
-# Seconds: a request may take this long to be answered, and a second more per this many octets.
+# Seconds: a request may take this long to be answered, plus one second for every so many octets.
 _SECONDS, _OCTETS_PER_SECOND = 120.0, 32 * 1024
 
 _TOO_SMALL = "errorattachmentsizeshouldnotbelessthanminimumsize"
@@ -50,21 +51,21 @@ _BEGIN_OF_RANGE = re.compile(r"\s*(\d{1,12})")
 
 
 class UploadDenied(GraphRefused):
-    """Graph lets nobody upload to another's mailbox (GF 2.3): make the draft in the signed-in user's own,
-    with the same From.  This draft has the files that came before, and is to be deleted."""
+    """Graph allows no uploads to another user's mailbox (GF 2.3): make the draft in the signed-in user's own,
+    with the same From.  This draft has the files added before, and must be deleted."""
 
 
 class DraftSpoiled(Temporary):
-    """The draft is not what it should be; delete it and begin again.  Nothing was sent."""
+    """The draft is not as it should be; delete it and start again.  Nothing was sent."""
 
 
-# How a request fails that may be tried again.
+# The failures after which a request may be tried again.
 _FAILURES = (NoAnswer, Throttled, GraphTrouble, GraphRefused)
 _Result = TypeVar("_Result")
 
 
 class _Draft:
-    """A draft being filled: how many files it has, and whether it was ever unsure that one had arrived."""
+    """A draft being filled: how many files it has, and whether it was ever unclear if one had arrived."""
 
     def __init__(self, mailbox: str, id: str):
         self.mailbox = mailbox
@@ -80,10 +81,10 @@ class _Patience:
         self._sleep = sleep
 
     def wait(self, mailbox: str, error: ProxyError, tries: int) -> None:
-        """Sleep before the next try, at least as long as Graph asks; meanwhile no request is open and no slot taken.
+        """Sleep before the next try, at least as long as Graph asks; meanwhile no request is open and no slot is taken.
 
-        Raises the error itself if there is no next try, or if the pause is too long to wait here; then Throttled in
-        its place if Graph throttles the mailbox.
+        Raises the error if there is no next try, or if the pause is too long to wait here.  In the second case it
+        raises Throttled instead if Graph throttles the mailbox.
         """
         if tries >= len(_WAITS) or not _may_pass(error, tries):
             raise error
@@ -97,7 +98,7 @@ class _Patience:
         self._sleep(max(_WAITS[tries], asked))
 
     def persist(self, mailbox: str, request: Callable[[], _Result]) -> _Result:
-        """The result of a request that may be repeated whatever became of it."""
+        """The result of a request that may be repeated no matter what became of it."""
         tries = 0
         while True:
             try:
@@ -133,11 +134,11 @@ class LargeDrafts:
         """Make the draft below a mailbox's URL, with further extended properties (id -> value), and fill it.
 
         `created` gets the new draft's JSON as soon as there is one, before
-        anything is added; `attached`, how many files it has, after each.
+        anything is added; `attached` gets the number of its files after each.
         Raises what Graph.read raises; UploadDenied; DraftSpoiled; Permanent
         if an attachment cannot be read as it was.  After any of these the
-        draft, if `created` was called, is to be deleted; after Throttled, or
-        a GraphTrouble with 429, `go_on` may fill it further.
+        draft, if `created` was called, must be deleted; but after Throttled,
+        or a GraphTrouble with 429, `go_on` may continue to fill it.
         """
         value = self._create(mailbox, mail, extended)
         created(value)
@@ -153,10 +154,10 @@ class LargeDrafts:
             return False
 
     def go_on(self, mailbox: str, id: str, mail: LargeMail, count: int, attached: Callable[[int], None]) -> None:
-        """Fill a draft further that was left unfinished and `holds` its first `count` files; like `create`."""
+        """Continue to fill an unfinished draft that `holds` its first `count` files; like `create`."""
         draft = _Draft(mailbox, id)
         draft.count = count
-        draft.doubtful = True  # a file that was on its way when it was left may still appear in it
+        draft.doubtful = True  # a file that was on its way when the draft was left may still appear in it
         self._fill(draft, mail, attached)
 
     def _fill(self, draft: _Draft, mail: LargeMail, attached: Callable[[int], None]) -> None:
@@ -168,13 +169,13 @@ class LargeDrafts:
             raise DraftSpoiled("An attachment is in the draft twice or not at all; it is made anew.")
 
     def _create(self, mailbox: str, mail: LargeMail, extended: Mapping[str, str]) -> Dict[str, Any]:
-        """POST /messages (user-post-messages.md), once: a repetition would be a second draft."""
+        """POST /messages (user-post-messages.md), once: a repetition would make a second draft."""
         properties = [
             *mail.message.get("singleValueExtendedProperties", ()),
             *({"id": name, "value": value} for name, value in extended.items()),
         ]
         message = dict(mail.message, singleValueExtendedProperties=properties)
-        # Not as \uXXXX: a long text in another script would not fit the request.
+        # Not as \uXXXX: a long text in another script would not fit into the request.
         octets = json.dumps(message, ensure_ascii=False).encode("utf-8")
         self.budget.spend(mailbox, len(octets))
         with self._graph.read(
@@ -188,7 +189,7 @@ class LargeDrafts:
             return item_of(answer)
 
     def _add(self, draft: _Draft, attachment: Attachment) -> None:
-        """One attachment, by POST or by upload session."""
+        """Add one attachment, by POST or by upload session."""
         if attachment.size < _SMALLEST_UPLOAD and _json_size(attachment) <= REQUEST_LIMIT:
             self._post_once(draft, attachment)
         else:
@@ -197,7 +198,7 @@ class LargeDrafts:
             except GraphRefused as error:
                 if error.answer.code.lower() != _TOO_SMALL:
                     raise
-                # Too large for a POST, too small for an upload session: what we take for "4 MB" was too low.
+                # Too large for a POST, too small for an upload session: our reading of "4 MB" was too low.
                 self._post_once(draft, attachment)
         draft.count += 1
 
@@ -229,7 +230,7 @@ class LargeDrafts:
     # --- below 3 MB
 
     def _post_once(self, draft: _Draft, attachment: Attachment) -> None:
-        """Have the file in the draft once, however often it must be posted."""
+        """Get the file into the draft exactly once, however often it must be posted."""
         tries = 0
         while True:
             try:
@@ -241,7 +242,7 @@ class LargeDrafts:
                 tries += 1
 
     def _post(self, draft: _Draft, attachment: Attachment) -> None:
-        """POST .../attachments (message-post-attachments.md), the content encoded while it leaves."""
+        """POST .../attachments (message-post-attachments.md), the content encoded while it is sent."""
         length = _json_size(attachment)
         self.budget.spend(draft.mailbox, length)
         answer = self._graph.read(
@@ -258,7 +259,7 @@ class LargeDrafts:
     # --- 3 MB and more
 
     def _upload(self, draft: _Draft, attachment: Attachment) -> None:
-        """An upload session, and another when it is lost."""
+        """Use an upload session, and another if it is lost."""
         for _ in range(_SESSIONS):
             url = self._begin(draft, attachment)
             done = False
@@ -269,7 +270,7 @@ class LargeDrafts:
                     self._cancel(draft, url)
             if done:
                 return
-            # Expired, or complete without our knowing: then it is gone as well.
+            # The session expired, or was complete without our knowing: then it is gone too.
             if self._arrived(draft):
                 return
             logger.info("an upload session for %s was lost; a new one begins", draft.mailbox)
@@ -312,7 +313,7 @@ class LargeDrafts:
 
 
 class _Session:
-    """One upload session: its chunks in order, from where Graph says it is."""
+    """One upload session: its chunks in order, from the position that Graph names."""
 
     def __init__(
         self, graph: Graph, budget: UploadBudget, patience: _Patience, draft: _Draft, attachment: Attachment, url: str
@@ -345,7 +346,7 @@ class _Session:
         return True
 
     def _put(self, chunk: bytearray) -> bool:
-        """One chunk (outlook-large-attachments.md); False if the session is lost."""
+        """Send one chunk (outlook-large-attachments.md); False if the session is lost."""
         first = self._position
         after = first + len(chunk)
         headers = {
@@ -363,17 +364,17 @@ class _Session:
         complete = answer.status == 201 and after == self._size and not answer.is_foreign
         position = after if complete else _next_expected(answer)
         if position is None:
-            # The answer broke off, or a page of something between.
+            # The answer broke off, or it is a page from something between.
             raise GraphTrouble(f"An upload was answered with HTTP {answer.status} and no next range.", answer)
         self._unsure = False
         self._position = position
         if position >= self._size and not (complete and answer.from_graph):
-            # All is there, but perhaps not Graph said so: its host for uploads need not send a request-id.
+            # Everything arrived, but perhaps it was not Graph that said so: its upload host need not send a request-id.
             self._draft.doubtful = True
         return True
 
     def _resynchronise(self, after: int) -> bool:
-        """Graph expects another chunk: the one it names, else the next if this one may have arrived before."""
+        """Go to the chunk Graph expects: the one it names, else the next one if this one may have arrived already."""
         position: Optional[int] = None
         try:
             answer = self._graph.upload("GET", self._draft.mailbox, self._url, {}, None)
@@ -392,7 +393,7 @@ class _Session:
 
 
 class _Source:
-    """An attachment's content by position.  Going back means to decode it from its beginning again."""
+    """An attachment's content by position.  Going back means decoding it from its beginning again."""
 
     def __init__(self, attachment: Attachment):
         self._attachment = attachment
@@ -428,7 +429,7 @@ class _Source:
 
 
 def _next_expected(answer: Answer) -> Optional[int]:
-    """Where Graph wants to go on: the first of nextExpectedRanges, whose spelling varies; None if there is none."""
+    """The position Graph expects next: the first of nextExpectedRanges (whose spelling varies); None if missing."""
     value = {key.lower(): part for key, part in answer.json().items()}.get("nextexpectedranges")
     first = value[0] if isinstance(value, list) and value else value
     match = _BEGIN_OF_RANGE.match(str(first))
@@ -436,15 +437,15 @@ def _next_expected(answer: Answer) -> Optional[int]:
 
 
 def _may_pass(error: ProxyError, tries: int) -> bool:
-    """Whether another try may help: always, but for a refusal that is not about the moment."""
+    """Whether another try may help: always, except after a refusal that is not temporary."""
     if not isinstance(error, GraphRefused):
         return True
-    # A draft is not known everywhere at once; and only one change at a time is taken.
+    # A draft is not known everywhere at once; and only one change at a time is accepted.
     return error.answer.status in (409, 412) or (error.answer.status == 404 and tries < _WAITS_FOR_DRAFT)
 
 
 def _may_have_happened(error: ProxyError) -> bool:
-    """Whether Graph may have done it all the same."""
+    """Whether Graph may have carried out the request despite the error."""
     if isinstance(error, NoAnswer):
         return error.maybe_processed
     return isinstance(error, GraphTrouble) and error.answer.status not in (423, 429)

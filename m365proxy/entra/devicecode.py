@@ -1,4 +1,4 @@
-"""The sign-in by device code: somebody types a code into a browser, anywhere; then it is seen who that was."""
+"""The sign-in by device code: somebody types a code into a browser, anywhere; then it is checked who that was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..system import log
 from .http import refusal
 from .registration import Registration, msal
 
-# Seconds before the second and the third try of a question that fails while somebody sits and waits.
+# Seconds before the second and the third try of a request that failed while a person is waiting.
 _PAUSES = (1.0, 4.0)
 
 _NOTHING_STORED = "Nothing was stored."
@@ -37,8 +37,8 @@ class DeviceSignIn:
     def run(self, show: Callable[[str], object]) -> Tuple[str, str]:
         """`show` is given the line for the person; returns the tenant's ID and msal's serialized cache.
 
-        SignInNeeded and Misconfigured say what was wrong, Temporary that
-        Microsoft cannot be asked.
+        Raises SignInNeeded and Misconfigured, which say what was wrong, and
+        Temporary if Microsoft cannot be asked.
         """
         tenant = self._patiently(self._registration.tenant)
         cache = msal().SerializableTokenCache()
@@ -66,7 +66,7 @@ class DeviceSignIn:
         return ask()
 
     def _polled(self, app: Any, flow: Dict[str, Any]) -> Dict[str, Any]:
-        """msal's answer once the person is done; one poll a call, so that a lost connection does not end it."""
+        """msal's answer once the person is done; one poll per call, so that a lost connection does not end it."""
         flow["interval"] = max(1, flow["interval"])  # with 0, msal would poll without a pause
         deadline = self._monotonic() + flow["expires_in"]
         while True:
@@ -85,7 +85,7 @@ class DeviceSignIn:
             self._sleep(flow["interval"])
 
     def _check_permissions(self, result: Dict[str, Any]) -> None:
-        # No scope at all means: as asked (RFC 6749 5.1).
+        # No scope at all means: as requested (RFC 6749 5.1).
         granted = str(result.get("scope") or " ".join(self._registration.scopes)).lower().split()
         names = {scope.rpartition("/")[2] for scope in granted}
         missing = [name for name in self._registration.permissions if name.lower() not in names]

@@ -1,4 +1,4 @@
-"""Microsoft Entra on the wire: what msal talks through, and what Entra's refusals mean."""
+"""HTTP to Microsoft Entra: the client that msal uses, and what Entra's refusals mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Ty
 from ..errors import ProxyError, SignInNeeded, Temporary
 from ..system import log
 
-# Seconds to connect, of silence while reading, and for a whole answer.
+# Seconds: to connect, of silence while reading, and for a whole answer.
 _CONNECT_SECONDS, _READ_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
 
 # Octets; token answers and discovery documents have a few thousand.
@@ -36,8 +36,8 @@ class Busy(Temporary):
 class Reply:
     """An answer in the shape msal wants.
 
-    Without headers: msal 1.21 fails over a Retry-After that is no number, and
-    nothing else in them is of use to it.
+    It has no headers: msal 1.21 fails on a Retry-After that is not a number, and
+    uses no other header.
     """
 
     def __init__(self, status_code: int, text: str):
@@ -46,13 +46,13 @@ class Reply:
         self.headers: Dict[str, str] = {}
 
     def raise_for_status(self) -> None:
-        """Nothing to raise: what is no answer of Entra's has been raised by then."""
+        """Do nothing: if the answer was not Entra's, an error has already been raised."""
 
 
 class HttpClient:
-    """What msal uses instead of a session of its own, which would know neither time limits nor our proxy.
+    """What msal uses instead of a session of its own, which would have neither our time limits nor our proxy.
 
-    429, 5xx and whatever is not JSON are raised here, before msal's hidden
+    429, 5xx and anything that is not JSON are raised here, before msal's hidden
     cache could repeat them for a minute.  For one thread.
     """
 
@@ -70,14 +70,14 @@ class HttpClient:
         self._session.close()
 
     def get(self, url: str, params: Any = None, headers: Any = None, **_more: Any) -> Reply:
-        """A discovery document.  Temporary, or what `refusal` makes of a refusal."""
+        """Get a discovery document.  Raises Temporary, or what `refusal` makes of a refusal."""
         status, text, answer = self.exchange("GET", url, params=params, headers=headers)
         if status != 200:
             raise refusal(answer)
         return Reply(status, text)
 
     def post(self, url: str, params: Any = None, data: Any = None, headers: Any = None, **_more: Any) -> Reply:
-        """A token request; a refusal is left to msal's caller.  Temporary."""
+        """Send a token request; a refusal is left to msal's caller.  Raises Temporary."""
         status, text, answer = self.exchange("POST", url, params=params, data=data, headers=headers)
         expected = ("access_token", "device_code") if status == 200 else ("error",)
         if not any(isinstance(answer.get(name), str) for name in expected):
@@ -111,7 +111,7 @@ class HttpClient:
 
     @contextlib.contextmanager
     def _limited(self, host: Optional[str]) -> Iterator[None]:
-        """For one request: Temporary instead of requests' errors, and once its time is over, however it trickles."""
+        """Limit one request: Temporary for requests' errors and when its time is over, even if data still trickles."""
         late = threading.Event()
 
         def break_off() -> None:
@@ -132,7 +132,7 @@ class HttpClient:
         finally:
             timer.cancel()
             timer.join()
-        if late.is_set():  # a head that was broken off passes for a whole one
+        if late.is_set():  # a head that was cut off looks complete
             self._session.close()
             self._session = self._outbound.session()
             raise Temporary(f"{host} did not answer completely in time.")
@@ -148,7 +148,7 @@ def _foreign(host: Optional[str], status: int) -> Temporary:
 
 
 def _content(response: Any) -> bytes:
-    """The body, as far as it has an end: OSError for one that is too long."""
+    """The body; raises OSError if it is too long."""
     content = bytearray()
     for chunk in response.iter_content(16 * 1024):
         content += chunk
@@ -198,7 +198,7 @@ _BY_ERROR = {
 
 
 class _Code(NamedTuple):
-    """What an AADSTS number says; `kind` where it overrules the OAuth error."""
+    """What an AADSTS number means; `kind` where it overrules the OAuth error."""
 
     sentence: str
     kind: Optional[Type[ProxyError]] = None
@@ -276,8 +276,8 @@ _CODES: Dict[int, _Code] = {
 def refusal(answer: Mapping[str, Any]) -> ProxyError:
     """The exception for an OAuth error answer: SignInNeeded, Misconfigured or Temporary, with the next step.
 
-    An error nobody knows is Temporary: nobody is asked to sign in for it.
-    Nothing of Entra's own description is passed on but the AADSTS numbers.
+    An unknown error is Temporary: nobody is asked to sign in because of it.
+    Of Entra's own description, only the AADSTS numbers are passed on.
     """
     error = str(answer.get("error", ""))
     numbers = _numbers(answer)
@@ -299,7 +299,7 @@ def refusal(answer: Mapping[str, Any]) -> ProxyError:
 
 
 def _numbers(answer: Mapping[str, Any]) -> "list[int]":
-    """The AADSTS numbers of an answer, those that error_codes lists first."""
+    """The AADSTS numbers of an answer; those in error_codes come first."""
     listed = answer.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
     codes += map(int, re.findall(r"AADSTS([0-9]{5,9})\b", str(answer.get("error_description", ""))))

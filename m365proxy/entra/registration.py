@@ -18,7 +18,7 @@ CLOUDS = {
     Cloud.CHINA: ("https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn"),
 }
 
-# What is asked for, by the config's `permissions` (permissions-reference.md).
+# The permissions requested, by the config's `permissions` (permissions-reference.md).
 PERMISSIONS = {
     Permissions.FULL: ("Mail.Send", "Mail.ReadWrite", "Mail.Send.Shared", "Mail.ReadWrite.Shared", "User.Read"),
     Permissions.SEND: ("Mail.Send", "Mail.Send.Shared", "User.Read"),
@@ -26,7 +26,7 @@ PERMISSIONS = {
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
-# Octets of a key file that are read.
+# How many octets of a key file are read.
 _KEY_LIMIT = 64 * 1024
 
 
@@ -80,7 +80,7 @@ class Registration:
         return self._tenant_id if _GUID.fullmatch(self._tenant_id) else None
 
     def tenant(self) -> str:
-        """The tenant's ID; that of a domain is told by its discovery document.  Temporary, Misconfigured."""
+        """The tenant's ID; for a domain, from its discovery document.  Raises Temporary or Misconfigured."""
         if self.known_tenant:
             return self.known_tenant
         with self.http() as client:
@@ -94,13 +94,13 @@ class Registration:
 
     @contextlib.contextmanager
     def public(self, cache: Any) -> Iterator[Any]:
-        """msal's PublicClientApplication over a token cache, for the length of a with block."""
+        """msal's PublicClientApplication over a token cache, for the duration of a with block."""
         with self._app("PublicClientApplication", token_cache=cache) as app:
             yield app
 
     @contextlib.contextmanager
     def confidential(self) -> Iterator[Any]:
-        """msal's ConfidentialClientApplication with an empty cache.  Misconfigured if the key cannot be used."""
+        """msal's ConfidentialClientApplication with an empty cache.  Raises Misconfigured if the key is unusable."""
         if self._secret:
             credential: Any = str(self._secret)
         else:
@@ -114,10 +114,10 @@ class Registration:
 
     @contextlib.contextmanager
     def _app(self, kind: str, **more: Any) -> Iterator[Any]:
-        """What goes wrong inside msal is Temporary.
+        """An msal app; raises Temporary for what goes wrong inside msal.
 
-        Our hosts need no validation by another of Microsoft's: instance
-        discovery would only be one more host for a firewall to let through.
+        Our hosts need no validation by another host of Microsoft's: instance
+        discovery would only add one more host that a firewall must let through.
         """
         library = msal()
         trouble = (ValueError, RuntimeError, LookupError, TypeError, AttributeError, AssertionError)
@@ -135,7 +135,7 @@ class Registration:
 def msal() -> Any:
     """The library, imported when it is first needed; Temporary if it is missing."""
     try:
-        import msal as library  # type: ignore[import-untyped]  # msal says nothing of its types
+        import msal as library  # type: ignore[import-untyped]  # msal has no type hints
     except ImportError:
         raise Temporary("The Python library msal is missing. Install python3-msal, or `pip install msal`.") from None
     return library

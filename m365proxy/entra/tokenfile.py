@@ -1,8 +1,8 @@
 """tokens.enc: the stored sign-in, encrypted, changed by one process at a time.
 
-The file is only ever exchanged as a whole, under tokens.lock.  Each sign-in
-has a generation; what a refresh brings is stored only while the file still
-holds the generation it came from.
+The file is only ever replaced as a whole, under tokens.lock.  Each sign-in has a
+generation; the result of a refresh is stored only while the file still holds the
+generation it came from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FORMAT = 1
 
 _OTHER_KEY = "If the service has its key from $M365PROXY_KEY or a systemd credential, run this with the same key. "
 
-# Changes when somebody else exchanges the file; None: there is none.
+# Changes when somebody else replaces the file; None: there is no file.
 Identity = Optional[Tuple[int, int, int]]
 
 
@@ -58,7 +58,7 @@ class TokenFile:
         self._environ = environ
 
     def identity(self) -> Identity:
-        """Quick to get; differs once the file has another content."""
+        """Quick to get; changes when the file's content changes."""
         try:
             found = os.stat(self.path)
         except OSError:
@@ -69,7 +69,7 @@ class TokenFile:
         """The sign-in; None if there is none.
 
         TokenFileDamaged if it cannot be decrypted, SignInNeeded if it cannot
-        be opened, KeyUnusable if M365PROXY_KEY or the credential is no key.
+        be opened, KeyUnusable if M365PROXY_KEY or the credential is not a key.
         """
         content = _read(self.path)
         if content is None:
@@ -86,9 +86,9 @@ class TokenFile:
         return sign_in
 
     def sign_in(self, user: str, tenant: str, cache: str, now: float) -> SignIn:
-        """Store a new sign-in in place of what is there; a file that cannot be read is kept as tokens.enc.bad.
+        """Store a new sign-in in place of the old one; a file that cannot be read is kept as tokens.enc.bad.
 
-        CannotCreate if it cannot be written; then the old one is still whole.
+        CannotCreate if it cannot be written; then the old one is still intact.
         """
         try:
             with files.locked(self._lock_path):
@@ -101,7 +101,7 @@ class TokenFile:
         return new
 
     def refreshed(self, base: SignIn, cache: str) -> Optional[SignIn]:
-        """Store what msal made of `base`, entry by entry; returns what the file holds then.
+        """Store what msal made of `base`, entry by entry; returns what the file then holds.
 
         Somebody may have signed in or out meanwhile: then nothing is written.
         OSError if it cannot be written, InUse if the lock is held for long.
@@ -116,7 +116,7 @@ class TokenFile:
             return new
 
     def remove(self) -> bool:
-        """Forget the sign-in, readable or not; whether there was one.  The key stays."""
+        """Forget the sign-in, readable or not; returns whether there was one.  The key stays."""
         if self.identity() is None:
             return False
         try:
@@ -133,7 +133,7 @@ class TokenFile:
             logger.warning("%s", damage)
             files.move(self.path, self.path + ".bad")
             old = None
-        # A refresh may still be under way for a sign-in that is gone by now: its number must not come again.
+        # A refresh may still be under way for a sign-in that is gone: its number must not be used again.
         return old.generation if old else secrets.randbits(32)
 
     def _write(self, sign_in: SignIn) -> None:
@@ -142,7 +142,7 @@ class TokenFile:
         files.replace(self.path, _fernet(key).encrypt(content.encode()))
 
     def _key(self) -> Tuple[str, Optional[bytes]]:
-        """Where the key comes from, and the key; None if there is none, or token.key is no key."""
+        """Where the key comes from, and the key; None if there is none, or if token.key is not a key."""
         origin, given = "M365PROXY_KEY", self._environ.get("M365PROXY_KEY", "").encode() or None
         directory = self._environ.get("CREDENTIALS_DIRECTORY")
         if given is None and directory:
@@ -190,7 +190,7 @@ def _read(path: str) -> Optional[bytes]:
 
 
 def _fernet(key: bytes) -> Any:
-    """The cipher of a key; None if it is no key."""
+    """The cipher of a key; None if it is not a key."""
     from cryptography.fernet import Fernet
 
     try:
@@ -216,11 +216,11 @@ def _parse(text: bytes) -> Optional[SignIn]:
 
 
 def merge(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Dict[str, Any]:
-    """Two msal caches that both come from `base`, as one: {kind: {key: entry}}.
+    """Merge two msal caches that both come from `base`: {kind: {key: entry}}.
 
     An entry only one side touched is taken from that side, so that a clock set
     back does not make a new refresh token lose against the one it replaces.
-    Of two new ones the younger by its own stamp wins.
+    Of two new entries, the younger by its own timestamp wins.
     """
     merged: Dict[str, Any] = {}
     for kind in {**theirs, **ours}:

@@ -1,7 +1,7 @@
 """Access tokens for Graph: renewed in time, by one thread at a time, from the stored sign-in or by the app itself.
 
-msal does the protocol.  Each renewal uses an msal app of its own: its hidden
-HTTP cache cannot repeat an old refusal then, and no connection gets old.
+msal does the protocol.  Each renewal uses an msal app of its own, so that
+msal's hidden HTTP cache cannot repeat an old refusal and no connection gets old.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .tokenfile import Identity, SignIn, TokenFile
 
 logger = log.get("oauth")
 
-# Seconds before its end at which a token is renewed, and after which it is not handed out any more.
+# Seconds before a token's end: when it is renewed, and when it is no longer handed out.
 _EARLY_SECONDS, _LATE_SECONDS = 300.0, 30.0
 
 # No token is believed to live longer (seconds), whatever its answer or a clock that jumped says.
@@ -32,17 +32,18 @@ _LONGEST_LIFE = 24 * 3600.0
 # A token younger than this that Graph refuses is not renewed again (seconds): it would not help.
 _FORCE_SECONDS = 60.0
 
-# Seconds until Entra is asked again after a failure, doubling: while something may pass by itself (mail is to flow
-# within seconds of an outage's end), and while it needs a person (whose new sign-in is noticed at once).
+# Seconds (the first, the longest; they double) until Entra is asked again after a failure.  "Passing": it may end by
+# itself, and mail must flow within seconds of an outage's end.  "Person": somebody must sign in again or correct
+# something; a new sign-in is noticed at once.
 _PASSING_WAITS = (1.0, 10.0)
 _PERSON_WAITS = (30.0, 900.0)
 
-# Seconds one thread waits for the renewal that another one does; longer than that can take.
+# Seconds that a thread waits for another thread's renewal; no renewal can take so long.
 _RENEWAL_SECONDS = 240.0
 
 
 class _Grant(NamedTuple):
-    """A token; `seconds` of life; `fresh`: Entra has just issued it; the file as it was when this was stored."""
+    """A token; `seconds` it lives; `fresh`: Entra has just issued it; `identity`: of the file that holds it."""
 
     token: str
     seconds: float
@@ -51,14 +52,14 @@ class _Grant(NamedTuple):
 
 
 class _Renewal:
-    """One renewal, done by one thread and waited for by the others."""
+    """One renewal: one thread does it, the others wait for it."""
 
     def __init__(self) -> None:
         self._done = threading.Event()
         self._outcome: Union[str, ProxyError] = ""
 
     def finish(self, outcome: Union[str, ProxyError]) -> None:
-        """The token, or why there is none."""
+        """Set the outcome: the token, or why there is none."""
         self._outcome = outcome
         self._done.set()
 
@@ -125,7 +126,7 @@ class Tokens:
     def access_token(self, refused: Optional[str] = None) -> str:
         """A token that is good for now; `refused`: the one Graph has just answered with 401.
 
-        SignInNeeded (with exit_status 78 where the app registration is at
+        Raises SignInNeeded (with exit_status 78 if the app registration is at
         fault) until a person does something; Temporary for everything else.
         """
         identity = self._identity()
@@ -147,10 +148,10 @@ class Tokens:
         except ProxyError:
             if not ageing:
                 raise
-            return ageing  # shortly before its end it still serves while a new one cannot be had
+            return ageing  # shortly before its end it is still used if there is no new one
 
     def renew(self) -> None:
-        """Have Entra renew the sign-in now, whatever token is at hand.  Errors as `access_token`."""
+        """Have Entra renew the sign-in now, even if there is a valid token.  Raises what `access_token` raises."""
         self._renewed(force=True)
 
     def refresh_daily(self) -> None:
@@ -163,7 +164,7 @@ class Tokens:
 
     def state(self) -> Dict[str, Any]:
         """For `status`: user, signed_in_at and last_refresh (seconds since 1970), error (a sentence or ""),
-        needs_sign_in.  Asks nobody but the file."""
+        needs_sign_in.  Reads only the file and asks no server."""
         state = {"user": f"application {self._registration.client_id}", "signed_in_at": 0.0}
         trouble: Optional[ProxyError] = None
         if not self._app_only:
@@ -182,9 +183,9 @@ class Tokens:
     def login(self, show: Callable[[str], object]) -> str:
         """Sign in by device code: `show` is given the lines for the person; returns the user's address.
 
-        Nothing is stored before user, tenant and permissions are found right.
-        SignInNeeded (exit_status 77 or 78), Temporary, CannotCreate or InUse:
-        the sign-in before is then as it was.
+        Nothing is stored before user, tenant and permissions are found to be right.
+        Raises SignInNeeded (exit_status 77 or 78), Temporary, CannotCreate or
+        InUse: the previous sign-in is then unchanged.
         """
         if self._app_only:
             show("No sign-in is needed: the app signs in by itself, with its secret or certificate.")
@@ -195,7 +196,7 @@ class Tokens:
         return self._user
 
     def logout(self) -> bool:
-        """Forget the stored sign-in; whether there was one.  CannotCreate if it cannot be removed."""
+        """Forget the stored sign-in; returns whether there was one.  Raises CannotCreate if it cannot be removed."""
         return self._file.remove()
 
     # Renewal.
@@ -204,14 +205,14 @@ class Tokens:
         return None if self._app_only else self._file.identity()
 
     def _notice(self, identity: Identity) -> None:
-        """Forget what was known if somebody else changed the file.  With the lock held."""
+        """Forget what was known if somebody else changed the file.  The caller holds the lock."""
         if identity != self._seen:
             self._seen = identity
             self._token, self._must_renew = "", False
             self._error, self._failures, self._try_at = None, 0, 0.0
 
     def _renewed(self, force: bool) -> str:
-        """The token of one renewal, ours or the one that is under way."""
+        """The token of one renewal: ours, or one that is already under way."""
         with self._lock:
             self._notice(self._identity())
             renewal, ours = self._renewal or _Renewal(), self._renewal is None
@@ -256,12 +257,12 @@ class Tokens:
         if isinstance(error, Busy):
             wait = max(wait, min(error.seconds, _PERSON_WAITS[1]))
         self._failures += 1
-        # msal would hand out the stored access token, which may still have time left, as if nothing had happened.
+        # Otherwise msal would go on handing out the stored access token, which may not have expired yet.
         self._must_renew = self._must_renew or isinstance(error, SignInNeeded)
         self._error, self._try_at = error, self._monotonic() + wait
 
     def _log(self, trouble: str) -> None:
-        """Log what changed; the same trouble once."""
+        """Log a change; the same trouble is logged only once."""
         if trouble and trouble != self._logged:
             logger.error("no access to Microsoft: %s", trouble)
         elif self._logged and not trouble:
@@ -282,7 +283,7 @@ class Tokens:
             return _grant(app.acquire_token_for_client(self._registration.app_scopes), True, None)
 
     def _granted_to_user(self, force: bool) -> Optional[_Grant]:
-        """None if somebody signed in or out while Entra was asked for the one before."""
+        """None if somebody signed in or out while Entra was being asked about the sign-in before."""
         identity = self._file.identity()
         stored = self._stored()
         cache = msal().SerializableTokenCache()
@@ -300,7 +301,7 @@ class Tokens:
         try:
             current = self._file.refreshed(stored, cache.serialize())
         except (OSError, InUse, CannotCreate) as error:
-            # The refresh token in the file goes on working; only a year of this would lose the sign-in.
+            # The refresh token in the file still works; the sign-in is lost only if this goes on for a year.
             logger.warning("the renewed sign-in cannot be stored: %s", error)
             return grant
         if current is None or current.generation != stored.generation:

@@ -1,8 +1,8 @@
-"""Mail addresses: reading lists of them as devices write them, writing them so that nobody misreads.
+"""Mail addresses: reading lists of them as devices write them, writing them so that nobody misreads them.
 
-The reader follows RFC 5322 with its obsolete forms and takes what is broken;
-the writer puts out only addresses that passed `valid_address` and display
-names in which no parser can find another address.
+The reader follows RFC 5322 with its obsolete forms and accepts broken input;
+the writer writes only addresses that passed `valid_address`, and display names
+in which no parser can find another address.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Iterable, List, NamedTuple, Tuple
 from ..errors import Permanent
 from . import words
 
-# RFC 5321 4.5.3.1: octets of a local part, of a whole address.
+# RFC 5321 4.5.3.1: octets of a local part and of a whole address.
 _LONGEST_LOCAL = 64
 _LONGEST = 254
 
@@ -25,8 +25,8 @@ _LONGEST_LABEL = 63
 # Characters of a word put together from pieces; the bound keeps the time linear.
 _LONGEST_WORD = 1000
 
-# Members of one list that are read; the others are left out.  A header may name thousands, and reading them costs
-# seconds; no message may have as many recipients.
+# How many members of one list are read; the others are left out.  A header may name thousands, and reading them
+# takes seconds; no message may have that many recipients.
 MOST = 5000
 
 # Characters of a display name; Outlook shows no more.
@@ -36,7 +36,7 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
-# Beside letters, marks and digits: the hyphen, and the joiners of Persian and Indic words (RFC 5892 2.8).
+# Besides letters, marks and digits: the hyphen, and the joiners of Persian and Indic words (RFC 5892 2.8).
 _IN_LABELS = "-\u200c\u200d"
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+\Z")
 
@@ -87,24 +87,24 @@ def domain_of(address: str) -> str:
 
 
 def on_the_wire(address: str) -> str:
-    """The address in ASCII; Permanent if it cannot stand in a header."""
+    """The address in ASCII; raises Permanent if it cannot be in a header."""
     if not valid_address(address, smtputf8=True):
         raise Permanent(f"The address {ascii(address)} cannot be used with Microsoft 365. Correct it at the sender.")
     return address if address.isascii() else _with_a_labels(address)
 
 
 def key(address: str) -> str:
-    """What two spellings of one address have in common."""
+    """A key that is the same for all spellings of one address."""
     return _with_a_labels(address).lower()
 
 
-@functools.lru_cache(maxsize=1024)  # each address is asked for several times, and a hostile list has thousands
+@functools.lru_cache(maxsize=1024)  # each address is looked up several times, and a hostile list has thousands
 def _with_a_labels(address: str) -> str:
     """The address with its domain in ASCII (RFC 5891 4.4, upper case and widths mapped as in RFC 5895 2).
 
-    Python's own codec follows the rules of 2003 and makes strasse.de of
-    straße.de, which may be somebody else's.  A domain with anything but
-    letters, marks, digits and hyphens stays as it is, and is no valid one.
+    Python's own codec follows the rules of 2003 and turns straße.de into
+    strasse.de, which may belong to somebody else.  A domain with anything but
+    letters, marks, digits and hyphens stays as it is, and is not valid.
     """
     if address.isascii() or len(address) > _LONGEST:
         return address
@@ -130,11 +130,11 @@ def _punycode(label: str) -> str:
 
 
 def parse(text: str) -> List[Mailbox]:
-    """The mailboxes of an unfolded address list; groups are flattened, what holds no "@" is left out.
+    """The mailboxes of an unfolded address list; groups are flattened, members without an "@" are left out.
 
-    Knows quoted strings, comments, groups, routes, encoded words, addresses
-    without brackets, ";" as separator, and survives everything that is not
-    closed.  Runs in time linear in the length, and ends after 5,000 of them.
+    Understands quoted strings, comments, groups, routes, encoded words, addresses
+    without brackets and ";" as separator, and tolerates anything that is not
+    closed.  Runs in time linear in the length, and stops after 5,000 mailboxes.
     """
     return _parse(text, again=True)
 
@@ -142,7 +142,7 @@ def parse(text: str) -> List[Mailbox]:
 def _parse(text: str, again: bool) -> List[Mailbox]:
     result: List[Mailbox] = []
     entry = _Entry()
-    # What is once found not to be closed is not looked for again: that keeps the time linear.
+    # Once a closing character was not found, it is not searched for again: that keeps the time linear.
     closed_quotes = closed_comments = closed_angles = True
     position = 0
     while position < len(text) and len(result) < MOST:
@@ -179,7 +179,7 @@ def _parse(text: str, again: bool) -> List[Mailbox]:
             result += entry.mailboxes(again)
             entry = _Entry()
         elif character == ":":
-            entry = _Entry()  # what stood there was the name of a group
+            entry = _Entry()  # the words so far were the name of a group
         else:
             match = _RUN.match(text, position)
             if match:
@@ -226,7 +226,7 @@ class _Entry:
         self.angle = ""
 
     def add(self, text: str, quoted: bool = False) -> None:
-        """Take a word; what stands on both sides of an "@" comes together."""
+        """Add a word; the words on both sides of an "@" are joined."""
         if self.words:
             before, was_quoted = self.words[-1]
             around_at = (text.startswith("@") and not quoted) or (before.endswith("@") and not was_quoted)
@@ -245,7 +245,7 @@ class _Entry:
             return [Mailbox(self._name(word for word, quoted in self.words if quoted or "@" not in word), addresses[0])]
         if addresses:
             return [Mailbox("", address) for address in addresses]
-        # A device that puts the address itself into quotes, or encodes the whole list.
+        # Some devices put the address itself into quotes, or encode the whole list.
         addresses = [word for word, _ in self.words if valid_address(word, smtputf8=True)]
         if addresses:
             return [Mailbox("", addresses[0])]
@@ -257,7 +257,7 @@ class _Entry:
 
 
 def display_name(name: str) -> str:
-    """A display name nobody can take for an address, or "".
+    """A display name that nobody can take for an address, or "".
 
     Exchange refuses a From whose name holds an "@" (ErrorSendAsDenied), and a
     naive reader would find a recipient in it.
@@ -269,7 +269,7 @@ def display_name(name: str) -> str:
 
 
 def written(mailbox: Mailbox) -> bytes:
-    """One mailbox for a header; the address must be `on_the_wire` already."""
+    """One mailbox for a header; its address must come from `on_the_wire`."""
     address = mailbox.address.encode("ascii")
     name = display_name(mailbox.name)
     if not name:
@@ -289,7 +289,7 @@ def listed(mailboxes: Iterable[Mailbox]) -> bytes:
 
 
 def address_matches(address: str, patterns: Iterable[str]) -> bool:
-    """Whether a mail address is one of the patterns, which are addresses or "*@domain"; case never matters."""
+    """Whether a mail address is one of the patterns, which are addresses or "*@domain"; case does not matter."""
     address = address.lower()
     local, at, domain = address.rpartition("@")
     return bool(local and at) and any(pattern in (address, "*@" + domain) for pattern in map(str.lower, patterns))

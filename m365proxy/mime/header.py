@@ -10,16 +10,16 @@ from . import addresses, encodings, words
 from .addresses import Mailbox
 from .encodings import CRLF
 
-# Octets of a header block; Postfix and Exchange stop far earlier.
+# Octets of a header block; the limits of Postfix and Exchange are far lower.
 LIMIT = 1024 * 1024
 
-# Fields of a header block, or of all those of a message: in memory a short one is fifty times as large as in the file.
+# Fields of a header block, or of all header blocks of a message: in memory a short field is 50 times as large.
 MOST_FIELDS = 4000
 
 # RFC 5322 2.1.1: lines should have 78 octets and must not have more than 998.
 _WANTED, _ALLOWED = 78, 998
 
-# Octets of a field's name; a longer one belongs to no mail header.
+# Octets of a field's name; no field of a mail header has a longer one.
 _LONGEST_NAME = 76
 
 _CHUNK = 16 * 1024
@@ -46,7 +46,7 @@ _REFERENCE_FIELDS = frozenset((b"in-reply-to", b"references"))
 
 
 class HeaderTooLarge(Permanent):
-    """A header block over its limits: 554 5.6.0 towards an SMTP client, like any other that cannot be read."""
+    """A header block over its limits: an SMTP client gets 554 5.6.0, as for any other that cannot be read."""
 
 
 class Field(NamedTuple):
@@ -64,7 +64,7 @@ class Field(NamedTuple):
 class Block:
     """The fields of a header and where the body begins.
 
-    `sound` says that nothing had to be left out or supposed while reading, so
+    `sound` says that nothing had to be left out or guessed while reading, so
     that the octets up to `body` may be passed on as they are.
     """
 
@@ -88,7 +88,7 @@ class Block:
         return words.clean(words.decode(words.text(self.raw(name) or b"")))
 
     def mailboxes(self, name: str) -> List[Mailbox]:
-        """The mailboxes of every such field, no more than of one list."""
+        """The mailboxes of all such fields together, no more than of one list."""
         found: List[Mailbox] = []
         for field in self.all(name):
             if len(found) < addresses.MOST:
@@ -110,10 +110,10 @@ def client_message_id(block: Block) -> Optional[str]:
 def read(file: BinaryIO, offset: int = 0, limit: int = LIMIT, end: Optional[int] = None) -> Block:
     """The header block that begins at `offset` and goes no further than `end`.
 
-    Takes LF, CR LF, CR CR LF and, if the first line ends so, lone CR as line
-    ends; drops an mbox "From " line, lines without a field name between
-    fields, and continuations of nothing.  What stands after the last field
-    without a colon is the body.  Raises HeaderTooLarge.
+    Accepts LF, CR LF, CR CR LF and, if the first line ends with it, a lone CR as
+    line end; drops an mbox "From " line, lines without a field name between
+    fields, and continuation lines that continue nothing.  After the last field,
+    a line without a colon begins the body.  Raises HeaderTooLarge.
     """
     data = _head(file, offset, limit, end)
     return _Reader(data, offset).block()
@@ -253,7 +253,7 @@ def _hides_control(value: bytes) -> bool:
 def fold(name: bytes, value: bytes) -> bytes:
     """An unfolded ASCII value as lines of at most 78 octets where its white space allows it.
 
-    The first token stands on the first line: some readers lose a field whose
+    The first token is on the first line: some readers lose a field whose
     first line is empty.  No token may be longer than words.LONGEST_TOKEN.
     """
     lines: List[bytes] = []

@@ -1,13 +1,13 @@
-"""What Exchange accepts of large mail."""
+"""What large mail Exchange accepts."""
 
 from __future__ import annotations
 
 from .parts import Part
 
-# Octets of one attachment that Exchange accepts (outlook-large-attachments.md).
+# Octets of the largest attachment that Exchange accepts (outlook-large-attachments.md).
 LARGEST_ATTACHMENT = 150 * 1024 * 1024
 
-# The least octets of content that 78 octets of an encoding hold.
+# How many octets of content 78 octets of an encoding hold at least.
 _LEAST_CONTENT = {"base64": 57, "quoted-printable": 26}
 
 _SIGNED = (
@@ -19,9 +19,9 @@ _ATTACHMENT_TOO_LARGE = "An attachment is larger than 150 MB, which Exchange Onl
 
 
 def obstacle(root: Part) -> str:
-    """Why a message cannot be taken apart and put together by Exchange, a sentence, or "".
+    """A sentence that says why a message cannot be taken apart and put together again by Exchange, or "".
 
-    Its signature would break, or an attachment is larger than Exchange takes.
+    Its signature would break, or an attachment is larger than Exchange accepts.
     """
     parts = list(root.walk())
     wrapped = root.is_signed or root.is_encrypted or (not root.children and root.filename.lower() == "smime.p7m")

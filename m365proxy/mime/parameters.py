@@ -7,10 +7,10 @@ from typing import Dict, List, NamedTuple, Tuple
 
 from . import words
 
-# Characters of a value that are looked at.
+# How many characters of a value are read.
 _LONGEST = 64 * 1024
 
-# Sections of one parameter (RFC 2231 section 3).
+# The most sections of one parameter (RFC 2231 section 3).
 _SECTIONS = 100
 
 # Characters of a value that is written plainly; a longer one is written in sections.
@@ -24,7 +24,7 @@ _MAIN = re.compile(r"\s*([!#-'*+./0-9:<>?-~-]{0,127})(?![^\s,;()=\"])|")
 _NAME = re.compile(r"([A-Za-z0-9!#$&+.^_`|~-]{1,60}?)(?:\*(\d{1,2}))?(\*)?\s*=\s*")
 _BEFORE_NAME = re.compile(r"[,;\s]+")
 _QUOTED = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.S)
-# A name goes on behind a semicolon after which no parameter begins.
+# A name continues after a semicolon if no parameter begins there.
 _UNQUOTED_NAME = re.compile(r"[^;]*(?:;(?!\s*[A-Za-z*0-9-]{1,60}\s*=)[^;]*)*")
 _UNQUOTED_BOUNDARY = re.compile(r"[^;\s]*(?:\s+(?![A-Za-z*0-9-]{1,60}\s*=|\()[^;\s]+)*")
 _UNQUOTED_WORD = re.compile(r"[^;\s]*")
@@ -48,7 +48,7 @@ class Parameter(NamedTuple):
 class Value:
     """The leading word of a value in lower case ("text/plain", "attachment") and its parameters.
 
-    `strict`: it was written so that every reader finds the same in it.
+    `strict`: it was written so that every reader understands it the same way.
     """
 
     def __init__(self, main: str, parameters: Dict[str, Parameter], strict: bool = True):
@@ -57,7 +57,7 @@ class Value:
         self.strict = strict
 
     def get(self, name: str) -> str:
-        """A parameter's text, "" without it."""
+        """A parameter's text, "" if it is missing."""
         found = self.parameters.get(name)
         return found.text if found else ""
 
@@ -69,7 +69,7 @@ class Value:
         self.parameters[name] = Parameter(text, True)
 
     def lines(self) -> bytes:
-        """The value for a header: ASCII, a parameter a line."""
+        """The value for a header: ASCII, one parameter per line."""
         return b";\r\n ".join([self.main.encode("ascii", "replace")] + self._written())
 
     def _written(self) -> List[bytes]:
@@ -80,7 +80,7 @@ class Value:
                 quoted = text if _TOKEN.match(text) else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
                 result.append(f"{name}={quoted}".encode("ascii"))
             elif name == "name":
-                # Outlook and Exchange read a name only so (RFC 2047 forbids it, everybody does it).
+                # Outlook and Exchange read a name only in this form (RFC 2047 forbids it, everybody does it).
                 result.append(b'name="' + b"\r\n ".join(words.encode(text)) + b'"')
             else:
                 result += _sections(name, text)
@@ -93,14 +93,14 @@ def is_plain(text: str) -> bool:
 
 
 def parse(text: str) -> Value:
-    """Read a value; takes missing semicolons, unclosed quotes, raw 8-bit text and encoded words in names.
+    """Read a value; accepts missing semicolons, unclosed quotes, raw 8-bit text and encoded words in names.
 
-    Of parameters of one name the first counts, and the RFC 2231 form before the plain one.
+    Of several parameters with one name the first counts, and the RFC 2231 form rather than the plain one.
     """
     text = text[:_LONGEST]
     strict = bool(_STRICT.match(text))
     main = _MAIN.match(text)
-    assert main is not None  # it matches nothing at all too
+    assert main is not None  # it also matches the empty string
     plain: Dict[str, str] = {}
     sections: Dict[str, Dict[int, Tuple[str, bool]]] = {}
     position = main.end()
@@ -127,15 +127,15 @@ def parse(text: str) -> Value:
 def _value(text: str, position: int, name: str, closed_quotes: bool) -> "tuple[str, int, bool]":
     if text[position : position + 1] == '"' and closed_quotes:
         match = _QUOTED.match(text, position)
-        # A name with quotes in its quotes ends where no more of it follows.
+        # A quoted name may itself contain quotes: it ends only where no more of it follows.
         if match and (name not in _NAMES or text[match.end() : match.end() + 1] in ("", ";", " ", "\t", "(")):
-            # Other backslashes are those of Windows paths.
+            # Other backslashes belong to Windows paths.
             value = match.group(1).replace('\\"', '"').replace("\\\\", "\\")
             return value, match.end(), True
         closed_quotes = match is not None
     pattern = _UNQUOTED_NAME if name in _NAMES else _UNQUOTED_BOUNDARY if name == "boundary" else _UNQUOTED_WORD
     match = pattern.match(text, position)
-    assert match is not None  # each of them matches nothing at all too
+    assert match is not None  # each of them also matches the empty string
     return match.group().strip().rstrip(";").strip().strip('"'), match.end(), closed_quotes
 
 

@@ -10,17 +10,17 @@ from typing import BinaryIO, Iterator, List, NamedTuple, Optional
 
 from . import encodings, header, parameters, words
 
-# Exchange Online takes no more parts, nested no deeper (GF 1.3).
+# The most parts and the deepest nesting that Exchange Online accepts (GF 1.3).
 MOST_PARTS, DEEPEST = 250, 30
 
 # Octets of a part's header.  All headers of a message together stay within header.LIMIT and header.MOST_FIELDS,
-# as they stay in memory.
+# because they are kept in memory.
 LONGEST_HEADER = 64 * 1024
 
 # Octets of a boundary; RFC 2046 allows 70.
 _LONGEST_BOUNDARY = 200
 
-# White space that was added in transport behind a boundary.
+# White space after a boundary that was added in transport.
 _PADDING = 200
 
 # White space at the end of a message that is ignored.
@@ -42,7 +42,7 @@ class Part:
     boundaries were found, the preamble ends at `preamble_end` and the epilogue
     begins at `epilogue_start` (its line end included; None if the closing
     boundary is missing).  `broken` says why a message cannot be taken apart
-    fully, "" if it can; it stands at the root.
+    fully, "" if it can; only the root has it.
     """
 
     def __init__(self, block: header.Block, header_start: int, end: int, default_type: str):
@@ -123,7 +123,7 @@ def decode(file: BinaryIO, part: Part, chunk: int = encodings.CHUNK) -> Iterator
 
 
 class Bounds:
-    """Limits for all parts of a message, and of messages in it, together: they are kept in memory."""
+    """Limits for all parts of a message and of the messages in it together, because they are kept in memory."""
 
     def __init__(self) -> None:
         self._parts = self._octets = self._fields = 0
@@ -146,7 +146,7 @@ class Bounds:
 def scan(file: BinaryIO, start: int = 0, end: Optional[int] = None, bounds: Optional[Bounds] = None) -> Part:
     """The tree of the message between two offsets of a seekable file.
 
-    Accepts a missing closing boundary, parts without header and boundaries
+    Accepts a missing closing boundary, parts without a header, and boundaries
     that begin like others; an outer boundary ends whatever is open inside.
     `bounds` are passed on when a message in a message is scanned.
     Raises header.HeaderTooLarge for the message's own header.
@@ -165,7 +165,7 @@ def _is_utf8(octets: bytes) -> bool:
 
 
 class _Hit(NamedTuple):
-    """A boundary line: where it begins, its text ends and the next line begins; whose, and whether it closes."""
+    """A boundary line: where it begins, its text ends, and the next line begins; its level, and whether it closes."""
 
     start: int
     stop: int
@@ -199,7 +199,7 @@ class _Scan:
         self._compile()
 
     def _leave(self, level: int, content_end: int) -> None:
-        """End what is open from this level on inwards, for lack of its own closing boundary."""
+        """End what is open at this level and inside it, because its own closing boundary is missing."""
         for part in self._open[level:]:
             self._end_child(part, content_end)
         del self._open[level:]
@@ -257,7 +257,7 @@ class _Scan:
         return self._is_blank(position, self._end)
 
     def _begin(self, owner: Part, start: int) -> int:
-        """A part begins: read its header, which goes no further than the next boundary."""
+        """Begin a part: read its header, which ends at the next boundary at the latest."""
         hit = self._next(start, min(self._end, start + LONGEST_HEADER))
         for _ in range(MOST_PARTS):
             if not hit or hit.start > start or hit.closing or self._open[hit.level] is not owner:
@@ -297,7 +297,7 @@ class _Scan:
             position = start + match.start() if match else start + len(window) - _OVERLAP
 
     def _read(self, position: int, end: int) -> "tuple[bytes, int]":
-        """Octets from the file around `position`, more than a boundary line of them, and where they begin."""
+        """Octets from the file around `position`, more than a boundary line has, and where they begin."""
         window, start = self._window, self._window_start
         if not (start <= position and position + 2 * _OVERLAP <= start + len(window)):
             self._file.seek(position)

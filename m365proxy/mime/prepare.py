@@ -1,7 +1,7 @@
-"""A spooled message made ready for Graph.
+"""Makes a spooled message ready for Graph.
 
-The top header is written anew for the envelope (TopHeader); the body
-goes on octet for octet but for the repairs without which Exchange garbles or
+The top header is rewritten for the envelope (TopHeader); the body is passed on
+octet for octet, except for the repairs without which Exchange garbles or
 refuses it (GF 1.7).  Signed and encrypted parts get CRLF line ends and
 nothing else.
 """
@@ -22,11 +22,11 @@ from .topheader import TopHeader
 
 logger = log.get("message")
 
-# Octets of raw MIME that surely fit Graph's 4 MB request once base64 has made
-# them a third larger: 3.87 MB, below both readings of "4 MB" (GF 1.3).
+# Octets of raw MIME that certainly fit into Graph's 4 MB request once base64 has
+# made them a third larger: 3.87 MB, below both readings of "4 MB" (GF 1.3).
 LARGE_MIME_CEILING = 2_900_000
 
-# RFC 5322 2.1.1: octets of a line.  A CR before the LF is counted in, as it may be missing.
+# RFC 5322 2.1.1: octets of a line.  A CR before the LF is counted too, as it may be missing.
 _LONGEST_LINE = 998
 
 # Charsets that say nothing about 8-bit text.
@@ -44,7 +44,7 @@ _BROKEN_UUENCODE = "An attachment in uuencode or a similar encoding is damaged. 
 # RFC 2046 5.1.1, bchars.
 _SAFE_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
 
-# A piece of the output: octets, or what makes them from the file each time.
+# A piece of the output: octets, or a function that makes them from the file each time.
 _Piece = Union[bytes, Callable[[], Iterator[bytes]]]
 
 
@@ -53,7 +53,7 @@ def _chunks(piece: _Piece) -> Iterable[bytes]:
 
 
 class Prepared:
-    """A message as it goes to Graph: made anew from the file whenever it is asked for.
+    """A message as it goes to Graph: generated from the file each time it is needed.
 
     `top` is the TopHeader, `root` the mime.Part tree of the message as
     it was received.  The file must stay open, and belongs to one thread.
@@ -74,26 +74,26 @@ class Prepared:
         return self.measure()
 
     def measure(self) -> int:
-        """Make the whole message once, if that was not done yet; its octets."""
+        """Generate the whole message once, if that was not done yet; returns its octets."""
         if self._size is None:
             self._size = sum(map(len, self.chunks()))
         return self._size
 
     @property
     def is_large(self) -> bool:
-        """Whether it goes by the way of large mail.
+        """Whether it is sent as large mail.
 
-        The envelope does not count: what was taken must not turn out too large because it has many recipients.
-        A thousand of them still fit the request.
+        The envelope does not count: an accepted message must not become too large because it has many recipients.
+        A thousand recipients still fit into the request.
         """
         return self.exceeds(LARGE_MIME_CEILING)
 
     def exceeds(self, octets: int) -> bool:
-        """Whether it is larger than that, the envelope not counted."""
+        """Whether it is larger than that, without the envelope."""
         return self.size - self.top.envelope_size > octets
 
     def chunks(self) -> Iterator[bytes]:
-        """The whole message in chunks of at most about 128 KiB; every call begins again."""
+        """The whole message in chunks of at most about 128 KiB; every call starts from the beginning."""
         yield self._head
         for piece in self._body:
             yield from _chunks(piece)
@@ -125,9 +125,9 @@ def prepare(
 ) -> Prepared:
     """The message between two offsets of a seekable file, for one envelope; other arguments as for TopHeader.
 
-    Raises Permanent where the message cannot be sent: a header too large, too
+    Raises Permanent if the message cannot be sent: a header too large, too
     many parts, an address that no header can hold.  Any other exception is a
-    fault of this program; then `prepare_unrepaired` does without what failed.
+    fault of this program; then `prepare_unrepaired` leaves out what failed.
     """
     bounds = parts.Bounds()
     root = _scanned(file, start, end, bounds)
@@ -150,7 +150,7 @@ def prepare(
 
 def prepare_unrepaired(file: BinaryIO, start: int = 0, **envelope: Any) -> Prepared:
     """The message if `prepare` failed unexpectedly: the body as it is, the header without the fields that cannot be
-    written.  The recipients are those of the envelope all the same.  Raises Permanent."""
+    written.  The recipients are still those of the envelope.  Raises Permanent."""
     end = file.seek(0, 2)
     block = header.read(file, start)
     fields = [field for field in block.fields if _can_be_written(field, envelope)]
@@ -222,7 +222,7 @@ class _Writer:
         self._boundaries = [part.boundary for part in root.walk() if part.children]
 
     def body(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
-        """The pieces of a part's body, and what they make its header say."""
+        """The pieces of a part's body, and what they change in its header."""
         if part.content_type in ("multipart/signed", "multipart/encrypted"):
             return _named(part, _Edit()), [self._copy(part.body_start, part.body_end)]
         if part.children:
@@ -232,7 +232,7 @@ class _Writer:
         return _named(part, edit), pieces
 
     def _message(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
-        """A message in the message.  Its own recipients get nothing by it, so only what is broken in it is changed."""
+        """A message in the message.  It is not sent to its own recipients, so only what is broken in it is changed."""
         survey = _survey(self._octets(part.body_start, part.body_end))
         if survey.clean:
             return _Edit(), [self._copy(part.body_start, part.body_end)]
@@ -270,7 +270,7 @@ class _Writer:
         return boundary, _Edit(content, encoding)
 
     def entity(self, part: Part, versioned: bool = False) -> List[_Piece]:
-        """A part or a message in the message with its whole header; `versioned`: MIME-Version is added with others."""
+        """A part or a message in the message with its whole header; `versioned`: any change adds MIME-Version."""
         edit, body = self.body(part)
         if edit == _Edit() and _is_sound(part):
             return [self._copy(part.header_start, part.body_start), *body]
@@ -291,7 +291,7 @@ class _Writer:
         start, end, text = part.body_start, part.body_end, _is_text(part)
         edit = _Edit()
         if part.content_type.startswith("multipart/"):
-            # No boundary was found in it: as text it is at least shown.
+            # No boundary was found in it: as text it is at least visible.
             edit = _Edit(_content(part, "text/plain"), None)
         if part.encoding == "quoted-printable":
             return self._recoded(part, edit, text, lambda: parts.decode(self._file, part))
@@ -376,14 +376,14 @@ def _survey(chunks: Iterable[bytes]) -> _Survey:
 
 
 def _content(part: Part, kind: str = "") -> parameters.Value:
-    """A copy of the part's Content-Type to be changed."""
+    """A copy of the part's Content-Type that may be changed."""
     known = {name: value for name, value in part.content.parameters.items() if not kind or name != "boundary"}
     return parameters.Value(kind or part.content_type, known)
 
 
 def _named(part: Part, edit: _Edit) -> _Edit:
-    """Give a file name that stands, or will stand, in RFC 2231 form only also as Content-Type's
-    name: Outlook would show ATT00001 (GF 1.7)."""
+    """If a file name is, or will be, in RFC 2231 form only, give it as Content-Type's name too:
+    otherwise Outlook would show ATT00001 (GF 1.7)."""
     stays = all(_stays(part, field) for field in part.header.all("Content-Disposition"))
     shown = part.placement.has_plain("filename") and (stays or parameters.is_plain(part.filename))
     if shown or not part.filename or part.content.has_plain("name"):
@@ -406,7 +406,7 @@ def _is_sound(part: Part) -> bool:
 
 
 def _fields(part: Part, edit: _Edit, wanted: Callable[[bytes], bool]) -> List[bytes]:
-    """The wanted fields of a part's header, finished; of Content-* one each."""
+    """The wanted fields of a part's header, finished; each Content-* field only once."""
     written = {}
     if edit.content:
         written[b"content-type"] = b"Content-Type: " + edit.content.lines() + CRLF

@@ -1,7 +1,7 @@
-"""The top header of a message, written anew for its envelope.
+"""The top header of a message, rewritten for its envelope.
 
 The envelope decides who gets the mail, so this header names no recipient that
-the envelope does not have.
+is not in the envelope.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .addresses import Mailbox
 from .encodings import CRLF
 from .header import ADDRESS_FIELDS, Block, Field, client_message_id, emit, fold, valid_mailboxes, with_ascii_address
 
-# Octets of the note that says who was taken out of To or Cc.
+# Octets of the note that lists the addresses removed from To or Cc.
 _LONGEST_NOTE = 900
 
-# Addresses that are moved to Reply-To, because From may have one only.
+# How many addresses are moved to Reply-To, because From may have only one.
 _MOST_REPLY_TO = 20
 
 # RFC 5322 3.3; strftime would speak the user's language.
@@ -34,7 +34,7 @@ _DATE = re.compile(
 _OURS = frozenset((b"from", b"to", b"cc", b"subject", b"date", b"message-id"))
 
 # Fields in which a parser on the way may read a recipient or a sender, notes of
-# earlier hops, and what only a receiving server may say.
+# earlier hops, and what only a receiving server may add.
 _STRIPPED = frozenset(
     b"bcc sender return-path received delivered-to apparently-to envelope-to envelope-from x-envelope-to"
     b" x-envelope-from x-rcpt-to x-original-to x-original-cc x-delivered-to x-bcc received-spf dkim-signature"
@@ -48,8 +48,8 @@ class TopHeader:
 
     Attributes: `author` and `to`, `cc`, `bcc`, `reply_to` (what was added to
     the client's) hold Mailboxes; together to, cc and bcc are exactly the
-    envelope.  `subject` is text.  `message_id` and `date` are what is written;
-    `date` is None if none is.  `kept` are the client's other fields in order,
+    envelope.  `subject` is text.  `message_id` and `date` are the values written;
+    `date` is None if there is none.  `kept` are the client's other fields in order,
     without Content-* and MIME-Version.
     """
 
@@ -69,7 +69,7 @@ class TopHeader:
         `message_id` (with angle brackets) is used where the client's is missing
         or bad, or always with `replace_message_id`.  `date` is Unix time, None
         while the clock cannot be trusted.  Raises Permanent for a recipient or
-        sender that cannot stand in a header.
+        sender that cannot be in a header.
         """
         self._block = block
         self.subject = block.text("Subject")
@@ -84,7 +84,7 @@ class TopHeader:
         raw = self._block.raw("Date") or b""
         match = _DATE.match(raw)
         if match:
-            # Some clocks write the name of their zone behind it, in their own language.
+            # Some clocks add the name of their zone, in their own language.
             return (raw if raw.isascii() else match.group(1)).decode("ascii")
         if accepted is None:
             return None
@@ -101,7 +101,7 @@ class TopHeader:
         self.bcc = [Mailbox("", address) for address in wanted.values()]
 
     def _take(self, name: str, wanted: Dict[str, str]) -> Tuple[List[Mailbox], List[str]]:
-        """(the mailboxes of the client's field that are wanted, and now taken out of `wanted`; its other addresses)."""
+        """(the wanted mailboxes of the client's field, now removed from `wanted`; the field's other addresses)."""
         taken: List[Mailbox] = []
         removed: List[str] = []
         mine = {addresses.key(mailbox.address) for mailbox in getattr(self, "to", [])}

@@ -26,9 +26,9 @@ _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 _PREFIX_B, _PREFIX_Q, _SUFFIX = b"=?utf-8?b?", b"=?utf-8?q?", b"?="
 
-# Python's names for things that are codecs but not the charset of a text.
+# Python's names of codecs that are not the charset of a text.
 _NOT_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
-# Charsets Python has without listing them among the aliases.
+# Charsets that Python has but does not list among the aliases.
 _UNALIASED = frozenset({"koi8_u", "koi8_t", "cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "utf_8_sig"})
 
 
@@ -43,8 +43,8 @@ def text(octets: bytes) -> str:
 def charset_known(charset: str) -> Optional[str]:
     """Python's name for a charset, or None.
 
-    Asked of the alias table, because codecs.lookup would remember every
-    made-up name for ever.
+    It is looked up in the alias table, because codecs.lookup would remember
+    every made-up name for ever.
     """
     name = encodings.normalize_encoding(charset.strip().lower())
     name = encodings.aliases.aliases.get(name, name)
@@ -54,7 +54,7 @@ def charset_known(charset: str) -> Optional[str]:
 
 
 def decoded(octets: bytes, charset: str) -> str:
-    """Octets in a declared charset as text; never raises.  UTF-7 may leave lone surrogates: `clean` takes them."""
+    """Octets in a declared charset as text; never raises.  UTF-7 may leave lone surrogates: `clean` removes them."""
     name = charset_known(charset)
     try:
         return octets.decode(name, "replace") if name and name != "ascii" else text(octets)
@@ -63,11 +63,11 @@ def decoded(octets: bytes, charset: str) -> str:
 
 
 def decode(value: str) -> str:
-    """Unfolded header text with its encoded words decoded, also those inside quotes.
+    """Unfolded header text with its encoded words decoded, including those inside quotes.
 
-    White space between neighbouring words goes (RFC 2047 section 6.2), and
-    neighbours of one charset are decoded together, because many encoders cut
-    between the octets of a character.
+    White space between neighbouring words is removed (RFC 2047 section 6.2),
+    and neighbours of one charset are decoded together, because many encoders
+    cut between the octets of a character.
     """
     result: List[str] = []
     pending, charset, position = b"", "", 0
@@ -114,7 +114,7 @@ def _harmless(character: str) -> str:
 
 
 def is_clean(value: str) -> bool:
-    """Whether `clean` would leave the text as it is, but for tabs and white space around it."""
+    """Whether `clean` would leave the text as it is, except for tabs and white space around it."""
     value = value.replace("\t", " ").strip()
     return clean(value) == value
 
@@ -153,7 +153,7 @@ def _b(value: str) -> bytes:
 
 
 def encoded(value: str) -> bytes:
-    """Unstructured text for a header: plain ASCII words stay, all else becomes encoded words.
+    """Unstructured text for a header: plain ASCII words stay, everything else becomes encoded words.
 
     Not folded.  `decode` of the result gives the cleaned text back.
     """

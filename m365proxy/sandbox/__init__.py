@@ -1,6 +1,6 @@
 """The stand-in Microsoft tenant on 127.0.0.1, over real HTTPS: what `demo` and the tests talk to.
 
-Stricter than Graph where it is not known what Graph does.  The state is in
+Where Graph's behaviour is not known, it is stricter than Graph.  The state is in
 `tenant`, the sign-in in `issuer`, the calls in `outlook`, the mishaps in
 `faults`, HTTP in `webserver`; this module puts them together.
 """
@@ -33,7 +33,7 @@ from .webserver import SHARES_PORTS, SORRY_PAGE, Cut, Request, Server, fault_ans
 TENANT_ID = "5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11"
 CLIENT_ID = "c1a4e2d0-36b5-4c0e-8b6f-2f6d1e0a7c22"
 
-# Requests that are remembered.
+# How many requests are remembered.
 _REMEMBERED = 20_000
 
 # Seconds of silence before a connection is closed.
@@ -56,10 +56,10 @@ class Sandbox:
         self.faults = Faults()
         self.entra = Entra(self.tenant, lambda: self.graph_url)
         self.latency = 0.0  # seconds added to every request to Graph and to uploads
-        self.idle_seconds = _IDLE_SECONDS  # a silent connection is closed after that
-        self.concurrency_limit: Optional[int] = 4  # more at the same time on a mailbox: 429
-        self.linger = 0.002  # seconds a request still counts for that after its answer was sent
-        self.peak_concurrency: Dict[str, int] = {}  # most at the same time, by mailbox
+        self.idle_seconds = _IDLE_SECONDS  # a silent connection is closed after this time
+        self.concurrency_limit: Optional[int] = 4  # more requests at the same time to one mailbox: 429
+        self.linger = 0.002  # seconds for which an answered request still counts towards this limit
+        self.peak_concurrency: Dict[str, int] = {}  # most requests at the same time, by mailbox
         self.port = 0
         self.ca_file = ""
         self._uploads = Uploads(self.tenant, lambda: self.graph_url)
@@ -76,13 +76,13 @@ class Sandbox:
     # --- life
 
     def start(self, port: int = 0) -> None:
-        """Listen: on `port`, else where it listened before, else on a free port."""
+        """Listen on `port`, else on the port used before, else on a free one."""
         if self._context is None:
             self._prepare_tls()
         self.online(port)
 
     def stop(self) -> None:
-        """Close everything; every thread is gone afterwards.  The state stays for another start()."""
+        """Close everything and end every thread.  The state stays for another start()."""
         self._halt()
         self._let_go()
         shutil.rmtree(os.path.dirname(self.ca_file), ignore_errors=True)
@@ -133,7 +133,7 @@ class Sandbox:
 
     authority_url = graph_url
 
-    # --- what was seen
+    # --- the requests seen
 
     @property
     def requests(self) -> List[Request]:
@@ -142,12 +142,12 @@ class Sandbox:
             return list(self._records)
 
     def seen(self, path: str = "", method: str = "") -> List[Request]:
-        """The requests whose path and query, as sent or decoded, hold the regular expression."""
+        """The requests whose path and query, as sent or decoded, match the regular expression."""
         pattern = re.compile(path)
         return [r for r in self.requests if method in ("", r.method) and found(pattern, r.target)]
 
     def forget(self) -> None:
-        """Begin new records and peaks."""
+        """Forget the requests and the peaks so far."""
         with self._lock:
             self._records.clear()
             self.peak_concurrency.clear()
@@ -164,7 +164,7 @@ class Sandbox:
     # --- for the connections
 
     def begin(self, request: Request) -> bool:
-        """Count a request that starts; False if it is one too many for its mailbox."""
+        """Count a request that starts; False if it exceeds the limit of its mailbox."""
         with self._lock:
             self._records.append(request)
             if not request.mailbox:
@@ -177,7 +177,7 @@ class Sandbox:
             return self.concurrency_limit is None or running + len(lingering) <= self.concurrency_limit
 
     def end(self, request: Request, status: Optional[int]) -> None:
-        """A request is answered with `status`, or never will be."""
+        """Note that a request was answered with `status`, or (None) that it never will be."""
         with self._lock:
             if status is not None and request.end is None:
                 request.status, request.end = status, time.monotonic()
@@ -197,7 +197,7 @@ class Sandbox:
         return self.tenant.resolve(names[2]) if names[:2] == ["v1.0", "users"] and len(names) > 2 else ""
 
     def process(self, call: Call) -> Answer:
-        """What the tenant answers."""
+        """The tenant's answer to a call."""
         head = (call.segments or [""])[0]
         try:
             if head == "v1.0":
@@ -211,7 +211,7 @@ class Sandbox:
             return refused(refusal)
 
     def too_large(self, call: Call) -> Answer:
-        """A request beyond Graph's limit: every way it was seen to show (docs#13979, contrib#682)."""
+        """Answer a request beyond Graph's limit, in one of the ways seen in practice (docs#13979, contrib#682)."""
         mode = self.tenant.over_limit
         if mode == "reset":
             raise Cut
@@ -224,7 +224,7 @@ class Sandbox:
         return refused(Refusal(413, "RequestEntityTooLarge", "The request is too large."))
 
     def _inner_fault(self, call: Call) -> Optional[Answer]:
-        """A fault that meets one request of a batch; only answers are possible there."""
+        """The answer of a fault to one request of a batch; no other kind of fault is possible there."""
         fault = self.faults.choose(call.method, call.target, self.mailbox_of(call.path, call.headers))
         return fault_answer(fault) if fault is not None and fault.kind == "answer" else None
 
@@ -244,11 +244,11 @@ class Sandbox:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.sslsocket_class = Socket
         context.load_cert_chain(secret)
-        os.unlink(secret)  # the context has it now
+        os.unlink(secret)  # the context holds it now
         self._context = context
 
     def wrapped(self, sock: socket.socket) -> ssl.SSLSocket:
-        """A client's socket under TLS, the handshake not yet done."""
+        """A client's socket wrapped in TLS, before the handshake."""
         assert self._context is not None
         return self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
@@ -272,7 +272,7 @@ def _make_certificates() -> Tuple[bytes, bytes]:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    # Wide: a board without a clock may think it is 1970, a test that years have passed.
+    # A long validity: a board without a clock may think it is 1970, and a test that years have passed.
     first, last = datetime.datetime(1970, 1, 2), datetime.datetime(2049, 12, 31)
 
     def builder(subject: str, issuer: str, key: Any) -> Any:

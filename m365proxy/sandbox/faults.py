@@ -1,4 +1,4 @@
-"""Faults the stand-in tenant can be told to have: what networks, proxies and Graph really do.
+"""Faults that the stand-in tenant can imitate: what networks, proxies and Graph really do.
 
 A fault is a rule: which requests it meets, how often, and what happens to
 them.  The server asks once per request and carries out the one fault it gets.
@@ -12,7 +12,7 @@ import threading
 from typing import Any, Dict, List, Optional, Pattern
 from urllib.parse import unquote
 
-# What may be asked for, and what it does.
+# The kinds of fault, and what each does.
 KINDS = {
     "answer": "the given status instead of processing",
     "answer_after": "processed, and the given status all the same (the 504 whose mail was sent)",
@@ -31,10 +31,10 @@ KINDS = {
     "drip_head": "not processed; one octet of the status line and the headers every `seconds`, without end",
 }
 
-# Kinds that come before processing; the others come after it.
+# Kinds that happen before processing; the others happen after it.
 BEFORE = frozenset({"answer", "hang", "cut", "cut_body", "slow", "portal", "stranger", "drip", "drip_head"})
 
-# Kinds whose answer is not Graph's: none of what every answer of Graph carries.
+# Kinds whose answer is not from Graph: it lacks the headers that every answer of Graph carries.
 FOREIGN = frozenset({"portal", "stranger", "stranger_after"})
 
 _DEFAULT_STATUS = {
@@ -47,7 +47,7 @@ _DEFAULT_STATUS = {
     "drip_head": 201,
 }
 
-# What a random "answer" says (throttling and trouble), a random "answer_after" (trouble only), a stranger (success).
+# The status of a random "answer" (throttling and trouble), "answer_after" (trouble only) and stranger (success).
 _RANDOM_STATUS = {
     "answer": (429, 500, 503),
     "answer_after": (500, 502, 503, 504),
@@ -69,12 +69,12 @@ _CODES = {
 
 
 def found(pattern: Pattern[str], target: str) -> bool:
-    """Whether path and query hold the pattern, as they were sent ("%24select") or decoded ("$select")."""
+    """Whether path and query match the pattern, as they were sent ("%24select") or decoded ("$select")."""
     return pattern.search(target) is not None or pattern.search(unquote(target)) is not None
 
 
 class Fault:
-    """One rule.  `hits` counts the requests it met; `release` lets those go that hang in it."""
+    """One rule.  `hits` counts the requests it happened to; `release` frees those that hang in it."""
 
     def __init__(
         self,
@@ -119,11 +119,11 @@ class Fault:
         self.released.set()
 
     def meets(self, method: str, target: str, mailbox: str) -> bool:
-        """Whether the rule is about such a request; `target` is path and query as sent."""
+        """Whether the rule applies to such a request; `target` is path and query as sent."""
         return self._method in (None, method) and self._mailbox in (None, mailbox) and found(self._path, target)
 
     def take(self) -> bool:
-        """Count a request that meets the rule: whether the fault happens to it."""
+        """Count a request that meets the rule; returns whether the fault happens to it."""
         if self._skip > 0:
             self._skip -= 1
             return False
@@ -145,16 +145,17 @@ class Faults:
         self._random: Optional[_Torture] = None
 
     def add(self, kind: str, **rule: Any) -> Fault:
-        """Add a fault; its `hits` tell when it happened.
+        """Add a fault; its `hits` show how often it happened.
 
         path: regular expression searched in path and query, as sent and decoded; method; mailbox:
-        its address; times: how many requests it happens to (None: for ever);
+        an address; times: how many requests it happens to (None: for ever);
         after: how many matching requests pass first; status, code, message:
-        of an answer; retry_after: the header's value as it is to be sent
-        (3, "2.128", an HTTP date; None: no header); html: a page instead of
-        JSON; seconds: of "slow", or the longest a hang lasts (0: no end), or
-        from octet to octet of a drip; headers: further ones (a request-id that
-        a stranger relays, say); body: what a stranger says instead of its page.
+        of an answer; retry_after: the header's value as it is sent (3, "2.128",
+        an HTTP date; None: no header); html: a page instead of JSON; seconds:
+        the delay of "slow", the longest duration of a hang (0: no end), or the
+        time between two octets of a drip; headers: further ones (for example a
+        request-id that a stranger relays); body: what a stranger sends instead
+        of its page.
         """
         fault = Fault(kind, **rule)
         with self._lock:
@@ -172,15 +173,15 @@ class Faults:
         seconds: float = 0.2,
         retry_after: object = 1,
     ) -> None:
-        """Torture: each matching request suffers each kind with its probability, the same way for a seed.
+        """Random faults: each matching request gets each kind with its probability; a seed always gives the same ones.
 
-        `seconds` bounds hangs and delays; `retry_after` goes with a random 429.
+        `seconds` bounds hangs and delays; `retry_after` is sent with a random 429.
         """
         with self._lock:
             self._random = _Torture(seed, probability, Fault("slow", path=path, method=method), seconds, retry_after)
 
     def clear(self) -> None:
-        """Forget every rule and release everything that hangs."""
+        """Forget every rule and release the requests that hang."""
         with self._lock:
             handed, self._handed = self._handed, []
             self._rules.clear()
@@ -189,7 +190,7 @@ class Faults:
             fault.release()
 
     def release(self) -> None:
-        """Release what hangs; the rules stay."""
+        """Release the requests that hang; the rules stay."""
         with self._lock:
             handed = list(self._handed)
         for fault in handed:

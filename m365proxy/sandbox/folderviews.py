@@ -1,4 +1,4 @@
-"""Listings of the stand-in tenant: folders, pages of messages, changes since (user-list-messages,
+"""Listings of the stand-in tenant: folders, pages of messages, changes (user-list-messages,
 message-delta, mailfolder)."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .odata import Condition, Query
 from .tenant import Tenant
 from .webcall import Answer, Context, answer_json
 
-# Items of a page if nothing is said, and the most that may be asked for.
+# Items of a page by default, and the most that may be requested.
 _PAGE, _LARGEST_PAGE = 10, 1000
 
 _BOTH = {"$select", "$top", "$expand", "$filter", "$orderby", "$skiptoken"}
@@ -36,7 +36,7 @@ class FolderViews:
         return answer_json(200, self._shown_folder(context, folder, Query(context.call.query)))
 
     def folders(self, context: Context) -> Answer:
-        """The folders of the top, or the children of one."""
+        """The top-level folders, or the children of one folder."""
         query = Query(context.call.query)
         parent = context.box.folder(context.names[1] if len(context.names) > 1 else "msgfolderroot")
         wanted = _display_name(query.options.get("$filter"))
@@ -66,7 +66,7 @@ class FolderViews:
     # --- messages
 
     def messages(self, context: Context) -> Answer:
-        """A page of a folder's messages, or of all folders' (whose order is no promise)."""
+        """A page of the messages of one folder, or of all folders (in no guaranteed order)."""
         query = _known_options(Query(context.call.query), _MESSAGE_OPTIONS)
         conditions = query.conditions()
         _, descending = query.order(conditions)
@@ -176,7 +176,7 @@ def _matching(items: Sequence[Item], conditions: Sequence[Condition]) -> List[It
 
 
 def _display_name(text: Optional[str]) -> Optional[str]:
-    """The one filter folders know here: displayName eq 'X'."""
+    """The only filter on folders that is supported here: displayName eq 'X'."""
     if text is None:
         return None
     match = re.fullmatch(r"displayName\s+eq\s+'((?:[^']|'')*)'", text.strip())

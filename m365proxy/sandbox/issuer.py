@@ -1,7 +1,7 @@
 """The stand-in for Microsoft Entra: device code, refresh and client credential grants.
 
 Wire forms as in v2-oauth2-device-code and v2-oauth2-client-creds-grant-flow.
-Tokens are unsigned: msal does not look, and Graph is in this process.
+Tokens are unsigned: msal does not check, and Graph is in this process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # Scopes that are about the sign-in itself; offline_access is never echoed.
 _SIGN_IN_SCOPES = ("openid", "profile", "email")
 
-# What the numbers say; texts are shortened (reference-error-codes).
+# The texts of the AADSTS numbers, shortened (reference-error-codes).
 _TEXTS = {
     50173: "The provided grant has expired due to it being revoked, a fresh auth token is needed.",
     65001: "The user or administrator has not consented to use the application.",
@@ -49,7 +49,7 @@ _TEXTS = {
 
 
 class OAuthError(Exception):
-    """An answer of the token endpoint that is none."""
+    """An error answer of the token endpoint."""
 
     def __init__(self, error: str, aadsts: int = 0, text: str = "", status: int = 0, suberror: str = ""):
         super().__init__(error)
@@ -72,13 +72,13 @@ class _Flow(NamedTuple):
 
 
 class Entra:
-    """Sign-in, tokens and their lives.  The attributes are modes; any thread may use it."""
+    """Sign-in, tokens and their lifetimes.  The attributes are modes; any thread may use it."""
 
     def __init__(self, tenant: Tenant, base: Callable[[], str]):
         self.approve_after: Optional[int] = 0  # polls answered "pending" first; None: until approve()
-        self.interval = 1  # seconds between polls, as told to the client
+        self.interval = 1  # seconds between polls, as sent to the client
         self.code_seconds = 900
-        self.token_seconds = 3900  # life of an access token
+        self.token_seconds = 3900  # lifetime of an access token
         self.give_refresh_token = True
         self.public_client_allowed = True  # "Allow public client flows" of the app registration
         self.counts: Counter[str] = Counter()  # token requests by grant, "devicecode", "discovery"
@@ -113,17 +113,17 @@ class Entra:
             self._refusing += [rule] * times
 
     def approve(self) -> None:
-        """Somebody types the code: the next poll succeeds."""
+        """Act as if somebody typed the code: the next poll succeeds."""
         self.approve_after = 0
 
     def revoke(self, aadsts: int = 50173) -> None:
-        """End every sign-in so far: access tokens are unknown, refresh tokens refused with that code."""
+        """End every sign-in so far: access tokens become unknown, refresh tokens are refused with that code."""
         with self._lock:
             self._revoked.update(dict.fromkeys(self._refresh, aadsts))
             self._access.clear()
 
     def revoke_access(self) -> None:
-        """Access tokens so far are unknown; refresh tokens go on working."""
+        """Make the access tokens so far unknown; refresh tokens still work."""
         with self._lock:
             self._access.clear()
 
@@ -136,7 +136,7 @@ class Entra:
     # --- for Graph
 
     def actor(self, headers: Dict[str, str]) -> Actor:
-        """Who a request's bearer token speaks for; Refusal 401."""
+        """Who a request's bearer token speaks for; raises Refusal 401 if the token is not valid."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         with self._lock:
             actor, until = self._access.get(token.strip(), (None, 0.0))
@@ -149,7 +149,7 @@ class Entra:
     # --- the endpoints
 
     def handle(self, call: Call) -> Answer:
-        """One request below /{tenant}/."""
+        """Answer one request below /{tenant}/."""
         tenant, *rest = call.segments
         known = {
             ("v2.0", ".well-known", "openid-configuration"): ("GET", self._configuration),
@@ -323,7 +323,7 @@ class Entra:
         actor = Actor(user, frozenset(scope.rpartition("/")[2] for scope in granted))
         value: Dict[str, Any] = {
             "token_type": "Bearer",
-            # As asked: msal stores the token under these names.
+            # As requested: msal stores the token under these names.
             "scope": " ".join([*granted, *(s for s in asked if s in _SIGN_IN_SCOPES)]),
             "expires_in": self.token_seconds,
             "ext_expires_in": self.token_seconds,

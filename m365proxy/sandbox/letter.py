@@ -1,7 +1,7 @@
 """Internet messages as the stand-in tenant reads and writes them (RFC 5322, MIME).
 
-Pure functions over bytes.  Deliberately not the program's own message module:
-what that one writes is judged here by other code.
+Pure functions over bytes.  This is deliberately not the program's own message
+module: what that module writes is checked here by independent code.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 RECIPIENT_FIELDS = ("to", "cc", "bcc")
 
-# Fields of which a message has one at most (RFC 5322 3.6).
+# Fields that a message may have only once (RFC 5322 3.6).
 _ONCE = ("from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "in-reply-to", "references")
 
-# In-Reply-To and References of a JSON message: named by their MAPI tags.
+# In-Reply-To and References in a JSON message, by their MAPI tags.
 _THREADING = (("In-Reply-To", "String 0x1042"), ("References", "String 0x1039"))
 
 _PEOPLE = (("to", "toRecipients"), ("cc", "ccRecipients"), ("bcc", "bccRecipients"), ("reply-to", "replyTo"))
@@ -120,7 +120,7 @@ def with_field(raw: bytes, name: str, value: str) -> bytes:
 
 
 def problem(raw: bytes) -> str:
-    """What a strict reader has against the message's form, or "".
+    """What a strict reader finds wrong with the message's form, or "".
 
     Exchange repairs or garbles most of these silently; the stand-in refuses
     them so that they are never sent.
@@ -150,7 +150,7 @@ def _header_problem(fields: Sequence[bytes]) -> str:
 
 
 def addresses(raw: bytes, name: str) -> List[Tuple[str, str]]:
-    """(display name, address) of an address field, in order; BadAddress for one that is none."""
+    """(display name, address) of an address field, in order; raises BadAddress if one is not valid."""
     found = []
     for value in values(raw, name):
         value = _EMPTY_GROUP.sub("", value).strip(" \t,")
@@ -168,7 +168,7 @@ def is_address(address: str) -> bool:
 
 
 def recipients(raw: bytes) -> List[str]:
-    """To + Cc + Bcc, lower case, each once: Graph knows no envelope (user-sendmail)."""
+    """To + Cc + Bcc, lower case, each once: Graph has no envelope (user-sendmail)."""
     found: Dict[str, None] = {}
     for name in RECIPIENT_FIELDS:
         for _, address in addresses(raw, name):
@@ -177,7 +177,7 @@ def recipients(raw: bytes) -> List[str]:
 
 
 def properties(raw: bytes) -> Dict[str, Any]:
-    """A MIME message's header as the properties of Graph's message resource; lenient as a reader is."""
+    """A MIME message's header as the properties of Graph's message resource; as lenient as a mail reader."""
     found: Dict[str, Any] = {"subject": text("".join(values(raw, "subject")[:1]))}
     for name, key in (("from", "from"), ("sender", "sender")):
         people = _people(raw, name)
@@ -208,12 +208,12 @@ def body_of(raw: bytes) -> Tuple[str, str]:
 
 
 def has_files(raw: bytes) -> bool:
-    """Whether a part stands as an attachment."""
+    """Whether a part is an attachment."""
     return re.search(rb"(?im)^content-disposition:\s*attachment", raw) is not None
 
 
 def regenerated(raw: bytes) -> bytes:
-    """The same content under another outermost boundary: $value differs from call to call
+    """The same content with another outermost boundary: $value differs from call to call
     (outlook-get-mime-message).  Signed and unusual messages stay as they are."""
     fields, body = split(raw)
     for index, field in enumerate(fields):
@@ -230,16 +230,16 @@ def regenerated(raw: bytes) -> bytes:
 
 
 def _new_boundary() -> bytes:
-    # The length varies, so that nobody takes two fetches to have the same size.
+    # The length varies, so that nobody can rely on two fetches having the same size.
     return b"_%03d_" % (os.urandom(1)[0]) + os.urandom(12 + os.urandom(1)[0] % 8).hex().encode() + b"_"
 
 
 def build(properties: Dict[str, Any], attachments: Sequence[Attachment], extended: Dict[str, str]) -> bytes:
-    """MIME from a message's JSON properties, as Exchange makes it for what was no MIME.
+    """MIME from a message's JSON properties, as Exchange makes it for a message that did not come as MIME.
 
-    Only one body, no structure but related and mixed, and of the header only
-    what is a property (message resource); In-Reply-To and References come
-    from the properties 0x1042 and 0x1039.
+    It has only one body, only the structures related and mixed, and only those
+    header fields that are properties (message resource); In-Reply-To and
+    References come from the properties 0x1042 and 0x1039.
     """
     head = EmailMessage(policy=email.policy.SMTP)
     for field, key in (("From", "from"), ("Sender", "sender")):
@@ -257,7 +257,7 @@ def build(properties: Dict[str, Any], attachments: Sequence[Attachment], extende
     head["MIME-Version"] = "1.0"
     ids = [("Message-ID", properties["internetMessageId"])]
     ids += [(field, extended[tag]) for field, tag in _THREADING if extended.get(tag)]
-    # By hand: EmailMessage would make encoded words of long ids.
+    # By hand: EmailMessage would turn long ids into encoded words.
     lines = [f"{field}: " + "\r\n ".join(value.split()) + "\r\n" for field, value in ids]
     return bytes(head).rpartition(b"\r\n")[0] + "".join(lines).encode() + _content(properties, attachments)
 
@@ -281,7 +281,7 @@ def _content(properties: Dict[str, Any], attachments: Sequence[Attachment]) -> b
 
 
 def with_files(raw: bytes, attachments: Sequence[Attachment]) -> bytes:
-    """A MIME message with attachments added: what was its content becomes the first part."""
+    """A MIME message with attachments added: its former content becomes the first part."""
     fields, body = split(raw)
     head = [field for field in fields if not name_of(field).startswith("content-")]
     first = b"".join(field for field in fields if name_of(field).startswith("content-")) + b"\r\n" + body

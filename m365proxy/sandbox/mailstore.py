@@ -9,7 +9,7 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from . import letter
 
-# Well-known folder names (mailfolder) and what a mailbox's owner sees.
+# Well-known folder names (mailfolder) and the names that a mailbox's owner sees.
 FOLDERS = {
     "msgfolderroot": "Top of Information Store",
     "inbox": "Inbox",
@@ -49,7 +49,7 @@ class Actor(NamedTuple):
 
 
 class Person(NamedTuple):
-    """A directory entry: /me and /users/{id} are about one."""
+    """A directory entry, as shown by /me and /users/{id}."""
 
     oid: str
     upn: str
@@ -58,9 +58,9 @@ class Person(NamedTuple):
 
 @dataclass(eq=False)
 class Item:
-    """A message in a folder.  `raw` is the MIME it came as; without it, MIME is made from `properties`.
+    """A message in a folder.  `raw` is the MIME in which it arrived; without it, MIME is made from `properties`.
 
-    `bcc_in_mime`: what came had a Bcc field, and not only a property.
+    `bcc_in_mime`: the MIME in which it arrived had a Bcc field, not only a property.
     """
 
     mailbox: str
@@ -115,7 +115,7 @@ class Mailbox:
         return folder
 
     def folder(self, reference: str) -> Folder:
-        """By id or well-known name, which are the same in every language."""
+        """A folder by its id or by its well-known name, which is the same in every language."""
         found = self.folders.get(reference) or self.known.get(reference.lower())
         if found is None:
             raise Refusal(404, "ErrorItemNotFound", "The specified folder could not be found in the store.")
@@ -143,6 +143,6 @@ class Delivery(NamedTuple):
 def new_id(octets: int) -> str:
     """A random id.
 
-    The standard alphabet on purpose: an id may contain "/", "+" and "=", so it has to be escaped in a URL.
+    In the standard base64 alphabet on purpose: an id may contain "/", "+" and "=", so it has to be escaped in a URL.
     """
     return base64.b64encode(os.urandom(octets)).decode()

@@ -1,4 +1,4 @@
-"""What Graph leaves open or an administrator may set: the attributes of the stand-in tenant that tests turn."""
+"""Attributes of the stand-in tenant that tests set: what Graph leaves open or an administrator may choose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _all_scopes() -> Set[str]:
 
 @dataclass(eq=False, repr=False)
 class Modes:
-    """Every one may be changed at any time."""
+    """Each of them may be changed at any time."""
 
     # Signing in.
     signs_in_as: str = ""  # who types the device code
@@ -26,8 +26,8 @@ class Modes:
     granted_scopes: Set[str] = field(default_factory=_all_scopes)
     granted_roles: Set[str] = field(default_factory=lambda: {"Mail.Send", "Mail.ReadWrite"})  # app-only
     client_secrets: Set[str] = field(default_factory=lambda: {"sandbox-secret"})
-    client_certificate: Optional[bytes] = None  # PEM; None: any assertion is taken
-    upns: Dict[str, str] = field(default_factory=dict)  # mailbox -> userPrincipalName where it is another
+    client_certificate: Optional[bytes] = None  # PEM; None: any assertion is accepted
+    upns: Dict[str, str] = field(default_factory=dict)  # mailbox -> userPrincipalName where it differs
 
     # Rights and state in Exchange.
     full_access: Set[str] = field(default_factory=set)  # mailboxes the user may open
@@ -54,10 +54,10 @@ class Modes:
     drops_headers: bool = True  # stored copies lose List-*, Auto-Submitted, unknown X- ... (docs#17444)
     request_limit: int = 4_000_000  # octets of one request body
     over_limit: str = "413"  # or "400", "500", "reset", or "200": MIME swallowed, nothing sent (docs#13979)
-    keep_content: bool = True  # False: only headers are kept of what is sent (long load tests)
+    keep_content: bool = True  # False: of sent mail, only headers are kept (long load tests)
 
     # Reading.
-    regenerate: bool = True  # another boundary at every $value
+    regenerate: bool = True  # a new boundary for every $value
     value_coding: str = "length"  # or "chunked", "gzip" (both without Content-Length)
     value_line_ends: str = "crlf"  # or "lf"
     store_size: Callable[[int], Optional[int]] = _store_size  # None: the property is absent
@@ -71,7 +71,7 @@ class Modes:
     delete_moves: bool = True  # False: a plain DELETE destroys at once
 
     # Uploads.
-    upload_seconds: float = 3600.0  # life of an upload session
+    upload_seconds: float = 3600.0  # lifetime of an upload session
     upload_status_readable: bool = False  # whether GET on the upload URL answers
 
     # Graph's clock, also in its Date header.

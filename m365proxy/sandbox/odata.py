@@ -1,4 +1,4 @@
-"""OData query options as Outlook takes them: few, and choosy (user-list-messages)."""
+"""OData query options as Outlook accepts them: only a few, under strict conditions (user-list-messages)."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Query:
         return found
 
     def order(self, conditions: Sequence[Condition]) -> Tuple[str, bool]:
-        """(property, descending); what is ordered by must come first in the filter, or 400 InefficientFilter."""
+        """(property, descending); the property must come first in the filter, or else 400 InefficientFilter."""
         value = self.options.get("$orderby")
         if value is None:
             return "receivedDateTime", True

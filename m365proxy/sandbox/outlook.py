@@ -18,7 +18,7 @@ from .webcall import Answer, Call, Context, answer_json, refused
 # Requests of one $batch (json-batching).
 _BATCH_LIMIT = 20
 
-# Which delegated scope or application role does; ".Shared" is added for other people's mailboxes.
+# The delegated scopes or application roles, one of which is enough; ".Shared" is added for others' mailboxes.
 _NEEDS = {
     "any": frozenset(),
     "read": frozenset({"Mail.Read", "Mail.ReadWrite"}),
@@ -110,7 +110,7 @@ class Outlook:
         return function(Context(call, actor, box, path, rest))
 
     def _check_permission(self, actor: Actor, need: str, owner: str) -> None:
-        """permissions-reference: without .Shared only one's own mailbox is open."""
+        """permissions-reference: without .Shared only the user's own mailbox is open."""
         own = actor.app or owner == actor.user
         enough = _NEEDS[need] if own else {scope + ".Shared" for scope in _NEEDS[need]}
         if enough and not enough & actor.scopes:
@@ -255,7 +255,7 @@ class Outlook:
             raise Refusal(400, "BadRequest", f"1 to {_BATCH_LIMIT} requests with different ids are expected.")
         statuses: Dict[str, int] = {}
         answers = [self._inner(part, call.headers["authorization"], statuses) for part in inner]
-        answers.reverse()  # the order means nothing, and nobody shall rely on it
+        answers.reverse()  # the order means nothing, and nobody should rely on it
         return answer_json(200, {"responses": answers})
 
     def _inner(self, part: Dict[str, Any], authorization: str, statuses: Dict[str, int]) -> Dict[str, Any]:
@@ -283,7 +283,7 @@ def _fits(pattern: str, names: Sequence[str]) -> bool:
 
 
 def _mime(body: bytes) -> bytes:
-    """The standard alphabet; line breaks are tolerated (user-sendmail)."""
+    """Decode base64 in the standard alphabet; line breaks are tolerated (user-sendmail)."""
     try:
         return base64.b64decode(b"".join(body.split()), validate=True)
     except (binascii.Error, ValueError):

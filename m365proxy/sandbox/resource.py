@@ -1,4 +1,4 @@
-"""Graph's JSON resources: what a message may be made of, and how one is shown (message, mailFolder)."""
+"""Graph's JSON resources: what a message may be made of, and how it is shown (message, mailFolder)."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def attachment(value: Any) -> letter.Attachment:
 
 
 def upload_item(value: Any) -> letter.Attachment:
-    """The AttachmentItem of createUploadSession; its content is yet to come, `content` holds nothing."""
+    """The AttachmentItem of createUploadSession; its content comes later, so `content` is empty."""
     item = value.get("AttachmentItem") if isinstance(value, dict) and list(value) == ["AttachmentItem"] else None
     if not _UPLOAD(item) or not {"attachmentType", "name", "size"} <= set(item or ()):
         raise Refusal(400, "RequestBodyRead", "An AttachmentItem with attachmentType, name and size is expected.")
@@ -300,7 +300,7 @@ def shown_attachment(item: letter.Attachment) -> Dict[str, Any]:
 
 
 def bounds(content_range: str) -> Tuple[int, int, int]:
-    """first, last, total of "bytes 0-99/200"; Refusal 400 if it is none."""
+    """first, last, total of "bytes 0-99/200"; raises Refusal 400 if it has another form."""
     match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", content_range)
     if not match or int(match.group(1)) > int(match.group(2)) or int(match.group(2)) >= int(match.group(3)):
         raise Refusal(400, "ErrorInvalidContentRange", "Content-Range is missing or wrong.")

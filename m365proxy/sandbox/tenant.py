@@ -1,7 +1,7 @@
 """The stand-in Microsoft tenant: mailboxes, folders, items, rights, sending.
 
-No HTTP in here.  What Graph promises is always so; what Graph leaves open is
-one of the modes.  Any thread may call anything.
+No HTTP in here.  What Graph promises always holds; what Graph leaves open is
+set by the modes.  Any thread may call anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from . import letter
 from .mailstore import CLASSIC_OCTETS, IMMUTABLE_OCTETS, Delivery, Item, Mailbox, Person, Refusal, new_id
 from .modes import Modes
 
-# Properties that only a draft lets go of (message-update).
+# Properties that can be changed only in a draft (message-update).
 _DRAFT_ONLY = frozenset({"body", "subject", "replyTo", "internetMessageId"})
 
 _PATCHABLE_FIELDS = {
@@ -65,12 +65,12 @@ class Tenant(Modes):
         return box
 
     def person(self, address: str) -> Person:
-        """Whoever has that address."""
+        """The person with that address."""
         address = address.lower()
         return Person(str(uuid.uuid5(uuid.NAMESPACE_DNS, address)), self.upns.get(address, address), address)
 
     def resolve(self, reference: str) -> str:
-        """The address of whoever is meant by address, user principal name or object id."""
+        """The address of the person with this address, user principal name or object id."""
         wanted = reference.lower()
         if wanted in self.mailboxes:
             return wanted
@@ -78,7 +78,7 @@ class Tenant(Modes):
         return next((p.mail for p in people if wanted in (p.oid, p.upn.lower())), wanted)
 
     def mailbox(self, reference: str) -> Mailbox:
-        """By address, user principal name or object id; Refusal 404 if there is none."""
+        """A mailbox by address, user principal name or object id; raises Refusal 404 if there is none."""
         address = self.resolve(reference)
         if address in self.unlicensed:
             raise Refusal(404, "MailboxNotEnabledForRESTAPI", "The mailbox is either inactive or on-premise.")
@@ -87,7 +87,7 @@ class Tenant(Modes):
         return self.mailboxes[address]
 
     def check_access(self, box: Mailbox, user: str) -> None:
-        """Refusal unless `user` ("" for app-only) may open the mailbox."""
+        """Raise Refusal unless `user` ("" for app-only) may open the mailbox."""
         if not user:
             if self.app_mailboxes is not None and box.address not in self.app_mailboxes:
                 raise Refusal(403, "ErrorAccessDenied", "Access to OData is disabled.")
@@ -99,7 +99,7 @@ class Tenant(Modes):
     def add_message(
         self, mailbox: str, raw: bytes, folder: str = "inbox", received: Optional[float] = None, corrupt: bool = False
     ) -> str:
-        """Put MIME into a folder as if it had been delivered; its immutable id."""
+        """Put MIME into a folder as if it had been delivered; returns its immutable id."""
         with self.lock:
             item = self._new(self.mailbox(mailbox), folder, raw=raw, corrupt=corrupt)
             if received is not None:
@@ -118,13 +118,13 @@ class Tenant(Modes):
             return sorted((i for i in items if i.appears <= now < i.vanishes), key=lambda i: (i.received, i.key))
 
     def add_folder(self, mailbox: str, name: str, parent: str = "msgfolderroot") -> str:
-        """A new folder; its id."""
+        """Make a new folder; returns its id."""
         with self.lock:
             box = self.mailbox(mailbox)
             return box.add(name, parent=box.folder(parent).id).id
 
     def find(self, box: Mailbox, item_id: str, immutable: bool = True) -> Item:
-        """The item an id means in this mailbox; `immutable`: the request asked for immutable ids."""
+        """The item with this id in this mailbox; `immutable`: the request asked for immutable ids."""
         with self.lock:
             known = self._ids.get(item_id, [])
             if not known and len(item_id) not in (72, 152):
@@ -148,7 +148,7 @@ class Tenant(Modes):
         attachments: Sequence[letter.Attachment] = (),
         extended: Optional[Dict[str, str]] = None,
     ) -> Item:
-        """A draft from MIME (a draft for ever: docs#14829) or from checked properties (user-post-messages)."""
+        """A draft from MIME (it always stays a draft: docs#14829) or from checked properties (user-post-messages)."""
         if box.address in self.drafts_denied:
             raise Refusal(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
         self._check_room(box)
@@ -176,7 +176,7 @@ class Tenant(Modes):
             return item
 
     def update(self, item: Item, changes: Dict[str, Any], extended: Dict[str, str]) -> None:
-        """Checked changes of a PATCH (message-update)."""
+        """Apply the checked changes of a PATCH (message-update)."""
         if not item.draft and _DRAFT_ONLY & set(changes):
             raise Refusal(400, "ErrorInvalidPropertySet", "Only a draft can be changed so.")
         with self.lock:
@@ -198,7 +198,7 @@ class Tenant(Modes):
                 item.raw = letter.with_field(item.raw, "Subject", changes["subject"] or " ")
 
     def attach(self, item: Item, attachment: letter.Attachment) -> None:
-        """Add a file to a draft; a MIME draft's MIME is then made anew."""
+        """Add a file to a draft; the MIME of a MIME draft is then rebuilt."""
         if not item.draft:
             raise Refusal(400, "ErrorInvalidRequest", "Only a draft takes attachments.")
         with self.lock:
@@ -206,13 +206,13 @@ class Tenant(Modes):
             item.attachments.append(attachment)
 
     def detach(self, item: Item, attachment_id: str) -> None:
-        """Take a file from a draft."""
+        """Remove a file from a draft."""
         with self.lock:
             self._touch(item)
             item.attachments = [file for file in item.attachments if file.id != attachment_id]
 
     def move(self, item: Item, destination: str) -> None:
-        """Into another folder: the classic id changes, the immutable one does not (message-move)."""
+        """Move into another folder: the classic id changes, the immutable one does not (message-move)."""
         with self.lock:
             target = self.mailboxes[item.mailbox].folder(destination)
             self._leave(item)
@@ -224,7 +224,7 @@ class Tenant(Modes):
             self._touch(item)
 
     def delete(self, item: Item) -> None:
-        """A plain DELETE: observed, not promised, to move (docs#19256)."""
+        """A plain DELETE: it moves the item, as was observed but is not promised (docs#19256)."""
         if item.folder.known == "recoverableitemsdeletions":
             raise Refusal(403, "ErrorCannotDeleteObject", "The object cannot be deleted.")
         if not self.delete_moves:
@@ -233,7 +233,7 @@ class Tenant(Modes):
             self.move(item, "recoverableitemsdeletions" if item.folder.known == "deleteditems" else "deleteditems")
 
     def purge(self, item: Item) -> None:
-        """Gone for the user (message-permanentdelete)."""
+        """Delete for good, as the user sees it (message-permanentdelete)."""
         with self.lock:
             self._leave(item)
             for known in (item.immutable, item.classic):
@@ -252,7 +252,7 @@ class Tenant(Modes):
         return item.raw
 
     def value(self, item: Item) -> bytes:
-        """What $value gives: made anew at each call (outlook-get-mime-message)."""
+        """What $value gives: rebuilt at each call (outlook-get-mime-message)."""
         raw = self.mime(item)
         if self.regenerate:
             raw = letter.regenerated(raw)
@@ -268,7 +268,7 @@ class Tenant(Modes):
     def send_mime(self, box: Mailbox, raw: bytes, others: bool = True) -> Delivery:
         """sendMail with MIME: a copy is always saved (user-sendmail).
 
-        `others`: the token may send as other addresses than the mailbox's own.
+        `others`: the token may send from addresses other than the mailbox's own.
         """
         self._check_room(box)
         self._check_form(raw)
@@ -316,7 +316,7 @@ class Tenant(Modes):
             raw, copy = (octets.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for octets in (raw, copy))
         marker = next((value for name, value in extended.items() if " Name " in name), "")
         with self.lock:
-            # A draft that lingers can be sent again, and is: nobody promises otherwise.
+            # A draft that is still there can be sent again: nothing promises otherwise.
             if draft is not None and draft not in self._ids[draft.immutable]:
                 raise Refusal(404, "ErrorItemNotFound", "The specified object was not found in the store.")
             done = Delivery(sender, box.address, tuple(sorted(recipients)), raw, message_id, marker, self.clock())
@@ -329,7 +329,7 @@ class Tenant(Modes):
         return done
 
     def _judge(self, box: Mailbox, raw: bytes, others: bool) -> Tuple[str, List[str]]:
-        """From and the recipients, or Exchange's refusal."""
+        """From and the recipients; raises Exchange's refusal."""
         try:
             recipients = letter.recipients(raw)
             senders = letter.addresses(raw, "from")
@@ -383,7 +383,7 @@ class Tenant(Modes):
     def _save_copy(
         self, box: Mailbox, copy: bytes, message_id: str, extended: Dict[str, str], save: bool, draft: Optional[Item]
     ) -> None:
-        """Drafts -> Sent Items; in between, as long as sent_copy_delay says, the draft is where while_sending says."""
+        """Drafts -> Sent Items; in between, for sent_copy_delay seconds, the draft is where while_sending says."""
         now = self.clock()
         until = now + self.sent_copy_delay
         survives = self.draft_id_survives and draft is not None and draft.vanishes == float("inf")

@@ -12,7 +12,7 @@ from .mailstore import Item, Refusal
 from .tenant import Tenant
 from .webcall import Answer, Call, answer_json
 
-# Octets: below this an attachment is posted, not uploaded; above the other it is refused.
+# Octets: below the first an attachment is posted, not uploaded; above the second it is refused.
 SMALLEST, LARGEST = 3 * 1024 * 1024, 150 * 1024 * 1024
 
 # Octets of one chunk.
@@ -30,7 +30,7 @@ class _Upload:
 
 
 class Uploads:
-    """The open sessions.  Their URL is the secret; no token goes along."""
+    """The open sessions.  Their URL is the secret; no token is sent with it."""
 
     def __init__(self, tenant: Tenant, base: Callable[[], str]):
         self._tenant = tenant
@@ -40,7 +40,7 @@ class Uploads:
 
     @property
     def open(self) -> int:
-        """How many sessions were begun and neither finished nor cancelled."""
+        """How many sessions are begun but neither finished nor cancelled."""
         return len(self._open)
 
     def begin(self, item: Item, file: letter.Attachment, size: int) -> Answer:
@@ -66,14 +66,14 @@ class Uploads:
         )
 
     def mailbox(self, path: str) -> str:
-        """Whose session a URL belongs to; "" if unknown."""
+        """The mailbox of the session that a URL belongs to; "" if unknown."""
         upload = self._open.get(path.rpartition("/")[2])
         return upload.item.mailbox if upload else ""
 
     def handle(self, call: Call) -> Answer:
         """PUT a chunk, DELETE the session, GET its state."""
         if "authorization" in call.headers:
-            # A token of Graph is for another audience (docs#6955).
+            # A token for Graph has another audience (docs#6955).
             raise Refusal(401, "InvalidAudience", "The audience claim value is invalid for current resource.")
         secret = call.path.rpartition("/")[2]
         with self._lock:

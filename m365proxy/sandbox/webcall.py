@@ -13,7 +13,7 @@ JSON = "application/json; odata.metadata=minimal; charset=utf-8"
 
 
 class Call(NamedTuple):
-    """What was asked: path and query as sent, header names in lower case."""
+    """A request: path and query as sent, header names in lower case."""
 
     method: str
     path: str
@@ -35,12 +35,12 @@ class Call(NamedTuple):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def prefers(self, wish: str) -> bool:
-        """Whether a Prefer header holds it, whatever quotes and case it comes in."""
+        """Whether the Prefer header contains the wish, in any quotes and case."""
         wishes = self.headers.get("prefer", "").replace('"', "").replace(" ", "").lower().split(",")
         return wish.lower() in wishes
 
     def json(self) -> Any:
-        """The body as JSON: 415 for another content type, 400 if it is none (observed codes)."""
+        """The body as JSON: 415 for another content type, 400 if it is not JSON (observed codes)."""
         if self.content_type != "application/json":
             raise Refusal(415, "RequestBodyRead", "A supported MIME type could not be found.")
         try:
@@ -65,7 +65,7 @@ class Context(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is answered.  `raw_value`: a $value, which may leave without a length."""
+    """An answer.  `raw_value`: a $value, which may be sent without a length."""
 
     status: int
     body: bytes = b""

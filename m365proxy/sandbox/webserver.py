@@ -1,6 +1,6 @@
-"""The stand-in tenant's HTTPS server: connections, framing, and the faults that befall a request.
+"""The stand-in tenant's HTTPS server: connections, framing, and the faults that happen to a request.
 
-What is answered is the tenant's business, handed in as the Sandbox.
+The answers come from the tenant, which is passed in as the Sandbox.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HANDSHAKE_SECONDS = 10.0
 # Seconds that stop() waits for the threads.
 _STOP_SECONDS = 10.0
 
-# A request body beyond this is not read at all (octets).
+# A request body larger than this is not read at all (octets).
 _HOPELESS = 256 * 1024 * 1024
 
 _PORTAL_PAGE = b"<html><head><title>Sign in to the network</title></head><body>Please accept the terms.</body></html>"
@@ -63,7 +63,7 @@ class Request:
         return self.path + ("?" + self.query if self.query else "")
 
 
-# Whether several sockets of one user may have a port (Linux, BSD).
+# Whether several sockets of one user may share a port (Linux, BSD).
 SHARES_PORTS = sys.platform != "win32" and hasattr(socket, "SO_REUSEPORT")
 
 
@@ -81,11 +81,11 @@ class Server(http.server.ThreadingHTTPServer):
     """One period of listening, and the threads of its connections."""
 
     request_queue_size = 256
-    allow_reuse_address = os.name != "nt"  # on Windows it would share the port
+    allow_reuse_address = os.name != "nt"  # on Windows this would share the port
     daemon_threads = True
 
     def __init__(self, sandbox: Sandbox, port: int, resets: bool = False):
-        """`sandbox`: whose answers it gives; `resets`: connections are made and reset.  Port 0 is a free one."""
+        """`sandbox`: gives the answers; `resets`: connections are accepted and then reset.  Port 0: any free port."""
         self.sandbox = sandbox
         self.stopping = threading.Event()
         self._resets = resets
@@ -97,7 +97,7 @@ class Server(http.server.ThreadingHTTPServer):
         self._accepting.start()
 
     def server_bind(self) -> None:
-        # HTTPServer's own asks the resolver for our name.
+        # HTTPServer.server_bind would ask the resolver for our name.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(self.allow_reuse_address))
         share_port(self.socket)
         self.socket.bind(self.server_address)
@@ -169,7 +169,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def finish(self) -> None:
-        # Each by itself: what cannot be flushed any more must not keep the socket open.
+        # One at a time: a stream that can no longer be flushed must not keep the socket open.
         for stream in (self.wfile, self.rfile):
             with contextlib.suppress(OSError, ValueError):
                 stream.close()
@@ -219,7 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._conclude(call, answer, fault)
 
     def _framing(self, call: Call, length: str) -> Optional[Refusal]:
-        """Graph wants a Content-Length with everything that may have a body (411), and takes no chunks."""
+        """Graph requires a Content-Length if there may be a body (411), and accepts no chunked bodies."""
         if "transfer-encoding" in call.headers:
             return Refusal(411, "LengthRequired", "Chunked transfer coding is not taken.")
         if not length and call.method in ("POST", "PUT", "PATCH"):
@@ -249,7 +249,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return b"".join(kept), length <= limit
 
     def _suffer(self, fault: Fault) -> Optional[Answer]:
-        """A fault before processing; None: go on."""
+        """Carry out a fault before processing; None means to go on."""
         if fault.kind == "slow":
             self._wait(fault.seconds)
             return None
@@ -263,7 +263,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return fault_answer(fault)
 
     def _conclude(self, call: Call, answer: Answer, fault: Optional[Fault]) -> None:
-        """The answer, or what a fault after processing makes of it."""
+        """Send the answer, or what a fault after processing makes of it."""
         kind = fault.kind if fault is not None else ""
         if fault is not None and kind in ("answer_after", "stranger_after"):
             self._write(call, fault_answer(fault), fault)
@@ -277,7 +277,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._write(call, answer, half=kind == "cut_answer")
 
     def _drip(self, fault: Fault, status: int, whole_head: bool) -> None:
-        """An answer that never ends; the connection is cut when it is released, or the server stops."""
+        """An answer that never ends; the connection is cut when the fault is released or the server stops."""
         head = b"HTTP/1.1 %d Dripping\r\nrequest-id: %s\r\n" % (status, str(uuid.uuid4()).encode())
         head += b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         if whole_head:
@@ -288,12 +288,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         raise Cut
 
     def _hang(self, fault: Fault) -> None:
-        """Until released; the connection is cut if the client leaves, the server stops or time is up."""
+        """Hang until released; the connection is cut if the client leaves, the server stops or time is up."""
         deadline = time.monotonic() + fault.seconds if fault.seconds else float("inf")
         with selectors.DefaultSelector() as selector:
             selector.register(self.connection, selectors.EVENT_READ)
             while not fault.released.is_set():
-                # Whatever a client sends in the middle of a request is its good-bye.
+                # If anything comes from the client in the middle of a request, it is leaving.
                 if selector.select(0.02) or self.server.stopping.is_set() or time.monotonic() > deadline:
                     raise Cut
         if self.server.stopping.is_set():
@@ -321,10 +321,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = b""
         if half:
             everything = head + body
-            # Without a body it breaks off in the status line: headers that end early pass for whole ones.
+            # Without a body, cut within the status line: clients take headers that end early for complete ones.
             self._put(everything[: len(head) + len(body) // 2 if body else len("HTTP/1.1 ")])
             raise Cut
-        # Before the last octet leaves the request is over: the client may be quicker than this thread.
+        # The request counts as over before the answer's last octet leaves: the client may be quicker than this thread.
         everything = head + body
         if len(everything) > 16 * 1024:
             self._put(everything[:-1])
@@ -386,7 +386,7 @@ def fault_answer(fault: Fault) -> Answer:
 
 
 def _endless(head: bytes) -> Iterator[int]:
-    """The octets of a head, and then a header that has no end."""
+    """The octets of a head, and then a header field that never ends."""
     yield from head
     yield from b"X-More: "
     yield from itertools.repeat(ord("x"))

@@ -31,9 +31,7 @@ def survive(action: Callable[[], object], name: str) -> None:
         action()
     except (ProxyError, OSError) as error:
         logger.warning("%s: %s", name, error)
-    except (
-        Exception
-    ):  # the last resort of a loop: without it the program would hear no signals, or its sign-in would expire
+    except Exception:  # the loop's last resort: without it, signals would go unheard or the sign-in would expire
         logger.exception("%s ended by an error in this program", name)
 
 
