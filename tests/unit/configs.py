@@ -1,7 +1,10 @@
-"""Small configurations that tests of config/ load and change."""
+"""Small configurations that tests load and change."""
+
+import json
 
 import pytest
 
+from m365proxy.config import load as configuration
 from m365proxy.errors import ConfigError
 
 MAILBOX = {"username": "scanner@contoso.com", "password": "s3cret"}
@@ -27,3 +30,10 @@ def problems(load, document):
 
 def sockets(loaded):
     return [(socket.protocol, socket.address, socket.port, socket.tls) for socket in loaded.sockets]
+
+
+def configured(directory, **settings):
+    """A loaded configuration whose state is in the directory."""
+    path = directory / "config.json"
+    path.write_text(json.dumps({**QUIET, "state_dir": "state", **settings}))
+    return configuration.load(str(path), {})

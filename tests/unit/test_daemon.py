@@ -1,6 +1,5 @@
 """The running program in this process: what a reload changes and what not, and loops that go on."""
 
-import datetime
 import json
 import logging
 import os
@@ -134,39 +133,13 @@ def test_a_reload_without_certificate_keeps_the_old_one(make_daemon, program, ca
     assert "fault" not in caplog.text
 
 
-def certificate_of_days(path, days):
-    """A certificate that ends in so many days, with its key, in place of the program's."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
-    key = serialization.load_pem_private_key((path / "key.pem").read_bytes(), None)
-    name = x509.load_pem_x509_certificate((path / "cert.pem").read_bytes()).subject
-    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(days=1000))
-    made = builder.not_valid_after(now + datetime.timedelta(days=days, hours=1)).sign(key, hashes.SHA256())
-    (path / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-
-
-@pytest.mark.parametrize("days,said", [(20, "expires in 20 days"), (-3, "has expired"), (40, "")])
-def test_the_daily_sweep_warns_of_the_end_of_the_certificate(make_daemon, program, caplog, days, said):
+def test_the_daily_work_goes_by_the_config_of_a_reload(make_daemon, program, caplog, monkeypatch):
     daemon = make_daemon()
-    certificate_of_days(program.directory, days)
+    done = []
+    monkeypatch.setattr(daemon._daily, "run", lambda config: done.append(config.queue.keep_failed_days))
+    reload(daemon, program, caplog, queue={"min_free_mb": 0, "keep_failed_days": 7})
     daemon._sweep()
-    assert said in caplog.text and ("tls.tls_cert" in caplog.text) == bool(said)
-
-
-def test_the_daily_sweep_warns_of_the_end_of_the_secret_and_survives_a_missing_certificate(
-    make_daemon, program, caplog
-):
-    soon = datetime.date.today() + datetime.timedelta(days=10)
-    daemon = make_daemon(
-        client_secret="sandbox-secret", client_secret_expires=str(soon), permissions="send", pop3_port=None
-    )
-    caplog.clear()
-    os.unlink(program.certificate)
-    daemon._sweep()
-    assert str(soon) in caplog.text and "cert.pem" in caplog.text
+    assert done == [7]
 
 
 def test_a_signal_in_the_middle_of_anything_stops_the_program(make_daemon, monkeypatch):

@@ -367,29 +367,10 @@ def test_a_long_thread_keeps_its_first_and_its_last():
     assert kept == [ids[0], *ids[-len(kept) + 1 :]]
 
 
-SIGNED = {
-    "signed": b"multipart/signed; boundary=b; protocol=x/y",
-    "encrypted": b"multipart/encrypted; boundary=b",
-    "S/MIME": b"application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m",
-    "S/MIME signed": b"application/x-pkcs7-mime; smime-type=signed-data",
-    "S/MIME by name": b"application/octet-stream; name=smime.p7m",
-}
-
-
-@pytest.mark.parametrize("name", SIGNED)
-def test_signed_and_encrypted_is_refused(name):
+def test_what_exchange_cannot_put_together_again_is_refused():
     body = b"--b\n\nx\n--b\nContent-Type: application/x-sig\n\ny\n--b--\n"
-    with pytest.raises(Permanent, match="[Ss]igned"):
-        compose(b"From: scanner@contoso.com\nContent-Type: " + SIGNED[name] + b"\n\n" + body)
-
-
-def test_a_signed_part_inside_is_refused_too():
-    raw = (
-        b"Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/signed; boundary=b\n\n"
-        b"--b\n\nx\n--b\nContent-Type: application/x-sig\n\ny\n--b--\n--o\n\nfooter\n--o--\n"
-    )
-    with pytest.raises(Permanent):
-        compose(raw)
+    with pytest.raises(Permanent, match="Signed or encrypted"):
+        compose(b"From: scanner@contoso.com\nContent-Type: multipart/signed; boundary=b\n\n" + body)
 
 
 def test_a_signed_file_is_a_file():

@@ -558,25 +558,6 @@ def test_uploads_are_counted_with_their_base64(harness, small):
     assert {mailbox for mailbox, _ in spent} == {SCANNER}
 
 
-def test_budget_by_itself():
-    now, slept = [0.0], []
-
-    def sleep(seconds):
-        slept.append(seconds)
-        now[0] += seconds
-
-    meter = budget.UploadBudget(monotonic=lambda: now[0], sleep=sleep)
-    meter.spend("a", budget.MOST // 2)
-    now[0] = 100.0
-    meter.spend("A", budget.MOST // 2)
-    meter.spend("b", budget.MOST)
-    assert slept == []
-    meter.spend("a", budget.MOST // 2)
-    assert (slept, now[0]) == ([budget.WINDOW - 100.0], budget.WINDOW)
-    meter.spend("a", 2 * budget.MOST)  # more than all there is goes, but alone
-    assert slept == [200.0, 100.0, 200.0]
-
-
 CHILD = """
 import sys
 from m365proxy.delivery import jsonmail as largemail

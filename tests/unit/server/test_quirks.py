@@ -1,0 +1,35 @@
+import logging
+
+import pytest
+
+from m365proxy.server.quirks import Quirks
+
+
+@pytest.fixture
+def quirks():
+    return Quirks()
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog):
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_a_quirk_is_logged_once_and_the_oldest_is_forgotten(quirks, logged):
+    """Whoever invents thousands must not silence what others do."""
+    for number in (*range(1001), 1000, 1, 0):
+        quirks.note("192.0.2.1", f"quirk {number}")
+    assert logged() == [f"first seen from 192.0.2.1: quirk {number}" for number in (*range(1001), 0)]
+
+
+def test_each_address_is_a_device_of_its_own(quirks, logged):
+    for peer in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+        quirks.note(peer, "it says HELO twice")
+    assert logged() == [f"first seen from 192.0.2.{number}: it says HELO twice" for number in (1, 2)]
+
+
+def test_what_is_worse_than_a_peculiarity_is_a_warning(quirks, caplog):
+    quirks.note("192.0.2.1", "it says HELO twice")
+    quirks.note("192.0.2.1", "TLSv1, which is not secure", logging.WARNING)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
