@@ -1,0 +1,165 @@
+"""Which way a mailbox's mail goes: what is tried, what is remembered, and for how long."""
+
+import json
+import logging
+
+import pytest
+
+from m365proxy.delivery.routes import Route, Routes
+
+RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
+OWN, SHARED = Route(RELAY, True), Route(ALERTS, True)
+OWN_AT_ONCE, SHARED_AT_ONCE = Route(RELAY, False), Route(ALERTS, False)
+DAY = 24 * 3600.0
+
+
+class Harness:
+    """What was learned in a state directory; `open` again after a restart."""
+
+    def __init__(self, path):
+        self.path = path
+        self.now = 1_800_000_000.0
+        self.open()
+
+    def open(self, user=RELAY, drafts=True):
+        self.routes = Routes(str(self.path), user, drafts, clock=lambda: self.now)
+        return self.routes
+
+    @property
+    def file(self):
+        return self.path / "routes.json"
+
+
+@pytest.fixture
+def harness(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    return Harness(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "user, drafts, mailbox, ways",
+    [
+        (RELAY, True, ALERTS, [SHARED, OWN, SHARED_AT_ONCE, OWN_AT_ONCE]),
+        ("Relay@Contoso.com", True, ALERTS, [SHARED, OWN, SHARED_AT_ONCE, OWN_AT_ONCE]),
+        (RELAY, False, ALERTS, [SHARED_AT_ONCE, OWN_AT_ONCE]),
+        (RELAY, True, RELAY, [OWN, OWN_AT_ONCE]),
+        ("", True, ALERTS, [SHARED, SHARED_AT_ONCE]),
+        ("", False, ALERTS, [SHARED_AT_ONCE]),
+    ],
+)
+def test_drafts_come_first_and_the_mailbox_itself_before_the_account(harness, user, drafts, mailbox, ways):
+    assert harness.open(user, drafts).candidates(mailbox) == ways
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_learned_way_comes_first_for_a_day(harness, restarted):
+    harness.routes.learn(ALERTS, OWN)
+    if restarted:
+        harness.open()
+    best = harness.routes.candidates(SCANS)
+    assert best[0] == Route(SCANS, True)
+    harness.now += DAY - 1
+    assert harness.routes.candidates(ALERTS) == [OWN, SHARED, SHARED_AT_ONCE, OWN_AT_ONCE]
+    harness.now += 1
+    assert harness.routes.candidates(ALERTS)[0] == SHARED
+
+
+@pytest.mark.parametrize(
+    "user, drafts, ways",
+    [
+        (RELAY, False, [SHARED_AT_ONCE, OWN_AT_ONCE]),
+        ("other@contoso.com", False, [SHARED_AT_ONCE, Route("other@contoso.com", False)]),
+        ("", True, [SHARED, SHARED_AT_ONCE]),
+    ],
+    ids=["permissions", "account", "app"],
+)
+def test_a_way_that_the_config_no_longer_allows_is_not_tried(harness, user, drafts, ways):
+    harness.routes.learn(ALERTS, OWN)
+    assert harness.open(user, drafts).candidates(ALERTS) == ways
+
+
+def test_the_same_way_again_is_no_news(harness, caplog):
+    harness.routes.learn(ALERTS, SHARED)
+    harness.file.unlink()
+    harness.routes.learn(ALERTS, SHARED)
+    assert not harness.file.exists() and len(caplog.records) == 1
+    harness.routes.learn(ALERTS, SHARED_AT_ONCE)
+    assert harness.file.exists()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{ALERTS}: mail goes through {ALERTS} by drafts",
+        f"{ALERTS}: mail goes through {ALERTS} by one-step sendMail; a lost answer cannot be looked up",
+    ]
+
+
+def test_after_a_refusal_all_ways_are_tried_anew(harness):
+    harness.routes.learn(ALERTS, OWN)
+    harness.routes.learn(SCANS, OWN)
+    harness.routes.note_sent(ALERTS)
+    harness.routes.forget(ALERTS)
+    for routes in (harness.routes, harness.open()):
+        assert routes.candidates(ALERTS)[0] == SHARED
+        assert routes.sent(ALERTS) == 0
+        assert routes.candidates(SCANS)[0] == OWN
+
+
+def test_that_mail_was_sent_is_noted_once_a_day(harness):
+    first = harness.now
+    harness.routes.learn(ALERTS, SHARED)
+    assert harness.routes.sent(ALERTS) == 0
+    for seconds, noted in ((0, first), (DAY - 1, first), (1, first + DAY)):
+        harness.now += seconds
+        harness.routes.note_sent(ALERTS)
+        assert harness.routes.sent(ALERTS) == noted
+    assert harness.open().sent(ALERTS) == first + DAY
+
+
+def test_a_time_from_before_the_clock_was_set_back_is_replaced(harness):
+    harness.routes.learn(ALERTS, SHARED)
+    harness.routes.note_sent(ALERTS)
+    harness.now -= 10 * DAY
+    harness.routes.note_sent(ALERTS)
+    assert harness.routes.sent(ALERTS) == harness.now
+
+
+def test_nothing_is_noted_of_a_mailbox_without_a_way(harness):
+    harness.routes.note_sent(ALERTS)
+    harness.routes.forget(ALERTS)
+    assert harness.routes.sent(ALERTS) == 0 and not harness.file.exists()
+
+
+GOOD = {"url_mailbox": RELAY, "drafts": True, "learned": 1_800_000_000.0, "sent": 1_800_000_000.0}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [],
+        {},
+        {**GOOD, "url_mailbox": None},
+        {**GOOD, "drafts": "yes"},
+        {**GOOD, "learned": "today"},
+        {**GOOD, "sent": "today"},
+    ],
+    ids=str,
+)
+def test_a_damaged_entry_is_as_good_as_none_and_spoils_no_other(harness, entry):
+    harness.file.write_text(json.dumps({ALERTS: entry, SCANS: GOOD}))
+    routes = harness.open()
+    assert routes.candidates(ALERTS)[0] == SHARED and routes.sent(ALERTS) == 0
+    assert routes.candidates(SCANS)[0] == OWN and routes.sent(SCANS) == GOOD["sent"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a": 1}'])
+def test_a_damaged_file_is_as_good_as_none(harness, content):
+    harness.file.write_bytes(content)
+    assert harness.open().candidates(ALERTS)[0] == SHARED
+    harness.routes.learn(ALERTS, OWN)
+    assert harness.open().candidates(ALERTS)[0] == OWN
+
+
+def test_what_cannot_be_read_or_written_costs_no_mail(harness, caplog):
+    harness.file.mkdir()
+    routes = harness.open()
+    routes.learn(ALERTS, OWN)
+    assert routes.candidates(ALERTS)[0] == OWN
+    assert caplog.records[-1].getMessage().startswith("routes.json cannot be written: ")

@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from m365proxy.system.choices import DeletePolicy, DeleteRule, TlsMode
+
+
+@pytest.mark.parametrize("text", [str(TlsMode.STARTTLS), f"{TlsMode.STARTTLS}"])
+def test_in_a_log_line_a_word_is_what_the_config_says(text):
+    assert text == "starttls"
+
+
+def test_in_a_file_a_word_is_what_the_config_says():
+    assert json.dumps({"tls": TlsMode.STARTTLS}) == '{"tls": "starttls"}'
+    assert TlsMode("starttls") is TlsMode.STARTTLS
+
+
+@pytest.mark.parametrize(
+    "text, policy, folder",
+    [
+        ("trash", DeletePolicy.TRASH, ""),
+        ("permanent", DeletePolicy.PERMANENT, ""),
+        ("keep", DeletePolicy.KEEP, ""),
+        ("move:Done/Scans", DeletePolicy.MOVE, "Done/Scans"),
+        ("move:a:b", DeletePolicy.MOVE, "a:b"),
+    ],
+)
+def test_delete_rules(text, policy, folder):
+    assert DeleteRule.parse(text) == (policy, folder)
+
+
+@pytest.mark.parametrize("text", ["", "Trash", "delete", ":Done", "Done/Scans"])
+def test_what_is_no_delete_rule(text):
+    with pytest.raises(ValueError):
+        DeleteRule.parse(text)

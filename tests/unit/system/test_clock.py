@@ -1,0 +1,14 @@
+import time
+
+import pytest
+
+from m365proxy.system.clock import clock_is_plausible
+
+
+@pytest.mark.parametrize(
+    "date, plausible",
+    [("1970-01-01", False), ("2000-01-01", False), ("2025-06-01", False), ("2025-07-01", True), ("2099-01-01", True)],
+)
+def test_a_board_without_a_clock_is_not_believed(date, plausible):
+    seconds = time.mktime(time.strptime(date, "%Y-%m-%d"))
+    assert clock_is_plausible(seconds) is plausible
