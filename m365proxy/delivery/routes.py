@@ -49,7 +49,8 @@ class Routes:
         ways += [Route(url, False) for url in urls]
         with self._lock:
             known = self._known.get(mailbox)
-        if known and self._clock() - _seconds(known["learned"]) < _LEARN_AGAIN:
+        # What was learned in the future was learned by a wrong clock, and would be believed for ever.
+        if known and 0 <= self._clock() - _seconds(known["learned"]) < _LEARN_AGAIN:
             learned = Route(str(known["url_mailbox"]), bool(known["drafts"]))
             if learned in ways:
                 ways.remove(learned)

@@ -64,6 +64,12 @@ def test_a_learned_way_comes_first_for_a_day(harness, restarted):
     assert harness.routes.candidates(ALERTS)[0] == SHARED
 
 
+def test_what_was_learned_by_a_clock_that_was_ahead_is_tried_anew(harness):
+    harness.routes.learn(ALERTS, OWN)
+    harness.now -= 30 * DAY
+    assert harness.routes.candidates(ALERTS)[0] == SHARED
+
+
 @pytest.mark.parametrize(
     "user, drafts, ways",
     [
