@@ -154,11 +154,11 @@ class Courier:
             if self._stopping or self._reach.paused:
                 return
             # One more worker is enough: each starts the next as long as there is work.
-            if self._workers < self._most_workers and self._lanes.any_due():
+            outlook = self._lanes.outlook()
+            if outlook.is_due and self._workers < self._most_workers:
                 self._start_worker()
-            wait = self._lanes.seconds_to_next()
-            if wait is not None:
-                self._timer.start_within(wait)
+            if outlook.wait is not None:
+                self._timer.start_within(outlook.wait)
 
     def tick(self) -> None:
         """To be called now and then: does what no thread could be started for when it was due."""

@@ -48,6 +48,13 @@ class Job(NamedTuple):
     flushes: int  # how often all messages had been made due by then
 
 
+class Outlook(NamedTuple):
+    """Whether a message may be tried now, and in how many seconds the next one that may not; None if there is none."""
+
+    is_due: bool
+    wait: Optional[float]
+
+
 class LaneStatus(TypedDict):
     """What `status` shows of a mailbox.  Times are seconds since 1970, 0: never."""
 
@@ -234,12 +241,8 @@ class Lanes:
             for lane in self._order:
                 lane.end_rest()
 
-    def any_due(self) -> bool:
-        with self.lock:
-            return self._find() is not None
-
-    def seconds_to_next(self) -> Optional[float]:
-        """How long until a message becomes due that is not due yet; None if there is none."""
+    def outlook(self) -> Outlook:
+        """What there is to do now and later, by one reading of the clock: no message may fall between the two."""
         with self.lock:
             now = self._monotonic()
             waits = []
@@ -247,7 +250,7 @@ class Lanes:
                 start = lane.next_start()
                 if start is not None:
                     waits.append(max(start - now, self._throttled_for(lane.mailbox)))
-            return min((wait for wait in waits if wait > 0), default=None)
+        return Outlook(any(wait <= 0 for wait in waits), min((wait for wait in waits if wait > 0), default=None))
 
     def take(self) -> Optional[Job]:
         """The next message that may be tried now, which is in hand until `finish`; None if there is none."""

@@ -14,8 +14,10 @@ A, B = "a@contoso.com", "b@contoso.com"
 class Clock:
     def __init__(self):
         self.now = 1000.0
+        self.step = 0.0  # how much time each look at the clock takes
 
     def __call__(self):
+        self.now += self.step
         return self.now
 
 
@@ -57,7 +59,7 @@ def test_the_oldest_comes_first_and_at_most_four_are_in_hand(make):
         lanes.add(id_of(number), Turn(AT_ONCE))
     jobs = [lanes.take() for _ in range(SLOTS)]
     assert [job.id for job in jobs] == [id_of(number) for number in range(SLOTS)]
-    assert lanes.take() is None and not lanes.any_due()
+    assert lanes.take() is None and not lanes.outlook().is_due
     lanes.finish(jobs[0], None)
     assert taken(lanes) == [id_of(4)]
 
@@ -79,18 +81,28 @@ def test_a_new_message_does_not_overtake_one_whose_time_has_come(make, clock):
 
 def test_a_message_that_is_not_due_waits_for_its_time(make, clock):
     lanes = make()
-    assert lanes.seconds_to_next() is None
+    assert lanes.outlook().wait is None
     lanes.add(id_of(1), Turn(clock.now + 30.0))
     lanes.add(id_of(2, B), Turn(clock.now + 20.0))
-    assert lanes.seconds_to_next() == 20.0 and lanes.take() is None
+    assert lanes.outlook().wait == 20.0 and lanes.take() is None
     clock.now += 20.0
-    assert taken(lanes) == [id_of(2, B)] and lanes.seconds_to_next() == 10.0
+    assert taken(lanes) == [id_of(2, B)] and lanes.outlook().wait == 10.0
+
+
+@pytest.mark.parametrize("due", [0.5, 1.5, 2.5, 3.5])
+def test_what_becomes_due_during_a_look_is_due_or_waited_for(make, clock, due):
+    """Without both there would be no worker and no timer for it."""
+    lanes = make()
+    lanes.add(id_of(1), Turn(clock.now + due))
+    clock.step = 1.0
+    outlook = lanes.outlook()
+    assert outlook.is_due or outlook.wait is not None
 
 
 def test_what_can_start_now_is_waited_for_by_nobody(make):
     lanes = make()
     fill(lanes, 1)
-    assert lanes.any_due() and lanes.seconds_to_next() is None
+    assert lanes.outlook().is_due and lanes.outlook().wait is None
 
 
 def test_the_next_turn_says_what_is_done_then(make):
@@ -111,7 +123,7 @@ def test_a_throttled_mailbox_waits_alone(make, throttled):
     fill(lanes, 1, A)
     fill(lanes, 1, B)
     throttled[A] = 30.0
-    assert taken(lanes) == [id_of(0, B)] and lanes.seconds_to_next() == 30.0
+    assert taken(lanes) == [id_of(0, B)] and lanes.outlook().wait == 30.0
     throttled.clear()
     assert taken(lanes) == [id_of(0, A)]
 
@@ -137,14 +149,14 @@ def test_a_mailbox_rests_for_longer_each_time_and_calls_that_fail_together_count
     for _ in range(6):
         lane.rest()
         lane.rest()
-        rests.append(lanes.seconds_to_next())
+        rests.append(lanes.outlook().wait)
         clock.now += rests[-1]
     assert rests == [1.0, 2.0, 4.0, 8.0, reachability.LONGEST, reachability.LONGEST]
     lane.rest()
     lane.note_delivery(1.0)
-    assert lanes.any_due()
+    assert lanes.outlook().is_due
     lane.rest()
-    assert lanes.seconds_to_next() == reachability.FIRST
+    assert lanes.outlook().wait == reachability.FIRST
 
 
 def test_the_pace_of_a_mailbox_counts_messages_that_are_sent(make, clock):
@@ -152,7 +164,7 @@ def test_the_pace_of_a_mailbox_counts_messages_that_are_sent(make, clock):
     fill(lanes, 3, A)
     fill(lanes, 1, B)
     assert taken(lanes) == [id_of(0, A), id_of(0, B)], "each mailbox has a pace of its own"
-    assert lanes.seconds_to_next() == 3.0
+    assert lanes.outlook().wait == 3.0
     lanes.of_mailbox(A).skip_pace()
     assert taken(lanes) == [id_of(1, A)]
     clock.now += 3.0
