@@ -158,7 +158,7 @@ def test_only_graphs_own_word_counts_for_long(harness):
 
 def test_a_long_throttling_is_logged_once_with_its_end(harness, caplog):
     harness.wall = lambda: 1_800_000_000.0
-    harness.sandbox.latency = 0.1  # all are on their way before one is answered
+    harness.sandbox.latency = 0.5  # all are on their way before one is answered
     harness.faults.add("answer", status=429, retry_after=7200, times=SLOTS)
     assert [answer.status for answer in together(*[harness.get] * SLOTS)] == [429] * SLOTS
     harness.faults.add("answer", status=429, retry_after=5)
@@ -168,7 +168,7 @@ def test_a_long_throttling_is_logged_once_with_its_end(harness, caplog):
 
 
 def test_a_shorter_throttling_does_not_end_a_longer_one(harness, clock):
-    harness.sandbox.latency = 0.1  # both are on their way before one is answered
+    harness.sandbox.latency = 0.5  # both are on their way before one is answered
     for seconds in (30, 5):
         harness.faults.add("answer", status=429, retry_after=seconds)
     assert [answer.status for answer in together(harness.get, harness.get)] == [429, 429]

@@ -23,7 +23,7 @@ harness = graph_harness.harness
 @pytest.mark.parametrize("kind", ["drip", "drip_after", "drip_head"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_drips_ends_and_is_named_once(harness, monkeypatch, caplog, kind, stream):
-    monkeypatch.setattr(client, "total_seconds", lambda silence, body: 0.3)
+    monkeypatch.setattr(client, "total_seconds", lambda silence, body: 1.0)
     fault = harness.faults.add(kind, path="sendMail", seconds=0.01)
 
     def send():
@@ -45,7 +45,7 @@ def test_an_answer_that_drips_ends_and_is_named_once(harness, monkeypatch, caplo
 
 
 def test_a_proxy_whose_answer_drips_is_given_up_too(harness, monkeypatch):
-    monkeypatch.setattr(client, "total_seconds", lambda silence, body: 0.3)
+    monkeypatch.setattr(client, "total_seconds", lambda silence, body: 1.0)
     with Tunnel() as tunnel:
         tunnel.mode = "drip"
         harness.connect(tunnel.url)
