@@ -27,7 +27,7 @@ def test_an_answer_that_drips_ends_and_is_named_once(harness, monkeypatch, caplo
     fault = harness.faults.add(kind, path="sendMail", seconds=0.01)
 
     def send():
-        with harness.send(stream=stream, seconds=0.3) as answer:
+        with harness.send(stream=stream, seconds=1.0) as answer:
             answer.load()
             return answer
 
