@@ -25,12 +25,12 @@ TESTS = pathlib.Path(__file__).parent
 SLOW_FOLDERS = {"e2e", "faults", "fuzz", "packaging"}
 
 # A test is slow if it, one of its fixtures, or a function or class of tests/ that these use, has one of these names in
-# its code: what opens a socket or starts a program, a stand-in tenant or a listener; also what measures memory or
-# fills a queue with thousands of messages.
+# its code: what opens a socket or starts a program, a stand-in tenant or a listener; also what measures memory, fills a
+# queue with thousands of messages or makes a file of many megabytes.
 SLOW_NAMES = {
     *("Sandbox", "Listener", "Outbound", "HTTPServer", "ThreadingHTTPServer", "ThreadingTCPServer"),
-    *("create_connection", "create_server", "bind", "connect", "subprocess", "Popen"),
-    *("tracemalloc", "fill"),
+    *("create_connection", "create_server", "bind", "connect", "subprocess", "Popen", "multiprocessing"),
+    *("tracemalloc", "fill", "truncate"),
 }
 
 

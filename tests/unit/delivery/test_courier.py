@@ -236,7 +236,7 @@ def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(harness):
 
 
 @pytest.mark.parametrize("seconds, tries", [(0.0, 1), (100.0, 2)], ids=["short", "long"])
-def test_a_pause_changes_the_schedule_only_if_it_was_long(harness, seconds, tries):
+def test_a_pause_changes_the_schedule_only_if_it_was_long(quick_probes, harness, seconds, tries):
     troubles = [SignInNeeded("run login")]
     h = harness(FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER))
     h.courier.start()
@@ -261,7 +261,7 @@ def test_the_pace_is_not_spent_on_messages_that_are_not_due(harness):
 
 def test_a_probe_comes_also_when_a_retry_was_due_before_it(quick_probes, harness):
     first = {b"later": LATER, b"offline": OFFLINE}
-    h = harness(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.5)
+    h = harness(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.2)
     h.courier.start()
     h.put(b"later")
     wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])

@@ -44,7 +44,7 @@ def test_display_names_are_read(text, name):
     "unit", ['"', "(", "<", '<\\"', '\\"', "a@", "a:", "=?utf-8?q?", '<"', "(\\", "a]", "[x]", '"a"@', "(a)"]
 )
 def test_hostile_lists_are_read_in_linear_time(unit):
-    addresses.parse(unit * 100_000)  # a quadratic reader needs hours
+    addresses.parse(unit * 20_000)  # a quadratic reader needs minutes
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_the_mailbox_is_held_until_what_was_begun_is_over(command, way, caplog):
     """And then it is given back, though the client has gone."""
     with slow(command) as (harness, gate):
         WAYS_OUT[way](harness)
-        harness.thread.join(0.2)
+        harness.thread.join(0.05)
         assert harness.thread.is_alive() and not harness.drop.closed
         gate.open.set()
         harness.ended()
