@@ -27,6 +27,9 @@ from program import ALERTS, SCANS, wait_until  # noqa: E402
 
 from m365proxy.spool.state import Phase, Place  # noqa: E402
 
+# The file, beside the config, where the runs of one installation log.
+LOG = "log"
+
 # What a fork that was to die at a step ends with.
 _DEAD = 9
 
@@ -141,6 +144,9 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
     from m365proxy.daemon import Daemon
     from m365proxy.delivery.reporter import Reporter
 
+    logging.basicConfig(
+        filename=os.path.join(os.path.dirname(job.config), LOG), level=logging.INFO, format="%(asctime)s %(message)s"
+    )
     settings = Reporter.__init__.__kwdefaults__
     settings["gather"] = 0.01 if job.reports else 3600.0
 
@@ -216,7 +222,6 @@ def main() -> None:
     import msal  # noqa: F401 - here, so that no fork has to
     import requests  # noqa: F401
 
-    logging.getLogger("m365proxy").setLevel(logging.CRITICAL)
     hurry(_HASTE)
     for line in sys.stdin:
         print(json.dumps(_run(Job(*json.loads(line)))), flush=True)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import List, NamedTuple, Optional, Tuple
 
 import pytest
-from faults.crash import Job, Server
+from faults.crash import LOG, Job, Server
 from program import ALERTS, Program
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -31,6 +31,7 @@ class Story(NamedTuple):
     delivered: int  # times
     queued: List[str]  # "held", "failed"; others are wrong
     drafts: int  # left behind
+    log: str
 
 
 class Bench:
@@ -84,7 +85,7 @@ class Bench:
         said = said or run.said
         if run.died:
             assert server.run(job).died == ""
-        story = Story(kill, run.died, run.steps, said, *self._found(directory, name))
+        story = Story(kill, run.died, run.steps, said, *self._found(directory, name), (directory / LOG).read_text())
         shutil.rmtree(directory)
         return story
 
@@ -175,7 +176,7 @@ def test_dead_at_every_step(bench, name):
         for story in stories
         if story.drafts or not ((story.delivered, story.queued) in way.good or not story.said and story[4:6] == (0, []))
     ]
-    assert not wrong
+    assert not wrong, "\n".join(f"{story._replace(log='')}\n{story.log}" for story in wrong)
     died = {story.died for story in stories}
     missing = {f"{side} {step}" for step in way.steps for side in ("before", "after")} - died
     assert not missing, f"never killed there, but at {sorted(died)}"
