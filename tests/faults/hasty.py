@@ -46,12 +46,6 @@ def hurry(haste: float = HASTE) -> None:
         still_draft=(attempt.STILL_DRAFT_APART / haste, attempt.STILL_DRAFT_AFTER / haste),
     )
     attempt.ONE_STEP_WAIT /= haste
-    # Limits of requests: not shorter than this for anybody, as nobody knows how busy the machine is.
-    drafts.SEND_SECONDS = attempt.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
-    total_seconds = client.total_seconds
-    client.total_seconds = lambda silence, body: total_seconds(silence, body) / HASTE
-    http._ANSWER_SECONDS /= HASTE
-    fetch._VALUE_SECONDS, fetch._AHEAD_SECONDS = fetch._VALUE_SECONDS / HASTE, fetch._AHEAD_SECONDS / HASTE
     answer._RETRY_AFTER_UNSAID /= haste
     reachability.FIRST, reachability.LONGEST = reachability.FIRST / haste, reachability.LONGEST / haste
     conclusions._DRAFT_KEPT = _DRAFT_KEPT
@@ -66,6 +60,18 @@ def hurry(haste: float = HASTE) -> None:
     tokens._PASSING_WAITS = tuple(wait / haste for wait in tokens._PASSING_WAITS)
     tokens._PERSON_WAITS = tuple(wait / haste for wait in tokens._PERSON_WAITS)
     daemon._CONTROL_SECONDS, daemon._STATUS_SECONDS = 0.05, 0.2
+
+
+def shorten_limits() -> None:
+    """Shorten the time that a request of this process may take: only for who tests a Graph that is silent.
+
+    A busy machine needs seconds for a request, and what it cannot do in time is left as it is: a draft stays.
+    """
+    drafts.SEND_SECONDS = attempt.SEND_SECONDS = drafts.SEND_SECONDS / HASTE
+    total_seconds = client.total_seconds
+    client.total_seconds = lambda silence, body: total_seconds(silence, body) / HASTE
+    http._ANSWER_SECONDS /= HASTE
+    fetch._VALUE_SECONDS, fetch._AHEAD_SECONDS = fetch._VALUE_SECONDS / HASTE, fetch._AHEAD_SECONDS / HASTE
 
 
 class HastyProgram(Program):
@@ -93,6 +99,7 @@ class HastyProgram(Program):
 
 if __name__ == "__main__":
     hurry()
+    shorten_limits()
     if MISHAPS:
         mishaps.limit_disk(MISHAPS)
     sys.exit(cli.main())
