@@ -9,6 +9,7 @@ import os
 from typing import Tuple
 
 from ..errors import UsageError
+from . import sasl
 
 # What one check costs: 16 MiB of memory.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
@@ -50,6 +51,12 @@ def scrypt_parts(stored: str) -> Tuple[bytes, bytes]:
 def octets(text: str) -> bytes:
     """A user name or password in octets; whatever a device sent has some, half a surrogate pair too."""
     return text.encode("utf-8", "surrogatepass")
+
+
+def spellings(password: str) -> Tuple[str, ...]:
+    """What to try for a password that a client sent: as it is, and without CR, LF and NUL at its end."""
+    trimmed = sasl.trimmed(password)
+    return (password, trimmed) if trimmed and trimmed != password else (password,)
 
 
 def scrypt(password: bytes, salt: bytes) -> bytes:

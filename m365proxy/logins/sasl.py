@@ -8,6 +8,9 @@ from typing import Tuple
 
 _BLANK = " \t"
 
+# What some devices send behind a user name or password: the line end of their settings file, the end of a C string.
+_STRAY = "\r\n\0"
+
 
 class Malformed(ValueError):
     """The text is not of the form it should have."""
@@ -35,10 +38,22 @@ def credential(octets: bytes) -> str:
         return octets.decode("latin-1")
 
 
+def trimmed(text: str) -> str:
+    """A user name or password without CR, LF and NUL at its end."""
+    return text.rstrip(_STRAY)
+
+
+def user_name(octets: bytes) -> str:
+    """A user name as it is looked up; none in the configuration ends in CR, LF or NUL."""
+    return trimmed(credential(octets))
+
+
 def plain(octets: bytes) -> Tuple[str, str, str]:
-    """(authorization identity, user name, password) of SASL PLAIN (RFC 4616).  Malformed."""
-    parts = octets.split(b"\0")
-    if len(parts) != 3:
+    """(authorization identity, user name, password) of SASL PLAIN (RFC 4616).  Malformed.
+
+    NULs at the end belong to the password: some devices send that of a C string, too.
+    """
+    parts = octets.split(b"\0", 2)
+    if len(parts) != 3 or b"\0" in parts[2].rstrip(_STRAY.encode()):
         raise Malformed("PLAIN has three parts")
-    identity, login, password = (credential(part) for part in parts)
-    return identity, login, password
+    return user_name(parts[0]), user_name(parts[1]), credential(parts[2])

@@ -7,14 +7,14 @@ import copy
 import hmac
 import os
 import threading
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Protocol, Sequence, Tuple
 
 from ..errors import Permanent, Temporary
 from ..mime.addresses import address_matches
 from ..system.networks import Network, within
 from . import passwords
 from .mailboxes import MailboxSettings
-from .passwords import SALT_OCTETS, is_hash, octets, scrypt_parts
+from .passwords import SALT_OCTETS, is_hash, octets, scrypt_parts, spellings
 
 # Under this key, which lives as long as the program, a User remembers which password is configured.
 _MARK_KEY = os.urandom(32)
@@ -97,9 +97,10 @@ class _Login:
 class Users:
     """All user names of the configuration.  May be used from any thread.
 
-    A check costs one scrypt run, whatever the user name is.  A password that was
-    right once costs none the next time: it is remembered as an HMAC, under a
-    key that lives as long as this object.
+    A check costs one scrypt run for each spelling of the password that is
+    tried, whatever the user name is.  A password that was right once costs
+    none the next time: it is remembered as an HMAC, under a key that lives as
+    long as this object.
     """
 
     def __init__(
@@ -126,8 +127,8 @@ class Users:
         """The user, if the password is right and `peer` (a normalised address) may use `service` ("smtp", "pop3").
 
         For POP3, "login+Folder" is the same user reading another folder of
-        its mailbox.  Raises LoginRefused, or Temporary if too many checks are
-        waiting.
+        its mailbox.  A password that is wrong and ends in CR, LF or NUL is tried without
+        them, too.  Raises LoginRefused, or Temporary if too many checks are waiting.
         """
         login, folder = self._split(login) if service == "pop3" else (login, "")
         name = login.casefold()
@@ -136,15 +137,15 @@ class Users:
         if found is None or refusal:
             # It costs as much as a wrong password, and what is remembered is not asked: nobody can tell them apart.
             with self._turn():
-                self._scrypt(octets(password), self._nobody)
+                for spelling in spellings(password):
+                    self._scrypt(octets(spelling), self._nobody)
             raise LoginRefused(refusal)
-        token = self._token(name, password)
-        if not self._remembers(name, token):
+        tokens = {self._token(name, spelling): spelling for spelling in spellings(password)}
+        if not self._remembers(name, tokens):
             with self._turn():
                 # Many may have waited for the first check of one password; they need no run of their own.
-                if not self._remembers(name, token):
-                    self._verify(found, password)
-                    self._remembered[name] = token
+                if not self._remembers(name, tokens):
+                    self._remembered[name] = self._verify(found, tokens)
         return found.user.reading(folder) if folder else found.user
 
     def current(self, user: User, service: str, peer: str) -> Optional[User]:
@@ -212,17 +213,21 @@ class Users:
     def _token(self, name: str, password: str) -> bytes:
         return hmac.digest(self._secret, octets(name) + b"\0" + octets(password), "sha256")
 
-    def _remembers(self, name: str, token: bytes) -> bool:
-        return hmac.compare_digest(self._remembered.get(name, b""), token)
+    def _remembers(self, name: str, tokens: Iterable[bytes]) -> bool:
+        remembered = self._remembered.get(name, b"")
+        return any(hmac.compare_digest(remembered, token) for token in tokens)
 
-    def _verify(self, found: _Login, password: str) -> None:
-        """One scrypt run; LoginRefused if the password is wrong."""
+    def _verify(self, found: _Login, tokens: Mapping[bytes, str]) -> bytes:
+        """One scrypt run for each spelling of the password; the right one's token, LoginRefused if all are wrong."""
+        for token, spelling in tokens.items():
+            if self._is_right(found, spelling):
+                return token
+        raise LoginRefused("wrong password")
+
+    def _is_right(self, found: _Login, password: str) -> bool:
         if found.salt_and_key is not None:
             salt, key = found.salt_and_key
-            right = hmac.compare_digest(self._scrypt(octets(password), salt), key)
-        else:
-            self._scrypt(octets(password), self._nobody)  # it takes as long as with a hash
-            # All digests have one length: the time of a comparison tells nothing about the password's.
-            right = hmac.compare_digest(self._token("", password), self._token("", found.stored))
-        if not right:
-            raise LoginRefused("wrong password")
+            return hmac.compare_digest(self._scrypt(octets(password), salt), key)
+        self._scrypt(octets(password), self._nobody)  # it takes as long as with a hash
+        # All digests have one length: the time of a comparison tells nothing about the password's.
+        return hmac.compare_digest(self._token("", password), self._token("", found.stored))

@@ -101,7 +101,7 @@ class Login:
 
     def _user(self, rest: bytes) -> Reply:
         self._require_privacy()
-        self._name = sasl.credential(rest.strip())
+        self._name = sasl.user_name(rest.strip())
         if not self._name:
             return fault("Usage: USER name")
         return ok("Send the password.")
@@ -128,7 +128,7 @@ class Login:
             return self._log_in(name, password, identity)
         if mechanism.upper() == b"LOGIN":
             response = _decoded(initial) if initial else self._ask(b"Username:")
-            return self._log_in(sasl.credential(response), sasl.credential(self._ask(b"Password:")))
+            return self._log_in(sasl.user_name(response), sasl.credential(self._ask(b"Password:")))
         return fault("Only AUTH PLAIN and AUTH LOGIN are supported.")
 
     def _quit(self) -> Reply:

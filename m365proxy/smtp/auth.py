@@ -90,7 +90,7 @@ class Authentication:
         return sasl.plain(self._response(replies.ASK_PLAIN, initial))
 
     def _login(self, initial: List[str]) -> Tuple[str, str, str]:
-        login = sasl.credential(self._response(replies.ASK_USER, initial))
+        login = sasl.user_name(self._response(replies.ASK_USER, initial))
         return "", login, sasl.credential(self._response(replies.ASK_PASSWORD, []))
 
     _MECHANISMS = {"LOGIN": _login, "PLAIN": _plain}
@@ -106,7 +106,7 @@ class Authentication:
         return sasl.unbase64(line.decode("latin-1"))
 
     def _check(self, identity: str, login: str, password: str) -> Reply:
-        if not (identity or login or password):
+        if not (identity or login or sasl.trimmed(password)):
             if self.relay_user is None:
                 return self._failed(login, "user name and password are empty", replies.LOGIN_EMPTY)
             self.user = self.relay_user  # anonymous, where the network may send without a login

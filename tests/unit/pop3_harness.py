@@ -9,6 +9,7 @@ import threading
 from types import SimpleNamespace
 
 from m365proxy.errors import Permanent
+from m365proxy.logins.passwords import spellings
 from m365proxy.mime.encodings import canonical, ended
 from m365proxy.pop3.session import Pop3Session
 from m365proxy.server.connection import Connection
@@ -44,7 +45,7 @@ class Users:
         self.seen.append((login, password, service, peer))
         if self.trouble:
             raise self.trouble
-        if (login, password) != ("scanner@contoso.com", "pass word"):
+        if login != "scanner@contoso.com" or "pass word" not in spellings(password):
             refusal = Permanent("not accepted")
             refusal.reason = "wrong password"
             raise refusal

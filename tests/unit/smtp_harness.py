@@ -11,6 +11,7 @@ import ssl
 from types import SimpleNamespace
 
 from m365proxy.errors import Temporary
+from m365proxy.logins.passwords import spellings
 from m365proxy.logins.users import LoginRefused, User
 from m365proxy.server.client import ListenerSettings
 from m365proxy.server.connections import Connections
@@ -60,7 +61,7 @@ class Users:
         self.seen.append((login, password, service, peer))
         if self.trouble:
             raise self.trouble
-        if (login.lower(), password) != (self.user.mailbox, PASSWORD):
+        if login.lower() != self.user.mailbox or PASSWORD not in spellings(password):
             raise LoginRefused("wrong password" if login == self.user.mailbox else "unknown user name")
         return self.user
 

@@ -28,7 +28,23 @@ def test_plain():
     assert sasl.plain(b"other\0user\0p") == ("other", "user", "p")
 
 
-@pytest.mark.parametrize("octets", [b"", b"user", b"\0user", b"\0user\0p\0"])
+# Settings files with foreign line ends, and buffers of C programs with their NUL.
+STRAY = ["\r", "\n", "\0", "\r\n", "\r\n\0", "\0\0"]
+
+
+@pytest.mark.parametrize("stray", STRAY)
+def test_what_strays_behind_a_user_name_is_none_of_it(stray):
+    octets = stray.encode()
+    assert sasl.user_name(b"a\r\0b" + octets) == "a\r\0b"
+    assert sasl.user_name(octets) == ""
+    assert sasl.credential(b"p" + octets) == "p" + stray  # a password may be right with it
+    assert sasl.trimmed("p" + stray) == "p"
+    assert sasl.plain(b"\0user\0p" + octets) == ("", "user", "p" + stray)
+    if "\0" not in stray:
+        assert sasl.plain(b"x" + octets + b"\0user" + octets + b"\0p") == ("x", "user", "p")
+
+
+@pytest.mark.parametrize("octets", [b"", b"user", b"\0user", b"\0user\0p\0p", b"\0user\0\0p"])
 def test_no_plain(octets):
     with pytest.raises(Malformed):
         sasl.plain(octets)

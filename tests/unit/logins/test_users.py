@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from m365proxy.errors import Permanent, Temporary
-from m365proxy.logins.passwords import hash_password
+from m365proxy.logins.guard import Guard
+from m365proxy.logins.passwords import hash_password, spellings
 from m365proxy.logins.users import LoginRefused, User, Users
 from m365proxy.system.choices import DeleteRule
 
@@ -226,6 +227,58 @@ def test_every_first_check_costs_one_run(runs, name, password, service, peer, ou
             assert runs.count == 1
         except LoginRefused:
             assert runs.count == expected  # a refusal is not remembered
+
+
+# The password in the config, the one sent, whether it is right, and the runs of a first and of a second check.
+STRAY = [
+    ("right", "right\r", True, 2, 0),
+    ("right", "right\n", True, 2, 0),
+    ("right", "right\0", True, 2, 0),
+    ("right", "right\r\n\0", True, 2, 0),
+    ("right\r", "right\r", True, 1, 0),  # a hash may be of such a one: then it is right as it is
+    ("right\r", "right\r\n", False, 2, 2),
+    ("right\r", "right", False, 1, 1),
+    ("right", "\rright", False, 1, 1),
+    ("right", "ri\0ght", False, 1, 1),
+    ("right", "right \r", False, 2, 2),
+    ("right", "\r\n", False, 1, 1),  # nothing would be left of it
+    ("right", "wrong\r", False, 2, 2),
+]
+
+
+@pytest.mark.parametrize("name", ["ups", "nobody"])
+@pytest.mark.parametrize("configured, sent, is_right, first, second", STRAY)
+def test_a_password_is_tried_once_more_without_what_strays_at_its_end(
+    runs, name, configured, sent, is_right, first, second
+):
+    harness = Users([mailbox(password=configured, login="ups")], scrypt=runs)
+    for expected in (first, second):
+        before = runs.count
+        if is_right and name == "ups":
+            assert harness.check(name, sent, "smtp", PEER).login == "ups"
+            assert runs.count - before == expected
+        else:
+            with pytest.raises(LoginRefused):
+                harness.check(name, sent, "smtp", PEER)
+            # The number of runs does not tell whether there is such a user name.
+            assert runs.count - before == len(spellings(sent))
+
+
+def test_both_spellings_are_one_try_for_the_guard(runs):
+    guard = Guard(Users([mailbox(password="plain", login="ups")], scrypt=runs), failures=3, sleep=lambda seconds: None)
+    reasons = []
+    for sent in ("wrong\r", "wrong\0", "wrong\r\n", "plain\r"):
+        with pytest.raises(LoginRefused) as caught:
+            guard.check("ups", sent, "smtp", PEER)
+        reasons.append(caught.value.reason)
+    assert reasons == ["wrong password"] * 3 + ["blocked for a while after too many failures from there"]
+
+
+def test_two_spellings_of_a_password_share_one_memory(runs):
+    harness = Users([mailbox(password="plain", login="ups")], scrypt=runs)
+    for sent in ("plain\r", "plain", "plain\0", "plain\r"):
+        harness.check("ups", sent, "smtp", PEER)
+    assert runs.count == 2
 
 
 def test_a_right_password_is_remembered_and_a_wrong_one_does_not_displace_it(runs):

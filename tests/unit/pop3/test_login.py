@@ -46,6 +46,15 @@ def test_too_busy_to_check_passwords():
         assert harness.ask(b"PASS pass word") == b"-ERR [SYS/TEMP] Too many devices are signing in at once."
 
 
+@pytest.mark.parametrize("stray", [b"\r", b"\0", b"\r\r\0"])
+def test_what_strays_behind_name_and_password(stray):
+    with Harness() as harness:
+        harness.line()
+        assert harness.ask(b"USER scanner@contoso.com" + stray).startswith(b"+OK")
+        assert harness.ask(b"PASS pass word" + stray).startswith(b"+OK")
+    assert harness.users.seen == [("scanner@contoso.com", "pass word" + stray.decode(), "pop3", "127.0.0.1")]
+
+
 def test_a_line_too_long_inside_auth_is_one_error():
     with Harness() as harness:
         harness.line()
