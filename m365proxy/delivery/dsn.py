@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import Permanent
-from ..mime import header, words
+from ..mime import charsets, header, words
 from ..spool.envelope import Envelope
 from ..spool.state import State
 from ..system import log
@@ -159,7 +159,7 @@ def _paragraph(failure: Failure) -> str:
     if failure.envelope is not None:
         subject = next((field for field in failure.header if field.name.lower() == b"subject"), None)
         if subject is not None:
-            rows.append(("Subject", words.clean(words.decode(words.text(subject.unfolded)))))
+            rows.append(("Subject", words.clean(words.decode(charsets.text(subject.unfolded)))))
         if clock_is_plausible(failure.envelope.accepted):
             rows.append(("Accepted", f"{_moment(failure.envelope.accepted):%Y-%m-%d %H:%M:%S} UTC"))
         rows.append(("Came from", " ".join(filter(None, (failure.envelope.client, failure.envelope.login)))))

@@ -13,7 +13,7 @@ import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
 
 from ..errors import Permanent, ProxyError
-from ..mime import addresses, header, words
+from ..mime import addresses, charsets, header, words
 from ..mime import parts as mime
 from ..mime.addresses import Mailbox
 from ..mime.limits import obstacle
@@ -227,10 +227,10 @@ class _Content:
 
 
 def _decoded(octets: bytes, charset: str) -> str:
-    text = words.decoded(octets, charset)
+    text = charsets.decoded(octets, charset)
     # Declared as UTF-8, but none of its non-ASCII text is: some devices declare everything as UTF-8.
-    if words.charset_known(charset) == "utf_8" and "\ufffd" in text and text.replace("\ufffd", "").isascii():
-        return words.text(octets)
+    if charsets.known(charset) == "utf_8" and "\ufffd" in text and text.replace("\ufffd", "").isascii():
+        return charsets.text(octets)
     return text
 
 
@@ -321,7 +321,7 @@ def _x_fields(kept: Iterable[header.Field]) -> List[Dict[str, str]]:
         key = field.name.lower()
         if not _X_FIELD.match(field.name) or key in _MAPPED or key in found or len(found) == _MOST_HEADERS:
             continue
-        value = words.clean(_UNWRITABLE.sub("", words.decode(words.text(field.unfolded))).replace("\t", " "))
+        value = words.clean(_UNWRITABLE.sub("", words.decode(charsets.text(field.unfolded))).replace("\t", " "))
         if 0 < len(value) <= _LONGEST_VALUE:
             found[key] = {"name": field.name.decode("ascii"), "value": value}
     return list(found.values())

@@ -6,7 +6,7 @@ import re
 from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..errors import Permanent
-from . import addresses, encodings, words
+from . import addresses, charsets, encodings, words
 from .addresses import Mailbox
 from .encodings import CRLF
 
@@ -85,14 +85,14 @@ class Block:
 
     def text(self, name: str) -> str:
         """The first such field as text with encoded words decoded; "" if there is none."""
-        return words.clean(words.decode(words.text(self.raw(name) or b"")))
+        return words.clean(words.decode(charsets.text(self.raw(name) or b"")))
 
     def mailboxes(self, name: str) -> List[Mailbox]:
         """The mailboxes of all such fields together, no more than of one list."""
         found: List[Mailbox] = []
         for field in self.all(name):
             if len(found) < addresses.MOST:
-                found += addresses.parse(words.text(field.unfolded))
+                found += addresses.parse(charsets.text(field.unfolded))
         return found
 
 
@@ -217,13 +217,13 @@ def emit(name: bytes, value: bytes) -> bytes:
     kind = name.lower()
     if kind in _REFERENCE_FIELDS:
         # Exchange loses the thread when these are folded oddly or encoded.
-        found = _REFERENCE.findall(words.decode(words.text(field.unfolded)))
+        found = _REFERENCE.findall(words.decode(charsets.text(field.unfolded)))
         if found:
             return fold(name, " ".join(found).encode("ascii"))
     # Graph refuses a whole message for one address it cannot read: these are never copied.
     if kind in ADDRESS_FIELDS or (kind in _PEOPLE and not is_sound(field)):
         found = [
-            with_ascii_address(mailbox) for mailbox in valid_mailboxes(addresses.parse(words.text(field.unfolded)))
+            with_ascii_address(mailbox) for mailbox in valid_mailboxes(addresses.parse(charsets.text(field.unfolded)))
         ]
         if found:
             return fold(name, addresses.listed(found))
@@ -233,7 +233,7 @@ def emit(name: bytes, value: bytes) -> bytes:
     longest = max(map(len, unfolded.split()), default=0)
     if unfolded.isascii() and longest <= words.LONGEST_TOKEN and not _hides_control(unfolded):
         return fold(name, unfolded)
-    return fold(name, words.encoded(words.decode(words.text(unfolded))))
+    return fold(name, words.encoded(words.decode(charsets.text(unfolded))))
 
 
 def is_sound(field: Field) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Dict, List, NamedTuple, Tuple
 
-from . import words
+from . import charsets, words
 
 # How many characters of a value are read.
 _LONGEST = 64 * 1024
@@ -159,7 +159,7 @@ def _joined(sections: Dict[int, Tuple[str, bool]]) -> str:
             charset, _, value = value.split("'", 2)
         raw = value.encode("utf-8", "replace")
         octets += _PERCENT.sub(lambda match: bytes((int(match.group(1), 16),)), raw) if starred else raw
-    return words.decoded(octets, charset)
+    return charsets.decoded(octets, charset)
 
 
 def _sections(name: str, text: str) -> List[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO, Iterator, List, NamedTuple, Optional
 
-from . import encodings, header, parameters, words
+from . import charsets, encodings, header, parameters, words
 
 # The most parts and the deepest nesting that Exchange Online accepts (GF 1.3).
 MOST_PARTS, DEEPEST = 250, 30
@@ -54,9 +54,11 @@ class Part:
         self.preamble_end = block.body
         self.epilogue_start: Optional[int] = None
         self.broken = ""
-        self.content = parameters.parse(words.text(block.raw("Content-Type") or b""))
-        self.placement = parameters.parse(words.text(block.raw("Content-Disposition") or b""))
-        self.encoding = parameters.parse(words.text(block.raw("Content-Transfer-Encoding") or b"7bit")).main or "7bit"
+        self.content = parameters.parse(charsets.text(block.raw("Content-Type") or b""))
+        self.placement = parameters.parse(charsets.text(block.raw("Content-Disposition") or b""))
+        self.encoding = (
+            parameters.parse(charsets.text(block.raw("Content-Transfer-Encoding") or b"7bit")).main or "7bit"
+        )
         self.content_type = self.content.main if _TYPE.match(self.content.main) else default_type
         self.boundary = self._boundary()
 

@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timezone
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from . import addresses, words
+from . import addresses, charsets
 from .addresses import Mailbox
 from .encodings import CRLF
 from .header import ADDRESS_FIELDS, Block, Field, client_message_id, emit, fold, valid_mailboxes, with_ascii_address
@@ -134,7 +134,7 @@ class TopHeader:
         name = field.name.lower()
         if name in _OURS or name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES):
             return False
-        if name in ADDRESS_FIELDS and not any(valid_mailboxes(addresses.parse(words.text(field.unfolded)))):
+        if name in ADDRESS_FIELDS and not any(valid_mailboxes(addresses.parse(charsets.text(field.unfolded)))):
             return False
         return name != b"mime-version" and not name.startswith(b"content-")
 

@@ -1,4 +1,4 @@
-"""Header text: raw octets to text, and RFC 2047 encoded words in both directions.
+"""Header text: RFC 2047 encoded words in both directions.
 
 The standard library's decoders differ between Python versions and raise on
 input that devices really send, so both directions are written out here.
@@ -7,11 +7,11 @@ input that devices really send, so both directions are written out here.
 from __future__ import annotations
 
 import binascii
-import encodings
-import encodings.aliases
 import re
 import unicodedata
-from typing import List, Optional
+from typing import List
+
+from . import charsets
 
 # RFC 2047 section 2: no encoded word is longer than this.
 LONGEST = 75
@@ -25,41 +25,6 @@ _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=]")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 _PREFIX_B, _PREFIX_Q, _SUFFIX = b"=?utf-8?b?", b"=?utf-8?q?", b"?="
-
-# Python's names of codecs that are not the charset of a text.
-_NOT_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
-# Charsets that Python has but does not list among the aliases.
-_UNALIASED = frozenset({"koi8_u", "koi8_t", "cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "utf_8_sig"})
-
-
-def text(octets: bytes) -> str:
-    """Undeclared octets as text: UTF-8 if they are valid UTF-8, else windows-1252."""
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return octets.decode("cp1252", "replace")
-
-
-def charset_known(charset: str) -> Optional[str]:
-    """Python's name for a charset, or None.
-
-    It is looked up in the alias table, because codecs.lookup would remember
-    every made-up name for ever.
-    """
-    name = encodings.normalize_encoding(charset.strip().lower())
-    name = encodings.aliases.aliases.get(name, name)
-    if name in _NOT_CHARSETS:
-        return None
-    return name if name in _UNALIASED or name in encodings.aliases.aliases.values() else None
-
-
-def decoded(octets: bytes, charset: str) -> str:
-    """Octets in a declared charset as text; never raises.  UTF-7 may leave lone surrogates: `clean` removes them."""
-    name = charset_known(charset)
-    try:
-        return octets.decode(name, "replace") if name and name != "ascii" else text(octets)
-    except (LookupError, UnicodeError):  # a codec that is not for text
-        return text(octets)
 
 
 def decode(value: str) -> str:
@@ -78,13 +43,13 @@ def decode(value: str) -> str:
             pending += octets
         else:
             if charset:
-                result.append(decoded(pending, charset))
+                result.append(charsets.decoded(pending, charset))
             if not charset or gap.strip(" \t"):
                 result.append(gap)
             pending, charset = octets, match.group(1).lower()
         position = match.end()
     if charset:
-        result.append(decoded(pending, charset))
+        result.append(charsets.decoded(pending, charset))
     result.append(value[position:])
     return "".join(result)
 

@@ -8,7 +8,7 @@ import io
 
 import pytest
 
-from m365proxy.mime import addresses, header, words
+from m365proxy.mime import addresses, charsets, header, words
 
 
 def read(raw: bytes, **options) -> header.Block:
@@ -196,7 +196,7 @@ def test_emitted_fields_can_be_read_by_anybody(value):
     assert line.isascii() and line.endswith(b"\r\n")
     assert all(len(part) <= 998 and part.strip() for part in line[:-2].split(b"\r\n"))
     assert all(part[:1] in (b" ", b"\t") for part in line[:-2].split(b"\r\n")[1:])
-    wanted = words.clean(words.decode(words.text(value.replace(b"\r\n", b""))))
+    wanted = words.clean(words.decode(charsets.text(value.replace(b"\r\n", b""))))
     shown = email.message_from_bytes(line + b"\r\n", policy=email.policy.default)["Subject"]
     assert " ".join(shown.split()) == " ".join(wanted.replace("\x81", " ").split())
 
