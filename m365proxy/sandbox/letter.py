@@ -14,7 +14,7 @@ import email.utils
 import os
 import re
 from email.message import EmailMessage
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 RECIPIENT_FIELDS = ("to", "cc", "bcc")
 
@@ -265,7 +265,8 @@ def build(properties: Dict[str, Any], attachments: Sequence[Attachment], extende
 def formatted(people: Sequence[Dict[str, Any]]) -> str:
     """Recipients of a message resource as an address field's value."""
     pairs = [(p["emailAddress"].get("name") or "", p["emailAddress"]["address"]) for p in people]
-    return ", ".join(email.utils.formataddr(pair) for pair in pairs)
+    # Without a name, Graph shows the address as one.
+    return ", ".join(email.utils.formataddr(("" if name == address else name, address)) for name, address in pairs)
 
 
 def _content(properties: Dict[str, Any], attachments: Sequence[Attachment]) -> bytes:
@@ -280,9 +281,43 @@ def _content(properties: Dict[str, Any], attachments: Sequence[Attachment]) -> b
     return _multipart(b"mixed", [entity, *files]) if files else entity
 
 
+def files(raw: bytes) -> List[Attachment]:
+    """The attachments of a MIME message: every leaf that is not one of its texts, in order."""
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    found = []
+    for number, part in enumerate(_leaves(message)):
+        name = part.get_filename() or ""
+        named = bool(name) or part.get_content_disposition() == "attachment"
+        if part.get_content_maintype() == "text" and not named:
+            continue
+        whole = part.get_content_maintype() == "message"
+        content = bytes(part.get_payload(0)) if whole else part.get_payload(decode=True) or b""
+        content_id = str(part.get("Content-ID", "")).strip("<> ")
+        inline = bool(content_id) and part.get_content_disposition() != "attachment"
+        name = name or f"ATT{number:05d}"
+        found.append(Attachment(f"mime{number}", name, part.get_content_type(), content, inline, content_id))
+    return found
+
+
+def _leaves(part: Any) -> Iterator[Any]:
+    if not part.is_multipart() or part.get_content_maintype() == "message":
+        yield part
+        return
+    for child in part.iter_parts():
+        yield from _leaves(child)
+
+
 def with_files(raw: bytes, attachments: Sequence[Attachment]) -> bytes:
-    """A MIME message with attachments added: its former content becomes the first part."""
+    """A MIME message with attachments added as its last parts; where it is no multipart/mixed, its content is made
+    the first part of one."""
     fields, body = split(raw)
+    for field in fields:
+        match = _BOUNDARY.search(field) if b"multipart/mixed" in field.lower() else None
+        closing = b"\r\n--" + (match.group(2) or match.group(3)) + b"--" if match else b""
+        if match and body.count(closing) == 1:
+            before, after = body.split(closing)
+            parts = [closing[:-2] + b"\r\n" + _part(attachment).rstrip(b"\r\n") for attachment in attachments]
+            return join(fields, b"".join([before, *parts, closing, after]))
     head = [field for field in fields if not name_of(field).startswith("content-")]
     first = b"".join(field for field in fields if name_of(field).startswith("content-")) + b"\r\n" + body
     return b"".join(head) + _multipart(b"mixed", [first, *map(_part, attachments)])

@@ -50,6 +50,10 @@ class Modes:
     while_sending: str = "gone"  # where the draft is meanwhile: "gone", "drafts" or "outbox"
     save_sent_items: bool = True
     copy_for_sent_as: bool = False  # a copy in the From mailbox as well (Set-Mailbox)
+    # What becomes of a draft that was made of MIME when a file is added (GF 2.4, which nobody has settled): "keep": the
+    # file is added to the MIME; "forget_mime": header fields that are no properties, and alternatives, are lost;
+    # "ignore_files": it is sent as it was, though the file is listed; "hide_files": not even that; "refuse_files": 400.
+    mime_drafts_take_files: str = "keep"
     max_send_size: int = 150 * 1024 * 1024  # octets of MIME; Exchange's own default is 35 MB
     drops_headers: bool = True  # stored copies lose List-*, Auto-Submitted, unknown X- ... (docs#17444)
     request_limit: int = 4_000_000  # octets of one request body

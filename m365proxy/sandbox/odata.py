@@ -46,6 +46,10 @@ _PROPERTY_TERM = re.compile(
 _TERM = re.compile(r"(\w+)\s+(eq|ne|ge|gt|le|lt)\s+(?:" + _TEXT + r"|([^\s')]+))")
 _EXPANDED = re.compile(r"singleValueExtendedProperties\(\$filter=(id eq '[^']+'(?: or id eq '[^']+')*)\)")
 
+# Of an attachment in a message (attachment resource); contentId is a fileAttachment's, and refused there.
+_OF_ATTACHMENTS = re.compile(r"attachments\(\$select=(\w+(?:,\w+)*)\)")
+_ATTACHMENT_PROPERTIES = frozenset({"id", "name", "contentType", "size", "isInline", "lastModifiedDateTime"})
+
 _TIMES = {"receivedDateTime": "received", "sentDateTime": "sent", "createdDateTime": "created"}
 _FLAGS = {"isRead": "read", "isDraft": "draft"}
 _TEXTS = ("internetMessageId", "subject")
@@ -97,6 +101,15 @@ class Query:
         if not match:
             raise Refusal(400, "BadRequest", "Only singleValueExtendedProperties($filter=id eq '...') is known.")
         return re.findall(r"'([^']+)'", match.group(1))
+
+    def of_attachments(self) -> Optional[List[str]]:
+        """The properties of a message's attachments that are wanted with it; None if they are not."""
+        match = _OF_ATTACHMENTS.fullmatch(self.options.get("$expand", "").strip())
+        names = match.group(1).split(",") if match else None
+        for name in names or ():
+            if name not in _ATTACHMENT_PROPERTIES:
+                raise Refusal(400, "RequestBroker--ParseUri", f"Could not find a property named '{name}'.")
+        return names
 
     def conditions(self) -> List[Condition]:
         """The terms of $filter, all of which must hold."""

@@ -182,7 +182,10 @@ class Outlook:
         return self._shown(context, item, 200)
 
     def _attachments(self, context: Context) -> Answer:
-        return answer_json(200, {"value": [resource.shown_attachment(a) for a in self._item(context).attachments]})
+        return answer_json(200, {"value": self._listed(self._item(context))})
+
+    def _listed(self, item: Item) -> List[Dict[str, Any]]:
+        return [resource.shown_attachment(file) for file in self._tenant.attachments(item)]
 
     def _attach(self, context: Context) -> Answer:
         """message-post-attachments."""
@@ -193,6 +196,7 @@ class Outlook:
     def _begin_upload(self, context: Context) -> Answer:
         value = context.call.json()
         file = resource.upload_item(value)
+        self._tenant.check_takes_files(self._item(context))
         return self._uploads.begin(self._item(context), file, value["AttachmentItem"]["size"])
 
     def _detach(self, context: Context) -> Answer:
@@ -210,7 +214,13 @@ class Outlook:
     def _shown(self, context: Context, item: Item, status: int) -> Answer:
         query = Query(context.call.query)
         select = query.select(sorted(resource.SELECTABLE))
-        value = resource.shown(item, select, query.expand(), context.immutable, self._tenant.store_size)
+        of_files = query.of_attachments()
+        expand = query.expand() if of_files is None else []
+        value = resource.shown(item, select, expand, context.immutable, self._tenant.store_size)
+        if of_files is not None:
+            value["attachments"] = [
+                {key: file[key] for key in ("@odata.type", *of_files)} for file in self._listed(item)
+            ]
         return answer_json(status, value)
 
     def _get(self, context: Context) -> Answer:

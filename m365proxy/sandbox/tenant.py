@@ -198,12 +198,28 @@ class Tenant(Modes):
                 item.raw = letter.with_field(item.raw, "Subject", changes["subject"] or " ")
 
     def attach(self, item: Item, attachment: letter.Attachment) -> None:
-        """Add a file to a draft; the MIME of a MIME draft is then rebuilt."""
-        if not item.draft:
-            raise Refusal(400, "ErrorInvalidRequest", "Only a draft takes attachments.")
+        """Add a file to a draft; see mime_drafts_take_files."""
+        self.check_takes_files(item)
         with self.lock:
             self._touch(item)
+            if item.raw is not None and self.mime_drafts_take_files == "forget_mime":
+                kind, content = letter.body_of(item.raw)
+                item.properties = dict(letter.properties(item.raw), body={"contentType": kind, "content": content})
+                item.attachments, item.raw = letter.files(item.raw), None
             item.attachments.append(attachment)
+
+    def check_takes_files(self, item: Item) -> None:
+        """Raise Refusal if no file may be added to the item."""
+        refuses = item.raw is not None and self.mime_drafts_take_files == "refuse_files"
+        if not item.draft or refuses:
+            raise Refusal(400, "ErrorInvalidRequest", "Only a draft takes attachments.")
+
+    def attachments(self, item: Item) -> List[letter.Attachment]:
+        """The attachments as they are listed."""
+        if item.raw is None:
+            return item.attachments
+        shown = self.mime_drafts_take_files != "hide_files"
+        return [*letter.files(item.raw), *(item.attachments if shown else ())]
 
     def detach(self, item: Item, attachment_id: str) -> None:
         """Remove a file from a draft."""
@@ -247,7 +263,7 @@ class Tenant(Modes):
             properties = dict(item.properties, internetMessageId=item.message_id, date=_date(item.sent))
             properties.setdefault("from", {"emailAddress": {"address": item.mailbox}})
             return letter.build(properties, item.attachments, item.extended)
-        if item.attachments:
+        if item.attachments and self.mime_drafts_take_files not in ("ignore_files", "hide_files"):
             return letter.with_files(item.raw, item.attachments)
         return item.raw
 

@@ -275,6 +275,47 @@ def test_mime_draft_with_a_file_added(sandbox, graph):
     assert sent.get_body().get_content().strip() == "hello"
 
 
+UPLOAD = {"AttachmentItem": {"attachmentType": "file", "name": "big.bin", "size": 3 * MEGABYTE}}
+FILE = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "a.bin", "contentBytes": "AAEC"}
+LIST = "attachments($select=name,size,isInline)"
+ZOO = (
+    'MIME-Version: 1.0\r\nReferences: <a@b>\r\nContent-Type: multipart/mixed; boundary="outer"\r\n',
+    '--outer\r\nContent-Type: multipart/alternative; boundary="inner"\r\n\r\n--inner\r\n\r\nplain\r\n--inner\r\n'
+    "Content-Type: text/html\r\n\r\n<p>html\r\n--inner--\r\n--outer\r\nContent-Type: image/png; name=a.png\r\n"
+    "Content-ID: <a@b>\r\n\r\npicture\r\n--outer--\r\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "listed", "parts", "references"),
+    [
+        ("keep", 2, ["text/plain", "text/html", "image/png", "application/octet-stream"], "<a@b>"),
+        ("forget_mime", 2, ["text/html", "image/png", "application/octet-stream"], None),
+        ("ignore_files", 2, ["text/plain", "text/html", "image/png"], "<a@b>"),
+        ("hide_files", 1, ["text/plain", "text/html", "image/png"], "<a@b>"),
+        ("refuse_files", 1, ["text/plain", "text/html", "image/png"], "<a@b>"),
+    ],
+)
+def test_what_a_mime_draft_becomes_when_a_file_is_added(sandbox, graph, mode, listed, parts, references):
+    sandbox.tenant.mime_drafts_take_files = mode
+    made = graph("POST", users(ALERTS, "/messages"), mail(extra=ZOO[0], body=ZOO[1]))
+    url = item_url(made.value["id"])
+    added = graph("POST", url + "/attachments", FILE).status
+    assert added == (400 if mode == "refuse_files" else 201)
+    begun = graph("POST", url + "/attachments/createUploadSession", UPLOAD).status
+    assert begun == added
+    files = graph("GET", url, expand=LIST).value["attachments"]
+    assert [file["name"] for file in files] == ["a.png", "a.bin"][:listed] and files[0]["isInline"]
+    assert graph("GET", url, expand=LIST.replace("isInline", "contentId")).code == "RequestBroker--ParseUri"
+    value = graph("GET", url + "/$value").content
+    graph("POST", url + "/send")
+    (done,) = sandbox.tenant.delivered
+    for raw in (done.raw, value):
+        sent = email.message_from_bytes(raw, policy=email.policy.default)
+        assert [part.get_content_type() for part in sent.walk() if not part.is_multipart()] == parts
+        assert sent["References"] == references and sent["Subject"] == "s"
+
+
 def test_mime_only_at_messages(graph):
     answer = graph("POST", users(ALERTS, "/mailFolders/drafts/messages"), mail())
     assert answer.code == "UnableToDeserializePostBody"
