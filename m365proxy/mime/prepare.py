@@ -11,7 +11,21 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    AbstractSet,
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from ..errors import Permanent
 from ..system import log
@@ -140,7 +154,20 @@ def prepare(
         may_send_as=may_send_as,
         replace_message_id=replace_message_id,
     )
-    writer = _Writer(file, root, bounds)
+    return _written(top, root, _Writer(file, root, bounds))
+
+
+def without(prepared: Prepared, file: BinaryIO, left_out: AbstractSet[Part]) -> Prepared:
+    """The same message without some of its leaves, and without the multiparts that have no other; nothing but these:
+    a message without a text.  `file` is the one it was prepared from."""
+    root = prepared.root
+    writer = _Writer(file, root, parts.Bounds(), left_out=left_out)
+    if writer.leaves_out(root):
+        return Prepared(prepared.top, root, [b"MIME-Version: 1.0" + CRLF, b"Content-Type: text/plain" + CRLF], [])
+    return _written(prepared.top, root, writer)
+
+
+def _written(top: TopHeader, root: Part, writer: "_Writer") -> Prepared:
     edit, body = writer.body(root)
     content = _content_fields(root, edit)
     ours = edit.encoding == "base64" and root.body_start < root.body_end
@@ -214,12 +241,24 @@ class _Survey(NamedTuple):
 class _Writer:
     """Decides what becomes of each part of a message's body."""
 
-    def __init__(self, file: BinaryIO, root: Part, bounds: parts.Bounds, depth: int = 0):
-        """`depth`: how many messages this one is inside of."""
+    def __init__(
+        self,
+        file: BinaryIO,
+        root: Part,
+        bounds: parts.Bounds,
+        depth: int = 0,
+        left_out: AbstractSet[Part] = frozenset(),
+    ):
+        """`depth`: how many messages this one is inside of; `left_out`: leaves that are not written."""
         self._file = file
         self._bounds = bounds
         self._depth = depth
+        self._left_out = left_out
         self._boundaries = [part.boundary for part in root.walk() if part.children]
+
+    def leaves_out(self, part: Part) -> bool:
+        """Whether nothing of a part is written."""
+        return bool(self._left_out) and all(leaf in self._left_out for leaf in part.leaves())
 
     def body(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
         """The pieces of a part's body, and what they change in its header."""
@@ -251,6 +290,8 @@ class _Writer:
         boundary, edit = self._boundary(part)
         pieces: List[_Piece] = [*self._aside(part.body_start, part.preamble_end)]
         for child in part.children:
+            if self.leaves_out(child):
+                continue
             pieces += [b"--" + boundary + CRLF, *self.entity(child), CRLF]
         pieces.append(b"--" + boundary + b"--")
         if part.epilogue_start is not None:
