@@ -82,6 +82,8 @@ class Conclusions:
                 len(envelope.recipients),
                 log.clean(claim.state.request_id) or "none",
             )
+            if claim.state.left_out:
+                logger.info("%s was sent without: %s", claim.id, claim.state.left_out)
             return self.remove(lane, claim)
         state = claim.state
         if verdict.outcome is Outcome.NOT_SENT or not state.looks:

@@ -23,6 +23,9 @@ logger = log.get("delivery")
 # After a longer pause (seconds) somebody may have found our draft, and edited or sent it.
 _LEFT_ALONE = 600.0
 
+# Characters of the list of what large mail is sent without.
+_LONGEST_LIST = 400
+
 
 class DraftSteps:
     """Any thread may use it; a claim belongs to its caller.  Methods raise what Graph.read raises."""
@@ -87,6 +90,7 @@ class DraftSteps:
         """Make or go on with the draft of a large message, and fill it: asked, filling, ready."""
         claim = message.claim
         mail = self._composer.take_apart(message)
+        claim.state.left_out = log.clean(", ".join(mail.left_out), _LONGEST_LIST)
 
         def attached(count: int) -> None:
             self._attached[claim.id] = count

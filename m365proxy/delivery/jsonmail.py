@@ -10,33 +10,22 @@ from __future__ import annotations
 import html
 import re
 import urllib.parse
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Permanent, ProxyError
-from ..mime import addresses, charsets, header, words
+from ..mime import charsets, header, words
 from ..mime import parts as mime
-from ..mime.addresses import Mailbox
 from ..mime.limits import obstacle
 from ..mime.parts import Part
 from ..mime.prepare import Prepared
-from ..mime.topheader import TopHeader
-
-# What the message resource lacks, by MAPI tag.
-IN_REPLY_TO, REFERENCES = "String 0x1042", "String 0x1039"
-LIST_UNSUBSCRIBE, SENSITIVITY = "String 0x1045", "Integer 0x36"
+from .jsonheader import UNWRITABLE, as_properties
 
 # Octets of UTF-8 of a body; a longer text is attached.  JSON may double it, and the recipients of the
 # largest message need 1.5 MB: together that stays below graph.REQUEST_LIMIT.
 _LONGEST_BODY = 1_000_000
 
-# Characters: of a file's name (what Windows takes), a subject (Exchange's limit), a list of ids, an X- field.
-_LONGEST_NAME, _LONGEST_SUBJECT, _LONGEST_IDS, _LONGEST_VALUE = 255, 255, 8000, 900
-
-# Characters of a Content-ID.
-_LONGEST_ID = 400
-
-# The most X- fields that Graph accepts (InvalidInternetMessageHeaderCollection).
-_MOST_HEADERS = 5
+# Characters: of a file's name (what Windows takes), and of a Content-ID.
+_LONGEST_NAME, _LONGEST_ID = 255, 400
 
 # Only a part of at most this many octets is checked for being blank.
 _BLANK = 256
@@ -79,20 +68,22 @@ _ENDINGS = {
 _HTML = ("text/html", "application/xhtml+xml")
 _MESSAGES = ("message/rfc822", "message/global")
 
-# Characters that XML, and so Exchange, cannot represent.
-_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+# Fields of a part that stay: as a file's type, name and Content-ID; the encoding and the length are Exchange's own.
+_PART_FIELDS = frozenset(
+    b"content-type content-disposition content-id content-transfer-encoding content-length mime-version".split()
+)
+
+# How the log line names what is lost besides header fields.
+ALTERNATIVE = "{} alternative"
+ORDER = "order of text and files"
+INVITATION = "calendar part (attached as a file)"
+PART_FIELD = "{} of a part"
+_SPOKEN = {"text/plain": "plain text", "text/html": "HTML"}
+
+# What a parameter of a type may be to be passed on with it.
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")
+
 _CID = re.compile(r"""cid:([^"'\s<>)\\]{1,400})""", re.I)
-_X_FIELD = re.compile(rb"[Xx]-[A-Za-z0-9_-]{1,74}\Z")
-# These become properties of the message.
-_MAPPED = frozenset((b"x-priority", b"x-msmail-priority", b"x-confirm-reading-to"))
-# PidTagSensitivity.
-_SENSITIVITIES = {"personal": "1", "private": "2", "company-confidential": "3"}
-_IMPORTANCES = {
-    "importance": {"high": "high", "low": "low"},
-    "x-priority": {"1": "high", "2": "high", "4": "low", "5": "low"},
-    "x-msmail-priority": {"high": "high", "low": "low"},
-    "priority": {"urgent": "high", "non-urgent": "low"},
-}
 
 
 class Attachment:
@@ -120,10 +111,14 @@ class Attachment:
 
 
 class LargeMail(NamedTuple):
-    """`message`: the JSON for POST /messages, without attachments; its file must stay open."""
+    """`message`: the JSON for POST /messages, without attachments; its file must stay open.
+
+    `left_out`: what of the message this form does not have, for the log: names of fields, and phrases.
+    """
 
     message: Dict[str, Any]
     attachments: List[Attachment]
+    left_out: Tuple[str, ...] = ()
 
 
 def compose(prepared: Prepared, file: BinaryIO) -> LargeMail:
@@ -135,7 +130,9 @@ def compose(prepared: Prepared, file: BinaryIO) -> LargeMail:
     if reason:
         raise Permanent(reason)
     content = _Content(file, prepared.root)
-    return LargeMail({**_properties(prepared.top), "body": content.body}, content.attachments)
+    top = as_properties(prepared.top)
+    left_out = dict.fromkeys([*top.left_out, *content.left_out()])
+    return LargeMail({**top.properties, "body": content.body}, content.attachments, tuple(left_out))
 
 
 class _Content:
@@ -144,14 +141,38 @@ class _Content:
     def __init__(self, file: BinaryIO, root: Part):
         self._file = file
         self._root = root
-        self._left_out: Set[Part] = set()
+        self._not_attached: Set[Part] = set()
+        self._alternatives: List[Part] = []
         self.body: Dict[str, str] = {"contentType": "text", "content": ""}
         shown = self._choose(root)
         if shown is not None:
             self._show(shown)
         referred = _content_ids(self.body["content"]) if self.body["contentType"] == "html" else set()
-        files = [part for part in root.leaves() if part not in self._left_out]
-        self.attachments = [self._attachment(part, number, referred) for number, part in enumerate(files, 1)]
+        self._files = [part for part in root.leaves() if part not in self._not_attached]
+        self.attachments = [self._attachment(part, number, referred) for number, part in enumerate(self._files, 1)]
+        self._shown = shown if shown in self._not_attached else None
+
+    def left_out(self) -> Iterator[str]:
+        """What of the parts is neither in the body nor in a file."""
+        for part in self._alternatives:
+            yield ALTERNATIVE.format(_SPOKEN.get(part.content_type, part.content_type))
+        if self._shown is not None and self._follows_files(self._shown):
+            yield ORDER
+        if any(_is_invitation(part) and part.disposition != "attachment" for part in self._files):
+            yield INVITATION
+        for part in self._root.walk():
+            for field in part.header.fields:
+                key = field.name.lower()
+                name = field.name.decode("ascii")
+                if part is not self._root and key not in _PART_FIELDS:
+                    yield PART_FIELD.format(name)
+                elif part is self._root and key.startswith(b"content-") and key not in _PART_FIELDS:
+                    yield name
+
+    def _follows_files(self, shown: Part) -> bool:
+        """Whether files that the text does not show stand before it: here, text comes first."""
+        files = zip(self._files, self.attachments)
+        return any(not found.inline and part.header_start < shown.header_start for part, found in files)
 
     def _choose(self, part: Part) -> Optional[Part]:
         """The text to show of a part; texts that say the same in another form are left out altogether."""
@@ -159,7 +180,7 @@ class _Content:
             if not self._may_be_shown(part):
                 return None
             if self._is_blank(part):
-                self._left_out.add(part)
+                self._not_attached.add(part)
                 return None
             return part
         found = [text for text in map(self._choose, part.children) if text is not None]
@@ -167,7 +188,8 @@ class _Content:
             return found[0] if found else None
         # RFC 2046 5.1.4: the last is the richest.
         best = ([text for text in found if text.content_type in _HTML] or found)[-1]
-        self._left_out.update(text for text in found if text is not best)
+        self._alternatives += [text for text in found if text is not best]
+        self._not_attached.update(self._alternatives)
         return best
 
     def _may_be_shown(self, part: Part) -> bool:
@@ -187,7 +209,7 @@ class _Content:
         if text is None:
             self.body["content"] = _TOO_LONG
             return
-        self._left_out.add(part)
+        self._not_attached.add(part)
         kind = "html" if part.content_type in _HTML else "text"
         self.body = {"contentType": kind, "content": text}
 
@@ -197,7 +219,7 @@ class _Content:
             octets += chunk
             if len(octets) > _LONGEST_BODY:
                 return None
-        text = _UNWRITABLE.sub("", _decoded(bytes(octets), part.charset).lstrip("\ufeff"))
+        text = UNWRITABLE.sub("", _decoded(bytes(octets), part.charset).lstrip("\ufeff"))
         return text if len(text.encode("utf-8")) <= _LONGEST_BODY else None
 
     def _attachment(self, part: Part, number: int, referred: Set[str]) -> Attachment:
@@ -205,6 +227,8 @@ class _Content:
         if _undeclared(part) or kind.startswith(("message/", "multipart/")):
             # Exchange would rewrite a message in a message; as a file it stays as it is.
             kind = "application/octet-stream"
+        elif part.is_text:
+            kind += _type_parameters(part)
         content_id = part.content_id if len(part.content_id) <= _LONGEST_ID else ""
         return Attachment(self._file, part, self._name(part, number), kind, content_id, content_id.lower() in referred)
 
@@ -217,7 +241,7 @@ class _Content:
         if part.encoding.startswith(("x-uu", "uu")):
             ending = ".uue"  # not decoded here: the receiver's decoder recognises it by this
             name += ending if name else ""
-        return bounded(name) or f"attachment{number}{ending}"
+        return bounded(name) or ("invite.ics" if _is_invitation(part) else f"attachment{number}{ending}")
 
     def _inner_subject(self, part: Part) -> str:
         try:
@@ -234,6 +258,20 @@ def _decoded(octets: bytes, charset: str) -> str:
     return text
 
 
+def _is_invitation(part: Part) -> bool:
+    """Whether it asks for an answer, or is one (RFC 6047 2.4): Outlook shows buttons for it."""
+    return part.content_type == "text/calendar" and bool(part.content.get("method"))
+
+
+def _type_parameters(part: Part) -> str:
+    """Without its charset, text in a file is read wrongly; without its method, an invitation is a plain file.
+
+    Programs in use send both in a fileAttachment's contentType; no document describes it.
+    """
+    known = {name: part.content.get(name) for name in ("charset", "method")}
+    return "".join(f"; {name}={value}" for name, value in known.items() if _TOKEN.match(value))
+
+
 def _undeclared(part: Part) -> bool:
     """Whether it is a file without a declared type, which RFC 2045 5.2 would treat as plain text."""
     return bool(part.disposition) and part.header.raw("Content-Type") is None
@@ -241,7 +279,7 @@ def _undeclared(part: Part) -> bool:
 
 def bounded(name: str) -> str:
     """A file's name of at most 255 characters; its ending stays."""
-    name = words.clean(_UNWRITABLE.sub("", name))
+    name = words.clean(UNWRITABLE.sub("", name))
     if len(name) <= _LONGEST_NAME:
         return name
     stem, dot, ending = name.rpartition(".")
@@ -252,76 +290,3 @@ def bounded(name: str) -> str:
 def _content_ids(text: str) -> Set[str]:
     """The Content-IDs an HTML text refers to (RFC 2392), in lower case."""
     return {urllib.parse.unquote(html.unescape(found)).lower() for found in _CID.findall(text)}
-
-
-def _properties(top: TopHeader) -> Dict[str, Any]:
-    """The top header as properties of the message resource.  The date is Exchange's own."""
-    block = header.Block(top.kept, 0, sound=False)
-    people = {
-        "toRecipients": top.to,
-        "ccRecipients": top.cc,
-        "bccRecipients": top.bcc,
-        "replyTo": [*_valid(block.mailboxes("Reply-To")), *top.reply_to],
-    }
-    receipt = block.all("Disposition-Notification-To") or block.all("X-Confirm-Reading-To")
-    tagged = [
-        (IN_REPLY_TO, _ids(block, "In-Reply-To")),
-        (REFERENCES, _ids(block, "References")),
-        (LIST_UNSUBSCRIBE, _UNWRITABLE.sub("", block.text("List-Unsubscribe"))[:_LONGEST_IDS]),
-        (SENSITIVITY, _SENSITIVITIES.get(block.text("Sensitivity").lower(), "")),
-    ]
-    found: Dict[str, Any] = {
-        "subject": _UNWRITABLE.sub("", top.subject)[:_LONGEST_SUBJECT],
-        "from": _person(top.author),
-        **{key: [_person(mailbox) for mailbox in mailboxes] for key, mailboxes in people.items()},
-        "importance": _importance(block),
-        "isReadReceiptRequested": bool(receipt),
-        "internetMessageId": top.message_id,
-        "internetMessageHeaders": _x_fields(top.kept),
-        "singleValueExtendedProperties": [{"id": tag, "value": value} for tag, value in tagged if value],
-    }
-    return {key: value for key, value in found.items() if value != []}
-
-
-def _valid(mailboxes: Iterable[Mailbox]) -> Iterator[Mailbox]:
-    for mailbox in mailboxes:
-        if addresses.valid_address(mailbox.address, smtputf8=True):
-            yield Mailbox(mailbox.name, addresses.on_the_wire(mailbox.address))
-
-
-def _person(mailbox: Mailbox) -> Dict[str, Any]:
-    name = _UNWRITABLE.sub("", addresses.display_name(mailbox.name))
-    return {"emailAddress": {"address": mailbox.address, **({"name": name} if name else {})}}
-
-
-def _importance(block: header.Block) -> str:
-    for field, meanings in _IMPORTANCES.items():
-        said = block.text(field).lower().split(" ")[0]
-        if said in meanings:
-            return meanings[said]
-    return "normal"
-
-
-def _ids(block: header.Block, name: str) -> str:
-    """The message ids of a threading field; of a long list the first and the last ones."""
-    fields = block.all(name)
-    if not fields:
-        return ""
-    written = header.emit(fields[0].name, fields[0].value).partition(b":")[2]
-    ids = [word for word in written.decode("ascii").split() if word.startswith("<") and word.endswith(">")]
-    while len(ids) > 2 and sum(map(len, ids)) + len(ids) > _LONGEST_IDS:
-        del ids[1]
-    return " ".join(ids)
-
-
-def _x_fields(kept: Iterable[header.Field]) -> List[Dict[str, str]]:
-    """The first few X- fields; Graph accepts no other fields, and only a few of these."""
-    found: Dict[bytes, Dict[str, str]] = {}
-    for field in kept:
-        key = field.name.lower()
-        if not _X_FIELD.match(field.name) or key in _MAPPED or key in found or len(found) == _MOST_HEADERS:
-            continue
-        value = words.clean(_UNWRITABLE.sub("", words.decode(charsets.text(field.unfolded))).replace("\t", " "))
-        if 0 < len(value) <= _LONGEST_VALUE:
-            found[key] = {"name": field.name.decode("ascii"), "value": value}
-    return list(found.values())

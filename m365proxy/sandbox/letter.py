@@ -31,6 +31,7 @@ _LONGEST_LINE = 998
 
 _ADDRESS = re.compile(r'(?:"(?:[^"\\\x00-\x1f]|\\[ -~])+"|[^\s@<>(),;:\\"\[\]]+)@(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+')
 _EMPTY_GROUP = re.compile(r"[^:;,<>@]*:\s*;")
+_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=[\w.-]+)*")
 _BOUNDARY = re.compile(rb'(?i)(boundary=)(?:"([^"\r\n]+)"|([^\s;"]+))')
 
 
@@ -252,6 +253,13 @@ def build(properties: Dict[str, Any], attachments: Sequence[Attachment], extende
     head["Date"] = properties["date"]
     if properties.get("importance", "normal") != "normal":
         head["Importance"] = properties["importance"]
+    # MS-OXCMAIL 2.1.3.1.5 and 2.1.3.1.6
+    for field, key in (
+        ("Disposition-Notification-To", "isReadReceiptRequested"),
+        ("Return-Receipt-To", "isDeliveryReceiptRequested"),
+    ):
+        if properties.get(key):
+            head[field] = formatted([properties["from"]])
     for header in properties.get("internetMessageHeaders") or []:
         head[header["name"]] = header["value"]
     head["MIME-Version"] = "1.0"
@@ -325,8 +333,8 @@ def with_files(raw: bytes, attachments: Sequence[Attachment]) -> bytes:
 
 def _part(attachment: Attachment) -> bytes:
     head = EmailMessage(policy=email.policy.SMTP)
-    kind = attachment.content_type if re.fullmatch(r"[\w.+-]+/[\w.+-]+", attachment.content_type) else ""
-    head.add_header("Content-Type", kind or "application/octet-stream", name=attachment.name)
+    kind = attachment.content_type if _TYPE.fullmatch(attachment.content_type) else "application/octet-stream"
+    head.add_header("Content-Type", kind, name=attachment.name)
     head.add_header("Content-Disposition", "inline" if attachment.inline else "attachment", filename=attachment.name)
     if attachment.content_id:
         head["Content-ID"] = f"<{attachment.content_id}>"

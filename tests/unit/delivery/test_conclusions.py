@@ -241,3 +241,22 @@ def test_a_failure_is_reported_even_if_the_disk_fails_right_after_it(harness, mo
 
 def _raise(error):
     raise error
+
+
+@pytest.mark.parametrize("found", ["at once", "by looking"])
+def test_what_a_message_is_sent_without_is_logged_when_it_is_known_to_be_sent(harness, caplog, found):
+    caplog.set_level("INFO")
+    h = harness(FakeDelivery(lambda body: SENT if found == "at once" else WHO_KNOWS))
+    h.delivery.found = [LOOK_AGAIN, SENT]
+    real = h.delivery.deliver
+
+    def deliver(claim, envelope, file):
+        claim.state.left_out = "X-Foo"
+        assert "without" not in caplog.text
+        return real(claim, envelope, file)
+
+    h.delivery.deliver = deliver
+    h.courier.start()
+    id = h.put()
+    wait_until(lambda: h.places() == [])
+    assert [line for line in caplog.messages if "without" in line] == [f"{id} was sent without: X-Foo"]

@@ -75,8 +75,11 @@ def forwarded():
     return MIMEMessage(inner)
 
 
-def calendar():
-    return text("BEGIN:VCALENDAR", "calendar")
+def calendar(**parameters):
+    part = text("BEGIN:VCALENDAR", "calendar")
+    for name, value in parameters.items():
+        part.set_param(name, value)
+    return part
 
 
 def tnef():
@@ -107,10 +110,11 @@ STRUCTURES = {
         ["scan.pdf"],
     ),
     "alternative with calendar": (
-        multi("alternative", text("plain"), text(HTML, "html"), calendar()),
+        multi("alternative", text("plain"), text(HTML, "html"), calendar(method="REQUEST")),
         WEB,
-        ["attachment1.ics"],
+        ["invite.ics"],
     ),
+    "calendar to keep": (multi("mixed", text(), calendar()), PLAIN, ["attachment1.ics"]),
     "related": (multi("related", text(HTML, "html"), image()), WEB, ["logo.png"]),
     "the whole zoo": (
         multi("mixed", multi("alternative", text("plain"), multi("related", text(HTML, "html"), image())), pdf()),
@@ -158,7 +162,9 @@ def test_every_leaf_is_somewhere_with_its_octets():
     contents = [b"".join(attachment.chunks()) for attachment in mail.attachments]
     assert contents == [bytes(range(256)) * 300, b"", b"x\r\ny=\t \r\n"]
     assert [attachment.size for attachment in mail.attachments] == list(map(len, contents))
-    assert [attachment.content_type for attachment in mail.attachments] == ["application/pdf"] * 2 + ["text/plain"]
+    assert [attachment.content_type for attachment in mail.attachments] == ["application/pdf"] * 2 + [
+        "text/plain; charset=utf-8"
+    ]
     assert b"".join(mail.attachments[0].chunks()) == contents[0], "every call begins again"
 
 
@@ -273,100 +279,6 @@ def test_an_undeclared_file_is_no_text():
     assert compose(raw).attachments[0].content_type == "application/octet-stream"
 
 
-def person(address, name=""):
-    return {"emailAddress": {"address": address, **({"name": name} if name else {})}}
-
-
-def test_properties():
-    raw = (
-        b"From: =?utf-8?q?Sc=C3=A4nner?= <scanner@contoso.com>\r\nTo: A <a@contoso.com>, out@example.org\r\n"
-        b"Cc: c@contoso.com\r\nReply-To: Help <help@contoso.com>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
-        b"Message-ID: <1@scanner>\r\nIn-Reply-To: <0@x>\r\nReferences: <-1@x>\r\n <0@x>\r\nX-Priority: 1 (Highest)\r\n"
-        b"Disposition-Notification-To: scanner@contoso.com\r\nX-Mailer: Scan\r\nReceived: x\r\n\r\nhello\r\n"
-    )
-    mail = compose(raw, ["a@contoso.com", "c@contoso.com", "hidden@contoso.com"])
-    assert mail.message == {
-        "subject": "Gr\u00fc\u00dfe",
-        "body": {"contentType": "text", "content": "hello\r\n"},
-        "from": person("scanner@contoso.com", "Sc\u00e4nner"),
-        "toRecipients": [person("a@contoso.com", "A")],
-        "ccRecipients": [person("c@contoso.com")],
-        "bccRecipients": [person("hidden@contoso.com")],
-        "replyTo": [person("help@contoso.com", "Help")],
-        "importance": "high",
-        "isReadReceiptRequested": True,
-        "internetMessageId": "<1@scanner>",
-        "internetMessageHeaders": [{"name": "X-Mailer", "value": "Scan"}],
-        "singleValueExtendedProperties": [
-            {"id": "String 0x1042", "value": "<0@x>"},
-            {"id": "String 0x1039", "value": "<-1@x> <0@x>"},
-        ],
-    }
-
-
-def test_properties_of_almost_nothing():
-    assert compose(b"\r\nhello").message == {
-        "subject": "",
-        "body": {"contentType": "text", "content": "hello"},
-        "from": person("scanner@contoso.com"),
-        "bccRecipients": [person("a@contoso.com")],
-        "importance": "normal",
-        "isReadReceiptRequested": False,
-        "internetMessageId": "<made@contoso.com>",
-    }
-
-
-@pytest.mark.parametrize(
-    "field, importance",
-    [
-        (b"Importance: High", "high"),
-        (b"Importance: low", "low"),
-        (b"Importance: normal", "normal"),
-        (b"X-Priority: 2", "high"),
-        (b"X-Priority: 3", "normal"),
-        (b"X-Priority: 5 (Lowest)", "low"),
-        (b"X-MSMail-Priority: High", "high"),
-        (b"Priority: urgent", "high"),
-        (b"Priority: non-urgent", "low"),
-        (b"X-Priority: rubbish", "normal"),
-    ],
-)
-def test_importance(field, importance):
-    assert compose(field + b"\r\n\r\nhello").message["importance"] == importance
-
-
-def test_fields_without_a_property_of_their_own():
-    head = b"List-Unsubscribe: <mailto:off@contoso.com>,\r\n <https://contoso.com/off>\r\nSensitivity: Private\r\n"
-    assert compose(head + b"\r\nhello").message["singleValueExtendedProperties"] == [
-        {"id": "String 0x1045", "value": "<mailto:off@contoso.com>, <https://contoso.com/off>"},
-        {"id": "Integer 0x36", "value": "2"},
-    ]
-    assert "singleValueExtendedProperties" not in compose(b"Sensitivity: Normal\r\n\r\nhello").message
-
-
-def test_five_x_fields_at_most_and_only_good_ones():
-    lines = [b"X-Priority: 1", b"X-Empty:", b"X-MS-Exchange-Foo: 1", b"X-Original-To: a@b", b"List-Id: <l>"]
-    lines += [b"X-A: =?utf-8?q?=E2=82=AC?=", b"x-a: again", b"X-B: 1", b"X-C: " + b"w " * 600, b"X-D: a\r\n\tb"]
-    lines += [b"X-E: 1", b"X-F: 1", b"X-G: 1", b"X-H!: 1"]
-    fields = compose(b"\r\n".join(lines) + b"\r\n\r\nhello").message["internetMessageHeaders"]
-    assert [(field["name"], field["value"]) for field in fields] == [
-        ("X-A", "\u20ac"),
-        ("X-B", "1"),
-        ("X-D", "a b"),
-        ("X-E", "1"),
-        ("X-F", "1"),
-    ]
-
-
-def test_a_long_thread_keeps_its_first_and_its_last():
-    ids = [f"<{number}@{'x' * 40}>" for number in range(500)]
-    mail = compose(b"References: " + "\r\n ".join(ids).encode() + b"\r\n\r\nhello")
-    (references,) = mail.message["singleValueExtendedProperties"]
-    kept = references["value"].split()
-    assert len(references["value"]) <= 8000 and len(kept) > 100
-    assert kept == [ids[0], *ids[-len(kept) + 1 :]]
-
-
 def test_what_exchange_cannot_put_together_again_is_refused():
     body = b"--b\n\nx\n--b\nContent-Type: application/x-sig\n\ny\n--b--\n"
     with pytest.raises(Permanent, match="Signed or encrypted"):
@@ -397,3 +309,75 @@ def test_memory_does_not_grow_with_the_attachment(tmp_path):
             assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
         finally:
             tracemalloc.stop()
+
+
+def with_field(part, name, value="x"):
+    part[name] = value
+    return part
+
+
+ALTERNATIVE = multi("alternative", text("plain"), text(HTML, "html"))
+
+# name: (MIME, what is left out of its parts)
+LEFT_OUT = {
+    "text and file": (multi("mixed", text(), pdf()), []),
+    "alternative": (ALTERNATIVE, ["plain text alternative"]),
+    "alternative, html first": (multi("alternative", text(HTML, "html"), text("plain")), ["plain text alternative"]),
+    "alternative of texts": (multi("alternative", text("poor"), text()), ["plain text alternative"]),
+    "alternative of htmls": (multi("alternative", text("<p>", "html"), text(HTML, "html")), ["HTML alternative"]),
+    "alternative, one blank": (multi("alternative", text(), text(" \r\n", "html")), []),
+    "file and text": (multi("mixed", pdf(), text()), ["order of text and files"]),
+    "picture and text": (multi("related", image(), text(HTML, "html")), []),
+    "two texts": (multi("mixed", text(), text("second"), pdf()), []),
+    "only files": (multi("mixed", pdf(), pdf()), []),
+    "invitation": (
+        multi("alternative", text("plain"), text(HTML, "html"), calendar(method="REQUEST")),
+        ["plain text alternative", "calendar part (attached as a file)"],
+    ),
+    "invitation as a file": (
+        multi("mixed", text(), with_field(calendar(method="REQUEST"), "Content-Disposition", "attachment")),
+        [],
+    ),
+    "calendar": (multi("mixed", text(), calendar()), []),
+    "fields of parts": (
+        multi(
+            "mixed",
+            text(),
+            with_field(pdf(), "Content-Description"),
+            with_field(pdf(), "X-Attachment-Id"),
+            with_field(with_field(pdf(), "content-description"), "Content-Location"),
+        ),
+        ["Content-Description of a part", "X-Attachment-Id of a part"]
+        + ["content-description of a part", "Content-Location of a part"],
+    ),
+    "fields of the whole": (with_field(multi("mixed", text(), pdf()), "Content-Language"), ["Content-Language"]),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_is_left_out_of_the_parts_is_named(name):
+    part, left_out = LEFT_OUT[name]
+    assert list(compose_body(part).left_out) == left_out
+
+
+def test_what_is_left_out_begins_with_the_header():
+    part = multi("alternative", text("plain"), text(HTML, "html"))
+    part["User-Agent"] = "Mutt"
+    assert compose_body(part).left_out == ("User-Agent", "plain text alternative")
+
+
+@pytest.mark.parametrize(
+    "head, kind",
+    [
+        (b"text/calendar; charset=utf-8; method=REQUEST", "text/calendar; charset=utf-8; method=REQUEST"),
+        (b'text/calendar; METHOD="reply"; component=VEVENT', "text/calendar; method=reply"),
+        (b"text/csv; charset=windows-1252; header=present", "text/csv; charset=windows-1252"),
+        (b'text/csv; charset="a;b\r\n c"', "text/csv"),
+        (b"application/pdf; charset=utf-8", "application/pdf"),
+    ],
+)
+def test_the_type_of_a_text_keeps_charset_and_method(head, kind):
+    raw = b"From: a@contoso.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhello\r\n--b\r\n"
+    raw += b"Content-Type: " + head + b"\r\nContent-Disposition: attachment; filename=x\r\n\r\nx\r\n--b--\r\n"
+    (attachment,) = compose(raw).attachments
+    assert attachment.content_type == kind

@@ -177,6 +177,22 @@ def test_what_arrives_is_what_was_sent(harness):
     assert len(harness.seen("/attachments$", "POST")) == 3  # the logo and two files
 
 
+def test_what_has_a_property_arrives(harness):
+    """Receipts, threads, importance and the types of attached texts, as Exchange writes them from the properties."""
+    made = MIMEMultipart("mixed")
+    made["From"], made["To"], made["Importance"], made["X-Mailer"] = SCANNER, ALERTS, "high", "Scan"
+    made["Disposition-Notification-To"] = made["Return-Receipt-To"] = SCANNER
+    made.attach(MIMEText("hello", "plain"))
+    made.attach(MIMEText("BEGIN:VCALENDAR", "calendar", "utf-8"))
+    made.get_payload(1).set_param("method", "REQUEST")
+    top = email.message_from_bytes(harness.send(made.as_bytes(policy=email.policy.SMTP)).raw)
+    names = ("Importance", "X-Mailer", "Disposition-Notification-To", "Return-Receipt-To")
+    assert [top[name] for name in names] == ["high", "Scan", SCANNER, SCANNER]
+    invitation = top.get_payload(1)
+    assert (invitation.get_content_type(), invitation.get_filename()) == ("text/calendar", "invite.ics")
+    assert (invitation.get_param("method"), invitation.get_content_charset()) == ("REQUEST", "utf-8")
+
+
 def test_the_draft_is_told_before_anything_is_added(harness, small):
     def created(value):
         seen.append((value["id"], value["internetMessageId"], len(harness.sandbox.seen(ATTACH))))
