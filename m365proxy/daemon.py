@@ -24,6 +24,7 @@ from .delivery.drafts import Drafts
 from .delivery.messageids import SeenIds
 from .delivery.reporter import Reporter
 from .delivery.routes import Routes
+from .delivery.sentcopies import SentCopies
 from .delivery.uploads import LargeDrafts
 from .entra.registration import private_key
 from .errors import CannotCreate, ConfigError, ProxyError, Temporary
@@ -125,6 +126,7 @@ class Daemon:
         self._stopped = False
         self._maildrops: Maildrops  # made by start(), too
         self.courier: Courier  # made by start(): it needs the state directory
+        self._sent_copies: SentCopies  # likewise
         self._reporter = self._make_reporter()
         self._daily = Daily(config, self.account, self.spool)
         self._chores = [
@@ -180,9 +182,11 @@ class Daemon:
     def _make_courier(self) -> Courier:
         config, graph = self.config, self.account.graph
         files.make_private(os.path.join(config.state_dir, "seen"))
+        drafts = Drafts(graph, installation(config.state_dir))
+        self._sent_copies = SentCopies(drafts, _without_copies(config))
         delivery = Delivery(
             graph,
-            Drafts(graph, installation(config.state_dir)),
+            drafts,
             LargeDrafts(graph, sleep=self._pause),
             Routes(config.state_dir, graph.user, config.permissions is Permissions.FULL),
             SeenIds(os.path.join(config.state_dir, "seen")),
@@ -199,6 +203,7 @@ class Daemon:
             pace_per_minute=config.queue.pace_per_minute,
             probe=self._probe,
             failed=self._reporter.report_soon,
+            sent=self._sent_copies.note,
         )
 
     def _make_reporter(self) -> Reporter:
@@ -394,6 +399,7 @@ class Daemon:
         self._policy = self._make_policy(config)
         addresses = [mailbox.username for mailbox in config.mailboxes]
         self._reporter.configure(addresses, config.notify)
+        self._sent_copies.set_mailboxes(_without_copies(config))
         self.courier.set_mailboxes(addresses)
 
     def _set_certificate(self, contexts: Dict[str, ssl.SSLContext]) -> None:
@@ -436,6 +442,7 @@ class Daemon:
         for chore in self._chores:
             chore.stop()
         self._reporter.stop()
+        self._sent_copies.stop()
         for listener in self.listeners:
             listener.close()
         cut = self._connections.stop(_STOP_SECONDS / 2)
@@ -451,6 +458,11 @@ class Daemon:
             f"; {cut} sessions were broken off" if cut else "",
             "" if idle else "; a message was being sent: whether it went out is looked up at the next start",
         )
+
+
+def _without_copies(config: Config) -> List[str]:
+    """The mailboxes whose mail leaves no copy in Sent Items."""
+    return [mailbox.username for mailbox in config.mailboxes if mailbox.sent_items == 0]
 
 
 def _host_and_port(address: str, port: int) -> str:

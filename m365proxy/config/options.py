@@ -233,7 +233,8 @@ OPTIONS = (
         "mailboxes[].sent_items",
         SentItems(),
         "keep",
-        'What happens to copies of our own mail in Sent Items: "keep" or "delete_after_days:N".',
+        'What happens to copies of our own mail in Sent Items: "keep", "delete_after_days:N", or "none", which '
+        "deletes each about a minute after it was sent. They are deleted for good.",
     ),
     # Where we listen
     Option(

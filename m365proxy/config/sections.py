@@ -34,7 +34,7 @@ class LoginConfig:
 
 @dataclass(frozen=True)
 class MailboxConfig:
-    """`sent_items` is the number of days after which our own copies are deleted, or None."""
+    """`sent_items`: after how many days our own copies are deleted, 0 for at once; None if they are kept."""
 
     key: str
     username: str

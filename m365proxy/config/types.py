@@ -345,16 +345,16 @@ class Date(Type):
 
 
 class SentItems(Type):
-    """None for "keep", else the number of days after which our own copies are deleted."""
+    """None for "keep", else the number of days after which our own copies are deleted: 0 for "none"."""
 
-    words = '"keep" or "delete_after_days:N" with N from 1 to 3650'
+    words = '"keep", "none" or "delete_after_days:N" with N from 1 to 3650'
 
     def __call__(self, value: object) -> Optional[int]:
-        match = re.fullmatch(r"keep|delete_after_days:([0-9]{1,4})", value) if isinstance(value, str) else None
+        match = re.fullmatch(r"keep|none|delete_after_days:([0-9]{1,4})", value) if isinstance(value, str) else None
         if not match:
             raise self.mistake(value)
         if match.group(1) is None:
-            return None
+            return 0 if value == "none" else None
         days = int(match.group(1))
         if not 1 <= days <= 3650:
             raise self.mistake(value)

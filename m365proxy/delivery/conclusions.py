@@ -54,6 +54,7 @@ class Conclusions:
         lifetime: float,
         connection_failed: Callable[[Lane], None],
         failed: Callable[[], None],
+        sent: Callable[[Claim], None] = lambda claim: None,
         clock: Callable[[], float] = time.time,
     ):
         """
@@ -61,6 +62,7 @@ class Conclusions:
         `retry_interval`, `lifetime`: as of the courier.
         `connection_failed(lane)`: called when a connection for a message of this lane failed.
         `failed`: called whenever a message was given up.
+        `sent(claim)`: called whenever a message was sent, and is out of the queue for good.
         `clock`: this machine's wall clock.
         """
         self._graph = graph
@@ -69,6 +71,7 @@ class Conclusions:
         self._lifetime = lifetime
         self._connection_failed = connection_failed
         self._failed = failed
+        self._sent = sent
         self._clock = clock
 
     def conclude(self, lane: Lane, claim: Claim, envelope: Envelope, verdict: Verdict) -> Optional[Turn]:
@@ -135,6 +138,7 @@ class Conclusions:
                 "%s was sent, but its file cannot be removed: %s. Check the disk of state_dir.", claim.id, error
             )
             return lane.turn_in(_REMOVE_AGAIN, Work.REMOVE, claim)
+        self._sent(claim)
         return None
 
     def give_up(self, lane: Lane, claim: Claim, envelope: Optional[Envelope], verdict: Verdict) -> None:

@@ -56,6 +56,7 @@ class Courier:
         workers: int = _WORKERS,
         probe: Callable[[], None],
         failed: Callable[[], None] = lambda: None,
+        sent: Callable[[Claim], None] = lambda claim: None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ):
@@ -69,6 +70,7 @@ class Courier:
         `workers`: the most messages at a time, over all mailboxes.
         `probe`: raises while nothing can be sent at all.
         `failed`: called whenever a message was given up.
+        `sent(claim)`: called whenever a message was sent, and is out of the queue for good.
         `clock`, `monotonic`: this machine's clocks.
         """
         self._spool = spool
@@ -81,6 +83,7 @@ class Courier:
             lifetime=lifetime,
             connection_failed=self._connection_failed,
             failed=failed,
+            sent=sent,
             clock=clock,
         )
         self._retry_interval = retry_interval

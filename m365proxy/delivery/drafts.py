@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from ..graph.answer import Answer, GraphRefused, GraphTrouble
 from ..graph.body import base64_body
 from ..graph.client import Graph
-from ..graph.items import IMMUTABLE, folder_path, item_of, message_path, seconds_of
+from ..graph.items import IMMUTABLE, folder_path, iso_of, item_of, message_path, seconds_of
 from ..mime.addresses import Mailbox
 from ..mime.prepare import Prepared
 from ..spool.state import DraftPhase, DraftState
@@ -146,6 +146,15 @@ class Drafts:
             if error.answer.status != 404 and error.answer.code.lower() != "errorcannotdeleteobject":
                 raise
 
+    def purge(self, mailbox: str, id: str) -> None:
+        """Delete an item for good (message-permanentdelete.md); as `delete` in a cloud that cannot do that."""
+        try:
+            self._graph.read("POST", mailbox, message_path(id) + "/permanentDelete", headers=IMMUTABLE)
+        except GraphRefused as error:
+            if error.answer.status not in (400, 404, 405):
+                raise
+            self.delete(mailbox, id)
+
     def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
         """An item with what `draft_state` needs; None if there is none with this id."""
         try:
@@ -201,13 +210,18 @@ class Drafts:
             if value is not None and value.get("isDraft", True) and fingerprint(value) == draft.print:
                 self.delete(draft.mailbox, id)
 
-    def marked(self, mailbox: str, folder: str) -> Iterator[Dict[str, Any]]:
-        """Items of a folder that have this installation's marker: id, queue_id, sentDateTime, createdDateTime."""
+    def marked(self, mailbox: str, folder: str, since: float = 0.0) -> Iterator[Dict[str, Any]]:
+        """Items of a folder that have this installation's marker: id, queue_id, isDraft, sentDateTime, createdDateTime.
+
+        `since`: only those that were made then or later, by Exchange's clock.
+        """
         params = {
-            "$select": "id,sentDateTime,createdDateTime",
+            "$select": "id,isDraft,sentDateTime,createdDateTime",
             "$top": "100",
             "$expand": _EXPANDED_MARKER,
         }
+        if since > 0:
+            params["$filter"] = f"createdDateTime ge {iso_of(since)}"
         answer = self._graph.read("GET", mailbox, folder_path(folder) + "/messages", params=params, headers=IMMUTABLE)
         while True:
             with answer:
@@ -225,14 +239,14 @@ class Drafts:
     def _has_marked_copy(self, mailbox: str, queue_id: str) -> bool:
         """Whether Sent Items has our mail, by its marker; if somebody copied the draft there, it is still a draft."""
         found = self._search(mailbox, "sentitems", _marker_filter(self.mark(queue_id)))
-        return any(not item.get("isDraft", True) for item in found)
+        return any(map(is_sent, found))
 
     def _has_copy(self, draft: DraftState, queue_id: str, message_id: str, since: float) -> bool:
         """Whether Sent Items has a mail with our Message-ID, sent since we posted and not known to be another's."""
         for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
             for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
                 late_enough = seconds_of(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
-                if late_enough and not item.get("isDraft", True) and not self._is_anothers(item, queue_id):
+                if late_enough and is_sent(item) and not self._is_anothers(item, queue_id):
                     return True
         return False
 
@@ -262,6 +276,11 @@ class Drafts:
             ) as answer:
                 self._folders[mailbox] = str(item_of(answer)["id"])
         return self._folders[mailbox]
+
+
+def is_sent(item: Dict[str, Any]) -> bool:
+    """Whether an item of Sent Items was sent: somebody may have moved a draft there."""
+    return not item.get("isDraft", True)
 
 
 def _marker_filter(value: str) -> str:

@@ -12,18 +12,21 @@ from ..graph.client import Graph
 from ..graph.items import seconds_of
 from ..spool.spool import Spool, tag_of
 from ..system import log
-from .drafts import Drafts
+from .drafts import Drafts, is_sent
 
 logger = log.get("leftovers")
 
 _DAY = 24 * 3600.0
+
+# A copy is left alone for so many seconds at least: its message may just be leaving the queue.
+_LEAST_AGE = 60.0
 
 
 class Leftovers:
     """The daily sweep; for one thread."""
 
     def __init__(self, graph: Graph, drafts: Drafts, spool: Spool, keep_days: Mapping[str, float]):
-        """`keep_days`: mailbox tag -> days its sent copies are kept; for a missing tag they are kept for good."""
+        """`keep_days`: mailbox tag -> days its sent copies are kept, 0 for none; if missing, they are kept for good."""
         self._graph = graph
         self._drafts = drafts
         self._spool = spool
@@ -51,12 +54,18 @@ class Leftovers:
             tag = tag_of(item["queue_id"])
             days = self._keep_days.get(tag)
             # While a message is in the queue, its copy is the proof that it was sent.
-            if days is None or self._age(item, "sentDateTime") <= days * _DAY or self._spool.find(item["queue_id"]):
+            if days is None or not is_sent(item) or self._age_of_copy(item) <= max(days * _DAY, _LEAST_AGE):
                 continue
-            self._drafts.delete(mailbox, item["id"])
+            if self._spool.find(item["queue_id"]):
+                continue
+            self._drafts.purge(mailbox, item["id"])
             removed[tag] = removed.get(tag, 0) + 1
         if removed:
             logger.info("%s: removed %d sent copies (sent_items)", mailbox, sum(removed.values()))
+
+    def _age_of_copy(self, item: Mapping[str, Any]) -> float:
+        """Exchange may take the time in the message's Date for that of sending, and a device's clock may be wrong."""
+        return min(self._age(item, "sentDateTime"), self._age(item, "createdDateTime"))
 
     def _age(self, item: Mapping[str, Any], field: str) -> float:
         """Seconds by Graph's clock; 0 for an item without a date."""

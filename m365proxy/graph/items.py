@@ -45,6 +45,11 @@ def date_of(text: object) -> Optional[datetime]:
         return None
 
 
+def iso_of(seconds: float) -> str:
+    """A time (seconds since 1970) as Graph compares dates with, in whole seconds."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def seconds_of(text: object) -> float:
     """An ISO date as Graph writes it, in seconds since 1970; 0 if `text` is none."""
     date = date_of(text)

@@ -15,6 +15,7 @@ from program import ALERTS, PASSWORD, Program, wait_until
 from m365proxy import daemon as module
 from m365proxy.config import load as configuration
 from m365proxy.daemon import Daemon
+from m365proxy.delivery import sentcopies
 from m365proxy.errors import SignInNeeded
 from m365proxy.system import signals
 from m365proxy.system.outbound import Outbound
@@ -131,6 +132,28 @@ def test_a_reload_without_certificate_keeps_the_old_one(make_daemon, program, ca
     with smtplib.SMTP_SSL("localhost", implicit, timeout=30, context=trust) as smtp:
         assert smtp.noop()[0] == 250
     assert "fault" not in caplog.text
+
+
+def test_mail_of_a_mailbox_without_copies_leaves_none(make_daemon, program, caplog, monkeypatch):
+    """And a reload turns it off."""
+    monkeypatch.setattr(sentcopies, "_WAITS", (0.2, 0.2))
+    program.sign_in()
+    mailbox = {"username": ALERTS, "password": PASSWORD}
+    tenant = program.sandbox.tenant
+    daemon = make_daemon(pop3_port=None, mailboxes=[dict(mailbox, sent_items="none")])
+
+    def send():
+        with smtplib.SMTP("localhost", daemon.listeners[0].port, timeout=30) as smtp:
+            smtp.login(ALERTS, PASSWORD)
+            smtp.sendmail(ALERTS, [ALERTS], b"Subject: x\r\n\r\nx\r\n")
+        wait_until(lambda: program.queue() == [] and tenant.delivered)
+
+    send()
+    wait_until(lambda: "removed 1 sent copies" in caplog.text)
+    assert tenant.items(ALERTS, "sentitems") == [] and len(tenant.items(ALERTS)) == 1
+    reload(daemon, program, caplog, mailboxes=[mailbox])
+    send()
+    assert not daemon._sent_copies._timer.is_running and len(tenant.items(ALERTS, "sentitems")) == 1
 
 
 def test_the_daily_work_goes_by_the_config_of_a_reload(make_daemon, program, caplog, monkeypatch):

@@ -49,6 +49,7 @@ class Harness:
         self.still_draft = (0.05, 0.15)
         self.courier = None
         self.probes = 0  # how often it was asked whether Graph can be reached
+        self.sent = lambda claim: None  # what the courier calls for a message that has left the queue
         self.ahead = 0.0  # seconds that the courier's monotonic clock is ahead of this machine's
 
     def open(self):
@@ -78,6 +79,7 @@ class Harness:
             [ALERTS, SCANS, RELAY],
             retry_interval=0.1,
             probe=self.probe,
+            sent=lambda claim: self.sent(claim),
             monotonic=lambda: time.monotonic() + self.ahead,
         )
         self.courier.recover()

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from test_attempt import ALERTS, RELAY, SCANS, Harness
+from attempt_harness import ALERTS, RELAY, SCANS, Harness, an_item
 
 from m365proxy.delivery.drafts import MARKER, Drafts
 from m365proxy.delivery.leftovers import Leftovers
@@ -59,7 +59,15 @@ def test_a_draft_the_queue_still_needs_stays(harness):
 
 @pytest.mark.parametrize(
     "keep,days,left",
-    [({}, 9, 2), ({mailbox_tag(ALERTS): 3}, 9, 1), ({mailbox_tag(ALERTS): 3}, 2, 2), ({mailbox_tag(SCANS): 3}, 9, 2)],
+    [
+        ({}, 9, 2),
+        ({mailbox_tag(ALERTS): 3}, 9, 1),
+        ({mailbox_tag(ALERTS): 3}, 2, 2),
+        ({mailbox_tag(SCANS): 3}, 9, 2),
+        ({mailbox_tag(ALERTS): 0}, 0.01, 1),
+        ({mailbox_tag(ALERTS): 0}, 0, 2),  # it may just be leaving the queue
+        ({mailbox_tag(SCANS): 0}, 9, 2),
+    ],
 )
 def test_sent_copies(harness, wait_until, keep, days, left):
     harness.put()
@@ -68,6 +76,42 @@ def test_sent_copies(harness, wait_until, keep, days, left):
     later(harness, days)
     Leftovers(harness.graph, harness.drafts, harness.spool, keep).sweep([ALERTS])
     assert subjects(harness, "sentitems") == left
+
+
+def test_copies_are_deleted_for_good(harness, wait_until):
+    harness.put()
+    wait_until(lambda: subjects(harness, "sentitems") == 1 and harness.places() == [])
+    later(harness, 9)
+    Leftovers(harness.graph, harness.drafts, harness.spool, {mailbox_tag(ALERTS): 3}).sweep([ALERTS])
+    assert subjects(harness, "sentitems") == subjects(harness, "deleteditems") == 0
+
+
+def test_a_copy_is_as_old_as_it_is_in_the_mailbox(harness, wait_until):
+    """Exchange may take the Date of a device whose clock is wrong for the time of sending."""
+    harness.put()
+    wait_until(lambda: subjects(harness, "sentitems") == 1 and harness.places() == [])
+    harness.tenant.items(ALERTS, "sentitems")[0].sent -= 900 * DAY
+    Leftovers(harness.graph, harness.drafts, harness.spool, {mailbox_tag(ALERTS): 3}).sweep([ALERTS])
+    assert subjects(harness, "sentitems") == 1
+
+
+@pytest.mark.parametrize("days", [0, 3])
+def test_the_copy_of_a_message_in_the_queue_is_its_proof_and_stays(harness, days):
+    harness.courier.stop(5)
+    id = harness.put()
+    an_item(harness.tenant, "sentitems", marker=f"installation {id}")
+    later(harness, 9)
+    Leftovers(harness.graph, harness.drafts, harness.spool, {mailbox_tag(ALERTS): days}).sweep([ALERTS])
+    assert subjects(harness, "sentitems") == 1
+
+
+@pytest.mark.parametrize("days", [0, 3])
+def test_a_draft_that_somebody_moved_to_sent_items_stays(harness, days):
+    gone = "20260101T000000-aaaa-" + mailbox_tag(ALERTS)
+    an_item(harness.tenant, "sentitems", marker=f"installation {gone}", draft=True)
+    later(harness, 9)
+    Leftovers(harness.graph, harness.drafts, harness.spool, {mailbox_tag(ALERTS): days}).sweep([ALERTS])
+    assert subjects(harness, "sentitems") == 1
 
 
 def test_a_mailbox_that_cannot_be_opened_is_passed_over(harness):
