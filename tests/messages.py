@@ -188,11 +188,17 @@ SIGNED = _SIGNED_PARTS.replace("\n", "\r\n").encode("latin-1")
 
 
 def corpus():
+    """The test mails of Python's email package: this Python's, or those of one that pyenv has; Debian's has none."""
     try:
         import test.test_email as suite
+
+        folder = os.path.dirname(suite.__file__)
     except ImportError:
-        return []
-    return sorted(glob.glob(os.path.join(os.path.dirname(suite.__file__), "data", "*.txt")))
+        root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+        folder = max(
+            glob.glob(os.path.join(root, "versions", "3.*", "lib", "python3*", "test", "test_email")), default=""
+        )
+    return sorted(glob.glob(os.path.join(folder, "data", "msg_*.txt"))) if folder else []
 
 
 # A multipart without parts becomes text, and its reader sees it.

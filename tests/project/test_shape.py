@@ -28,7 +28,7 @@ WITHOUT_A_FILE = {
 ACROSS_MODULES = {"delivery/test_backlog.py", "system/test_windows.py"}
 
 TOP_LEVEL = {
-    *(".ci", ".editorconfig", ".gitignore", ".pre-commit-config.yaml"),
+    *(".ci", ".editorconfig", ".gitattributes", ".gitignore", ".pre-commit-config.yaml"),
     *("CHANGELOG.md", "LICENSE", "Makefile", "README.md", "m365proxy.py", "mkdocs.yml", "pyproject.toml", "setup.py"),
     *("debian", "docs", "etc", "m365proxy", "tests"),
 }
