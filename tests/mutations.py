@@ -125,6 +125,22 @@ MUTATIONS = (
         "tests/unit/delivery/test_attempt.py",
         "still_a_draft",
     ),
+    Mutation(
+        "unsent-copy-deleted",
+        "a draft that is in Sent Items is not deleted with the copies",
+        "delivery/sentcopies.py",
+        " or not is_sent(item) or",
+        " or",
+        "tests/unit/delivery/test_sentcopies.py",
+    ),
+    Mutation(
+        "proof-deleted",
+        "the copy of a message that is in the queue stays",
+        "delivery/leftovers.py",
+        'if self._spool.find(item["queue_id"]):',
+        "if False:",
+        "tests/unit/delivery/test_leftovers.py",
+    ),
     # Graph's limits.
     Mutation(
         "retry-after-shortened",

@@ -12,7 +12,7 @@ import re
 import pytest
 from smtp_harness import user
 
-from m365proxy.delivery import jsonmail
+from m365proxy.delivery import jsonheader, jsonmail
 from m365proxy.errors import Permanent
 from m365proxy.mime import parts as mime
 from m365proxy.mime import prepare as message
@@ -203,6 +203,31 @@ def test_every_octet_of_a_field_may_be_anything(field, body):
     except Permanent:
         return
     assert octets.partition(b"\r\n\r\n")[0].isascii()
+
+
+other_field = st.builds(
+    lambda name, value: name + b": " + value.replace(b"\n", b"\n ") + b"\r\n",
+    st.sampled_from([b"X-A", b"x-a", b"X-B", b"X-C", b"X-Mailer", b"X-Spam-A", b"X-Loop", b"X-!", b"Comments", b"X-"]),
+    st.binary(max_size=20),
+)
+
+
+@short
+@hypothesis.given(st.lists(st.one_of(spoiled_field(), other_field), max_size=12))
+def test_what_large_mail_loses_of_a_header_is_said(fields):
+    """A field has a property, is one of the five, or is named; and what names it is fit for the log."""
+    raw = b"".join(fields) + b"\r\nx"
+    try:
+        prepared = message.prepare(io.BytesIO(raw), recipients=ENVELOPE, sender=SENDER, message_id="<1@contoso.com>")
+        found = jsonheader.as_properties(prepared.top)
+    except Permanent:
+        return
+    carried = {one["name"].lower() for one in found.properties.get("internetMessageHeaders", ())}
+    carried |= {name.decode() for name in jsonheader.PROPERTIES}
+    named = {one.lower() for one in found.left_out}
+    assert {field.name.decode().lower() for field in prepared.top.kept} <= carried | named
+    assert all(one.isprintable() and one.isascii() for one in found.left_out)
+    assert len(found.properties.get("internetMessageHeaders", ())) <= jsonheader.MOST_HEADERS
 
 
 part_pieces = st.sampled_from(

@@ -6,8 +6,9 @@ import pytest
 from attempt_harness import ALERTS, RELAY, SCANS, an_item, harnesses, settle
 
 from m365proxy.delivery import sentcopies
+from m365proxy.delivery.leftovers import Leftovers
 from m365proxy.delivery.sentcopies import SentCopies
-from m365proxy.spool.spool import mailbox_tag
+from m365proxy.spool.spool import Claim, mailbox_tag
 
 LISTING, PURGE = "mailFolders/sentitems/messages", "/permanentDelete"
 
@@ -147,6 +148,37 @@ def test_a_lost_answer_is_settled_by_the_copy_before_it_goes(harness, wait_until
     assert len(harness.tenant.delivered) == 1
     harness.copies.sweep()
     assert left(harness) == 0 and harness.places() == []
+
+
+def test_a_kill_before_the_message_left_the_queue_leaves_no_copy(harness, wait_until, monkeypatch):
+    """Between Graph's 202 and the end of the file: the copy proves that it was sent, and then goes too."""
+    tries = []
+    monkeypatch.setattr(Claim, "remove_sent", lambda claim: tries.append(claim) or blocked())
+    harness.put()
+    wait_until(lambda: tries)
+    assert waiting(harness) == [], "its message is still in the queue"
+    harness.close()
+    monkeypatch.undo()
+    harness.open()
+    wait_until(lambda: waiting(harness))
+    assert len(harness.tenant.delivered) == 1 and harness.places() == []
+    harness.copies.sweep()
+    assert left(harness) == 0
+
+
+def blocked():
+    raise OSError(30, "Read-only file system")
+
+
+def test_a_kill_before_the_copy_went_leaves_it_to_the_daily_sweep(harness, wait_until):
+    send(harness, wait_until)
+    harness.copies.stop()
+    harness.close()
+    harness.open()
+    harness.tenant.clock = lambda: time.time() + 600
+    harness.graph.check_reachable()
+    Leftovers(harness.graph, harness.drafts, harness.spool, {mailbox_tag(ALERTS): 0}).sweep([ALERTS])
+    assert left(harness) == 0 and len(harness.tenant.delivered) == 1
 
 
 def test_the_timer_does_it(harness, wait_until, monkeypatch):
