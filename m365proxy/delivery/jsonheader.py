@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set
 
-from ..mime import addresses, charsets, header, words
+from ..mime import addresses, charsets, dates, header, words
 from ..mime.addresses import Mailbox
 from ..mime.header import Field
-from ..mime.topheader import TopHeader
+from ..mime.topheader import TNEF_CORRELATOR, TopHeader
 
 # What the message resource lacks, by MAPI tag.
 IN_REPLY_TO, REFERENCES = "String 0x1042", "String 0x1039"
 LIST_UNSUBSCRIBE, SENSITIVITY = "String 0x1045", "Integer 0x36"
+# Date.  Exchange sets it anew when it sends a message, as MS-OXOMSG 2.2.3.11 says, or it does not.
+SUBMIT_TIME = "SystemTime 0x0039"
 
 # Characters: of a subject (Exchange's limit), a list of ids, an X- field.
 _LONGEST_SUBJECT, _LONGEST_IDS, _LONGEST_VALUE = 255, 8000, 900
@@ -63,7 +65,7 @@ class Header(NamedTuple):
 
 
 def as_properties(top: TopHeader) -> Header:
-    """The top header as properties of the message resource.  The date is Exchange's own."""
+    """The top header as properties of the message resource."""
     block = header.Block(top.kept, 0, sound=False)
     chosen = _choose(top.kept)
     people = {
@@ -76,6 +78,7 @@ def as_properties(top: TopHeader) -> Header:
         (IN_REPLY_TO, _ids(block, "In-Reply-To")),
         (REFERENCES, _ids(block, "References")),
         (LIST_UNSUBSCRIBE, UNWRITABLE.sub("", block.text("List-Unsubscribe"))[:_LONGEST_IDS]),
+        (SUBMIT_TIME, dates.utc(top.date) if top.date else ""),
         (SENSITIVITY, _SENSITIVITIES.get(block.text("Sensitivity").lower(), "")),
     ]
     # MS-OXCMAIL 2.1.3.1.5 and 2.1.3.1.6: Exchange writes Return-Receipt-To and Disposition-Notification-To for these,
@@ -183,7 +186,9 @@ def _choose(kept: Sequence[Field]) -> List[Field]:
     found: Dict[bytes, Field] = {}
     for field in kept:
         key = field.name.lower()
-        if _X_FIELD.match(field.name) and key not in PROPERTIES and 0 < len(_value(field)) <= _LONGEST_VALUE:
+        if not _X_FIELD.match(field.name) or key in PROPERTIES or key == TNEF_CORRELATOR:
+            continue  # the correlator would belong to a message that Exchange did not make itself
+        if 0 < len(_value(field)) <= _LONGEST_VALUE:
             found.setdefault(key, field)
     wanted = set(sorted(found, key=_rank)[:MOST_HEADERS])
     return [field for key, field in found.items() if key in wanted]

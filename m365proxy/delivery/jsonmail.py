@@ -126,7 +126,7 @@ def compose(prepared: Prepared, file: BinaryIO) -> LargeMail:
 
     Raises Permanent if it cannot be sent in this form (`obstacle`).
     """
-    reason = obstacle(prepared.root)
+    reason = obstacle(prepared.root, file)
     if reason:
         raise Permanent(reason)
     content = _Content(file, prepared.root)

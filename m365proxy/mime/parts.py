@@ -31,6 +31,7 @@ _OVERLAP = _LONGEST_BOUNDARY + _PADDING + 16
 
 _LAST_LINE_END = re.compile(rb"(?:" + encodings.LINE_END_OR_CR + rb")\Z")
 _TYPE = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+/[a-z0-9!#$%&'*+.^_`|~-]+\Z")
+_TNEF = ("application/ms-tnef", "application/vnd.ms-tnef")
 _SIGNATURES = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 
 
@@ -105,6 +106,11 @@ class Part:
     @property
     def is_encrypted(self) -> bool:
         return self.content_type == "multipart/encrypted" or (self.content_type in _SIGNATURES and not self.is_signed)
+
+    @property
+    def is_tnef(self) -> bool:
+        """Whether it is Outlook's winmail.dat."""
+        return self.content_type in _TNEF
 
     def walk(self) -> Iterator["Part"]:
         """This part and all below it, in the file's order."""

@@ -153,6 +153,7 @@ def prepare(
         date=date,
         may_send_as=may_send_as,
         replace_message_id=replace_message_id,
+        has_tnef=any(part.is_tnef for part in root.leaves()),
     )
     return _written(top, root, _Writer(file, root, bounds))
 

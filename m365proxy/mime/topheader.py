@@ -6,11 +6,10 @@ is not in the envelope.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timezone
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from . import addresses, charsets
+from . import addresses, charsets, dates
 from .addresses import Mailbox
 from .encodings import CRLF
 from .header import ADDRESS_FIELDS, Block, Field, client_message_id, emit, fold, valid_mailboxes, with_ascii_address
@@ -20,15 +19,6 @@ _LONGEST_NOTE = 900
 
 # How many addresses are moved to Reply-To, because From may have only one.
 _MOST_REPLY_TO = 20
-
-# RFC 5322 3.3; strftime would speak the user's language.
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DATE = re.compile(
-    rb"((?:(?:%s)\s*,\s*)?[0-3]?\d\s+(?:%s)\s+(?:\d\d|\d{4})\s+[0-2]?\d:[0-5]\d(?::[0-6]\d)?\s+"
-    rb"(?:[+-]\d{4}|[A-Za-z]{1,5}))\s*(?:\([^()]*\)\s*)?\Z" % ("|".join(_DAYS).encode(), "|".join(_MONTHS).encode()),
-    re.I,
-)
 
 # Written by TopHeader itself, whatever the client sent.
 _OURS = frozenset((b"from", b"to", b"cc", b"subject", b"date", b"message-id"))
@@ -41,6 +31,9 @@ _STRIPPED = frozenset(
     b" domainkey-signature authentication-results x-authentication-results".split()
 )
 _STRIPPED_PREFIXES = (b"resent-", b"arc-", b"x-ms-", b"x-microsoft-", b"x-m365proxy-")
+
+# Shows that a winmail.dat belongs to this message: without it, readers may ignore the file (MS-OXCMAIL 2.1.3.2.26).
+TNEF_CORRELATOR = b"x-ms-tnef-correlator"
 
 
 class TopHeader:
@@ -63,15 +56,17 @@ class TopHeader:
         date: Optional[float] = None,
         may_send_as: Optional[Callable[[str], bool]] = None,
         replace_message_id: bool = False,
+        has_tnef: bool = False,
     ):
         """`sender` is used where From has no address that `may_send_as` allows (by default only `sender` itself).
 
         `message_id` (with angle brackets) is used where the client's is missing
         or bad, or always with `replace_message_id`.  `date` is Unix time, None
-        while the clock cannot be trusted.  Raises Permanent for a recipient or
-        sender that cannot be in a header.
+        while the clock cannot be trusted.  `has_tnef`: a winmail.dat goes along.
+        Raises Permanent for a recipient or sender that cannot be in a header.
         """
         self._block = block
+        self._has_tnef = has_tnef
         self.subject = block.text("Subject")
         theirs = None if replace_message_id else client_message_id(block)
         self.message_id = theirs or message_id
@@ -81,16 +76,11 @@ class TopHeader:
         self.kept = [field for field in block.fields if self._keeps(field)]
 
     def _pick_date(self, accepted: Optional[float]) -> Optional[str]:
-        raw = self._block.raw("Date") or b""
-        match = _DATE.match(raw)
-        if match:
-            # Some clocks add the name of their zone, in their own language.
-            return (raw if raw.isascii() else match.group(1)).decode("ascii")
-        if accepted is None:
-            return None
-        moment = datetime.fromtimestamp(accepted, timezone.utc)
-        day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
-        return f"{day}, {moment:%d} {month} {moment:%Y %H:%M:%S} +0000"
+        for field in self._block.all("Date"):
+            theirs = dates.restored(field.unfolded)
+            if theirs is not None:
+                return theirs
+        return None if accepted is None else dates.written(datetime.fromtimestamp(accepted, timezone.utc))
 
     def _set_recipients(self, recipients: Sequence[str]) -> None:
         wanted: Dict[str, str] = {}
@@ -129,9 +119,10 @@ class TopHeader:
             others.pop(addresses.key(chosen.address), None)
             self.reply_to = list(reversed(list(others.values())))[:_MOST_REPLY_TO]
 
-    @staticmethod
-    def _keeps(field: Field) -> bool:
+    def _keeps(self, field: Field) -> bool:
         name = field.name.lower()
+        if name == TNEF_CORRELATOR:
+            return self._has_tnef
         if name in _OURS or name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES):
             return False
         if name in ADDRESS_FIELDS and not any(valid_mailboxes(addresses.parse(charsets.text(field.unfolded)))):

@@ -46,6 +46,9 @@ class Modes:
     message_id: str = "keep"  # or "replace_at_create", "replace_at_send"
     draft_id_survives: bool = True  # the draft's immutable id is the sent copy's (outlook-immutable-id)
     marker_survives: bool = True  # extended properties are on the sent copy too
+    keeps_submit_time: bool = (
+        False  # Date is the draft's PidTagClientSubmitTime (MS-OXOMSG 2.2.3.11: the server sets it)
+    )
     sent_copy_delay: float = 0.0  # seconds until the copy is in Sent Items
     while_sending: str = "gone"  # where the draft is meanwhile: "gone", "drafts" or "outbox"
     save_sent_items: bool = True
@@ -64,6 +67,7 @@ class Modes:
     regenerate: bool = True  # a new boundary for every $value
     value_coding: str = "length"  # or "chunked", "gzip" (both without Content-Length)
     value_line_ends: str = "crlf"  # or "lf"
+    value_bom: bool = False  # a byte order mark before every $value
     store_size: Callable[[int], Optional[int]] = _store_size  # None: the property is absent
     page_cap: int = 1000  # most items of a page
     page_short: bool = False  # pages one item short of what was asked

@@ -6,8 +6,10 @@ set by the modes.  Any thread may call anything.
 
 from __future__ import annotations
 
+import calendar
 import email.utils
 import threading
+import time
 import uuid
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -260,7 +262,9 @@ class Tenant(Modes):
         if item.corrupt:
             raise Refusal(500, "ErrorCorruptData", "Data is corrupt.")
         if item.raw is None:
-            properties = dict(item.properties, internetMessageId=item.message_id, date=_date(item.sent))
+            theirs = item.extended.get("Systemtime 0x39", "") if self.keeps_submit_time else ""
+            date = _date(calendar.timegm(time.strptime(theirs, "%Y-%m-%dT%H:%M:%SZ")) if theirs else item.sent)
+            properties = dict(item.properties, internetMessageId=item.message_id, date=date)
             properties.setdefault("from", {"emailAddress": {"address": item.mailbox}})
             return letter.build(properties, item.attachments, item.extended)
         if item.attachments and self.mime_drafts_take_files not in ("ignore_files", "hide_files"):
@@ -272,7 +276,8 @@ class Tenant(Modes):
         raw = self.mime(item)
         if self.regenerate:
             raw = letter.regenerated(raw)
-        return raw.replace(b"\r\n", b"\n") if self.value_line_ends == "lf" else raw
+        raw = raw.replace(b"\r\n", b"\n") if self.value_line_ends == "lf" else raw
+        return b"\xef\xbb\xbf" + raw if self.value_bom else raw
 
     def change(self) -> int:
         """The number of the latest change: a delta token."""

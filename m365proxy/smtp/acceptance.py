@@ -61,11 +61,11 @@ class Intake:
         )
         if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
             # Surely large, or surely small: the device need not wait until all of it is prepared.
-            return self._check_large(prepared.root) if size > ceiling else None
-        return self._check_large(prepared.root) if prepared.exceeds(ceiling - _ADDED) else None
+            return self._check_large(prepared.root, file) if size > ceiling else None
+        return self._check_large(prepared.root, file) if prepared.exceeds(ceiling - _ADDED) else None
 
-    def _check_large(self, root: parts.Part) -> Optional[Reply]:
-        reason = limits.obstacle(root) if self._large_allowed else _SEND_ONLY
+    def _check_large(self, root: parts.Part, file: BinaryIO) -> Optional[Reply]:
+        reason = limits.obstacle(root, file) if self._large_allowed else _SEND_ONLY
         return replies.too_large(reason) if reason else None
 
 

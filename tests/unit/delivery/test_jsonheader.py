@@ -93,6 +93,19 @@ def test_fields_without_a_property_of_their_own():
     assert "singleValueExtendedProperties" not in header_of(b"Sensitivity: Normal").properties
 
 
+@pytest.mark.parametrize("date", [b"Sat, 28 Nov 2026 00:30:00 +0100", b"2026-11-27T23:30:00Z"])
+def test_the_date_is_the_time_of_submission(date):
+    assert header_of(b"Date: " + date + b"\r\n").properties["singleValueExtendedProperties"] == [
+        {"id": "SystemTime 0x0039", "value": "2026-11-27T23:30:00Z"}
+    ]
+
+
+def test_exchange_writes_its_own_correlator():
+    found = header_of(b"X-MS-TNEF-Correlator: <1@x>\r\nContent-Type: application/ms-tnef; name=winmail.dat\r\n")
+    assert "internetMessageHeaders" not in found.properties
+    assert found.left_out == ["X-MS-TNEF-Correlator"]
+
+
 def test_five_x_fields_at_most_and_only_good_ones():
     lines = [b"X-Priority: 1", b"X-Empty:", b"X-MS-Exchange-Foo: 1", b"X-Original-To: a@b", b"List-Id: <l>"]
     lines += [b"X-A: =?utf-8?q?=E2=82=AC?=", b"x-a: again", b"X-B: 1", b"X-C: " + b"w " * 600, b"X-D: a\r\n\tb"]

@@ -1,17 +1,19 @@
 """What Exchange cannot take apart and put together again."""
 
+import base64
 import io
 
 import pytest
 
-from m365proxy.mime import parts
-from m365proxy.mime.limits import LARGEST_ATTACHMENT, obstacle
+from m365proxy.mime import limits, parts
+from m365proxy.mime.limits import obstacle
 
 BODY = b"--b\n\nx\n--b\nContent-Type: application/x-sig\n\ny\n--b--\n"
 
 
 def of(raw):
-    return obstacle(parts.scan(io.BytesIO(raw.replace(b"\n", b"\r\n"))))
+    file = io.BytesIO(raw.replace(b"\n", b"\r\n"))
+    return obstacle(parts.scan(file), file)
 
 
 @pytest.mark.parametrize(
@@ -45,37 +47,48 @@ def test_what_is_inside_a_message(inner, refused):
     assert bool(of(raw + b"--o\n\nfooter\n--o--\n")) == refused
 
 
-def base64_octets(content):
-    """As mail programs write it: 76 characters and CRLF for 57 octets."""
-    return -(-content // 3) * 4 + -(-content // 57) * 2
+LIMIT = 150_000
 
 
-@pytest.mark.parametrize(
-    "encoding, octets, refused",
-    [
-        (b"binary", LARGEST_ATTACHMENT, False),
-        (b"binary", LARGEST_ATTACHMENT + 1, True),
-        (b"8bit", LARGEST_ATTACHMENT + 1, True),
-        (b"base64", base64_octets(LARGEST_ATTACHMENT), False),
-        (b"base64", base64_octets(LARGEST_ATTACHMENT + 57), True),
-        # 78 octets of quoted-printable may be all there is of 26.
-        (b"quoted-printable", 3 * LARGEST_ATTACHMENT, False),
-        (b"quoted-printable", 3 * LARGEST_ATTACHMENT + 3, True),
-    ],
-)
-def test_an_attachment_counts_with_its_content(encoding, octets, refused):
-    head = b"Content-Type: application/pdf\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n"
-    part = parts.scan(io.BytesIO(head))
-    part.body_end = part.body_start + octets
-    assert ("larger than 150 MB" in obstacle(part)) == refused
+def in_base64(columns, line_end):
+    def encode(content):
+        encoded = base64.b64encode(content)
+        return line_end.join(encoded[i : i + columns] for i in range(0, len(encoded), columns))
+
+    return encode
 
 
-def test_many_attachments_may_be_larger_together():
-    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\n\r\ny\r\n--b--\r\n"
-    root = parts.scan(io.BytesIO(raw))
-    root.body_end = 2 * LARGEST_ATTACHMENT
-    for child in root.children:
-        child.body_end = child.body_start + LARGEST_ATTACHMENT
-    assert len(root.children) == 2 and obstacle(root) == ""
-    root.children[1].body_end += 1
-    assert obstacle(root)
+ENCODERS = {
+    "binary": lambda content: content,
+    "base64": in_base64(76, b"\r\n"),
+    "base64 in short lines": in_base64(60, b"\r\n"),
+    "base64 with LF only": in_base64(76, b"\n"),
+    "base64 in one line": in_base64(10**6, b""),
+    "quoted-printable": lambda content: b"=\r\n".join(b"=%02X" % octet * 25 for octet in content[::25]),
+}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("octets, refused", [(LIMIT, False), (LIMIT + 25, True)])
+def test_an_attachment_counts_with_its_content(monkeypatch, encoder, octets, refused):
+    monkeypatch.setattr(limits, "LARGEST_ATTACHMENT", LIMIT)
+    head = b"Content-Type: application/pdf\r\nContent-Transfer-Encoding: " + encoder.split()[0].encode() + b"\r\n\r\n"
+    file = io.BytesIO(head + ENCODERS[encoder](b"\xff" * octets))
+    root = parts.scan(file)
+    assert sum(map(len, parts.decode(file, root))) == octets
+    assert ("larger than 150 MB" in obstacle(root, file)) == refused
+
+
+def test_many_attachments_may_be_larger_together(monkeypatch):
+    monkeypatch.setattr(limits, "LARGEST_ATTACHMENT", LIMIT)
+    head, between = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n", b"\r\n--b\r\n\r\n"
+    for more, refused in ((b"", False), (b"x", True)):
+        file = io.BytesIO(head + b"x" * LIMIT + between + b"x" * LIMIT + more + b"\r\n--b--\r\n")
+        assert bool(obstacle(parts.scan(file), file)) is refused
+
+
+def test_only_what_may_be_too_large_is_counted(monkeypatch):
+    """A message that is received need not be decoded before its 250."""
+    monkeypatch.setattr(limits, "decode", None)
+    assert limits.LARGEST_ATTACHMENT == 150 * 1024 * 1024
+    assert of(b"Content-Type: application/pdf\nContent-Transfer-Encoding: base64\n\nQUJD\n") == ""

@@ -261,9 +261,10 @@ def test_message_id(client, replace, expected):
     "client, ours, expected",
     [
         ("Mon, 2 Jan 2023 03:04:05 +0100", 0.0, "Mon, 2 Jan 2023 03:04:05 +0100"),
-        ("2 Jan 23 03:04 GMT", 0.0, "2 Jan 23 03:04 GMT"),
+        ("2 Jan 23 03:04 GMT", 0.0, "Mon, 02 Jan 2023 03:04:00 +0000"),
         ("Mon, 2 Jan 2023 03:04:05 +0100 (CET)", None, "Mon, 2 Jan 2023 03:04:05 +0100 (CET)"),
-        ("2023-01-02 03:04", 0.0, "Thu, 01 Jan 1970 00:00:00 +0000"),
+        ("2023-01-02T03:04:05+01:00", 0.0, "Mon, 02 Jan 2023 03:04:05 +0100"),
+        ("2023-01-02", 0.0, "Thu, 01 Jan 1970 00:00:00 +0000"),
         ("", 1_700_000_000.0, "Tue, 14 Nov 2023 22:13:20 +0000"),
         ("", None, None),
         ("yesterday", None, None),
@@ -271,6 +272,18 @@ def test_message_id(client, replace, expected):
 )
 def test_date(client, ours, expected):
     assert fields(b"Date: " + client.encode() + b"\r\n\r\n", date=ours).get("Date") == (expected and [expected])
+
+
+def test_of_several_dates_the_first_that_can_be_read_counts():
+    raw = b"Date: \r\nDate: 2 Jan 2023 03:04 EST\r\nDate: Tue, 3 Jan 2023 03:04:05 +0100\r\n\r\n"
+    assert fields(raw)["Date"] == ["Mon, 02 Jan 2023 03:04:00 -0500"]
+
+
+@pytest.mark.parametrize("has_tnef", [False, True])
+def test_the_correlator_stays_where_a_winmail_dat_goes_along(has_tnef):
+    found = fields(b"X-MS-TNEF-Correlator: <1@x>\r\nX-MS-Has-Attach: yes\r\n\r\n", has_tnef=has_tnef)
+    assert found.get("X-MS-TNEF-Correlator") == (["<1@x>"] if has_tnef else None)
+    assert "X-MS-Has-Attach" not in found
 
 
 def test_reply_to_holds_only_what_can_be_answered():

@@ -187,6 +187,17 @@ def test_json_mail(sandbox, graph):
     assert sandbox.tenant.items(ALERTS, "sentitems") == []
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_date_of_a_json_draft_may_be_its_submit_time(sandbox, graph, kept):
+    sandbox.tenant.keeps_submit_time = kept
+    submitted = [{"id": "SystemTime 0x0039", "value": "2024-02-29T23:30:00Z"}]
+    draft = {"toRecipients": [person(SCANNER)], "singleValueExtendedProperties": submitted}
+    made = graph("POST", users(ALERTS, "/messages"), draft)
+    assert graph("POST", item_url(made.value["id"], rest="/send")).status == 202
+    (done,) = sandbox.tenant.delivered
+    assert (letter.values(done.raw, "Date") == ["Thu, 29 Feb 2024 23:30:00 -0000"]) is kept
+
+
 @pytest.mark.parametrize(
     ("value", "code"),
     [
