@@ -133,7 +133,8 @@ class Fetcher:
         with patience.ask(lambda: self._ask(item, copy)) as answer:
             if not answer.request_id:
                 raise Temporary("Another system answered instead of Graph.")
-            chunks = encodings.ended(encodings.canonical(answer.chunks(_PIECE), doubled=False))
+            octets = encodings.without_bom(answer.chunks(_PIECE))  # a client would not find the first header field
+            chunks = encodings.ended(encodings.canonical(octets, doubled=False))
             for chunk in folded(chunks) if self._fold else chunks:
                 copy.write(chunk)
             if not copy.size:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from typing import BinaryIO, Iterable, Iterator
+from typing import BinaryIO, Iterable, Iterator, Optional
 
 # Octets read at once.
 CHUNK = 64 * 1024
@@ -17,6 +17,9 @@ _COLUMNS, _OCTETS = 76, 57
 
 # The line end of a message, which every line end that is read becomes.
 CRLF = b"\r\n"
+
+# UTF-8's byte order mark, which some programs put before everything they write.
+BOM = b"\xef\xbb\xbf"
 
 # CR before an LF that are read as one line end with it: CR CR LF comes from double conversion on Windows.
 # The bound keeps searches linear.
@@ -66,6 +69,21 @@ def canonical(chunks: Iterable[bytes], doubled: bool = True) -> Iterator[bytes]:
             yield data
     if held:
         yield CRLF * len(held)
+
+
+def without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same octets without a byte order mark before the first."""
+    held: Optional[bytes] = b""
+    for data in chunks:
+        if held is not None:
+            held += data
+            if len(held) < len(BOM) and BOM.startswith(held):
+                continue
+            data, held = held[len(BOM) :] if held.startswith(BOM) else held, None
+        if data:
+            yield data
+    if held:
+        yield held
 
 
 def ended(chunks: Iterable[bytes]) -> Iterator[bytes]:

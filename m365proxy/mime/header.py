@@ -111,11 +111,15 @@ def read(file: BinaryIO, offset: int = 0, limit: int = LIMIT, end: Optional[int]
     """The header block that begins at `offset` and goes no further than `end`.
 
     Accepts LF, CR LF, CR CR LF and, if the first line ends with it, a lone CR as
-    line end; drops an mbox "From " line, lines without a field name between
+    line end; drops a byte order mark, an mbox "From " line, lines without a field name between
     fields, and continuation lines that continue nothing.  After the last field,
     a line without a colon begins the body.  Raises HeaderTooLarge.
     """
     data = _head(file, offset, limit, end)
+    if data.startswith(encodings.BOM) and _begins_like_header(data[len(encodings.BOM) :]):
+        block = read(file, offset + len(encodings.BOM), limit, end)
+        block.sound = False
+        return block
     return _Reader(data, offset).block()
 
 

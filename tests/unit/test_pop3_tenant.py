@@ -49,10 +49,16 @@ def test_a_page_that_fails_in_the_middle(harness, kind):
 
 @pytest.mark.parametrize("coding", ["length", "chunked", "gzip"])
 @pytest.mark.parametrize("ends", ["crlf", "lf"])
-def test_octets_are_exact_however_graph_sends_them(harness, coding, ends):
+@pytest.mark.parametrize("bom", [False, True])
+def test_octets_are_exact_however_graph_sends_them(harness, coding, ends, bom):
     harness.tenant.value_coding, harness.tenant.value_line_ends = coding, ends
     harness.tenant.add_message(BOX, mail(1, 30_000))
     with harness.client() as client:
+        uidl = client.uidl(1)
+    harness.tenant.value_bom = bom
+    with harness.client() as client:
+        assert client.uidl(1) == uidl
+        assert client.top(1, 0)[1] == mail(1).partition(b"\r\n\r\n")[0].split(b"\r\n") + [b""]
         status, lines, _ = client.retr(1)
         assert b"".join(line + b"\r\n" for line in lines) == mail(1, 30_000)
         assert status in (b"+OK %d octets" % len(mail(1, 30_000)), b"+OK message follows")

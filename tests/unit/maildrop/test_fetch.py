@@ -37,6 +37,13 @@ def test_a_message_is_fetched_once_and_its_size_is_then_exact(rig):
     assert rig.on_disk() == []
 
 
+def test_a_byte_order_mark_before_a_message_is_no_part_of_it(rig):
+    marked = [b"\xef", b"\xbb\xbfSubject: x\r\n\r\n\xef\xbb\xbf"]
+    drop = rig.holding([[Answer(chunks=marked)]])
+    assert whole(drop, 0) == b"Subject: x\r\n\r\n\xef\xbb\xbf\r\n"
+    assert drop.messages[0].size == 19
+
+
 def test_a_broken_fetch_is_made_whole_again(rig):
     broken = Answer(chunks=[b"half", NoAnswer("broke off", True)])
     drop = rig.holding([[broken, Answer(chunks=[b"who", b"le\r\n"])]])

@@ -97,6 +97,25 @@ def test_line_ends_without_doubled_returns_and_one_at_the_end(chunks, wanted):
     assert b"".join(encodings.ended(encodings.canonical(chunks, doubled=False))) == wanted
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize(
+    "raw, wanted",
+    [
+        (b"\xef\xbb\xbfabc", b"abc"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfabc", b"\xef\xbb\xbfabc"),
+        (b"abc\xef\xbb\xbf", b"abc\xef\xbb\xbf"),
+        (b"\xef\xbb", b"\xef\xbb"),
+        (b"\xef\xbbabc", b"\xef\xbbabc"),
+        (b"\xef\xbb\xbf", b""),
+        (b"", b""),
+    ],
+)
+def test_a_byte_order_mark_is_left_out_before_everything_only(raw, wanted, size):
+    pieces = list(encodings.without_bom(chunked(raw, size)))
+    assert b"".join(pieces) == wanted
+    assert b"" not in pieces
+
+
 @pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_no_line_end_is_split_between_chunks(size, doubled):

@@ -34,6 +34,9 @@ BLOCKS = [
     ("raw octets", b"Subject: \xe4\0\r\n\r\n", [(b"Subject", b"\xe4\0")], b""),
     ("lone cr inside", b"Subject: a\rb\r\nTo: y\r\n\r\n", [(b"Subject", b"a\rb"), (b"To", b"y")], b""),
     ("mbox line", b"From x Mon\r\nSubject: x\r\n\r\nb", [(b"Subject", b"x")], b"b"),
+    ("byte order mark", b"\xef\xbb\xbfSubject: x\r\n\r\n\xef\xbb\xbfb", [(b"Subject", b"x")], b"\xef\xbb\xbfb"),
+    ("byte order mark and mbox line", b"\xef\xbb\xbfFrom x\nSubject: x\n\nb", [(b"Subject", b"x")], b"b"),
+    ("byte order mark of a text", b"\xef\xbb\xbfHello\r\n", [], b"\xef\xbb\xbfHello\r\n"),
     ("quoted mbox line", b">From x Mon\r\nSubject: x\r\n\r\nb", [(b"Subject", b"x")], b"b"),
     ("continuation first", b" lost\r\nSubject: x\r\n\r\nb", [(b"Subject", b"x")], b"b"),
     ("junk between", b"Subject: x\r\njunk\r\n more\r\nTo: y\r\n\r\nb", [(b"Subject", b"x"), (b"To", b"y")], b"b"),
@@ -67,6 +70,7 @@ def test_read(raw, fields, body):
         (b"A:\r\n x\r\n\r\n", False),
         (b"A : x\r\n\r\n", False),
         (b"A: x\r\n \r\n\r\n", False),
+        (b"\xef\xbb\xbfA: x\r\n\r\n", False),
         (b"text", False),
     ],
 )

@@ -394,6 +394,27 @@ def test_messages_in_messages_are_repaired(head, depth):
     assert sent(octets).partition(b"MIME-Version")[2] == octets.partition(b"MIME-Version")[2]
 
 
+BOM = b"\xef\xbb\xbf"
+
+
+def test_a_byte_order_mark_before_a_header_is_left_out():
+    inner = BOM + b"Subject: in\r\n\r\nx"
+    raw = BOM + b"Subject: out\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+    raw += BOM + b"Content-Type: message/rfc822\r\n\r\n" + inner + b"\r\n--b--\r\n"
+    octets = sent(raw)
+    assert octets.count(b"\r\nSubject: out\r\n") == 1
+    assert octets.endswith(b"--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\nx\r\n--b--\r\n")
+
+
+@pytest.mark.parametrize(
+    "kind, stays", [(b"application/ms-tnef", True), (b"application/vnd.ms-tnef", True), (b"application/pdf", False)]
+)
+def test_the_correlator_of_a_winmail_dat(kind, stays):
+    raw = b"X-MS-TNEF-Correlator: <1@x>\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n"
+    raw += b"--b\r\nContent-Type: " + kind + b"; name=winmail.dat\r\n\r\nx\r\n--b--\r\n"
+    assert (b"\r\nX-MS-TNEF-Correlator: <1@x>\r\n" in sent(raw)) == stays
+
+
 def test_what_is_left_out_is_logged(caplog):
     caplog.set_level("INFO")
     head = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
