@@ -32,6 +32,9 @@ _OVERLAP = _LONGEST_BOUNDARY + _PADDING + 16
 _LAST_LINE_END = re.compile(rb"(?:" + encodings.LINE_END_OR_CR + rb")\Z")
 _TYPE = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+/[a-z0-9!#$%&'*+.^_`|~-]+\Z")
 _TNEF = ("application/ms-tnef", "application/vnd.ms-tnef")
+# The types of messages in messages.
+MESSAGES = frozenset(("message/rfc822", "message/global"))
+
 _SIGNATURES = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 
 
@@ -126,8 +129,9 @@ class Part:
 
 
 def decode(file: BinaryIO, part: Part, chunk: int = encodings.CHUNK) -> Iterator[bytes]:
-    """A part's content with base64 and quoted-printable undone, a chunk at a time."""
-    return encodings.decoded(encodings.octets(file, part.body_start, part.body_end, chunk), part.encoding)
+    """A part's content with base64 and quoted-printable undone, a chunk at a time; of a message, from its header on."""
+    content = encodings.decoded(encodings.octets(file, part.body_start, part.body_end, chunk), part.encoding)
+    return encodings.without_bom(content) if part.content_type in MESSAGES else content
 
 
 class Bounds:

@@ -47,7 +47,6 @@ _LONGEST_LINE = 998
 _NO_CHARSET = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "x-unknown"))
 _WIDE_CHARSETS = ("utf-16", "utf16", "utf-32", "utf32", "ucs-2", "ucs-4", "iso-10646-ucs")
 _IDENTITY = frozenset(("7bit", "8bit", "binary"))
-_MESSAGES = frozenset(("message/rfc822", "message/global"))
 
 # How deep messages in messages are repaired.
 _DEEPEST_MESSAGE = 5
@@ -276,7 +275,7 @@ class _Writer:
         survey = _survey(self._octets(part.body_start, part.body_end))
         if survey.clean:
             return _Edit(), [self._copy(part.body_start, part.body_end)]
-        if part.content_type in _MESSAGES and self._depth < _DEEPEST_MESSAGE:
+        if part.content_type in parts.MESSAGES and self._depth < _DEEPEST_MESSAGE:
             root = _scanned(self._file, part.body_start, part.body_end, self._bounds)
             pieces = _Writer(self._file, root, self._bounds, self._depth + 1).entity(root, True)
             survey = _survey(chunk for piece in pieces for chunk in _chunks(piece))
