@@ -129,8 +129,8 @@ MUTATIONS = (
         "unsent-copy-deleted",
         "a draft that is in Sent Items is not deleted with the copies",
         "delivery/sentcopies.py",
-        " or not is_sent(item) or",
-        " or",
+        "in copies and is_sent(item)]",
+        "in copies]",
         "tests/unit/delivery/test_sentcopies.py",
     ),
     Mutation(

@@ -49,7 +49,7 @@ class SentCopies:
         self._tags: FrozenSet[str] = frozenset()
         self._waiting: Dict[str, Dict[str, _Copy]] = {}  # mailbox of the URL -> queue id
         self._count = 0
-        self._stopped = False
+        self._sweeping = self._stopped = False
         self._timer = Timer(self._run, "sent-copies")
         self.set_mailboxes(mailboxes)
 
@@ -65,7 +65,8 @@ class SentCopies:
         with self._lock:
             if self._count < _MOST and not self._stopped:
                 self._put(draft.mailbox, claim.id, _Copy(claim.state.drafted, self._monotonic() + _WAITS[0]))
-                self._timer.start_within(_WAITS[0])
+                if not self._sweeping:
+                    self._timer.start_within(_WAITS[0])
 
     def stop(self) -> None:
         """Delete nothing more."""
@@ -74,15 +75,28 @@ class SentCopies:
             self._timer.cancel()
 
     def sweep(self) -> None:
-        """Delete the copies that are in Sent Items by now.  Raises nothing that concerns one mailbox."""
+        """Delete the copies that are in Sent Items by now, unless that is being done.
+
+        Raises nothing that concerns one mailbox.
+        """
         with self._lock:
+            if self._sweeping or self._stopped:
+                return
+            self._sweeping = True
             waiting, self._waiting, self._count = self._waiting, {}, 0
-        for mailbox, copies in waiting.items():
-            try:
-                self._sweep_mailbox(mailbox, copies)
-            except ProxyError as error:
-                logger.info("%s: copies in Sent Items stay for now: %s", mailbox, error)
-            self._wait_again(mailbox, copies)
+        try:
+            for mailbox, copies in waiting.items():
+                try:
+                    self._sweep_mailbox(mailbox, copies)
+                except ProxyError as error:
+                    logger.info("%s: copies in Sent Items stay for now: %s", mailbox, error)
+                self._wait_again(mailbox, copies)
+        finally:
+            with self._lock:
+                self._sweeping = False
+                due = [copy.due for copies in self._waiting.values() for copy in copies.values()]
+                if due and not self._stopped:
+                    self._timer.start_within(max(0.0, min(due) - self._monotonic()))
 
     def _run(self) -> None:
         survive(self.sweep, "sent-copies")
@@ -91,14 +105,14 @@ class SentCopies:
         """Delete what is found, and take it out of `copies`."""
         found: List[str] = []
         since = min(copy.since for copy in copies.values()) - _CLOCK_TOLERANCE
-        for item in list(self._drafts.marked(mailbox, "sentitems", since)):
-            queue_id = item["queue_id"]
-            if queue_id not in copies or not is_sent(item) or tag_of(queue_id) not in self._tags:
-                continue
+        ours = self._drafts.marked(mailbox, "sentitems", since)
+        # All pages first: what is deleted in between would shift them.
+        for item in [item for item in ours if item["queue_id"] in copies and is_sent(item)]:
             if self._stopped:
                 break
-            self._drafts.purge(mailbox, item["id"])
-            found.append(queue_id)
+            if tag_of(item["queue_id"]) in self._tags:
+                self._drafts.purge(mailbox, item["id"])
+                found.append(item["queue_id"])
         for queue_id in found:  # one that an administrator let be sent again has two copies
             copies.pop(queue_id, None)
         if found:
@@ -108,15 +122,12 @@ class SentCopies:
         """Look again for those that were not found; Leftovers does for those that were looked for often enough."""
         now = self._monotonic()
         with self._lock:
-            if self._stopped:
-                return
             for queue_id, copy in copies.items():
                 if copy.due <= now:
                     copy.looks += 1
                     copy.due = now + _WAITS[min(copy.looks, len(_WAITS) - 1)]
                 if copy.looks < len(_WAITS):
                     self._put(mailbox, queue_id, copy)
-                    self._timer.start_within(copy.due - now)
 
     def _put(self, mailbox: str, queue_id: str, copy: _Copy) -> None:
         """The lock is held."""

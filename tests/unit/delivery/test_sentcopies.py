@@ -1,5 +1,6 @@
 """Copies that are not wanted go soon, and nothing else does."""
 
+import threading
 import time
 
 import pytest
@@ -191,7 +192,27 @@ def test_after_a_stop_nothing_is_deleted(harness, wait_until):
     send(harness, wait_until)
     harness.copies.stop()
     harness.copies.sweep()
-    assert left(harness) == 1 and not harness.copies._timer.is_running
+    harness.copies._timer.start(0.0)
+    wait_until(lambda: not harness.copies._timer.is_running)
+    assert left(harness) == 1 and harness.sandbox.seen(PURGE) == []
+
+
+def test_a_sweep_that_takes_long_is_the_only_one(harness, wait_until):
+    """What is sent meanwhile is looked for after it."""
+    stuck = harness.sandbox.faults.add("hang", path=PURGE)
+    send(harness, wait_until)
+    sweeping = threading.Thread(target=harness.copies.sweep)
+    sweeping.start()
+    wait_until(lambda: stuck.hits)
+    (id,) = send(harness, wait_until)
+    harness.sandbox.forget()
+    harness.copies.sweep()
+    assert harness.sandbox.seen("") == [] and waiting(harness) == [id]
+    harness.sandbox.faults.release()
+    sweeping.join()
+    assert id in waiting(harness) and harness.copies._timer.is_running
+    harness.copies.sweep()
+    assert left(harness) == 0
 
 
 def test_what_is_remembered_is_bounded(harness, wait_until, monkeypatch):
