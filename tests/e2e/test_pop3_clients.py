@@ -279,9 +279,15 @@ def by_mutt(case):
 CLIENTS = [by_poplib, by_curl, by_mpop, by_fetchmail, by_getmail, by_perl, by_mutt]
 
 
-@pytest.mark.parametrize("delete", [False, True], ids=["keep", "delete"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__[3:])
+# Each client with each kind of TLS, and each kind with clients that delete and clients that keep.
+CASES = [
+    pytest.param(client, way, (number + turn) % 2 == 1, id=f"{client.__name__[3:]}-{way}")
+    for number, client in enumerate(CLIENTS)
+    for turn, way in enumerate(WAYS)
+]
+
+
+@pytest.mark.parametrize("client, way, delete", CASES)
 def test_client(running, tmp_path, client, way, delete):
     case = Case(running, tmp_path, way, delete)
     try:
