@@ -28,6 +28,7 @@ from . import outcome
 from .composer import Composer, Outgoing
 from .drafts import OCTETS_PER_SECOND, SEND_SECONDS, Drafts, Found
 from .draftsteps import DraftSteps, is_asked
+from .largesteps import LargeSteps
 from .messageids import SeenIds
 from .outcome import Outcome, Then, Verdict
 from .routes import Route, Routes
@@ -77,7 +78,8 @@ class Delivery:
         self._budget = large.budget
         self._routes = routes
         self._composer = Composer(seen, may_send_as)
-        self._steps = DraftSteps(graph, drafts, large, self._composer)
+        self._steps = DraftSteps(graph, drafts, large.budget)
+        self._large = LargeSteps(drafts, large, self._composer, self._steps, routes)
         self._on_ambiguous = on_ambiguous
         self._looks = looks
         self._draft_apart, self._draft_after = still_draft
@@ -99,6 +101,7 @@ class Delivery:
             raise heeded from None
         finally:
             self._steps.end_attempt(claim, pause)
+            self._large.end_attempt(claim, pause)
         if verdict.outcome is Outcome.SENT:
             self._routes.note_sent(envelope.mailbox)
         return verdict
@@ -190,7 +193,7 @@ class Delivery:
             return None if claim.state.draft is None else self._lost(claim, draft)
         found = self._steps.find_again(claim, draft)
         if draft.phase is DraftPhase.FILLING and found is not Found.SENT:
-            can_go_on = found is Found.DRAFT and message.prepared.is_large and self._steps.can_be_filled(claim, draft)
+            can_go_on = found is Found.DRAFT and message.prepared.is_large and self._large.can_be_filled(claim, draft)
             if not can_go_on:
                 self._steps.discard(claim)
             return None
@@ -253,7 +256,7 @@ class Delivery:
             return self._send_at_once(message, route)
         try:
             if message.prepared.is_large:
-                draft = self._steps.make_large(message, mailbox)
+                draft = self._large.make(message, mailbox)
             else:
                 draft = self._steps.make(message, mailbox)
         except UploadDenied as error:

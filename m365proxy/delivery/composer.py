@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, BinaryIO, Callable, Dict
+from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, Optional
 
 from ..errors import ProxyError
 from ..mime import header, prepare
+from ..mime.skeleton import skeleton
 from ..spool.envelope import Envelope
 from ..spool.spool import Claim, tag_of
 from ..system import log
@@ -25,6 +26,17 @@ class Outgoing:
     envelope: Envelope
     prepared: prepare.Prepared
     file: BinaryIO
+
+
+class WholeMail(NamedTuple):
+    """Large mail that keeps its form: `message` without the files `attachments`, which are added to its draft.
+
+    `has_files`: whether Exchange may show files of the message itself, too.
+    """
+
+    message: prepare.Prepared
+    attachments: List[jsonmail.Attachment]
+    has_files: bool
 
 
 class Composer:
@@ -61,6 +73,26 @@ class Composer:
             logger.exception("%s cannot be taken apart as usual; it is sent as one file", message.claim.id)
             start, options = message.prepared.root.header_start, self._options(message.claim, message.envelope)
             return jsonmail.compose(prepare.prepare_unrepaired(message.file, start, **options), message.file)
+
+    def keep_form(self, message: Outgoing, mail: jsonmail.LargeMail) -> Optional[WholeMail]:
+        """Large mail as MIME and the files that do not fit into it; `mail`: the same taken apart.
+
+        None if it has to go as `mail`, or loses nothing that way.
+        """
+        if not mail.left_out:
+            return None
+        by_part = {attachment.part: attachment for attachment in mail.attachments}
+        try:
+            made = skeleton(message.prepared, message.file, by_part)
+        except (ProxyError, OSError):
+            raise
+        except Exception:
+            logger.exception("%s cannot be sent in its form", message.claim.id)
+            return None
+        if made is None:
+            return None
+        taken = [attachment for part, attachment in by_part.items() if part in made.taken]
+        return WholeMail(made.message, taken, made.has_files)
 
     def _options(self, claim: Claim, envelope: Envelope) -> Dict[str, Any]:
         """The arguments of prepare.prepare besides the file."""

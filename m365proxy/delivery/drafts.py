@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..graph.answer import Answer, GraphRefused, GraphTrouble
 from ..graph.body import base64_body
@@ -18,6 +18,7 @@ from ..graph.items import IMMUTABLE, folder_path, iso_of, item_of, message_path,
 from ..mime.addresses import Mailbox
 from ..mime.prepare import Prepared
 from ..spool.state import DraftPhase, DraftState
+from .form import Form, Reader
 
 # A named string property of our own (singlevaluelegacyextendedproperty).
 MARKER = "String {3d0f2a5e-6c1b-4f0e-9a57-51c08f1e2b77} Name M365ProxyQueueId"
@@ -28,6 +29,12 @@ _FIELDS = (
     "id,isDraft,parentFolderId,changeKey,internetMessageId,sentDateTime,subject,toRecipients,ccRecipients,"
     "bccRecipients,hasAttachments,body"
 )
+
+# What is asked of the attachments of a draft.  Not contentId, which would be refused (graph-explorer-v4#3916).
+_OF_FILES = "attachments($select=id,name,size)"
+
+# Octets of Exchange's MIME of a draft that are read, beyond twice those that it was made of.
+_MORE_MIME = 256 * 1024
 
 # Seconds: a request may take this long to be answered, plus one second for every so many octets.
 SEND_SECONDS = 120.0
@@ -65,7 +72,7 @@ def draft_state(phase: DraftPhase, mailbox: str, value: Dict[str, Any]) -> Draft
         str(value.get("id", "")),
         str(value.get("internetMessageId") or ""),
         str(value.get("changeKey") or ""),
-        fingerprint(value),
+        fingerprint({**value, **_NOT_COMPARED[phase][0]} if phase is DraftPhase.FILLING else value),
     )
 
 
@@ -85,6 +92,14 @@ def fingerprint(value: Dict[str, Any]) -> str:
         "".join(str(body.get("content", "")).split()),
     ]
     return hashlib.sha256(json.dumps(edited).encode()).hexdigest()[:32]
+
+
+def outline(value: Dict[str, Any]) -> List[Any]:
+    """What of a message does not change when files are added to it: its Message-ID, subject, recipients, and whether
+    its text is HTML."""
+    people = [sorted(_addresses(value.get(name))) for name in ("toRecipients", "ccRecipients", "bccRecipients")]
+    kind = str((value.get("body") or {}).get("contentType", "")).lower()
+    return [value.get("internetMessageId"), value.get("subject"), people, kind]
 
 
 def _addresses(recipients: Any) -> Iterator[str]:
@@ -166,6 +181,38 @@ class Drafts:
             if error.answer.status == 404:
                 return None
             raise
+
+    def get_with_files(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
+        """Like `get`, with the names and sizes of its attachments."""
+        try:
+            with self._graph.read(
+                "GET",
+                mailbox,
+                message_path(id),
+                params={"$select": _FIELDS, "$expand": _OF_FILES},
+                headers=IMMUTABLE,
+            ) as answer:
+                return item_of(answer)
+        except GraphRefused as error:
+            if error.answer.status == 404:
+                return None
+            raise
+
+    def form(self, mailbox: str, id: str, octets: int, enough: Callable[[Form], bool]) -> Form:
+        """The form of the MIME that Exchange writes of a draft (outlook-get-mime-message.md).
+
+        `octets`: of the MIME that it was made of.  Files follow that, so reading ends soon after them, or once what
+        was read is `enough`.
+        """
+        reader = Reader()
+        with self._graph.read(
+            "GET", mailbox, message_path(id) + "/$value", headers=IMMUTABLE, stream=True, seconds=SEND_SECONDS
+        ) as answer:
+            for chunk in answer.chunks():
+                reader.feed(chunk)
+                if reader.octets > 2 * octets + _MORE_MIME or enough(reader.form):
+                    break
+        return reader.form
 
     def look(self, draft: DraftState, queue_id: str, message_id: str, since: Optional[float]) -> Found:
         """What became of a draft.

@@ -6,7 +6,6 @@ before anything that cannot be repeated.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Dict, Optional, Set
 
 from ..graph.answer import GraphRefused
@@ -14,41 +13,31 @@ from ..graph.client import Graph
 from ..spool.spool import Claim
 from ..spool.state import DraftPhase, DraftState
 from ..system import log
-from .composer import Composer, Outgoing
-from .drafts import MARKER, Drafts, Found, draft_state
-from .uploads import DraftSpoiled, LargeDrafts
+from .budget import UploadBudget
+from .composer import Outgoing
+from .drafts import Drafts, Found, draft_state
 
 logger = log.get("delivery")
 
 # After a longer pause (seconds) somebody may have found our draft, and edited or sent it.
 _LEFT_ALONE = 600.0
 
-# Characters of the list of what large mail is sent without.
-_LONGEST_LIST = 400
-
 
 class DraftSteps:
     """Any thread may use it; a claim belongs to its caller.  Methods raise what Graph.read raises."""
 
-    def __init__(self, graph: Graph, drafts: Drafts, large: LargeDrafts, composer: Composer):
+    def __init__(self, graph: Graph, drafts: Drafts, budget: UploadBudget):
         self._graph = graph
         self._drafts = drafts
-        self._large = large
-        self._composer = composer
+        self._budget = budget
         # Queue ids whose draft surely is as we made it: since then Graph has only asked to wait.
         self._untouched: Set[str] = set()
-        # By queue id, how many files were put into the unfinished draft of a large message that was throttled.
-        self._attached: Dict[str, int] = {}
 
     def end_attempt(self, claim: Claim, pause: float) -> None:
-        """Remember what the next attempt may rely on after a pause of so many seconds that Graph asked for.
-
-        Math.inf if the attempt ended otherwise: then it may rely on nothing.
-        """
+        """Remember what the next attempt may rely on after a pause of so many seconds that Graph asked for; inf if the
+        attempt ended otherwise."""
         if pause > _LEFT_ALONE:
             self._untouched.discard(claim.id)
-        if pause == math.inf:
-            self._attached.pop(claim.id, None)
 
     def find(self, claim: Claim, draft: DraftState) -> Found:
         """What became of a draft."""
@@ -66,8 +55,8 @@ class DraftSteps:
 
     def make(self, message: Outgoing, mailbox: str) -> DraftState:
         """Make the draft through a mailbox's URL, and mark it: asked, made, ready."""
-        self._ask(message.claim, mailbox)
-        self._large.budget.spend(mailbox, message.prepared.size * 4 // 3)
+        self.ask(message.claim, mailbox)
+        self._budget.spend(mailbox, message.prepared.size * 4 // 3)
         value = self._drafts.create(mailbox, message.prepared)
         draft = message.claim.state.draft = draft_state(DraftPhase.MADE, mailbox, value)
         self._untouched.add(message.claim.id)
@@ -75,6 +64,12 @@ class DraftSteps:
 
     def mark(self, message: Outgoing, draft: DraftState) -> DraftState:
         """Put marker and Bcc on a draft that was made: ready."""
+        value = self.put_marker(message, draft)
+        message.claim.state.draft = draft_state(DraftPhase.READY, draft.mailbox, value)
+        return message.claim.state.draft
+
+    def put_marker(self, message: Outgoing, draft: DraftState) -> Dict[str, Any]:
+        """Put marker and Bcc on a draft of MIME, and delete what interrupted attempts left; its JSON afterwards."""
         claim, state = message.claim, message.claim.state
         if state.stray == draft.mailbox:
             try:
@@ -82,50 +77,13 @@ class DraftSteps:
             except GraphRefused as error:
                 logger.info("%s: an interrupted draft stays: %s", claim.id, error)
             state.stray, state.strayed = "", 0.0
-        value = self._drafts.put_marker(draft.mailbox, draft.id, claim.id, message.prepared.top.bcc)
-        state.draft = draft_state(DraftPhase.READY, draft.mailbox, value)
-        return state.draft
+        return self._drafts.put_marker(draft.mailbox, draft.id, claim.id, message.prepared.top.bcc)
 
-    def make_large(self, message: Outgoing, mailbox: str) -> DraftState:
-        """Make or go on with the draft of a large message, and fill it: asked, filling, ready."""
-        claim = message.claim
-        mail = self._composer.take_apart(message)
-        claim.state.left_out = log.clean(", ".join(mail.left_out), _LONGEST_LIST)
-
-        def attached(count: int) -> None:
-            self._attached[claim.id] = count
-
-        def created(value: Dict[str, Any]) -> None:
-            claim.state.draft = draft_state(DraftPhase.FILLING, mailbox, value)
-            attached(0)
-            claim.save_state()
-
-        known = claim.state.draft
-        if known is not None and known.phase is DraftPhase.FILLING and known.mailbox != mailbox:
-            self.discard(claim)
-            known = None
-        if known is not None and known.phase is DraftPhase.FILLING:
-            self._large.go_on(mailbox, known.id, mail, self._attached[claim.id], attached)
-        else:
-            self._ask(claim, mailbox)
-            self._large.create(mailbox, mail, {MARKER: self._drafts.mark(claim.id)}, created, attached)
-        filled = claim.state.draft
-        value = self._drafts.get(mailbox, filled.id) if filled is not None else None
-        if value is None:
-            raise DraftSpoiled("The draft of a large message is gone; it is made anew.")
-        draft = claim.state.draft = draft_state(DraftPhase.READY, mailbox, value)
-        return draft
-
-    def _ask(self, claim: Claim, mailbox: str) -> None:
+    def ask(self, claim: Claim, mailbox: str) -> None:
         """The intention is on disk before a draft is asked for, so that an orphan can be found."""
         claim.state.draft = DraftState(DraftPhase.ASKED, mailbox)
         claim.state.drafted = self._graph.now()
         claim.save_state()
-
-    def can_be_filled(self, claim: Claim, draft: DraftState) -> bool:
-        """Whether an unfinished draft has the files that this run put there, and no other."""
-        count = self._attached.get(claim.id)
-        return count is not None and self._large.holds(draft.mailbox, draft.id, count)
 
     def clear_up(self, claim: Claim, draft: DraftState) -> None:
         """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.

@@ -87,7 +87,7 @@ _CID = re.compile(r"""cid:([^"'\s<>)\\]{1,400})""", re.I)
 
 
 class Attachment:
-    """One file of a message.  `content_id`: without angle brackets, or ""; `inline`: the HTML shows it."""
+    """One file of a message: its `part`.  `content_id`: without angle brackets, or ""; `inline`: the HTML shows it."""
 
     def __init__(self, file: BinaryIO, part: Part, name: str, content_type: str, content_id: str, inline: bool):
         self.name = name
@@ -95,7 +95,7 @@ class Attachment:
         self.content_id = content_id
         self.inline = inline
         self._file = file
-        self._part = part
+        self.part = part
         self._size: Optional[int] = None
 
     @property
@@ -107,7 +107,7 @@ class Attachment:
 
     def chunks(self) -> Iterator[bytes]:
         """The decoded content in chunks of at most about 64 KiB; every call starts from the beginning."""
-        return mime.decode(self._file, self._part)
+        return mime.decode(self._file, self.part)
 
 
 class LargeMail(NamedTuple):

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from ..system import files, log
 
@@ -18,6 +18,12 @@ logger = log.get("routes")
 
 # Seconds after which the ways are tried again, the best one first: rights may have been granted.
 _LEARN_AGAIN = 24 * 3600.0
+
+# Seconds after which it is tried again what a mailbox's Exchange does with large mail: it may have changed.
+_FORM_LEARNED_AGAIN = 7 * 24 * 3600.0
+
+# The key, no mail address, of what is known of large mail.
+_FORMS = "large mail"
 
 # How often it is noted that mail was sent (seconds): `check` needs no more, and disks wear out.
 _NOTE_AGAIN = 24 * 3600.0
@@ -40,7 +46,10 @@ class Routes:
         self._drafts = drafts
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: Dict[str, Dict[str, object]] = self._load()
+        loaded = self._load()
+        self._known = {name: value for name, value in loaded.items() if _is_way(value)}
+        forms = loaded.get(_FORMS, {}).items()
+        self._forms = {name: value for name, value in forms if isinstance(value, dict) and _is_form(value)}
 
     def candidates(self, mailbox: str) -> List[Route]:
         """The ways to try, in this order; the next one only after a refusal for lack of a right."""
@@ -94,9 +103,23 @@ class Routes:
         with self._lock:
             return _seconds(self._known.get(mailbox, {}).get("sent"))
 
+    def keeps_form(self, url_mailbox: str) -> Optional[bool]:
+        """Whether Exchange keeps the form of a draft in this mailbox when files are added; None: to be found out."""
+        with self._lock:
+            known = self._forms.get(url_mailbox.lower())
+        if known is None or not 0 <= self._clock() - _seconds(known["learned"]) < _FORM_LEARNED_AGAIN:
+            return None
+        return bool(known["kept"])
+
+    def learn_form(self, url_mailbox: str, kept: bool) -> None:
+        """Remember for a week whether it does."""
+        with self._lock:
+            self._forms[url_mailbox.lower()] = {"kept": kept, "learned": self._clock()}
+        self._save()
+
     def _save(self) -> None:
         with self._lock:
-            content = json.dumps(self._known, indent=1).encode()
+            content = json.dumps({**self._known, **({_FORMS: self._forms} if self._forms else {})}, indent=1).encode()
         try:
             files.replace(self._path, content, durable=False)
         except OSError as error:
@@ -109,15 +132,20 @@ class Routes:
             return {}
         if not isinstance(known, dict):
             return {}
-        return {
-            name: value
-            for name, value in known.items()
-            if isinstance(value, dict)
-            and isinstance(value.get("url_mailbox"), str)
-            and isinstance(value.get("drafts"), bool)
-            and isinstance(value.get("learned"), (int, float))
-            and isinstance(value.get("sent", 0.0), (int, float))
-        }
+        return {name: value for name, value in known.items() if isinstance(value, dict)}
+
+
+def _is_way(value: Dict[str, object]) -> bool:
+    return (
+        isinstance(value.get("url_mailbox"), str)
+        and isinstance(value.get("drafts"), bool)
+        and isinstance(value.get("learned"), (int, float))
+        and isinstance(value.get("sent", 0.0), (int, float))
+    )
+
+
+def _is_form(value: Dict[str, object]) -> bool:
+    return isinstance(value.get("kept"), bool) and isinstance(value.get("learned"), (int, float))
 
 
 def _seconds(value: object) -> float:

@@ -12,7 +12,7 @@ import re
 import time
 from functools import partial
 from itertools import chain
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, TypeVar
 
 from ..errors import Permanent, ProxyError, Temporary
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer, Throttled
@@ -65,12 +65,13 @@ _Result = TypeVar("_Result")
 
 
 class _Draft:
-    """A draft being filled: how many files it has, and whether it was ever unclear if one had arrived."""
+    """A draft being filled: how many files it `had` at first, how many it has, and whether it was ever unclear if one
+    had arrived."""
 
-    def __init__(self, mailbox: str, id: str):
+    def __init__(self, mailbox: str, id: str, had: int = 0):
         self.mailbox = mailbox
         self.path = message_path(id) + "/attachments"
-        self.count = 0
+        self.count = self.had = had
         self.doubtful = False
 
 
@@ -142,30 +143,53 @@ class LargeDrafts:
         """
         value = self._create(mailbox, mail, extended)
         created(value)
-        self._fill(_Draft(mailbox, value["id"]), mail, attached)
+        self._fill(_Draft(mailbox, value["id"]), mail.attachments, attached)
+
+    def persist(self, mailbox: str, request: Callable[[], _Result]) -> _Result:
+        """The result of a request that may be repeated, with the patience that uploads have."""
+        return self._patience.persist(mailbox, request)
+
+    def count(self, mailbox: str, id: str) -> int:
+        """How many files a draft has, as Graph counts them.  Raises what Graph.read raises."""
+        return self._count(_Draft(mailbox, id))
 
     def holds(self, mailbox: str, id: str, count: int) -> bool:
         """Whether an unfinished draft has so many files, as Graph counts them.  Raises what Graph.read raises."""
         try:
-            return self._count(_Draft(mailbox, id)) == count
+            return self.count(mailbox, id) == count
         except GraphRefused as error:
             if error.answer.status != 404:
                 raise
             return False
 
-    def go_on(self, mailbox: str, id: str, mail: LargeMail, count: int, attached: Callable[[int], None]) -> None:
-        """Continue to fill an unfinished draft that `holds` its first `count` files; like `create`."""
-        draft = _Draft(mailbox, id)
-        draft.count = count
-        draft.doubtful = True  # a file that was on its way when the draft was left may still appear in it
-        self._fill(draft, mail, attached)
+    def fill(
+        self, mailbox: str, id: str, files: Sequence[Attachment], had: int, attached: Callable[[int], None]
+    ) -> None:
+        """Add files to a draft that was made with `had` others; like `create`."""
+        self._fill(_Draft(mailbox, id, had), files, attached)
 
-    def _fill(self, draft: _Draft, mail: LargeMail, attached: Callable[[int], None]) -> None:
-        """Add the attachments that the draft does not have yet."""
-        for attachment in mail.attachments[draft.count :]:
+    def go_on(
+        self,
+        mailbox: str,
+        id: str,
+        files: Sequence[Attachment],
+        count: int,
+        attached: Callable[[int], None],
+        had: int = 0,
+    ) -> None:
+        """Continue to fill an unfinished draft that `holds` the first `count` files, besides the `had` that it was
+        made with; like `create`."""
+        draft = _Draft(mailbox, id, had)
+        draft.count += count
+        draft.doubtful = True  # a file that was on its way when the draft was left may still appear in it
+        self._fill(draft, files, attached)
+
+    def _fill(self, draft: _Draft, files: Sequence[Attachment], attached: Callable[[int], None]) -> None:
+        """Add the files that the draft does not have yet."""
+        for attachment in files[draft.count - draft.had :]:
             self._add(draft, attachment)
-            attached(draft.count)
-        if draft.doubtful and self._count(draft) != len(mail.attachments):
+            attached(draft.count - draft.had)
+        if draft.doubtful and self._count(draft) != draft.had + len(files):
             raise DraftSpoiled("An attachment is in the draft twice or not at all; it is made anew.")
 
     def _create(self, mailbox: str, mail: LargeMail, extended: Mapping[str, str]) -> Dict[str, Any]:

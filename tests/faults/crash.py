@@ -37,6 +37,17 @@ _DEAD = 9
 _HASTE = 200.0
 
 
+# Octets of a file that is uploaded, in a story of large mail.
+SMALLEST = 1000
+
+_LARGE = (
+    "Auto-Submitted: auto-generated\r\nContent-Type: multipart/mixed; boundary=outer\r\n\r\n--outer\r\n"
+    "Content-Type: multipart/alternative; boundary=inner\r\n\r\n--inner\r\n\r\nplain\r\n--inner\r\n"
+    "Content-Type: text/html\r\n\r\n<p>html\r\n--inner--\r\n--outer\r\nContent-Type: application/pdf; name=scan.pdf\r\n"
+    "Content-Transfer-Encoding: base64\r\n\r\n" + "QUJD\r\n" * SMALLEST + "--outer--\r\n"
+)
+
+
 class Job(NamedTuple):
     """One run of the program: until it dies, or until nothing moves in its queue any more."""
 
@@ -47,6 +58,7 @@ class Job(NamedTuple):
     step: str = ""  # where to die; "": live
     time: int = 1  # ... when it is done for this time
     reports: bool = False  # whether the sender is told of what fails; a report is mail of its own
+    large: bool = False  # whether the message is large mail: of two texts and a file, for which limits are lowered
 
 
 class Outcome(NamedTuple):
@@ -142,7 +154,9 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
     """The fork: the program until its end."""
     from m365proxy.config import load
     from m365proxy.daemon import Daemon
+    from m365proxy.delivery import uploads
     from m365proxy.delivery.reporter import Reporter
+    from m365proxy.mime import prepare
 
     logging.basicConfig(
         filename=os.path.join(os.path.dirname(job.config), LOG), level=logging.INFO, format="%(asctime)s %(message)s"
@@ -150,6 +164,8 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
     settings = Reporter.__init__.__kwdefaults__
     settings["gather"] = 0.01 if job.reports else 3600.0
 
+    if job.large:
+        prepare.LARGE_MIME_CEILING, uploads._SMALLEST_UPLOAD, uploads.CHUNK = SMALLEST, SMALLEST, 2 * SMALLEST
     steps = _Steps(job, report)
     _watch(steps)
     Daemon._refresh_later = lambda self, seconds: None  # the renewal of the sign-in at start is no part of this
@@ -203,7 +219,8 @@ def _run(job: Job) -> Outcome:
 
 def _deliver(port: int, job: Job) -> bool:
     """Whether the message got its 250."""
-    mail = f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {job.subject}\r\n\r\n{'x' * 70}\r\n" + "x\r\n" * (job.size // 3)
+    content = _LARGE if job.large else f"\r\n{'x' * 70}\r\n" + "x\r\n" * (job.size // 3)
+    mail = f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {job.subject}\r\n{content}"
     try:
         smtp = smtplib.SMTP("127.0.0.1", port, local_hostname="localhost", timeout=30)
     except (OSError, smtplib.SMTPException):

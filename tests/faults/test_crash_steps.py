@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import List, NamedTuple, Optional, Tuple
 
 import pytest
-from faults.crash import LOG, Job, Server
+from faults.crash import LOG, SMALLEST, Job, Server
 from program import ALERTS, Program
+
+from m365proxy.sandbox import uploads
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
@@ -75,7 +77,11 @@ class Bench:
     def _play(self, server, name, way, kill):
         directory = self.path / name
         shutil.copytree(self.template.directory, directory)
-        job, said, mail = Job(str(directory / "config.json"), reports=way.reports), False, way.mail(name)
+        job, said, mail = (
+            Job(str(directory / "config.json"), reports=way.reports, large=bool(way.large)),
+            False,
+            way.mail(name),
+        )
         if way.first:
             side, step = way.first.split(" ", 1)
             first = server.run(job._replace(side=side, step=step, **mail))
@@ -92,7 +98,7 @@ class Bench:
     def _found(self, directory, name):
         with self.tenant.lock:
             delivered = sum(name.encode() in delivery.raw for delivery in self.tenant.delivered)
-            drafts = [item for item in self.tenant.items(ALERTS, "drafts") if name.encode() in (item.raw or b"")]
+            drafts = [item for item in self.tenant.items(ALERTS, "drafts") if name.encode() in self.tenant.mime(item)]
         queue = directory / "state" / "queue"
         queued = [name.rpartition(".")[2] for place in ("new", "cur") for name in os.listdir(queue / place)]
         failed = ["told" if name.endswith(".told") else "failed" for name in os.listdir(queue / "failed")]
@@ -105,12 +111,13 @@ class Way:
     first: where the program dies in it before the kill that goes through all
     steps; steps: what has to be among them; most: how often one and the same
     step is tried, as looks come again and again; reports: whether the sender
-    is told of a failure.
+    is told of a failure; large: it is large mail, and what Exchange makes of a
+    draft of MIME that files are added to.
     """
 
-    def __init__(self, good, first="", size=10, permissions="full", steps=(), most=2, reports=False):
+    def __init__(self, good, first="", size=10, permissions="full", steps=(), most=2, reports=False, large=""):
         self.good, self.first, self.size, self.permissions = good, first, size, permissions
-        self.steps, self.most, self.reports = set(steps), most, reports
+        self.steps, self.most, self.reports, self.large = set(steps), most, reports, large
 
     def mail(self, name):
         return {"subject": name, "size": self.size}
@@ -123,6 +130,8 @@ ACCEPTING = {"create tmp", "sync_file tmp", "move tmp>new", "sync_directory new"
 SENDING = {"move new>cur", "replace state", "move cur>cur", "sync_directory cur", "remove cur", "remove state"}
 DRAFT = {"POST messages", "PATCH message", "POST send"}
 LOOKING = {"GET message", "GET messages"}
+# "PUT message": the address of an upload has no name.
+FILLING = {"POST messages", "PATCH message", "GET $value", "POST createUploadSession", "PUT message", "GET message"}
 
 WAYS = {
     "by draft": Way([SENT], steps=ACCEPTING | SENDING | DRAFT, most=4),
@@ -144,13 +153,19 @@ WAYS = {
         steps=ACCEPTING | SENDING | DRAFT | {"move failed>failed", "sync_directory failed"},
         reports=True,
     ),
+    "large mail": Way([SENT], steps=SENDING | FILLING | {"POST send"}, large="keep"),
+    "large mail whose form is lost": Way(
+        [SENT], steps=SENDING | FILLING | {"DELETE message", "POST send"}, large="forget_mime"
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     made = Bench(tmp_path_factory.mktemp("steps"))
-    yield made
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(uploads, "SMALLEST", SMALLEST)
+        yield made
     made.close()
 
 
@@ -165,6 +180,7 @@ def kills(steps, most):
 @pytest.mark.parametrize("name", WAYS)
 def test_dead_at_every_step(bench, name):
     way = WAYS[name]
+    bench.tenant.mime_drafts_take_files = way.large or "keep"
     bench.permissions(way.permissions)
     undisturbed = bench.play(way)
     assert (undisturbed.delivered, undisturbed.queued) in way.good

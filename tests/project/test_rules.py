@@ -46,6 +46,7 @@ DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 BROAD = {
     "cli: main": "the end of the program says what happened, and no more",
     "delivery.composer: prepare": "a message may hold anything; what cannot be repaired is sent as it is",
+    "delivery.composer: keep_form": "a message may hold anything; what cannot keep its form is sent as JSON",
     "delivery.composer: take_apart": "a message may hold anything; what cannot be taken apart is sent as one file",
     "delivery.courier: _do_safely": "a worker that ends would leave its mailbox without one",
     "delivery.courier: _attempt": "one message stops no other",

@@ -150,11 +150,15 @@ def crash_after_draft(harness, wait_until):
     return harness.tenant.items(ALERTS, "drafts")[0]
 
 
-def large_mail(octets=5_000_000):
+# A field that mail sent as JSON does not have.
+KEYWORDS = b"Keywords: scan\r\n"
+
+
+def large_mail(octets=5_000_000, fields=b""):
     """A scanner's PDF that fits no single request."""
     pdf = base64.encodebytes(bytes(range(256)) * (octets // 256)).replace(b"\n", b"\r\n")
     return (
-        b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: large\r\nMIME-Version: 1.0\r\n"
+        fields + b"From: alerts@contoso.com\r\nTo: scans@contoso.com\r\nSubject: large\r\nMIME-Version: 1.0\r\n"
         b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nsee\r\n--b\r\n'
         b'Content-Type: application/pdf; name="scan.pdf"\r\nContent-Transfer-Encoding: base64\r\n\r\n'
         + pdf

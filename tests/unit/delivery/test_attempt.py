@@ -7,6 +7,7 @@ import pytest
 from attempt_harness import (
     ALERTS,
     ALWAYS,
+    KEYWORDS,
     MAIL,
     RELAY,
     SCANS,
@@ -449,14 +450,17 @@ def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(harness, wait_until):
     ],
     ids=str,
 )
-def test_large_mail_goes_by_upload(harness, wait_until, fault):
+@pytest.mark.parametrize("mode, fields", [("keep", b""), ("keep", KEYWORDS), ("forget_mime", KEYWORDS)])
+def test_large_mail_goes_by_upload(harness, wait_until, fault, mode, fields):
+    harness.tenant.mime_drafts_take_files = mode
     if fault:
         harness.sandbox.faults.add(fault[0], path=fault[1], status=503, code="ErrorServerBusy")
-    mail = large_mail()
+    mail = large_mail(fields=fields)
     harness.open().put(mail)
     settle(harness, wait_until)
     assert harness.places() == [] and len(harness.tenant.delivered) == 1
     assert pdf_of(harness.tenant.delivered[0].raw) == pdf_of(mail)
+    assert (b"Keywords" in harness.tenant.delivered[0].raw) is (mode == "keep" and fields == KEYWORDS)
     assert harness.tenant.items(ALERTS, "drafts") == []
 
 

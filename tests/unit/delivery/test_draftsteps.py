@@ -305,6 +305,7 @@ def test_a_large_draft_is_filling_on_disk_until_all_is_in_it(harness, wait_until
 
 def test_what_large_mail_is_sent_without_is_logged_once(harness, wait_until, caplog):
     caplog.set_level("INFO")
+    harness.tenant.mime_drafts_take_files = "forget_mime"
     harness.sandbox.faults.add("answer", path="createUploadSession", status=503)
     harness.sandbox.faults.add("cut_after", path="/send$")
     id = harness.open().put(b"User-Agent: Mutt\r\nX-\xc3\xa4: 1\r\nComments: x\r\n" + large_mail())

@@ -169,3 +169,38 @@ def test_what_cannot_be_read_or_written_costs_no_mail(harness, caplog):
     routes.learn(ALERTS, OWN)
     assert routes.candidates(ALERTS)[0] == OWN
     assert caplog.records[-1].getMessage().startswith("routes.json cannot be written: ")
+
+
+WEEK = 7 * DAY
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_a_mailbox_does_with_large_mail_is_known_for_a_week(harness, kept):
+    assert harness.routes.keeps_form(ALERTS) is None
+    harness.routes.learn_form(ALERTS, kept)
+    harness.routes.learn(ALERTS, OWN)
+    harness.routes.forget(ALERTS)
+    harness.open()
+    harness.now += WEEK - 1
+    assert harness.routes.keeps_form(ALERTS.upper()) is kept and harness.routes.keeps_form(RELAY) is None
+    harness.now += 1
+    assert harness.routes.keeps_form(ALERTS) is None
+    harness.now -= 2 * WEEK
+    assert harness.routes.keeps_form(ALERTS) is None, "a clock that was ahead is not believed for ever"
+
+
+def test_a_file_of_an_older_version_is_read(harness):
+    harness.file.write_text(json.dumps({ALERTS: {"url_mailbox": RELAY, "drafts": True, "learned": harness.now}}))
+    assert harness.open().candidates(ALERTS)[0] == OWN and harness.routes.keeps_form(ALERTS) is None
+    harness.routes.learn_form(ALERTS, True)
+    known = json.loads(harness.file.read_text())
+    assert known.pop("large mail") == {ALERTS: {"kept": True, "learned": harness.now}} and list(known) == [ALERTS]
+
+
+@pytest.mark.parametrize(
+    "forms", [[], 1, {ALERTS: 1}, {ALERTS: {"kept": 1, "learned": 1.0}}, {ALERTS: {"kept": True}}], ids=str
+)
+def test_damage_is_not_known(harness, forms):
+    way = {"url_mailbox": RELAY, "drafts": True, "learned": harness.now}
+    harness.file.write_text(json.dumps({"large mail": forms, ALERTS: way}))
+    assert harness.open().keeps_form(ALERTS) is None and harness.routes.candidates(ALERTS)[0] == OWN

@@ -399,9 +399,9 @@ def test_a_draft_is_gone_on_with(harness, small, had, hidden):
     if hidden:
         harness.item().attachments.append(copy.copy(harness.item().attachments[0]))
         with pytest.raises(DraftSpoiled):
-            harness.drafts.go_on(SCANNER, id, large, had, attached.append)
+            harness.drafts.go_on(SCANNER, id, large.attachments, had, attached.append)
     else:
-        harness.drafts.go_on(SCANNER, id, large, had, attached.append)
+        harness.drafts.go_on(SCANNER, id, large.attachments, had, attached.append)
         assert contents(harness.item()) == files
     assert attached == list(range(had + 1, 4))
 
