@@ -40,6 +40,7 @@ from .server.clienthello import ClientHellos
 from .server.connections import Connections
 from .server.junk import JunkCommands
 from .server.listener import Listener
+from .smtp import replies
 from .smtp import session as smtp
 from .smtp.acceptance import Intake
 from .smtp.policy import Policy
@@ -251,8 +252,10 @@ class Daemon:
     def _make_policy(self, config: Config) -> Policy:
         may_send_large = self._built.permissions is Permissions.FULL
         size_limit = configuration.size_limit(config.attachment_limit_mb)
+        is_cut = not may_send_large and size_limit > prepare.LARGE_MIME_CEILING
         return Policy(
-            size_limit=size_limit if may_send_large else min(size_limit, prepare.LARGE_MIME_CEILING),
+            size_limit=prepare.LARGE_MIME_CEILING if is_cut else size_limit,
+            too_large=replies.TOO_LARGE_TO_SEND_ONLY if is_cut else replies.TOO_LARGE,
             recipients=config.limits.recipients,
             errors=config.limits.errors,
             command_seconds=config.limits.command_seconds,
@@ -261,6 +264,8 @@ class Daemon:
             plaintext_networks=self._plaintext_networks,
             allowed_domains=config.allowed_domains,
             relay=self._relay_user,
+            relay_networks=config.relay_networks,
+            mailboxes=[mailbox.username for mailbox in config.mailboxes if Service.SMTP in mailbox.services],
             check_message=Intake(may_send_large).check,
             quirks=self._connections.quirks,
         )

@@ -171,9 +171,17 @@ MUTATIONS = (
         "any-sender",
         "a device sends as its own mailbox and its send_as only",
         "logins/users.py",
-        "return address_matches(address, self._send_as)",
+        "return address_matches(address, (self.mailbox, *self.send_as))",
         "return True",
         "tests/unit/logins/test_users.py",
+    ),
+    Mutation(
+        "any-author-with-the-empty-sender",
+        "with MAIL FROM:<> only a mail server's own address may be replaced in From",
+        "smtp/bounces.py",
+        "null_sender and bool(authors) and all(map(_is_daemon, authors))",
+        "null_sender",
+        "tests/unit/smtp/test_bounces.py tests/unit/smtp/test_acceptance.py",
     ),
     Mutation(
         "password-by-its-beginning",

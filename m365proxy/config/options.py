@@ -206,7 +206,8 @@ OPTIONS = (
         "mailboxes[].default_from",
         ADDRESS,
         None,
-        "From address for mail that has none. If not given: the address of the mailbox.",
+        "From address for mail that has none, and in place of one that rewrite_from replaces. If not given: the "
+        "address of the mailbox.",
     ),
     Option(
         "mailboxes[].rewrite_from",

@@ -15,6 +15,7 @@ import urllib.parse
 from typing import Dict, List, Optional, Tuple
 
 from ..logins.passwords import HASH_HINT, is_hash, scrypt_parts
+from ..mime.addresses import INTERNET_DOMAIN, INTERNET_LOCAL
 from ..system.choices import DeleteRule, Word
 from ..system.networks import Network
 
@@ -25,8 +26,6 @@ _OTHER_HASHES = (
     (re.compile(r"\{(SSHA|SHA|CRYPT|BLF-CRYPT|SHA512-CRYPT)\}"), "a hash of another program"),
 )
 
-_LOCAL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
-_DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}"
 _GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 
@@ -133,7 +132,7 @@ class Tenant(Text):
     """A directory (tenant) ID or one of the tenant's domains."""
 
     def __init__(self) -> None:
-        super().__init__("a tenant ID (GUID) or a domain of the tenant", f"{_GUID}|{_DOMAIN}", lower=True)
+        super().__init__("a tenant ID (GUID) or a domain of the tenant", f"{_GUID}|{INTERNET_DOMAIN}", lower=True)
 
     def __call__(self, value: object) -> str:
         if isinstance(value, str) and value.lower() in ("common", "organizations", "consumers"):
@@ -455,8 +454,8 @@ class Objects(Type):
         return value
 
 
-ADDRESS = Text("a mail address", f"{_LOCAL}@{_DOMAIN}", lower=True)
-ADDRESS_PATTERN = Text('a mail address or "*@domain"', f"(?:{_LOCAL}|\\*)@{_DOMAIN}", lower=True)
-DOMAIN = Text('a domain or "*" for all', f"{_DOMAIN}|\\*", lower=True)
+ADDRESS = Text("a mail address", f"{INTERNET_LOCAL}@{INTERNET_DOMAIN}", lower=True)
+ADDRESS_PATTERN = Text('a mail address or "*@domain"', f"(?:{INTERNET_LOCAL}|\\*)@{INTERNET_DOMAIN}", lower=True)
+DOMAIN = Text('a domain or "*" for all', f"{INTERNET_DOMAIN}|\\*", lower=True)
 NETWORK = NetworkRange()
 THUMBPRINT = Text("a SHA-1 thumbprint (40 hex digits without colons)", "[0-9A-Fa-f]{40}")

@@ -196,11 +196,13 @@ class Conclusions:
         claim.state.error = sentence
         claim.hold()
         logger.error(
-            "%s is held, as it may have been sent: %s Look into Sent Items of %s, then run `m365proxy queue retry` "
-            "or `m365proxy queue drop`.",
+            "%s is held, as it may have been sent: %s Look into Sent Items of %s, then run `m365proxy queue retry %s` "
+            "or `m365proxy queue drop %s`.",
             claim.id,
             sentence,
             lane.mailbox,
+            claim.id,
+            claim.id,
         )
 
     def _is_expired(self, state: State, envelope: Envelope) -> bool:

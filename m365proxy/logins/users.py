@@ -53,11 +53,11 @@ class User:
         self.pop3_fold_lines: bool = mailbox.pop3_fold_lines
         self.rewrite_from: bool = mailbox.rewrite_from
         self.default_from: str = mailbox.default_from or self.mailbox
-        self._send_as = (self.mailbox, *mailbox.send_as)
+        self.send_as = tuple(mailbox.send_as)
 
     def may_send_as(self, address: str) -> bool:
         """Whether From may be `address`: the mailbox's own, or one in its send_as ("*@domain" is all of a domain)."""
-        return address_matches(address, self._send_as)
+        return address_matches(address, (self.mailbox, *self.send_as))
 
     def is_same_login(self, other: User) -> bool:
         """Whether both are one login of one mailbox, with the same configured password."""

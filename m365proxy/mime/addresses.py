@@ -32,6 +32,11 @@ MOST = 5000
 # Characters of a display name; Outlook shows no more.
 _LONGEST_NAME = 255
 
+# An address of the Internet, whose domain has a dot: the only ones that the configuration takes.
+INTERNET_LOCAL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
+INTERNET_DOMAIN = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}"
+_INTERNET = re.compile(rf"{INTERNET_LOCAL}@{INTERNET_DOMAIN}")
+
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -47,11 +52,11 @@ _OPEN_ANGLE = re.compile(r"<([^<>,;]*)")
 _LITERAL = re.compile(r"\[[^\[\]\s]{0,100}\]")
 _RUN = re.compile(r'[^\s"(),;:<>\[\]]+')
 _SPACE = re.compile(r"\s+")
-_ROUTE = re.compile(r"@[^:]*:")
+_ROUTE = re.compile(r"@(?:\[[^\[\]]*\]|[^:\[\]])*:")
 
 
 class Mailbox(NamedTuple):
-    """A display name (decoded, perhaps empty) and an address as its sender wrote it."""
+    """A display name (decoded, perhaps empty) and an address as its sender wrote it, but `plain`."""
 
     name: str
     address: str
@@ -79,6 +84,31 @@ def valid_address(address: str, smtputf8: bool = False) -> bool:
         and bool(_LOCAL.match(local))
         and bool(_DOMAIN.match(domain))
     )
+
+
+def objection(address: str, smtputf8: bool = False) -> str:
+    """Why `valid_address` refuses an address, to follow "because"; "" if it does not."""
+    if valid_address(address, smtputf8):
+        return ""
+    local, at, domain = address.rpartition("@")
+    if not at or not domain:
+        return "it has no domain"
+    if not local.isascii() or not (domain.isascii() or smtputf8):
+        return "it has characters outside ASCII"
+    if len(local) > _LONGEST_LOCAL or len(_with_a_labels(address)) > _LONGEST:
+        return "it is too long"
+    if domain.startswith("["):
+        return "it has an IP address in place of a domain"
+    if not _DOMAIN.match(_with_a_labels(domain)):
+        return "its domain has an underscore" if "_" in domain else "its domain is not valid"
+    if local.startswith('"'):
+        return "it needs its quotes"
+    return "there is a blank in it" if " " in local else "what stands before the @ is not valid"
+
+
+def is_internet_address(address: str) -> bool:
+    """Whether mail from elsewhere could come to it: root@localhost is none."""
+    return bool(_INTERNET.fullmatch(address))
 
 
 def domain_of(address: str) -> str:
@@ -152,7 +182,7 @@ def _parse(text: str, again: bool) -> List[Mailbox]:
             match = _QUOTED.match(text, position)
             closed_quotes = match is not None
             if match:
-                entry.add(re.sub(r"\\(.)", r"\1", match.group(1), flags=re.S), quoted=True)
+                entry.add(_unquoted(match.group(1)), quoted=True)
         elif character == "(" and closed_comments:
             end = _comment_end(text, position)
             closed_comments = end > 0
@@ -205,16 +235,30 @@ def _comment_end(text: str, position: int) -> int:
 
 
 def _inside(angle: str) -> str:
-    """The address between angle brackets, without its route (RFC 5322 4.4) and white space."""
-    address = _SPACE.sub("", angle)
-    address = _ROUTE.sub("", address, count=1) if address.startswith("@") else address
-    if address.lower().startswith("mailto:"):
-        address = address[len("mailto:") :]
+    """The address between angle brackets, without its route, and without white space but in quotes."""
+    address = without_route(angle.strip() if '"' in angle else _SPACE.sub("", angle))
+    return address[len("mailto:") :] if address.lower().startswith("mailto:") else address
+
+
+def without_route(path: str) -> str:
+    """A path without its source route, which is ignored (RFC 5321 appendix C, RFC 5322 4.4)."""
+    route = _ROUTE.match(path)
+    return path[route.end() :] if route else path
+
+
+def plain(address: str) -> str:
+    """The address without quotes that its local part does not need (RFC 5321 4.1.2) and a dot behind its domain."""
     if address.startswith('"'):
         match = _QUOTED.match(address)
-        if match and _LOCAL.match(match.group(1)) and address[match.end() :].startswith("@"):
-            address = match.group(1) + address[match.end() :]
-    return address
+        local = _unquoted(match.group(1)) if match else ""
+        if match and _LOCAL.match(local) and address.startswith("@", match.end()):
+            address = local + address[match.end() :]
+    return address[:-1] if "@" in address and address.endswith(".") else address
+
+
+def _unquoted(text: str) -> str:
+    """What is between the quotes of a quoted string, without its backslashes."""
+    return re.sub(r"\\(.)", r"\1", text, flags=re.S)
 
 
 class _Entry:
@@ -238,6 +282,9 @@ class _Entry:
         self.words.append((text, quoted))
 
     def mailboxes(self, again: bool) -> List[Mailbox]:
+        return [Mailbox(name, plain(address)) for name, address in self._read(again)]
+
+    def _read(self, again: bool) -> List[Mailbox]:
         if "@" in self.angle:
             return [Mailbox(self._name(word for word, _ in self.words), self.angle)]
         addresses = [word for word, quoted in self.words if "@" in word and not quoted]

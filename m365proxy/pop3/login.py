@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _log = log.get("pop3")
 
+_NO_TLS_HERE = "use a port with TLS, or on the server set tls.tls_cert (or plaintext_networks)"
+
 
 class Maildrops(Protocol):
     """The mailboxes; maildrop.maildrop.Maildrops is one."""
@@ -75,7 +77,7 @@ class Login:
 
     def _require_privacy(self) -> None:
         if not self._may_log_in():
-            way = "use STLS first" if self._may_start_tls() else "use the TLS port"
+            way = "use STLS first" if self._may_start_tls() else _NO_TLS_HERE
             raise Refused(fault(f"Login needs encryption here: {way}."))
 
     # -- the verbs --------------------------------------------------------

@@ -8,7 +8,7 @@ from ..errors import ProxyError
 from ..logins.users import User
 from ..mime import addresses, header, limits, parts, prepare
 from ..system import log
-from . import replies
+from . import advice, bounces, replies
 from .replies import Reply
 
 logger = log.get("intake")
@@ -22,8 +22,6 @@ _ADDED = 2048
 # ... and lets it grow sixteenfold at most: line ends become two octets, raw 8-bit header fields encoded words.
 _GROWS = 16
 
-_SEND_ONLY = 'Mail of more than 2.9 MB needs "permissions": "full" in the configuration of m365proxy'
-
 
 class Intake:
     """Any thread may use it."""
@@ -32,14 +30,15 @@ class Intake:
         """`large_allowed`: whether drafts may be made; large mail cannot be sent without them."""
         self._large_allowed = large_allowed
 
-    def check(self, file: BinaryIO, user: User) -> Optional[Reply]:
+    def check(self, file: BinaryIO, user: User, null_sender: bool = False) -> Optional[Reply]:
         """Why the message at the file's position cannot be taken from this user, or None.
 
+        `null_sender`: whether it came with MAIL FROM:<>.
         Permanent if it is beyond repair, or has too many parts.  A fault of ours is no reason: after a 4xx the device
         would send the same message again and again, and delivery has a simpler way (`prepare.prepare_unrepaired`).
         """
         try:
-            return self._check(file, user)
+            return self._check(file, user, null_sender)
         except (ProxyError, OSError):
             raise
         except Exception:
@@ -49,23 +48,28 @@ class Intake:
             )
             return None
 
-    def _check(self, file: BinaryIO, user: User) -> Optional[Reply]:
+    def _check(self, file: BinaryIO, user: User, null_sender: bool) -> Optional[Reply]:
         start = file.tell()
         authors = _authors(header.read(file, start))
-        if authors and not user.rewrite_from and not any(map(user.may_send_as, authors)):
-            return replies.sender_refused(authors[0], user.mailbox)
+        is_bounce = bounces.is_bounce(null_sender, authors)
+        if authors and not (is_bounce or user.rewrite_from or any(map(user.may_send_as, authors))):
+            return advice.sender_refused(authors[0], user)
         end = file.seek(0, 2)
         size, ceiling = end - start, prepare.LARGE_MIME_CEILING
         prepared = prepare.prepare(
             file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
         )
+        if is_bounce and bounces.is_of_a_bounce(file, prepared.root):
+            return replies.BOUNCE_OF_A_BOUNCE
         if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
             # Surely large, or surely small: the device need not wait until all of it is prepared.
             return self._check_large(prepared.root, file) if size > ceiling else None
         return self._check_large(prepared.root, file) if prepared.exceeds(ceiling - _ADDED) else None
 
     def _check_large(self, root: parts.Part, file: BinaryIO) -> Optional[Reply]:
-        reason = limits.obstacle(root, file) if self._large_allowed else _SEND_ONLY
+        if not self._large_allowed:
+            return replies.TOO_LARGE_TO_SEND_ONLY
+        reason = limits.obstacle(root, file)
         return replies.too_large(reason) if reason else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Callable, List, Optional, Tuple
 
 from ..errors import Temporary
@@ -12,27 +11,12 @@ from ..logins.users import LoginRefused, Logins, User
 from ..server.connection import Connection, LineTooLong
 from ..system import log
 from . import replies
-from .policy import Policy
 from .replies import Reply
 
 logger = log.get("smtp")
 
 # Octets of a line of an exchange with its line end (RFC 4954 section 4).
 LINE_LIMIT = 12288
-
-
-def ways_without_auth(peer: str, policy: Policy, can_start_tls: bool, tls_required: bool) -> str:
-    """One sentence, with config lines: what can be done about a client that was offered no AUTH and left."""
-    here = "" if can_start_tls else "give this port a certificate (tls.tls_cert) and "
-    said = f"it was offered no AUTH, because it had not begun TLS, and left: {here}set TLS (STARTTLS) on the device"
-    if tls_required:
-        return said
-    networks = json.dumps([*map(str, policy.plaintext_networks), peer])
-    relay = json.dumps({peer: "its mailbox"})
-    return (
-        f'{said}; or let it log in without TLS: "plaintext_networks": {networks}; '
-        f'or let it send without a login: "relay_networks": {relay}'
-    )
 
 
 class _Cancelled(Exception):

@@ -69,7 +69,7 @@ class Reception:
         if self.refusal is not None:
             return
         if self._received > self._policy.size_limit:
-            self._refuse(replies.TOO_LARGE)
+            self._refuse(self._policy.too_large)
             return
         assert self._incoming is not None
         try:
@@ -81,13 +81,16 @@ class Reception:
         self.refusal = reply
         self.abort()
 
-    def finish(self, envelope: Envelope, user: User) -> Reply:
-        """Accept the message unless something forbids it: 250 means that it is on the disk."""
+    def finish(self, envelope: Envelope, user: User, null_sender: bool) -> Reply:
+        """Accept the message unless something forbids it: 250 means that it is on the disk.
+
+        `null_sender`: whether it came with MAIL FROM:<>.
+        """
         if self.refusal is not None:
             return self.refusal
         assert self._incoming is not None
         try:
-            refusal = self._check(user)
+            refusal = self._check(user, null_sender)
             if refusal is not None:
                 return refusal
             id = self._incoming.commit()
@@ -112,12 +115,12 @@ class Reception:
             _some(envelope.recipients),
         )
 
-    def _check(self, user: User) -> Optional[Reply]:
+    def _check(self, user: User, null_sender: bool) -> Optional[Reply]:
         if self._policy.check_message is None:
             return None
         assert self._incoming is not None
         with contextlib.closing(self._incoming.open()) as file:
-            return self._policy.check_message(file, user)
+            return self._policy.check_message(file, user, null_sender)
 
     def abort(self) -> None:
         """Remove what has come in; an accepted message stays."""

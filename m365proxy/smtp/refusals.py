@@ -6,7 +6,7 @@ from typing import Optional, Set
 
 from ..logins.users import User
 from ..system import log
-from . import replies
+from . import replies, syntax
 from .replies import Reply
 
 logger = log.get("smtp")
@@ -14,6 +14,12 @@ logger = log.get("smtp")
 # What keeps a device from logging in is what an administrator looks for when it cannot send.
 _LOGIN_CODES = (504, 530, 538)
 _LOGIN_REPLIES = (replies.BAD_BASE64, replies.AUTH_SYNTAX, replies.AUTH_LINE_TOO_LONG)
+
+# Refused senders and recipients of one session that get a line each; the others are counted.
+_NAMED = 10
+
+# A session's last words have a line of their own.
+_LAST = 421
 
 
 class RefusalLog:
@@ -23,12 +29,26 @@ class RefusalLog:
         self._peer = peer
         self._of_login: Set[Reply] = set()  # those logged
         self._last: Optional[Reply] = None  # the last one logged that is not about the login
+        self._addresses = 0  # senders and recipients refused
 
-    def note(self, reply: Reply, user: Optional[User]) -> None:
-        """Log a reply if it is a refusal that matters, and was not logged just before."""
-        if self._is_new(reply):
-            who = f" ({user.mailbox})" if user else ""
-            logger.info("refused from %s%s: %s %s", self._peer, who, reply.code, " ".join(reply.lines))
+    def note(self, reply: Reply, user: Optional[User], verb: str, argument: str) -> None:
+        """Log the reply to a command if it is a refusal that matters."""
+        if verb in ("MAIL", "RCPT") and reply.code >= 400 and reply.code not in (*_LOGIN_CODES, _LAST):
+            self._addresses += 1
+            if self._addresses <= _NAMED:
+                self._log(reply, user, log.quote(syntax.without_secrets(f"{verb} {argument}")) + ": ")
+        elif self._is_new(reply):
+            self._log(reply, user)
+
+    def close(self, user: Optional[User]) -> None:
+        """At the end of the session: log how many refused senders and recipients got no line."""
+        more = self._addresses - _NAMED
+        if more > 0:
+            logger.info("refused from %s%s: %d more senders and recipients", self._peer, _who(user), more)
+
+    def _log(self, reply: Reply, user: Optional[User], command: str = "") -> None:
+        text = " ".join(reply.lines)
+        logger.info("refused from %s%s: %s%s %s", self._peer, _who(user), command, reply.code, text)
 
     def _is_new(self, reply: Reply) -> bool:
         """Refusals on the way to a login are new once a session, those by policy once in a row of equal ones."""
@@ -36,8 +56,12 @@ class RefusalLog:
             is_new = reply not in self._of_login
             self._of_login.add(reply)
             return is_new
-        if reply.code < 550 and reply is not replies.TOO_MANY_RECIPIENTS:
+        if reply.code < 550:
             return False
         is_new = reply != self._last
         self._last = reply
         return is_new
+
+
+def _who(user: Optional[User]) -> str:
+    return f" ({user.mailbox})" if user else ""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Iterable, Optional, Tuple
+from typing import Iterable, Optional, Sequence, Tuple
 
 # A reply line with its CRLF (RFC 5321 4.5.3.1.5).
 LINE_LIMIT = 512
+
+# Octets of a line of advice, which may quote two addresses.
+_LONGEST_WAY = 480
 
 # RFC 2034 section 4: no enhanced code in the greeting, in answers to EHLO and HELO, and in 3xx.
 _MAY_BE_BARE = (220, 250, 334, 354)
@@ -127,19 +130,19 @@ AUTH_LINE_TOO_LONG = _reply(500, "5.5.6", "Login line too long")  # RFC 4954 sec
 LOGGED_IN_ALREADY = _reply(503, "5.5.1", "You are logged in already")  # RFC 4954 section 4
 NOT_IN_TRANSACTION = _reply(503, "5.5.1", "Not during a mail transaction")  # RFC 4954 section 4
 UNKNOWN_MECHANISM = _reply(504, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 4954 section 4
+_NO_TLS_HERE = (
+    "A login from this address needs TLS, which this port has not: set tls.tls_cert (and no listener's tls to none), "
+    "or plaintext_networks, on the server"
+)
 LOGIN_NEEDED = _reply(
     530, "5.7.0", "Log in first: set the mailbox's user name and password on the device"
 )  # RFC 4954 section 6
 LOGIN_NEEDED_TLS = _reply(530, "5.7.0", "Log in first: set TLS (STARTTLS), user name and password on the device")
-LOGIN_NEEDED_CERTIFICATE = _reply(
-    530, "5.7.0", "Log in first. A login needs TLS: set tls.tls_cert (or plaintext_networks) on the server"
-)
+LOGIN_NEEDED_CERTIFICATE = _reply(530, "5.7.0", "Log in first", _NO_TLS_HERE)
 LOGIN_NEEDS_TLS = _reply(
     538, "5.7.11", "A login from this address needs TLS: set STARTTLS on the device"
 )  # RFC 4954 section 4
-LOGIN_NEEDS_CERTIFICATE = _reply(
-    538, "5.7.11", "A login from this address needs TLS: set tls.tls_cert (or plaintext_networks) on the server"
-)
+LOGIN_NEEDS_CERTIFICATE = _reply(538, "5.7.11", _NO_TLS_HERE)
 LOGIN_REFUSED = _reply(535, "5.7.8", "User name or password is wrong")  # RFC 4954 section 6
 LOGIN_EMPTY = _reply(535, "5.7.8", "User name and password are empty: set those of the mailbox on the device")
 LOGIN_AS_OTHER = _reply(535, "5.7.8", "A login cannot act as somebody else")  # RFC 4616
@@ -147,29 +150,50 @@ LOGIN_AS_OTHER = _reply(535, "5.7.8", "A login cannot act as somebody else")  # 
 # MAIL
 
 SENDER_OK = _reply(250, "2.1.0", "Ok")  # RFC 3463 3.2
-SENDER_SYNTAX = _reply(501, "5.1.7", "Use MAIL FROM:<address>")  # RFC 5321 4.1.1.2
 SIZE_SYNTAX = _reply(501, "5.5.4", "SIZE= takes a number of octets")  # RFC 1870 section 6
 BINARY_REFUSED = _reply(501, "5.6.1", "BODY=BINARYMIME is not offered here")  # RFC 3030 section 3
 NESTED_MAIL = _reply(503, "5.5.1", "A sender is set already, use RSET")  # RFC 5321 4.1.4
-NOT_ASCII = _reply(553, "5.6.7", "The address contains characters outside ASCII")  # RFC 6531 3.5
 
 
-def sender_refused(sender: str, mailbox: str) -> Reply:
+def sender_syntax(given: str) -> Reply:
+    return _reply(501, "5.1.7", f"Use MAIL FROM:<address>, not {_shown(given) or 'nothing'}")  # RFC 5321 4.1.1.2
+
+
+def not_ascii(address: str) -> Reply:
+    return _reply(553, "5.6.7", f"{_shown(address)} contains characters outside ASCII")  # RFC 6531 3.5
+
+
+def sender_refused(sender: str, mailbox: str, ways: Sequence[str]) -> Reply:
+    """`ways`: what can be done in the configuration, a line each."""
     return _reply(
         550,
         "5.7.60",
         f"{_shown(mailbox)} may not send as {_shown(sender)}:",
-        f"set the device's sender address to {_shown(mailbox)}, or add it to send_as of this mailbox",
+        f"set the device's sender address to {_shown(mailbox)},",
+        *(_shown(way, _LONGEST_WAY) for way in ways),
     )
 
 
 # RCPT
 
+BAD_RECIPIENT = "5.1.3"  # the enhanced code for the form of an address, RFC 3463 3.2
 RECIPIENT_OK = _reply(250, "2.1.5", "Ok")  # RFC 3463 3.2
-RECIPIENT_SYNTAX = _reply(501, "5.1.3", "Use RCPT TO:<user@domain>")  # RFC 5321 4.1.1.3
 NOTIFY_SYNTAX = _reply(501, "5.5.4", "NOTIFY= takes NEVER, or any of SUCCESS, FAILURE and DELAY")  # RFC 3461 4.1
 SENDER_FIRST = _reply(503, "5.5.1", "MAIL comes first")  # RFC 5321 4.1.4
-TOO_MANY_RECIPIENTS = _reply(452, "4.5.3", "Too many recipients, send the rest separately")  # 4.5.3.1.10
+TOO_MANY_RECIPIENTS = _reply(
+    452, "4.5.3", "Too many recipients, send the rest separately (limits.recipients)"
+)  # 4.5.3.1.10
+
+
+def recipient_syntax(given: str) -> Reply:
+    return _reply(
+        501, BAD_RECIPIENT, f"Use RCPT TO:<user@domain>, not {_shown(given) or 'nothing'}"
+    )  # RFC 5321 4.1.1.3
+
+
+def recipient_refused(address: str, reason: str) -> Reply:
+    """`reason` follows "because"."""
+    return _reply(501, BAD_RECIPIENT, f"Microsoft 365 cannot send to {_shown(address)}, because {reason}")
 
 
 def domain_refused(domain: str) -> Reply:
@@ -181,6 +205,9 @@ def domain_refused(domain: str) -> Reply:
 START_DATA = _reply(354, None, "Go ahead, end with a line that is only a dot")  # RFC 5321 4.1.1.4
 NO_RECIPIENTS = _reply(554, "5.5.1", "No valid recipients")  # RFC 5321 3.3
 TOO_LARGE = _reply(552, "5.3.4", "The message is too large (attachment_limit_mb)")  # RFC 1870 section 6
+TOO_LARGE_TO_SEND_ONLY = _reply(
+    552, "5.3.4", 'Mail of more than 2.9 MB needs "permissions": "full" in the configuration of m365proxy'
+)
 NO_ROOM = _reply(452, "4.3.1", "Cannot store mail at the moment, try again later")  # RFC 5321 4.2.2
 
 
@@ -200,6 +227,11 @@ def queued(id: str) -> Reply:
 def too_large(reason: str) -> Reply:
     """RFC 1870 section 6 again, where it is not attachment_limit_mb that speaks."""
     return _reply(552, "5.3.4", _shown(reason, 400))
+
+
+BOUNCE_OF_A_BOUNCE = _reply(
+    554, "5.4.6", "A bounce of a bounce is not sent, because the two could go round for ever"
+)  # RFC 3463 3.5
 
 
 def message_refused(reason: str) -> Reply:

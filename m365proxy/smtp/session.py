@@ -15,7 +15,6 @@ from typing import Callable, Dict, Iterator, Optional, Sequence
 from ..errors import Temporary
 from ..logins.sasl import Malformed
 from ..logins.users import Logins, User
-from ..mime.addresses import domain_of, on_the_wire, valid_address
 from ..server import clienthello, handshake
 from ..server.client import Client, ServedProtocol
 from ..server.connection import Closed, LineTooLong, TimedOut, WireError
@@ -24,14 +23,14 @@ from ..spool.envelope import Envelope
 from ..spool.spool import Incoming
 from ..system import log
 from ..system.networks import within
-from . import auth, replies, syntax
+from . import advice, auth, replies, syntax
 from .auth import Authentication
 from .dotreader import DotReader, LfDotReader
 from .policy import Policy
 from .reception import Reception, disk_refused
 from .refusals import RefusalLog
 from .replies import Reply
-from .transaction import Transaction, choose_sender
+from .transaction import Transaction, choose_recipient, choose_sender
 
 logger = log.get("smtp")
 
@@ -48,9 +47,6 @@ _HTTP = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", 
 
 # Replies to mistakes of the client; what policy refuses is none.
 _MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
-
-# Mistakes in one of many recipients are not counted: a pipelined list would end before the good ones are sent.
-_FORGIVEN = (replies.RECIPIENT_SYNTAX, replies.NOTIFY_SYNTAX)
 
 # A client may name this many recipients beyond limits.recipients; each further one counts as a command that achieves
 # nothing.  A client that pipelines a long list cannot know the limit (RFC 5321 4.5.3.1.10).
@@ -115,7 +111,7 @@ class SmtpSession:
                 self._turn()
         except TimedOut:
             if self._transaction and self._transaction.reception and not self._connection.saw_cr:
-                self._policy.quirks.note(self._peer, "it ends its lines with a bare LF: it needs lf_only_clients")
+                self._policy.quirks.note(self._peer, advice.BARE_LF)
             self._end(replies.TOO_SLOW)
         except Closed as error:
             if self._client.stopping:
@@ -130,13 +126,12 @@ class SmtpSession:
             raise
         finally:
             self._reset()
+            self._refusals.close(self._user)
             if self._saw_no_auth and not self._client.stopping:
                 self._note_ways()
 
     def _note_ways(self) -> None:
-        ways = auth.ways_without_auth(
-            self._peer, self._policy, self._can_start_tls(), self._client.settings.tls_required
-        )
+        ways = advice.without_auth(self._peer, self._policy, self._can_start_tls(), self._client.settings.tls_required)
         self._policy.quirks.note(self._peer, ways)
 
     def _look_for_client_hello(self) -> None:
@@ -173,10 +168,7 @@ class SmtpSession:
                 reply = replies.TOO_MANY_ERRORS
         if reply.code not in _LAST:
             reply = self._slow_down(reply)
-        if reply.code in _LAST:
-            return self._end(reply)
-        self._refusals.note(reply, self._user)
-        return self._say(reply)
+        return self._end(reply) if reply.code in _LAST else self._say(reply)
 
     def _obey(self, line: bytes) -> Optional[Reply]:
         verb, argument = syntax.command(line)
@@ -193,12 +185,18 @@ class SmtpSession:
         reply = self._refused(needs) or method(self, argument)
         if verb == "MAIL":
             self._mail_refused = reply is not replies.SENDER_OK
+        if reply is not None and not self._follows_refused_mail(reply):
+            self._refusals.note(reply, self._user, verb, argument)
         return reply
 
+    def _follows_refused_mail(self, reply: Reply) -> bool:
+        """Whether it is a refusal that a client that pipelines could not foresee."""
+        return reply is replies.SENDER_FIRST and self._mail_refused
+
     def _is_mistake(self, reply: Reply) -> bool:
-        if reply is replies.SENDER_FIRST and self._mail_refused:
-            return False  # a client that pipelines could not know
-        return reply.code in _MISTAKES and reply not in _FORGIVEN
+        # Those in one of many recipients do not count: a pipelined list would end before the good ones are sent.
+        in_recipient = reply.enhanced == replies.BAD_RECIPIENT or reply is replies.NOTIFY_SYNTAX
+        return reply.code in _MISTAKES and not in_recipient and not self._follows_refused_mail(reply)
 
     def _slow_down(self, reply: Reply) -> Reply:
         """The reply, after a pause if many commands achieved nothing; TOO_MUCH_JUNK if too many did."""
@@ -352,20 +350,20 @@ class SmtpSession:
         try:
             sender, parameters = syntax.path(argument, "FROM")
         except Malformed:
-            return replies.SENDER_SYNTAX
+            return replies.sender_syntax(syntax.without_secrets(argument))
         self._note_unknown("MAIL", parameters)
         size = parameters.get("SIZE", "0")
         if not (size.isascii() and size.isdigit() and len(size) <= 20):
             return replies.SIZE_SYNTAX
         if int(size) > self._policy.size_limit:
-            return replies.TOO_LARGE
+            return self._policy.too_large
         if parameters.get("BODY", "").upper() == "BINARYMIME":
             return replies.BINARY_REFUSED
         smtputf8 = "SMTPUTF8" in parameters
         chosen = choose_sender(sender, smtputf8, self._user)
         if isinstance(chosen, Reply):
             return chosen
-        self._transaction = Transaction(chosen, smtputf8, syntax.delivery_notes(parameters))
+        self._transaction = Transaction(chosen, smtputf8, syntax.delivery_notes(parameters), null_sender=not sender)
         return replies.SENDER_OK
 
     def _rcpt(self, argument: str) -> Reply:
@@ -376,21 +374,17 @@ class SmtpSession:
         try:
             recipient, parameters = syntax.path(argument, "TO")
         except Malformed:
-            return replies.RECIPIENT_SYNTAX
+            return replies.recipient_syntax(syntax.without_secrets(argument))
         self._note_unknown("RCPT", parameters)
-        if recipient.lower() == "postmaster":  # RFC 5321 4.5.1: always accepted; it goes to the mailbox itself
-            recipient = self._user.mailbox
-        elif not valid_address(recipient, self._transaction.smtputf8):
-            return replies.RECIPIENT_SYNTAX if recipient.isascii() else replies.NOT_ASCII
-        elif not {"*", domain_of(recipient)} & set(self._policy.allowed_domains):
-            return replies.domain_refused(domain_of(recipient))
+        chosen = choose_recipient(recipient, self._transaction.smtputf8, self._user, self._policy.allowed_domains)
+        if isinstance(chosen, Reply):
+            return chosen
         if not syntax.is_notify(parameters.get("NOTIFY", "")):
             return replies.NOTIFY_SYNTAX
-        recipient = on_the_wire(recipient)
-        if recipient not in self._transaction:
+        if chosen not in self._transaction:
             if len(self._transaction.recipients) >= self._policy.recipients:
                 return replies.TOO_MANY_RECIPIENTS
-            self._transaction.add(recipient, syntax.delivery_notes(parameters))
+            self._transaction.add(chosen, syntax.delivery_notes(parameters))
         return replies.RECIPIENT_OK
 
     def _note_unknown(self, verb: str, parameters: Dict[str, str]) -> None:
@@ -461,7 +455,7 @@ class SmtpSession:
         user = self._user
         if reply is None:
             assert transaction is not None and transaction.envelope is not None and user is not None
-            reply = reception.finish(transaction.envelope, user)
+            reply = reception.finish(transaction.envelope, user, transaction.null_sender)
             if reply.code < 500:  # what our disk refuses is not the client's fault
                 self._junk.forget()
                 self._recipients_named = 0

@@ -7,11 +7,21 @@ survives, and none outside ASCII is taken for an ASCII letter.
 from __future__ import annotations
 
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..logins.sasl import Malformed
+from ..mime import addresses
 
 _BLANK = " \t"
+
+# A quoted string, also one that is not closed; a comment; any other character.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|\([^()]*\)|.', re.DOTALL)
+
+# Where blanks mean nothing in an address (RFC 5322 4.4).
+_BLANKS_AROUND = re.compile(r" ?([@.]) ?")
+
+# What is not for the log, wherever it stands in a command.
+_SECRET = re.compile(r"(AUTH=)\S+", re.IGNORECASE)
 
 _KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID", "SMTPUTF8"), "RCPT": ("NOTIFY", "ORCPT")}
 
@@ -26,50 +36,74 @@ def command(line: bytes) -> Tuple[str, str]:
 def path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
     """The address and parameters of MAIL ("FROM") or RCPT ("TO"); "" for <>.  Malformed, also for a second address.
 
-    Devices leave out <>, put a space beside the colon, or forget the colon.  A source route is
-    dropped (RFC 5321 appendix C).
+    Devices leave out <>, put a space beside the colon or forget the colon, and
+    write a name before the address or a comment behind it, as in a header.
+    The address comes without its source route, needless quotes and blanks, and
+    a dot at its end.
     """
     start = re.match(rf"{keyword}(?:[ \t]*:|[ \t])[ \t]*", argument, re.IGNORECASE)
     if not start:
         raise Malformed(keyword)
-    rest = argument[start.end() :]
-    bracketed = rest.startswith("<")
-    end = _end_of_path(rest[bracketed:], ">" if bracketed else _BLANK)
-    address = rest[bracketed:][:end].strip(_BLANK)
-    after = rest[bracketed:][end:]
-    if bracketed:
-        if not after:
+    before, address, after = _split(_TOKEN.findall(argument[start.end() :]))
+    simple = _address(address)
+    if "@" in before and _address(before).lower() != simple.lower():
+        raise Malformed("two addresses")
+    return simple, _parameters(after)
+
+
+def _split(tokens: List[str]) -> Tuple[List[str], List[str], List[str]]:
+    """What is before the brackets, in them and behind them; an address without brackets ends at a blank.  Malformed."""
+    opening = _opening(tokens)
+    if opening is not None:
+        if ">" not in tokens[opening:]:
             raise Malformed("no closing >")
-        after = after[1:]
-    elif not address:
+        closing = after = tokens.index(">", opening)
+        # Some put the whole of "Name <address>" into brackets once more.
+        opening = max(index for index in range(opening, closing) if tokens[index] == "<")
+        while tokens[after : after + 1] == [">"]:
+            after += 1
+        return [token for token in tokens[:opening] if token != "<"], tokens[opening + 1 : closing], tokens[after:]
+    begin = next((index for index, token in enumerate(tokens) if not _is_blank(token)), len(tokens))
+    end = next((index for index in range(begin, len(tokens)) if _is_blank(tokens[index])), len(tokens))
+    if begin == end:
         raise Malformed("no address")
-    if address.startswith("@") and ":" in address:
-        address = address.partition(":")[2]
-    return address, _parameters(after)
+    return [], tokens[begin:end], tokens[end:]
 
 
-def _end_of_path(text: str, ends: str) -> int:
-    """The index of the first of the characters `ends` outside a quoted string, or the length."""
-    quoted = False
-    escaped = False
-    for index, character in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quoted and character == "\\":
-            escaped = True
-        elif character == '"':
-            quoted = not quoted
-        elif character in ends and not quoted:
+def _opening(tokens: Sequence[str]) -> Optional[int]:
+    """Where the brackets of the path begin, which are not those of a parameter: AUTH=<>."""
+    word = ""
+    for index, token in enumerate(tokens):
+        if token == "<" and ("=" not in word or word.endswith("?=")):  # the end of an encoded word
             return index
-    return len(text)
+        word = "" if _is_blank(token) else word + token
+    return None
+
+
+def _is_blank(token: str) -> bool:
+    """Whether it separates words, as blanks and comments do."""
+    return token in _BLANK or (token.startswith("(") and len(token) > 1)
+
+
+def _address(tokens: Iterable[str]) -> str:
+    """An address in its simplest form, without route."""
+    text = "".join(" " if _is_blank(token) else token for token in tokens)
+    text = addresses.without_route(text.strip(_BLANK)).strip(_BLANK)
+    if '"' not in text:
+        text = _BLANKS_AROUND.sub(r"\1", re.sub("  +", " ", text))
+    return addresses.plain(text)
 
 
 def unknown_parameters(verb: str, parameters: Dict[str, str]) -> List[str]:
     return [key for key in parameters if key not in _KNOWN_PARAMETERS[verb]]
 
 
-def _parameters(text: str) -> Dict[str, str]:
+def _parameters(tokens: Sequence[str]) -> Dict[str, str]:
     found: Dict[str, str] = {}
+    text = ""
+    for token in tokens:
+        # A comment is a word of its own; in a word, brackets belong to the value.
+        text += " " if _is_blank(token) and not text[-1:].strip(_BLANK) else token
     for word in re.split(r"[ \t]+", text.strip(_BLANK)):
         key, _, value = word.partition("=")
         if "@" in key:
@@ -77,6 +111,11 @@ def _parameters(text: str) -> Dict[str, str]:
         if key:
             found[key.upper()] = value
     return found
+
+
+def without_secrets(command: str) -> str:
+    """A MAIL or RCPT command for the log."""
+    return _SECRET.sub(r"\1...", command)
 
 
 class DeliveryNotes(NamedTuple):

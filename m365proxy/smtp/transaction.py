@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Union
+from typing import Collection, Dict, List, Optional, Union
 
 from ..logins.users import User
-from ..mime.addresses import on_the_wire, valid_address
+from ..mime.addresses import domain_of, objection, on_the_wire, valid_address
 from ..spool.envelope import Envelope
-from . import replies
+from . import advice, replies
 from .reception import Reception
 from .replies import Reply
 from .syntax import DeliveryNotes
@@ -16,7 +16,9 @@ from .syntax import DeliveryNotes
 class Transaction:
     """From MAIL to the end of DATA or of the last BDAT."""
 
-    def __init__(self, sender: str, smtputf8: bool, notes: DeliveryNotes):
+    def __init__(self, sender: str, smtputf8: bool, notes: DeliveryNotes, null_sender: bool = False):
+        """`null_sender`: the client said <>, and `sender` stands for it."""
+        self.null_sender = null_sender
         self.smtputf8 = smtputf8  # recipients may have characters outside ASCII
         self.recipients: Dict[str, str] = {}  # lower case -> as given, in their order
         # Both from DATA or the first BDAT on.
@@ -64,4 +66,17 @@ def choose_sender(address: str, smtputf8: bool, user: User) -> Union[str, Reply]
         return address
     if user.rewrite_from:
         return user.default_from
-    return replies.sender_refused(address, user.mailbox) if address.isascii() else replies.NOT_ASCII
+    return advice.sender_refused(address, user) if address.isascii() else replies.not_ascii(address)
+
+
+def choose_recipient(address: str, smtputf8: bool, user: User, domains: Collection[str]) -> Union[str, Reply]:
+    """The recipient for what RCPT names, in ASCII, or why it is refused; `domains` are those allowed, "*" for all."""
+    if address.lower() == "postmaster":  # RFC 5321 4.5.1: always accepted; it goes to the mailbox itself
+        return user.mailbox
+    if not address:
+        return replies.recipient_syntax(address)
+    reason = objection(address, smtputf8)
+    if reason:
+        return replies.recipient_refused(address, reason) if address.isascii() else replies.not_ascii(address)
+    domain = domain_of(address)
+    return on_the_wire(address) if "*" in domains or domain in domains else replies.domain_refused(domain)

@@ -365,6 +365,26 @@ def test_postfix_as_smarthost_client(case, postfix, way):
         raise
 
 
+def test_postfix_gets_rid_of_its_bounces(case, postfix):
+    """What it writes itself has the empty sender and From: MAILER-DAEMON@its.own.name; refused, it would be lost."""
+    case = case("none")
+    config = str(postfix(case, *POSTFIX_TLS["none"]) / "config")
+    # The underscore is refused by the program, so Postfix reports that to the sender, through the program.
+    case.run(need("sendmail"), "-i", "-C", config, "-f", ALERTS, "nobody@my_nas.contoso.com", stdin=case.mail())
+
+    def bounces():
+        mails = [parsed(record.raw) for record in list(case.program.sandbox.tenant.delivered)]
+        return [mail for mail in mails if mail["Subject"] == "Undelivered Mail Returned to Sender"]
+
+    wait_until(bounces, what="the bounce")
+    (mail,) = bounces()
+    assert [(one.display_name, one.addr_spec) for one in mail["From"].addresses] == [("Mail Delivery System", ALERTS)]
+    assert [one.addr_spec for one in mail["Reply-To"].addresses] == ["MAILER-DAEMON@smarthost.contoso.com"]
+    assert [one.addr_spec for one in mail["To"].addresses] == [ALERTS]
+    assert "its domain has an underscore" in " ".join(mail.get_payload()[0].get_content().split())
+    wait_until(lambda: "Mail queue is empty" in case.run(need("postqueue"), "-c", config, "-p"), what="an empty queue")
+
+
 def test_the_port_answers_after_all_of_them(running):
     for line in running.status()["listeners"]:
         if line.startswith("smtp"):

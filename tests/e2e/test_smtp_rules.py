@@ -209,7 +209,7 @@ def test_a_user_name_without_domain(running):
     with Client(ports(running)[0]) as client:
         client.line()
         assert client.ask(plain("MFP-1", PASSWORD)).startswith("235 ")
-        assert client.ask(f"MAIL FROM:<{SCANS}>").startswith("550 5.7.60 set the device's sender address to alerts@")
+        assert client.ask(f"MAIL FROM:<{SCANS}>").startswith('550 5.7.60 or add "rewrite_from": true')
         assert client.ask(f"MAIL FROM:<{ALERTS}>").startswith("250 ")
 
 

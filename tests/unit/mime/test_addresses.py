@@ -1,6 +1,8 @@
 """Mail addresses and the patterns they are compared with."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from m365proxy.mime import addresses
 
@@ -45,6 +47,79 @@ def test_display_names_are_read(text, name):
 )
 def test_hostile_lists_are_read_in_linear_time(unit):
     addresses.parse(unit * 20_000)  # a quadratic reader needs minutes
+
+
+@pytest.mark.parametrize("unit", ["@", "@[", "@a,", '@"', " @"])
+def test_hostile_routes_are_read_in_linear_time(unit):
+    assert addresses.parse("<" + unit * 50_000 + ">, a@x.org")[-1].address == "a@x.org"
+
+
+SPELLINGS = [
+    ("<@relay.example,@[IPv6:::1]:a.b@x.org>", "a.b@x.org"),
+    ('"a.b"@x.org', "a.b@x.org"),
+    ('<"a.b"@x.org>', "a.b@x.org"),
+    ('J <"a\\.b"@x.org>', "a.b@x.org"),
+    ("a.b@x.org.", "a.b@x.org"),
+    ('"J" <"a.b"@x.org.>', "a.b@x.org"),
+    ("<a.b@x.org..>", "a.b@x.org."),
+    ('<"a b"@x.org>', '"a b"@x.org'),  # "ab" is somebody else
+    ("< a.b @ x.org >", "a.b@x.org"),
+    ("<a.b@x.org>", "a.b@x.org"),
+]
+
+
+@pytest.mark.parametrize("text, address", SPELLINGS)
+def test_an_address_is_read_in_its_plain_spelling(text, address):
+    assert [mailbox.address for mailbox in addresses.parse(text)] == [address]
+
+
+@pytest.mark.parametrize(
+    "address, plain",
+    [
+        ('"a"@x.org', "a@x.org"),
+        ('"a\\b"@x.org.', "ab@x.org"),
+        ('"a b"@x.org.', '"a b"@x.org'),
+        ('"a"b@x.org', '"a"b@x.org'),
+        ('"a', '"a'),
+        ("a.", "a."),
+        ("", ""),
+        ("a@x.org", "a@x.org"),
+    ],
+)
+def test_plain(address, plain):
+    assert addresses.plain(address) == plain
+
+
+@pytest.mark.parametrize(
+    "address, reason",
+    [
+        ("root", "it has no domain"),
+        ("root@", "it has no domain"),
+        ("m\u00fcller@contoso.com", "it has characters outside ASCII"),
+        ("a@[10.0.0.1]", "it has an IP address in place of a domain"),
+        ("a@ups_2.contoso.com", "its domain has an underscore"),
+        ("a@contoso..com", "its domain is not valid"),
+        ("a@(none)", "its domain is not valid"),
+        ('"a b"@contoso.com', "it needs its quotes"),
+        ("a b@contoso.com", "there is a blank in it"),
+        ("@contoso.com", "what stands before the @ is not valid"),
+        ("a@b@contoso.com", "what stands before the @ is not valid"),
+        ("a" * 65 + "@contoso.com", "it is too long"),
+        ("a@" + "b." * 150 + "com", "it is too long"),
+    ],
+)
+def test_objection(address, reason):
+    assert addresses.objection(address) == reason
+    assert addresses.objection(address, smtputf8=True) == reason
+
+
+PIECES = st.sampled_from(["a", "@", ".", '"', " ", "_", "[", "]", "-", "\u00fc", "\ud800", "a" * 70])
+
+
+@given(st.lists(PIECES, max_size=9).map("".join))
+def test_an_objection_is_made_to_what_is_not_valid(address):
+    for smtputf8 in (True, False):
+        assert bool(addresses.objection(address, smtputf8)) != addresses.valid_address(address, smtputf8)
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def mail(octets, head=BOUNDARY, sender=SCANNER):
     return b"From: " + sender + b"\r\n" + head + b"\r\n" + body
 
 
-def check(raw, large_allowed=True, start=b"X-Envelope: 1\r\n", **options):
+def check(raw, large_allowed=True, start=b"X-Envelope: 1\r\n", null_sender=False, **options):
     file = io.BytesIO(start + raw)
     file.seek(len(start))
-    return Intake(large_allowed).check(file, user(**options))
+    return Intake(large_allowed).check(file, user(**options), null_sender)
 
 
 @pytest.mark.parametrize("head", [BOUNDARY, SIGNED, ENCRYPTED, SMIME])
@@ -80,6 +80,26 @@ UNREADABLE = ["", "Scanner", "printer@", "Xerox <@>", "<scan@[192.168.1.5]>", "s
 @pytest.mark.parametrize("author", UNREADABLE)
 def test_an_author_nobody_can_read_is_repaired(author):
     assert check(mail(100, sender=author.encode())) is None
+
+
+@pytest.mark.parametrize("octets", [100, 5 * CEILING])
+def test_a_bounce_is_taken_for_its_empty_sender_only(octets):
+    raw = mail(octets, sender=b"Mail Delivery System <Mailer-Daemon@nas.contoso.com>")
+    assert check(raw, null_sender=True) is None
+    assert check(raw).code == 550
+
+
+def test_who_sends_with_the_empty_sender_may_not_write_any_author():
+    assert check(mail(100, sender=b"boss@contoso.com"), null_sender=True).code == 550
+    assert check(mail(100, sender=b"Mailer-Daemon@x.org, boss@contoso.com"), null_sender=True).code == 550
+
+
+@pytest.mark.parametrize("options", [{}, {"rewrite_from": True}, {"send_as": ["*@contoso.com"]}])
+def test_a_bounce_of_a_bounce_is_refused(options):
+    returned = b"--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: MAILER-DAEMON@nas.contoso.com\r\n\r\nx\r\n--b--\r\n"
+    raw = b"From: MAILER-DAEMON@nas.contoso.com\r\n" + BOUNDARY + b"\r\n" + returned
+    reply = check(raw, null_sender=True, **options)
+    assert (reply.code, reply.enhanced) == (554, "5.4.6")
 
 
 def test_an_international_domain_is_the_one_of_the_config():

@@ -108,7 +108,8 @@ def test_a_clear_login_ends_with_its_network():
 
 LEFT = "first seen from 127.0.0.1: it was offered no AUTH, because it had not begun TLS, and left: "
 CLEAR = '"plaintext_networks": ["10.0.0.0/8", "127.0.0.1"]'
-RELAY = '"relay_networks": {"127.0.0.1": "its mailbox"}'
+RELAY = '"relay_networks": {"127.0.0.1": "scanner@contoso.com"}'
+MAILBOXES = ["scanner@contoso.com"]
 
 
 @pytest.mark.parametrize("goodbye", [["QUIT"], [], ["MAIL FROM:<>", "QUIT"]])
@@ -117,7 +118,8 @@ def test_who_was_offered_no_auth_and_left_is_told_of_with_three_ways_out(
     certificate, has_certificate, goodbye, logged, wait_until
 ):
     networks = [ipaddress.ip_network("10.0.0.0/8")]
-    with Harness(certificate if has_certificate else None, plaintext_networks=networks) as harness:
+    chosen = certificate if has_certificate else None
+    with Harness(chosen, plaintext_networks=networks, mailboxes=MAILBOXES) as harness:
         for _ in range(2):
             with harness.client() as talk:
                 for command in ["EHLO x", *goodbye]:
@@ -130,7 +132,7 @@ def test_who_was_offered_no_auth_and_left_is_told_of_with_three_ways_out(
 
 
 def test_the_ways_that_tls_required_closes_are_not_named(certificate, logged, wait_until):
-    with Harness(certificate, tls_required=True) as harness, harness.client() as talk:
+    with Harness(certificate, tls_required=True, mailboxes=MAILBOXES) as harness, harness.client() as talk:
         talk.ask("EHLO x")
         talk.ask("QUIT")
         assert talk.closed()

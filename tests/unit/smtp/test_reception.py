@@ -184,9 +184,9 @@ def test_a_client_that_goes_in_the_middle_leaves_nothing(sent, wait_until, logge
 def test_a_message_is_looked_at_before_it_is_accepted():
     seen = []
 
-    def check(file, who):
-        seen.append((file.read(), who.mailbox, len(harness.spool.accepted)))
-        return replies.sender_refused("boss@contoso.com", who.mailbox) if len(seen) == 1 else None
+    def check(file, who, null_sender):
+        seen.append((file.read(), who.mailbox, null_sender, len(harness.spool.accepted)))
+        return replies.sender_refused("boss@contoso.com", who.mailbox, []) if len(seen) == 1 else None
 
     with Harness(check_message=check) as harness, harness.client() as talk:
         log_in(talk)
@@ -195,9 +195,14 @@ def test_a_message_is_looked_at_before_it_is_accepted():
         assert harness.spool.begun[0].aborted
         begin(talk)
         assert talk.ask("From: scanner@contoso.com\r\n.") == "250 2.0.0 Ok: queued as ID1"
+        for sender in ("<>", "root"):
+            talk.send(f"MAIL FROM:{sender}\r\nRCPT TO:<a@contoso.com>\r\nDATA\r\n.\r\n".encode())
+            assert [talk.reply()[:3] for _ in range(4)] == ["250", "250", "354", "250"]
     assert seen == [
-        (b"From: boss@contoso.com\r\n", "scanner@contoso.com", 0),
-        (b"From: scanner@contoso.com\r\n", "scanner@contoso.com", 0),
+        (b"From: boss@contoso.com\r\n", "scanner@contoso.com", False, 0),
+        (b"From: scanner@contoso.com\r\n", "scanner@contoso.com", False, 0),
+        (b"", "scanner@contoso.com", True, 1),
+        (b"", "scanner@contoso.com", False, 2),
     ]
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from smtp_harness import PASSWORD, PLAIN, Harness, begin, log_in
 
-from m365proxy.smtp import reception
+from m365proxy.smtp import advice, reception
 
 # -- what is logged --------------------------------------------------------
 
@@ -52,7 +52,7 @@ def test_bare_lf_that_waits_in_vain_is_told_why(logged):
     with Harness(data_seconds=0.05) as harness, harness.client() as talk:
         talk.send(f"AUTH PLAIN {PLAIN}\nMAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n.\n".encode())
         assert [talk.reply()[:3] for _ in range(5)] == ["235", "250", "250", "354", "421"]
-    assert logged()[0] == "first seen from 127.0.0.1: it ends its lines with a bare LF: it needs lf_only_clients"
+    assert logged()[0] == f"first seen from 127.0.0.1: {advice.BARE_LF}"
 
 
 def test_a_failed_sign_in_is_a_line_with_the_address_first(logged):
@@ -119,6 +119,8 @@ def test_no_secret_is_logged(caplog):
         talk.ask(secrets[1])
         talk.ask(secrets[1])
         log_in(talk)
+        for sender in ("<a@b.example>", "<a@b.example"):
+            assert PLAIN not in talk.ask(f"MAIL FROM:{sender} AUTH={PLAIN}")
     told = "\n".join(record.getMessage() for record in caplog.records)
     # The user name was the password in one exchange above: a client that mixes them up tells it itself.
     told = told.replace('user "pass word"', "")
@@ -169,16 +171,59 @@ def test_unknown_parameters_are_logged_once(logged):
     assert logged() == ['first seen from 127.0.0.1: parameter "XNEW" of MAIL, ignored']
 
 
-def test_equal_refusals_are_one_line(logged):
-    with Harness(allowed_domains=("contoso.com",)) as harness, harness.client() as talk:
+WHO = "refused from 127.0.0.1 (scanner@contoso.com): "
+
+
+def test_refused_senders_and_recipients_are_lines(logged):
+    with Harness(allowed_domains=("contoso.com",), errors=4) as harness, harness.client() as talk:
         log_in(talk)
+        talk.ask("MAIL FROM:<root@localhost")
+        # What a client that pipelines could not know is none of its mistakes.
+        talk.send(b"MAIL FROM:<root@localhost>\r\nRCPT TO:<a@contoso.com>\r\nDATA\r\n")
+        assert [talk.reply()[:3] for _ in range(3)] == ["550", "503", "503"]
         talk.ask("MAIL FROM:<scanner@contoso.com>")
-        for recipient in ("a@example.org", "b@example.org", "c@example.net", "d@contoso.com"):
-            talk.ask(f"RCPT TO:<{recipient}>")
+        for recipient in ("<a@example.org>", "<b@example.org>", "<c@[10.0.0.1]>", "<d@contoso.com", "e@contoso.com"):
+            talk.ask(f"RCPT TO:{recipient}")
+        talk.ask("RCPT TO:<f@contoso.com> NOTIFY=x")
         talk.ask("QUIT")
-    assert logged() == [
-        "refused from 127.0.0.1 (scanner@contoso.com): 550 Mail to example.org is not allowed here (allowed_domains)",
-        "refused from 127.0.0.1 (scanner@contoso.com): 550 Mail to example.net is not allowed here (allowed_domains)",
+    said = [line.split(": ")[:2] + line.split(": ")[2].split()[:1] for line in logged()]
+    assert said == [
+        [WHO[:-2], f'"{command}"', code]
+        for command, code in (
+            ("MAIL FROM:<root@localhost", "501"),
+            ("MAIL FROM:<root@localhost>", "550"),
+            ("RCPT TO:<a@example.org>", "550"),
+            ("RCPT TO:<b@example.org>", "550"),
+            ("RCPT TO:<c@[10.0.0.1]>", "501"),
+            ("RCPT TO:<d@contoso.com", "501"),
+            ("RCPT TO:<f@contoso.com> NOTIFY=x", "501"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("goodbye", ["QUIT", None])
+def test_a_flood_of_refused_recipients_is_eleven_lines(logged, goodbye, wait_until):
+    with Harness(errors=5, recipients=1) as harness:
+        with harness.client() as talk:
+            log_in(talk)
+            talk.ask("MAIL FROM:<scanner@contoso.com>")
+            talk.send(b"RCPT TO:<fax 1>\r\n" * 300)
+            assert {talk.reply()[:9] for _ in range(300)} == {"501 5.1.3"}
+            if goodbye:
+                talk.ask(goodbye)
+        wait_until(lambda: len(harness.connections) == 0)
+    lines = [line for line in logged() if line.startswith(WHO)]
+    assert len(lines) == 11 and lines[-1] == WHO + "290 more senders and recipients"
+
+
+def test_the_last_mistake_of_too_many_is_a_line_too(logged):
+    with Harness(errors=2) as harness, harness.client() as talk:
+        log_in(talk)
+        talk.ask("MAIL FROM:")
+        assert talk.ask("MAIL FROM:").startswith("421 ")
+    assert [line.rpartition(": ")[2] for line in logged()] == [
+        *["501 Use MAIL FROM:<address>, not FROM:"] * 2,
+        "Too many errors, closing",
     ]
 
 
