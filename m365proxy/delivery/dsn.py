@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import BinaryIO, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import Permanent
-from ..mime import charsets, header, words
+from ..mime import header, parts
 from ..spool.envelope import Envelope
 from ..spool.state import State
 from ..system import log
@@ -68,7 +68,7 @@ def read_original(failure: Failure, file: BinaryIO) -> Failure:
     assert failure.envelope is not None
     start = file.tell()
     try:
-        fields: Sequence[header.Field] = header.read(file, start).fields
+        fields: Sequence[header.Field] = parts.read_header(file, start).fields
     except Permanent:  # no header that could be shown
         fields = ()
     # A message that Exchange could not read (5.6) would spoil the report as well.
@@ -119,7 +119,7 @@ def _top(author: str, to: Sequence[str], subject: str, *more: Tuple[str, str]) -
         *more,
         ("MIME-Version", "1.0"),
     ]
-    return b"".join(header.emit(name.encode(), value.encode()) for name, value in fields)
+    return b"".join(header.emit(header.Field(name.encode(), value.encode())) for name, value in fields)
 
 
 def _multipart(kind: bytes, boundary: bytes, parts: Sequence[bytes]) -> bytes:
@@ -159,7 +159,7 @@ def _paragraph(failure: Failure) -> str:
     if failure.envelope is not None:
         subject = next((field for field in failure.header if field.name.lower() == b"subject"), None)
         if subject is not None:
-            rows.append(("Subject", words.clean(words.decode(charsets.text(subject.unfolded)))))
+            rows.append(("Subject", subject.decoded))
         if clock_is_plausible(failure.envelope.accepted):
             rows.append(("Accepted", f"{_moment(failure.envelope.accepted):%Y-%m-%d %H:%M:%S} UTC"))
         rows.append(("Came from", " ".join(filter(None, (failure.envelope.client, failure.envelope.login)))))
@@ -274,7 +274,7 @@ def _originals(failures: Sequence[Failure]) -> List[bytes]:
 def _header_part(fields: Sequence[header.Field]) -> bytes:
     written = b""
     for field in fields:
-        line = header.emit(field.name, field.value)
+        line = header.emit(field)
         if len(written) + len(line) > _HEADER_SHOWN:
             break
         written += line

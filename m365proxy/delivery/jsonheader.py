@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set
 
-from ..mime import addresses, charsets, dates, header, words
+from ..mime import addresses, dates, header, words
 from ..mime.addresses import Mailbox
 from ..mime.header import Field
 from ..mime.topheader import TNEF_CORRELATOR, TopHeader
@@ -121,7 +121,7 @@ def _left_out(top: TopHeader, block: header.Block, chosen: Sequence[Field]) -> I
 
 def _asks_for_others(field: Field, author: Mailbox) -> bool:
     """Whether a receipt is to go to an address that is not the author's."""
-    named = _valid(addresses.parse(charsets.text(field.unfolded)))
+    named = _valid(field.mailboxes)
     return any(addresses.key(mailbox.address) != addresses.key(author.address) for mailbox in named)
 
 
@@ -177,7 +177,7 @@ def _fitting(ids: List[str]) -> List[str]:
 
 
 def _all_ids(field: Field) -> List[str]:
-    written = header.emit(field.name, field.value).partition(b":")[2]
+    written = header.emit(field).partition(b":")[2]
     return [word for word in written.decode("ascii").split() if word.startswith("<") and word.endswith(">")]
 
 
@@ -202,4 +202,4 @@ def _rank(key: bytes) -> int:
 
 def _value(field: Field) -> str:
     """The value of an X- field as Graph takes it."""
-    return words.clean(UNWRITABLE.sub("", words.decode(charsets.text(field.unfolded))).replace("\t", " "))
+    return words.clean(UNWRITABLE.sub("", words.decode(field.text)).replace("\t", " "))

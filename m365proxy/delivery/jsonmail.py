@@ -13,7 +13,7 @@ import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Permanent, ProxyError
-from ..mime import charsets, header, words
+from ..mime import charsets, words
 from ..mime import parts as mime
 from ..mime.limits import obstacle
 from ..mime.parts import Part
@@ -245,7 +245,7 @@ class _Content:
 
     def _inner_subject(self, part: Part) -> str:
         try:
-            return header.read(self._file, part.body_start, end=part.body_end).text("Subject")
+            return mime.read_header(self._file, part.body_start, part.body_end).text("Subject")
         except ProxyError:
             return ""
 

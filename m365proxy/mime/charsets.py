@@ -85,15 +85,18 @@ _SUPERSETS: Dict[str, str] = {
     "tis_620": "cp874",
 }
 
+# Names under which senders say that they do not know the charset.
+NOTHING = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "unknown", "x-unknown", "x-user-defined", "8bit"))
+
+# What raw octets above 127 are in where the text is in a charset without such octets.
+_EIGHT_BIT = {"iso2022_jp": "cp932", "iso2022_kr": "cp949", "hz": "gb18030"}
+
+# What Python's decoders say of octets that end inside a character.
+_CUT = ("unexpected end of data", "incomplete multibyte sequence")
+
+_PRINTABLE = bytes(range(32, 127))
+
 _ISO_2022_CN = "iso2022_cn"  # Python has no such codec; `decoded` reads it
-
-
-def text(octets: bytes) -> str:
-    """Octets without a declared charset: UTF-8 if they are valid UTF-8, else windows-1252."""
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return octets.decode("cp1252", "replace")
 
 
 def known(charset: str) -> Optional[str]:
@@ -116,9 +119,56 @@ def is_iso2022(charset: str) -> bool:
     return (known(charset) or _ALIASES.get(name, "")).startswith("iso2022")
 
 
-def decoded(octets: bytes, charset: str) -> str:
-    """Octets in a declared charset as text; never raises.  UTF-7 may leave lone surrogates."""
-    if is_iso2022(charset):
-        return iso2022.decoded(octets) if octets.isascii() else text(octets)
+def strictly(octets: bytes, charset: str) -> Optional[str]:
+    """The text, if the charset is known and every character of it is whole; else None."""
     name = known(charset)
-    return octets.decode(name, "replace") if name and name != "ascii" else text(octets)
+    if is_iso2022(charset):
+        found = iso2022.decoded(octets) if octets.isascii() else "\ufffd"
+        return None if "\ufffd" in found else found
+    try:
+        return octets.decode(name) if name else None
+    except UnicodeError:
+        return None
+
+
+def decoded(octets: bytes, charset: str, fallback: str = "") -> str:
+    """Octets in a declared charset as text; never raises.  UTF-7 may leave lone surrogates.
+
+    `fallback` is for octets whose charset is not known, and for those declared as UTF-8 in which nothing else than
+    ASCII is UTF-8: some devices declare everything as UTF-8.
+    """
+    if is_iso2022(charset):
+        return iso2022.decoded(octets) if octets.isascii() else text(octets, fallback)
+    name = known(charset)
+    if name is None or name == "ascii":
+        return text(octets, fallback)
+    found = octets.decode(name, "replace")
+    if name == "utf_8" and "\ufffd" in found and found.replace("\ufffd", "").isascii():
+        return text(octets, fallback)
+    return found
+
+
+def text(octets: bytes, fallback: str = "") -> str:
+    """Octets without a declared charset: UTF-8 if they are that, else `fallback` if it reads them, else windows-1252.
+
+    A text may be cut inside its last character, as small devices do it at the end of their buffers.
+    """
+    found = _up_to_a_cut(octets, "utf_8")
+    if found is None:
+        name = known(fallback) or ""
+        name = _EIGHT_BIT.get(name, name)
+        found = _up_to_a_cut(octets, name) if name and _has_ascii(name) else None
+    return octets.decode("cp1252", "replace") if found is None else found
+
+
+def _up_to_a_cut(octets: bytes, name: str) -> Optional[str]:
+    try:
+        return octets.decode(name)
+    except UnicodeDecodeError as error:
+        whole = octets[: error.start].decode(name) if error.reason in _CUT else ""
+        return None if whole.isascii() else whole + "\ufffd"
+
+
+def _has_ascii(name: str) -> bool:
+    """Whether a header's own characters are in the charset: they are not in UTF-16, nor in those of mainframes."""
+    return _PRINTABLE.decode(name, "replace") == _PRINTABLE.decode("ascii")

@@ -6,7 +6,7 @@ import re
 from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..errors import Permanent
-from . import addresses, charsets, encodings, words
+from . import addresses, encodings, words
 from .addresses import Mailbox
 from .encodings import CRLF
 
@@ -33,6 +33,7 @@ _SOUND = re.compile(rb"[\t -~]*(?:\r\n[ \t]+[!-~][\t -~]*)*\Z")
 _SPACES = re.compile(rb"[ \t]{60,}")
 _TOKEN = re.compile(rb"[ \t]*[^ \t]+")
 _CONTROL = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
+_CONTROL_TO_BLANK = dict.fromkeys(_CONTROL, " ")
 _CONTROL_TO_SPACE = bytes.maketrans(_CONTROL, b" " * len(_CONTROL))
 _MESSAGE_ID = re.compile(rb"<[!-;=?A-~]{1,200}@[!-;=?A-~]{1,200}>\Z")
 _REFERENCE = re.compile(r"<[!-;=?-~]{1,600}>")
@@ -50,15 +51,49 @@ class HeaderTooLarge(Permanent):
 
 
 class Field(NamedTuple):
-    """A field's name as written and its value: no white space around it, folds as CRLF and white space."""
+    """A field's name as written and its value: no white space around it, folds as CRLF and white space.
+
+    `charset`: what its octets are in if they are not UTF-8; the message's first text says it, "" if none does.
+    """
 
     name: bytes
     value: bytes
+    charset: str = ""
 
     @property
     def unfolded(self) -> bytes:
-        """The value in one line without control characters."""
+        """The octets of the value in one line without control characters."""
         return self.value.replace(CRLF, b"").translate(_CONTROL_TO_SPACE).strip(b" \t")
+
+    @property
+    def text(self) -> str:
+        """The value in one line without control characters, its encoded words (proper ones) not decoded."""
+        octets = self.value.replace(CRLF, b"")
+        return words.text(octets, self.charset, self._has_phrases).translate(_CONTROL_TO_BLANK).strip(" \t")
+
+    @property
+    def decoded(self) -> str:
+        """The value in one line, decoded, without harmful characters."""
+        return words.clean(words.decode(self.text))
+
+    @property
+    def mailboxes(self) -> List[Mailbox]:
+        """The mailboxes of an address field."""
+        return addresses.parse(self.text)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the value may go on the wire as it is."""
+        return (
+            bool(_SOUND.match(self.value))
+            and len(self.name) + 2 + max(map(len, self.value.split(CRLF))) <= _ALLOWED
+            and words.is_proper(self.value.replace(CRLF, b""), self._has_phrases)
+        )
+
+    @property
+    def _has_phrases(self) -> bool:
+        kind = self.name.lower()
+        return kind in _PEOPLE or kind in ADDRESS_FIELDS
 
 
 class Block:
@@ -85,14 +120,24 @@ class Block:
 
     def text(self, name: str) -> str:
         """The first such field as text with encoded words decoded; "" if there is none."""
-        return words.clean(words.decode(charsets.text(self.raw(name) or b"")))
+        found = self.all(name)
+        return found[0].decoded if found else ""
+
+    def undecoded(self, name: str) -> str:
+        """The first such field as text with its encoded words, which are proper ones; "" if there is none."""
+        found = self.all(name)
+        return found[0].text if found else ""
+
+    def set_charset(self, charset: str) -> None:
+        """Read octets that are not UTF-8 in this charset."""
+        self.fields = [field._replace(charset=charset) for field in self.fields]
 
     def mailboxes(self, name: str) -> List[Mailbox]:
         """The mailboxes of all such fields together, no more than of one list."""
         found: List[Mailbox] = []
         for field in self.all(name):
             if len(found) < addresses.MOST:
-                found += addresses.parse(charsets.text(field.unfolded))
+                found += field.mailboxes
         return found
 
 
@@ -212,46 +257,30 @@ class _Reader:
         return Block(fields, self._offset + end, self._sound and terminated)
 
 
-def emit(name: bytes, value: bytes) -> bytes:
+def emit(field: Field) -> bytes:
     """One field to be sent: ASCII, folded, no line over 998 octets, ended by CRLF.
 
     A well-formed value stays octet for octet, except addresses that a reply goes to.
     """
-    field = Field(name, value.strip(b" \t\r\n"))
-    kind = name.lower()
+    name, kind = field.name, field.name.lower()
+    field = field._replace(value=field.value.strip(b" \t\r\n"))
     if kind in _REFERENCE_FIELDS:
         # Exchange loses the thread when these are folded oddly or encoded.
-        found = _REFERENCE.findall(words.decode(charsets.text(field.unfolded)))
+        found = _REFERENCE.findall(words.decode(field.text))
         if found:
             return fold(name, " ".join(found).encode("ascii"))
+    sound = field.is_sound
     # Graph refuses a whole message for one address it cannot read: these are never copied.
-    if kind in ADDRESS_FIELDS or (kind in _PEOPLE and not is_sound(field)):
-        found = [
-            with_ascii_address(mailbox) for mailbox in valid_mailboxes(addresses.parse(charsets.text(field.unfolded)))
-        ]
-        if found:
-            return fold(name, addresses.listed(found))
-    if is_sound(field):
+    if kind in ADDRESS_FIELDS or (kind in _PEOPLE and not sound):
+        mailboxes = [with_ascii_address(mailbox) for mailbox in valid_mailboxes(field.mailboxes)]
+        if mailboxes:
+            return fold(name, addresses.listed(mailboxes))
+    if sound:
         return name + b": " + field.value + CRLF
-    unfolded = field.unfolded
-    longest = max(map(len, unfolded.split()), default=0)
-    if unfolded.isascii() and longest <= words.LONGEST_TOKEN and not _hides_control(unfolded):
-        return fold(name, unfolded)
-    return fold(name, words.encoded(words.decode(charsets.text(unfolded))))
-
-
-def is_sound(field: Field) -> bool:
-    """Whether the value may go on the wire as it is."""
-    return (
-        bool(_SOUND.match(field.value))
-        and len(field.name) + 2 + max(map(len, field.value.split(CRLF))) <= _ALLOWED
-        and not _hides_control(field.value)
-    )
-
-
-def _hides_control(value: bytes) -> bool:
-    """Whether a decoder would find a line end or the like in an encoded word."""
-    return b"=?" in value and not words.is_clean(words.decode(value.replace(CRLF, b"").decode("ascii")))
+    text = field.text
+    if text.isascii() and max(map(len, text.split()), default=0) <= words.LONGEST_TOKEN:
+        return fold(name, text.encode("ascii"))
+    return fold(name, words.encoded(words.decode(text)))
 
 
 def fold(name: bytes, value: bytes) -> bytes:

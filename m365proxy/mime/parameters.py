@@ -35,6 +35,7 @@ _STRICT = re.compile(
     rf"""(?:[ \t]*;[ \t]*{_STRICT_TOKEN}=(?:{_STRICT_TOKEN}|"(?:[ \t!#-\[\]-~]|\\["\\])*"))*[ \t]*\Z"""
 )
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+_RAW = re.compile(r"([^\x00-\x7f]+)")
 _NAMES = ("name", "filename")
 
 
@@ -150,16 +151,21 @@ def _merged(plain: Dict[str, str], sections: Dict[str, Dict[int, Tuple[str, bool
 
 
 def _joined(sections: Dict[int, Tuple[str, bool]]) -> str:
-    octets, charset = b"", "utf-8"
+    result, octets, charset = [], b"", "utf-8"
     for number in range(_SECTIONS):
         if number not in sections:
             break
         value, starred = sections[number]
         if number == 0 and starred and value.count("'") >= 2:
             charset, _, value = value.split("'", 2)
-        raw = value.encode("utf-8", "replace")
-        octets += _PERCENT.sub(lambda match: bytes((int(match.group(1), 16),)), raw) if starred else raw
-    return charsets.decoded(octets, charset)
+        for piece in _RAW.split(value):
+            if not piece.isascii():  # octets that should not be here, and are characters already
+                result += [charsets.decoded(octets, charset), piece]
+                octets = b""
+                continue
+            raw = piece.encode("ascii")
+            octets += _PERCENT.sub(lambda match: bytes((int(match.group(1), 16),)), raw) if starred else raw
+    return "".join(result) + charsets.decoded(octets, charset)
 
 
 def _sections(name: str, text: str) -> List[bytes]:

@@ -58,22 +58,33 @@ class Part:
         self.preamble_end = block.body
         self.epilogue_start: Optional[int] = None
         self.broken = ""
-        self.content = parameters.parse(charsets.text(block.raw("Content-Type") or b""))
-        self.placement = parameters.parse(charsets.text(block.raw("Content-Disposition") or b""))
-        self.encoding = (
-            parameters.parse(charsets.text(block.raw("Content-Transfer-Encoding") or b"7bit")).main or "7bit"
-        )
+        self._read_fields()
+        self.encoding = parameters.parse(block.undecoded("Content-Transfer-Encoding") or "7bit").main or "7bit"
         self.content_type = self.content.main if _TYPE.match(self.content.main) else default_type
         self.boundary = self._boundary()
+
+    def _read_fields(self) -> None:
+        self.placement = parameters.parse(self.header.undecoded("Content-Disposition"))
+        self.content = parameters.parse(self.header.undecoded("Content-Type"))
+        boundary = self._raw_boundary()
+        if boundary and boundary.isascii():
+            self.content.set("boundary", boundary)  # even if it looks like an encoded word
+
+    def _raw_boundary(self) -> str:
+        """The octets of the file, whatever they may mean, as latin-1."""
+        raw = self.header.raw("Content-Type") or b""
+        return parameters.parse(raw.decode("latin-1")).get("boundary")
 
     def _boundary(self) -> bytes:
         if not self.content_type.startswith("multipart/"):
             return b""
-        raw = self.header.raw("Content-Type") or b""
-        text = self.content.get("boundary").rstrip(" \t")
-        # Back to the octets of the file.
-        boundary = text.encode("utf-8", "replace") if _is_utf8(raw) else text.encode("cp1252", "replace")
+        boundary = self._raw_boundary().rstrip(" \t").encode("latin-1", "replace")
         return boundary if len(boundary) <= _LONGEST_BOUNDARY else b""
+
+    def set_charset(self, charset: str) -> None:
+        """Read octets of the header that are not UTF-8 in this charset."""
+        self.header.set_charset(charset)
+        self._read_fields()
 
     @property
     def charset(self) -> str:
@@ -165,7 +176,24 @@ def scan(file: BinaryIO, start: int = 0, end: Optional[int] = None, bounds: Opti
     """
     if end is None:
         end = file.seek(0, 2)
-    return _Scan(file, start, end, bounds or Bounds()).root
+    root = _Scan(file, start, end, bounds or Bounds()).root
+    charset = _declared_charset(root)
+    if charset:
+        for part in root.walk():
+            part.set_charset(charset)
+    return root
+
+
+def _declared_charset(root: Part) -> str:
+    """What octets of the headers are in if they are not UTF-8: as the first text that says something else; or ""."""
+    declared = (part.charset for part in root.leaves() if part.is_text)
+    return next((charset for charset in declared if charsets.known(charset) not in (None, "ascii", "utf_8")), "")
+
+
+def read_header(file: BinaryIO, start: int = 0, end: Optional[int] = None) -> header.Block:
+    """Only the message's own header, read like `scan` does it.  Raises header.HeaderTooLarge."""
+    block = header.read(file, start, end=end)
+    return block if all(_is_utf8(field.value) for field in block.fields) else scan(file, start, end).header
 
 
 def _is_utf8(octets: bytes) -> bool:

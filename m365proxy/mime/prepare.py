@@ -474,7 +474,7 @@ def _stays(part: Part, field: header.Field) -> bool:
         return False
     if name == b"content-transfer-encoding" and field.unfolded.lower() != part.encoding.encode("ascii", "replace"):
         return False
-    return header.is_sound(field)
+    return field.is_sound
 
 
 def _field(part: Part, field: header.Field) -> bytes:
@@ -487,4 +487,4 @@ def _field(part: Part, field: header.Field) -> bytes:
             return b"Content-Disposition: " + part.placement.lines() + CRLF
         if name == b"content-transfer-encoding":
             value = part.encoding.encode("ascii", "replace")
-    return header.emit(field.name, value)
+    return header.emit(field._replace(value=value))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from . import addresses, charsets, dates
+from . import addresses, dates
 from .addresses import Mailbox
 from .encodings import CRLF
 from .header import ADDRESS_FIELDS, Block, Field, client_message_id, emit, fold, valid_mailboxes, with_ascii_address
@@ -125,7 +125,7 @@ class TopHeader:
             return self._has_tnef
         if name in _OURS or name in _STRIPPED or name.startswith(_STRIPPED_PREFIXES):
             return False
-        if name in ADDRESS_FIELDS and not any(valid_mailboxes(addresses.parse(charsets.text(field.unfolded)))):
+        if name in ADDRESS_FIELDS and not any(valid_mailboxes(field.mailboxes)):
             return False
         return name != b"mime-version" and not name.startswith(b"content-")
 
@@ -135,11 +135,11 @@ class TopHeader:
         if self.reply_to:
             lines.append(fold(b"Reply-To", addresses.listed(self.reply_to)))
         subject = self._block.all("Subject")
-        lines.append(emit(b"Subject", subject[0].value if subject else b""))
+        lines.append(emit(subject[0] if subject else Field(b"Subject", b"")))
         if self.date is not None:
             lines.append(fold(b"Date", self.date.encode("ascii")))
         lines.append(fold(b"Message-ID", self.message_id.encode("ascii")))
-        lines += [emit(field.name, field.value) for field in self.kept]
+        lines += [emit(field) for field in self.kept]
         return b"".join(lines) + self._notes() + b"".join(content) + CRLF
 
     @property

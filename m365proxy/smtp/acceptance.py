@@ -50,7 +50,7 @@ class Intake:
 
     def _check(self, file: BinaryIO, user: User, null_sender: bool) -> Optional[Reply]:
         start = file.tell()
-        authors = _authors(header.read(file, start))
+        authors = _authors(parts.read_header(file, start))
         is_bounce = bounces.is_bounce(null_sender, authors)
         if authors and not (is_bounce or user.rewrite_from or any(map(user.may_send_as, authors))):
             return advice.sender_refused(authors[0], user)

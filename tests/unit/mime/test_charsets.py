@@ -68,7 +68,8 @@ def test_every_name_is_a_codec_of_python():
         (b"\xfc", "us-ascii", "ü"),
         (b"\xfc", "made-up", "ü"),
         (b"41", "hex", "41"),
-        (b"\xc3", "utf-8", "\ufffd"),
+        (b"M\xfcller", "utf-8", "Müller"),  # not one character of it is UTF-8
+        ("ü".encode() + b"M\xfcller", "utf-8", "üM\ufffdller"),
     ],
 )
 def test_decoded(octets, charset, text):

@@ -38,3 +38,20 @@ def test_long_names_survive(name, text):
     lines = value.lines().split(b"\r\n")
     assert max(map(len, lines)) <= 78 + len("filename*10*=")
     assert parameters.parse("".join(line.decode("ascii") for line in lines)).get(name) == text
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        ("filename*=utf-8''%C3%BC.pdf", "ü.pdf"),
+        ("filename*=gb2312''%D2%C6%B6%AF.pdf", "移动.pdf"),
+        ("filename*=shift_jis''%95\\.pdf", "表.pdf"),
+        ("filename*=utf-8''ü%C3%BC.pdf", "üü.pdf"),
+        ("filename*=iso-8859-1''日%FC本.pdf", "日ü本.pdf"),
+        ("filename*0*=utf-8''%C3; filename*1*=%BC", "ü"),
+        ("filename*0=日; filename*1=本", "日本"),
+        ("filename==?utf-8?b?w7w=?=.pdf", "ü.pdf"),
+    ],
+)
+def test_names_read(value, text):
+    assert parameters.parse("attachment; " + value).get("filename") == text
