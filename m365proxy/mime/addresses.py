@@ -205,7 +205,11 @@ def _parse(text: str, again: bool) -> List[Mailbox]:
             match = _LITERAL.match(text, position)
             if match:
                 entry.add(match.group())
-        elif character in ",;":
+        elif character == ",":
+            found = entry.mailboxes(again)
+            result += found
+            entry = _Entry("" if found else entry.beginning())
+        elif character == ";":
             result += entry.mailboxes(again)
             entry = _Entry()
         elif character == ":":
@@ -262,9 +266,13 @@ def _unquoted(text: str) -> str:
 
 
 class _Entry:
-    """What has been read of one member of the list."""
+    """What has been read of one member of the list.
 
-    def __init__(self) -> None:
+    `begun`: what stands between the last address and a comma.  It belongs to the name: "Doe, Jane <jane@x.org>".
+    """
+
+    def __init__(self, begun: str = "") -> None:
+        self._begun = begun
         self.words: List[Tuple[str, bool]] = []  # text, quoted
         self.comments: List[str] = []
         self.angle = ""
@@ -281,12 +289,21 @@ class _Entry:
                 return
         self.words.append((text, quoted))
 
+    def beginning(self) -> str:
+        """The words of a member without address, with those before it."""
+        if self.angle:
+            return ""
+        words_of_it = " ".join(word for word, _ in self.words)
+        return ", ".join(filter(None, (self._begun, words_of_it)))[:_LONGEST_WORD]
+
     def mailboxes(self, again: bool) -> List[Mailbox]:
         return [Mailbox(name, plain(address)) for name, address in self._read(again)]
 
     def _read(self, again: bool) -> List[Mailbox]:
         if "@" in self.angle:
-            return [Mailbox(self._name(word for word, _ in self.words), self.angle)]
+            name = self._name(word for word, _ in self.words)
+            begun = words.decode(self._begun) if name else ""
+            return [Mailbox(", ".join(filter(None, (begun, name))), self.angle)]
         addresses = [word for word, quoted in self.words if "@" in word and not quoted]
         if len(addresses) == 1:
             return [Mailbox(self._name(word for word, quoted in self.words if quoted or "@" not in word), addresses[0])]

@@ -85,18 +85,21 @@ _SUPERSETS: Dict[str, str] = {
     "tis_620": "cp874",
 }
 
-# Names under which senders say that they do not know the charset.
-NOTHING = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "unknown", "x-unknown", "x-user-defined", "8bit"))
+# Charsets that mail is in somewhere and Python does not know (https://www.iana.org/assignments/character-sets).
+_WITHOUT_CODEC = frozenset(
+    ("armscii_8", "bocu_1", "cesu_8", "euc_tw", "x_euc_tw", "georgian_ps", "iso_8859_12", "iso2022_cn", "scsu", "tscii")
+    + ("tcvn", "tcvn5712_1", "viscii", "vps", "vni", "x_mac_ce", "x_mac_centraleurroman", "x_viet_tcvn5712")
+)
 
 # What raw octets above 127 are in where the text is in a charset without such octets.
 _EIGHT_BIT = {"iso2022_jp": "cp932", "iso2022_kr": "cp949", "hz": "gb18030"}
+
+_DOUBLE_BYTE = frozenset(("gb18030", "cp950", "big5hkscs", "cp949", "cp932", "euc_jp"))
 
 # What Python's decoders say of octets that end inside a character.
 _CUT = ("unexpected end of data", "incomplete multibyte sequence")
 
 _PRINTABLE = bytes(range(32, 127))
-
-_ISO_2022_CN = "iso2022_cn"  # Python has no such codec; `decoded` reads it
 
 
 def known(charset: str) -> Optional[str]:
@@ -105,18 +108,26 @@ def known(charset: str) -> Optional[str]:
     It is looked up in tables, because codecs.lookup would remember every made-up name for ever.  For the family of
     ISO-2022 use `decoded`, which reads more than Python's codecs.
     """
-    name = encodings.normalize_encoding(charset.strip().strip("\"'").lower())
-    name = _ALIASES.get(name) or encodings.aliases.aliases.get(name, name)
-    name = _SUPERSETS.get(name, name)
-    if name in _NOT_CHARSETS or name == _ISO_2022_CN:
+    name = _name(charset)
+    if name in _NOT_CHARSETS:
         return None
     return name if name in _UNALIASED or name in encodings.aliases.aliases.values() else None
 
 
+def is_without_codec(charset: str) -> bool:
+    """Whether others may read what is in this charset, though Python cannot."""
+    return _name(charset) in _WITHOUT_CODEC
+
+
 def is_iso2022(charset: str) -> bool:
     """Whether it is a charset with escape sequences, whose octets are all below 128."""
+    return _name(charset).startswith("iso2022")
+
+
+def _name(charset: str) -> str:
     name = encodings.normalize_encoding(charset.strip().strip("\"'").lower())
-    return (known(charset) or _ALIASES.get(name, "")).startswith("iso2022")
+    name = _ALIASES.get(name) or encodings.aliases.aliases.get(name, name)
+    return _SUPERSETS.get(name, name)
 
 
 def strictly(octets: bytes, charset: str) -> Optional[str]:
@@ -148,16 +159,23 @@ def decoded(octets: bytes, charset: str, fallback: str = "") -> str:
     return found
 
 
-def text(octets: bytes, fallback: str = "") -> str:
+def text(octets: bytes, fallback: str = "", doubted: bool = False) -> str:
     """Octets without a declared charset: UTF-8 if they are that, else `fallback` if it reads them, else windows-1252.
 
-    A text may be cut inside its last character, as small devices do it at the end of their buffers.
+    A text may be cut inside its last character, as small devices do it at the end of their buffers.  `doubted`: it
+    is known of the sender that its texts are not all in UTF-8.  Then a few Chinese or Korean characters are not taken
+    for UTF-8 where they happen to be Latin or Greek letters in it.
     """
+    if octets.isascii():
+        return octets.decode("ascii")
+    name = known(fallback) or ""
+    name = _EIGHT_BIT.get(name, name)
     found = _up_to_a_cut(octets, "utf_8")
-    if found is None:
-        name = known(fallback) or ""
-        name = _EIGHT_BIT.get(name, name)
-        found = _up_to_a_cut(octets, name) if name and _has_ascii(name) else None
+    if found is not None and not (doubted and name in _DOUBLE_BYTE and max(found) < "\u0800"):
+        return found
+    other = _up_to_a_cut(octets, name) if name and _has_ascii(name) else None
+    if other is not None:
+        return other
     return octets.decode("cp1252", "replace") if found is None else found
 
 

@@ -54,11 +54,13 @@ class Field(NamedTuple):
     """A field's name as written and its value: no white space around it, folds as CRLF and white space.
 
     `charset`: what its octets are in if they are not UTF-8; the message's first text says it, "" if none does.
+    `doubted`: another field is not UTF-8.
     """
 
     name: bytes
     value: bytes
     charset: str = ""
+    doubted: bool = False
 
     @property
     def unfolded(self) -> bytes:
@@ -69,7 +71,8 @@ class Field(NamedTuple):
     def text(self) -> str:
         """The value in one line without control characters, its encoded words (proper ones) not decoded."""
         octets = self.value.replace(CRLF, b"")
-        return words.text(octets, self.charset, self._has_phrases).translate(_CONTROL_TO_BLANK).strip(" \t")
+        text = words.text(octets, self.charset, self._has_phrases, self.doubted)
+        return text.translate(_CONTROL_TO_BLANK).strip(" \t")
 
     @property
     def decoded(self) -> str:
@@ -80,6 +83,15 @@ class Field(NamedTuple):
     def mailboxes(self) -> List[Mailbox]:
         """The mailboxes of an address field."""
         return addresses.parse(self.text)
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether its octets are valid UTF-8."""
+        try:
+            self.value.decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+        return True
 
     @property
     def is_sound(self) -> bool:
@@ -128,9 +140,14 @@ class Block:
         found = self.all(name)
         return found[0].text if found else ""
 
-    def set_charset(self, charset: str) -> None:
-        """Read octets that are not UTF-8 in this charset."""
-        self.fields = [field._replace(charset=charset) for field in self.fields]
+    @property
+    def is_utf8(self) -> bool:
+        """Whether all octets of it are."""
+        return all(field.is_utf8 for field in self.fields)
+
+    def set_charset(self, charset: str, doubted: bool) -> None:
+        """Read octets that are not UTF-8 in this charset; `doubted`: not all octets of the message's header are."""
+        self.fields = [field._replace(charset=charset, doubted=doubted) for field in self.fields]
 
     def mailboxes(self, name: str) -> List[Mailbox]:
         """The mailboxes of all such fields together, no more than of one list."""

@@ -81,9 +81,9 @@ class Part:
         boundary = self._raw_boundary().rstrip(" \t").encode("latin-1", "replace")
         return boundary if len(boundary) <= _LONGEST_BOUNDARY else b""
 
-    def set_charset(self, charset: str) -> None:
-        """Read octets of the header that are not UTF-8 in this charset."""
-        self.header.set_charset(charset)
+    def set_charset(self, charset: str, doubted: bool) -> None:
+        """Read the octets of the header as Block.set_charset does."""
+        self.header.set_charset(charset, doubted)
         self._read_fields()
 
     @property
@@ -179,8 +179,10 @@ def scan(file: BinaryIO, start: int = 0, end: Optional[int] = None, bounds: Opti
     root = _Scan(file, start, end, bounds or Bounds()).root
     charset = _declared_charset(root)
     if charset:
-        for part in root.walk():
-            part.set_charset(charset)
+        parts = list(root.walk())
+        doubted = not all(part.header.is_utf8 for part in parts)
+        for part in parts:
+            part.set_charset(charset, doubted)
     return root
 
 
@@ -193,15 +195,7 @@ def _declared_charset(root: Part) -> str:
 def read_header(file: BinaryIO, start: int = 0, end: Optional[int] = None) -> header.Block:
     """Only the message's own header, read like `scan` does it.  Raises header.HeaderTooLarge."""
     block = header.read(file, start, end=end)
-    return block if all(_is_utf8(field.value) for field in block.fields) else scan(file, start, end).header
-
-
-def _is_utf8(octets: bytes) -> bool:
-    try:
-        octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+    return block if block.is_utf8 else scan(file, start, end).header
 
 
 class _Hit(NamedTuple):

@@ -51,15 +51,16 @@ class _Word(NamedTuple):
     body: bytes
 
 
-def text(octets: bytes, fallback: str = "", in_phrases: bool = False) -> str:
+def text(octets: bytes, fallback: str = "", in_phrases: bool = False, doubted: bool = False) -> str:
     """A field's octets, in one line, as text in which every encoded word is a proper one.
 
     Raw octets are read as ISO-2022 where they have its escapes, else as UTF-8 if they are that, else in the charset
     `fallback`, else as windows-1252; those inside a word belong to the word.  Words that are not as RFC 2047 section 2
-    has them are written anew; `in_phrases`, those too that an address list would be torn at.
+    has them are written anew; `in_phrases`, those too that an address list would be torn at.  `doubted` is as for
+    charsets.text.
     """
     octets = mended(octets, fallback, in_phrases)
-    return iso2022.decoded(octets) if iso2022.is_escaped(octets) else charsets.text(octets, fallback)
+    return iso2022.decoded(octets) if iso2022.is_escaped(octets) else charsets.text(octets, fallback, doubted)
 
 
 def mended(octets: bytes, fallback: str = "", in_phrases: bool = False) -> bytes:
@@ -141,9 +142,10 @@ def _is_proper(written: bytes, run: Sequence[_Word], in_phrases: bool) -> bool:
         if in_phrases and _SPECIAL.search(word.body):
             return False
     for group in _groups(run):
-        found = charsets.strictly(b"".join(map(_octets, group)), group[0].charset)
+        joined = b"".join(map(_octets, group))
+        found = charsets.strictly(joined, group[0].charset)
         if found is None:
-            if _is_foreign(group[0].charset):
+            if _is_foreign(joined, group[0].charset):
                 continue
             return False
         whole = len(group) == 1 or all(charsets.strictly(_octets(word), word.charset) is not None for word in group)
@@ -152,8 +154,10 @@ def _is_proper(written: bytes, run: Sequence[_Word], in_phrases: bool) -> bool:
     return True
 
 
-def _is_foreign(charset: str) -> bool:
-    return charset not in charsets.NOTHING and charsets.known(charset) != "utf_8"
+def _is_foreign(octets: bytes, charset: str) -> bool:
+    if charsets.is_iso2022(charset):
+        return octets.isascii()
+    return charsets.is_without_codec(charset) or charsets.known(charset) not in (None, "ascii", "utf_8")
 
 
 def _rewritten(written: bytes, run: Sequence[_Word], fallback: str) -> bytes:

@@ -34,7 +34,19 @@ NAMES = [
     ('"=?iso-8859-1?q?J=FCrgen?=" <a@x.org>', "Jürgen"),
     ("John Q. Doe <a@x.org>", "John Q. Doe"),
     ("a@x.org", ""),
+    ("Doe, John <a@x.org>", "Doe, John"),
+    ("MFP, 2nd floor, Building =?utf-8?q?=C3=96?= <a@x.org>", "MFP, 2nd floor, Building Ö"),
+    ("printer, <a@x.org>", ""),
+    ("Us: Doe, John <a@x.org>;", "Doe, John"),
+    ("undisclosed; John <a@x.org>", "John"),
+    ("Doe <>, John <a@x.org>", "Doe, John"),
+    ("Doe <doe>, John <a@x.org>", "John"),
 ]
+
+
+def test_a_name_ends_with_its_address():
+    found = addresses.parse("Doe, John <a@x.org>, Jane <b@x.org>, c@x.org, (x) d@x.org")
+    assert found == [("Doe, John", "a@x.org"), ("Jane", "b@x.org"), ("", "c@x.org"), ("x", "d@x.org")]
 
 
 @pytest.mark.parametrize("text, name", NAMES)
@@ -43,7 +55,7 @@ def test_display_names_are_read(text, name):
 
 
 @pytest.mark.parametrize(
-    "unit", ['"', "(", "<", '<\\"', '\\"', "a@", "a:", "=?utf-8?q?", '<"', "(\\", "a]", "[x]", '"a"@', "(a)"]
+    "unit", ['"', "(", "<", '<\\"', '\\"', "a@", "a:", "=?utf-8?q?", '<"', "(\\", "a]", "[x]", '"a"@', "(a)", "a,"]
 )
 def test_hostile_lists_are_read_in_linear_time(unit):
     addresses.parse(unit * 20_000)  # a quadratic reader needs minutes

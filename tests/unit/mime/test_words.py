@@ -61,6 +61,8 @@ MENDED = [
     ("no charset", b"=??q?M=FCller?=", "Müller"),
     ("charset in quotes", b'=?"utf-8"?q?=C3=BC?=', "ü"),
     ("no charset known", b"=?unknown-8bit?q?=C3=BC?=", "ü"),
+    ("UTF-8 declared as ISO-2022-JP", b"=?iso-2022-jp?q?=C3=BC?=", "ü"),
+    ("a made-up charset", b"=?x-printer?q?M=FCller?=", "Müller"),
     ("ASCII with other octets", b"=?us-ascii?q?M=FCller?=", "Müller"),
     ("not UTF-8", b"=?utf-8?q?M=FCller?=", "Müller"),
     ("a charset that is not known here", b"=?euc-tw?q?=C4=E3?=", None),
@@ -109,6 +111,14 @@ def test_a_word_that_would_tear_a_list():
 )
 def test_raw_octets(octets, fallback, text):
     assert words.text(octets, fallback) == text
+
+
+def test_two_characters_that_might_be_utf_8():
+    octets = "图片".encode("gbk")
+    assert words.text(octets, "gb2312") == "ͼƬ"
+    assert words.text(octets, "gb2312", doubted=True) == "图片"
+    assert words.text("图片".encode(), "gb2312", doubted=True) == "图片"
+    assert words.text("über".encode(), "iso-8859-1", doubted=True) == "über"
 
 
 PIECES = [b"=?", b"?=", b"utf-8", b"iso-2022-jp", b"gb2312", b"?q?", b"?B?", b"=C3", b"w7w", b"=", b"?", b" ", b'"']
