@@ -116,6 +116,11 @@ def starts_tls(program):
         return good, device.told
 
 
+def comes_as_the_second(program):
+    with Device(program), Device(program) as device:
+        return device.told[0].startswith("220"), device.told
+
+
 def speaks_old_tls(program):
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
@@ -307,6 +312,13 @@ NAMED = {
         speaks_old_tls,
         "the client supports only older TLS: see min_version",
         {"tls": {"tls_cert": "cert.pem", "tls_key": "key.pem", "min_version": "TLSv1"}},
+        True,
+    ),
+    "limits.connections": (
+        {"limits": {"connections": 1}},
+        comes_as_the_second,
+        "(limits.connections)",
+        {"limits": {"connections": 2}},
         True,
     ),
     "limits.recipients": (

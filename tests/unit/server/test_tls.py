@@ -1,8 +1,12 @@
 """Certificates and keys: what is said of files that are something else."""
 
 import os
+import re
+import shlex
+import shutil
 import socket
 import struct
+import subprocess
 
 import pytest
 from cryptography import x509
@@ -65,6 +69,30 @@ def test_each_wrong_file_gets_its_next_step(directory, cert, key, words):
     with pytest.raises(ConfigError) as caught:
         tls.server_context(str(directory / cert), str(directory / key))
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    "cert, key, cert_then, key_then",
+    [
+        ("pfx", "pfx", "cert.pem", "key.pem"),
+        ("cert", "pfx", "cert", "key.pem"),
+        ("cert.der", "key", "cert.pem", "key"),
+        ("cert", "key.der", "cert", "key.pem"),
+        ("cert", "locked", "cert", "new.key"),
+    ],
+)
+def test_the_commands_that_are_advised_make_what_is_wanted(directory, tmp_path, cert, key, cert_then, key_then):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    with pytest.raises(ConfigError) as caught:
+        tls.server_context(str(directory / cert), str(directory / key))
+    for command in re.findall("`(openssl [^`]+)`", str(caught.value)):
+        # Asked for a word, it gets this one.
+        words = [openssl, *shlex.split(command)[1:], "-passin", "pass:word"]
+        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    new = [tmp_path / name if (tmp_path / name).exists() else directory / name for name in (cert_then, key_then)]
+    assert tls.server_context(*map(str, new))
 
 
 @pytest.mark.parametrize("cert, key", [("cert", "key"), ("both", "both"), ("both", "key")])
