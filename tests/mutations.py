@@ -224,6 +224,25 @@ MUTATIONS = (
         "proxy = True",
         "tests/unit/server",
     ),
+    # Large mail.
+    Mutation(
+        "large-not-compared",
+        "large mail is sent in its form only if Exchange has kept it",
+        "delivery/largesteps.py",
+        "            self._compare(claim, mailbox, whole, known, value)\n",
+        "            pass\n",
+        "tests/unit/delivery/test_largesteps.py",
+        "form_is_kept",
+    ),
+    Mutation(
+        "half-filled-draft-sent",
+        "a draft that files are missing from is never sent",
+        "delivery/largesteps.py",
+        "draft_state(DraftPhase.FILLING, mailbox, value)\n        claim.save_state()\n        value",
+        "made\n        claim.save_state()\n        value",
+        "tests/unit/delivery/test_largesteps.py tests/faults/test_crash_steps.py",
+        "filling_on_disk or large",
+    ),
     # What devices say.
     Mutation(
         "dot-left-in",

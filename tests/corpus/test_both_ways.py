@@ -16,7 +16,8 @@ from mailreader import parsed
 from messages import corpus
 
 from m365proxy.delivery import jsonheader, jsonmail
-from m365proxy.mime import limits, topheader
+from m365proxy.mime import limits, prepare, topheader
+from m365proxy.mime.skeleton import skeleton
 
 
 @pytest.mark.skipif(not corpus(), reason="no Python here has its email package's test mails")
@@ -170,3 +171,29 @@ def is_the_same(part, piece, file, raw):
         and file.content_id == piece.content_id.strip("<>")
         and (file.name == piece.name or not piece.name or (message and file.name == f"{piece.name}.eml"))
     )
+
+
+# ---------------------------------------------------------------- in its form, without its largest files
+
+
+@pytest.mark.parametrize("path", MAILS)
+def test_in_its_form_the_rest_is_the_same(path, monkeypatch):
+    """What is left out is a file; every other part, and the whole header, stays."""
+    raw = path.read_bytes()
+    skip_if_refused(raw)
+    message, file = prepared(raw)
+    files = {one.part: one for one in jsonmail.compose(message, file).attachments}
+    monkeypatch.setattr(prepare, "LARGE_MIME_CEILING", message.size - message.top.envelope_size - 1)
+    made = skeleton(message, file, files)
+    if made is None or not made.taken:
+        pytest.skip("it has no files")
+    rest = parsed(b"".join(made.message.without_bcc().chunks()))
+    assert list(mailreader.fields(rest)) == list(mailreader.fields(parsed(arrived(raw))))
+    taken = [one for part, one in files.items() if part in made.taken]
+    left = [piece for _, piece in mailreader.leaves(rest)]
+    for part, piece in mailreader.leaves(parsed(arrived(raw))):
+        if left and piece == left[0]:
+            left.pop(0)
+        else:
+            assert is_the_same(part, piece, taken.pop(0), raw)
+    assert taken == [] and [piece.content for piece in left] in ([], [("",)], [()])

@@ -16,6 +16,7 @@ from m365proxy.delivery import jsonheader, jsonmail
 from m365proxy.errors import Permanent
 from m365proxy.mime import parts as mime
 from m365proxy.mime import prepare as message
+from m365proxy.mime.skeleton import skeleton
 from m365proxy.smtp.acceptance import Intake
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -282,6 +283,27 @@ def test_any_structure(boundary, body):
     again = prepare(octets)
     assert again == octets
     assert contents(octets) == contents(raw)
+
+
+@short
+@hypothesis.given(
+    st.sampled_from([b"b", b"c", b'"b c"']), st.lists(part_pieces, max_size=30).map(b"".join), st.integers(0, 500)
+)
+def test_without_its_largest_files_any_structure_is_well_formed(boundary, body, more):
+    raw = b"Content-Type: multipart/mixed; boundary=" + boundary + b"\r\n\r\n" + body
+    file = io.BytesIO(raw)
+    whole = message.prepare(file, recipients=ENVELOPE, sender=SENDER, message_id="<made@contoso.com>", date=0.0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(message, "LARGE_MIME_CEILING", 200 + more)
+        made = skeleton(whole, file, whole.root.leaves())
+        if made is None:
+            return
+        octets = b"".join(made.message.chunks())
+        assert made.message.size == len(octets) <= 200 + more + made.message.top.envelope_size
+    check_form(octets)
+    check_recipients(octets)
+    whole_parts = contents(b"".join(whole.chunks()))
+    assert all(content in whole_parts for content in contents(octets) if content)
 
 
 def contents(raw: bytes):

@@ -191,6 +191,27 @@ PLACES = {
 }
 
 
+@pytest.mark.parametrize("mode", [KEEP, FORGET])
+def test_files_too_small_for_an_upload_are_posted(harness, wait_until, mode):
+    harness.tenant.mime_drafts_take_files = mode
+    mail = zoo(*(file_of(bytes([number]) * 1200, f"{number}.pdf") for number in range(4)))
+    harness.open().put(mail)
+    (arrived,) = done(harness, wait_until)
+    assert sorted(files(arrived)) == sorted(files(mail)) and harness.sandbox.seen(BEGIN) == []
+    assert len(harness.sandbox.seen(ATTACH, "POST")) == 4 + (2 + 4 if mode == FORGET else 0)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: multi("mixed", MIMEText("hello"), file_of(PDF, "scan.pdf")), lambda: MIMEText("x\r\n" * 2000)]
+)
+def test_what_loses_nothing_and_what_cannot_be_made_smaller_goes_as_json(harness, wait_until, made):
+    fields = {} if made().is_multipart() else FIELDS
+    harness.open().put(with_header(made(), **fields))
+    assert len(done(harness, wait_until)) == 1
+    assert harness.sandbox.seen(MARK, "PATCH") == harness.sandbox.seen(VALUE) == []
+    assert harness.routes.keeps_form(ALERTS) is None and harness.tenant.created_drafts == 1
+
+
 # What happens only if the form was lost.
 OF_THE_OTHER_FORM = ("delete", "create of JSON")
 
