@@ -135,7 +135,8 @@ def _tree(mail: Message, margin: str) -> Iterator[str]:
 
 def _piece(part: Message) -> Piece:
     rest = [f"({decoded(part['Content-Description'])})"] if part["Content-Description"] else []
-    for key, value in sorted((key.lower(), value) for key, value in (part.get_params() or [])[1:]):
+    said = [(key.lower(), value) for key, value in (part.get_params() or [])[1:]]
+    for key, value in sorted(said, key=lambda item: item[0]):
         if key not in _NOT_SAID:
             rest.append(f"{key}={decoded(email.utils.collapse_rfc2231_value(value))}")
     return Piece(
@@ -149,8 +150,14 @@ def _piece(part: Message) -> Piece:
 
 
 def name_of(part: Message) -> str:
-    """A file's name, or ""."""
-    return decoded(part.get_filename() or "")
+    """A file's name, or "".  Where it is given in RFC 2231 form and in ASCII as well, that in RFC 2231 form."""
+    for field, wanted in (("Content-Disposition", "filename"), ("Content-Type", "name")):
+        found = [value for key, value in part.get_params([], field) if key.lower() == wanted]
+        if any(isinstance(value, tuple) for value in found):
+            found = [value for value in found if isinstance(value, tuple)]
+        if found:
+            return decoded(email.utils.collapse_rfc2231_value(found[0]))
+    return ""
 
 
 def _content(part: Message) -> List[str]:
