@@ -15,7 +15,7 @@ def load(tmp_path):
         path = tmp_path / "config.json"
         if not isinstance(document, (str, bytes)):
             document = json.dumps(document)
-        path.write_bytes(document if isinstance(document, bytes) else document.encode())
+        path.write_bytes(document if isinstance(document, bytes) else document.encode("utf-8", "surrogatepass"))
         path.chmod(0o600)
         return config.load(str(path), environ or {})
 
