@@ -115,6 +115,13 @@ pieces = st.sampled_from(
         "=?x?q?=0D=0ABcc:_evil=40example.net?=",
         "=?utf-7?q?+2AA-?=",
         "=?iso-2022-jp?b?GyRC?=",
+        "=?utf-8?q?evil <evil@example.net>, evil@example.net",
+        "=?utf-8?b?ZXZpbEBleGFtcGxlLm5ldA",
+        "=?gb2312?q?",
+        "\x1b$B",
+        "\x1b(B",
+        "\x0e",
+        "text/plain; charset=gb2312",
         "x" * 1200,
     ]
 )
@@ -135,7 +142,7 @@ bodies = st.sampled_from(
 
 
 @short
-@hypothesis.given(headers, bodies, st.sampled_from(["utf-8", "cp1252"]))
+@hypothesis.given(headers, bodies, st.sampled_from(["utf-8", "cp1252", "gb18030"]))
 def test_nobody_but_the_envelope(head, body, charset):
     try:
         octets = prepare((head + body).encode(charset, "replace"))
