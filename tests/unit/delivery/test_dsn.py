@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from m365proxy.delivery.dsn import Failure, build
+from m365proxy.delivery.dsn import Failure, build, read_original
 from m365proxy.mime import header, prepare
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.state import State
@@ -121,6 +121,13 @@ def test_a_long_header_is_cut_between_fields():
     part = list(parsed(built(failure(content=content))).iter_parts())[2]
     back = email.message_from_string(part.get_content())
     assert 20 < len(back.items()) < 33 and all(value == "y" * 500 for value in back.values())
+
+
+def test_raw_text_is_read_in_the_charset_of_the_message():
+    content = b"Subject: %s\r\nContent-Type: text/plain; charset=gb2312\r\n\r\nx\r\n" % "移动".encode("gb2312")
+    text, _, original = parsed(built(read_original(failure(), io.BytesIO(content)))).iter_parts()
+    assert "Subject: 移动\r\n" in text.get_content()
+    assert email.message_from_string(original.get_content(), policy=email.policy.default)["Subject"] == "移动"
 
 
 def test_the_whole_message_comes_back_where_it_was_asked_for():
