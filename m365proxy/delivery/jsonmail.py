@@ -13,7 +13,7 @@ import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Permanent, ProxyError
-from ..mime import charsets, words
+from ..mime import charsets, labels, words
 from ..mime import parts as mime
 from ..mime.limits import obstacle
 from ..mime.parts import Part
@@ -251,11 +251,7 @@ class _Content:
 
 
 def _decoded(octets: bytes, charset: str) -> str:
-    text = charsets.decoded(octets, charset)
-    # Declared as UTF-8, but none of its non-ASCII text is: some devices declare everything as UTF-8.
-    if charsets.known(charset) == "utf_8" and "\ufffd" in text and text.replace("\ufffd", "").isascii():
-        return charsets.text(octets)
-    return text
+    return charsets.decoded(octets, labels.real(lambda: [octets], charset))
 
 
 def _is_invitation(part: Part) -> bool:

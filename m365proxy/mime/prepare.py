@@ -8,7 +8,6 @@ nothing else.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import re
 from typing import (
@@ -29,7 +28,7 @@ from typing import (
 
 from ..errors import Permanent
 from ..system import log
-from . import encodings, header, parameters, parts
+from . import encodings, header, labels, parameters, parts
 from .encodings import CRLF
 from .parts import Part
 from .topheader import TopHeader
@@ -43,9 +42,6 @@ LARGE_MIME_CEILING = 2_900_000
 # RFC 5322 2.1.1: octets of a line.  A CR before the LF is counted too, as it may be missing.
 _LONGEST_LINE = 998
 
-# Charsets that say nothing about 8-bit text.
-_NO_CHARSET = frozenset(("", "us-ascii", "ascii", "unknown-8bit", "x-unknown"))
-_WIDE_CHARSETS = ("utf-16", "utf16", "utf-32", "utf32", "ucs-2", "ucs-4", "iso-10646-ucs")
 _IDENTITY = frozenset(("7bit", "8bit", "binary"))
 
 # How deep messages in messages are repaired.
@@ -231,6 +227,7 @@ class _Survey(NamedTuple):
     nul: bool
     long_line: bool
     stray_cr: bool
+    escape: bool
 
     @property
     def clean(self) -> bool:
@@ -338,6 +335,8 @@ class _Writer:
             return self._recoded(part, edit, text, lambda: parts.decode(self._file, part))
         survey = _survey(self._octets(start, end))
         if part.encoding == "base64":
+            if not survey.clean or (text and part.disposition != "attachment"):
+                edit = self._labelled(part, edit, text, lambda: parts.decode(self._file, part))
             if survey.clean:
                 return edit, [self._copy(start, end)]
             return edit, [lambda: encodings.to_base64(parts.decode(self._file, part))]
@@ -347,22 +346,30 @@ class _Writer:
             return edit, [self._copy(start, end)]
         if survey.clean and (text or not survey.stray_cr):
             encoding = None if part.encoding == "7bit" else "7bit"
-            return edit._replace(encoding=encoding), [self._copy(start, end)]
-        if text and not part.charset.startswith(_WIDE_CHARSETS):
-            return self._recoded(part, edit, text, lambda: _plain(self._octets(start, end)))
+            edit = edit._replace(encoding=encoding)
+            if survey.escape or labels.is_wide(part.charset):
+                edit = self._labelled(part, edit, text, lambda: self._octets(start, end))
+            return edit, [self._copy(start, end)]
+        edit = self._labelled(part, edit, text, lambda: self._octets(start, end))
+        if text and not labels.is_wide((edit.content or part.content).get("charset")):
+            return self._recoded(part, edit, False, lambda: _plain(self._octets(start, end)))
         return self._recoded(part, edit, False, lambda: self._octets(start, end))
 
     def _recoded(
         self, part: Part, edit: _Edit, text: bool, source: Callable[[], Iterator[bytes]]
     ) -> Tuple[_Edit, List[_Piece]]:
-        """The content in base64, labelled with a charset if it is 8-bit text without one."""
-        content = edit.content
-        if text and part.charset in _NO_CHARSET:
-            charset = _charset(source())
-            if charset:
-                content = content or _content(part)
-                content.set("charset", charset)
-        return _Edit(content, "base64"), [lambda: encodings.to_base64(source())]
+        """The content in base64."""
+        edit = self._labelled(part, edit, text, source)
+        return edit._replace(encoding="base64"), [lambda: encodings.to_base64(source())]
+
+    def _labelled(self, part: Part, edit: _Edit, text: bool, source: Callable[[], Iterator[bytes]]) -> _Edit:
+        """A text's charset is what it is really in."""
+        label = labels.real(source, part.charset) if text else part.charset
+        if label == part.charset:
+            return edit
+        content = edit.content or _content(part)
+        content.set("charset", label)
+        return edit._replace(content=content)
 
     def _octets(self, start: int, end: int) -> Iterator[bytes]:
         return encodings.octets(self._file, start, end)
@@ -382,27 +389,13 @@ def _plain(chunks: Iterable[bytes]) -> Iterator[bytes]:
     return (chunk.replace(b"\0", b"") for chunk in encodings.canonical(chunks))
 
 
-def _charset(chunks: Iterable[bytes]) -> str:
-    """The charset of 8-bit text without a label: "utf-8" if it is valid, else "windows-1252"; "" for ASCII."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    found = ""
-    try:
-        for chunk in chunks:
-            decoder.decode(chunk)
-            if not chunk.isascii():
-                found = "utf-8"
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "windows-1252"
-    return found
-
-
 def _survey(chunks: Iterable[bytes]) -> _Survey:
-    ascii_only, nul, long_line, stray_cr = True, False, False, 0
+    ascii_only, nul, long_line, stray_cr, escape = True, False, False, 0, False
     unfinished, before = 0, b""
     for data in chunks:
         ascii_only = ascii_only and data.isascii()
         nul = nul or b"\0" in data
+        escape = escape or b"\x1b" in data
         stray_cr += data.count(b"\r") - data.count(CRLF) - (before == b"\r" and data[:1] == b"\n")
         before = data[-1:]
         position = 0
@@ -413,7 +406,7 @@ def _survey(chunks: Iterable[bytes]) -> _Survey:
             position, unfinished = end + 1, 0
         last = data.rfind(b"\n", position)
         unfinished = unfinished + len(data) - position if last < 0 else len(data) - last - 1
-    return _Survey(ascii_only, nul, long_line, stray_cr > 0)
+    return _Survey(ascii_only, nul, long_line, stray_cr > 0, escape)
 
 
 def _content(part: Part, kind: str = "") -> parameters.Value:

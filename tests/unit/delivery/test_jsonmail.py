@@ -274,6 +274,22 @@ def test_names(headers, name):
     assert attachment.name == name
 
 
+@pytest.mark.parametrize(
+    "octets, charset, shown",
+    [
+        ("T\u00fcr".encode("latin-1"), b"utf-8", "T\u00fcr"),
+        ("T\u00fcr".encode(), b"iso-2022-jp", "T\u00fcr"),
+        ("\u30c9\u30a2".encode("cp932"), b"iso-2022-jp", "\u30c9\u30a2"),
+        ("\u30c9\u30a2".encode("iso-2022-jp"), b"us-ascii", "\u30c9\u30a2"),
+        ("T\u00fcr".encode(), b"utf-16", "T\u00fcr"),
+        ("T\u00fcr".encode()[:-1] + b" \xc3", b"utf-8", "T\u00fc \ufffd"),
+    ],
+)
+def test_a_text_is_read_in_the_charset_it_is_in(octets, charset, shown):
+    raw = b"Content-Type: text/plain; charset=" + charset + b"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + octets
+    assert compose(raw).message["body"]["content"] == shown
+
+
 def test_an_undeclared_file_is_no_text():
     raw = b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Disposition: attachment; filename=x\n\nx\n--b--"
     assert compose(raw).attachments[0].content_type == "application/octet-stream"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import email
 import io
 import os
 import re
@@ -177,6 +178,48 @@ def test_single_parts(raw, fields, content):
     assert content_fields(raw) == fields
     body = octets.partition(b"\r\n\r\n")[2]
     assert (base64.b64decode(body, validate=False) if BASE64 in fields else body) == content
+
+
+# (text in octets, declared charset, charset that goes out)
+LABELS = [
+    ("T\u00fcr".encode("latin-1"), "utf-8", "windows-1252"),
+    ("T\u00fcr".encode(), "iso-2022-jp", "utf-8"),
+    ("T\u00fcr".encode(), "x-made-up", "utf-8"),
+    ("T\u00fcr".encode("latin-1"), "us-ascii", "windows-1252"),
+    ("\u30c9\u30a2".encode("iso-2022-jp"), "us-ascii", "iso-2022-jp"),
+    (b"Hello", "utf-16", "us-ascii"),
+    ("T\u00fcr".encode(), "utf-16", "utf-8"),
+]
+ENCODERS = {
+    "8bit": lambda octets: octets,
+    "base64": base64.encodebytes,
+    "quoted-printable": lambda octets: b"".join(b"=%02X" % octet for octet in octets),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODERS)
+@pytest.mark.parametrize("octets, declared, right", LABELS)
+@pytest.mark.parametrize("kind", ["text/plain; charset={}; format=flowed", "text/html; charset={}"])
+def test_a_text_goes_out_with_the_charset_it_is_in(octets, declared, right, encoding, kind):
+    """Alone, as a part, and in an attached message that is rewritten."""
+    part = f"Content-Type: {kind.format(declared)}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+    part += ENCODERS[encoding](octets)
+    mixed = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+    message = b"Content-Type: message/rfc822\r\n\r\nSubject: \xe4\r\n"
+    for raw in (part, mixed + part + b"\r\n--b--\r\n", mixed + message + part + b"\r\n--b--\r\n"):
+        made = email.message_from_bytes(sent(raw))
+        (text,) = [one for one in made.walk() if one.get_content_maintype() == "text"]
+        assert text.get_content_charset() == right
+        assert text.get_payload(decode=True).rstrip() == octets
+        assert text.get_param("format") == ("flowed" if "flowed" in kind else None)
+
+
+def test_a_label_is_not_touched_in_signed_parts_and_files():
+    for head in (b"multipart/signed; boundary=b", b"multipart/mixed; boundary=b"):
+        body = b"--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n"
+        body += b"Content-Disposition: attachment\r\n" if b"mixed" in head else b""
+        body += b"\r\n5A==\r\n--b--\r\n"
+        assert body_of(b"Content-Type: " + head + b"\r\n\r\n" + body) == body
 
 
 def test_base64_lines_have_76_columns():
