@@ -69,7 +69,8 @@ def real(source: _Source, declared: str) -> str:
         return declared if _is_exact(source, declared) else _LARGER[name]
     if is_utf8:
         return "utf-8"
-    return declared if name and _is_mostly(source, name) else "windows-1252"
+    believed = _is_mostly(source, name) if name else charsets.is_without_codec(declared)
+    return declared if believed else "windows-1252"
 
 
 def is_wide(charset: str) -> bool:

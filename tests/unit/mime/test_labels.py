@@ -67,6 +67,9 @@ TEXTS = [
     (GERMAN, "utf-8", "x-made-up", "utf-8"),
     (GERMAN, "latin-1", "x-made-up", "windows-1252"),
     (GERMAN, "latin-1", "zlib", "windows-1252"),
+    # One that others know, but Python does not.
+    (GERMAN, "latin-1", "viscii", "viscii"),
+    (GERMAN, "utf-8", "viscii", "utf-8"),
     # 7-bit charsets.
     (GERMAN, "utf-8", "iso-2022-jp", "utf-8"),
     (JAPANESE, "utf-8", "iso-2022-jp", "utf-8"),
