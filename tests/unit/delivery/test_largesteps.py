@@ -191,6 +191,16 @@ PLACES = {
 }
 
 
+@pytest.mark.parametrize("after", [0, 2, 3])
+@pytest.mark.parametrize("mode", [KEEP, FORGET])
+def test_an_upload_session_that_expires_is_begun_anew(harness, wait_until, mode, after):
+    harness.tenant.mime_drafts_take_files = mode
+    harness.sandbox.faults.add("answer", path=PUT, method="PUT", after=after, status=410)
+    harness.open().put(one_file())
+    (arrived,) = done(harness, wait_until)
+    assert files(arrived) == [PDF] and len(harness.sandbox.seen(BEGIN)) == 2 + (mode == FORGET)
+
+
 @pytest.mark.parametrize("mode", [KEEP, FORGET])
 def test_files_too_small_for_an_upload_are_posted(harness, wait_until, mode):
     harness.tenant.mime_drafts_take_files = mode
