@@ -65,20 +65,18 @@ class Part:
 
     def _read_fields(self) -> None:
         self.placement = parameters.parse(self.header.undecoded("Content-Disposition"))
-        self.content = parameters.parse(self.header.undecoded("Content-Type"))
-        boundary = self._raw_boundary()
-        if boundary and boundary.isascii():
-            self.content.set("boundary", boundary)  # even if it looks like an encoded word
-
-    def _raw_boundary(self) -> str:
-        """The octets of the file, whatever they may mean, as latin-1."""
-        raw = self.header.raw("Content-Type") or b""
-        return parameters.parse(raw.decode("latin-1")).get("boundary")
+        text = self.header.undecoded("Content-Type")
+        self.content = parameters.parse(text)
+        # A boundary is the octets of the file, whatever they may mean, even if they look like an encoded word.
+        raw = (self.header.raw("Content-Type") or b"").decode("latin-1")
+        self._raw_boundary = (self.content if raw == text else parameters.parse(raw)).get("boundary")
+        if self._raw_boundary and self._raw_boundary.isascii():
+            self.content.set("boundary", self._raw_boundary)
 
     def _boundary(self) -> bytes:
         if not self.content_type.startswith("multipart/"):
             return b""
-        boundary = self._raw_boundary().rstrip(" \t").encode("latin-1", "replace")
+        boundary = self._raw_boundary.rstrip(" \t").encode("latin-1", "replace")
         return boundary if len(boundary) <= _LONGEST_BOUNDARY else b""
 
     def set_charset(self, charset: str, doubted: bool) -> None:
