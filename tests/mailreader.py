@@ -95,6 +95,7 @@ def decoded(value: object) -> str:
 
 
 def _text(octets: bytes, charset: str) -> str:
+    charset = re.sub("(?i)^windows-(?=874)", "cp", charset)
     try:
         codecs.lookup(charset)
     except LookupError:
