@@ -13,7 +13,7 @@ import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Permanent, ProxyError
-from ..mime import charsets, labels, words
+from ..mime import charsets, encodings, labels, words
 from ..mime import parts as mime
 from ..mime.limits import obstacle
 from ..mime.parts import Part
@@ -83,6 +83,8 @@ _SPOKEN = {"text/plain": "plain text", "text/html": "HTML"}
 # What a parameter of a type may be to be passed on with it.
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")
 
+# A text that is shown has the line ends that it has in MIME.
+_LINE_END = re.compile(encodings.LINE_END_OR_CR.decode("ascii"))
 _CID = re.compile(r"""cid:([^"'\s<>)\\]{1,400})""", re.I)
 
 
@@ -220,6 +222,7 @@ class _Content:
             if len(octets) > _LONGEST_BODY:
                 return None
         text = UNWRITABLE.sub("", _decoded(bytes(octets), part.charset).lstrip("\ufeff"))
+        text = _LINE_END.sub("\r\n", text)
         return text if len(text.encode("utf-8")) <= _LONGEST_BODY else None
 
     def _attachment(self, part: Part, number: int, referred: Set[str]) -> Attachment:
@@ -228,9 +231,18 @@ class _Content:
             # Exchange would rewrite a message in a message; as a file it stays as it is.
             kind = "application/octet-stream"
         elif part.is_text:
-            kind += _type_parameters(part)
+            kind += self._type_parameters(part)
         content_id = part.content_id if len(part.content_id) <= _LONGEST_ID else ""
         return Attachment(self._file, part, self._name(part, number), kind, content_id, content_id.lower() in referred)
+
+    def _type_parameters(self, part: Part) -> str:
+        """Without its charset, text in a file is read wrongly; without its method, an invitation is a plain file.
+
+        Programs in use send both in a fileAttachment's contentType; no document describes it.
+        """
+        charset = labels.real(lambda: mime.decode(self._file, part), part.charset)
+        known = {"charset": charset, "method": part.content.get("method")}
+        return "".join(f"; {name}={value}" for name, value in known.items() if _TOKEN.match(value))
 
     def _name(self, part: Part, number: int) -> str:
         name = part.filename
@@ -257,15 +269,6 @@ def _decoded(octets: bytes, charset: str) -> str:
 def _is_invitation(part: Part) -> bool:
     """Whether it asks for an answer, or is one (RFC 6047 2.4): Outlook shows buttons for it."""
     return part.content_type == "text/calendar" and bool(part.content.get("method"))
-
-
-def _type_parameters(part: Part) -> str:
-    """Without its charset, text in a file is read wrongly; without its method, an invitation is a plain file.
-
-    Programs in use send both in a fileAttachment's contentType; no document describes it.
-    """
-    known = {name: part.content.get(name) for name in ("charset", "method")}
-    return "".join(f"; {name}={value}" for name, value in known.items() if _TOKEN.match(value))
 
 
 def _undeclared(part: Part) -> bool:

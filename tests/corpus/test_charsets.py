@@ -11,7 +11,8 @@ from mailreader import parsed
 
 from m365proxy.delivery import jsonmail
 
-# Of each charset a text that is not valid UTF-8.  Some octets are backslashes in Big5 and Shift_JIS, quotes in ISO-2022-JP.
+# Of each charset a text that is not valid UTF-8; some octets of it are backslashes in Big5 and Shift_JIS, quotes in
+# ISO-2022-JP.
 TEXTS = {
     "big5": "\u6210\u529f\u8a31\u53ef",
     "euc-jp": "\u5de5\u5834\u3067\u8b66\u5831",

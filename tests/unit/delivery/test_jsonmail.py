@@ -397,3 +397,25 @@ def test_the_type_of_a_text_keeps_charset_and_method(head, kind):
     raw += b"Content-Type: " + head + b"\r\nContent-Disposition: attachment; filename=x\r\n\r\nx\r\n--b--\r\n"
     (attachment,) = compose(raw).attachments
     assert attachment.content_type == kind
+
+
+def test_the_text_that_is_shown_has_the_line_ends_it_has_in_mime():
+    raw = b"From: scanner@contoso.com\r\n\r\none\r\r\ntwo\nthree\rfour\r\n"
+    assert compose(raw).message["body"]["content"] == "one\r\ntwo\r\nthree\r\nfour\r\n"
+
+
+@pytest.mark.parametrize(
+    "label, content, right",
+    [
+        ("; charset=utf-8", b"T\xfcr", "text/csv; charset=windows-1252"),
+        ("; charset=utf-8", "T\u00fcr".encode(), "text/csv; charset=utf-8"),
+        ("", "T\u00fcr".encode(), "text/csv; charset=utf-8"),
+        ("; charset=iso-8859-2", b"T\xfcr", "text/csv; charset=iso-8859-2"),
+        ("", b"Tuer", "text/csv"),
+    ],
+)
+def test_a_text_that_is_a_file_is_labelled_with_the_charset_it_is_in(label, content, right):
+    part = f"--b\r\nContent-Type: text/csv{label}\r\nContent-Disposition: attachment; filename=a.csv\r\n\r\n"
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part.encode() + content + b"\r\n--b--\r\n"
+    (file,) = compose(raw).attachments
+    assert (file.content_type, b"".join(file.chunks())) == (right, content)
