@@ -15,13 +15,9 @@ from m365proxy.mime import prepare
 HERE = pathlib.Path(__file__).parent / "corpus"
 DOCS = (HERE.parents[1] / "docs" / "smtp.md").read_text("utf-8")
 
-# What does not arrive as it should yet, by what stands in the names.
-NOT_YET = re.compile(r"uuencode")
-
 
 def mail(path: pathlib.Path):
-    mended = [] if not NOT_YET.match(path.name) else [pytest.mark.xfail(strict=False, reason="not mended yet")]
-    return pytest.param(path, id=path.name, marks=mended)
+    return pytest.param(path, id=path.name)
 
 
 MAILS = list(map(mail, [*sorted(HERE.glob("*.eml")), *map(pathlib.Path, corpus())]))

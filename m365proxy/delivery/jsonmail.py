@@ -13,7 +13,7 @@ import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Permanent, ProxyError
-from ..mime import charsets, encodings, labels, words
+from ..mime import charsets, encodings, labels, uuencode, words
 from ..mime import parts as mime
 from ..mime.limits import obstacle
 from ..mime.parts import Part
@@ -250,7 +250,7 @@ class _Content:
         if part.content_type in _MESSAGES:
             name = name or self._inner_subject(part)
             name += "" if name.lower().endswith(ending) or not name else ending
-        if part.encoding.startswith(("x-uu", "uu")):
+        if part.encoding in uuencode.NAMES and part.uuencoded is None:
             ending = ".uue"  # not decoded here: the receiver's decoder recognises it by this
             name += ending if name else ""
         return bounded(name) or ("invite.ics" if _is_invitation(part) else f"attachment{number}{ending}")
@@ -273,7 +273,7 @@ def _is_invitation(part: Part) -> bool:
 
 def _undeclared(part: Part) -> bool:
     """Whether it is a file without a declared type, which RFC 2045 5.2 would treat as plain text."""
-    return bool(part.disposition) and part.header.raw("Content-Type") is None
+    return bool(part.disposition or part.uuencoded) and part.header.raw("Content-Type") is None
 
 
 def bounded(name: str) -> str:

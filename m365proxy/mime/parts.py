@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO, Iterator, List, NamedTuple, Optional
 
-from . import charsets, encodings, header, parameters, words
+from . import charsets, encodings, header, parameters, uuencode, words
 
 # The most parts and the deepest nesting that Exchange Online accepts (GF 1.3).
 MOST_PARTS, DEEPEST = 250, 30
@@ -46,7 +46,8 @@ class Part:
     boundaries were found, the preamble ends at `preamble_end` and the epilogue
     begins at `epilogue_start` (its line end included; None if the closing
     boundary is missing).  `broken` says why a message cannot be taken apart
-    fully, "" if it can; only the root has it.
+    fully, "" if it can; only the root has it.  `uuencoded` is the file of a
+    part in uuencode whose data are sound: prepare finds that out.
     """
 
     def __init__(self, block: header.Block, header_start: int, end: int, default_type: str):
@@ -58,6 +59,8 @@ class Part:
         self.preamble_end = block.body
         self.epilogue_start: Optional[int] = None
         self.broken = ""
+        self.uuencoded: Optional[uuencode.File] = None
+        self._raw_charset = ""
         self._read_fields()
         self.encoding = parameters.parse(block.undecoded("Content-Transfer-Encoding") or "7bit").main or "7bit"
         self.content_type = self.content.main if _TYPE.match(self.content.main) else default_type
@@ -81,6 +84,7 @@ class Part:
 
     def set_charset(self, charset: str, doubted: bool) -> None:
         """Read the octets of the header as Block.set_charset does."""
+        self._raw_charset = charset
         self.header.set_charset(charset, doubted)
         self._read_fields()
 
@@ -97,7 +101,10 @@ class Part:
     @property
     def filename(self) -> str:
         """The decoded file name, from whichever field gives one, or ""."""
-        return words.clean(self.placement.get("filename") or self.content.get("name"))
+        name = self.placement.get("filename") or self.content.get("name")
+        if not name and self.uuencoded is not None:
+            name = words.decode(words.text(self.uuencoded.name, self._raw_charset))
+        return words.clean(name)
 
     @property
     def content_id(self) -> str:
@@ -138,8 +145,11 @@ class Part:
 
 
 def decode(file: BinaryIO, part: Part, chunk: int = encodings.CHUNK) -> Iterator[bytes]:
-    """A part's content with base64 and quoted-printable undone, a chunk at a time; of a message, from its header on."""
-    content = encodings.decoded(encodings.octets(file, part.body_start, part.body_end, chunk), part.encoding)
+    """A part's content with its encoding undone, a chunk at a time; of a message, from its header on."""
+    octets = encodings.octets(file, part.body_start, part.body_end, chunk)
+    if part.uuencoded is not None:
+        return uuencode.decoded(octets)
+    content = encodings.decoded(octets, part.encoding)
     return encodings.without_bom(content) if part.content_type in MESSAGES else content
 
 

@@ -28,7 +28,7 @@ from typing import (
 
 from ..errors import Permanent
 from ..system import log
-from . import encodings, header, labels, parameters, parts
+from . import encodings, header, labels, parameters, parts, uuencode
 from .encodings import CRLF
 from .parts import Part
 from .topheader import TopHeader
@@ -48,7 +48,8 @@ _IDENTITY = frozenset(("7bit", "8bit", "binary"))
 _DEEPEST_MESSAGE = 5
 
 _BROKEN_MESSAGE = "An attached message is damaged (NUL octets or endless lines). Send it as a file."
-_BROKEN_UUENCODE = "An attachment in uuencode or a similar encoding is damaged. Send it in base64."
+_BROKEN_UUENCODE = "An attachment in uuencode is damaged: {}. Send it in base64."
+_BROKEN_UNKNOWN = "An attachment in an encoding nobody knows has octets that cannot be sent so. Send it in base64."
 
 # RFC 2046 5.1.1, bchars.
 _SAFE_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
@@ -340,9 +341,11 @@ class _Writer:
             if survey.clean:
                 return edit, [self._copy(start, end)]
             return edit, [lambda: encodings.to_base64(parts.decode(self._file, part))]
-        if part.encoding.startswith("x-") or part.encoding in ("uuencode", "uue"):
+        if part.encoding in uuencode.NAMES:
+            return self._uuencoded(part, edit, survey)
+        if part.encoding.startswith("x-"):
             if not survey.clean:
-                raise Permanent(_BROKEN_UUENCODE)
+                raise Permanent(_BROKEN_UNKNOWN)
             return edit, [self._copy(start, end)]
         if survey.clean and (text or not survey.stray_cr):
             encoding = None if part.encoding == "7bit" else "7bit"
@@ -354,6 +357,18 @@ class _Writer:
         if text and not labels.is_wide((edit.content or part.content).get("charset")):
             return self._recoded(part, edit, False, lambda: _plain(self._octets(start, end)))
         return self._recoded(part, edit, False, lambda: self._octets(start, end))
+
+    def _uuencoded(self, part: Part, edit: _Edit, survey: _Survey) -> Tuple[_Edit, List[_Piece]]:
+        """A sound file in base64; what is not exactly that goes on as it is, if it may: nothing of it is lost."""
+        try:
+            part.uuencoded = uuencode.examined(self._octets(part.body_start, part.body_end))
+        except uuencode.Damaged as error:
+            if not survey.clean:
+                raise Permanent(_BROKEN_UUENCODE.format(error)) from None
+            return edit, [self._copy(part.body_start, part.body_end)]
+        if part.header.raw("Content-Type") is None:
+            edit = edit._replace(content=_content(part, "application/octet-stream"))
+        return edit._replace(encoding="base64"), [lambda: encodings.to_base64(parts.decode(self._file, part))]
 
     def _recoded(
         self, part: Part, edit: _Edit, text: bool, source: Callable[[], Iterator[bytes]]

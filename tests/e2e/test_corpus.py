@@ -70,8 +70,8 @@ def test_small_mail_arrives_as_it_was_sent(small):
     wrong = {name: [why] for name, why in refused.items()}
     for name, raw in found.items():
         wrong[name] = mailreader.differences(mailcorpus.right(MAILS[name]), mailreader.shown(raw))
-    assert MAILS.keys() - wrong.keys() == {name for name in MAILS if mailcorpus.NOT_YET.match(name)} - wrong.keys()
-    assert {name: why for name, why in wrong.items() if why and not mailcorpus.NOT_YET.match(name)} == {}
+    assert MAILS.keys() - wrong.keys() == set()
+    assert {name: why for name, why in wrong.items() if why} == {}
 
 
 @pytest.mark.skipif("M365PROXY_TEST_COMMAND" in os.environ, reason="an installed program's limits cannot be set")
@@ -83,10 +83,10 @@ def test_the_parts_of_large_mail_arrive_as_they_were_sent(tmp_path, monkeypatch,
     program.sandbox.tenant.mime_drafts_take_files = exchange
     try:
         found, refused = carried(program)
-        assert refused.keys() - {name for name in MAILS if mailcorpus.NOT_YET.match(name)} == SEALED
+        assert refused.keys() == SEALED
         for name, raw in found.items():
             was, now = parsed(mailcorpus.arrived(MAILS[name].read_bytes())), mailreader.pieces(parsed(raw))
-            assert [lost for lost in missing(was, now) if not mailcorpus.NOT_YET.match(name)] == [], name
+            assert list(missing(was, now)) == [], name
     finally:
         program.close()
 

@@ -274,6 +274,13 @@ def test_names(headers, name):
     assert attachment.name == name
 
 
+def test_a_sound_file_in_uuencode_is_decoded():
+    raw = b"Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 \xdc.bin\r\n#86)C\r\n`\r\nend\r\n"
+    (file,) = compose(raw).attachments
+    assert (file.name, file.content_type) == ("\u00dc.bin", "application/octet-stream")
+    assert b"".join(file.chunks()) == b"abc"
+
+
 @pytest.mark.parametrize(
     "octets, charset, shown",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email
+import email.policy
 import io
 import os
 import re
@@ -435,6 +436,56 @@ def test_messages_in_messages_are_repaired(head, depth):
     assert is_sendable(octets) and octets.isascii()
     assert base64.b64encode(BROKEN[1:60])[:40] in octets.replace(b"\r\n", b"")
     assert sent(octets).partition(b"MIME-Version")[2] == octets.partition(b"MIME-Version")[2]
+
+
+UU = b"begin 644 \xdcbersicht.bin\r\n#86)C\r\n`\r\nend\r\n"
+
+
+@pytest.mark.parametrize(
+    "head, kind, name",
+    [
+        (b"Content-Transfer-Encoding: x-uuencode\r\n", "application/octet-stream", "\u00dcbersicht.bin"),
+        (b"Content-Type: a/b\r\nContent-Transfer-Encoding: uue\r\n", "a/b", "\u00dcbersicht.bin"),
+        (b"Content-Type: a/b; name=x.bin\r\nContent-Transfer-Encoding: X-UUE\r\n", "a/b", "x.bin"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_file_in_uuencode_goes_as_base64(head, kind, name, inside):
+    raw = head + b"\r\n" + UU
+    if inside:
+        raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + raw + b"\r\n--b--\r\n"
+    octets = sent(raw)
+    assert is_sendable(octets) and octets.isascii()
+    made = email.message_from_bytes(octets, policy=email.policy.default)
+    (part,) = [part for part in made.walk() if not part.is_multipart()]
+    assert (part.get_content_type(), part["Content-Transfer-Encoding"]) == (kind, "base64")
+    assert (part.get_filename(), part.get_payload(decode=True)) == (name, b"abc")
+
+
+def test_the_name_of_a_file_in_uuencode_is_in_the_charset_of_the_text():
+    text = b"Content-Type: text/plain; charset=windows-1250\r\n\r\nP\xf8\xedloha\r\n"
+    file = b"Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 P\xf8\xedloha\r\n#86)C\r\n`\r\nend\r\n"
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + text + b"--b\r\n" + file + b"--b--\r\n"
+    _, part = email.message_from_bytes(sent(raw), policy=email.policy.default).iter_parts()
+    assert part.get_filename() == "P\u0159\u00edloha"
+
+
+@pytest.mark.parametrize(
+    "encoding, body, reason",
+    [
+        (b"x-uuencode", UU.replace(b"end\r\n", b""), 'in uuencode is damaged: the line "end" is missing'),
+        (b"x-uuencode", UU.replace(b"86", b"\xff6"), "line 2 has an octet that is not in the alphabet"),
+        (b"x-binhex", b"\xff", "an encoding nobody knows has octets that cannot be sent so"),
+    ],
+)
+def test_a_refusal_names_the_reason(encoding, body, reason):
+    with pytest.raises(Permanent, match=reason):
+        prepare(b"Content-Type: a/b\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + body)
+
+
+def test_uuencode_in_a_text_stays_there():
+    octets = sent(b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\nSee:\r\n" + UU)
+    assert email.message_from_bytes(octets).get_payload(decode=True) == b"See:\r\n" + UU
 
 
 BOM = b"\xef\xbb\xbf"
