@@ -73,11 +73,17 @@ _PART_FIELDS = frozenset(
     b"content-type content-disposition content-id content-transfer-encoding content-length mime-version".split()
 )
 
+# Parameters that stay in what is sent, or only say how a part is written.
+_PARAMETERS = frozenset(("name", "charset", "boundary", "method", "type", "start", "filename"))
+
 # How the log line names what is lost besides header fields.
 ALTERNATIVE = "{} alternative"
 ORDER = "order of text and files"
 INVITATION = "calendar part (attached as a file)"
+TEXT = "text (attached as a file)"
+MESSAGE = "{} (attached as a file)"
 PART_FIELD = "{} of a part"
+PARAMETER = "parameter {} of a part"
 _SPOKEN = {"text/plain": "plain text", "text/html": "HTML"}
 
 # What a parameter of a type may be to be passed on with it.
@@ -160,8 +166,13 @@ class _Content:
             yield ALTERNATIVE.format(_SPOKEN.get(part.content_type, part.content_type))
         if self._shown is not None and self._follows_files(self._shown):
             yield ORDER
-        if any(_is_invitation(part) and part.disposition != "attachment" for part in self._files):
-            yield INVITATION
+        for part in self._files:
+            if _is_invitation(part) and part.disposition != "attachment":
+                yield INVITATION
+            elif part.content_type.startswith("message/"):
+                yield MESSAGE.format(part.content_type)
+            elif self._may_be_shown(part):
+                yield TEXT
         for part in self._root.walk():
             for field in part.header.fields:
                 key = field.name.lower()
@@ -170,6 +181,9 @@ class _Content:
                     yield PART_FIELD.format(name)
                 elif part is self._root and key.startswith(b"content-") and key not in _PART_FIELDS:
                     yield name
+            for parameter in (*part.content.parameters, *part.placement.parameters):
+                if parameter not in _PARAMETERS:
+                    yield PARAMETER.format(parameter)
 
     def _follows_files(self, shown: Part) -> bool:
         """Whether files that the text does not show stand before it: here, text comes first."""

@@ -212,7 +212,17 @@ def test_the_docs_name_the_fields_that_stay():
 
 def test_the_docs_name_what_the_log_line_may_say():
     said = {re.match(r"`([^`]+)`", row[0]).group(1) for row in rows_of_the_docs("in this line")}
-    names = ("User-Agent", "X-Foo", "Subject", "References", "Return-Receipt-To", "plain text", "Content-Description")
+    names = (
+        "User-Agent",
+        "X-Foo",
+        "Subject",
+        "References",
+        "Return-Receipt-To",
+        "plain text",
+        "Content-Description",
+        "format",
+    )
+    names += ("message/rfc822",)
     forms = ["{}", *(getattr(module, form) for module, form in FORMS)]
     assert {next(f for f in said if f in {form.format(name) for name in names}) for form in forms} == said
     assert len(said) == len(forms)
@@ -222,6 +232,7 @@ def test_the_docs_name_what_the_log_line_may_say():
 FORMS = [
     (module, name)
     for module in (jsonheader, jsonmail)
-    for name in ("REPEATED", "CUT", "CUT_IDS", "OTHER_ADDRESS", "ALTERNATIVE", "ORDER", "INVITATION", "PART_FIELD")
+    for name in ("REPEATED", "CUT", "CUT_IDS", "OTHER_ADDRESS", "ALTERNATIVE", "ORDER", "INVITATION", "TEXT", "MESSAGE")
+    + ("PART_FIELD", "PARAMETER")
     if hasattr(module, name)
 ]

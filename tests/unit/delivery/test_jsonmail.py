@@ -339,6 +339,11 @@ def with_field(part, name, value="x"):
     return part
 
 
+def with_parameter(part, name, value):
+    part.set_param(name, value)
+    return part
+
+
 ALTERNATIVE = multi("alternative", text("plain"), text(HTML, "html"))
 
 # name: (MIME, what is left out of its parts)
@@ -351,7 +356,14 @@ LEFT_OUT = {
     "alternative, one blank": (multi("alternative", text(), text(" \r\n", "html")), []),
     "file and text": (multi("mixed", pdf(), text()), ["order of text and files"]),
     "picture and text": (multi("related", image(), text(HTML, "html")), []),
-    "two texts": (multi("mixed", text(), text("second"), pdf()), []),
+    "two texts": (multi("mixed", text(), text("second"), pdf()), ["text (attached as a file)"]),
+    "a text file": (multi("mixed", text(), attached()), []),
+    "a very long text": (multi("mixed", text("x" * 1_000_100), pdf()), ["text (attached as a file)"]),
+    "message": (multi("mixed", text(), forwarded()), ["message/rfc822 (attached as a file)"]),
+    "parameters": (
+        multi("mixed", with_parameter(text(), "format", "flowed"), with_parameter(pdf(), "x-unix-mode", "0644")),
+        ["parameter format of a part", "parameter x-unix-mode of a part"],
+    ),
     "only files": (multi("mixed", pdf(), pdf()), []),
     "invitation": (
         multi("alternative", text("plain"), text(HTML, "html"), calendar(method="REQUEST")),
