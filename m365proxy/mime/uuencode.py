@@ -93,13 +93,14 @@ class _Reader:
         if _NOT_IN_DATA.search(line):
             raise Damaged(f"line {self._number} has an octet that is not in the alphabet of uuencode")
         octets = (line[0] - 32) & 63 if line else 0
-        wanted = 1 + (octets + 2) // 3 * 4
+        needed, wanted = 1 + (octets * 4 + 2) // 3, 1 + (octets + 2) // 3 * 4
         self._has_grave = self._has_grave or b"`" in line[1:]
-        if len(line) < 1 + (octets * 4 + 2) // 3:  # some encoders leave out what the last octets do not need
+        if len(line) < needed:  # some encoders leave out what the last octets do not need
             self._short = self._short or self._number
         if len(line.rstrip(b" `")) > wanted + 1:  # one character may be a checksum
             raise Damaged(f"line {self._number} is longer than it says")
-        return binascii.a2b_uu(line[:wanted]) if octets else b""
+        # What fills the last group up may be anything: binascii would raise for it.
+        return binascii.a2b_uu(line[:needed]) if octets else b""
 
     def _after(self, line: bytes) -> bytes:
         if line.strip():

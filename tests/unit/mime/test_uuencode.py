@@ -80,6 +80,18 @@ def test_damaged_ones_are_named_by_their_line(text, reason, size):
     assert str(caught.value) == reason
 
 
+@pytest.mark.parametrize("content", [b"x", b"ab", bytes(range(46)), bytes(range(47))])
+def test_what_fills_a_line_up_means_nothing(content):
+    """Some encoders fill the last group of a line with whatever is in their memory."""
+    *lines, zero, end, last = encoded(content).split(b"\r\n")
+    filled = -len(content) % 3
+    assert filled and lines[-1][-filled:] == b" " * filled
+    lines[-1] = lines[-1][:-filled] + b"K#"[:filled]
+    text = b"\r\n".join([*lines, zero, end, last])
+    assert uuencode.examined([text]).name == b"a.bin"
+    assert b"".join(uuencode.decoded([text])) == content
+
+
 def test_a_checksum_at_the_end_of_a_line_means_nothing():
     lines = encoded(b"abc" * 30, grave=True).split(b"\r\n")
     lines[1:3] = [line + b"X" for line in lines[1:3]]
