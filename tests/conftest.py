@@ -22,7 +22,7 @@ from m365proxy.server import tls
 
 TESTS = pathlib.Path(__file__).parent
 
-SLOW_FOLDERS = {"e2e", "faults", "fuzz", "packaging"}
+SLOW_FOLDERS = {"corpus", "e2e", "faults", "fuzz", "packaging"}
 
 # A test is slow if it, one of its fixtures, or a function or class of tests/ that these use, has one of these names in
 # its code: what opens a socket or starts a program, a stand-in tenant or a listener; also what measures memory, fills a

@@ -118,7 +118,7 @@ def test_damaged_texts(octets, declared, label):
     assert real(octets, declared, 1000) == label
 
 
-@pytest.mark.parametrize("name, text", all_charsets(), ids=str)
+@pytest.mark.parametrize("name, text", list(all_charsets()), ids=str)
 def test_every_charset_that_is_known_is_believed(name, text):
     assert real(text.encode(name), name) == name
 

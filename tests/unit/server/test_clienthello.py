@@ -46,8 +46,10 @@ def test_a_line_for_each_address_once(path, caplog):
 
 
 def test_the_oldest_are_forgotten(path):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump([f"address {number}" for number in range(999)], file)
     hellos = ClientHellos(path)
-    for number in range(1001):
+    for number in (999, 1000):
         hellos.note(f"address {number}")
     assert not hellos.expected("address 0")
     assert hellos.expected("address 1")
