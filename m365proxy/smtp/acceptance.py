@@ -59,7 +59,8 @@ class Intake:
         prepared = prepare.prepare(
             file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
         )
-        if is_bounce and bounces.is_of_a_bounce(file, prepared.root):
+        # A mail server's author may be none that anybody can read: MAILER-DAEMON, Mailer-Daemon@my_nas.
+        if null_sender and (is_bounce or not authors) and bounces.is_of_a_bounce(file, prepared.root):
             return replies.BOUNCE_OF_A_BOUNCE
         if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
             # Surely large, or surely small: the device need not wait until all of it is prepared.

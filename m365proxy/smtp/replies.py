@@ -131,18 +131,18 @@ LOGGED_IN_ALREADY = _reply(503, "5.5.1", "You are logged in already")  # RFC 495
 NOT_IN_TRANSACTION = _reply(503, "5.5.1", "Not during a mail transaction")  # RFC 4954 section 4
 UNKNOWN_MECHANISM = _reply(504, "5.5.4", "Use AUTH PLAIN or AUTH LOGIN")  # RFC 4954 section 4
 _NO_TLS_HERE = (
-    "A login from this address needs TLS, which this port has not: set tls.tls_cert (and no listener's tls to none), "
+    "login from this address needs TLS, which this port has not: set tls.tls_cert (and no listener's tls to none), "
     "or plaintext_networks, on the server"
 )
 LOGIN_NEEDED = _reply(
     530, "5.7.0", "Log in first: set the mailbox's user name and password on the device"
 )  # RFC 4954 section 6
 LOGIN_NEEDED_TLS = _reply(530, "5.7.0", "Log in first: set TLS (STARTTLS), user name and password on the device")
-LOGIN_NEEDED_CERTIFICATE = _reply(530, "5.7.0", "Log in first", _NO_TLS_HERE)
+LOGIN_NEEDED_CERTIFICATE = _reply(530, "5.7.0", f"Log in first. A {_NO_TLS_HERE}")
 LOGIN_NEEDS_TLS = _reply(
     538, "5.7.11", "A login from this address needs TLS: set STARTTLS on the device"
 )  # RFC 4954 section 4
-LOGIN_NEEDS_CERTIFICATE = _reply(538, "5.7.11", _NO_TLS_HERE)
+LOGIN_NEEDS_CERTIFICATE = _reply(538, "5.7.11", f"A {_NO_TLS_HERE}")
 LOGIN_REFUSED = _reply(535, "5.7.8", "User name or password is wrong")  # RFC 4954 section 6
 LOGIN_EMPTY = _reply(535, "5.7.8", "User name and password are empty: set those of the mailbox on the device")
 LOGIN_AS_OTHER = _reply(535, "5.7.8", "A login cannot act as somebody else")  # RFC 4616

@@ -235,16 +235,18 @@ def quoted():
 
 
 # What a quoted message is filled in with: by the program, or by the system.
-FILLED = re.compile(r'"[^"]*"|\.\.\.|\b(?:ID|N|MAIL)\b|\S+@\S+|\S*\d\S*|\([A-Z_]+\)')
+FILLED = re.compile(
+    r'"[^"]*"|\.\.\.|\b(?:ID|N|MAIL)\b|\S+@\S+|\S*\d\S*|\([A-Z_]+\)|\([a-z]+: [^)]*\)|\bUser-Agent\b|\bplain text\b'
+)
 SYSTEMS_OWN = ("No space left on device", "Input/output error", "Read-only file system")
 
 
 @pytest.mark.parametrize("message", sorted(set(quoted())))
 def test_quoted_messages_are_the_programs(message):
-    """What stands between the parts that are filled in stands in the program; a reason after a colon elsewhere."""
+    """What stands between the parts that are filled in stands in the program; a reason elsewhere."""
     said = list(own_texts())
-    for clause in re.split(r"(?<=[\w\")]): |; ", plain(message)):
-        parts = [re.escape(part.strip()) for part in FILLED.split(clause) if len(part.strip(" :,=")) > 2]
+    for clause in re.split(r"(?<=[\w\")]): (?![^()]*\))|; |, because ", plain(message)):
+        parts = [re.escape(part.strip(" ,")) for part in FILLED.split(clause) if len(part.strip(" :,=")) > 2]
         pattern = re.compile(".*".join(parts))
         assert clause in SYSTEMS_OWN or any(pattern.search(text) for text in said), clause
 

@@ -102,6 +102,14 @@ def test_a_bounce_of_a_bounce_is_refused(options):
     assert (reply.code, reply.enhanced) == (554, "5.4.6")
 
 
+@pytest.mark.parametrize("author", [b"MAILER-DAEMON", b"Mailer-Daemon@my_nas", b"Mailer-Daemon@[192.168.1.5]", b""])
+def test_a_bounce_of_a_bounce_is_refused_whatever_its_author_is(author):
+    returned = b"--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: MAILER-DAEMON@nas.contoso.com\r\n\r\nx\r\n--b--\r\n"
+    raw = b"From: " + author + b"\r\n" + BOUNDARY + b"\r\n" + returned
+    assert check(raw, null_sender=True).enhanced == "5.4.6"
+    assert check(raw) is None
+
+
 def test_an_international_domain_is_the_one_of_the_config():
     assert check(mail(100, sender="x@b\xfccher.de".encode()), send_as=["x@xn--bcher-kva.de"]) is None
     assert check(mail(100, sender="x@b\xfccher.de".encode())).code == 550
