@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import encodings
 import encodings.aliases
+import functools
 from typing import Dict, Optional
 
 from . import iso2022
@@ -15,6 +16,11 @@ _NOT_CHARSETS = frozenset(("idna", "punycode", "unicode_escape", "raw_unicode_es
 }
 # Charsets that Python has but does not list among the aliases.
 _UNALIASED = frozenset(("koi8_u", "koi8_t", "cp720", "cp737", "cp856", "cp874", "cp875", "cp1006", "utf_8_sig"))
+
+_CODECS = (_UNALIASED | frozenset(encodings.aliases.aliases.values())) - _NOT_CHARSETS
+
+# No charset's name is longer.
+_LONGEST_NAME = 100
 
 # Names that Python does not know (https://encoding.spec.whatwg.org/#names-and-labels, and what devices write).
 _ALIASES: Dict[str, str] = {
@@ -109,9 +115,7 @@ def known(charset: str) -> Optional[str]:
     ISO-2022 use `decoded`, which reads more than Python's codecs.
     """
     name = _name(charset)
-    if name in _NOT_CHARSETS:
-        return None
-    return name if name in _UNALIASED or name in encodings.aliases.aliases.values() else None
+    return name if name in _CODECS else None
 
 
 def is_without_codec(charset: str) -> bool:
@@ -125,6 +129,11 @@ def is_iso2022(charset: str) -> bool:
 
 
 def _name(charset: str) -> str:
+    return _looked_up(charset[:_LONGEST_NAME])
+
+
+@functools.lru_cache(maxsize=64)
+def _looked_up(charset: str) -> str:
     name = encodings.normalize_encoding(charset.strip().strip("\"'").lower())
     name = _ALIASES.get(name) or encodings.aliases.aliases.get(name, name)
     return _SUPERSETS.get(name, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 import unicodedata
@@ -150,6 +151,8 @@ def read(text: str) -> Optional[datetime]:
 
 def _taken_apart(text: str) -> Tuple[str, str]:
     """(the text without comments, the comments); RFC 5322 3.2.2, and an open one goes to the end."""
+    if "(" not in text and ")" not in text:
+        return text, ""
     outside: List[str] = []
     inside: List[str] = []
     depth = 0
@@ -279,6 +282,7 @@ class _Words:
             return moment.replace(tzinfo=timezone.utc)
 
 
+@functools.lru_cache(maxsize=64)
 def _month(name: str) -> int:
     """The month with that name, 1 to 12; 0 if there is none, or several."""
     if len(name) < 3:

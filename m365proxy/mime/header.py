@@ -72,7 +72,7 @@ class Field(NamedTuple):
         """The value in one line without control characters, its encoded words (proper ones) not decoded."""
         octets = self.value.replace(CRLF, b"")
         text = words.text(octets, self.charset, self._has_phrases, self.doubted)
-        return text.translate(_CONTROL_TO_BLANK).strip(" \t")
+        return (text if text.isprintable() else text.translate(_CONTROL_TO_BLANK)).strip(" \t")
 
     @property
     def decoded(self) -> str:

@@ -201,7 +201,7 @@ def clean(value: str) -> str:
 
 
 def _tame(value: str) -> str:
-    if value.isascii() and value.isprintable():
+    if value.isprintable():  # nothing that is changed below is that
         return value
     return "".join(map(_harmless, value))
 
