@@ -56,4 +56,8 @@ def plain(octets: bytes) -> Tuple[str, str, str]:
     parts = octets.split(b"\0", 2)
     if len(parts) != 3 or b"\0" in parts[2].rstrip(_STRAY.encode()):
         raise Malformed("PLAIN has three parts")
-    return user_name(parts[0]), user_name(parts[1]), credential(parts[2])
+    identity, login, password = user_name(parts[0]), user_name(parts[1]), credential(parts[2])
+    if identity and login and not trimmed(password):
+        # Without the first NUL the password stands where the log expects a user name.
+        raise Malformed("PLAIN has a password")
+    return identity, login, password

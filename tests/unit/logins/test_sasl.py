@@ -44,6 +44,12 @@ def test_what_strays_behind_a_user_name_is_none_of_it(stray):
         assert sasl.plain(b"x" + octets + b"\0user" + octets + b"\0p") == ("x", "user", "p")
 
 
+@pytest.mark.parametrize("octets", [b"user\0secret\0", b"user\0secret\0\0", b"user\0secret\0\r\n"])
+def test_a_password_where_the_user_name_belongs_is_not_taken_for_one(octets):
+    with pytest.raises(Malformed):  # else the log would name it
+        sasl.plain(octets)
+
+
 @pytest.mark.parametrize("octets", [b"", b"user", b"\0user", b"\0user\0p\0p", b"\0user\0\0p"])
 def test_no_plain(octets):
     with pytest.raises(Malformed):
