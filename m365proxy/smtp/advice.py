@@ -33,7 +33,8 @@ def _line(name: str, value: object, added: str) -> str:
 def sender_refused(address: str, user: User) -> Reply:
     """The reply to a sender, or author, that the user may not be."""
     ways, here = [], "to this mailbox in the configuration"
-    if is_internet_address(address):  # no other may be in send_as
+    # No other may be in send_as, and there "*@" is a whole domain.
+    if is_internet_address(address) and not address.startswith("*@"):
         more = _line("send_as", [*user.send_as, address.lower()], json.dumps(address.lower()))
         ways.append(f"or add {more} {here}, if Exchange lets it send as that,")
     ways.append(f'or add "rewrite_from": true {here}: such mail then comes from {user.default_from}')

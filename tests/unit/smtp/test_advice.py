@@ -39,6 +39,7 @@ def last(address):
             [f'or add "boss@contoso.com" in "send_as" {HERE}, if Exchange lets it send as that,'],
         ),
         ("root@localhost", {}, []),
+        ("*@contoso.com", {}, []),  # in send_as it would be the whole domain
         ("root@[10.0.0.1]", {}, []),
         ("root@my_nas.contoso.com", {}, []),
     ],
