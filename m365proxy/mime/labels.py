@@ -48,9 +48,10 @@ _Source = Callable[[], Iterable[bytes]]
 def real(source: _Source, declared: str) -> str:
     """The label of a text's charset: `declared`, as it was written, if the text is in it or cannot be told otherwise.
 
-    Else it is "utf-8" if the text is valid UTF-8, a charset of the declared one's language, or "windows-1252", in
-    which every octet is a character.  Unlabelled ASCII stays so.  `source` gives the octets in chunks, and may be
-    asked twice; neither time nor memory depends on what is in them.
+    Else it is "utf-8" if the text is valid UTF-8, a charset of the declared one's language, "utf-16" if it begins
+    with its byte order mark, or "windows-1252", in which every octet is a character.  Unlabelled ASCII stays so.
+    `source` gives the octets in chunks, and may be asked several times; neither time nor memory depends on what is in
+    them.
     """
     name = charsets.known(declared) or ""
     if declared.lower() in _NOTHING or name == "ascii":
@@ -70,7 +71,7 @@ def real(source: _Source, declared: str) -> str:
     if is_utf8:
         return "utf-8"
     believed = _is_mostly(source, name) if name else charsets.is_without_codec(declared)
-    return declared if believed else "windows-1252"
+    return declared if believed else _guessed(source)
 
 
 def is_wide(charset: str) -> bool:
@@ -82,7 +83,14 @@ def _of_unlabelled(source: _Source, declared: str) -> str:
     (trial,) = _tried(source, ["utf_8"])
     if trial.is_ascii:
         return (_escaped(source) if trial.has_escape else "") or declared
-    return "utf-8" if trial.fits else "windows-1252"
+    return "utf-8" if trial.fits else _guessed(source)
+
+
+def _guessed(source: _Source) -> str:
+    """Of a text that nothing else is known of; files of Windows are often in UTF-16."""
+    start = b"".join(itertools.islice((chunk for chunk in source() if chunk), 2))
+    marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if marked and _tried(source, ["utf_16"])[0].fits else "windows-1252"
 
 
 def _of_seven_bit(source: _Source, declared: str, name: str) -> str:

@@ -63,6 +63,13 @@ TEXTS = [
     (JAPANESE, "iso-2022-jp", "", "iso-2022-jp"),
     (JAPANESE, "iso-2022-jp", "us-ascii", "iso-2022-jp"),
     (KOREAN, "iso-2022-kr", "", "iso-2022-kr"),
+    # The byte order mark of UTF-16, as files of Windows have it.
+    ("\ufeff" + GERMAN, "utf-16-le", "", "utf-16"),
+    ("\ufeff" + CHINESE, "utf-16-be", "us-ascii", "utf-16"),
+    ("\ufeff" + GERMAN, "utf-16-le", "utf-8", "utf-16"),
+    ("\ufeff" + GERMAN, "utf-16-le", "x-made-up", "utf-16"),
+    ("\ufeff" + GERMAN, "utf-16-le", "utf-16le", "utf-16le"),
+    ("ÿþ!", "latin-1", "", "windows-1252"),
     # A label that nobody knows.
     (GERMAN, "utf-8", "x-made-up", "utf-8"),
     (GERMAN, "latin-1", "x-made-up", "windows-1252"),
