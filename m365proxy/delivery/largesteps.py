@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, TypeVar
 
-from ..graph.answer import GraphRefused, GraphTrouble
+from ..graph.answer import GraphRefused, GraphTrouble, NoAnswer
 from ..spool.spool import Claim
 from ..spool.state import DraftPhase, DraftState
 from ..system import log
@@ -40,6 +40,11 @@ _OF_ANY_FORM = frozenset(
 
 # Characters of the lists of what a draft has lost, and of what large mail is sent without.
 _LONGEST_LOST, _LONGEST_LEFT_OUT = 200, 400
+
+# How many drafts of MIME are made for a message.  If Exchange stumbles over them again and again, JSON may do.
+_MOST_DRAFTS = 3
+
+_Result = TypeVar("_Result")
 
 
 class _FormLost(Exception):
@@ -125,7 +130,8 @@ class LargeSteps:
 
     def _may_keep_form(self, claim: Claim, mailbox: str) -> bool:
         # An interrupted draft of MIME is known by another one only.
-        return self._routes.keeps_form(mailbox) is not False or claim.state.stray == mailbox
+        may = self._routes.keeps_form(mailbox) is not False and claim.state.whole_drafts < _MOST_DRAFTS
+        return may or claim.state.stray == mailbox
 
     # --- of JSON
 
@@ -190,7 +196,7 @@ class LargeSteps:
                 raise
             has_draft = claim.state.draft is not None and bool(claim.state.draft.id)
             raise _FormLost(f"HTTP {error.answer.status} {log.clean(error.answer.code)}", has_draft) from None
-        value = self._large.persist(mailbox, partial(self._drafts.get_with_files, mailbox, id))
+        value = self._look(mailbox, partial(self._drafts.get_with_files, mailbox, id))
         if value is not None:
             self._compare(claim, mailbox, whole, known, value)
         return self._ready(claim, mailbox, value)
@@ -207,6 +213,7 @@ class LargeSteps:
             raise
         made = draft_state(DraftPhase.MADE, mailbox, value)
         claim.state.draft = draft_state(DraftPhase.FILLING, mailbox, value)
+        claim.state.whole_drafts += 1
         claim.save_state()
         value = self._steps.put_marker(message, made)
         kept = self._routes.keeps_form(mailbox)
@@ -221,13 +228,16 @@ class LargeSteps:
         return filling
 
     def _form(self, mailbox: str, id: str, whole: WholeMail, enough: Callable[[Form], bool]) -> Form:
-        look = partial(self._drafts.form, mailbox, id, whole.message.size, enough)
+        return self._look(mailbox, partial(self._drafts.form, mailbox, id, whole.message.size, enough))
+
+    def _look(self, mailbox: str, request: Callable[[], _Result]) -> _Result:
+        """What a request that reads the draft of MIME says; _FormLost if it cannot be read: of JSON, it need not be."""
         try:
-            return self._large.persist(mailbox, look)
-        except (GraphRefused, GraphTrouble) as error:
+            return self._large.persist(mailbox, request)
+        except (GraphRefused, GraphTrouble, NoAnswer) as error:
             if isinstance(error, GraphTrouble) and error.answer.throttled_for:
                 raise
-            raise _FormLost(f"its MIME cannot be read: {error}", False) from None
+            raise _FormLost(f"its draft cannot be looked at: {error}", False) from None
 
     def _compare(self, claim: Claim, mailbox: str, whole: WholeMail, known: _Filling, value: Dict[str, Any]) -> None:
         """Raise _FormLost unless the filled draft is what was meant."""

@@ -142,6 +142,7 @@ class State:
     request_id: str = ""
     message_id: str = ""  # the Message-ID it is sent with
     left_out: str = ""  # what it is sent without, if it is sent as JSON
+    whole_drafts: int = 0  # how many drafts of MIME were made of it, if it is large
     draft: Optional[DraftState] = None
     drafted: float = 0.0  # Graph's clock when the draft was asked for
     # An earlier draft that may exist beside it because the answer got lost: its mailbox, and when it was asked for.

@@ -16,6 +16,7 @@ from attempt_harness import ALERTS, HIDDEN, RELAY, SCANS, harnesses, settle
 from m365proxy.delivery import routes, uploads
 from m365proxy.mime import prepare
 from m365proxy.sandbox import uploads as sandbox_uploads
+from m365proxy.sandbox.mailstore import Refusal
 from m365proxy.spool.state import DraftPhase, DraftState, Place, State
 
 KEEP, FORGET = "keep", "forget_mime"
@@ -241,6 +242,42 @@ def test_whatever_fails_it_is_sent_once_and_leaves_no_draft(harness, wait_until,
     assert files(arrived) == [PDF] and harness.tenant.delivered[0].recipients == (HIDDEN, SCANS)
     if mode == KEEP and not (place.startswith("look ") and kind == "answer"):
         assert fields(arrived) == FIELDS
+
+
+@pytest.mark.parametrize(
+    "kind, status", [("answer", 400), ("answer", 403), ("answer", 500), ("cut", 0), ("cut_answer", 0), ("portal", 0)]
+)
+@pytest.mark.parametrize("place", [LOOK, VALUE])
+def test_a_draft_that_never_can_be_looked_at_is_made_of_json(harness, wait_until, monkeypatch, place, kind, status):
+    monkeypatch.setattr(uploads, "_WAITS", (0.0,) * 5)
+    harness.sandbox.faults.add(kind, path=place, method="GET", status=status, code="ErrorInternal", times=None)
+    harness.open().put(one_file(), (SCANS, HIDDEN))
+    (arrived,) = done(harness, wait_until)
+    assert files(arrived) == [PDF] and harness.tenant.delivered[0].recipients == (HIDDEN, SCANS)
+    assert harness.tenant.created_drafts == 2 and harness.routes.keeps_form(ALERTS) is None
+
+
+@pytest.mark.parametrize("code", ["ErrorInternalServerError", "ErrorItemNotFound"])
+def test_what_fails_again_and_again_in_its_form_goes_as_json(harness, wait_until, monkeypatch, code):
+    """Not by a refusal of the form: Exchange stumbles over each draft of MIME that gets a file."""
+    monkeypatch.setattr(uploads, "_WAITS", (0.0,) * 5)
+
+    def stumble(item):
+        if item.raw is not None:
+            raise Refusal(404 if code == "ErrorItemNotFound" else 500, code, "It stumbles.")
+
+    monkeypatch.setattr(harness.tenant, "check_takes_files", stumble)
+    harness.open().put(one_file(), (SCANS, HIDDEN))
+    (arrived,) = done(harness, wait_until)
+    assert files(arrived) == [PDF] and harness.tenant.delivered[0].recipients == (HIDDEN, SCANS)
+    assert harness.tenant.created_drafts == 4 and harness.routes.keeps_form(ALERTS) is None
+
+
+def test_an_outage_costs_no_form(harness, wait_until):
+    harness.sandbox.faults.add("answer", path=CREATE, method="POST", status=503, times=5)
+    harness.open().put(one_file())
+    (arrived,) = done(harness, wait_until)
+    assert fields(arrived) == FIELDS and harness.tenant.created_drafts == 1
 
 
 def paused(harness):
