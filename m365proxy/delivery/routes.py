@@ -128,7 +128,7 @@ class Routes:
     def _load(self) -> Dict[str, Dict[str, object]]:
         try:
             known = json.loads(files.read(self._path) or b"{}")
-        except (ValueError, OSError):
+        except (ValueError, RecursionError, OSError):
             return {}
         if not isinstance(known, dict):
             return {}
@@ -149,4 +149,7 @@ def _is_form(value: Dict[str, object]) -> bool:
 
 
 def _seconds(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    try:
+        return float(value) if isinstance(value, (int, float)) else 0.0
+    except OverflowError:  # a damaged file
+        return 0.0

@@ -145,6 +145,7 @@ GOOD = {"url_mailbox": RELAY, "drafts": True, "learned": 1_800_000_000.0, "sent"
         {**GOOD, "drafts": "yes"},
         {**GOOD, "learned": "today"},
         {**GOOD, "sent": "today"},
+        {**GOOD, "learned": 10**400, "sent": 0},
     ],
     ids=str,
 )
@@ -155,7 +156,9 @@ def test_a_damaged_entry_is_as_good_as_none_and_spoils_no_other(harness, entry):
     assert routes.candidates(SCANS)[0] == OWN and routes.sent(SCANS) == GOOD["sent"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a": 1}', pytest.param(b"[" * 100_000, id="nested")]
+)
 def test_a_damaged_file_is_as_good_as_none(harness, content):
     harness.file.write_bytes(content)
     assert harness.open().candidates(ALERTS)[0] == SHARED
@@ -204,3 +207,8 @@ def test_damage_is_not_known(harness, forms):
     way = {"url_mailbox": RELAY, "drafts": True, "learned": harness.now}
     harness.file.write_text(json.dumps({"large mail": forms, ALERTS: way}))
     assert harness.open().keeps_form(ALERTS) is None and harness.routes.candidates(ALERTS)[0] == OWN
+
+
+def test_a_damaged_entry_of_large_mail_is_as_good_as_none(harness):
+    harness.file.write_text(json.dumps({"large mail": {ALERTS: {"kept": True, "learned": 10**400}}}))
+    assert harness.open().keeps_form(ALERTS) is None
