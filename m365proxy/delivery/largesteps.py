@@ -212,8 +212,8 @@ class LargeSteps:
             claim.state.draft = None  # surely none was made
             raise
         made = draft_state(DraftPhase.MADE, mailbox, value)
-        claim.state.draft = draft_state(DraftPhase.FILLING, mailbox, value)
         claim.state.whole_drafts += 1
+        claim.state.draft = draft_state(DraftPhase.FILLING, mailbox, value)
         claim.save_state()
         value = self._steps.put_marker(message, made)
         kept = self._routes.keeps_form(mailbox)
