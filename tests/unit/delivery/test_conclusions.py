@@ -146,7 +146,7 @@ def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(harness):
 
 def test_graph_is_asked_less_and_less_often_what_became_of_a_message_and_not_for_ever(harness, monkeypatch):
     silence = NoAnswer("silent", False)
-    h = harness(FakeDelivery(lambda body: WHO_KNOWS), interval=0.01, lifetime=0.3)
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS), interval=0.002, lifetime=0.1)
     h.delivery.look = lambda claim, envelope: _raise(silence)
     monkeypatch.setattr(reachability, "FIRST", 0.001)
     monkeypatch.setattr(reachability, "LONGEST", 0.001)

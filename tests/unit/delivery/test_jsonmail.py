@@ -237,7 +237,7 @@ def test_a_very_long_text_is_attached(subtype, name, character):
     assert b"".join(mail.attachments[0].chunks()).decode() == content
 
 
-@pytest.mark.parametrize("character", ["x", "\u20ac", '"', "\U0001f4e0"])
+@pytest.mark.parametrize("character", ["x", '"', "\U0001f4e0"])
 def test_the_largest_json_fits_a_request(character):
     part = text(character * (999_990 // len(character.encode())))
     part["From"] = "scanner@contoso.com"
