@@ -160,12 +160,12 @@ class Program:
 
     def queue(self):
         """(directory, phase) of every message, sorted."""
-        found = []
-        for place in ("new", "cur", "failed"):
+        found = {}
+        for place in ("new", "cur", "failed", "new"):  # new/ twice: a message may move between two listings
             path = self.directory / "state" / "queue" / place
             for name in os.listdir(path) if path.exists() else ():
-                found.append((place, name.rpartition(".")[2] if place == "cur" else ""))
-        return sorted(found)
+                found[name.partition(".")[0]] = (place, name.rpartition(".")[2] if place == "cur" else "")
+        return sorted(found.values())
 
     def stop(self, how=signal.SIGTERM):
         """End it; its exit status."""
