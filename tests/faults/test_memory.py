@@ -45,7 +45,7 @@ def mail(content, fields):
 
 
 # Large mail with a field that JSON does not have keeps its form: a draft of MIME, that is looked at.
-@pytest.mark.parametrize("megabytes, fields", [(2, b""), (40, b"Keywords: scan\r\n")])
+@pytest.mark.parametrize("megabytes, fields", [(2, b""), (80, b"Keywords: scan\r\n")])
 def test_memory_does_not_grow_with_the_message(program, capsys, megabytes, fields):
     # The block repeated is no multiple of any piece's size: pieces in a wrong order or left out would show.
     block = random.Random(1).randbytes(MB + 17)

@@ -29,7 +29,7 @@ SENDER = "scanner@contoso.com"
 # What a reader that knows nothing of quoting would take for an address.
 NAIVE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
 
-EXAMPLES = int(os.environ.get("M365PROXY_FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("M365PROXY_FUZZ_EXAMPLES", "100"))
 short = hypothesis.settings(max_examples=EXAMPLES, deadline=None, database=None)
 
 

@@ -20,7 +20,7 @@ from m365proxy.pop3.dotwriter import stuffed
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
-EXAMPLES = int(os.environ.get("M365PROXY_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("M365PROXY_FUZZ_EXAMPLES", "100"))
 short = hypothesis.settings(max_examples=EXAMPLES, deadline=None, database=None)
 
 # -- sessions

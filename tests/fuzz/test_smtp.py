@@ -30,7 +30,7 @@ from m365proxy.smtp.dotreader import DotReader, LfDotReader
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
-EXAMPLES = int(os.environ.get("M365PROXY_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("M365PROXY_FUZZ_EXAMPLES", "100"))
 short = hypothesis.settings(max_examples=EXAMPLES, deadline=None, database=None)
 CORPUS = sorted((pathlib.Path(__file__).parent / "corpus" / "smtp").iterdir())
 

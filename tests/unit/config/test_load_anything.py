@@ -67,7 +67,7 @@ def nearly_right(draw):
 
 
 SETTINGS = settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     database=None,
     derandomize=True,
