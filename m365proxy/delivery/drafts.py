@@ -172,26 +172,15 @@ class Drafts:
 
     def get(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
         """An item with what `draft_state` needs; None if there is none with this id."""
-        try:
-            with self._graph.read(
-                "GET", mailbox, message_path(id), params={"$select": _FIELDS}, headers=IMMUTABLE
-            ) as answer:
-                return item_of(answer)
-        except GraphRefused as error:
-            if error.answer.status == 404:
-                return None
-            raise
+        return self._get(mailbox, id, {"$select": _FIELDS})
 
     def get_with_files(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
         """Like `get`, with the names and sizes of its attachments."""
+        return self._get(mailbox, id, {"$select": _FIELDS, "$expand": _OF_FILES})
+
+    def _get(self, mailbox: str, id: str, params: Dict[str, str]) -> Optional[Dict[str, Any]]:
         try:
-            with self._graph.read(
-                "GET",
-                mailbox,
-                message_path(id),
-                params={"$select": _FIELDS, "$expand": _OF_FILES},
-                headers=IMMUTABLE,
-            ) as answer:
+            with self._graph.read("GET", mailbox, message_path(id), params=params, headers=IMMUTABLE) as answer:
                 return item_of(answer)
         except GraphRefused as error:
             if error.answer.status == 404:
