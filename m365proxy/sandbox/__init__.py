@@ -49,12 +49,14 @@ class Sandbox:
         user: str = "relay@contoso.com",
         tenant_id: str = TENANT_ID,
         client_id: str = CLIENT_ID,
+        hosts: Tuple[str, str] = ("127.0.0.1", "127.0.0.1"),
     ):
+        """`hosts`: the names of sign-in and Graph in URLs and certificate; they must lead to 127.0.0.1."""
         self.tenant_id = tenant_id
         self.client_id = client_id
         self.tenant = Tenant(mailboxes, user, tenant_id, client_id)
         self.faults = Faults()
-        self.entra = Entra(self.tenant, lambda: self.graph_url)
+        self.entra = Entra(self.tenant, lambda: self.authority_url)
         self.latency = 0.0  # seconds added to every request to Graph and to uploads
         self.idle_seconds = _IDLE_SECONDS  # a silent connection is closed after this time
         self.concurrency_limit: Optional[int] = 4  # more requests at the same time to one mailbox: 429
@@ -62,6 +64,7 @@ class Sandbox:
         self.peak_concurrency: Dict[str, int] = {}  # most requests at the same time, by mailbox
         self.port = 0
         self.ca_file = ""
+        self._hosts = hosts
         self._uploads = Uploads(self.tenant, lambda: self.graph_url)
         self._outlook = Outlook(self.tenant, self.entra, self._uploads, lambda: self.graph_url, self._inner_fault)
         self._lock = threading.Lock()
@@ -129,9 +132,15 @@ class Sandbox:
     @property
     def graph_url(self) -> str:
         """For the config: without /v1.0."""
-        return f"https://127.0.0.1:{self.port}"
+        return self._url(self._hosts[1])
 
-    authority_url = graph_url
+    @property
+    def authority_url(self) -> str:
+        """For the config."""
+        return self._url(self._hosts[0])
+
+    def _url(self, host: str) -> str:
+        return f"https://{host}" if self.port == 443 else f"https://{host}:{self.port}"
 
     # --- the requests seen
 
@@ -233,7 +242,7 @@ class Sandbox:
     def _prepare_tls(self) -> None:
         if not self.ca_file:
             self.ca_file = os.path.join(tempfile.mkdtemp(prefix="m365proxy-sandbox-"), "ca.pem")
-            self._certificates = _make_certificates()
+            self._certificates = _make_certificates(self._hosts)
         else:
             os.mkdir(os.path.dirname(self.ca_file), 0o700)
         authority, chain = self._certificates
@@ -262,8 +271,8 @@ def _bound(port: int) -> socket.socket:
     return sock
 
 
-def _make_certificates() -> Tuple[bytes, bytes]:
-    """PEM: a certificate authority, and the server's certificate with its key."""
+def _make_certificates(hosts: Sequence[str]) -> Tuple[bytes, bytes]:
+    """PEM: a certificate authority, and the server's certificate, for 127.0.0.1 and `hosts`, with its key."""
     import datetime
     import ipaddress
 
@@ -303,7 +312,8 @@ def _make_certificates() -> Tuple[bytes, bytes]:
         .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(host))]
+    named = sorted({"localhost", *hosts} - {host})
+    names = [*map(x509.DNSName, named), x509.IPAddress(ipaddress.ip_address(host))]
     leaf = (
         builder(host, root, key)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -67,6 +67,7 @@ class _Refusing(NamedTuple):
 
 
 class _Flow(NamedTuple):
+    user_code: str
     scopes: Sequence[str]
     expires: float  # monotonic
 
@@ -112,8 +113,12 @@ class Entra:
         with self._lock:
             self._refusing += [rule] * times
 
-    def approve(self) -> None:
-        """Act as if somebody typed the code: the next poll succeeds."""
+    def approve(self, user_code: str = "") -> None:
+        """Act as if somebody typed the code: the next poll succeeds.  LookupError if nobody waits for that code."""
+        with self._lock:
+            waiting = {flow.user_code for flow in self._flows.values() if time.monotonic() < flow.expires}
+        if user_code and user_code not in waiting:
+            raise LookupError(user_code)
         self.approve_after = 0
 
     def revoke(self, aadsts: int = 50173) -> None:
@@ -248,10 +253,9 @@ class Entra:
             return scripted
         if not form.get("scope"):
             raise OAuthError("invalid_request", 90014)
-        code = secrets.token_urlsafe(48)
+        code, user_code = secrets.token_urlsafe(48), secrets.token_hex(5).upper()[:9]
         with self._lock:
-            self._flows[code] = _Flow(form["scope"].split(), time.monotonic() + self.code_seconds)
-        user_code = secrets.token_hex(5).upper()[:9]
+            self._flows[code] = _Flow(user_code, form["scope"].split(), time.monotonic() + self.code_seconds)
         page = "https://microsoft.com/devicelogin"
         return answer_json(
             200,

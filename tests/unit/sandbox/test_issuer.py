@@ -113,7 +113,7 @@ def token_request(sandbox, **form):
     return answer
 
 
-def device_code(sandbox, scope="openid offline_access Mail.Send"):
+def device_flow(sandbox, scope="openid offline_access Mail.Send"):
     client = Client(sandbox, token="")
     answer = client.raw(
         "POST",
@@ -122,7 +122,11 @@ def device_code(sandbox, scope="openid offline_access Mail.Send"):
         {"Content-Type": "application/x-www-form-urlencoded"},
     )
     client.close()
-    return answer.value["device_code"]
+    return answer.value
+
+
+def device_code(sandbox, scope="openid offline_access Mail.Send"):
+    return device_flow(sandbox, scope)["device_code"]
 
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -144,6 +148,16 @@ def test_a_device_code_waits_for_approval_and_works_once(sandbox):
     sandbox.entra.approve()
     assert token_request(sandbox, grant_type=DEVICE, device_code=code).status == 200
     assert token_request(sandbox, grant_type=DEVICE, device_code=code).code == "bad_verification_code"
+
+
+def test_only_a_code_that_was_shown_can_be_approved(sandbox):
+    sandbox.approve_after = None
+    shown = device_flow(sandbox)
+    with pytest.raises(LookupError):
+        sandbox.entra.approve("A" * 9)
+    assert token_request(sandbox, grant_type=DEVICE, device_code=shown["device_code"]).code == "authorization_pending"
+    sandbox.entra.approve(shown["user_code"])
+    assert token_request(sandbox, grant_type=DEVICE, device_code=shown["device_code"]).status == 200
 
 
 def test_no_refresh_token_when_told(sandbox):

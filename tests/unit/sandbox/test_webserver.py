@@ -27,6 +27,8 @@ from sandbox_harness import (
     wait_until,
 )
 
+from m365proxy.sandbox import Sandbox
+
 FOREIGN = ("portal", "stranger", "stranger_after")
 
 sandbox, graph = sandbox_harness.sandbox, sandbox_harness.graph
@@ -120,6 +122,22 @@ def test_metadata_needs_no_token(sandbox):
     answer = client.raw("GET", "/v1.0/$metadata?ping")
     assert answer.status == 200 and answer.headers["request-id"]
     client.close()
+
+
+def test_it_takes_microsofts_names():
+    """With them in /etc/hosts, and its certificate authority among the system's, no config names the stand-in."""
+    names = ("login.microsoftonline.com", "graph.microsoft.com")
+    with Sandbox(hosts=names) as sandbox:
+        context = ssl.create_default_context(cafile=sandbox.ca_file)
+        for name in names:
+            with socket.create_connection(("127.0.0.1", sandbox.port)) as plain:
+                context.wrap_socket(plain, server_hostname=name).close()
+        addresses = {sandbox.authority_url: names[0], sandbox.graph_url: names[1]}
+        assert addresses == {f"https://{name}:{sandbox.port}": name for name in names}
+        client = Client(sandbox)
+        found = client.raw("GET", "/contoso.com/v2.0/.well-known/openid-configuration").value
+        assert found["token_endpoint"] == f"{sandbox.authority_url}/contoso.com/oauth2/v2.0/token"
+        client.close()
 
 
 # --- faults
