@@ -14,7 +14,7 @@ from ..config import load as configuration
 from ..config.sections import Config
 from ..errors import CannotCreate, ConfigError, NotRunning, UsageError
 from ..logins.passwords import hash_password as hashed
-from ..system import files, log, statusfile
+from ..system import files, jsontext, log, statusfile
 from ..system.signals import Asked
 from ..system.systemd import Notifier
 from . import status as status_view
@@ -93,8 +93,8 @@ def _content(path: str) -> bytes:
 def _is_sample(content: bytes) -> bool:
     """Whether the two IDs that every config needs are missing, or are the zeros of the sample."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = jsontext.parse(content)
+    except ValueError:
         return False  # a file of the administrator: loading it says what is wrong
     ids = [str(document.get(name) or "") for name in ("tenant_id", "client_id")] if isinstance(document, dict) else []
     return bool(ids) and not "".join(ids).strip("0-")

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional
 
-from ..system import files, log
+from ..system import files, jsontext, log
 
 logger = log.get("routes")
 
@@ -127,8 +127,8 @@ class Routes:
 
     def _load(self) -> Dict[str, Dict[str, object]]:
         try:
-            known = json.loads(files.read(self._path) or b"{}")
-        except (ValueError, RecursionError, OSError):
+            known = jsontext.parse(files.read(self._path) or b"{}")
+        except (ValueError, OSError):
             return {}
         if not isinstance(known, dict):
             return {}

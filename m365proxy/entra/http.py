@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import threading
 import urllib.parse
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Type
 
 from ..errors import ProxyError, SignInNeeded, Temporary
-from ..system import log
+from ..system import jsontext, log
 
 # Seconds: to connect, of silence while reading, and for a whole answer.
 _CONNECT_SECONDS, _READ_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
@@ -102,7 +101,7 @@ class HttpClient:
             raise Busy(f"{host} cannot answer now (HTTP status {status}).", _retry_after(response.headers))
         text = content.decode("utf-8", "replace")
         try:
-            answer = json.loads(text)
+            answer = jsontext.parse(text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict) or 300 <= status < 400 or (mark and not response.headers.get(mark)):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import email.utils
-import json as jsonlib
 import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Protocol
 
 from ..errors import Permanent, Temporary
+from ..system import jsontext
 
 if TYPE_CHECKING:
     import requests
@@ -200,8 +200,8 @@ class Answer:
         if self._content is None:
             self.load()
         try:
-            value = jsonlib.loads(self._content or b"null")
-        except (ValueError, RecursionError):
+            value = jsontext.parse(self._content or b"null")
+        except ValueError:
             return {}
         return value if isinstance(value, dict) else {}
 

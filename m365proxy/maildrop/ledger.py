@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any, Callable, Dict, Iterable
 
-from ..system import files, log
+from ..system import files, jsontext, log
 from .listing import Listed
 
 _log = log.get("ledger")
@@ -44,8 +44,8 @@ class Ledger:
         try:
             content = files.read(self._path, _FILE_LIMIT)
             if content is not None:
-                self._take(json.loads(content))
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+                self._take(jsontext.parse(content))
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             self.messages, self.sizes, self.link = {}, {}, ""
             _log.info("%s cannot be used, the folder is listed in full: %s", self._path, error)
 

@@ -11,7 +11,7 @@ import json
 import threading
 from typing import Dict, Sequence
 
-from ..system import files, log
+from ..system import files, jsontext, log
 from ..system.networks import Network, within
 
 logger = log.get("server")
@@ -65,7 +65,7 @@ class ClientHellos:
 
 def _load(path: str) -> Sequence[str]:
     try:
-        known = json.loads(files.read(path) or b"[]")
+        known = jsontext.parse(files.read(path) or b"[]")
     except (OSError, ValueError):
         known = None
     if not isinstance(known, list) or not all(isinstance(item, str) for item in known):

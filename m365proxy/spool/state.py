@@ -10,6 +10,7 @@ import dataclasses
 import json
 from typing import Any, Dict, NamedTuple, Optional
 
+from ..system import jsontext
 from ..system.choices import Word
 
 
@@ -157,10 +158,7 @@ class State:
     @classmethod
     def from_json(cls, content: bytes) -> State:
         """Read a state file; ValueError if it is damaged.  A value of the wrong type counts as missing."""
-        try:
-            known = json.loads(content)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
+        known = jsontext.parse(content)
         if not isinstance(known, dict):
             raise ValueError("not a state")
         state = cls(draft=DraftState.from_json(known.pop("draft", None)))

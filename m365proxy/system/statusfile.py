@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict
 
-from . import files
+from . import files, jsontext
 
 _NAME = "status.json"
 
@@ -20,7 +20,7 @@ def read(state_dir: str) -> Dict[str, Any]:
     """What the program last wrote; {} if it never ran."""
     content = files.read(os.path.join(state_dir, _NAME))
     try:
-        value = json.loads(content or b"{}")
+        value = jsontext.parse(content or b"{}")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

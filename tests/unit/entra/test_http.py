@@ -150,6 +150,7 @@ ODD_ANSWERS = [
     '{"error": 5}',
     '{"access_token": "x", "expires_in": 3600, "scope": 5}',
     '{"access_token": "x", "expires_in": null}',
+    pytest.param("[" * 200_000, id="nested"),
 ]
 
 

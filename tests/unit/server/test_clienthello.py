@@ -63,7 +63,7 @@ def test_the_oldest_are_forgotten(path):
     assert again.expected("address 500")
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", "[1]", "null", "\0"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[1]", "null", "\0", pytest.param("[" * 200_000, id="nested")])
 def test_a_broken_file_is_learned_again(path, content, caplog):
     with open(path, "w", encoding="utf-8") as file:
         file.write(content)

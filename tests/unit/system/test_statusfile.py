@@ -20,7 +20,9 @@ def test_the_last_status_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b'{"pid": ', b"[]", b"77", b'"{}"', b"null", b"\xff\xfe"], ids=lambda content: repr(content)
+    "content",
+    [None, b"", b'{"pid": ', b"[]", b"77", b'"{}"', b"null", b"\xff\xfe", b'{"a":' * 200_000],
+    ids=lambda content: repr(content and content[:10]),
 )
 def test_no_file_and_a_damaged_one_are_no_status(tmp_path, content):
     if content is not None:
