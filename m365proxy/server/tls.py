@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import shlex
 import ssl
-from typing import TYPE_CHECKING, Any, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Tuple
 
 from ..errors import ConfigError
 from ..system import sockets
@@ -140,6 +141,28 @@ def end_of(pem: bytes) -> datetime.datetime:
     if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42
         return certificate.not_valid_after_utc
     return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+
+
+class CertificateNames(NamedTuple):
+    """Whom a certificate is for, as clients compare it; `is_self_signed`: clients trust it only if they are told to."""
+
+    names: Tuple[str, ...]
+    addresses: Tuple[str, ...]
+    is_self_signed: bool
+
+
+def names_in(cert: str) -> CertificateNames:
+    """The names and IP addresses in the first certificate of a PEM file; OSError or ValueError if it cannot be read."""
+    from cryptography import x509
+
+    with open(cert, "rb") as file:
+        certificate = x509.load_pem_x509_certificate(file.read())
+    names: Sequence[str] = ()
+    addresses: Sequence[object] = ()
+    with contextlib.suppress(x509.ExtensionNotFound):
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names, addresses = found.get_values_for_type(x509.DNSName), found.get_values_for_type(x509.IPAddress)
+    return CertificateNames(tuple(names), tuple(map(str, addresses)), certificate.issuer == certificate.subject)
 
 
 def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, bytes]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import queue
 import socket
 import struct
 import sys
-from typing import Iterable, Iterator, List, Union
+import threading
+from typing import Iterable, Iterator, List, Set, Union
 
 _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
@@ -31,6 +33,41 @@ def own_addresses() -> List[str]:
     found = _from_linux() if sys.platform.startswith("linux") else _from_resolver()
     chosen = {a for a in found if not (a.is_loopback or a.is_link_local or a.is_unspecified or a.is_multicast)}
     return [str(address) for address in sorted(chosen, key=lambda a: (a.version, int(a)))]
+
+
+def address_towards(peer: str) -> str:
+    """The address of this machine from which it would answer `peer`, an IP address; "" if there is no way to it.
+
+    Nothing is sent: connecting a UDP socket only asks the routing table.
+    """
+    family = socket.AF_INET6 if ":" in peer else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((peer, 9))
+        return str(sock.getsockname()[0]).partition("%")[0]
+    return ""
+
+
+def full_name(addresses: Iterable[str], seconds: float = 2.0) -> str:
+    """This machine's name with its domain, if it resolves to one of `addresses`; "" if not.
+
+    A resolver that does not answer is waited for `seconds` and no longer.
+    """
+    found: "queue.SimpleQueue[str]" = queue.SimpleQueue()
+    thread = threading.Thread(target=lambda: found.put(_resolving_name(set(addresses))), name="name", daemon=True)
+    try:
+        thread.start()
+        return found.get(timeout=seconds)
+    except (queue.Empty, RuntimeError):
+        return ""
+
+
+def _resolving_name(addresses: Set[str]) -> str:
+    name = socket.getfqdn()
+    if "." in name:
+        with contextlib.suppress(OSError, UnicodeError):
+            if addresses & {str(entry[4][0]) for entry in socket.getaddrinfo(name, None)}:
+                return name
+    return ""
 
 
 def default_gateways() -> List[str]:
