@@ -18,7 +18,7 @@ from .system import log, signals
 if TYPE_CHECKING:
     from .config.sections import Config
 
-COMMANDS = ("run", "login", "logout", "check", "status", "queue", "hash-password", "reload", "demo")
+COMMANDS = ("run", "login", "logout", "check", "status", "queue", "card", "hash-password", "reload", "demo")
 
 
 _LIBRARIES = (
@@ -85,6 +85,10 @@ def parser() -> argparse.ArgumentParser:
         "id", metavar="ID|all"
     )
     actions.add_parser("drop", help="delete a message for good").add_argument("id", metavar="ID")
+    card = commands.add_parser(
+        "card", help="print what to type into a device: server, port, encryption, user name, From"
+    )
+    card.add_argument("login", metavar="LOGIN", help="the user name the device is to use, or a mailbox's address")
     commands.add_parser("hash-password", help="hash a password for the config")
     commands.add_parser("reload", help="make the running program read its config and certificates again")
     demo = commands.add_parser("demo", help="try everything against a built-in stand-in tenant")
@@ -183,6 +187,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "check": _check,
         "status": lambda arguments: commands.status(_config(arguments, owner=True), arguments.json),
         "queue": _queue,
+        "card": _card,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
         "reload": lambda arguments: commands.reload(_config(arguments, owner=True)),
         "demo": _demo,
@@ -233,6 +238,13 @@ def _queue(arguments: argparse.Namespace) -> Optional[int]:
         return queue.list_messages(config, arguments.json)
     action = {"show": queue.show, "retry": queue.retry, "drop": queue.drop}[arguments.action]
     return action(config, arguments.id)
+
+
+def _card(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import card
+
+    card.show(_config(arguments, owner=True), arguments.login)
+    return None
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:

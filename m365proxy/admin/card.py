@@ -6,7 +6,7 @@ import difflib
 import os
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from ..config.sections import Config, MailboxConfig
 from ..errors import UsageError
@@ -15,10 +15,8 @@ from ..system.choices import Permissions, Service, TlsMode
 from ..system.networks import Network, within
 from . import entrances
 from .devicehints import Facts, hints
-from .entrances import Entrance, Server
-
-if TYPE_CHECKING:
-    from .terminal import Terminal
+from .entrances import Entrance
+from .terminal import Terminal
 
 # Columns of a card: fits on A5 and on a narrow terminal.
 _WIDEST = 60
@@ -27,7 +25,7 @@ _WIDEST = 60
 _LABEL = 16
 
 _TLS_WORDS = {
-    TlsMode.IMPLICIT: "SSL/TLS (from the first moment on)",
+    TlsMode.IMPLICIT: "SSL/TLS (not STARTTLS)",
     TlsMode.STARTTLS: "STARTTLS",
     TlsMode.NONE: "none",
 }
@@ -50,8 +48,6 @@ class _Login(NamedTuple):
 
 def show(config: Config, login: str) -> None:
     """Print a card; UsageError if there is no such login."""
-    from .terminal import Terminal
-
     print(text(config, login, Terminal(sys.stdout, os.environ)), end="")
 
 
@@ -76,7 +72,8 @@ class _Card:
         self._networks = entrances.device_networks(config, login.networks)
         self._smtp = self._ways(Service.SMTP)
         self._pop3 = self._ways(Service.POP3) if login.name and config.permissions != Permissions.SEND else []
-        self._servers: List[Server] = []
+        self._certificate = entrances.certificate(config)
+        self._servers: Dict[Tuple[object, ...], List[str]] = {}
 
     def lines(self) -> Iterator[str]:
         title = "m365proxy: what to set in the device"
@@ -87,7 +84,7 @@ class _Card:
         if self._pop3:
             yield from ["", "FETCHING (POP3)", *self._fetching(self._pop3)]
         if self._smtp:
-            yield from self._hints(self._smtp)
+            yield from ["", "IF IT DOES NOT WORK", *self._hints(self._smtp)]
         remarks = list(self._remarks())
         if remarks:
             yield from ["", "FOR THE ADMINISTRATOR"]
@@ -97,12 +94,14 @@ class _Card:
     def _ways(self, service: Service) -> List[Entrance]:
         if service not in self._login.services:
             return []
-        return entrances.entrances(self._config, service, self._networks)
+        return entrances.entrances(self._config, service, self._networks, logs_in=bool(self._login.name))
 
     def _sending(self, ways: List[Entrance]) -> Iterator[str]:
         yield from self._server(ways[0])
         if self._login.name:
-            yield from self._row("Log in", "yes: SMTP authentication by LOGIN, PLAIN or automatic")
+            relays = _relays(self._config, self._login.mailbox)
+            unless = f" (not needed from {', '.join(map(_shown, relays))})" if relays else ""
+            yield from self._row("Log in", f"yes: SMTP authentication by LOGIN, PLAIN or automatic{unless}")
             yield from self._credentials()
         else:
             yield from self._row("Log in", "no: no user name and no password")
@@ -127,10 +126,12 @@ class _Card:
             yield from self._row("Works from", ", ".join(map(_shown, self._networks)))
 
     def _server(self, way: Entrance) -> Iterator[str]:
-        server = entrances.server(self._config, way, self._networks)
-        self._servers.append(server)
-        yield from self._row("Server", server.names[0] if server.names else "this machine's address")
-        for name in server.names[1:]:
+        key = way.addresses, way.tls != TlsMode.NONE
+        if key not in self._servers:
+            self._servers[key] = entrances.servers(way, self._networks, self._certificate)
+        names = self._servers[key]
+        yield from self._row("Server", names[0] if names else "the address of the machine m365proxy runs on")
+        for name in names[1:]:
             yield from self._row("", "or " + name)
         yield from self._row("Port", str(way.port))
         yield from self._row("Encryption", _TLS_WORDS[way.tls])
@@ -145,15 +146,14 @@ class _Card:
         own = mailbox.default_from or mailbox.username
         if mailbox.rewrite_from:
             return f"{own} (any other is replaced by it)"
-        others = [address for address in (mailbox.username, *mailbox.send_as) if address != own]
+        others = [one.replace("*@", "any in ") for one in (mailbox.username, *mailbox.send_as) if one != own]
         return f"{own} (or {', '.join(others)})" if others else own
 
     def _untick(self, way: Entrance) -> List[str]:
         return [*self._certificate_check(way), "POP before SMTP", "CRAM-MD5", "NTLM", "Kerberos", "OAuth"]
 
     def _certificate_check(self, way: Entrance) -> List[str]:
-        certificate = self._servers[-1].certificate
-        trusted = certificate is not None and not certificate.is_self_signed
+        trusted = self._certificate is not None and not self._certificate.is_self_signed
         return [] if way.tls == TlsMode.NONE or trusted else ["check of the server's certificate"]
 
     def _alternatives(self, ways: List[Entrance]) -> str:
@@ -169,7 +169,6 @@ class _Card:
         return "; ".join(found).replace("with none", "without encryption")
 
     def _hints(self, ways: List[Entrance]) -> Iterator[str]:
-        certificate = self._servers[0].certificate
         found = hints(
             Facts(
                 login=self._login.name,
@@ -179,22 +178,19 @@ class _Card:
                 starts_with_tls=bool(self._networks)
                 and all(within(str(network[0]), self._config.tls_first) for network in self._networks),
                 rewrites_from=self._login.mailbox.rewrite_from,
-                is_self_signed=certificate is not None and certificate.is_self_signed,
+                is_self_signed=self._certificate is not None and self._certificate.is_self_signed,
             )
         )
         kinds = dict.fromkeys(kind for kind, _, _ in found)
         for kind in kinds:
-            yield from ["", *self._wrapped(kind + ", if it")]
+            yield from self._wrapped(kind + ":")
             for one, symptom, advice in found:
                 if one == kind:
-                    yield from self._wrapped(f"{symptom[0].lower()}{symptom[1:]}: {advice}", "- ")
+                    yield from self._wrapped(f"{symptom}: {advice}", "- ")
 
     def _remarks(self) -> Iterator[str]:
         """What keeps the card from being true, or the device from reaching the server."""
-        for service, ways in ((Service.SMTP, self._smtp), (Service.POP3, self._pop3)):
-            if not ways:
-                continue
-            best = ways[0]
+        for best in (ways[0] for ways in (self._smtp, self._pop3) if ways):
             if best.is_local:
                 yield (
                     f"Port {best.port} is for programs on this machine only. For devices, set `bind` to an address of "
@@ -205,10 +201,6 @@ class _Card:
                     f"Nobody can log in on port {best.port}: it has no TLS. Set `tls.tls_cert`, or add the device's "
                     "network to `plaintext_networks`."
                 )
-            elif best.tls != TlsMode.NONE and self._servers[service == Service.POP3 and bool(self._smtp)].names == ():
-                yield "This machine has no address of its own yet."
-        if Service.SMTP in self._login.services and not self._smtp:
-            yield "No port for SMTP is set: with this login nothing can be sent."
         if not self._smtp and not self._pop3:
             yield "No port is set that this login may use: set `smtp_port` or `pop3_port`."
         if self._config.proxy_protocol_from:
@@ -246,15 +238,18 @@ def _found(config: Config, login: str) -> _Login:
         if wanted in ([one.name.casefold()] if one.name else [one.mailbox.username.casefold()]):
             return one
     names = [one.name or one.mailbox.username for one in logins]
-    near = difflib.get_close_matches(wanted, [name.casefold() for name in names], 1, 0.5)
-    advice = f" Did you mean {_spelled(names, near[0])}?" if near else ""
+    near = _nearest(wanted, names)
+    advice = f" Did you mean {near}?" if near else ""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     listed = ", ".join(names[:_MOST_NAMES])
     raise UsageError(f"There is no login {log.quote(login, 60)} in {config.path}.{advice} Logins: {listed}{more}.")
 
 
-def _spelled(names: Iterable[str], folded: str) -> str:
-    return next(name for name in names if name.casefold() == folded)
+def _nearest(wanted: str, names: Sequence[str]) -> str:
+    """The name that begins with, or else is most like, what was typed in lower case; "" if none is."""
+    spelled = {name.casefold(): name for name in names}
+    begun = [name for name in spelled if wanted and name.startswith(wanted)]
+    return next((spelled[name] for name in begun or difflib.get_close_matches(wanted, spelled, 1)), "")
 
 
 def _logins(config: Config) -> Iterator[_Login]:
@@ -266,18 +261,18 @@ def _logins(config: Config) -> Iterator[_Login]:
         for entry in mailbox.logins:
             yield _Login(entry.login, mailbox, entry.services or mailbox.services, entry.networks)
     for mailbox in config.mailboxes:
-        networks = _relays(config.relay_networks, mailbox.username)
+        networks = _relays(config, mailbox)
         if networks:
             yield _Login("", mailbox, mailbox.services, networks)
 
 
-def _relays(relay_networks: Sequence[Tuple[Network, str]], address: str) -> Tuple[Network, ...]:
-    return tuple(network for network, mailbox in relay_networks if mailbox == address)
+def _relays(config: Config, mailbox: MailboxConfig) -> Tuple[Network, ...]:
+    return tuple(network for network, address in config.relay_networks if address == mailbox.username)
 
 
 def _shown(network: Network) -> str:
     return str(network[0]) if network.num_addresses == 1 else str(network)
 
 
-def _in_container(environ: Optional[dict[str, str]] = None) -> bool:
-    return _CONTAINER_VARIABLE in (environ or os.environ) or any(map(os.path.exists, _CONTAINER_FILES))
+def _in_container() -> bool:
+    return _CONTAINER_VARIABLE in os.environ or any(map(os.path.exists, _CONTAINER_FILES))

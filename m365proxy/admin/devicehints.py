@@ -24,7 +24,7 @@ class Facts(NamedTuple):
 
 
 class Hint(NamedTuple):
-    """`kind` is a heading of docs/devices.md, `symptom` words in italics below it; `advice` is "" if it is no matter."""
+    """`kind` is a heading of docs/devices.md, `symptom` words in italics below it; no advice: no matter."""
 
     kind: str
     symptom: str
@@ -73,7 +73,7 @@ def _bare_lf(facts: Facts) -> str:
 def _insists_on_certificate(facts: Facts) -> str:
     if facts.sending.tls == TlsMode.NONE or not facts.is_self_signed:
         return ""
-    return "install the certificate tls-auto.crt on it (the administrator has it)."
+    return "install the server's certificate on it (the administrator has it)."
 
 
 HINTS: Tuple[Hint, ...] = (

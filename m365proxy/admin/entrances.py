@@ -55,21 +55,19 @@ class Entrance(NamedTuple):
         return self.tls != TlsMode.NONE or self.without_tls
 
 
-class Server(NamedTuple):
-    """What to enter as the server, best first; `certificate` is None if there is none that can be read."""
+def entrances(config: Config, protocol: Service, networks: Sequence[Network], logs_in: bool = True) -> List[Entrance]:
+    """The ports for a protocol, the best for a device first.
 
-    names: Tuple[str, ...]
-    certificate: Optional[tls.CertificateNames]
-
-
-def entrances(config: Config, protocol: Service, networks: Sequence[Network]) -> List[Entrance]:
-    """The ports for a protocol, the best for a device first; `networks`: where the device may be, () if unknown."""
+    `networks`: where the device may be, () if unknown.  `logs_in`: with a
+    password, which not every network may send without TLS.
+    """
     merged: Dict[Tuple[object, ...], List[Socket]] = {}
     for socket in config.sockets:
         if socket.protocol == protocol:
             key = (socket.port, socket.tls, socket.min_version, socket.lf_only_clients, socket.required)
             merged.setdefault(key, []).append(socket)
-    found = [_entrance(config, sockets, networks) for sockets in merged.values()]
+    plain = not logs_in or _is_plain_allowed(config, networks)
+    found = [_entrance(sockets, plain) for sockets in merged.values()]
     own = _ways(networks)
     return sorted(found, key=lambda entrance: _rank(entrance, own))
 
@@ -85,21 +83,33 @@ def device_networks(config: Config, login_networks: Sequence[Network]) -> Tuple[
     return ()
 
 
-def server(config: Config, entrance: Entrance, networks: Sequence[Network]) -> Server:
-    """By what the device reaches the entrance: names a certificate vouches for first, then addresses."""
+def servers(entrance: Entrance, networks: Sequence[Network], certificate: Optional[tls.CertificateNames]) -> List[str]:
+    """By what the device reaches the entrance, the best first: names a certificate vouches for, then addresses.
+
+    Asks the resolver for this machine's name, for a few seconds at most.
+    """
     addresses = _addresses(entrance, networks)
-    certificate = _certificate(config)
     name = "" if entrance.is_local else interfaces.full_name(addresses)
-    vouched = certificate and not certificate.is_self_signed and entrance.tls != TlsMode.NONE
-    if vouched and certificate is not None:
+    if entrance.tls == TlsMode.NONE or certificate is None or certificate.is_self_signed:
+        names = [name] if name else []
+    else:
         names = [one for one in certificate.names if "*" not in one]
         names.sort(key=lambda one: one.lower() != name.lower())
-    else:
-        names = [name] if name else []
-    return Server(tuple(dict.fromkeys([*names, *addresses]))[:_MOST_SERVERS], certificate)
+    return list(dict.fromkeys([*names, *addresses]))[:_MOST_SERVERS]
 
 
-def _entrance(config: Config, sockets: List[Socket], networks: Sequence[Network]) -> Entrance:
+def certificate(config: Config) -> Optional[tls.CertificateNames]:
+    """Whom the listeners' certificate is for; None if there is none, or none that this user can read."""
+    if config.tls.tls_cert is None:
+        return None
+    if config.tls.tls_cert == "auto":
+        return tls.CertificateNames((), (), True)  # perhaps not made yet
+    with contextlib.suppress(OSError, ValueError):
+        return tls.names_in(config.tls.tls_cert)
+    return None
+
+
+def _entrance(sockets: List[Socket], plain: bool) -> Entrance:
     first = sockets[0]
     return Entrance(
         protocol=first.protocol,
@@ -108,7 +118,7 @@ def _entrance(config: Config, sockets: List[Socket], networks: Sequence[Network]
         min_version=first.min_version,
         lf_only=first.lf_only_clients,
         addresses=tuple(socket.address for socket in sockets),
-        without_tls=first.tls != TlsMode.IMPLICIT and not first.required and _is_plain_allowed(config, networks),
+        without_tls=first.tls != TlsMode.IMPLICIT and not first.required and plain,
     )
 
 
@@ -153,23 +163,17 @@ def _addresses(entrance: Entrance, networks: Sequence[Network]) -> List[str]:
     bound = [ipaddress.ip_address(address) for address in entrance.addresses]
     fixed = [str(address) for address in bound if not address.is_unspecified]
     versions = {address.version for address in bound if address.is_unspecified}
-    towards = _ways(networks) or [address for address in map(interfaces.address_towards, _ANYWHERE) if address]
-    found = [one for one in towards if one in fixed or ipaddress.ip_address(one).version in versions]
-    if networks and found:
+
+    def listening(own: Iterable[str]) -> List[str]:
+        return [one for one in own if one and (one in fixed or ipaddress.ip_address(one).version in versions)]
+
+    found = listening(_ways(networks))
+    if found:
         return found
+    found = listening(map(interfaces.address_towards, _ANYWHERE))
     others = [one for one in interfaces.own_addresses() if ipaddress.ip_address(one).version in versions]
     return list(dict.fromkeys(itertools.chain(found, sorted(fixed, key=_is_loopback), others)))
 
 
 def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
-
-
-def _certificate(config: Config) -> Optional[tls.CertificateNames]:
-    if config.tls.tls_cert is None:
-        return None
-    if config.tls.tls_cert == "auto":
-        return tls.CertificateNames((), (), True)  # perhaps not made yet
-    with contextlib.suppress(OSError, ValueError):
-        return tls.names_in(config.tls.tls_cert)
-    return None

@@ -1,5 +1,6 @@
 """Certificates and keys: what is said of files that are something else."""
 
+import datetime
 import os
 import re
 import shlex
@@ -10,7 +11,7 @@ import subprocess
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from m365proxy.errors import ConfigError
@@ -113,3 +114,27 @@ def test_a_client_that_has_gone_before_tls_leaves_no_descriptor(certificate):
         with pytest.raises(OSError):
             os.fstat(handle)
         del caught
+
+
+def test_whom_a_certificate_is_for(tmp_path):
+    path = tmp_path / "cert.pem"
+    path.write_bytes(tls.self_signed(["relay.contoso.com", "192.0.2.10", "fd00::10"])[0])
+    assert tls.names_in(str(path)) == (("relay.contoso.com",), ("192.0.2.10", "fd00::10"), True)
+
+
+def test_a_certificate_of_a_ca_without_names(tmp_path):
+    key = serialization.load_pem_private_key(KEY, None)
+    own = x509.load_pem_x509_certificate(CERT)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(own.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(2026, 1, 1))
+        .not_valid_after(datetime.datetime(2027, 1, 1))
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "cert.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    assert tls.names_in(str(path)) == ((), (), False)

@@ -2,6 +2,7 @@ import ipaddress
 import os
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -77,3 +78,37 @@ def test_without_proc(monkeypatch):
     monkeypatch.setattr(interfaces, "_lines", lambda path: [])
     assert interfaces.default_gateways() == []
     assert interfaces.own_addresses() == [] or not sys.platform.startswith("linux")
+
+
+@pytest.mark.parametrize("peer, own", [("127.0.0.9", "127.0.0.1"), ("no address", ""), ("fd00::1%none", "")])
+def test_the_address_towards_a_peer(peer, own):
+    assert interfaces.address_towards(peer) == own
+    with socket.socket() as sock:
+        sock.bind((own, 0))  # it is an address of this machine
+
+
+@pytest.mark.parametrize(
+    "name, resolved, expected",
+    [
+        ("relay.contoso.com", ["192.0.2.7", "192.0.2.10"], "relay.contoso.com"),
+        ("relay.contoso.com", ["127.0.1.1"], ""),
+        ("relay", ["192.0.2.10"], ""),
+        ("relay.contoso.com", None, ""),
+    ],
+)
+def test_a_full_name_counts_if_it_is_ours(monkeypatch, name, resolved, expected):
+    def resolve(*_):
+        if resolved is None:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(socket.AF_INET, 1, 6, "", (address, 0)) for address in resolved]
+
+    monkeypatch.setattr(interfaces.socket, "getfqdn", lambda: name)
+    monkeypatch.setattr(interfaces.socket, "getaddrinfo", resolve)
+    assert interfaces.full_name(["192.0.2.10"]) == expected
+
+
+def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch):
+    answered = threading.Event()
+    monkeypatch.setattr(interfaces.socket, "getfqdn", lambda: answered.wait(30) and "late.contoso.com")
+    assert interfaces.full_name(["192.0.2.10"], seconds=0.01) == ""
+    answered.set()
