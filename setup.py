@@ -183,6 +183,7 @@ setup(
     long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    url="https://m365proxy.contoso.com/",
     packages=find_packages(include=["m365proxy", "m365proxy.*"]),
     python_requires=">=3.9",
     install_requires=["msal>=1.21", "requests>=2.28", "cryptography>=38"],

@@ -44,6 +44,12 @@ _EXIT_STATUS = (
 _FILES = (
     ("/etc/m365proxy.json", "The config; see m365proxy.json(5)."),
     (
+        "/etc/m365proxy/NAME.json",
+        "The config of the service m365proxy@NAME: one for each further tenant, with the state directory "
+        "/var/lib/m365proxy/NAME.",
+    ),
+    ("/var/log/m365proxy", "Where the packaged services may write a log file (logging.file)."),
+    (
         "/var/lib/m365proxy",
         "State directory of the packaged service: the sign-in, encrypted (tokens.enc, "
         "token.key), the queue (queue/), and the data for status (status.json).",

@@ -43,9 +43,30 @@ for _ in $(seq 60); do
 done
 [ "$now" != "$pid" ]
 systemctl is-active m365proxy
+# A second tenant, with a log file of its own; both services go on as what an upgrade brings
+sed -e 's/"smtp_port": 25,/"smtp_port": 2526,/' \
+  -e 's|"/var/lib/m365proxy"|"/var/lib/m365proxy/second", "logging": {"file": "/var/log/m365proxy/second.log"}|' \
+  /etc/m365proxy.json | install -m 0640 -g m365proxy /dev/stdin /etc/m365proxy/second.json
+systemctl enable --now m365proxy@second
+systemctl status --no-pager m365proxy@second | grep 'smtp 0.0.0.0:2526'
+test "$(stat -c '%a %U' /var/lib/m365proxy/second)" = "700 m365proxy"
+test -s /var/log/m365proxy/second.log
+first=$(systemctl show -P MainPID m365proxy) second=$(systemctl show -P MainPID m365proxy@second)
+dpkg -i /m365proxy.deb
+systemctl is-active m365proxy m365proxy@second
+[ "$(systemctl show -P MainPID m365proxy)" != "$first" ]
+[ "$(systemctl show -P MainPID m365proxy@second)" != "$second" ]
 # A wrong config is a failed service, once
 sed -i 's/"smtp_port": 25/"smtp_port": "x"/' /etc/m365proxy.json
 systemctl restart m365proxy || true
 [ "$(systemctl show -P ExecMainStatus m365proxy)" = 78 ]
 [ "$(systemctl is-active m365proxy)" = failed ]
+# A package that is gone leaves nothing running, and a purge nothing but certificates
+dpkg -r m365proxy
+[ "$(systemctl is-active m365proxy@second)" = inactive ]
+echo key >/etc/m365proxy/key.pem
+touch /etc/m365proxy.json.2026-11-29
+dpkg -P m365proxy
+find /etc /var/lib/m365proxy /var/log/m365proxy -name '*m365proxy*' -o -path '/etc/m365proxy/*' -o -path '/var/l*' | tee /left
+[ "$(sort /left)" = "$(printf '/etc/m365proxy\n/etc/m365proxy/key.pem')" ]
 echo "booted: fine"

@@ -20,6 +20,7 @@ if not os.environ.get("M365PROXY_INSTALLED"):
     pytest.skip("M365PROXY_INSTALLED is not set; .ci/packages runs this in Debian roots", allow_module_level=True)
 
 CONFIG, STATE, USER = pathlib.Path("/etc/m365proxy.json"), pathlib.Path("/var/lib/m365proxy"), "m365proxy"
+DOC = pathlib.Path("/usr/share/doc/m365proxy")
 CLEAN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
 
 
@@ -85,14 +86,27 @@ def test_owners_and_modes():
     assert found.st_gid == pwd.getpwnam(USER).pw_gid
     assert owner(STATE) == (USER, 0o700)
     assert pwd.getpwnam(USER).pw_shell == "/usr/sbin/nologin"
-    assert CONFIG.name in pathlib.Path("/var/lib/dpkg/info/m365proxy.conffiles").read_text()
 
 
-def test_the_sample_and_the_manual_are_there():
-    doc = pathlib.Path("/usr/share/doc/m365proxy")
-    assert json.loads((doc / "examples/m365proxy.json").read_text())["mailboxes"]
+def test_the_config_is_the_sample_and_no_conffile():
+    """A conffile whose sample changed would stop an upgrade with a question."""
+    assert CONFIG.read_text() == pathlib.Path("/usr/share/m365proxy/m365proxy.json").read_text()
+    assert not pathlib.Path("/var/lib/dpkg/info/m365proxy.conffiles").exists()
+
+
+def test_the_samples_and_the_manual_are_there():
+    assert json.loads((DOC / "examples/m365proxy.json").read_text())["mailboxes"]
+    for name in ("m365proxy.logrotate", "haproxy.cfg", "fail2ban/jail.d/m365proxy.conf"):
+        assert (DOC / "examples" / name).exists()
     for page in ("man1/m365proxy.1.gz", "man5/m365proxy.json.5.gz"):
         assert pathlib.Path("/usr/share/man", page).exists()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/index.md", "docs/install.md"])
+def test_the_pages_can_be_read_and_lead_to_each_other(page):
+    text = (DOC / page).read_text("utf-8")
+    for target in re.findall(r"\]\(([\w./-]+\.md)", text):
+        assert (DOC / page).parent.joinpath(target).exists(), target
 
 
 def test_dependencies_are_debians_own_and_no_more():
