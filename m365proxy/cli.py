@@ -182,7 +182,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
 
     return {
         "run": _run,
-        "login": lambda arguments: commands.login(_config(arguments, owner=True)),
+        "login": _login,
         "logout": lambda arguments: commands.logout(_config(arguments, owner=True)),
         "check": _check,
         "status": lambda arguments: commands.status(_config(arguments, owner=True), arguments.json),
@@ -203,6 +203,12 @@ def _config(arguments: argparse.Namespace, owner: bool = False) -> Config:
     if owner:
         become_owner(loaded.state_dir)
     return loaded
+
+
+def _login(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import signin
+
+    return signin.login(_config(arguments, owner=True))
 
 
 def _run(arguments: argparse.Namespace) -> Optional[int]:

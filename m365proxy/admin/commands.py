@@ -8,7 +8,7 @@ import json
 import queue
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ..config import load as configuration
 from ..config.sections import Config
@@ -20,6 +20,9 @@ from ..system.systemd import Notifier
 from . import status as status_view
 from .owner import become_owner, owner_to_become
 from .running import is_running
+
+if TYPE_CHECKING:
+    from ..account import Account
 
 # Seconds between looks at a config that waits to be filled in.
 _CONFIG_SECONDS = 2.0
@@ -121,19 +124,6 @@ def _elsewhere(config: Config) -> List[str]:
     ]
 
 
-def login(config: Config) -> Optional[int]:
-    from ..account import Account
-
-    files.make_directory(config.state_dir)
-    account = Account(config)
-    if config.client_secret or config.client_certificate:
-        print("No sign-in is needed: the app registration's own secret or certificate is used.")
-        return None
-    user = account.tokens.login(lambda text: print(text, flush=True))
-    print(f"Signed in as {user}.")
-    return None
-
-
 def logout(config: Config) -> Optional[int]:
     from ..account import Account
 
@@ -179,12 +169,25 @@ def status(config: Config, as_json: bool) -> Optional[int]:
 
     shown = statusfile.read(config.state_dir)
     shown["running"] = is_running(config)
+    account = Account(config)
     if not shown["running"]:
-        shown["sign_in"] = Account(config).tokens.state()
+        shown["sign_in"] = account.tokens.state()
         shown["listeners"] = []
+    else:
+        _hasten(shown, account)
     shown["queue"] = status_view.queue(spool_of(config), time.time()) if status_view.has_queue(config) else _EMPTY_QUEUE
     print(json.dumps(shown, indent=1) if as_json else status_view.render(shown, time.time()))
     return None if shown["running"] else NotRunning.exit_status
+
+
+def _hasten(shown: Dict[str, Any], account: Account) -> None:
+    """Show at once what the running program will have noticed within seconds: that somebody signed in or out."""
+    if account.token_file.is_newer(shown.get("written") or 0.0):
+        stored = account.tokens.state()
+        if not stored["error"]:  # this process may lack the key that the service has
+            shown["sign_in"], shown["paused"] = stored, ""
+    elif account.token_file.identity() is None and shown.get("sign_in", {}).get("signed_in_at"):
+        shown["sign_in"] = account.tokens.state()
 
 
 _EMPTY_QUEUE = {"waiting": 0, "sending": 0, "held": 0, "failed": 0, "oldest_seconds": 0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from ..errors import ProxyError, SignInNeeded, Temporary
 from ..system import log
@@ -14,6 +14,25 @@ from .registration import Registration, msal
 _PAUSES = (1.0, 4.0)
 
 _NOTHING_STORED = "Nothing was stored."
+
+
+class DeviceCode(NamedTuple):
+    """What the person needs: where to enter which code within how many `seconds`, and as whom to sign in there."""
+
+    address: str
+    code: str
+    user: str
+    seconds: float
+
+    @property
+    def minutes(self) -> int:
+        return int(self.seconds) // 60
+
+    def __str__(self) -> str:
+        return (
+            f"Open {self.address} in a browser and enter the code {self.code}. Sign in there as {self.user}. "
+            f"The code is good for {self.minutes} minutes."
+        )
 
 
 class DeviceSignIn:
@@ -34,11 +53,12 @@ class DeviceSignIn:
         self._monotonic = monotonic
         self._sleep = sleep
 
-    def run(self, show: Callable[[str], object]) -> Tuple[str, str]:
-        """`show` is given the line for the person; returns the tenant's ID and msal's serialized cache.
+    def run(self, show: Callable[[DeviceCode], object], count_down: Callable[[float], object]) -> Tuple[str, str]:
+        """Returns the tenant's ID and msal's serialized cache.
 
-        Raises SignInNeeded and Misconfigured, which say what was wrong, and
-        Temporary if Microsoft cannot be asked.
+        `show` is given the code, `count_down` every second the seconds for
+        which it is still valid.  Raises SignInNeeded and Misconfigured, which say what
+        was wrong, and Temporary if Microsoft cannot be asked.
         """
         tenant = self._patiently(self._registration.tenant)
         cache = msal().SerializableTokenCache()
@@ -47,11 +67,11 @@ class DeviceSignIn:
             if "user_code" not in flow:
                 raise refusal(flow)
             show(
-                f"Open {log.clean(flow['verification_uri'])} in a browser and enter the code "
-                f"{log.clean(flow['user_code'])}. Sign in there as {self._user}. "
-                f"The code is good for {int(flow['expires_in']) // 60} minutes."
+                DeviceCode(
+                    log.clean(flow["verification_uri"]), log.clean(flow["user_code"]), self._user, flow["expires_in"]
+                )
             )
-            result = self._polled(app, flow)
+            result = self._polled(app, flow, count_down)
         self._check_permissions(result)
         self._check_tenant(result, tenant)
         self._patiently(lambda: self._check_user(result["access_token"]))
@@ -65,7 +85,7 @@ class DeviceSignIn:
                 self._sleep(pause)
         return ask()
 
-    def _polled(self, app: Any, flow: Dict[str, Any]) -> Dict[str, Any]:
+    def _polled(self, app: Any, flow: Dict[str, Any], count_down: Callable[[float], object]) -> Dict[str, Any]:
         """msal's answer once the person is done; one poll per call, so that a lost connection does not end it."""
         flow["interval"] = max(1, flow["interval"])  # with 0, msal would poll without a pause
         deadline = self._monotonic() + flow["expires_in"]
@@ -82,7 +102,15 @@ class DeviceSignIn:
                     raise refusal(result)
             if self._monotonic() >= deadline:
                 raise error
-            self._sleep(flow["interval"])
+            self._pause(flow["interval"], deadline, count_down)
+
+    def _pause(self, seconds: float, deadline: float, count_down: Callable[[float], object]) -> None:
+        end = self._monotonic() + seconds
+        left = seconds
+        while left > 0:
+            count_down(max(0.0, deadline - self._monotonic()))
+            self._sleep(min(1.0, left))
+            left = end - self._monotonic()
 
     def _check_permissions(self, result: Dict[str, Any]) -> None:
         # No scope at all means: as requested (RFC 6749 5.1).

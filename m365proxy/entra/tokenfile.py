@@ -65,6 +65,11 @@ class TokenFile:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
+    def is_newer(self, moment: float) -> bool:
+        """Whether somebody signed in or renewed the sign-in after a moment (seconds since 1970, of this machine)."""
+        identity = self.identity()
+        return identity is not None and identity[2] > moment * 1e9
+
     def load(self) -> Optional[SignIn]:
         """The sign-in; None if there is none.
 

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Union
 from ..errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary, TokenRefused
 from ..system import log
 from ..system.choices import Permissions
-from .devicecode import DeviceSignIn
+from .devicecode import DeviceCode, DeviceSignIn
 from .http import Busy, refusal
 from .registration import Registration, msal
 from .registration import endpoints as endpoints
@@ -180,18 +180,23 @@ class Tokens:
             state["last_refresh"] = self._refreshed_at
         return dict(state, error=str(trouble or ""), needs_sign_in=isinstance(trouble, SignInNeeded))
 
-    def login(self, show: Callable[[str], object]) -> str:
-        """Sign in by device code: `show` is given the lines for the person; returns the user's address.
+    def login(
+        self,
+        show: Callable[[DeviceCode], object],
+        count_down: Callable[[float], object] = lambda seconds: None,
+    ) -> str:
+        """Sign in by device code, which `show` is given; returns the user's address, "" if the app needs no sign-in.
+
+        `count_down` is given the seconds for which the code is still valid, every second.
 
         Nothing is stored before user, tenant and permissions are found to be right.
         Raises SignInNeeded (exit_status 77 or 78), Temporary, CannotCreate or
         InUse: the previous sign-in is then unchanged.
         """
         if self._app_only:
-            show("No sign-in is needed: the app signs in by itself, with its secret or certificate.")
             return ""
         steps = DeviceSignIn(self._registration, self._user, self._graph_url, self._monotonic, self._sleep)
-        tenant, cache = steps.run(show)
+        tenant, cache = steps.run(show, count_down)
         self._file.sign_in(self._user, tenant, cache, self._clock())
         return self._user
 

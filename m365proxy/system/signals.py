@@ -1,9 +1,12 @@
-"""What signals ask of the running program, from its first moment on."""
+"""What signals ask of the running program, from its first moment on; and what becomes of one whose terminal goes."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import signal
+from typing import Callable, Iterator
 
 # What is asked for: "stop", "reload" or "flush".  A signal's handler runs in the middle of the main thread: it may
 # wait for no lock, as this put does not.
@@ -20,3 +23,28 @@ def listen() -> "Asked[str]":
         if number is not None:
             signal.signal(number, lambda *_, word=word: asked.put(word))
     return asked
+
+
+@contextlib.contextmanager
+def outliving_terminal(gone: Callable[[], object]) -> Iterator[None]:
+    """Go on if the terminal, or the connection it came over, is gone; `gone` is called then, perhaps more than once.
+
+    It is called in the middle of the main thread: it may wait for no lock.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None:  # Windows ends the program with its console
+        yield
+        return
+    before = signal.signal(number, lambda *_: gone())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def lose_output() -> None:
+    """From now on, what is printed goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Attempted too soon")
 
 def test_login(harness):
     assert harness.signed_in().access_token()
-    (line,) = harness.shown
+    (code,) = harness.shown
+    line = str(code)
     assert "https://microsoft.com/devicelogin" in line and f"as {USER}" in line and "15 minutes" in line
     stored = harness.file.load()
     assert (stored.user, stored.tenant, stored.signed_in_at) == (USER, harness.sandbox.tenant_id, 5_000_000.0)
@@ -54,7 +55,16 @@ def test_login_waits_for_the_person(harness):
 def test_login_slows_down_when_asked(harness):
     harness.sandbox.entra.refuse("device_code", "slow_down")
     harness.signed_in()
-    assert harness.time.slept == [6]
+    assert harness.time.slept == [1] * 6
+
+
+def test_the_time_left_is_said_every_second(harness):
+    harness.sandbox.entra.code_seconds = 60
+    harness.sandbox.entra.refuse("device_code", "slow_down")
+    left = []
+    harness.tokens().login(harness.shown.append, left.append)
+    assert left == [60.0, 59.0, 58.0, 57.0, 56.0, 55.0]
+    assert (harness.shown[0].seconds, harness.shown[0].minutes) == (60, 1)
 
 
 def test_login_with_an_interval_of_nothing(harness):

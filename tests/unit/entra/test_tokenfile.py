@@ -52,6 +52,13 @@ def test_nothing_there(file, directory):
     assert names(directory) == []
 
 
+def test_whether_it_is_newer(file):
+    assert not file.is_newer(0.0)
+    file.sign_in("relay@contoso.com", "t", "{}", 5.0)
+    os.utime(file.path, (1000.5, 1000.5))
+    assert file.is_newer(1000.25) and not file.is_newer(1000.75)
+
+
 def test_round_trip(file, directory):
     stored = file.sign_in(USER, TENANT, cache("S3cret"), 1234.5)
     again = TokenFile(directory, {}).load()

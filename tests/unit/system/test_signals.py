@@ -1,5 +1,6 @@
 """What signals ask for.  Nothing is sent: the handlers are called by hand."""
 
+import os
 import signal
 
 import pytest
@@ -40,3 +41,38 @@ def test_windows_has_neither_hup_nor_usr1(handlers, monkeypatch):
     monkeypatch.delattr(signal, "SIGUSR1")
     signals.listen()
     assert sorted(handlers) == [signal.SIGTERM, signal.SIGINT]
+
+
+def test_a_terminal_that_goes_is_outlived(monkeypatch):
+    installed, gone = ["the handler before"], []
+
+    def install(number, handler):
+        installed.append(handler)
+        return installed[-2]
+
+    monkeypatch.setattr(signal, "SIGHUP", 1, raising=False)
+    monkeypatch.setattr(signal, "signal", install)
+    with signals.outliving_terminal(lambda: gone.append(1)):
+        installed[-1](signal.SIGHUP, None)
+        assert gone == [1]
+    assert installed[-1] == "the handler before"
+
+
+def test_windows_has_no_terminal_to_outlive(handlers, monkeypatch):
+    monkeypatch.delattr(signal, "SIGHUP")
+    with signals.outliving_terminal(lambda: None):
+        assert handlers == {}
+
+
+def test_what_is_printed_goes_nowhere(capfd):
+    kept = os.dup(1), os.dup(2)
+    try:
+        os.write(1, b"before")
+        signals.lose_output()
+        os.write(1, b"after")
+        os.write(2, b"after")
+    finally:
+        for number, descriptor in enumerate(kept, 1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+    assert capfd.readouterr() == ("before", "")
