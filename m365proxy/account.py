@@ -1,4 +1,4 @@
-"""The account, the queue and the installation of a config, as the daemon and the commands use them."""
+"""The account, the queue, the event log and the installation of a config, as the daemon and the commands use them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .entra.tokenfile import TokenFile
 from .graph.client import Graph
 from .spool.spool import Spool
 from .system import files
+from .system.events import EventLog
 from .system.outbound import Outbound
 
 
@@ -48,6 +49,12 @@ def spool_of(config: Config) -> Spool:
         min_free=config.queue.min_free_mb * 1024 * 1024,
         max_waiting=config.queue.max_waiting,
     )
+
+
+def event_log(config: Config) -> Optional[EventLog]:
+    """Where steps are written; None if the config wants none.  No file is opened yet."""
+    octets = config.logging.events_mb * 1024 * 1024
+    return EventLog(os.path.join(config.state_dir, "events"), octets) if octets else None
 
 
 def installation(state_dir: str) -> str:

@@ -105,9 +105,10 @@ def _is_sample(content: bytes) -> bool:
 
 def run(config: Config, notifier: Notifier, asked: "Asked[str]") -> Optional[int]:
     """Run until `asked` says "stop", which may be there already; then stop in an orderly way."""
+    from ..account import event_log
     from ..daemon import Daemon
 
-    log.setup(config.logging.level, config.logging.file or "", config.logging.syslog)
+    log.setup(config.logging.level, config.logging.file or "", config.logging.syslog, event_log(config))
     daemon = Daemon(config, notifier=notifier, asked=asked)
     daemon.start()
     daemon.serve()

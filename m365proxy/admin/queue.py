@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from ..account import spool_of
+from ..account import event_log, spool_of
 from ..config.sections import Config
 from ..errors import InUse, UsageError
 from ..spool.envelope import DamagedMessage
@@ -64,6 +64,7 @@ def retry(config: Config, id: str) -> Optional[int]:
     else:
         entry, _ = _take(config, spool, id, spool.requeue)
         _report_queued(config, id)
+        _note(config, "retried", [id])
         doubt = " It may have been sent before; then it arrives twice." if entry.phase in _DOUBTFUL else ""
         print(f"{id} will be tried again now.{doubt}")
     if not is_running(config):
@@ -72,7 +73,8 @@ def retry(config: Config, id: str) -> Optional[int]:
 
 
 def _retry_all(config: Config, spool: Spool) -> None:
-    tried = held = 0
+    tried: List[str] = []
+    held = 0
     for entry in list(spool.entries()) if status.has_queue(config) else ():
         held += entry.phase is Phase.HELD
         state = spool.state(entry.id) if entry.place is Place.NEW else None
@@ -80,9 +82,10 @@ def _retry_all(config: Config, spool: Spool) -> None:
             with contextlib.suppress(UsageError, InUse):  # the program has taken it meanwhile
                 _take(config, spool, entry.id, spool.requeue)
                 _report_queued(config, entry.id)
-                tried += 1
+                tried.append(entry.id)
+    _note(config, "retried", tried)
     if tried:
-        print(f"{tried} waiting or failed messages will be tried again now.")
+        print(f"{len(tried)} waiting or failed messages will be tried again now.")
     else:
         print("No message waits for a later attempt.")
     if held:
@@ -97,10 +100,20 @@ def _report_queued(config: Config, id: str) -> None:
         control.request(config.state_dir, "queued", id)
 
 
+def _note(config: Config, event: str, ids: Iterable[str]) -> None:
+    """Write into the event log, beside the running program perhaps, what an administrator did."""
+    events = event_log(config)
+    if events is not None:
+        with contextlib.closing(events):
+            for id in ids:
+                events.note(event, id=id)
+
+
 def drop(config: Config, id: str) -> Optional[int]:
     """Delete a message for good."""
     spool = spool_of(config)
     entry, state = _take(config, spool, id, spool.drop)
+    _note(config, "dropped", [id])
     print(f"{id} is deleted.")
     if entry.phase in _DOUBTFUL:
         print("It may have been sent nevertheless: look in Sent Items of its mailbox.")

@@ -456,7 +456,11 @@ OPTIONS = (
     Option("logging.file", Path(), None, "File for the log. If not given: standard error."),
     Option("logging.syslog", _BOOLEAN, False, "Send the log to syslog too."),
     Option(
-        "logging.events", Path(), None, "File for events: a line of JSON for each step of each message.", unused=True
+        "logging.events_mb",
+        Integer(0, 10_000, "MB"),
+        16,
+        "Size of the event log, a line of JSON for each step of each message, in events/ of the state directory. "
+        "0: none.",
     ),
     Option(
         "state_dir",

@@ -116,7 +116,7 @@ class LoggingConfig:
     level: str
     file: Optional[str]
     syslog: bool
-    events: Optional[str]
+    events_mb: int
 
 
 @dataclass(frozen=True)

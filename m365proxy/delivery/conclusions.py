@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Callable, Optional
+from typing import Callable, Dict, Mapping, Optional
 
 from ..errors import ProxyError, Temporary, TokenRefused
 from ..graph.answer import GraphTrouble, NoAnswer, Throttled
@@ -12,7 +12,7 @@ from ..graph.client import Graph
 from ..spool.envelope import Envelope
 from ..spool.spool import Claim
 from ..spool.state import Phase, State
-from ..system import log
+from ..system import events, log
 from ..system.clock import clock_is_plausible
 from . import outcome
 from .attempt import Delivery
@@ -84,6 +84,7 @@ class Conclusions:
                 lane.mailbox,
                 len(envelope.recipients),
                 log.clean(claim.state.request_id) or "none",
+                extra=_step("delivered", claim, seconds=_waited(envelope)),
             )
             if claim.state.left_out:
                 logger.info("%s was sent without: %s", claim.id, claim.state.left_out)
@@ -148,7 +149,13 @@ class Conclusions:
         claim.fail()
         lane.note_error(verdict.sentence, self._clock())
         sender = log.clean(envelope.sender if envelope else "unknown")
-        logger.error("%s failed for good (from %s): %s It is kept in failed/.", claim.id, sender, verdict.sentence)
+        logger.error(
+            "%s failed for good (from %s): %s It is kept in failed/.",
+            claim.id,
+            sender,
+            verdict.sentence,
+            extra=_step("failed", claim, verdict.sentence),
+        )
         self._failed()
 
     def _conclude_throttled(self, lane: Lane, claim: Claim, envelope: Envelope, error: Throttled) -> Optional[Turn]:
@@ -157,7 +164,14 @@ class Conclusions:
         jitter = random.random() * min(0.1 * error.seconds, _MOST_JITTER)
         lane.note_error(str(error), self._clock())
         if lane.pause(error.seconds + jitter):
-            logger.warning("%s waits, its messages keep their place: %s", lane.mailbox, error)
+            logger.warning(
+                "%s waits, its messages keep their place: %s",
+                lane.mailbox,
+                error,
+                extra=events.step(
+                    "throttled", mailbox=lane.mailbox, seconds=error.seconds, request_id=error.request_id
+                ),
+            )
         if error.request_id and claim.entry.phase is Phase.CLAIMED:
             _note_first_attempt(claim.state)
             if _age(claim.state, envelope) > self._lifetime:
@@ -180,7 +194,13 @@ class Conclusions:
         if isinstance(error, NoAnswer):
             self._connection_failed(lane)
         wait = outcome.retry_delay(state.asked, self._retry_interval, random.random(), _verdict_on(error).wait)
-        logger.warning("%s may have been sent; Graph is asked again in %d s: %s", claim.id, wait, error)
+        logger.warning(
+            "%s may have been sent; Graph is asked again in %d s: %s",
+            claim.id,
+            wait,
+            error,
+            extra=_step("doubtful", claim, str(error), wait),
+        )
         return lane.turn_in(wait, Work.LOOK, claim)
 
     def _look_or_hold(self, lane: Lane, claim: Claim, verdict: Verdict) -> Optional[Turn]:
@@ -189,7 +209,12 @@ class Conclusions:
             return None
         claim.save_state()
         if not claim.state.looks:
-            logger.warning("%s may have been sent; it is looked for: %s", claim.id, verdict.sentence)
+            logger.warning(
+                "%s may have been sent; it is looked for: %s",
+                claim.id,
+                verdict.sentence,
+                extra=_step("doubtful", claim, verdict.sentence),
+            )
         return lane.turn_in(verdict.wait or self._delivery.first_look(), Work.LOOK, claim)
 
     def _hold(self, lane: Lane, claim: Claim, sentence: str) -> None:
@@ -203,6 +228,7 @@ class Conclusions:
             lane.mailbox,
             claim.id,
             claim.id,
+            extra=_step("held", claim, sentence),
         )
 
     def _is_expired(self, state: State, envelope: Envelope) -> bool:
@@ -216,10 +242,37 @@ class Conclusions:
             self._delivery.drop_draft(claim)
         claim.state.due = self._clock() + delay
         claim.defer()
-        logger.warning("%s deferred for %d s: %s", claim.id, delay, verdict.sentence)
+        logger.warning(
+            "%s deferred for %d s: %s",
+            claim.id,
+            delay,
+            verdict.sentence,
+            extra=_step("deferred", claim, verdict.sentence, delay),
+        )
         if verdict.status == "4.4.1":
             self._connection_failed(lane)
         return lane.turn_in(delay)
+
+
+def _step(
+    event: str, claim: Claim, reason: str = "", seconds: Optional[float] = None
+) -> Mapping[str, Dict[str, events.Value]]:
+    """What became of a message at an attempt or a look, with Graph's last answer, for the event log."""
+    state = claim.state
+    return events.step(
+        event,
+        id=claim.id,
+        failed_attempts=state.attempts,
+        request_id=state.request_id or None,
+        code=state.code or None,
+        reason=reason or None,
+        seconds=None if seconds is None else round(seconds, 1),
+    )
+
+
+def _waited(envelope: Envelope) -> Optional[float]:
+    """Seconds from 250 to the end; None if the clock was wrong then."""
+    return max(0.0, time.time() - envelope.accepted) if clock_is_plausible(envelope.accepted) else None
 
 
 def _note_first_attempt(state: State) -> None:

@@ -15,7 +15,7 @@ from ..errors import ProxyError
 from ..spool.envelope import DamagedMessage, Envelope
 from ..spool.spool import Spool, mailbox_tag, tag_of
 from ..spool.state import Entry, Phase, Place, State
-from ..system import log
+from ..system import events, log
 from ..system.threads import Timer
 from . import dsn
 from .dsn import Failure
@@ -204,7 +204,14 @@ class Reporter:
             return False
         content = dsn.build(failures, mailbox=named, author=via, to=to, host=self._host, now=self._clock())
         id = self._put(via, to, content)
-        logger.info("%s: report on %d failed messages of %s, to %s", id, len(failures), log.clean(named), ", ".join(to))
+        logger.info(
+            "%s: report on %d failed messages of %s, to %s",
+            id,
+            len(failures),
+            log.clean(named),
+            ", ".join(to),
+            extra=events.step("reported", id=id, messages=[failure.id for failure in failures], recipients=to),
+        )
         return True
 
     def _log_unreportable(self, tag: str, mailbox: str, count: int) -> None:
@@ -254,6 +261,7 @@ class Reporter:
             id,
             via,
             ", ".join(to),
+            extra=events.step("reported", id=id, messages=[failure.id], recipients=to),
         )
 
     def _text_of(self, entry: Entry) -> str:

@@ -12,7 +12,7 @@ from ..logins.users import LoginRefused, Logins, User
 from ..maildrop.locks import SessionHandle
 from ..server.connection import CRLF, Connection
 from ..server.junk import JunkCommands
-from ..system import log
+from ..system import events, log
 from ..system.networks import Network, within
 from .job import Job
 from .signsoflife import BrokenOff, SignsOfLife
@@ -185,7 +185,13 @@ class Login:
             raise Refused(refusal(f"[SYS/TEMP] {error}")) from None
         except Permanent as error:
             reason = getattr(error, "reason", error)
-            _log.warning("login failed from %s user %s: %s", peer, who, log.clean(reason))
+            _log.warning(
+                "login failed from %s user %s: %s",
+                peer,
+                who,
+                log.clean(reason),
+                extra=events.step("login failed", service="pop3", client=peer, login=name, reason=str(reason)),
+            )
             raise Refused(fault("[AUTH] Login failed: wrong user name or password.")) from None
         return user
 

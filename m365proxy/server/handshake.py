@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..system import log
+from ..system import events, log
 from .connection import Closed, Injection, TimedOut, WireError
 
 logger = log.get("server")
@@ -26,7 +26,10 @@ _HINTS = (
 
 def log_failure(peer: str, error: WireError) -> None:
     """The line an administrator looks for when a device does not accept our TLS, or we do not accept the device's."""
-    logger.warning("TLS handshake failed from %s: %s", peer, reason(error))
+    why = reason(error)
+    logger.warning(
+        "TLS handshake failed from %s: %s", peer, why, extra=events.step("TLS failed", client=peer, reason=why)
+    )
 
 
 def reason(error: WireError) -> str:

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Dict, Tuple
 
-from ..system import log
+from ..system import events, log
 
 logger = log.get("smtp")
 
@@ -28,4 +28,4 @@ class Quirks:
             self._seen[peer, what] = None
             if len(self._seen) > _QUIRKS:
                 del self._seen[next(iter(self._seen))]
-        logger.log(level, "first seen from %s: %s", peer, what)
+        logger.log(level, "first seen from %s: %s", peer, what, extra=events.step("first seen", client=peer, what=what))

@@ -9,7 +9,7 @@ from ..logins import sasl
 from ..logins.sasl import Malformed
 from ..logins.users import LoginRefused, Logins, User
 from ..server.connection import Connection, LineTooLong
-from ..system import log
+from ..system import events, log
 from . import replies
 from .replies import Reply
 
@@ -110,5 +110,11 @@ class Authentication:
 
     def _failed(self, login: str, reason: str, reply: Reply) -> Reply:
         peer = self._connection.peer
-        logger.warning("login failed from %s user %s: %s", peer, log.quote(login, 100), log.clean(reason))
+        logger.warning(
+            "login failed from %s user %s: %s",
+            peer,
+            log.quote(login, 100),
+            log.clean(reason),
+            extra=events.step("login failed", service="smtp", client=peer, login=login, reason=reason),
+        )
         return reply

@@ -11,7 +11,7 @@ from ..logins.users import User
 from ..server.connection import Connection, TimedOut
 from ..spool.envelope import Envelope
 from ..spool.spool import Incoming
-from ..system import log
+from ..system import events, log
 from . import replies
 from .dotreader import DotReader, LfDotReader
 from .policy import Policy
@@ -113,6 +113,17 @@ class Reception:
             self._received,
             self._connection.tls_version or "none",
             _some(envelope.recipients),
+            extra=events.step(
+                "accepted",
+                id=id,
+                client=self._connection.peer,
+                login=envelope.login or None,
+                mailbox=envelope.mailbox,
+                sender=envelope.sender,
+                recipients=envelope.recipients,
+                size=self._received,
+                tls=self._connection.tls_version,
+            ),
         )
 
     def _check(self, user: User, null_sender: bool) -> Optional[Reply]:
@@ -136,5 +147,10 @@ def _some(recipients: Sequence[str]) -> str:
 
 def disk_refused(peer: str, error: Temporary) -> Reply:
     """The reply if the spool cannot store a message; the reason is for the log only."""
-    logger.error("mail from %s not accepted: %s", peer, error)
+    logger.error(
+        "mail from %s not accepted: %s",
+        peer,
+        error,
+        extra=events.step("refused", client=peer, reply=str(replies.NO_ROOM.code), reason=str(error)),
+    )
     return replies.NO_ROOM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional, Set
 
 from ..logins.users import User
-from ..system import log
+from ..system import events, log
 from . import replies, syntax
 from .replies import Reply
 
@@ -48,7 +48,21 @@ class RefusalLog:
 
     def _log(self, reply: Reply, user: Optional[User], command: str = "") -> None:
         text = " ".join(reply.lines)
-        logger.info("refused from %s%s: %s%s %s", self._peer, _who(user), command, reply.code, text)
+        logger.info(
+            "refused from %s%s: %s%s %s",
+            self._peer,
+            _who(user),
+            command,
+            reply.code,
+            text,
+            extra=events.step(
+                "refused",
+                client=self._peer,
+                mailbox=user.mailbox if user else None,
+                command=command or None,
+                reply=f"{reply.code} {text}",
+            ),
+        )
 
     def _is_new(self, reply: Reply) -> bool:
         """Refusals on the way to a login are new once a session, those by policy once in a row of equal ones."""

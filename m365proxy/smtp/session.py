@@ -21,7 +21,7 @@ from ..server.connection import Closed, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
 from ..spool.envelope import Envelope
 from ..spool.spool import Incoming
-from ..system import log
+from ..system import events, log
 from ..system.networks import within
 from . import advice, auth, replies, syntax
 from .auth import Authentication
@@ -118,7 +118,7 @@ class SmtpSession:
                 self._end(replies.STOPPING)
             elif self._transaction is not None:
                 reason = str(error) or "connection closed"
-                logger.info("session from %s ended in the middle of a message: %s", self._peer, reason)
+                self._log_end(f"in the middle of a message: {reason}")
         except Exception:
             with contextlib.suppress(WireError):
                 self._say(replies.OUR_FAULT)
@@ -221,10 +221,14 @@ class SmtpSession:
         """Say a last reply and leave the loop."""
         self._over = True
         if reply.code != 221 and reply is not replies.STOPPING:
-            logger.info("session from %s ended: %s", self._peer, reply.lines[0])
+            self._log_end(reply.lines[0])
         with contextlib.suppress(WireError):
             self._say(reply)
             self._connection.flush()
+
+    def _log_end(self, reason: str) -> None:
+        extra = events.step("session ended", service="smtp", client=self._peer, reason=reason)
+        logger.info("session from %s ended: %s", self._peer, reason, extra=extra)
 
     # -- what must be true before a verb ----------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-from ..system import files, log
+from ..system import events, files, log
 from ..system.clock import clock_is_plausible
 from .envelope import DamagedMessage
 from .spool import Spool
@@ -69,6 +69,7 @@ def _remove(spool: Spool, entry: Entry, keep_failed_days: float) -> None:
         log.clean(mailbox),
         log.clean(sender),
         log.clean(named, 1000),
+        extra=events.step("removed", id=entry.id, mailbox=mailbox),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import shutil
@@ -56,8 +57,17 @@ def create(path: str, mode: int = 0o600) -> BinaryIO:
 
 def open_to_append(path: str) -> BinaryIO:
     """Open a file of our own (0600) for writing at its end; made if it is not there.  OSError for a FIFO."""
+    return os.fdopen(_open_end(path), "ab")
+
+
+def open_unbuffered(path: str) -> io.FileIO:
+    """As `open_to_append`, but each write is one system call; a full disk may take less than all of it."""
+    return io.FileIO(_open_end(path), "ab")
+
+
+def _open_end(path: str) -> int:
     flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    return os.fdopen(os.open(path, flags, 0o600), "ab")
+    return os.open(path, flags, 0o600)
 
 
 def sync_file(file: BinaryIO) -> None:

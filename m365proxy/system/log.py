@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, Optional
 
 from ..errors import CannotCreate
 
@@ -84,8 +84,11 @@ class _LogFile(logging.handlers.WatchedFileHandler):
             print(self.format(record), file=sys.stderr, flush=True)
 
 
-def setup(level: str = "INFO", file: str = "", syslog: bool = False) -> None:
-    """Send the program's log to stderr, or to `file` (re-opened after rotation), and to syslog if asked."""
+def setup(level: str = "INFO", file: str = "", syslog: bool = False, events: Optional[logging.Handler] = None) -> None:
+    """Send the program's log to stderr, or to `file` (re-opened after rotation), and to syslog if asked.
+
+    `events` gets all records from INFO on, whatever the level.
+    """
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -94,10 +97,14 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False) -> None:
     root.addHandler(_main_handler(file))
     if syslog:
         _add_syslog(root)
+    for handler in root.handlers:
+        handler.setLevel(level)
+    if events is not None:
+        root.addHandler(events)
     root.setLevel(logging.WARNING)
     for library in ("msal", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they log URLs and claims
-    logging.getLogger("m365proxy").setLevel(level)
+    logging.getLogger("m365proxy").setLevel("INFO" if events is not None and level != "DEBUG" else level)
     logging.raiseExceptions = False
 
 

@@ -188,7 +188,7 @@ def test_the_defaults(load):
             "auth_failures": 10,
             "auth_block_minutes": 10,
         },
-        "logging": {"level": "INFO", "file": None, "syslog": False, "events": None},
+        "logging": {"level": "INFO", "file": None, "syslog": False, "events_mb": 16},
     }
     for name, section in sections.items():
         assert vars(getattr(loaded, name)) == {"key": name, **section}

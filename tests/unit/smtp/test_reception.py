@@ -178,7 +178,7 @@ def test_a_client_that_goes_in_the_middle_leaves_nothing(sent, wait_until, logge
         wait_until(lambda: not len(harness.connections))
         assert not harness.spool.accepted
         assert not harness.spool.open_ones
-    assert logged() == ["session from 127.0.0.1 ended in the middle of a message: connection closed"]
+    assert logged() == ["session from 127.0.0.1 ended: in the middle of a message: connection closed"]
 
 
 def test_a_message_is_looked_at_before_it_is_accepted():

@@ -1,0 +1,151 @@
+"""The event log: a line of JSON for each step of each message, and for each client that was refused.
+
+A log line on such a step carries it as `extra`, so that log and events cannot disagree:
+
+    logger.info("accepted %s", id, extra=events.step("accepted", id=id))
+
+docs/events.md lists the events and their fields.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import time
+from typing import Dict, List, Mapping, Optional, Sequence, Union
+
+from . import files, log
+
+logger = log.get("events")
+
+Value = Union[None, bool, int, float, str, Sequence[str]]
+
+# The files have the configured size together; the oldest is deleted before a new one begins.
+_FILES = 8
+
+_ENDING = ".jsonl"
+
+# Characters of a text; some come from outside.
+_LONGEST = 500
+
+# Seconds until a disk that took no event is tried again.
+_WAIT = 10.0
+
+
+def step(event: str, **fields: Value) -> Mapping[str, Dict[str, Value]]:
+    """`extra` of the log line on a step.  No field may hold a subject, a text of a mail, or a secret."""
+    return {"event": {"event": event, **fields}}
+
+
+class EventLog(logging.Handler):
+    """Writes the steps among the log's records to numbered files in a directory.
+
+    Nothing is synced.  Events that the disk does not take are lost, and nothing
+    else: nobody waits or fails for them.
+    """
+
+    def __init__(self, directory: str, octets: int):
+        """`octets` is the size of all files together.  The directory is made for the first event."""
+        super().__init__()
+        self._directory = directory
+        self._file_octets = max(1, octets // _FILES)
+        self._file: Optional[io.FileIO] = None
+        self._size = 0
+        self._paused_until = 0.0  # monotonic; 0 while the disk takes what is written
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's step, if it has one.  Called with the handler's lock, by logging."""
+        fields = getattr(record, "event", None)
+        if isinstance(fields, dict) and time.monotonic() >= self._paused_until:
+            self._write(_line(record.created, fields))
+
+    def note(self, event: str, **fields: Value) -> None:
+        """Write a step that has no log line: what a command does, which prints for people instead."""
+        self.handle(logging.makeLogRecord(dict(step(event, **fields))))
+
+    def close(self) -> None:
+        self.acquire()
+        try:
+            self._close_file()
+        finally:
+            self.release()
+        super().close()
+
+    def _write(self, line: bytes) -> None:
+        try:
+            written = self._open().write(line)
+        except OSError as error:
+            self._pause(error.strerror or str(error))
+            return
+        self._size += written
+        if written < len(line):
+            self._pause("the disk is full")
+        elif self._paused_until:
+            self._paused_until = 0.0
+            logger.warning("events are written again to %s; those in between are lost", self._directory)
+
+    def _pause(self, reason: str) -> None:
+        if not self._paused_until:
+            logger.warning("events cannot be written to %s, and are lost: %s", self._directory, reason)
+        self._paused_until = time.monotonic() + _WAIT
+        self._close_file()
+
+    def _open(self) -> io.FileIO:
+        """The newest file, or the next one if that is full."""
+        if self._file is not None and self._size < self._file_octets:
+            return self._file
+        self._close_file()
+        files.make_private(self._directory)
+        numbers = _numbers(self._directory)
+        newest = numbers[-1] if numbers else 0
+        if not newest or _size(self._path(newest)) >= self._file_octets:
+            newest += 1
+            for number in numbers[: max(0, len(numbers) - _FILES + 1)]:
+                files.remove(self._path(number))
+        self._file = files.open_unbuffered(self._path(newest))
+        self._size = _size(self._path(newest))
+        if not _ends_with_line(self._path(newest)):
+            self._size += self._file.write(b"\n")
+        return self._file
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._directory, f"{number:08}{_ENDING}")
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _numbers(directory: str) -> List[int]:
+    """The numbers of the files, the oldest first."""
+    names = (name[: -len(_ENDING)] for name in files.names(directory) if name.endswith(_ENDING))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def _size(path: str) -> int:
+    return os.stat(path).st_size
+
+
+def _ends_with_line(path: str) -> bool:
+    """False after a power cut or on a full disk, where the last line may have been cut off."""
+    with open(path, "rb") as file:
+        file.seek(max(0, _size(path) - 1))
+        return file.read(1) in (b"", b"\n")
+
+
+def _line(created: float, fields: Mapping[str, Value]) -> bytes:
+    """One event, with its time in UTC."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created)) + f".{int(created * 1000) % 1000:03}Z"
+    known = {name: _cleaned(value) for name, value in fields.items() if value is not None}
+    return json.dumps({"time": stamp, **known}, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _cleaned(value: Value) -> Value:
+    if isinstance(value, str):
+        return log.clean(value, _LONGEST)
+    if isinstance(value, Sequence):
+        return [log.clean(item, _LONGEST) for item in value]
+    return value

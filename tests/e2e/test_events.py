@@ -1,0 +1,104 @@
+"""The event log of the running program: what became of each message, and who was refused."""
+
+import json
+import poplib
+import smtplib
+
+import pytest
+from program import ALERTS, PASSWORD, SCANS, wait_until
+
+SUBJECT, TEXT = "Quarterly figures", "Nobody else may read this."
+
+
+def events(program):
+    """What was written, without the times."""
+    found = []
+    for path in sorted((program.directory / "state" / "events").glob("*.jsonl")):
+        for line in path.read_text("utf-8").splitlines():
+            event = json.loads(line)
+            assert event.pop("time").endswith("Z")
+            found.append(event)
+    return found
+
+
+def submit(program):
+    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
+        smtp.login(ALERTS, PASSWORD)
+        smtp.sendmail(ALERTS, [SCANS], f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {SUBJECT}\r\n\r\n{TEXT}\r\n")
+
+
+def test_the_story_of_a_message(program):
+    program.sandbox.faults.add("answer", path="/messages$", status=503, code="serverBusy")
+    submit(program)
+    wait_until(lambda: [event for event in events(program) if event["event"] == "deferred"], what="the first attempt")
+    assert program.command("queue", "retry", "all").returncode == 0
+    wait_until(lambda: [event for event in events(program) if event["event"] == "delivered"], what="the delivery")
+    accepted, deferred, retried, delivered = events(program)
+    id = accepted["id"]
+    assert accepted.pop("size") > 100
+    assert accepted == {
+        "event": "accepted",
+        "id": id,
+        "client": "127.0.0.1",
+        "login": ALERTS,
+        "mailbox": ALERTS,
+        "sender": ALERTS,
+        "recipients": [SCANS],
+    }
+    assert deferred.pop("request_id") and deferred.pop("reason") and 5 <= deferred.pop("seconds") < 6
+    assert deferred == {"event": "deferred", "id": id, "failed_attempts": 1, "code": "serverBusy"}
+    assert retried == {"event": "retried", "id": id}
+    assert delivered.pop("request_id") and delivered.pop("seconds") >= 0
+    assert delivered == {"event": "delivered", "id": id, "failed_attempts": 1}
+
+
+def test_what_an_administrator_did_is_there_too(make_program):
+    program = make_program().start()  # nobody is signed in
+    submit(program)
+    (id,) = [event["id"] for event in events(program)]
+    for action, word in (("retry", "retried"), ("drop", "dropped")):
+        assert program.command("queue", action, id).returncode == 0
+        assert events(program)[-1] == {"event": word, "id": id}
+
+
+def test_who_was_refused(shared_program):
+    before = len(events(shared_program))
+    with smtplib.SMTP("localhost", shared_program.port("smtp"), timeout=30) as smtp:
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            smtp.login(ALERTS, "hunter2")
+        smtp.login(ALERTS, PASSWORD)
+        assert smtp.mail("boss@contoso.com")[0] == 550
+    pop3 = poplib.POP3("localhost", shared_program.port("pop3"), timeout=30)
+    pop3.user("nobody")
+    with pytest.raises(poplib.error_proto):
+        pop3.pass_("hunter2")
+    pop3.close()
+    found = events(shared_program)[before:]
+    assert {event["client"] for event in found} == {"127.0.0.1"}
+    by_smtp, by_pop3 = found[0], found[-1]
+    assert (by_smtp["event"], by_smtp["service"], by_smtp["login"]) == ("login failed", "smtp", ALERTS)
+    assert (by_pop3["event"], by_pop3["service"], by_pop3["login"]) == ("login failed", "pop3", "nobody")
+    (refused,) = [event for event in found if event["event"] == "refused"]
+    assert refused["reply"].startswith("550") and "boss@contoso.com" in refused["command"]
+
+
+def test_it_holds_neither_texts_nor_secrets(shared_program):
+    submit(shared_program)
+    wait_until(lambda: any(event["event"] == "delivered" for event in events(shared_program)))
+    content = b"".join(path.read_bytes() for path in (shared_program.directory / "state" / "events").iterdir())
+    for secret in (SUBJECT, TEXT, PASSWORD, "hunter2"):
+        assert secret.encode() not in content
+
+
+def test_it_can_be_switched_off(make_program):
+    program = make_program(logging={"events_mb": 0}).start()
+    submit(program)
+    assert program.command("queue", "retry", "all").returncode == 0
+    assert not (program.directory / "state" / "events").exists()
+
+
+def test_it_has_all_steps_whatever_the_log_shows(make_program):
+    program = make_program(logging={"level": "ERROR"}).sign_in().start()
+    submit(program)
+    wait_until(lambda: [event for event in events(program) if event["event"] == "delivered"])
+    assert "accepted" not in program.said()

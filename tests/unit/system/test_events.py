@@ -1,0 +1,170 @@
+"""The event log: what the program's log says about steps, as JSON."""
+
+import json
+import logging
+import os
+import pathlib
+import re
+import stat
+
+import pytest
+
+from m365proxy.system import events, files, log
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return str(tmp_path / "events")
+
+
+@pytest.fixture
+def logger(directory):
+    """A logger of the program whose steps are written; the whole log has room for 8,000 octets."""
+    logger = log.get("test")
+    handler = events.EventLog(directory, 8000)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield logger
+    logger.removeHandler(handler)
+    handler.close()
+
+
+def lines(directory):
+    for name in sorted(os.listdir(directory)):
+        with open(os.path.join(directory, name), encoding="utf-8") as file:
+            yield from (line for line in file.read().split("\n") if line)
+
+
+def written(directory):
+    return [json.loads(line) for line in lines(directory)]
+
+
+def test_a_log_line_that_is_a_step_is_written_with_its_fields(logger, directory):
+    logger.info("no step")
+    logger.info("accepted X", extra=events.step("accepted", id="X", size=5, recipients=("a@contoso.com",), tls=None))
+    (event,) = written(directory)
+    stamp = event.pop("time")
+    assert event == {"event": "accepted", "id": "X", "size": 5, "recipients": ["a@contoso.com"]}
+    assert len(stamp) == len("2026-11-29T13:05:00.123Z") and stamp.endswith("Z")
+    if os.name == "posix":
+        assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+        assert {stat.S_IMODE(os.stat(entry).st_mode) for entry in os.scandir(directory)} == {0o600}
+
+
+def test_times_are_in_utc_with_milliseconds(directory):
+    handler = events.EventLog(directory, 8000)
+    handler.handle(logging.makeLogRecord({"created": 1796000000.0459, **events.step("x")}))
+    handler.close()
+    assert [event["time"] for event in written(directory)] == ["2026-11-30T00:53:20.045Z"]
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ("Größe", "Größe"),
+        ("a\r\n250 b\x1b", "a\\x0d\\x0a250 b\\x1b"),
+        ("x" * 9000, "x" * 499 + "…"),
+        ("\ud800", "\\ud800"),
+        (["\x00", "b"], ["\\x00", "b"]),
+    ],
+)
+def test_what_comes_from_outside_is_made_safe(logger, directory, value, expected):
+    logger.info("x", extra=events.step("refused", reason=value))
+    assert written(directory)[0]["reason"] == expected
+
+
+def test_the_oldest_file_goes_when_all_are_full(logger, directory):
+    for number in range(300):
+        logger.info("x", extra=events.step("accepted", id=f"{number:04}"))
+    ids = [event["id"] for event in written(directory)]
+    assert ids == [f"{number:04}" for number in range(300 - len(ids), 300)]
+    assert 6000 < sum(entry.stat().st_size for entry in os.scandir(directory)) < 8000 + 8 * 100
+    assert len(os.listdir(directory)) <= 8
+
+
+def test_a_command_and_a_new_start_go_on_with_the_newest_file(logger, directory):
+    logger.info("x", extra=events.step("accepted", id="1"))
+    command = events.EventLog(directory, 8000)
+    command.note("dropped", id="1")
+    command.close()
+    logger.info("x", extra=events.step("accepted", id="2"))
+    assert [event["event"] for event in written(directory)] == ["accepted", "dropped", "accepted"]
+    assert len(os.listdir(directory)) == 1
+
+
+def test_a_line_cut_off_by_a_power_cut_spoils_no_other(directory):
+    os.mkdir(directory)
+    with open(os.path.join(directory, "00000001.jsonl"), "w", encoding="ascii") as file:
+        file.write('{"event": "accep')
+    handler = events.EventLog(directory, 8000)
+    handler.note("accepted", id="2")
+    handler.close()
+    cut, whole = lines(directory)
+    assert cut == '{"event": "accep' and json.loads(whole)["id"] == "2"
+
+
+def test_a_disk_that_takes_nothing_costs_events_only(logger, directory, monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr(events.time, "monotonic", lambda: now[0])
+    calls = []
+
+    def refuse(path):
+        calls.append(path)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "open_unbuffered", refuse)
+        for _ in range(3):
+            logger.info("x", extra=events.step("accepted", id="lost"))
+        now[0] += 11
+        logger.info("x", extra=events.step("accepted", id="lost"))
+    assert len(calls) == 2  # not for each event
+    now[0] += 11
+    logger.info("x", extra=events.step("accepted", id="kept"))
+    assert [event["id"] for event in written(directory)] == ["kept"]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith(".events")]
+    assert said == [
+        f"events cannot be written to {directory}, and are lost: No space left on device",
+        f"events are written again to {directory}; those in between are lost",
+    ]
+
+
+def test_a_write_that_is_cut_short_is_begun_anew(logger, directory, monkeypatch):
+    monkeypatch.setattr(events.time, "monotonic", iter(range(0, 1000, 20)).__next__)
+    whole = files.io.FileIO.write
+
+    class Short(files.io.FileIO):
+        def write(self, data):
+            return whole(self, data[:10])
+
+    logger.info("x", extra=events.step("accepted", id="1"))
+    handler = logger.handlers[-1]
+    with monkeypatch.context() as patched:
+        patched.setattr(files.io, "FileIO", Short)
+        handler.close()
+        logger.info("x", extra=events.step("accepted", id="2"))
+    logger.info("x", extra=events.step("accepted", id="3"))
+    found = []
+    for line in lines(directory):
+        try:
+            found.append(json.loads(line)["id"])
+        except ValueError:
+            found.append("cut off")
+    assert found == ["1", "cut off", "3"]
+
+
+def test_nothing_is_synced(logger, directory, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync_file", synced.append)
+    monkeypatch.setattr(files, "sync_directory", synced.append)
+    logger.info("x", extra=events.step("accepted", id="1"))
+    assert synced == []
+
+
+def test_the_documentation_lists_all_events():
+    root = pathlib.Path(events.__file__).parents[2]
+    source = "\n".join(path.read_text("utf-8") for path in (root / "m365proxy").rglob("*.py"))
+    named = set(re.findall(r'(?:\bevents\.step|\b_step|\b_note)\(\s*(?:config, )?"([A-Za-z0-9 ]+)"', source))
+    rows = re.findall(r"^\| (`.*?) \|", (root / "docs" / "events.md").read_text("utf-8"), re.MULTILINE)
+    assert {"accepted", "delivered", "dropped"} <= named
+    assert named == {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
