@@ -102,6 +102,13 @@ def test_the_samples_and_the_manual_are_there():
         assert pathlib.Path("/usr/share/man", page).exists()
 
 
+def test_bash_completes_commands():
+    file = "/usr/share/bash-completion/completions/m365proxy"
+    asked = f'source {file}; COMP_WORDS=(m365proxy sta) COMP_CWORD=1; _m365proxy; echo "$COMPREPLY"'
+    assert subprocess.run(["bash", "-c", asked], capture_output=True, text=True).stdout == "status\n"
+    assert owner(pathlib.Path(file)) == ("root", 0o644)
+
+
 @pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/index.md", "docs/install.md"])
 def test_the_pages_can_be_read_and_lead_to_each_other(page):
     text = (DOC / page).read_text("utf-8")
