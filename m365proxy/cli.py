@@ -18,7 +18,7 @@ from .system import log, signals
 if TYPE_CHECKING:
     from .config.sections import Config
 
-COMMANDS = ("run", "login", "logout", "check", "status", "queue", "card", "hash-password", "reload", "demo")
+COMMANDS = ("run", "login", "logout", "check", "status", "queue", "test", "card", "hash-password", "reload", "demo")
 
 
 _LIBRARIES = (
@@ -85,6 +85,15 @@ def parser() -> argparse.ArgumentParser:
         "id", metavar="ID|all"
     )
     actions.add_parser("drop", help="delete a message for good").add_argument("id", metavar="ID")
+    test = commands.add_parser("test", help="send a mail as a device would, and follow it to the inbox")
+    test.add_argument("--from", metavar="MAILBOX", dest="sender", help="mailbox to send from (default: the first)")
+    test.add_argument("--to", metavar="ADDR", help="recipient (default: the mailbox itself)")
+    test.add_argument("--login", metavar="LOGIN", help="user name of the device to play (default: any of the mailbox)")
+    test.add_argument(
+        "--ask-password",
+        action="store_true",
+        help="log in with the device's own password, asked for or read from a pipe, and not with a one-time password",
+    )
     card = commands.add_parser(
         "card", help="print what to type into a device: server, port, encryption, user name, From"
     )
@@ -187,6 +196,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "check": _check,
         "status": lambda arguments: commands.status(_config(arguments, owner=True), arguments.json),
         "queue": _queue,
+        "test": _test,
         "card": _card,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
         "reload": lambda arguments: commands.reload(_config(arguments, owner=True)),
@@ -246,6 +256,16 @@ def _queue(arguments: argparse.Namespace) -> Optional[int]:
     return action(config, arguments.id)
 
 
+def _test(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import testmail
+    from .admin.terminal import Terminal
+
+    config = _config(arguments, owner=True)
+    terminal = Terminal(sys.stdout, os.environ)
+    ask = _ask_password_of if arguments.ask_password else None
+    return testmail.run(config, terminal, arguments.sender or "", arguments.to or "", arguments.login or "", ask)
+
+
 def _card(arguments: argparse.Namespace) -> Optional[int]:
     from .admin import card
 
@@ -270,3 +290,11 @@ def _ask_password() -> str:
     if getpass.getpass("Password again: ") != first:
         raise UsageError("The two passwords are different. Run the command again.")
     return first
+
+
+def _ask_password_of(login: str) -> str:
+    from .admin import commands
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        return "" if sys.stdin is None else commands.read_password()
+    return getpass.getpass(f"Password of {login}: ")

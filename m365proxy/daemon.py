@@ -370,6 +370,10 @@ class Daemon:
             self.reload()
         elif word == "flush":
             self.courier.flush_all()
+        elif word == "status":
+            self.write_status()
+        elif word == "login":
+            self._guard.admit_once(id)
 
     def reload(self) -> None:
         """Put users, rules and certificates of the config file to use; a file with mistakes changes nothing."""

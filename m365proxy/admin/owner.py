@@ -14,6 +14,7 @@ _IMPORTED_LATER = (
     "m365proxy.system.control",
     "m365proxy.system.httpsession",
     "m365proxy.admin.check",
+    "m365proxy.admin.testmail",
     "cryptography.fernet",
     "cryptography.x509",
     "cryptography.hazmat.primitives.asymmetric.ec",

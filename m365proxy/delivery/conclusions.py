@@ -16,7 +16,7 @@ from ..system import events, log
 from ..system.clock import clock_is_plausible
 from . import outcome
 from .attempt import Delivery
-from .lanes import AT_ONCE, Lane, Turn, Work
+from .lanes import AT_ONCE, Lane, SentMail, Turn, Work
 from .outcome import Outcome, Then, Verdict
 
 logger = log.get("courier")
@@ -77,7 +77,7 @@ class Conclusions:
     def conclude(self, lane: Lane, claim: Claim, envelope: Envelope, verdict: Verdict) -> Optional[Turn]:
         """An attempt to send, or a look, has ended with a verdict."""
         if verdict.outcome is Outcome.SENT:
-            lane.note_delivery(self._clock())
+            lane.note_delivery(self._clock(), claim.id, _mail_sent(claim.state))
             logger.info(
                 "%s delivered for %s to %d recipients (request-id %s)",
                 claim.id,
@@ -273,6 +273,10 @@ def _step(
 def _waited(envelope: Envelope) -> Optional[float]:
     """Seconds from 250 to the end; None if the clock was wrong then."""
     return max(0.0, time.time() - envelope.accepted) if clock_is_plausible(envelope.accepted) else None
+
+
+def _mail_sent(state: State) -> SentMail:
+    return {"request_id": state.request_id, "draft": state.draft.mailbox if state.draft else ""}
 
 
 def _note_first_attempt(state: State) -> None:

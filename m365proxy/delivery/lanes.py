@@ -6,11 +6,12 @@ other.  Everything here is in memory and returns at once.
 
 from __future__ import annotations
 
+import collections
 import enum
 import heapq
 import threading
 import time
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, TypedDict
+from typing import Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, TypedDict
 
 from ..graph.slots import SLOTS
 from ..spool.spool import Claim, mailbox_tag, tag_of
@@ -19,6 +20,9 @@ from . import reachability
 
 # A message that is due at this (monotonic) time is tried before all that came later.
 AT_ONCE = 0.0
+
+# Of so many messages of a mailbox it is known that they were sent, and under which request-id.
+_SENT_KEPT = 8
 
 
 class Work(enum.Enum):
@@ -55,6 +59,13 @@ class Outlook(NamedTuple):
     wait: Optional[float]
 
 
+class SentMail(TypedDict):
+    """How a message was sent: the request-id of Graph's 202, and the mailbox its draft was in ("": there was none)."""
+
+    request_id: str
+    draft: str
+
+
 class LaneStatus(TypedDict):
     """What `status` shows of a mailbox.  Times are seconds since 1970, 0: never."""
 
@@ -63,6 +74,7 @@ class LaneStatus(TypedDict):
     last_delivery: float
     last_error: str
     last_error_time: float
+    sent: Dict[str, SentMail]  # the latest, by the message's id
 
 
 class Lane:
@@ -74,6 +86,7 @@ class Lane:
         self.kept: Dict[str, Turn] = {}  # by id, of the waiting: the turns that are for something else than to send
         self.active = 0  # messages in the hands of workers
         self.last_delivery = 0.0  # wall clock
+        self._sent: Deque[Tuple[str, SentMail]] = collections.deque(maxlen=_SENT_KEPT)
         self._last_error = ""
         self._last_error_time = 0.0  # wall clock
         self._lock = lock
@@ -112,9 +125,11 @@ class Lane:
         with self._lock:
             self._paced_until = self._monotonic()
 
-    def note_delivery(self, when: float) -> None:
+    def note_delivery(self, when: float, id: str, mail: SentMail) -> None:
         """A message was sent at this time (wall clock)."""
-        self.last_delivery = when
+        with self._lock:
+            self.last_delivery = when
+            self._sent.append((id, mail))
         self.end_rest()
 
     def note_error(self, sentence: str, when: float) -> None:
@@ -158,6 +173,7 @@ class Lane:
             "last_delivery": self.last_delivery,
             "last_error": self._last_error,
             "last_error_time": self._last_error_time,
+            "sent": dict(self._sent),
         }
 
 

@@ -54,6 +54,7 @@ class User:
         self.rewrite_from: bool = mailbox.rewrite_from
         self.default_from: str = mailbox.default_from or self.mailbox
         self.send_as = tuple(mailbox.send_as)
+        self.from_anywhere = False  # whatever networks its user name is for
 
     def may_send_as(self, address: str) -> bool:
         """Whether From may be `address`: the mailbox's own, or one in its send_as ("*@domain" is all of a domain)."""
@@ -68,6 +69,12 @@ class User:
         """The same user, for another folder of the same mailbox."""
         other = copy.copy(self)
         other.folder = folder
+        return other
+
+    def trusted(self) -> User:
+        """The same user, wherever it is."""
+        other = copy.copy(self)
+        other.from_anywhere = True
         return other
 
     def __repr__(self) -> str:
@@ -154,9 +161,20 @@ class Users:
         It costs no scrypt run: the password is not checked again, but it must be configured as it was.
         """
         found = self._logins.get(user.login.casefold())
-        if found is None or self._refusal(found, service, peer) or not user.is_same_login(found.user):
+        if found is None or not user.is_same_login(found.user):
             return None
-        return found.user.reading(user.folder)
+        if self._refusal(found, service, None if user.from_anywhere else peer):
+            return None
+        fresh = found.user.reading(user.folder)
+        return fresh.trusted() if user.from_anywhere else fresh
+
+    def trusted(self, login: str, service: str) -> User:
+        """The user of a user name who need not give its password, nor be where it is for; LoginRefused."""
+        found = self._logins.get(login.casefold())
+        refusal = self._refusal(found, service, None)
+        if found is None or refusal:
+            raise LoginRefused(refusal)
+        return found.user.trusted()
 
     def name(self, login: str, service: str) -> str:
         """The user name that `check` goes by, in one spelling."""
@@ -190,13 +208,13 @@ class Users:
             )
 
     @staticmethod
-    def _refusal(found: Optional[_Login], service: str, peer: str) -> str:
-        """Why this user name may not log in here, whatever the password; "" if it may."""
+    def _refusal(found: Optional[_Login], service: str, peer: Optional[str]) -> str:
+        """Why this user name may not log in here (None: wherever that is), whatever the password; "" if it may."""
         if found is None:
             return "no such user name"
         if service not in found.user.services:
             return f"the user name is not for {service}"
-        if found.networks is not None and not within(peer, found.networks):
+        if found.networks is not None and peer is not None and not within(peer, found.networks):
             return "the user name is not for this network"
         return ""
 

@@ -9,7 +9,8 @@ from . import files, log
 
 logger = log.get("control")
 
-WORDS = ("queued", "reload", "flush")
+# "queued" comes with a message's id, "login" with the digest of a one-time password.
+WORDS = ("queued", "reload", "flush", "status", "login")
 
 
 class Control:
@@ -25,7 +26,7 @@ class Control:
         self.take()
 
     def take(self) -> List[Tuple[str, str]]:
-        """What was asked since the last look: (word, id).
+        """What was asked since the last look: (word, what it is about).
 
         A file that cannot be removed is left for the next look: obeyed now,
         it would be obeyed again and again.
@@ -54,9 +55,23 @@ class Control:
 
 
 def request(state_dir: str, word: str, id: str = "") -> None:
-    """Ask the running program for a word of WORDS, "queued" with a message's id; it looks within a second."""
+    """Ask the running program for a word of WORDS; it looks within a second."""
     files.make_directory(_directory(state_dir))
-    files.replace(os.path.join(_directory(state_dir), f"{word},{id}"), b"", durable=False)
+    files.replace(_path(state_dir, word, id), b"", durable=False)
+
+
+def is_waiting(state_dir: str, word: str, id: str = "") -> bool:
+    """Whether the program has not seen yet what was asked."""
+    return os.path.exists(_path(state_dir, word, id))
+
+
+def withdraw(state_dir: str, word: str, id: str = "") -> None:
+    """Ask for it no more, if the program has not seen it yet."""
+    files.remove(_path(state_dir, word, id))
+
+
+def _path(state_dir: str, word: str, id: str) -> str:
+    return os.path.join(_directory(state_dir), f"{word},{id}")
 
 
 def _directory(state_dir: str) -> str:

@@ -9,6 +9,7 @@ from m365proxy.spool.spool import mailbox_tag
 from m365proxy.spool.state import Entry, Place
 
 A, B = "a@contoso.com", "b@contoso.com"
+MAIL = {"request_id": "r", "draft": A}
 
 
 class Clock:
@@ -153,7 +154,7 @@ def test_a_mailbox_rests_for_longer_each_time_and_calls_that_fail_together_count
         clock.now += rests[-1]
     assert rests == [1.0, 2.0, 4.0, 8.0, reachability.LONGEST, reachability.LONGEST]
     lane.rest()
-    lane.note_delivery(1.0)
+    lane.note_delivery(1.0, "x", MAIL)
     assert lanes.outlook().is_due
     lane.rest()
     assert lanes.outlook().wait == reachability.FIRST
@@ -204,8 +205,24 @@ def test_status(make):
     lanes = make(A)
     fill(lanes, 3)
     job = lanes.take()
-    job.lane.note_delivery(5.0)
+    job.lane.note_delivery(5.0, job.id, MAIL)
     job.lane.note_error("refused", 6.0)
     assert lanes.status() == {
-        A: {"waiting": 2, "sending": 1, "last_delivery": 5.0, "last_error": "refused", "last_error_time": 6.0}
+        A: {
+            "waiting": 2,
+            "sending": 1,
+            "last_delivery": 5.0,
+            "last_error": "refused",
+            "last_error_time": 6.0,
+            "sent": {job.id: MAIL},
+        }
     }
+
+
+def test_status_names_the_latest_messages_that_were_sent(make):
+    lanes = make(A)
+    fill(lanes, 1)
+    lane = lanes.take().lane
+    for number in range(20):
+        lane.note_delivery(5.0, str(number), MAIL)
+    assert list(lanes.status()[A]["sent"]) == [str(number) for number in range(12, 20)]

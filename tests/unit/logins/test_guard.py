@@ -7,6 +7,7 @@ import pytest
 
 from m365proxy.errors import Temporary
 from m365proxy.logins import guard as guard_module
+from m365proxy.logins import onetime
 from m365proxy.logins.guard import Guard
 from m365proxy.logins.users import LoginRefused
 
@@ -27,6 +28,9 @@ class Users:
         if password != "right":
             raise LoginRefused("wrong password")
         return login
+
+    def trusted(self, login, service):
+        return f"trusted {login} for {service}"
 
 
 class Harness:
@@ -292,3 +296,13 @@ def test_where_nothing_is_blocked_nobody_waits(wait_until):
     wait_until(lambda: users.entered == 50)
     users.answer.set()
     assert crowd.join() == {"wrong password": 50}
+
+
+def test_a_one_time_password_logs_in_once_whatever_is_blocked():
+    harness = Harness()
+    assert [harness.ask("wrong") for _ in range(4)][-1] == "blocked"
+    harness.guard.admit_once(onetime.digest("a@contoso.com", "smtp", "made"))
+    asked = harness.users.asked
+    assert harness.guard.check("A@contoso.com", "made", "smtp", "192.0.2.1") == "trusted A@contoso.com for smtp"
+    assert harness.users.asked == asked
+    assert harness.ask("made", peer="192.0.2.2") == "wrong"

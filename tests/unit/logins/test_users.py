@@ -480,3 +480,29 @@ def test_an_open_session_goes_by_the_configuration_of_now(runs, after, keeps):
 def test_an_open_session_keeps_its_folder():
     user = Users([mailbox()]).check("scanner@contoso.com+Bills", "right", "pop3", PEER)
     assert Users([mailbox()]).current(user, "pop3", PEER).folder == "Bills"
+
+
+# Who logs in with a one-time password: `m365proxy test` plays the device on another machine.
+
+ELSEWHERE = mailbox(logins=(login("mfp", allowed=("10.0.0.0/8",), services=("smtp",)),))
+
+
+def test_who_is_trusted_may_be_anywhere_and_stays():
+    users = Users([ELSEWHERE])
+    user = users.trusted("MFP", "smtp")
+    assert (user.login, user.mailbox) == ("mfp", "scanner@contoso.com")
+    again = users.current(user, "smtp", PEER)
+    assert again is not None and users.current(again, "smtp", PEER) is not None
+    assert users.current(users.check("mfp", "right", "smtp", "10.1.1.1"), "smtp", PEER) is None
+
+
+@pytest.mark.parametrize("name, service", [("mfp", "pop3"), ("nobody", "smtp"), ("", "smtp")])
+def test_trust_gives_no_service_and_no_user_name(name, service):
+    with pytest.raises(LoginRefused):
+        Users([ELSEWHERE]).trusted(name, service)
+
+
+def test_trust_ends_with_the_right():
+    user = Users([ELSEWHERE]).trusted("mfp", "smtp")
+    for changed in ([], [mailbox(logins=(login("mfp", "another"),))], [mailbox(logins=(login("mfp"),), services=())]):
+        assert Users(changed).current(user, "smtp", PEER) is None

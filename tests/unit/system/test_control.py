@@ -58,3 +58,13 @@ def test_a_directory_that_cannot_be_read_is_told_once_until_it_works_again(reade
         os.mkdir(os.path.join(directory, "control"))
         assert reader.take() == []
     assert caplog.text.count("commands do not arrive") == 2
+
+
+def test_what_was_asked_can_be_watched_and_withdrawn(reader, directory):
+    control.request(directory, "login", "0f")
+    assert control.is_waiting(directory, "login", "0f") and not control.is_waiting(directory, "login", "1f")
+    assert reader.take() == [("login", "0f")] and not control.is_waiting(directory, "login", "0f")
+    control.request(directory, "status")
+    for _ in range(2):
+        control.withdraw(directory, "status")
+    assert reader.take() == []
