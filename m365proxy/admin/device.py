@@ -12,6 +12,7 @@ from ..system import log
 from ..system.choices import Service, TlsMode
 from ..system.interfaces import own_addresses
 from ..system.networks import Network, within
+from .steps import Failed
 
 _EVERYWHERE: Tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
@@ -91,26 +92,28 @@ def way_to(config: Config, listeners: Sequence[str], service: Service, without_l
     """The way that a device would take: with TLS rather than without; None if there is no listener.
 
     `listeners`: those of status.json.  `without_login`: the mailbox that the
-    device must be taken for by its address.  InUse if the running program has
-    other listeners than the config; ConfigError if this machine may use none.
+    device must be taken for by its address.  Failed if the running program has
+    other listeners than the config, or if this machine may use none.
     """
     wanted = [socket for socket in config.sockets if socket.protocol is service]
     if not wanted:
         return None
-    reasons: List[str] = []
+    obstacles: List[Failed] = []
     for socket in sorted(wanted, key=lambda one: one.tls is TlsMode.NONE):
         port = _port_in(listeners, socket)
         if port is None:
-            raise InUse(
+            raise Failed(
                 f"The config has a listener at {service} {_host(socket.address)}:{socket.port} ({socket.key}), which "
-                "the running program does not have. Restart it, and run the test again."
+                "the running program does not have.",
+                "Restart it, and run the test again.",
+                InUse.exit_status,
             )
         for address in _addresses(socket.address):
-            reason = _obstacle(config, address, without_login)
-            if not reason:
+            obstacle = _obstacle(config, address, without_login)
+            if obstacle is None:
                 return Way(socket, address, port, within(address, config.proxy_protocol_from))
-            reasons.append(reason)
-    raise ConfigError(reasons[0])
+            obstacles.append(obstacle)
+    raise obstacles[0]
 
 
 def _port_in(listeners: Sequence[str], socket: Socket) -> Optional[int]:
@@ -136,17 +139,19 @@ def _addresses(bound: str) -> Iterator[str]:
     yield from (one for one in own_addresses() if ipaddress.ip_address(one).version == address.version)
 
 
-def _obstacle(config: Config, address: str, without_login: str) -> str:
-    """Why a device with this address could not do what is to be tested; "" if it could."""
+def _obstacle(config: Config, address: str, without_login: str) -> Optional[Failed]:
+    """Why a device with this address could not do what is to be tested; None if it could."""
     if not within(address, config.allowed_networks):
-        return (
-            f"This machine may not connect to its own listener: {address} is not in allowed_networks. Add it, run "
-            "`m365proxy reload`, and test again; or test from a device."
+        return Failed(
+            f"This machine may not connect to its own listener: {address} is not in allowed_networks.",
+            "Add it, run `m365proxy reload`, and test again; or test from a device.",
+            ConfigError.exit_status,
         )
     taken_for = next((name for network, name in config.relay_networks if within(address, [network])), "")
     if without_login and taken_for != without_login:
-        return (
-            f"{without_login} has no login, and this machine ({address}) is not in its relay_networks. Test from a "
-            "device there, or choose another mailbox with --from."
+        return Failed(
+            f"{without_login} has no login, and this machine ({address}) is not in its relay_networks.",
+            "Test from a device there, or choose another mailbox with --from.",
+            ConfigError.exit_status,
         )
-    return ""
+    return None

@@ -15,6 +15,7 @@ from ..errors import ProxyError
 from ..server.tls import OLD_VERSIONS
 from ..system.choices import TlsMode
 from .device import Way
+from .steps import Failed
 
 # Seconds for an answer, and for one that may need many requests to Graph.
 _SECONDS, _LONG_SECONDS = 30.0, 120.0
@@ -34,15 +35,6 @@ _PEM_LIMIT = 1024 * 1024
 _CHECK = "Run `m365proxy check --offline`."
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.S)
-
-
-class Failed(ProxyError):
-    """A step failed.  str() is what happened, `advice` what to do."""
-
-    def __init__(self, sentence: str, advice: str, exit_status: int):
-        super().__init__(sentence)
-        self.advice = advice
-        self.exit_status = exit_status
 
 
 class Refused(ProxyError):

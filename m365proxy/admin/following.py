@@ -14,7 +14,7 @@ from ..graph.items import IMMUTABLE, folder_path
 from ..spool.spool import Spool
 from ..spool.state import DraftPhase, Entry, Phase, Place, State
 from ..system import control, log, statusfile
-from .dialogue import Failed
+from .steps import Failed
 
 # Seconds between looks into the queue, and into a mailbox.
 _QUEUE_LOOK, _MAILBOX_LOOK = 0.05, 1.0
@@ -123,7 +123,7 @@ class QueuedMail:
                 drafted(draft)
             if state.attempts > attempts:
                 attempts = state.attempts
-                if state.due - self._clock() > end - self._monotonic():
+                if _is_missing(state.code) or state.due - self._clock() > end - self._monotonic():
                     raise self._waits(state, entry)
                 deferred(state.error)
             if self._monotonic() >= asked + _STATUS_EVERY:
@@ -189,12 +189,17 @@ def _is_missing(code: str) -> bool:
     return code.lower() in refusals.NO_RIGHT | refusals.NO_MAILBOX
 
 
-class Mailboxes:
-    """Looks for a mail in mailboxes, by its Message-ID."""
+def _equal(name: str, text: str) -> str:
+    """A $filter of OData."""
+    return f"{name} eq '" + text.replace("'", "''") + "'"
 
-    def __init__(self, graph: Graph, message_id: str, monotonic: Callable[[], float] = time.monotonic):
+
+class Mailboxes:
+    """Looks for a mail in mailboxes, by its Message-ID, which Exchange may have replaced, and by its Subject."""
+
+    def __init__(self, graph: Graph, message_id: str, subject: str, monotonic: Callable[[], float] = time.monotonic):
         self._graph = graph
-        self._message_id = message_id
+        self._conditions = [_equal("internetMessageId", message_id), _equal("subject", subject)]
         self._monotonic = monotonic
 
     def find(self, mailbox: str, folders: Tuple[str, ...], seconds: float) -> str:
@@ -207,7 +212,7 @@ class Mailboxes:
         while True:
             try:
                 for folder in folders:
-                    if self._has(mailbox, folder):
+                    if any(self._has(mailbox, folder, condition) for condition in self._conditions):
                         return folder
                 trouble = None
             except Temporary as error:  # it may pass
@@ -221,9 +226,8 @@ class Mailboxes:
             raise Unseen(str(trouble))
         return ""
 
-    def _has(self, mailbox: str, folder: str) -> bool:
-        quoted = self._message_id.replace("'", "''")
-        params = {"$filter": f"internetMessageId eq '{quoted}'", "$select": "id,isDraft", "$top": "5"}
+    def _has(self, mailbox: str, folder: str, condition: str) -> bool:
+        params = {"$filter": condition, "$select": "id,isDraft", "$top": "5"}
         try:
             with self._graph.read(
                 "GET", mailbox, folder_path(folder) + "/messages", params=params, headers=IMMUTABLE

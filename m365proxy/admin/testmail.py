@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional
 from ..account import Account, spool_of
 from ..config.sections import Config, MailboxConfig
 from ..delivery.routes import Routes
-from ..errors import NotRunning, ProxyError, UsageError
+from ..errors import NotRunning, UsageError
 from ..logins import onetime
 from ..mime.addresses import valid_address
 from ..server import autocert
@@ -23,10 +23,11 @@ from ..system.choices import Permissions, Service, TlsMode
 from ..system.networks import within
 from . import device
 from .device import Login, Way
-from .dialogue import Certificate, Failed, Pop3Device, Refused, SmtpDevice
+from .dialogue import Certificate, Pop3Device, Refused, SmtpDevice
 from .following import Mailboxes, QueuedMail, Running, Unseen
 from .running import is_running
 from .scan import Scan
+from .steps import Failed, Steps
 from .terminal import Mark, Terminal
 
 # Seconds until a sent mail is seen in Sent Items, and in the inbox of a recipient.
@@ -44,45 +45,6 @@ _LATER, _CONFIG = 75, 78
 _UNEXPECTED = 70
 
 _NAMES = {"inbox": "the inbox", "junkemail": "the junk mail folder", "sentitems": "Sent Items"}
-
-
-class _Steps:
-    """Prints each step with the time it took, as `demo` does."""
-
-    def __init__(self, terminal: Terminal):
-        self._terminal = terminal
-        self._began = self._last = time.monotonic()
-        self.doing = ""  # what fails if something does
-
-    def start(self, doing: str) -> None:
-        self.doing = doing
-
-    def lap(self) -> float:
-        """Seconds since the last step."""
-        return time.monotonic() - self._last
-
-    def done(self, what: str, mark: Mark = Mark.OK, took: Optional[float] = None) -> None:
-        """A step is done; `took` seconds, if it was done before now."""
-        self._print(f"  {self.lap() if took is None else took:6.2f} s ", mark, what)
-        self._last = time.monotonic()
-
-    def note(self, what: str, mark: Mark) -> None:
-        """A line of something that takes no time of its own."""
-        self._print(" " * 11, mark, what)
-
-    def fail(self, error: Failed) -> None:
-        self.done(f"{self.doing}: {error}", Mark.WRONG)
-        if error.advice:
-            self._terminal.line(self._terminal.wrap(error.advice, " " * 13))
-
-    def _print(self, head: str, mark: Mark, what: str) -> None:
-        indent = " " * 13
-        text = self._terminal.wrap(log.clean(what, 2000), indent)[len(indent) :]
-        self._terminal.line(f"{head}{self._terminal.mark(mark)} {text}")
-
-    @property
-    def total(self) -> float:
-        return time.monotonic() - self._began
 
 
 def run(
@@ -120,7 +82,7 @@ class _Test:
         self._login = login
         self._mail = mail
         self._running = Running(config)
-        self._steps = _Steps(terminal)
+        self._steps = Steps(terminal)
         self._id = ""  # in the queue
         self._unseen = ""  # a mailbox that cannot be looked into
 
@@ -170,10 +132,7 @@ class _Test:
 
     def _way(self, status: Dict[str, Any], service: Service) -> Way:
         without_login = self._mailbox.username if service is Service.SMTP and self._login is None else ""
-        try:
-            way = device.way_to(self._config, status.get("listeners", ()), service, without_login)
-        except ProxyError as error:
-            raise Failed(str(error), "", error.exit_status) from None
+        way = device.way_to(self._config, status.get("listeners", ()), service, without_login)
         if way is None:
             raise Failed(f"The config has no listener for {service}.", "Set one, and restart the program.", _CONFIG)
         return way
@@ -243,7 +202,7 @@ class _Test:
             return
         account = Account(config)
         try:
-            mailboxes = Mailboxes(account.graph, self._mail.message_id)
+            mailboxes = Mailboxes(account.graph, self._mail.message_id, self._mail.subject)
             self._look_into_sent_items(mailboxes, account.graph.user)
             box = self._recipient_box()
             if box is None:
@@ -342,7 +301,7 @@ class _Test:
 
     def _is_there(self, client: Pop3Device) -> bool:
         """Whether POP3 shows the mail; Failed if it is another one than was sent."""
-        numbers = (number for number, header in client.newest(_NEWEST) if self._mail.message_id.encode() in header)
+        numbers = (number for number, header in client.newest(_NEWEST) if self._mail.is_named_in(header))
         number = next(numbers, 0)
         if number and not self._mail.has_arrived_as(client.retrieve(number)):
             raise Failed("what was fetched is not what was sent.", "Please report it.", _UNEXPECTED)

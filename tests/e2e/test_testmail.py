@@ -1,0 +1,36 @@
+"""`test` as a command beside the running program."""
+
+import re
+
+from program import ALERTS, PASSWORD, SCANS, wait_until
+
+
+def test_from_nothing_to_the_inbox(make_program):
+    """Without the program, without a sign-in, and when all is well, with the device's own password from a pipe."""
+    program = make_program()
+    done = program.command("test")
+    assert done.returncode == 3 and done.stdout == "" and "m365proxy is not running. Start it" in done.stderr
+
+    program.start()
+    done = program.command("test", "--login", SCANS)
+    assert done.returncode == 77 and done.stderr == "", done.stdout
+    queue_id = re.search(r"250: on disk, queue id (\S+)", done.stdout).group(1)
+    assert "m365proxy login" in done.stdout and queue_id in done.stdout.splitlines()[-1] + done.stdout
+    assert program.queue() == [("new", "")]
+
+    program.sign_in()
+    wait_until(lambda: program.queue() == [], what="the delivery of what was queued")
+    done = program.command("test", "--from", ALERTS, "--to", SCANS, "--ask-password", stdin=PASSWORD + "\n")
+    assert done.returncode == 0 and done.stderr == "", done.stdout
+    for step in (
+        "logged in",
+        "its own password",
+        "250: ",
+        "draft made",
+        "202: ",
+        "Sent Items",
+        "inbox",
+        "fetched from",
+    ):
+        assert step in done.stdout, step
+    assert len(program.sandbox.tenant.items(SCANS)) == 2
