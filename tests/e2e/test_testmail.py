@@ -5,6 +5,11 @@ import re
 from program import ALERTS, PASSWORD, SCANS, wait_until
 
 
+def said(done):
+    """Without the line ends of the terminal."""
+    return " ".join(done.stdout.split())
+
+
 def test_from_nothing_to_the_inbox(make_program):
     """Without the program, without a sign-in, and when all is well, with the device's own password from a pipe."""
     program = make_program()
@@ -15,7 +20,7 @@ def test_from_nothing_to_the_inbox(make_program):
     done = program.command("test", "--login", SCANS)
     assert done.returncode == 77 and done.stderr == "", done.stdout
     queue_id = re.search(r"250: on disk, queue id (\S+)", done.stdout).group(1)
-    assert "m365proxy login" in done.stdout and queue_id in done.stdout.splitlines()[-1] + done.stdout
+    assert "Run `m365proxy login`." in said(done) and f"The mail is queued as {queue_id}" in said(done)
     assert program.queue() == [("new", "")]
 
     program.sign_in()
@@ -23,14 +28,13 @@ def test_from_nothing_to_the_inbox(make_program):
     done = program.command("test", "--from", ALERTS, "--to", SCANS, "--ask-password", stdin=PASSWORD + "\n")
     assert done.returncode == 0 and done.stderr == "", done.stdout
     for step in (
-        "logged in",
-        "its own password",
-        "250: ",
+        "with its own password",
+        "250: on disk",
         "draft made",
         "202: ",
-        "Sent Items",
-        "inbox",
-        "fetched from",
+        "in Sent Items",
+        "in the inbox",
+        "PDF",
     ):
-        assert step in done.stdout, step
+        assert step in said(done), step
     assert len(program.sandbox.tenant.items(SCANS)) == 2
