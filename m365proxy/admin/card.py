@@ -206,7 +206,10 @@ class _Card:
         if self._config.proxy_protocol_from:
             yield "If devices connect through the load balancer of `proxy_protocol_from`, enter its address and port."
         if _in_container():
-            yield "This runs in a container: enter the address of its host, and the ports that the host forwards."
+            yield (
+                "This runs in a container: unless it uses the host's network, enter the host's address, and the ports "
+                "that the host forwards."
+            )
 
     def _row(self, label: str, value: str, verbatim: bool = False) -> Iterator[str]:
         """A label and its value, on lines of their own if the card is narrow; nothing if there is no value."""

@@ -9,6 +9,7 @@ from typing import Callable, Mapping, Optional, TextIO
 from ..account import Account
 from ..config.sections import Config
 from ..entra.devicecode import DeviceCode
+from ..errors import CannotCreate
 from ..system import files, signals
 from .blockletters import enlarged
 from .terminal import Terminal
@@ -50,9 +51,9 @@ class Screen:
         self,
         stream: Optional[TextIO],
         environ: Mapping[str, str],
-        lose: Callable[[], object] = signals.lose_output,
+        lose: Callable[[int], object] = signals.lose_output,
     ):
-        """`lose` is called once if nobody can read the stream any more."""
+        """`lose` is called with 1 if nobody can read the stream any more, and with 2 if no error either."""
         self._terminal = Terminal(stream, environ)
         self._stream = stream
         self._lose = lose
@@ -60,10 +61,13 @@ class Screen:
         self._counting = ""  # what stands on the line of the countdown
 
     def show(self, code: DeviceCode) -> None:
+        """CannotCreate if nobody can see the code: waiting for it would be in vain."""
         if self._counts:
             self._write("\n".join(self._page(code)) + "\n")
         else:
             self._write(f"{code} Interrupt this command to give up; nothing is changed then.\n")
+        if self._stream is None:
+            raise CannotCreate("The code cannot be shown, because nothing can be printed. Nothing was changed.")
 
     def count_down(self, seconds: float) -> None:
         """Show the time that is left, in place of what was shown before."""
@@ -83,9 +87,9 @@ class Screen:
 
     def leave(self) -> None:
         """Show nothing any more: the terminal is gone."""
-        if self._stream is not None:
-            self._stream = None
-            self._lose()
+        self._stream = None
+        self._lose(1)
+        self._lose(2)
 
     def _page(self, code: DeviceCode) -> "list[str]":
         terminal = self._terminal
@@ -120,4 +124,5 @@ class Screen:
             stream.write(text)
             stream.flush()
         except OSError:  # the terminal or the pipe has gone; the sign-in goes on
-            self.leave()
+            self._stream = None
+            self._lose(1)

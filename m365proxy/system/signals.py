@@ -42,9 +42,9 @@ def outliving_terminal(gone: Callable[[], object]) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def lose_output() -> None:
-    """From now on, what is printed goes nowhere."""
+def lose_output(*descriptors: int) -> None:
+    """From now on, what is printed goes nowhere: 1 is what commands say, 2 their errors and the log."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
+    for descriptor in descriptors:
         os.dup2(nowhere, descriptor)
     os.close(nowhere)

@@ -225,7 +225,7 @@ def test_what_the_administrator_must_mend_first(tmp_path, name):
 
 def test_in_a_container_the_address_is_another(tmp_path, monkeypatch):
     monkeypatch.setattr(card, "_in_container", lambda: True)
-    assert "enter the address of its host" in " ".join(printed(tmp_path, "scan").split())
+    assert "enter the host's address" in " ".join(printed(tmp_path, "scan").split())
 
 
 @pytest.mark.parametrize(

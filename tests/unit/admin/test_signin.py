@@ -10,7 +10,7 @@ from configs import configured
 from m365proxy.admin import signin
 from m365proxy.admin.signin import Screen
 from m365proxy.entra.devicecode import DeviceCode
-from m365proxy.errors import SignInNeeded
+from m365proxy.errors import CannotCreate, SignInNeeded
 
 CODE = DeviceCode("https://microsoft.com/devicelogin", "GQ7B3MXK2", "relay@contoso.com", 900)
 XTERM = {"TERM": "xterm"}
@@ -110,23 +110,39 @@ def test_only_the_line_of_the_countdown_is_ended():
     assert stream.getvalue().endswith("give up.\n")
 
 
-@pytest.mark.parametrize("gone", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])
-def test_a_terminal_that_is_gone_ends_nothing(gone):
+GONE = [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")]
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_a_terminal_that_goes_ends_nothing(gone):
     lost = []
     stream = Tty()
-    screen = Screen(stream, XTERM, lambda: lost.append(1))
+    screen = Screen(stream, XTERM, lost.append)
+    screen.show(CODE)
     stream.gone = gone
     for _ in range(2):
-        screen.show(CODE)
         screen.count_down(5.0)
         screen.say("Signed in.")
     assert lost == [1]
 
 
-def test_no_stream_at_all():
-    screen = Screen(None, XTERM)
-    screen.show(CODE)
+def test_after_a_hangup_nothing_is_printed():
+    lost = []
+    stream = Tty()
+    screen = Screen(stream, XTERM, lost.append)
+    screen.leave()
     screen.say("Signed in.")
+    assert stream.getvalue() == "" and lost == [1, 2]
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_a_code_that_nobody_sees_is_not_waited_for(gone):
+    stream = Tty()
+    stream.gone = gone
+    with pytest.raises(CannotCreate, match="cannot be shown"):
+        Screen(stream, XTERM, lambda descriptor: None).show(CODE)
+    with pytest.raises(CannotCreate, match="cannot be shown"):
+        Screen(None, XTERM).show(CODE)
 
 
 # The command, with a sign-in that ends as it likes

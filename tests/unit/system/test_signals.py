@@ -68,11 +68,13 @@ def test_what_is_printed_goes_nowhere(capfd):
     kept = os.dup(1), os.dup(2)
     try:
         os.write(1, b"before")
-        signals.lose_output()
+        signals.lose_output(1)
         os.write(1, b"after")
+        os.write(2, b"errors")
+        signals.lose_output(1, 2)
         os.write(2, b"after")
     finally:
         for number, descriptor in enumerate(kept, 1):
             os.dup2(descriptor, number)
             os.close(descriptor)
-    assert capfd.readouterr() == ("before", "")
+    assert capfd.readouterr() == ("before", "errors")
