@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Optional
 
+from ..errors import CannotCreate
+
 # What is imported only when it is needed; the owner of the state directory may be unable to read it then.
 _IMPORTED_LATER = (
     "m365proxy.daemon",
@@ -33,16 +35,25 @@ _IMPORTED_LATER = (
 
 
 def become_owner(state_dir: str) -> bool:
-    """If this is root and the state directory belongs to somebody else, go on as its owner; whether it is so."""
+    """If this is root and the state directory belongs to somebody else, go on as its owner; whether it is so.
+
+    CannotCreate if root is not allowed to.
+    """
     owner = owner_to_become(state_dir)
     if sys.platform == "win32" or owner is None:
         return False
     for name in _IMPORTED_LATER:
         with contextlib.suppress(ImportError):  # the command may not need it
             importlib.import_module(name)
-    os.setgroups([owner.st_gid])
-    os.setgid(owner.st_gid)
-    os.setuid(owner.st_uid)
+    try:
+        os.setgroups([owner.st_gid])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+    except PermissionError:  # root of a container that was given no rights
+        raise CannotCreate(
+            f"{state_dir} belongs to the user {owner.st_uid}, and root may not become that user here. Run the command "
+            f"as that user; in a container: `docker exec -it -u {owner.st_uid} ...`."
+        ) from None
     return True
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import m365proxy
 from m365proxy.admin import owner
+from m365proxy.errors import CannotCreate
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no root")
 
@@ -44,6 +45,18 @@ def test_everything_is_imported_before_roots_rights_are_given_up(monkeypatch):
     assert owner.become_owner("state")
     assert [step for step, _ in done[:-3]] == ["import"] * len(owner._IMPORTED_LATER)
     assert done[-3:] == [("setgroups", [8]), ("setgid", 8), ("setuid", 7)]
+
+
+def test_a_root_without_rights_is_told_whom_to_run_as(monkeypatch):
+    """In a container without capabilities."""
+
+    def refuse(value):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(owner, "owner_to_become", lambda path: types.SimpleNamespace(st_uid=5525, st_gid=5525))
+    monkeypatch.setattr(os, "setgroups", refuse)
+    with pytest.raises(CannotCreate, match="belongs to the user 5525.*as that user.*-u 5525"):
+        owner.become_owner("state")
 
 
 PACKAGE = pathlib.Path(m365proxy.__file__).parent
