@@ -65,7 +65,8 @@ systemctl restart m365proxy || true
 dpkg -r m365proxy
 [ "$(systemctl is-active m365proxy@second)" = inactive ]
 echo key >/etc/m365proxy/key.pem
-touch /etc/m365proxy.json.2026-11-29
+touch /etc/m365proxy.json.2026-11-29 /etc/m365proxy-app.pem /etc/m365proxy-tenant.ps1 /etc/m365proxy/second-app.pem \
+  /etc/m365proxy/second.json~
 dpkg -P m365proxy
 find /etc /var/lib/m365proxy /var/log/m365proxy -name '*m365proxy*' -o -path '/etc/m365proxy/*' -o -path '/var/l*' | tee /left
 [ "$(sort /left)" = "$(printf '/etc/m365proxy\n/etc/m365proxy/key.pem')" ]
