@@ -101,6 +101,8 @@ def commands(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[str]
             continue
         helps = {choice.dest: choice.help or "" for choice in group._choices_actions}
         for name, sub in group.choices.items():
+            if name not in helps:  # a second name of a command
+                continue
             arguments = [action for action in sub._actions if not isinstance(action, argparse._HelpAction)]
             flags = [action for action in arguments if action.option_strings]
             operands = [

@@ -18,7 +18,10 @@ from .system import log, signals
 if TYPE_CHECKING:
     from .config.sections import Config
 
-COMMANDS = ("run", "login", "logout", "check", "status", "queue", "test", "card", "hash-password", "reload", "demo")
+COMMANDS = (
+    *("run", "init", "configure", "login", "logout", "check", "status", "queue", "test", "card", "hash-password"),
+    *("reload", "demo"),
+)
 
 
 _LIBRARIES = (
@@ -69,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="if the config is still the sample, wait until it is filled in instead of failing (for services)",
     )
+    _add_init(commands)
     commands.add_parser("login", help="sign in to Microsoft 365 with a device code")
     commands.add_parser("logout", help="delete the stored sign-in")
     check = commands.add_parser("check", help="check the config, the machine, the sign-in and each mailbox")
@@ -103,6 +107,23 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="try everything against a built-in stand-in tenant")
     demo.add_argument("--serve", action="store_true", help="keep running and print commands to try")
     return top
+
+
+def _add_init(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    init = commands.add_parser(
+        "init",
+        aliases=["configure"],
+        help="ask a few questions, and write a config and the script for the tenant (also called `configure`)",
+    )
+    init.add_argument("--answers", metavar="FILE", help="take the answers from a file (JSON; - is standard input)")
+    init.add_argument("--print", action="store_true", dest="only_print", help="write nothing, print what would be")
+    init.add_argument(
+        "--ids", metavar="LINE", help="fill in the ids of the app registration, as the script prints them"
+    )
+    init.add_argument("--add-mailbox", metavar="ADDRESS", help="add a mailbox")
+    init.add_argument("--add-login", metavar="LOGIN", help="add a user name for a device, with a password of its own")
+    init.add_argument("--ports", action="store_true", help="ask for the ports only")
+    init.add_argument("--tls", action="store_true", help="ask for the certificate only")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -191,6 +212,8 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
 
     return {
         "run": _run,
+        "init": _init,
+        "configure": _init,
         "login": _login,
         "logout": lambda arguments: commands.logout(_config(arguments, owner=True)),
         "check": _check,
@@ -232,6 +255,13 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
     if wait and not commands.wait_for_config(path, notifier, arguments.asked):
         return None
     return commands.run(commands.config_to_run(path), notifier, arguments.asked)
+
+
+def _init(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import init
+
+    wish = init.Wish(**{name: getattr(arguments, name) for name in init.Wish._fields})
+    return init.run(arguments.config, wish)
 
 
 def _check(arguments: argparse.Namespace) -> Optional[int]:

@@ -88,6 +88,11 @@ class Terminal:
         if self._stream is not None:
             print(text, file=self._stream, flush=True)
 
+    def prompt(self, text: str) -> None:
+        """Print what stands before an answer, without a line end."""
+        if self._stream is not None:
+            print(text, end="", file=self._stream, flush=True)
+
     def _coloured(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text
 

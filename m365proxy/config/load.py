@@ -48,6 +48,14 @@ def find(explicit: Optional[str], environ: Mapping[str, str]) -> str:
     )
 
 
+def place(explicit: Optional[str], environ: Mapping[str, str], *, is_root: bool) -> str:
+    """Where the configuration is or, if there is none yet, where a new one belongs."""
+    try:
+        return find(explicit, environ)
+    except ConfigError:
+        return _PLACES[1] if is_root else os.path.expanduser(_PLACES[0])
+
+
 def size_limit(attachment_limit_mb: float) -> int:
     """The octets a message may have so that its attachments may have `attachment_limit_mb` MB.
 
@@ -61,6 +69,11 @@ def load(path: str, environ: Optional[Mapping[str, str]] = None) -> Config:
     """Read and check a configuration file; ConfigError holds every mistake found in it."""
     path = os.path.abspath(path)
     content, mode = _content(path)
+    return parsed(content, path, mode, environ)
+
+
+def parsed(content: bytes, path: str, mode: int = 0o600, environ: Optional[Mapping[str, str]] = None) -> Config:
+    """`load` for what a file of this (absolute) path and mode holds, or will hold."""
     document = _parse(content, path)
     reader = _Reader(os.path.dirname(path))
     read = reader.section(document, "", "")

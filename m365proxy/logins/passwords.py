@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import os
+import secrets
 from typing import Tuple
 
 from ..errors import UsageError
@@ -22,6 +23,18 @@ SALT_OCTETS = 16
 _SCRYPT_MEMORY = 64 * 1024 * 1024
 
 HASH_HINT = "run `m365proxy hash-password` and put what it prints here"
+
+
+# No character of these is easily taken for another, and all are on the first page of a printer's keypad.
+_READABLE = "abcdefghjkmnpqrstuvwxyz23456789"
+
+# 16 of 31 characters are 79 bits; some devices take no longer password.
+_GENERATED_LENGTH = 16
+
+
+def generate() -> str:
+    """A new password for a device: it can be read off, typed on a keypad, and not be guessed."""
+    return "".join(secrets.choice(_READABLE) for _ in range(_GENERATED_LENGTH))
 
 
 def is_hash(stored: str) -> bool:

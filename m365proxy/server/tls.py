@@ -165,7 +165,7 @@ def names_in(cert: str) -> CertificateNames:
     return CertificateNames(tuple(names), tuple(map(str, addresses)), certificate.issuer == certificate.subject)
 
 
-def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, bytes]:
+def self_signed(names: Sequence[str], key_pem: bytes = b"", days: int = _SELF_SIGNED_DAYS) -> Tuple[bytes, bytes]:
     """(certificate, key) in PEM for host names and IP addresses; the first is the common name.
 
     `key_pem` is a key to be used again.  A new one is RSA: old devices, for
@@ -190,7 +190,7 @@ def self_signed(names: Sequence[str], key_pem: bytes = b"") -> Tuple[bytes, byte
         .serial_number(x509.random_serial_number())
         # Two days back: the clients' clocks are wrong too.
         .not_valid_before(now - datetime.timedelta(days=2))
-        .not_valid_after(now + datetime.timedelta(days=_SELF_SIGNED_DAYS))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([_general_name(item) for item in names]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .sign(key, hashes.SHA256())

@@ -12,11 +12,12 @@ import socket
 import struct
 import sys
 import threading
-from typing import Iterable, Iterator, List, Set, Union
+from typing import Iterable, Iterator, List, Set, Tuple, Union
 
 _Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 _IPV4_OF_INTERFACE = 0x8915  # SIOCGIFADDR
+_MASK_OF_INTERFACE = 0x891B  # SIOCGIFNETMASK
 
 # What the kernel says without a netlink socket, also under systemd's ProcSubset=pid: its unit allows neither
 # netlink nor /proc/net.
@@ -70,6 +71,16 @@ def _resolving_name(addresses: Set[str]) -> str:
     return ""
 
 
+def own_networks() -> List[ipaddress.IPv4Network]:
+    """The networks of IPv4 this machine is in, without loopback and link-local ones (Linux only; else none); sorted."""
+    found = set()
+    for address, mask in _masked() if sys.platform.startswith("linux") else ():
+        if not (address.is_loopback or address.is_link_local or address.is_unspecified):
+            with contextlib.suppress(ValueError):
+                found.add(ipaddress.IPv4Network((int(address), str(mask)), strict=False))
+    return sorted(found)
+
+
 def default_gateways() -> List[str]:
     """The gateways of the default routes of IPv4 (Linux only; elsewhere none are known)."""
     found = []
@@ -83,6 +94,16 @@ def default_gateways() -> List[str]:
 
 
 def _from_linux() -> Iterator[_Address]:
+    yield from (address for address, _ in _masked())
+    for line in _lines(_PROC + "if_inet6"):
+        fields = line.split()
+        with contextlib.suppress(ValueError, IndexError):
+            if not int(fields[4], 16) & _FLEETING:
+                yield ipaddress.IPv6Address(int(fields[0], 16))
+
+
+def _masked() -> Iterator[Tuple[ipaddress.IPv4Address, ipaddress.IPv4Address]]:
+    """The address and the mask of each interface with IPv4."""
     if sys.platform == "win32":
         return  # nobody asks there; it says so to type checkers
     import fcntl
@@ -91,12 +112,11 @@ def _from_linux() -> Iterator[_Address]:
         for line in _lines(_PROC + "dev")[2:]:
             with contextlib.suppress(OSError):  # it has no IPv4 address
                 request = struct.pack("256s", line.partition(":")[0].strip().encode()[:15])
-                yield ipaddress.IPv4Address(fcntl.ioctl(sock.fileno(), _IPV4_OF_INTERFACE, request)[20:24])
-    for line in _lines(_PROC + "if_inet6"):
-        fields = line.split()
-        with contextlib.suppress(ValueError, IndexError):
-            if not int(fields[4], 16) & _FLEETING:
-                yield ipaddress.IPv6Address(int(fields[0], 16))
+                answers = [
+                    fcntl.ioctl(sock.fileno(), code, request) for code in (_IPV4_OF_INTERFACE, _MASK_OF_INTERFACE)
+                ]
+                address, mask = (ipaddress.IPv4Address(answer[20:24]) for answer in answers)
+                yield address, mask
 
 
 def _from_resolver() -> Iterable[_Address]:

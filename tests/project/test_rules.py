@@ -38,7 +38,10 @@ MAY_IMPORT = {
     "__main__": "cli",
 }
 MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}
-MAY_READ_THE_CONFIG = {"account", "daemon", "admin.check", "admin.commands", "admin.demo", "admin.tenantscript", "cli"}
+MAY_READ_THE_CONFIG = {
+    *("account", "daemon", "cli", "admin.check", "admin.commands", "admin.configfile", "admin.demo", "admin.init"),
+    "admin.tenantscript",
+}
 # urllib3 comes with requests, whose errors wrap its own.
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 

@@ -422,3 +422,12 @@ def test_size_limit(megabytes, octets):
 def test_an_attachment_of_the_limit_fits():
     attached = base64.encodebytes(bytes(3 * 2**20)).replace(b"\n", b"\r\n")
     assert abs(config.size_limit(3) - 2**20 - len(attached)) < 78  # the text's MiB is still free
+
+
+def test_a_new_config_belongs_where_it_will_be_found(monkeypatch):
+    monkeypatch.setattr(config.os.path, "exists", lambda path: False)
+    assert config.place(None, {}, is_root=True) == "/etc/m365proxy.json"
+    assert config.place(None, {}, is_root=False) == os.path.expanduser(os.path.join("~", ".m365proxy", "config.json"))
+    assert config.place(None, {"M365PROXY_CONFIG": "/x"}, is_root=True) == "/x"
+    monkeypatch.setattr(config.os.path, "exists", lambda path: path.startswith("/etc"))
+    assert config.place(None, {}, is_root=False) == "/etc/m365proxy.json"

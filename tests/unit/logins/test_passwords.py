@@ -44,3 +44,10 @@ def test_a_broken_hash_says_so(stored, words):
     assert passwords.is_hash(stored)
     with pytest.raises(ValueError, match=words):
         scrypt_parts(stored)
+
+
+def test_generated_passwords_can_be_typed_and_not_be_guessed():
+    made = {passwords.generate() for _ in range(200)}
+    assert len(made) == 200 and {len(one) for one in made} == {16}
+    characters = set("".join(made))
+    assert not characters & set("0o1liI") and len(characters) == 31

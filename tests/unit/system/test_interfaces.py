@@ -112,3 +112,14 @@ def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(interfaces.socket, "getfqdn", lambda: answered.wait(30) and "late.contoso.com")
     assert interfaces.full_name(["192.0.2.10"], seconds=0.01) == ""
     answered.set()
+
+
+def test_own_networks(monkeypatch):
+    pairs = [("127.0.0.1", "255.0.0.0"), ("192.0.2.7", "255.255.255.0"), ("192.0.2.8", "255.255.255.0")]
+    pairs += [("169.254.3.4", "255.255.0.0"), ("10.1.2.3", "255.0.0.0"), ("192.0.2.9", "255.0.255.0")]
+    masked = [tuple(map(ipaddress.IPv4Address, pair)) for pair in pairs]
+    monkeypatch.setattr(interfaces.sys, "platform", "linux")
+    monkeypatch.setattr(interfaces, "_masked", lambda: masked)
+    assert list(map(str, interfaces.own_networks())) == ["10.0.0.0/8", "192.0.2.0/24"]
+    monkeypatch.setattr(interfaces.sys, "platform", "win32")
+    assert interfaces.own_networks() == []

@@ -1,0 +1,195 @@
+"""The config at a path, as it is and as it will be, and the files that belong to it."""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, List, Optional
+
+from ..config.sections import Config
+from ..entra import registration
+from ..errors import CannotCreate
+from ..system import files
+from ..system.outbound import Outbound
+from . import amendment, answers, appkey, configfile
+from .amendment import Document
+from .answers import Answers
+from .configfile import Access, NewFile
+from .tenantlookup import Tenants
+from .tenantscript import Ids, Plan, PlannedMailbox, script
+
+APP_NAME = "m365proxy"
+
+# The config of the packaged service, the directory of those of further tenants, and where their state is.
+_PACKAGED, _FURTHER, _STATE = "/etc/m365proxy.json", "/etc/m365proxy", "/var/lib/m365proxy"
+
+_SOMEBODY = "somebody@contoso.com"
+
+
+class Installation:
+    """What `init` changes.  Nothing is written until `write`.
+
+    present: what the config that is there answers; None if there is none, or only the sample.
+    before: that config; of the sample, its settings for the network.
+    document: the config as it will be.
+    passwords: new ones, by user name; to be shown once.
+    """
+
+    def __init__(self, path: str, content: Optional[bytes]):
+        """ConfigError if the config that is there has mistakes."""
+        self.path = path
+        self._content = content
+        self.document: Document = {} if content is None else configfile.parse(content, path)
+        self._is_own = content is not None and configfile.is_as_written(self.document)
+        noted = configfile.notes(self.document)
+        self._own_script = str(noted.get("script"))  # the digest of the one that was written last
+        self.present: Optional[Answers] = None
+        if not noted and not configfile.has_ids(self.document):
+            amendment.drop_sample(self.document)
+        self.before = configfile.loaded({**_filler(self.document), **self.document}, path)
+        if "mailboxes" in self.document:
+            new = noted.get("new")
+            tenant = str(noted.get("tenant") or configfile.tenant_id(self.document))
+            self.present = answers.of_config(self.before, tenant, map(str, new) if isinstance(new, list) else ())
+            if "user" not in self.document:
+                self.present = self.present._replace(account="")
+        self._answered = self.present
+        self._script = b""
+        self.passwords: Dict[str, str] = {}
+        self._app_key: Optional[appkey.AppKey] = None
+
+    @classmethod
+    def read(cls, path: str, command: str) -> Installation:
+        """CannotCreate if the file cannot be read, with `command` to run as root."""
+        try:
+            return cls(path, files.read(path))
+        except PermissionError:
+            raise CannotCreate(f"{path} cannot be read by this user. Run `sudo {command}`.") from None
+
+    def tenants(self) -> Tenants:
+        """Who is to be asked about names; ConfigError if the config's way there cannot be used."""
+        config = self.before
+        authority, _, _ = registration.endpoints(config.cloud, config.graph_url, config.authority_url)
+        return Tenants(Outbound(config.https_proxy, config.ca_file), authority)
+
+    def amend(self, answered: Answers) -> None:
+        """Take answers over, with new passwords for new mailboxes."""
+        from ..logins import passwords
+
+        there = self.present.mailboxes if self.present else ()
+        self.passwords.update({one: passwords.generate() for one in answered.mailboxes if one not in there})
+        hashes = {one: passwords.hash_password(password) for one, password in self.passwords.items()}
+        is_new = self.present is None
+        amendment.amend(self.document, self.present, answered, hashes)
+        if answered.app_only and not (self.before.client_secret or self.before.client_certificate):
+            self._make_app_key()
+        state_dir = _state_dir(self.path) if is_new and configfile.service_group() is not None else ""
+        if state_dir:
+            self.document.setdefault("state_dir", state_dir)
+        self._answered = answered
+
+    def _make_app_key(self) -> None:
+        self._app_key = key = appkey.make(APP_NAME)
+        self.document["client_certificate"] = {
+            "private_key": os.path.basename(self._beside("-app.pem")),
+            "thumbprint": key.thumbprint,
+        }
+        self.document["client_secret_expires"] = key.end.isoformat()
+
+    def add_login(self, mailbox: str, login: str) -> None:
+        """A further user name of a mailbox, with a new password."""
+        from ..logins import passwords
+
+        self.passwords[login] = passwords.generate()
+        amendment.add_login(self.document, mailbox, login, passwords.hash_password(self.passwords[login]))
+
+    def note_written(self) -> None:
+        """The files are as they were to be."""
+        self._is_own = True
+        self._own_script = configfile.digest(self._script)
+
+    def set_ids(self, ids: Ids) -> None:
+        """The app registration of the tenant."""
+        amendment.set_ids(self.document, ids.tenant_id, ids.client_id)
+
+    @property
+    def has_ids(self) -> bool:
+        return configfile.has_ids(self.document)
+
+    def _beside(self, ending: str) -> str:
+        return os.path.splitext(self.path)[0] + ending
+
+    @property
+    def script_path(self) -> str:
+        """Where the tenant's script is."""
+        return self._beside("-tenant.ps1")
+
+    def _make_script(self) -> str:
+        """The tenant's script, for what was answered; "" if the application's certificate is not from here."""
+        answered = self.answered
+        certificate = self._app_key.certificate if self._app_key else files.read(self._beside("-app.crt")) or b""
+        if answered.app_only and not certificate:
+            return ""
+        return script(
+            Plan(
+                tenant=answered.tenant,
+                account=answered.account,
+                mailboxes=tuple(PlannedMailbox(one, one in answered.new) for one in answered.mailboxes),
+                permissions=self.before.permissions,
+                attachment_limit_mb=int(self.before.attachment_limit_mb),
+                app_only=answered.app_only,
+                certificate=certificate.decode() if answered.app_only else "",
+                app_name=APP_NAME,
+            )
+        )
+
+    def finish(self) -> Config:
+        """Note down what is not in the config itself; the config as it will be.  ConfigError if it has mistakes."""
+        answered = self.answered
+        self._script = self._make_script().encode()
+        noted: Document = {
+            "tenant": answered.tenant,
+            "new": sorted(answered.new),
+            "script": configfile.digest(self._script),
+        }
+        configfile.set_notes(self.document, noted)
+        return configfile.loaded(self.document, self.path)
+
+    @property
+    def answered(self) -> Answers:
+        """What the document answers, after `amend` or if it did before."""
+        assert self._answered is not None
+        return self._answered
+
+    def files(self) -> List[NewFile]:
+        """What is to be written after `finish`, as far as it differs; the config last, as all else belongs to it."""
+        access = configfile.access_for(self.path)
+        readable = Access(-1, -1, 0o644)
+        new = []
+        if self._app_key:
+            new += [
+                NewFile(self._beside("-app.pem"), self._app_key.key, access, is_secret=True),
+                NewFile(self._beside("-app.crt"), self._app_key.certificate, readable),
+            ]
+        if self._script:
+            is_own = configfile.digest(files.read(self.script_path) or b"") == self._own_script
+            new.append(NewFile(self.script_path, self._script, readable, keep=not is_own))
+        new.append(NewFile(self.path, configfile.render(self.document), access, keep=not self._is_own))
+        return [file for file in new if files.read(file.path) != file.content]
+
+
+def _state_dir(path: str) -> str:
+    """Where the packaged service with this config keeps its state; "" if it is none of its configs."""
+    directory, name = os.path.split(path)
+    if directory == _FURTHER and name.endswith(".json"):
+        return os.path.join(_STATE, name[: -len(".json")])
+    return _STATE if path == _PACKAGED else ""
+
+
+def _filler(document: Document) -> Document:
+    """What is missing in a config that is not filled in, so that it can be read for all else."""
+    filler: Document = {}
+    if not any(document.get(key) for key in ("user", "client_secret", "client_certificate")):
+        filler["user"] = _SOMEBODY
+    if "mailboxes" not in document:
+        filler["mailboxes"] = [{"username": _SOMEBODY, "password": "none"}]
+    return filler

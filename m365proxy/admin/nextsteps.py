@@ -1,0 +1,93 @@
+"""What comes after `init`: commands that work as they are shown."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import List, Mapping, Optional
+
+from ..config.restart import needing_restart
+from ..config.sections import Config
+from . import configfile, running
+
+
+class Invocation:
+    """How the program was called, so that a command in a sentence can be copied."""
+
+    def __init__(self, program: str, config: Optional[str], environ: Mapping[str, str]):
+        """`program`: argv[0].  `config`: what --config was given, if it was."""
+        name = os.path.basename(program)
+        if name == "__main__.py":
+            words = ["python3", "-m", "m365proxy"]
+        elif name.endswith(".py"):
+            words = ["python3", shlex.quote(program)]
+        else:
+            words = [name or "m365proxy"]
+        if config:
+            words += ["--config", shlex.quote(config)]
+        self._plain = " ".join(words)
+        self._sudo = "sudo " if "SUDO_USER" in environ else ""
+
+    def plain(self, command: str) -> str:
+        """Without sudo, even if that was used."""
+        return f"{self._plain} {command}"
+
+    def __call__(self, command: str) -> str:
+        return self._sudo + self.plain(command)
+
+    def as_root(self, command: str) -> str:
+        """A command of the system."""
+        return self._sudo + command
+
+
+def of_service(before: Optional[Config], after: Config, call: Invocation) -> str:
+    """What the running program does with the config that was just written, or how to start it."""
+    by_systemd = os.path.isdir("/run/systemd/system") and configfile.service_group() is not None
+    if before is not None and running.is_running(after):
+        changed = needing_restart(before, after)
+        if not changed:
+            return f"The running program uses it after `{call('reload')}`."
+        restart = f"`{call.as_root('systemctl restart m365proxy')}`" if by_systemd else "stop it and start it again"
+        return f"The running program needs a restart for {', '.join(changed)}: {restart}."
+    if by_systemd:
+        return (
+            "A service that waits for its config starts to work by itself within seconds; one that was stopped: "
+            f"`{call.as_root('systemctl restart m365proxy')}`."
+        )
+    return f"Start the program: `{call('run')}`."
+
+
+def steps(*, has_ids: bool, is_signed_in: bool, script: str, service: str, is_new: bool, call: Invocation) -> List[str]:
+    """What an administrator has to do, in order.
+
+    `script`: the tenant's script, if it has to run; "" if not.  `service`:
+    what `of_service` says.  `is_new`: nothing was ever sent with this config.
+    """
+    found = []
+    if script:
+        found.append(
+            f"Open https://shell.azure.com as an administrator of the tenant, choose PowerShell, and paste all of "
+            f"{script} there."
+        )
+    if not has_ids:
+        found.append(f"Take over the ids from the last line it prints: `{call('init --ids')} 'LINE'`")
+    if not is_signed_in:
+        found.append(f"Sign in: `{call('login')}`")
+    found.append(service)
+    if is_new or not is_signed_in:
+        found.append(f"See whether all is well: `{call('check')}`")
+        found.append(f"Send a mail as a device does: `{call('test')}`")
+    return found
+
+
+def is_signed_in(config: Config) -> bool:
+    """Whether there is a sign-in, or none is needed."""
+    if config.client_secret or config.client_certificate:
+        return True
+    return os.path.exists(os.path.join(config.state_dir, "tokens.enc"))
+
+
+def program() -> str:
+    """argv[0], or how a module is run."""
+    return sys.argv[0] if sys.argv else ""

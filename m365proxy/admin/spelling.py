@@ -1,0 +1,183 @@
+"""How an answer is typed: each kind read from text, and spelled as text for a default.
+
+What is read raises UsageError with a sentence that says what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from typing import Iterable, List, NamedTuple, Sequence, Tuple
+
+from ..config.types import ADDRESS, NETWORK, Mistake, Port, Tenant, Text, Type, shown
+from ..errors import UsageError
+from ..system.networks import Network
+
+# Nothing at all, as people type it.
+_NONE = ("", "none", "no", "-")
+
+HERE, ANY, NONE, AUTO = "here", "any", "none", "auto"
+
+EVERYWHERE: Tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+# Ports on which TLS begins with the first octet, by the registry of IANA.
+_IMPLICIT = (465, 995)
+
+_PORT, _TENANT, _LOGIN = Port(), Tenant(), Text()
+
+
+class Door(NamedTuple):
+    """A port to open; `implicit`: TLS begins with the first octet."""
+
+    number: int
+    implicit: bool = False
+
+
+class Certificate(NamedTuple):
+    """What devices get to see: paths of PEM files, or ("auto", ""); ("", "") is no TLS."""
+
+    cert: str = ""
+    key: str = ""
+
+
+def _fit(kind: Type, typed: str) -> object:
+    try:
+        return kind(typed)
+    except Mistake as mistake:
+        raise UsageError(f"It {mistake}.") from None
+
+
+def _words(typed: str) -> List[str]:
+    words = [word for word in re.split(r"[\s,;]+", typed) if word]
+    return [] if len(words) < 2 and "".join(words).lower() in _NONE else words
+
+
+def tenant(typed: str) -> str:
+    """A domain of the tenant or its ID, in lower case."""
+    if "@" in typed:
+        raise UsageError(f"{shown(typed)} is a mail address. Did you mean {shown(typed.rpartition('@')[2])}?")
+    host = re.match(r"https?://([^/]+)", typed)
+    if host:
+        raise UsageError(f"{shown(typed)} is a web address. Did you mean {shown(host.group(1))}?")
+    return str(_fit(_TENANT, typed))
+
+
+def address(typed: str, domains: Sequence[str] = ()) -> str:
+    """A mail address in lower case; `domains` are those to propose for one that has none."""
+    if typed and "@" not in typed and domains and re.fullmatch(r"[\w.-]+", typed):
+        raise UsageError(f"The domain is missing. Did you mean {typed.lower()}@{domains[0]}?")
+    return str(_fit(ADDRESS, typed))
+
+
+def addresses(typed: str, domains: Sequence[str] = ()) -> Tuple[str, ...]:
+    """At least one mail address."""
+    found = tuple(dict.fromkeys(address(word, domains) for word in _words(typed)))
+    if not found:
+        raise UsageError("At least one is needed: nothing can be sent without a mailbox.")
+    return found
+
+
+def chosen(typed: str, among: Sequence[str]) -> Tuple[str, ...]:
+    """Some of the addresses `among`, or all or none of them."""
+    if typed.strip().lower() in ("all", "yes", "y"):
+        return tuple(among)
+    found = tuple(dict.fromkeys(address(word) for word in _words(typed)))
+    for one in found:
+        if one not in among:
+            raise UsageError(f"{one} is none of these mailboxes.{nearest(one, among)} Type addresses, `all` or `none`.")
+    return found
+
+
+def login(typed: str) -> str:
+    """A user name for a device."""
+    return str(_fit(_LOGIN, typed))
+
+
+def word(typed: str, words: Sequence[str]) -> str:
+    """One of a few words, its beginning is enough."""
+    found = [one for one in words if typed and one.startswith(typed.lower())]
+    if len(found) != 1:
+        raise UsageError(f"Type {' or '.join(words)}.{nearest(typed.lower(), words)}")
+    return found[0]
+
+
+def networks(typed: str) -> Tuple[Network, ...]:
+    """Networks and addresses; () for none."""
+    return tuple(dict.fromkeys(_network(one) for one in _words(typed)))
+
+
+def _network(typed: str) -> Network:
+    found = _fit(NETWORK, typed)
+    assert isinstance(found, (ipaddress.IPv4Network, ipaddress.IPv6Network))
+    return found
+
+
+def devices(typed: str) -> Tuple[Network, ...]:
+    """Where the devices are: () is this machine."""
+    if typed.lower() == HERE:
+        return ()
+    if typed.lower() == ANY:
+        return EVERYWHERE
+    found = networks(typed)
+    if not found:
+        raise UsageError(f"Type networks such as 192.168.1.0/24, `{ANY}`, or `{HERE}` for this machine only.")
+    return () if all(network.is_loopback for network in found) else found
+
+
+def doors(typed: str, has_tls: bool) -> Tuple[Door, ...]:
+    """Ports: 25, 465 (TLS from the first octet), or 8465/tls for that on another port."""
+    found = []
+    for one in _words(typed):
+        number, _, tls = one.lower().partition("/")
+        if not number.isdecimal() or tls not in ("", "tls"):
+            raise UsageError(f"{shown(one)} is no port. Type numbers such as 25 or 587, or 8465/tls.")
+        port = _fit(_PORT, int(number[:6]))  # type: ignore[arg-type]  # it takes what JSON has
+        assert isinstance(port, int)
+        implicit = bool(tls) or port in _IMPLICIT
+        if implicit and not has_tls:
+            raise UsageError(f"Port {port} is for TLS from the first octet, but there is no certificate; leave it out.")
+        found.append(Door(port, implicit))
+    if len({door.number for door in found if door.number}) < len([door for door in found if door.number]):
+        raise UsageError("A port is there twice; type each once.")
+    return tuple(found)
+
+
+def relays(typed: str, mailboxes: Sequence[str]) -> Tuple[Tuple[Network, str], ...]:
+    """Networks, each with the mailbox its devices send as; without one, as the first of them."""
+    found = {}
+    for one in _words(typed):
+        network, _, mailbox = one.partition("=")
+        mailbox = address(mailbox) if mailbox else mailboxes[0]
+        if mailbox not in mailboxes:
+            raise UsageError(f"{mailbox} is none of the mailboxes.{nearest(mailbox, mailboxes)}")
+        found[_network(network)] = mailbox
+    return tuple(found.items())
+
+
+def nearest(typed: str, among: Iterable[str]) -> str:
+    """ " Did you mean ...?" or ""."""
+    near = difflib.get_close_matches(typed, list(among), 1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def spell_networks(some: Iterable[Network], nothing: str = NONE) -> str:
+    """As `networks` reads them; a single address without its /32."""
+    return " ".join(spell_network(network) for network in some) or nothing
+
+
+def spell_network(network: Network) -> str:
+    """As the config has it."""
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def spell_devices(some: Tuple[Network, ...]) -> str:
+    return ANY if some == EVERYWHERE else spell_networks(some, HERE)
+
+
+def spell_doors(some: Iterable[Door]) -> str:
+    return " ".join(f"{n}/tls" if tls and n not in _IMPLICIT else str(n) for n, tls in some) or NONE
+
+
+def spell_relays(some: Iterable[Tuple[Network, str]]) -> str:
+    return " ".join(f"{spell_network(network)}={mailbox}" for network, mailbox in some) or NONE

@@ -1,0 +1,279 @@
+"""The command: what is written, shown and said, and with which exit status it ends."""
+
+import io
+import json
+
+import pytest
+from configs import HASHED, MINIMAL
+from init_harness import CLIENT, IDS, OTHER, TENANT, KnownTenants, busy_ports
+
+from m365proxy import cli
+from m365proxy.admin import init, installation, interview
+from m365proxy.logins import passwords
+
+# Every answer but the first is the default.
+FIRST = ["contoso.com", *[""] * 9]
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch):
+    busy_ports(monkeypatch)
+    monkeypatch.setattr(interview, "proposed_networks", lambda: ())
+    monkeypatch.setattr(installation, "Tenants", lambda outbound, authority: KnownTenants())
+    monkeypatch.setattr(init.card, "text", lambda config, login, terminal, password: f"CARD {login}\n")
+    monkeypatch.setattr(init.nextsteps, "program", lambda: "m365proxy")
+    monkeypatch.setattr(passwords, "hash_password", lambda password: HASHED["password"])
+    for name in ("SUDO_USER", "M365PROXY_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+class Console:
+    """The command in a directory of its own."""
+
+    def __init__(self, directory, monkeypatch, capsys):
+        self.directory, self.path = directory, directory / "config.json"
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def run(self, *words, typed=None, answers=None):
+        """The exit status; `typed` are lines at a terminal, `answers` those of a file."""
+        if answers is not None:
+            (self.directory / "answers").write_text(json.dumps(answers))
+            words = (*words, "--answers", str(self.directory / "answers"))
+        with self._monkeypatch.context() as patch:
+            if typed is not None:
+                patch.setattr(init.Terminal, "interactive", True, raising=False)
+                patch.setattr(init.Terminal, "__init__", at_a_terminal)
+                patch.setattr("sys.stdin", Typed(typed))
+            status = cli.main(["--config", str(self.path), "init", *words])
+        self.out, self.err = self._capsys.readouterr()
+        return status
+
+    def written(self):
+        return json.loads(self.path.read_text())
+
+    def names(self):
+        return sorted(path.name for path in self.directory.iterdir() if path.name != "answers")
+
+
+_real_init = init.Terminal.__init__
+
+
+def at_a_terminal(self, stream, environ):
+    _real_init(self, stream, environ)
+    self.interactive = True
+
+
+class Typed(io.StringIO):
+    """Lines that somebody types; an exception instead of a line is raised."""
+
+    def __init__(self, lines):
+        super().__init__()
+        self._lines = iter(lines)
+
+    def readline(self):
+        line = next(self._lines, None)
+        if isinstance(line, type):
+            raise line
+        return "" if line is None else line + "\n"
+
+
+@pytest.fixture
+def console(tmp_path, monkeypatch, capsys):
+    return Console(tmp_path, monkeypatch, capsys)
+
+
+def test_the_first_run_and_the_ids(console):
+    assert console.run(typed=[*FIRST, IDS[:60], IDS[60:]]) == 0, console.err
+    assert console.names() == ["config-tenant.ps1", "config.json"]
+    written = console.written()
+    assert (written["tenant_id"], written["client_id"]) == (TENANT, CLIENT)
+    assert "CARD scanner@contoso.com" in console.out
+    for words in ("Enter takes the answer in brackets", "https://shell.azure.com", "`m365proxy --config", " login`"):
+        assert words in console.out
+    assert "--ids" not in console.out.partition("Next:")[2]
+
+
+def test_the_password_is_shown_once_and_stored_hashed(console, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(passwords, "hash_password", lambda password: hashed.append(password) or HASHED["password"])
+    assert console.run(typed=[*FIRST, ""]) == 0
+    assert len(hashed) == 1 and f"scanner@contoso.com {hashed[0]}\n" in console.out
+    assert hashed[0] not in console.path.read_text() and len(hashed[0]) == 16
+
+
+def test_the_ids_can_follow_later(console):
+    assert console.run(typed=[*FIRST, ""]) == 0
+    assert console.written()["client_id"] == installation.amendment.ZEROS
+    assert (
+        "1. Open https://shell.azure.com" in console.out
+        and f"--config {console.path} init --ids 'LINE'`" in console.out
+    )
+    assert console.run("--ids", IDS) == 0
+    assert console.written()["client_id"] == CLIENT and console.names() == ["config-tenant.ps1", "config.json"]
+
+
+@pytest.mark.parametrize(
+    "ids, sentence",
+    [
+        (f"tenant_id={CLIENT} client_id={TENANT}", "The two ids are swapped"),
+        (f"tenant_id={OTHER} client_id={CLIENT}", f"tenant_id is not that of contoso.com, which is {TENANT}."),
+        (f"tenant_id={CLIENT} client_id={OTHER}", f"Microsoft knows no tenant {CLIENT}."),
+        ("hello", "There are no ids in this."),
+    ],
+)
+def test_ids_that_cannot_be_right(console, ids, sentence):
+    assert console.run(answers={"tenant": "contoso.com"}) == 0
+    before = console.path.read_bytes()
+    assert console.run("--ids", ids) == 64
+    assert sentence in console.err and console.path.read_bytes() == before
+
+
+def test_a_file_of_answers_does_it_all(console):
+    answers = {"tenant": "contoso.com", "mailboxes": ["a@contoso.com"], "smtp_ports": [2525], "ids": IDS}
+    assert console.run(answers=answers) == 0
+    written = console.written()
+    assert (written["mailboxes"][0]["username"], written["smtp_port"]) == ("a@contoso.com", 2525)
+    assert written["client_id"] == CLIENT
+    assert console.run(answers=answers) == 0 and "Nothing changed" in console.out
+    assert console.names() == ["config-tenant.ps1", "config.json"]
+
+
+@pytest.mark.parametrize(
+    "answers, sentence",
+    [
+        ({"tenat": "contoso.com"}, "did you mean tenant?"),
+        ({"tenant": "contosso.com"}, "The answer tenant: Microsoft knows no tenant contosso.com."),
+        ({}, "The answer tenant is missing"),
+        ({"tenant": "contoso.com", "mailbox": "a@contoso.com"}, "The answer mailbox has no effect"),
+        ({"tenant": "contoso.com", "ids": "x"}, "The answer ids: There are no ids in this."),
+    ],
+)
+def test_mistakes_in_answers_write_nothing(console, answers, sentence):
+    assert console.run(answers=answers) == 64
+    assert sentence in console.err and console.names() == []
+
+
+def test_printing_writes_nothing(console):
+    assert console.run("--print", answers={"tenant": "contoso.com", "sign_in": "application"}) == 0
+    assert console.names() == [] and '"smtp_port": 25' in console.out and "Nothing was written." in console.out
+    assert "scanner@contoso.com'; New" in console.out and "PRIVATE KEY" not in console.out
+
+
+@pytest.mark.parametrize(
+    "end, status, said", [([KeyboardInterrupt], 130, "Stopped; nothing was written."), ([], 64, "")]
+)
+@pytest.mark.parametrize("answered", [0, 3, 9])
+def test_whoever_stops_leaves_nothing_half_done(console, end, status, said, answered):
+    console.path.write_text("{}")
+    assert console.run(typed=FIRST[:answered] + end) == status
+    assert console.names() == ["config.json"] and console.path.read_text() == "{}"
+    assert said in console.out and (end or "nothing was written" in console.err)
+
+
+def test_whoever_stops_at_the_ids_has_a_config(console):
+    assert console.run(typed=[*FIRST, KeyboardInterrupt]) == 130
+    assert "config.json" in console.names() and console.out.endswith("Stopped.\n")
+
+
+def test_a_terminal_that_is_gone_at_the_ids_is_as_good_as_later(console):
+    assert console.run(typed=FIRST) == 0
+    assert "1. Open https://shell.azure.com" in console.out
+
+
+def test_without_a_terminal_it_says_what_to_do(console):
+    assert console.run() == 64
+    assert "init --answers FILE" in console.err and "docker exec -it" in console.err and console.names() == []
+    assert console.run("--ports") == 64
+
+
+@pytest.mark.parametrize("words", [["--ids", IDS], ["--add-login", "printer"], ["--add-mailbox", "a@contoso.com"]])
+def test_one_change_needs_a_config(console, words):
+    assert console.run(*words) == 64
+    assert "is not set up yet. Begin with" in console.err and console.names() == []
+
+
+def set_up(console, **settings):
+    console.path.write_text(json.dumps({**MINIMAL, "tenant_id": TENANT, "mailboxes": [HASHED], **settings}))
+
+
+def test_a_login_is_added(console):
+    set_up(console)
+    assert console.run("--add-login", "printer-2") == 0
+    login = console.written()["mailboxes"][0]["logins"][0]
+    assert login["login"] == "printer-2" and login["password"].startswith("scrypt$")
+    assert "CARD printer-2" in console.out and "Kept as it was" in console.out and len(console.names()) == 3
+    for known in ("PRINTER-2", "scanner@contoso.com"):
+        assert console.run("--add-login", known) == 64 and "is there already" in console.err
+    assert console.run("--add-login", " ") == 64
+
+
+def test_a_login_of_one_of_several_mailboxes(console):
+    set_up(console, mailboxes=[HASHED, {**HASHED, "username": "alerts@contoso.com"}])
+    assert console.run("--add-login", "camera", typed=["alerts@contoso.co", "alerts@contoso.com"]) == 0
+    assert "Did you mean alerts@contoso.com?" in console.out
+    assert console.run("--add-login", "ups", answers={"mailbox": "alerts@contoso.com"}) == 0
+    assert [login["login"] for login in console.written()["mailboxes"][1]["logins"]] == ["camera", "ups"]
+
+
+def test_a_mailbox_is_added(console):
+    set_up(console)
+    assert console.run("--add-mailbox", "alerts@contoso.com") == 0
+    assert [one["username"] for one in console.written()["mailboxes"]] == ["scanner@contoso.com", "alerts@contoso.com"]
+    assert "'alerts@contoso.com'; New = $true" in (console.directory / "config-tenant.ps1").read_text()
+    assert "1. Open https://shell.azure.com" in console.out
+    assert console.run("--add-mailbox", "alerts@contoso.com") == 64
+
+
+@pytest.mark.parametrize("typed, status", [(["no"], 64), ([""], 64), (["yes", ""], 0), (None, 0)])
+def test_a_mailbox_outside_the_tenant(console, typed, status):
+    set_up(console)
+    before = console.path.read_bytes()
+    assert console.run("--add-mailbox", "a@fabrikam.com", typed=typed) == status
+    assert "fabrikam.com belongs to another tenant" in console.out
+    assert (console.path.read_bytes() == before) == (status != 0)
+
+
+def test_ports_are_changed(console):
+    set_up(console, attachment_limit_mb=20)
+    assert console.run("--ports", typed=["25 587", "110"]) == 0
+    written = console.written()
+    assert written.pop("listeners") == [{"protocol": "smtp", "port": 587}]
+    assert (written["smtp_port"], written["pop3_port"], written["attachment_limit_mb"]) == (25, 110, 20)
+
+
+def test_encryption_is_switched_off(console):
+    set_up(console, tls={"tls_cert": "auto"}, bind="0.0.0.0", smtps_port=465, allowed_networks=["192.0.2.0/24"])
+    assert console.run("--tls", typed=["none", ""]) == 0
+    written = console.written()
+    assert "tls" not in written and "smtps_port" not in written
+    assert written["plaintext_networks"] == ["127.0.0.0/8", "::1/128", "192.0.2.0/24"]
+    assert "! smtp_port has no TLS" in console.out
+
+
+def test_a_config_with_mistakes_is_left_alone(console):
+    console.path.write_text('{"user": }')
+    assert console.run(typed=FIRST) == 78 and "line 1, column 10" in console.err
+    assert console.path.read_text() == '{"user": }'
+
+
+def test_what_does_not_fit_together_is_not_written(console):
+    set_up(console, permissions="send")
+    before = console.path.read_bytes()
+    assert console.run("--ports", typed=["25", "110"]) == 78
+    assert "cannot read mail" in console.err and console.path.read_bytes() == before
+
+
+def test_a_full_disk(console, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(init.configfile.files, "sync_file", full)
+    console.path.write_text('{"smtp_port": 2525}')
+    assert console.run(answers={"tenant": "contoso.com"}) == 74
+    assert "No space left on device; nothing was changed" in console.err
+    assert console.names() == ["config.json"] and console.path.read_text() == '{"smtp_port": 2525}'
+
+
+def test_the_second_name(console):
+    assert cli.main(["--config", str(console.path), "configure", "--ids", IDS]) == 64

@@ -1,0 +1,143 @@
+"""The config as it is and as it will be: samples, what somebody typed, and what init wrote before."""
+
+import json
+
+import pytest
+from configs import HASHED, MINIMAL
+from init_harness import CLIENT, IDS, TENANT
+
+from m365proxy.admin import installation
+from m365proxy.admin.amendment import ZEROS
+from m365proxy.admin.installation import Installation
+from m365proxy.admin.tenantscript import parse_ids
+from m365proxy.config import sample
+from m365proxy.errors import CannotCreate, ConfigError
+
+ZERO_IDS = {"tenant_id": ZEROS, "client_id": ZEROS}
+
+
+def opened(document, path="/nowhere/config.json"):
+    return Installation(path, document if isinstance(document, bytes) else json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"smtp_port": 26},
+        {**MINIMAL, **ZERO_IDS, "mailboxes": [{"username": "x@contoso.com", "password": "`m365proxy hash-password`"}]},
+        sample.sample().encode(),
+    ],
+)
+def test_a_sample_answers_nothing_and_keeps_the_rest(document):
+    found = opened(document)
+    assert found.present is None and "mailboxes" not in found.document
+    if isinstance(document, dict) and "smtp_port" in document:
+        assert found.before.smtp_port == 26 and found.document["smtp_port"] == 26
+
+
+@pytest.mark.parametrize(
+    "changes, tenant, account",
+    [
+        ({}, "contoso.com", "relay@contoso.com"),
+        (ZERO_IDS, "", "relay@contoso.com"),
+        ({"client_id": ZEROS}, "contoso.com", "relay@contoso.com"),
+        ({**ZERO_IDS, "#init": {"tenant": "contoso.de", "new": ["a@contoso.de"]}}, "contoso.de", "relay@contoso.com"),
+        ({**ZERO_IDS, "#init": {"tenant": [], "new": "x"}}, "", "relay@contoso.com"),
+        ({**ZERO_IDS, "user": None}, "", ""),
+    ],
+)
+def test_what_somebody_typed_are_answers(changes, tenant, account):
+    document = {**MINIMAL, "mailboxes": [HASHED], **changes}
+    found = opened({key: value for key, value in document.items() if value is not None})
+    assert (found.present.tenant, found.present.account) == (tenant, account)
+    assert found.present.mailboxes == ("scanner@contoso.com",) and found.has_ids == (changes == {})
+
+
+def test_a_config_with_mistakes_is_not_changed():
+    with pytest.raises(ConfigError, match="smtp_prot"):
+        opened({**MINIMAL, "smtp_prot": 25})
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError
+
+    monkeypatch.setattr(installation.files, "read", refuse)
+    with pytest.raises(CannotCreate, match="Run `sudo m365proxy init`"):
+        Installation.read("/etc/m365proxy.json", "m365proxy init")
+
+
+def answered(found, **changes):
+    """Taken over and finished: what a first run leads to, with some answers changed."""
+    present = opened({**MINIMAL, "mailboxes": [HASHED]}).present
+    found.amend(present._replace(**{"new": frozenset(["scanner@contoso.com"]), **changes}))
+    return found.finish()
+
+
+def test_new_files_of_an_account(tmp_path):
+    found = opened({}, str(tmp_path / "config.json"))
+    loaded = answered(found)
+    assert loaded.user == "relay@contoso.com" and found.passwords.keys() == {"scanner@contoso.com"}
+    script, config = found.files()
+    assert (script.path, config.path) == (str(tmp_path / "config-tenant.ps1"), str(tmp_path / "config.json"))
+    assert "'scanner@contoso.com'; New = $true" in script.content.decode()
+    password = found.passwords["scanner@contoso.com"]
+    assert password not in config.content.decode() and b"scrypt$16384$" in config.content and config.keep
+    found.set_ids(parse_ids(IDS))
+    found.finish()
+    written = json.loads(found.files()[-1].content)
+    assert (written["tenant_id"], written["client_id"], found.has_ids) == (TENANT, CLIENT, True)
+    again = opened(found.files()[-1].content, str(tmp_path / "config.json"))
+    assert again.present.new == {"scanner@contoso.com"} and again.present.tenant == "contoso.com"
+    assert answered(again) and again.passwords == {} and not again.files()[-1].keep
+
+
+def test_new_files_of_an_application(tmp_path):
+    found = opened({}, str(tmp_path / "config.json"))
+    loaded = answered(found, app_only=True, account="")
+    assert loaded.user is None and loaded.client_secret_expires is not None
+    assert loaded.client_certificate.private_key == str(tmp_path / "config-app.pem")
+    files = {file.path.rpartition("config")[2]: file for file in found.files()}
+    assert list(files) == ["-app.pem", "-app.crt", "-tenant.ps1", ".json"]
+    assert files["-app.pem"].is_secret and files["-app.pem"].access.mode & 0o007 == 0
+    assert loaded.client_certificate.thumbprint in files["-tenant.ps1"].content.decode()
+    for file in files.values():
+        (tmp_path / file.path).write_bytes(file.content)
+    again = opened(files[".json"].content, str(tmp_path / "config.json"))
+    answered(again, app_only=True, account="", mailboxes=("scanner@contoso.com", "alerts@contoso.com"))
+    assert [file.path.rpartition("config")[2] for file in again.files()] == ["-tenant.ps1", ".json"]
+
+
+def test_an_application_with_a_secret_of_somebody_else_needs_no_script(tmp_path):
+    found = opened({**MINIMAL, "user": None, "client_secret": "s", "mailboxes": [HASHED]}, str(tmp_path / "c.json"))
+    answered(found, app_only=True, account="")
+    assert [file.path for file in found.files()] == [str(tmp_path / "c.json")]
+
+
+def test_a_script_that_somebody_changed_is_kept(tmp_path):
+    found = opened({}, str(tmp_path / "config.json"))
+    answered(found)
+    for file in found.files():
+        (tmp_path / file.path).write_bytes(file.content)
+    again = Installation.read(found.path, "init")
+    answered(again, mailboxes=("scanner@contoso.com", "alerts@contoso.com"))
+    assert [file.keep for file in again.files()] == [False, False]
+    (tmp_path / "config-tenant.ps1").write_text("mine")
+    assert [file.keep for file in again.files()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "path, group, state_dir",
+    [
+        ("/etc/m365proxy.json", 77, "/var/lib/m365proxy"),
+        ("/etc/m365proxy/contoso.json", 77, "/var/lib/m365proxy/contoso"),
+        ("/etc/m365proxy.json", None, None),
+        ("/srv/m365proxy.json", 77, None),
+    ],
+)
+def test_the_packaged_service_has_its_state_directory(monkeypatch, path, group, state_dir):
+    monkeypatch.setattr(installation.configfile, "service_group", lambda: group)
+    found = opened({}, path)
+    answered(found)
+    assert found.document.get("state_dir") == state_dir

@@ -1,0 +1,72 @@
+"""What comes next: commands as the program was called, and what the service does."""
+
+import pytest
+from configs import configured
+
+from m365proxy.admin import nextsteps
+from m365proxy.admin.nextsteps import Invocation
+
+
+@pytest.mark.parametrize(
+    "program, config, environ, shown",
+    [
+        ("/usr/bin/m365proxy", None, {}, "m365proxy check"),
+        ("/usr/bin/m365proxy", None, {"SUDO_USER": "ada"}, "sudo m365proxy check"),
+        ("/usr/bin/m365proxy", "/etc/m365proxy/b.json", {}, "m365proxy --config /etc/m365proxy/b.json check"),
+        ("m365proxy.py", "my config.json", {}, "python3 m365proxy.py --config 'my config.json' check"),
+        ("/opt/x y/m365proxy.py", None, {}, "python3 '/opt/x y/m365proxy.py' check"),
+        ("/usr/lib/python3/m365proxy/__main__.py", None, {}, "python3 -m m365proxy check"),
+    ],
+)
+def test_commands_can_be_copied(program, config, environ, shown):
+    call = Invocation(program, config, environ)
+    assert call("check") == shown and call.plain("check") == shown.replace("sudo ", "")
+
+
+CALL = Invocation("m365proxy", None, {})
+
+
+@pytest.mark.parametrize(
+    "is_up, by_systemd, settings, said",
+    [
+        (True, True, {"attachment_limit_mb": 20}, "`m365proxy reload`"),
+        (True, True, {"smtp_port": 26}, "needs a restart for smtp_port: `systemctl restart m365proxy`"),
+        (True, False, {"smtp_port": 26}, "stop it and start it again"),
+        (False, True, {}, "starts to work by itself within seconds"),
+        (False, False, {}, "`m365proxy run`"),
+    ],
+)
+def test_what_the_service_does(tmp_path, monkeypatch, is_up, by_systemd, settings, said):
+    monkeypatch.setattr(nextsteps.running, "is_running", lambda config: is_up)
+    monkeypatch.setattr(nextsteps.os.path, "isdir", lambda path: by_systemd)
+    monkeypatch.setattr(nextsteps.configfile, "service_group", lambda: 77)
+    before = configured(tmp_path)
+    assert said in nextsteps.of_service(before, configured(tmp_path, **settings), CALL)
+
+
+@pytest.mark.parametrize(
+    "facts, words",
+    [
+        (
+            {"has_ids": False, "is_signed_in": False, "script": "/s.ps1", "is_new": True},
+            ["/s.ps1", "init --ids", "login", "start it", "check", "test"],
+        ),
+        (
+            {"has_ids": True, "is_signed_in": False, "script": "", "is_new": True},
+            ["login", "start it", "check", "test"],
+        ),
+        ({"has_ids": True, "is_signed_in": True, "script": "/s.ps1", "is_new": False}, ["/s.ps1", "start it"]),
+        ({"has_ids": True, "is_signed_in": True, "script": "", "is_new": False}, ["start it"]),
+    ],
+)
+def test_only_what_is_left_to_do(facts, words):
+    found = nextsteps.steps(service="start it", call=CALL, **facts)
+    assert len(found) == len(words) and all(word in step for word, step in zip(words, found))
+
+
+def test_who_needs_no_sign_in(tmp_path):
+    assert not nextsteps.is_signed_in(configured(tmp_path))
+    assert nextsteps.is_signed_in(configured(tmp_path, client_secret="s"))
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "tokens.enc").write_bytes(b"x")
+    assert nextsteps.is_signed_in(configured(tmp_path))
