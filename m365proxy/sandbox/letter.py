@@ -11,6 +11,7 @@ import email
 import email.header
 import email.policy
 import email.utils
+import functools
 import os
 import re
 from email.message import EmailMessage
@@ -32,6 +33,8 @@ _LONGEST_LINE = 998
 _ADDRESS = re.compile(r'(?:"(?:[^"\\\x00-\x1f]|\\[ -~])+"|[^\s@<>(),;:\\"\[\]]+)@(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+')
 _EMPTY_GROUP = re.compile(r"[^:;,<>@]*:\s*;")
 _TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=[\w.-]+)*")
+# The library parses a field again whenever it is looked at, a Content-Type several times for each part.
+_READING = email.policy.default.clone(header_factory=functools.lru_cache(256)(email.policy.default.header_factory))
 _BOUNDARY = re.compile(rb'(?i)(boundary=)(?:"([^"\r\n]+)"|([^\s;"]+))')
 
 
@@ -198,7 +201,7 @@ def _people(raw: bytes, name: str) -> List[Dict[str, Any]]:
 
 def body_of(raw: bytes) -> Tuple[str, str]:
     """("text" or "html", content) of what a mail reader would show."""
-    message = email.message_from_bytes(raw, policy=email.policy.default)
+    message = email.message_from_bytes(raw, policy=_READING)
     try:
         part = message.get_body(("html", "plain"))
         if part is None:
@@ -291,7 +294,7 @@ def _content(properties: Dict[str, Any], attachments: Sequence[Attachment]) -> b
 
 def files(raw: bytes) -> List[Attachment]:
     """The attachments of a MIME message: every leaf that is not one of its texts, in order."""
-    message = email.message_from_bytes(raw, policy=email.policy.default)
+    message = email.message_from_bytes(raw, policy=_READING)
     found = []
     for number, part in enumerate(_leaves(message)):
         name = part.get_filename() or ""

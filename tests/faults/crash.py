@@ -7,6 +7,7 @@ of a function of m365proxy.system.files on the queue, or a request to Graph.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -236,10 +237,15 @@ def _deliver(port: int, job: Job) -> bool:
 
 def main() -> None:
     """Serve until the end of the input."""
-    import msal  # noqa: F401 - here, so that no fork has to
-    import requests  # noqa: F401
+    import ctypes  # noqa: F401 - here, so that no fork has to
+
+    import cryptography.fernet  # noqa: F401
+    import msal  # noqa: F401
+
+    import m365proxy.system.httpsession  # noqa: F401
 
     hurry(_HASTE)
+    gc.freeze()  # no fork copies what it would look through
     for line in sys.stdin:
         print(json.dumps(_run(Job(*json.loads(line)))), flush=True)
 

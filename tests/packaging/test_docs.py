@@ -1,6 +1,7 @@
 """The documentation says what the program does: commands run, configs load, error sentences are all explained."""
 
 import ast
+import functools
 import json
 import os
 import pathlib
@@ -204,12 +205,11 @@ def test_every_sentence_is_explained(sentence):
     assert plain(sentence) in plain((DOCS / "troubleshooting.md").read_text("utf-8"))
 
 
+@functools.lru_cache(None)
 def own_texts():
     """Every text in the program, with * for what is filled in."""
-    for path in (ROOT / "m365proxy").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, (ast.Constant, ast.JoinedStr)):
-                yield text_of(node)
+    trees = (ast.parse(path.read_text("utf-8")) for path in (ROOT / "m365proxy").rglob("*.py"))
+    return {text_of(node) for tree in trees for node in ast.walk(tree)}
 
 
 def test_no_sentence_is_explained_that_nobody_says():
@@ -244,11 +244,10 @@ SYSTEMS_OWN = ("No space left on device", "Input/output error", "Read-only file 
 @pytest.mark.parametrize("message", sorted(set(quoted())))
 def test_quoted_messages_are_the_programs(message):
     """What stands between the parts that are filled in stands in the program; a reason elsewhere."""
-    said = list(own_texts())
     for clause in re.split(r"(?<=[\w\")]): (?![^()]*\))|; |, because ", plain(message)):
         parts = [re.escape(part.strip(" ,")) for part in FILLED.split(clause) if len(part.strip(" :,=")) > 2]
         pattern = re.compile(".*".join(parts))
-        assert clause in SYSTEMS_OWN or any(pattern.search(text) for text in said), clause
+        assert clause in SYSTEMS_OWN or any(map(pattern.search, own_texts())), clause
 
 
 def test_the_manual_pages_name_every_option_and_command(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 from attempt_harness import (
     ALERTS,
     ALWAYS,
-    FILES,
     HIDDEN,
     MAIL,
     RELAY,
@@ -24,6 +23,7 @@ from attempt_harness import (
 )
 
 from m365proxy.delivery import uploads as largedrafts
+from m365proxy.mime import prepare
 from m365proxy.sandbox import uploads
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.state import DraftPhase, DraftState, Place, State
@@ -180,13 +180,15 @@ def test_a_permanent_refusal_leaves_no_draft(harness, wait_until):
 
 
 BEGIN, PUT = "createUploadSession$", "^/upload/"
+FILES = [bytes([number]) * 1300 for number in range(3)]
 
 
 @pytest.fixture
 def large(harness, monkeypatch):
     """Put a large mail of three files, each by an upload session in two parts, that meets a 429 somewhere."""
     for owner, name in [(largedrafts, "CHUNK"), (largedrafts, "_SMALLEST_UPLOAD"), (uploads, "SMALLEST")]:
-        monkeypatch.setattr(owner, name, 1_000_000)
+        monkeypatch.setattr(owner, name, 1000)
+    monkeypatch.setattr(prepare, "LARGE_MIME_CEILING", 2900)
 
     def put(path, method, after, retry_after=3600):
         harness.sandbox.faults.add("answer", path=path, method=method, after=after, status=429, retry_after=retry_after)
