@@ -22,8 +22,9 @@ _LARGEST_MESSAGE_MB = 150
 # CodeGeneration.EscapeSingleQuotedStringContent doubles).
 _SINGLE_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")
 
-# Of a management scope (New-ManagementScope); az takes a word that begins with - or @ for something else than a name.
-_LONGEST_NAME = 64
+# az takes a word that begins with - or @ for something else than a name, and does not double a quote in its filters;
+# a management scope has no longer name (New-ManagementScope).
+_APP_NAME = re.compile(r"[^\W_][^'\r\n]{0,63}")
 
 # Which mailboxes an application may reach is marked here; CustomAttribute1 to 15 are free for such things.
 _ATTRIBUTE = "CustomAttribute1"
@@ -79,13 +80,13 @@ def script(plan: Plan) -> str:
     Whatever the answers contain, they are literals in it.  UsageError if one
     has a control character, if `app_name` is no name, or if `certificate` is none.
     """
-    if not re.match(r"[^\W_]", plan.app_name) or len(plan.app_name) > _LONGEST_NAME:
-        raise UsageError(
-            f"{plan.app_name!r} is no name for an app registration. "
-            f"It must begin with a letter or a digit, and have no more than {_LONGEST_NAME} characters."
-        )
     for text in (plan.tenant, plan.account, plan.app_name, *(mailbox.address for mailbox in plan.mailboxes)):
         _refuse_control_characters(text)
+    if not _APP_NAME.fullmatch(plan.app_name):
+        raise UsageError(
+            f"{plan.app_name!r} is no name for an app registration. It must begin with a letter or a digit, "
+            "and have at most 64 characters and no ' in it."
+        )
     own = [parts.APP_ONLY_APP, parts.EXCHANGE, parts.APP_ONLY_ROLES] if plan.app_only else _delegated(plan)
     rights = [parts.GRANT_MARK] if plan.app_only else _grants(plan)
     shown = parts.SHOWN_APP_ONLY if plan.app_only else parts.SHOWN_DELEGATED
@@ -187,12 +188,8 @@ def _literals(words: Sequence[str]) -> str:
 
 
 def _app_filter(plan: Plan) -> str:
-    """OData's, in which a quote is doubled."""
-    return f"displayName eq {_odata(plan.app_name)}"
-
-
-def _odata(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    """OData's; there is no quote in the name."""
+    return f"displayName eq '{plan.app_name}'"
 
 
 def _local_part(mailbox: PlannedMailbox) -> str:
