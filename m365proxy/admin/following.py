@@ -164,7 +164,7 @@ class QueuedMail:
         exit_status = _UNREACHABLE if state.status == "4.4.1" else _WAITS
         is_doubtful = entry.phase is Phase.POSTING and state.error
         next = (
-            "It is looked for, and sent again if it was not sent."
+            "The program goes on to look for it."
             if is_doubtful
             else "It stays queued for another try."
         )

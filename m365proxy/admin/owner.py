@@ -26,6 +26,7 @@ _IMPORTED_LATER = (
     "requests",
     "ctypes",
     "netrc",
+    "email.generator",
     "encodings.ascii",
     "encodings.cp1252",
     "encodings.idna",

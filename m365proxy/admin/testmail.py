@@ -89,7 +89,7 @@ class _Test:
     def run(self, password: str) -> Optional[int]:
         """All steps; the exit status."""
         mail, steps = self._mail, self._steps
-        self._terminal.line(f"m365proxy test: a device's mail from {mail.sender} to {mail.recipient}")
+        self._say(f"m365proxy test: a device's mail from {mail.sender} to {mail.recipient}")
         try:
             self._submit(password)
             self._follow()
@@ -99,10 +99,13 @@ class _Test:
             return error.exit_status
         except KeyboardInterrupt:
             if self._id:
-                self._terminal.line(f"\nThe mail goes on by itself: `m365proxy queue show {self._id}`.")
+                self._say(f"\nThe mail goes on by itself: `m365proxy queue show {self._id}`.")
             raise
-        self._terminal.line(f"Done, in {steps.total:.1f} s. The mail stays where it is; delete it when you like.")
+        self._say(f"Done, in {steps.total:.1f} s. The mail stays where it is; delete it when you like.")
         return None
+
+    def _say(self, text: str) -> None:
+        self._terminal.line(self._terminal.wrap(text))
 
     # The device's part.
 
@@ -192,8 +195,10 @@ class _Test:
             return
         if sent["draft"] and not drafts:  # between two looks
             steps.note(f"draft made in {sent['draft']}", Mark.OK)
-        request_id = sent["request_id"] or "unknown"
-        steps.done(f"202: Microsoft has taken it over (request-id {request_id})", took=took)
+        if sent["request_id"]:
+            steps.done(f"202: Microsoft has taken it over (request-id {sent['request_id']})", took=took)
+        else:
+            steps.done("Microsoft has taken it over, though its answer got lost: the mail was found there", took=took)
 
     def _look(self) -> None:
         steps, config = self._steps, self._config

@@ -3,11 +3,10 @@
 import os
 import pathlib
 import shutil
-import smtplib
 import tempfile
 
 import pytest
-from program import ALERTS, PASSWORD, SCANS, Program, wait_until
+from program import ALERTS, SCANS, Program
 
 NOBODY = 65534
 
@@ -36,11 +35,9 @@ def owners(program):
 
 def test_run(program):
     program.start()
-    with smtplib.SMTP("localhost", program.port("smtp"), timeout=30) as smtp:
-        smtp.login(ALERTS, PASSWORD)
-        smtp.sendmail(ALERTS, [SCANS], f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: t\r\n\r\nx\r\n")
-    wait_until(lambda: len(program.sandbox.tenant.delivered) == 1, what="the delivery")
-    wait_until(lambda: program.queue() == [], what="an empty queue")
+    done = program.command("test", "--from", ALERTS, "--to", SCANS)
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    assert len(program.sandbox.tenant.delivered) == 1
     assert program.stop() == 0
     assert owners(program) == {NOBODY}
 

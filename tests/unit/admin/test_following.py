@@ -185,7 +185,7 @@ def test_what_may_have_been_sent_is_not_said_to_wait(harness, monkeypatch):
         harness.claim.save_state()
 
     status, sentence, advice = harness.failed(harness.take, lose)
-    assert (status, sentence) == (75, "The answer got lost.") and "sent again if it was not sent" in advice
+    assert (status, sentence) == (75, "The answer got lost.") and "goes on to look for it" in advice
 
 
 def test_how_it_was_sent(harness):

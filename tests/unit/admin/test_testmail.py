@@ -236,7 +236,7 @@ def test_other_mail_does_not_pass_for_it(harness, monkeypatch):
     assert status == 75 and "not among the 20 newest that POP3 shows" in said[-2]
 
 
-def test_who_interrupts_it_is_told_that_the_mail_goes_on(harness, monkeypatch, capsys):
+def test_who_interrupts_it_is_told_that_the_mail_goes_on(harness, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -244,7 +244,7 @@ def test_who_interrupts_it_is_told_that_the_mail_goes_on(harness, monkeypatch, c
     harness.start()
     out = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        testmail.run(configuration.load(str(harness.program.config), {}), Terminal(out, {}), "", "", "", None)
+        testmail.run(configuration.load(str(harness.program.config), {}), Terminal(out, {"COLUMNS": "1000"}), "", "", "", None)
     assert "The mail goes on by itself: `m365proxy queue show 2" in out.getvalue()
 
 
