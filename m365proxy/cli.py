@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         description="SMTP and POP3 for old devices, relayed over Microsoft Graph.",
         epilog="Exit status: 0 success, 3 not running, 64 wrong usage, 67 a mailbox or a right in Exchange is missing, "
         "69 Microsoft unreachable or a library missing, 70 unexpected error, 73 a port, directory or file cannot be "
-        "opened or made, 74 disk full or failing, 75 already running or port in use, 77 sign-in needed, "
+        "opened or made, 74 disk full or failing, 75 already running, port in use, or mail waiting, 77 sign-in needed, "
         "78 config, certificate or key wrong.",
     )
     top.add_argument(

@@ -163,11 +163,7 @@ class QueuedMail:
             reason = str(lane["last_error"]) if is_news else "It waits, and nothing says why."
         exit_status = _UNREACHABLE if state.status == "4.4.1" else _WAITS
         is_doubtful = entry.phase is Phase.POSTING and state.error
-        next = (
-            "The program goes on to look for it."
-            if is_doubtful
-            else "It stays queued for another try."
-        )
+        next = "The program goes on to look for it." if is_doubtful else "It stays queued for another try."
         return Failed(
             reason,
             f"{next} `m365proxy queue show {self.id}` tells more.",

@@ -1,6 +1,7 @@
 """The command line: what is said, and with which exit status it ends, whatever is wrong."""
 
 import errno
+import io
 import json
 import os
 import pathlib
@@ -131,3 +132,25 @@ def test_what_the_disk_refuses_is_one_sentence_and_its_status(monkeypatch, capsy
     monkeypatch.setattr(cli, "_commands", lambda: {"reload": refuse})
     assert cli.main(["reload"]) == status
     assert capsys.readouterr().err == "m365proxy: /var/lib/m365proxy/x: what the system says.\n"
+
+
+class _Stdin(io.StringIO):
+    def __init__(self, text, terminal):
+        super().__init__(text)
+        self.isatty = lambda: terminal
+
+
+@pytest.mark.parametrize(
+    "stdin, password",
+    [
+        (_Stdin("größe \r\nmore\n", False), "größe "),
+        (_Stdin("", False), ""),
+        (None, ""),  # started with it closed
+        (_Stdin("not read", True), "typed for mfp"),
+    ],
+)
+def test_a_devices_password_is_typed_unseen_or_piped(monkeypatch, stdin, password):
+    monkeypatch.setattr(cli.sys, "stdin", stdin)
+    prompts = {"Password of mfp: ": "typed for mfp"}
+    monkeypatch.setattr(cli.getpass, "getpass", prompts.__getitem__)
+    assert cli._ask_password_of("mfp") == password

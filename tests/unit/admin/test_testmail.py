@@ -244,7 +244,9 @@ def test_who_interrupts_it_is_told_that_the_mail_goes_on(harness, monkeypatch):
     harness.start()
     out = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        testmail.run(configuration.load(str(harness.program.config), {}), Terminal(out, {"COLUMNS": "1000"}), "", "", "", None)
+        testmail.run(
+            configuration.load(str(harness.program.config), {}), Terminal(out, {"COLUMNS": "1000"}), "", "", "", None
+        )
     assert "The mail goes on by itself: `m365proxy queue show 2" in out.getvalue()
 
 
