@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import getpass
 import os
 import signal
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, NoReturn, Optional, Sequ
 
 from . import __version__
 from .errors import ConfigError, ProxyError, UsageError
-from .system import log, signals
+from .system import files, log, signals
 
 if TYPE_CHECKING:
     from .config.sections import Config
@@ -36,9 +35,6 @@ _LIBRARIES = (
     "cffi",
     "_cffi_backend",
 )
-
-# A disk that is full, or failing.
-_DISK_FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -156,7 +152,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 0
     except OSError as error:
         _complain(f"{error.filename or 'The system'}: {error.strerror or error}.")
-        return 74 if error.errno in _DISK_FAULTS else 73
+        return 74 if error.errno in files.DISK_FAULTS else 73
     except Exception:  # the last resort of the program
         log.setup()
         log.get("cli").exception("unexpected error; please report it with this line")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import queue
 import sys
 import time
@@ -17,9 +18,11 @@ from ..logins.passwords import hash_password as hashed
 from ..system import files, jsontext, log, statusfile
 from ..system.signals import Asked
 from ..system.systemd import Notifier
+from . import invocation
 from . import status as status_view
 from .owner import become_owner, owner_to_become
 from .running import is_running
+from .terminal import Mark, Terminal
 
 if TYPE_CHECKING:
     from ..account import Account
@@ -136,32 +139,33 @@ def logout(config: Config) -> Optional[int]:
 
 
 def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
-    """One line per check; the exit status of the first stage that failed."""
-    from . import check as diagnosis
+    """A line for each check as it comes; the exit status of the first stage that failed."""
+    from .check import ports, report, runner, subject
 
+    log.get("oauth").setLevel("CRITICAL")  # what it logs has a line here
+    holders = ports.holders(config.sockets)  # root sees more
     dropped_root = become_owner(config.state_dir)
-    results = diagnosis.offline(config, is_running(config), dropped_root)
-    results += [] if offline else diagnosis.online(config)
-    exit_status = diagnosis.exit_status(results)
-    if as_json:
-        _print_checks([result._asdict() for result in results], exit_status)
+    about = subject.Subject(config, running=is_running(config), dropped_root=dropped_root, holders=holders)
+    lines = []
+    shown = None if as_json else report.Report(Terminal(sys.stdout, os.environ), invocation.program(config.path))
+    for group, result in runner.run(about, offline):
+        lines.append((group, result))
+        if shown:
+            shown.add(group, result)
+    if shown:
+        shown.end()
     else:
-        for result in results:
-            print(f"{result.mark:<7} {result.name}: {result.sentence}")
-    return exit_status
+        print(report.as_json(lines))
+    return runner.exit_status(result for _, result in lines)
 
 
 def check_broken(error: ConfigError) -> None:
     """The object of `check --json` for a config that cannot be read."""
-    checks = [
-        {"mark": "WRONG", "name": "config", "sentence": problem, "exit_status": error.exit_status}
-        for problem in error.problems
-    ]
-    _print_checks(checks, error.exit_status)
+    from .check import report
+    from .check.result import Group, of_text
 
-
-def _print_checks(checks: List[Dict[str, Any]], exit_status: int) -> None:
-    print(json.dumps({"ok": exit_status == 0, "exit_status": exit_status, "checks": checks}, indent=1))
+    checks = [of_text(Mark.WRONG, "config", problem, error.exit_status) for problem in error.problems]
+    print(report.as_json([(Group.MACHINE, result) for result in checks]))
 
 
 def status(config: Config, as_json: bool) -> Optional[int]:

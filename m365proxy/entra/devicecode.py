@@ -113,10 +113,7 @@ class DeviceSignIn:
             left = end - self._monotonic()
 
     def _check_permissions(self, result: Dict[str, Any]) -> None:
-        # No scope at all means: as requested (RFC 6749 5.1).
-        granted = str(result.get("scope") or " ".join(self._registration.scopes)).lower().split()
-        names = {scope.rpartition("/")[2] for scope in granted}
-        missing = [name for name in self._registration.permissions if name.lower() not in names]
+        _, missing = self._registration.compare(str(result.get("scope") or "") or None)
         if missing:
             raise SignInNeeded(
                 f"Microsoft did not grant {', '.join(missing)}. {_NOTHING_STORED} In Entra under App registrations, "

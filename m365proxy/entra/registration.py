@@ -74,6 +74,18 @@ class Registration:
         """A client for one thread and one task; close it."""
         return HttpClient(self._outbound)
 
+    def compare(self, scope: Optional[str]) -> Tuple[List[str], List[str]]:
+        """The permissions requested that a `scope` of Entra holds, and those it lacks.
+
+        No scope means: as requested (RFC 6749, 5.1).
+        """
+        granted = (" ".join(self.scopes) if scope is None else scope).lower().split()
+        names = {one.rpartition("/")[2] for one in granted}
+        return (
+            [name for name in self.permissions if name.lower() in names],
+            [name for name in self.permissions if name.lower() not in names],
+        )
+
     @property
     def known_tenant(self) -> Optional[str]:
         """The tenant's ID in lower case; None if the config names it by a domain."""

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import threading
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary, TokenRefused
 from ..system import log
@@ -43,12 +43,16 @@ _RENEWAL_SECONDS = 240.0
 
 
 class _Grant(NamedTuple):
-    """A token; `seconds` it lives; `fresh`: Entra has just issued it; `identity`: of the file that holds it."""
+    """A token; `seconds` it lives; `fresh`: Entra has just issued it; `identity`: of the file that holds it.
+
+    `scope`: what Entra says it grants, with blanks; None if it says nothing.
+    """
 
     token: str
     seconds: float
     fresh: bool
     identity: Identity
+    scope: Optional[str] = None
 
 
 class _Renewal:
@@ -119,6 +123,7 @@ class Tokens:
         self._try_at = 0.0  # monotonic
         self._must_renew = False  # a token or the sign-in was refused: only a renewal proves that it is good again
         self._refreshed_at = 0.0
+        self._scope: Optional[str] = None  # of the last token that Entra issued
         self._logged = ""
 
     # For callers of Graph.
@@ -153,6 +158,10 @@ class Tokens:
     def renew(self) -> None:
         """Have Entra renew the sign-in now, even if there is a valid token.  Raises what `access_token` raises."""
         self._renewed(force=True)
+
+    def permissions(self) -> Tuple[List[str], List[str]]:
+        """After `renew`: the permissions that are needed and granted, and those that are needed and missing."""
+        return self._registration.compare(self._scope)
 
     def refresh_daily(self) -> None:
         """Renew, so that the refresh token never gets old (90 idle days).  A failure is logged, not raised."""
@@ -252,7 +261,7 @@ class Tokens:
         self._ends = now + life - _LATE_SECONDS
         self._error, self._failures, self._try_at = None, 0, 0.0
         if grant.fresh:
-            self._issued, self._refreshed_at = now, self._clock()
+            self._issued, self._refreshed_at, self._scope = now, self._clock(), grant.scope
         else:
             self._issued = now - _FORCE_SECONDS
 
@@ -328,4 +337,4 @@ class Tokens:
 def _grant(result: Dict[str, Any], fresh: bool, identity: Identity) -> _Grant:
     if "access_token" not in result:
         raise refusal(result)
-    return _Grant(str(result["access_token"]), float(result["expires_in"]), fresh, identity)
+    return _Grant(str(result["access_token"]), float(result["expires_in"]), fresh, identity, result.get("scope"))

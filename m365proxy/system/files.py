@@ -45,6 +45,10 @@ else:
 _RENAME_PATIENCE = (0.05, 0.1, 0.2, 0.4)
 
 
+# The errors of a disk that is full, or failing.
+DISK_FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
 class NoFile(OSError):
     """What has the name is no regular file, but a directory, a FIFO or the like."""
 

@@ -27,6 +27,8 @@ _SYSTEM_STORES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-b
 
 _UNREADABLE = "The file with the certificates to trust cannot be read. Check ca_file or REQUESTS_CA_BUNDLE."
 
+_UNUSABLE_PROXY = "The proxy's URL cannot be used: check https_proxy, or HTTPS_PROXY in the environment."
+
 _CLOSED = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, ssl.SSLEOFError)
 
 
@@ -70,27 +72,54 @@ class Outbound:
         session.headers["User-Agent"] = self._user_agent
         return session
 
-    def _shared_context(self) -> ssl.SSLContext:
-        """One for all connections: the certificates take a megabyte and tens of milliseconds each time."""
+    def proxy_for(self, url: str) -> Optional[str]:
+        """The URL of the proxy on the way to `url`, credentials inside; None if there is none.
+
+        Temporary if there is one, and its URL cannot be used.
+        """
+        from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+        proxy = select_proxy(url, get_environ_proxies(url) if self._environment else self._proxies)
+        if not proxy:
+            return None
+        try:
+            found: str = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
+            parts = urllib.parse.urlsplit(found)
+            is_usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # urllib3's own errors are ValueErrors
+            is_usable = False
+        if not is_usable:
+            raise Temporary(_UNUSABLE_PROXY)
+        return found
+
+    def make_context(self) -> ssl.SSLContext:
+        """A TLS context that trusts what sessions trust; it compares no names unless it is told to.
+
+        Temporary if the file with the certificates to trust is gone meanwhile.
+        """
         from requests.certs import where  # type: ignore[attr-defined]  # types-requests has it elsewhere
         from urllib3.util.ssl_ import create_urllib3_context
 
+        path = self._verify if isinstance(self._verify, str) else where()
+        context = create_urllib3_context()
+        context.sslsocket_class = sockets.Socket
+        try:
+            context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
+        except OSError:
+            raise Temporary(_UNREADABLE) from None
+        return context
+
+    def _shared_context(self) -> ssl.SSLContext:
+        """One for all connections: the certificates take a megabyte and tens of milliseconds each time."""
         with self._lock:
             if self._context is None:
-                path = self._verify if isinstance(self._verify, str) else where()
-                context = create_urllib3_context()
-                context.sslsocket_class = sockets.Socket
-                try:
-                    context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
-                except OSError:
-                    raise Temporary(_UNREADABLE) from None
-                self._context = context
+                self._context = self.make_context()
             return self._context
 
     @staticmethod
-    def plain(error: BaseException) -> str:
+    def plain(error: BaseException, host: str = "") -> str:
         """`plain`, for those who are handed an Outbound."""
-        return plain(error)
+        return plain(error, host)
 
 
 def _trust(ca_file: Optional[str], environ: Mapping[str, str]) -> Trust:
@@ -124,20 +153,21 @@ def _check_certificates(origin: str, path: str) -> None:
         raise ConfigError(f"{origin}: {path} cannot be read: {error.strerror}.") from None
 
 
-def plain(error: BaseException) -> str:
+def plain(error: BaseException, host: str = "") -> str:
     """One sentence for an error of requests, by how far the request got.
 
-    It names the host at most: no URL, no credentials, none of the library's text.
+    It names the host at most (`host`, if the error does not know it): no URL, no credentials, none of the library's
+    text.
     """
     causes = list(_causes(error))
-    host = _host(causes) or "the server"
+    host = _host(causes) or host or "the server"
     for cause in causes:
         tunnel = re.search(r"Tunnel connection failed: (\d{3})", str(cause))
         if tunnel:
             return _of_tunnel(tunnel.group(1), host)
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     if names & {"InvalidProxyURL", "InvalidSchema", "InvalidURL", "LocationParseError"}:
-        return "The proxy's URL cannot be used: check https_proxy, or HTTPS_PROXY in the environment."
+        return _UNUSABLE_PROXY
     if "ConnectTimeout" in names:
         return f"No connection to {host} in time. Does a firewall let TCP 443 out?"
     if "ProxyError" in names:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import smtplib
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from program import ALERTS, PASSWORD, ROOT, SCANS, wait_until
+from program import ALERTS, COMMAND, PASSWORD, ROOT, SCANS, wait_until
 
 
 def submit(program, recipient=SCANS, body="x"):
@@ -131,16 +132,49 @@ def test_usage(make_program, words, status, hint):
     assert done.returncode == status and hint in said(done)
 
 
-def test_check_offline(make_program):
+def flat(text):
+    """A text without the ends of its lines, which are where the terminal's width puts them."""
+    return " ".join(text.split())
+
+
+def test_check_says_what_to_type_and_that_works(make_program):
     program = make_program()
     done = program.command("check", "--offline")
-    assert done.returncode == 77 and "m365proxy login" in done.stdout and "Traceback" not in done.stderr
-    program.login()
+    assert done.returncode == 77 and "Traceback" not in done.stderr
+    assert flat(done.stdout).endswith("1 problem; mend: sign-in. Run `m365proxy login`.")
+    (typed,) = re.findall(r"^ +(.* login)$", done.stdout, re.MULTILINE)
+    followed = subprocess.run(typed, shell=True, env=program.environ, capture_output=True, text=True, timeout=60)
+    assert followed.returncode == 0 and "Signed in" in followed.stdout, followed.stderr
     done = program.command("check", "--offline")
     assert done.returncode == 0, done.stdout
-    done = program.command("check")
-    assert done.returncode == 0 and f"ok      {ALERTS} read: " in done.stdout
-    assert f"info    {ALERTS} send: unknown until the first delivery" in done.stdout
+
+
+def test_check_prints_groups_of_lines(make_program):
+    program = make_program().sign_in()
+    (program.directory / "key.pem").chmod(0o600)
+    done = program.command("check", PYTHONIOENCODING="utf-8")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and done.stderr == ""
+    assert [line for line in lines if line[:1] > " "][:3] == ["This machine", "Microsoft", "Mailboxes"]
+    assert f"  - {ALERTS} send: unknown until the first delivery" in lines
+    assert f"  ✓ {ALERTS} read: its inbox can be opened" in lines
+    names = [line.split()[1].rstrip(":") for line in lines if line.startswith("  ✓")]
+    assert names[:2] + names[-3:] == ["config", "certificate", "permissions", ALERTS, SCANS]
+
+
+def test_check_prints_each_line_when_it_is_known(make_program):
+    """What takes long comes later; it is answered only after the lines before it were read."""
+    program = make_program().sign_in()
+    fault = program.sandbox.faults.add("hang", path=r"^/v1\.0/$")
+    words = [*COMMAND, "--config", str(program.config), "check"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=program.environ) as running:
+        seen = ""
+        while "tls: " not in seen:
+            seen += running.stdout.readline()
+        assert "graph: " not in seen and running.poll() is None
+        wait_until(lambda: fault.hits)
+        fault.release()
+        assert "graph: " in running.stdout.read()
 
 
 def test_check_as_json_is_one_object(make_program):
@@ -148,12 +182,28 @@ def test_check_as_json_is_one_object(make_program):
     done = program.command("check", "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["ok"] is True and told["exit_status"] == 0
-    line = {"mark": "ok", "name": f"{ALERTS} read", "sentence": "its inbox can be opened", "exit_status": 0}
-    assert line in told["checks"]
+    assert {
+        "group": "Mailboxes",
+        "mark": "ok",
+        "name": f"{ALERTS} read",
+        "sentence": "its inbox can be opened",
+        "remedy": "",
+        "exit_status": 0,
+    } in told["checks"]
     program.sandbox.tenant.full_access.discard(ALERTS)
     done = program.command("check", "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 67 and told["ok"] is False and told["exit_status"] == 67
+    assert told["summary"].startswith(f"1 problem; mend: {ALERTS} read. Grant it with: `Add-MailboxPermission")
+
+
+def test_check_names_the_holder_of_a_busy_port(make_program):
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        program = make_program(smtp_port=holder.getsockname()[1]).sign_in()
+        done = program.command("check", "--offline")
+    assert done.returncode == 75
+    if sys.platform.startswith("linux"):
+        assert f", pid {os.getpid()}" in flat(done.stdout)
 
 
 def test_a_wrong_config_is_told_whole(make_program):
@@ -172,14 +222,14 @@ def test_a_key_of_the_registration_that_cannot_be_used(make_program, content, wo
         (program.directory / "app.pem").write_text(content)
     for command in (["check", "--offline"], ["run"]):
         done = program.command(*command)
-        assert done.returncode == 78 and words in done.stdout + done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 78 and words in flat(done.stdout + done.stderr) and "Traceback" not in done.stderr
 
 
 def test_a_log_file_that_cannot_be_written(make_program):
     program = make_program(logging={"file": "nowhere/log"}).sign_in()
     for command in (["check", "--offline"], ["run"]):
         done = program.command(*command)
-        assert done.returncode == 73 and "logging.file: " in done.stdout + done.stderr
+        assert done.returncode == 73 and "logging.file: " in flat(done.stdout + done.stderr)
 
 
 def test_a_missing_config_names_the_places(make_program):
@@ -193,7 +243,7 @@ def test_a_tampered_token_file(make_program):
     path = program.directory / "state" / "tokens.enc"
     path.write_bytes(path.read_bytes()[:-10] + b"tampered==")
     done = program.command("check", "--offline")
-    assert done.returncode == 77 and "m365proxy login" in done.stdout
+    assert done.returncode == 77 and re.search(r"^ +\S.* login$", done.stdout, re.MULTILINE)
     program.start()
     submit(program)
     wait_until(lambda: "sending is paused" in program.said())

@@ -88,7 +88,7 @@ def test_check_of_a_broken_config_is_one_object_of_json(tmp_path, capsys):
     assert cli.main(["--config", str(path), "check", "--json"]) == 78
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False and told["exit_status"] == 78
-    assert {"mark", "name", "sentence", "exit_status"} == set(told["checks"][0])
+    assert {"group", "mark", "name", "sentence", "remedy", "exit_status"} == set(told["checks"][0])
     assert any("client_id" in check["sentence"] for check in told["checks"])
 
 

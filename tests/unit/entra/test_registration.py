@@ -12,8 +12,10 @@ import pytest
 from entra_harness import sentence_of
 
 from m365proxy.entra.http import Misconfigured
+from m365proxy.entra.registration import Registration
 from m365proxy.entra.tokens import endpoints
 from m365proxy.errors import Temporary
+from m365proxy.system.choices import Permissions
 
 harness = entra_harness.harness
 
@@ -196,3 +198,26 @@ def test_missing_library(harness, monkeypatch):
     with pytest.raises(Temporary, match="msal is missing") as error:
         tokens.access_token()
     assert error.value.exit_status == 69
+
+
+GRAPH = "https://graph.microsoft.com"
+
+
+@pytest.mark.parametrize(
+    "scope, granted, missing",
+    [
+        (None, ["Mail.Send", "Mail.Send.Shared", "User.Read"], []),
+        (
+            f"{GRAPH}/Mail.Send {GRAPH}/Mail.Send.Shared {GRAPH}/User.Read openid",
+            "Mail.Send Mail.Send.Shared User.Read",
+            [],
+        ),
+        ("mail.send user.read", "Mail.Send User.Read", ["Mail.Send.Shared"]),
+        ("", [], ["Mail.Send", "Mail.Send.Shared", "User.Read"]),
+    ],
+)
+def test_what_is_granted_of_what_is_requested(scope, granted, missing):
+    registration = Registration(
+        client_id="x", tenant_id="y", permissions=Permissions.SEND, outbound=None, authority_url="", resource=GRAPH
+    )
+    assert registration.compare(scope) == (granted if isinstance(granted, list) else granted.split(), missing)

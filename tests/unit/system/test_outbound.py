@@ -550,3 +550,41 @@ def test_import_is_light():
     code = f"import sys, m365proxy.system.outbound; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+URL = "https://graph.microsoft.com"
+OPEN, CLOSED = "http://proxy.contoso.com:3128", "http://user:word@proxy.contoso.com:3128"
+
+
+@pytest.mark.parametrize(
+    "given, direct, environ, proxy",
+    [
+        (None, False, {}, None),
+        (CLOSED, False, {}, CLOSED),
+        (CLOSED, True, {}, None),
+        (CLOSED, False, {"https_proxy": OPEN}, CLOSED),
+        (None, False, {"https_proxy": OPEN}, OPEN),
+        (None, False, {"https_proxy": "proxy.contoso.com:3128"}, OPEN),
+        (None, False, {"https_proxy": OPEN, "no_proxy": "microsoft.com"}, None),
+        (None, True, {"https_proxy": OPEN}, None),
+    ],
+)
+def test_the_proxy_on_a_way(monkeypatch, given, direct, environ, proxy):
+    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert Outbound(given, direct=direct).proxy_for(URL) == proxy
+
+
+@pytest.mark.parametrize("value", ["http://proxy:port", "http://[::1", "http://"])
+def test_a_proxy_on_a_way_that_cannot_be_used(monkeypatch, value):
+    monkeypatch.setenv("https_proxy", value)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(Temporary, match="proxy's URL cannot be used"):
+        Outbound().proxy_for(URL)
+
+
+def test_an_error_that_knows_no_host_is_told_it():
+    assert plain(socket.timeout(), "graph.microsoft.com") == "No answer from graph.microsoft.com in time."
+    assert plain(socket.timeout()) == "No answer from the server in time."

@@ -1,4 +1,4 @@
-"""`check`'s lines: what is asked of Microsoft and of this machine, and what to do about the answers."""
+"""`check`'s two lines for each mailbox, and what to do about a right that is missing."""
 
 import time
 
@@ -6,7 +6,9 @@ import pytest
 from program import ALERTS, RELAY, SCANS, Program
 
 from m365proxy.account import spool_of
-from m365proxy.admin import check
+from m365proxy.admin.check import runner
+from m365proxy.admin.check.result import Group
+from m365proxy.admin.check.subject import Subject
 from m365proxy.config import load as configuration
 from m365proxy.delivery.routes import Route, Routes
 from m365proxy.spool.envelope import Envelope
@@ -22,10 +24,19 @@ def program(tmp_path):
 
 
 def found(program, name, **settings):
-    """The line of that name, and the exit status of the first thing that is wrong."""
+    """The line of that name."""
     program.configure(**settings)
-    results = check.online(configuration.load(str(program.config), {}))
-    return next(result for result in results if result.name == name)
+    return next(line for line in lines(program) if line.name == name)
+
+
+def lines(program):
+    """Those of mailboxes."""
+    subject = Subject(configuration.load(str(program.config), {}))
+    return [result for group, result in runner.run(subject) if group is Group.MAILBOXES]
+
+
+def text(line):
+    return f"{line.sentence} {line.remedy}"
 
 
 def one(mailbox, **more):
@@ -64,7 +75,7 @@ def nothing(tenant):
 
 
 # what is missing, settings, mark and status of "read", words of it; the same of "send"
-LINES = [
+EXAMPLES = [
     (nothing, {}, "ok", 0, "can be opened", "info", 0, "unknown until the first delivery"),
     (no_send_as, {}, "ok", 0, "can be opened", "info", 0, "unknown"),
     (no_full_access, {}, "WRONG", 67, FULL_ACCESS, "info", 0, "unknown"),
@@ -99,22 +110,21 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize("arrange,settings,read,read_status,read_words,send,send_status,send_words", LINES)
+@pytest.mark.parametrize("arrange,settings,read,read_status,read_words,send,send_status,send_words", EXAMPLES)
 def test_send_and_read_are_separate(
     program, arrange, settings, read, read_status, read_words, send, send_status, send_words
 ):
     arrange(program.sandbox.tenant)
     line = found(program, f"{ALERTS} read", **settings)
-    assert (line.mark, line.exit_status) == (read, read_status) and read_words in line.sentence
+    assert (line.mark, line.exit_status) == (read, read_status) and read_words in text(line)
     line = found(program, f"{ALERTS} send", **settings)
-    assert (line.mark, line.exit_status) == (send, send_status) and send_words in line.sentence
+    assert (line.mark, line.exit_status) == (send, send_status) and send_words in text(line)
 
 
 def test_permissions_to_send_only_have_no_line_for_reading(program):
     program.configure(permissions="send", pop3_port=None)
     program.sandbox.forget()
-    results = check.online(configuration.load(str(program.config), {}))
-    assert [line.name for line in results[2:]] == [f"{ALERTS} send", f"{SCANS} send"]
+    assert [line.name for line in lines(program)] == [f"{ALERTS} send", f"{SCANS} send"]
     assert program.sandbox.seen("mailFolders") == []
 
 
@@ -170,66 +180,4 @@ def test_what_the_last_deliveries_tell_of_sending(program, steps, mark, exit_sta
     for step in steps:
         step(program)
     line = found(program, f"{ALERTS} send")
-    assert (line.mark, line.exit_status) == (mark, exit_status) and words in line.sentence
-
-
-def test_the_first_stage_that_is_wrong_decides_the_exit_status():
-    stages = [("config", 78), ("state", 74), ("port", 75), ("graph", 69), ("sign-in", 77), (f"{ALERTS} read", 67)]
-    while stages:
-        lines = [check.Result(check.WRONG, name, "", number) for name, number in reversed(stages)]
-        assert check.exit_status(lines) == stages[0][1]
-        stages.pop(0)
-    assert check.exit_status([check.Result(check.OK, "config", "")]) == 0
-
-
-@pytest.mark.parametrize(
-    "revoke,settings,exit_status,words",
-    [
-        (lambda sandbox: sandbox.entra.revoke(50173), {}, 77, "Run `m365proxy login`"),
-        (lambda sandbox: sandbox.entra.refuse("refresh_token", "temporarily_unavailable"), {}, 69, "for now"),
-        (lambda sandbox: sandbox.tenant.client_secrets.clear(), APP, 78, "client_secret is wrong"),
-    ],
-    ids=["revoked", "away", "secret"],
-)
-def test_the_sign_in_is_renewed_to_know_that_it_is_good(program, revoke, settings, exit_status, words):
-    assert found(program, "token", **settings).mark == check.OK
-    revoke(program.sandbox)
-    line = found(program, "token", **settings)
-    assert (line.mark, line.exit_status) == (check.WRONG, exit_status) and words in line.sentence
-
-
-def offline(program, dropped_root=False, **settings):
-    program.configure(**settings)
-    return check.offline(configuration.load(str(program.config), {}), False, dropped_root)
-
-
-@pytest.mark.parametrize(
-    "networks,mark,words",
-    [
-        (["127.0.0.0/8"], check.OK, "passwords are accepted only from this machine"),
-        ([], check.OK, "passwords are accepted only from this machine"),
-        (["192.168.0.0/16"], check.WARNING, "unencrypted"),
-    ],
-)
-def test_without_certificate_it_depends_on_where_passwords_are_taken(program, networks, mark, words):
-    results = offline(program, tls={}, plaintext_networks=networks)
-    line = next(result for result in results if result.name == "certificate")
-    assert line.mark == mark and words in line.sentence
-
-
-@pytest.mark.parametrize(
-    "dropped,mark,words",
-    [
-        (True, "warning", "the service may be allowed"),
-        (False, "WRONG", "ip_unprivileged_port_start"),
-    ],
-)
-def test_a_low_port_after_root_was_given_up(program, monkeypatch, dropped, mark, words):
-    class Refusing(check.socket.socket):
-        def bind(self, address):
-            raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(check.socket, "socket", Refusing)
-    results = offline(program, dropped, smtp_port=25, pop3_port=None)
-    line = next(result for result in results if result.name == "port")
-    assert line.mark == mark and words in line.sentence
+    assert (line.mark, line.exit_status) == (mark, exit_status) and words in text(line)

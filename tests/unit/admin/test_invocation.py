@@ -1,0 +1,54 @@
+"""How this program was started, for commands that can be copied."""
+
+import sys
+
+import pytest
+
+from m365proxy.admin import invocation
+
+
+@pytest.fixture
+def at(tmp_path, monkeypatch):
+    """Start it as the file of that name; on_path: where the shell looks for programs."""
+
+    def started(name, on_path=False, config="other.json"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path) if on_path else "/nowhere")
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / name)])
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+        (tmp_path / "python3").write_text("")
+        (tmp_path / "python3").chmod(0o755)
+        environ = {"M365PROXY_CONFIG": str(tmp_path / "config.json")}
+        return invocation.program(str(tmp_path / config), environ).replace(str(tmp_path), "DIR")
+
+    return started
+
+
+@pytest.mark.parametrize(
+    "name, on_path, words",
+    [
+        ("m365proxy", True, "m365proxy"),
+        ("m365proxy", False, "DIR/m365proxy"),
+        ("m365proxy.py", True, "python3 DIR/m365proxy.py"),
+        ("m365proxy.py", False, "DIR/python3 DIR/m365proxy.py"),
+        ("a b.py", True, "python3 'DIR/a b.py'"),
+        ("__main__.py", True, "python3 -m m365proxy"),
+    ],
+)
+def test_the_program(at, name, on_path, words):
+    assert at(name, on_path, "config.json") == words
+
+
+def test_the_config_is_named_unless_it_is_found_anyway(at):
+    assert at("m365proxy", True, "other.json") == "m365proxy --config DIR/other.json"
+    assert at("m365proxy", True, "two words.json") == "m365proxy --config 'DIR/two words.json'"
+
+
+def test_without_a_file_it_has_its_own_name(at, monkeypatch, tmp_path):
+    at("m365proxy")
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    environ = {"M365PROXY_CONFIG": str(tmp_path / "config.json")}
+    assert invocation.program(str(tmp_path / "config.json"), environ) == "m365proxy"
+    monkeypatch.setattr(invocation.configuration, "find", lambda *_: (_ for _ in ()).throw(invocation.ConfigError("x")))
+    assert invocation.program("/c.json", {}) == "m365proxy --config /c.json"
