@@ -16,6 +16,7 @@ import sys
 from typing import Iterator
 
 from m365proxy import __version__, cli
+from m365proxy.admin.interview import KEYS
 from m365proxy.config import options
 from m365proxy.config.option import Option
 
@@ -102,6 +103,8 @@ def commands(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[str]
         helps = {choice.dest: choice.help or "" for choice in group._choices_actions}
         for name, sub in group.choices.items():
             if name not in helps:  # a second name of a command
+                first = next(one for one, other in group.choices.items() if other is sub)
+                yield f".TP\n.B {roff(prefix + name)}\n{roff(f'The same as {prefix}{first}.')}\n"
                 continue
             arguments = [action for action in sub._actions if not isinstance(action, argparse._HelpAction)]
             flags = [action for action in arguments if action.option_strings]
@@ -149,6 +152,12 @@ def command_page() -> str:
             *listed((synopsis(action), sentence(action.help or "")) for action in flags),
             ".SH COMMANDS\n",
             *commands(parser),
+            ".SH ANSWERS\n",
+            roff(
+                "The file of init --answers holds one JSON object. Values are text, numbers, or lists of them. What is "
+                "not in it is as it is in the config or, if there is none, the default.\n"
+            ),
+            *listed(KEYS.items()),
             ".SH EXIT STATUS\n",
             *listed(_EXIT_STATUS),
             ".SH SIGNALS\n",

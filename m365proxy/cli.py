@@ -109,7 +109,7 @@ def _add_init(commands: "argparse._SubParsersAction[_Parser]") -> None:
     init = commands.add_parser(
         "init",
         aliases=["configure"],
-        help="ask a few questions, and write a config and the script for the tenant (also called `configure`)",
+        help="ask a few questions, and write a config and the script for the tenant",
     )
     init.add_argument("--answers", metavar="FILE", help="take the answers from a file (JSON; - is standard input)")
     init.add_argument("--print", action="store_true", dest="only_print", help="write nothing, print what would be")

@@ -66,7 +66,7 @@ def wait_for_config(path: str, notifier: Notifier, asked: "Asked[str]") -> bool:
     log.setup()
     logger = log.get("run")
     notice = (
-        f"{path} is not filled in yet: put user, tenant_id, client_id and the mailboxes there. "
+        f"{path} is not filled in yet: run `m365proxy init`, or put user, tenant_id, client_id and mailboxes there. "
         "It is checked every few seconds; no restart is needed."
     )
     logger.warning("%s", notice)

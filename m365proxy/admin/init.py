@@ -67,11 +67,11 @@ def run(given_path: Optional[str], wish: Wish) -> Optional[int]:
 
 def _questions(wish: Wish, terminal: Terminal, call: Invocation) -> Questions:
     if wish.answers:
-        return Given(read_answers(wish.answers), KEYS, terminal)
+        return Given(read_answers(wish.answers), list(KEYS), terminal)
     if terminal.interactive:
         return Asked(terminal, sys.stdin)
     if wish.is_one_change and not wish.tls and not wish.ports:
-        return Given({}, KEYS, terminal)
+        return Given({}, list(KEYS), terminal)
     raise UsageError(
         "init asks questions, and there is no terminal to answer them at. Run it in one (`ssh -t`, `docker exec -it`), "
         f"or put the answers into a file: `{call('init --answers FILE')}`."

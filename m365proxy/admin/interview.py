@@ -15,11 +15,25 @@ from .questions import Doubt, Question, Questions
 from .spelling import Certificate, Door
 from .tenantlookup import NoTenant, Tenants
 
-# What there may be in a file of answers.
-KEYS = [
-    *("tenant", "sign_in", "account", "mailboxes", "new_mailboxes", "devices", "tls", "tls_key", "plaintext", "relay"),
-    *("smtp_ports", "pop3_ports", "mailbox", "ids"),
-]
+# What there may be in a file of answers, and what it answers; the manual page has it too.
+KEYS = {
+    "tenant": "A domain of the tenant, or its directory (tenant) ID. Required, unless the config names it.",
+    "sign_in": 'Who signs in to Microsoft: "account" (the default) or "application".',
+    "account": "The account that signs in. Default: relay@ the tenant's domain.",
+    "mailboxes": "Addresses. Default: scanner@ the domain of the account.",
+    "new_mailboxes": 'Those of them that the tenant\'s script is to make: addresses, "all" (the default) or "none".',
+    "devices": 'Networks of the devices; all others are refused. "here" is this machine only, "any" is everywhere. '
+    "Default: this machine's own network.",
+    "tls": '"auto" (the default) for a self-signed certificate, "none", or the path of a certificate (PEM).',
+    "tls_key": "The path of its private key (PEM). Default: the one beside it that belongs to it.",
+    "plaintext": "Networks from which devices may log in without TLS. Default: none; if tls is none, those of devices.",
+    "relay": "Networks from which devices may send without a login: a list, or an object with the mailbox of each. "
+    "Default: none.",
+    "smtp_ports": 'Ports, such as [25, 587, 465]; "8465/tls" is TLS from the first octet. Default: free ones of these.',
+    "pop3_ports": "Ports, such as [110, 995]. Default: none.",
+    "mailbox": "With --add-login: the mailbox of the login. Default: the first.",
+    "ids": "The last line that the tenant's script prints, if it has run already.",
+}
 
 _ACCOUNT, _APPLICATION = "account", "application"
 

@@ -44,7 +44,7 @@ def find(explicit: Optional[str], environ: Mapping[str, str]) -> str:
             return place
     raise ConfigError(
         f"There is no configuration: neither --config nor M365PROXY_CONFIG is set, and neither {_PLACES[0]} nor "
-        f"{_PLACES[1]} exists. {_SAMPLE}"
+        f"{_PLACES[1]} exists. Make one with `m365proxy init`. {_SAMPLE}"
     )
 
 
@@ -99,7 +99,7 @@ def _content(path: str) -> Tuple[bytes, int]:
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         advice = {
-            FileNotFoundError: f"Make it, or name another with --config. {_SAMPLE}",
+            FileNotFoundError: f"Make it with `m365proxy init`, or name another with --config. {_SAMPLE}",
             PermissionError: "Run as root or as the user the service runs as, or give this user the right to read it.",
         }.get(type(error), "Name a file with --config.")
         raise ConfigError(f"{path} cannot be read: {error.strerror}. {advice}") from None

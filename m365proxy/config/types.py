@@ -159,7 +159,8 @@ class Guid(Text):
 def _filled_in(identifier: str) -> str:
     """The identifier; Mistake if it is the sample's, which is all zeros."""
     if not identifier.strip("0-"):
-        raise Mistake(("", "is still the sample's; put the ID the app registration's overview page shows"))
+        advice = "run `m365proxy init --ids` with the last line of the tenant's script, or put the ID there by hand"
+        raise Mistake(("", f"is still the sample's; {advice}"))
     return identifier
 
 

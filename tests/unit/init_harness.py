@@ -50,7 +50,7 @@ def typing(*lines):
 def giving(**answers):
     """(questions, what they show) for a file of answers."""
     shown = Shown()
-    return Given(answers, KEYS, Terminal(shown, {"COLUMNS": "200"})), shown
+    return Given(answers, list(KEYS), Terminal(shown, {"COLUMNS": "200"})), shown
 
 
 def busy_ports(monkeypatch, *busy, low=True):

@@ -166,3 +166,19 @@ def test_whose_a_login_is(answers, chosen):
     else:
         with pytest.raises(UsageError, match="none of the mailboxes"):
             asking.which_mailbox(["a@contoso.com", "b@contoso.com"], "printer")
+
+
+def test_every_question_has_its_key_in_the_manual():
+    asked = set()
+
+    class Recorded:
+        def __init__(self):
+            self._questions = giving(tenant="contoso.com")[0]
+            self.heading, self.note = self._questions.heading, self._questions.note
+
+        def ask(self, question):
+            asked.add(question.key)
+            return self._questions.ask(question)
+
+    Interview(Recorded(), KnownTenants(), None).whole()
+    assert asked | {"tls_key", "mailbox", "ids"} == interview.KEYS.keys()
