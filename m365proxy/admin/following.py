@@ -13,7 +13,7 @@ from ..graph.client import Graph
 from ..graph.items import IMMUTABLE, folder_path
 from ..spool.spool import Spool
 from ..spool.state import DraftPhase, Entry, Phase, Place, State
-from ..system import control, log, statusfile
+from ..system import control, files, log, statusfile
 from .steps import Failed
 
 # Seconds between looks into the queue, and into a mailbox.
@@ -28,8 +28,8 @@ _PATIENCE = 60.0
 # Seconds between requests for a new status.json while a message waits.
 _STATUS_EVERY = 1.0
 
-# Exit statuses: a mailbox or a right is missing, Microsoft is unreachable, the message waits.
-_NOT_IN_EXCHANGE, _UNREACHABLE, _WAITS = 67, 69, 75
+# Exit statuses: a mailbox or a right is missing, Microsoft is unreachable, the disk is full, the message waits.
+_NOT_IN_EXCHANGE, _UNREACHABLE, _DISK, _WAITS = 67, 69, 74, 75
 
 
 class Unseen(Exception):
@@ -65,6 +65,8 @@ class Running:
         end = self._clock() + _OBEYS
         while not condition():
             if self._clock() > end:
+                if not files.free_bytes(self._state_dir):
+                    raise Failed(f"The disk of {self._state_dir} is full.", "Make room, and test again.", _DISK)
                 raise Failed(
                     "The running program does not answer.",
                     "If it was updated since its start, restart it; if not, look into its log.",

@@ -41,6 +41,10 @@ _QUEUED = re.compile(r"queued as (\S+)")
 # Exit statuses of a listener that does not take the mail: its answer may change (4yz), or the config must.
 _LATER, _CONFIG = 75, 78
 
+# Replies of SMTP: RFC 4954 section 6, RFC 5321 4.2.2; and the exit status of the second.
+_WRONG_PASSWORD, _NO_ROOM = "535", "452"
+_DISK = 74
+
 # ... and if what is fetched is not what was sent.
 _UNEXPECTED = 70
 
@@ -129,7 +133,7 @@ class _Test:
             finally:
                 client.close()
         except Refused as error:
-            raise Failed(f"{way} refused: {error}", self._advice(), _of_code(error)) from None
+            raise Failed(f"{way} refused: {error}", _advice(error, is_one_time), _of_code(error)) from None
         except OSError as error:
             raise _broken(error, way) from None
 
@@ -167,14 +171,6 @@ class _Test:
         steps.done(f"250: on disk, queue id {self._id}")
         with contextlib.suppress(OSError, Refused):  # the mail is taken, whatever the answer to QUIT is
             client.quit()
-
-    def _advice(self) -> str:
-        if self._steps.doing == "the login":
-            return (
-                "If the config was changed, run `m365proxy reload`. To set another password: "
-                "`m365proxy hash-password`, and put what it prints into the config."
-            )
-        return "What the listener said is what a device would be told."
 
     # After the 250.
 
@@ -318,8 +314,22 @@ def _encryption(version: str) -> str:
     return f"{version} with the certificate of the config" if version else "without TLS"
 
 
+def _advice(error: Refused, is_one_time: bool) -> str:
+    """What to do about a refusal of SMTP; its text mostly says it."""
+    if error.code == _WRONG_PASSWORD and is_one_time:
+        return "If the config was changed since the program was started, run `m365proxy reload`, and test again."
+    if error.code == _WRONG_PASSWORD:
+        return (
+            "Try another password; or set this one: `m365proxy hash-password` prints what to put into the config, and "
+            "`m365proxy reload` puts it to use."
+        )
+    return "A device would be told the same. More is in the log."
+
+
 def _of_code(error: Refused) -> int:
     """The exit status; a refusal for now has a 4yz reply (RFC 5321 4.2.1) or SYS/TEMP (RFC 3206)."""
+    if error.code == _NO_ROOM:
+        return _DISK
     return _LATER if error.code.startswith("4") or error.code in ("SYS/TEMP", "IN-USE") else _CONFIG
 
 

@@ -234,6 +234,15 @@ def test_a_program_that_does_not_answer(config, monkeypatch, tmp_path, admit):
     assert not control.is_waiting(config.state_dir, "login", "0f")
 
 
+def test_a_program_that_cannot_write_its_status(config, monkeypatch):
+    monkeypatch.setattr(following, "_OBEYS", 0.01)
+    monkeypatch.setattr(following.files, "free_bytes", lambda path: 0)
+    control.Control(config.state_dir).make()
+    with pytest.raises(Failed, match="The disk of .* is full") as caught:
+        Running(config).status()
+    assert caught.value.exit_status == 74
+
+
 # Mailboxes.
 
 

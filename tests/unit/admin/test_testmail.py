@@ -48,7 +48,7 @@ class Harness:
 
     def start(self, **settings):
         config = self.configure(**settings)
-        daemon = Daemon(config, Outbound(None, config.ca_file, direct=True), environ={})
+        self.daemon = daemon = Daemon(config, Outbound(None, config.ca_file, direct=True), environ={})
         daemon.start()
         thread = threading.Thread(target=daemon.serve, daemon=True)
         thread.start()
@@ -171,11 +171,17 @@ def no_way_to_microsoft(harness):
     harness.offline()
 
 
+def no_room(harness):
+    harness.daemon.spool._min_free = 10**18
+
+
 # What is wrong, settings, arguments; the exit status, the step that fails, what is said of it, and what to do.
 FAILURES = [
     (no_send_as, {}, {}, 67, "the delivery", "Add-RecipientPermission", "queue show"),
     (no_way_to_microsoft, {}, {}, 69, "the delivery", "127.0.0.1", "The mail is queued as"),
-    (None, {"allowed_domains": ["example.org"]}, {}, 78, "the mail", f"RCPT TO:<{ALERTS}>: 550", "a device"),
+    (None, {"allowed_domains": ["example.org"]}, {}, 78, "the mail", f"RCPT TO:<{ALERTS}>: 550", "A device"),
+    (no_room, {}, {}, 74, "the mail", "452", "A device would be told the same"),
+    (None, {"tls": {}, "plaintext_networks": []}, {}, 78, "the login", "AUTH PLAIN: 5", "A device"),
     (None, {"allowed_networks": ["10.0.0.0/8"]}, {}, 78, "the connection", "not in allowed_networks", "reload"),
     (None, {}, {"ask": lambda login: "wrong"}, 78, "the login", "AUTH PLAIN: 535", "hash-password"),
 ]
