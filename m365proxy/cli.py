@@ -8,6 +8,7 @@ import getpass
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Callable, Dict, List, NoReturn, Optional, Sequence
 
 from . import __version__
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from .config.sections import Config
 
 COMMANDS = (
-    *("run", "init", "configure", "login", "logout", "check", "status", "queue", "test", "card", "hash-password"),
-    *("reload", "demo"),
+    *("run", "init", "configure", "login", "logout", "check", "status", "queue", "trace", "test", "card"),
+    *("hash-password", "reload", "demo"),
 )
 
 
@@ -85,6 +86,10 @@ def parser() -> argparse.ArgumentParser:
         "id", metavar="ID|all"
     )
     actions.add_parser("drop", help="delete a message for good").add_argument("id", metavar="ID")
+    trace = commands.add_parser("trace", help="tell what became of a message, or of all of an address or client")
+    trace.add_argument("what", metavar="WHAT", help="an ID or its beginning, an address, a login or a client's address")
+    trace.add_argument("--since", metavar="SPAN", help="nothing older than this: 30m, 2h or 7d")
+    trace.add_argument("--json", action="store_true", help="print the events, one JSON object per line")
     test = commands.add_parser("test", help="send a mail as a device would, and follow it to the inbox")
     test.add_argument("--from", metavar="MAILBOX", dest="sender", help="mailbox to send from (default: the first)")
     test.add_argument("--to", metavar="ADDR", help="recipient (default: the mailbox itself)")
@@ -215,6 +220,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "check": _check,
         "status": lambda arguments: commands.status(_config(arguments, owner=True), arguments.json),
         "queue": _queue,
+        "trace": _trace,
         "test": _test,
         "card": _card,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
@@ -280,6 +286,13 @@ def _queue(arguments: argparse.Namespace) -> Optional[int]:
         return queue.list_messages(config, arguments.json)
     action = {"show": queue.show, "retry": queue.retry, "drop": queue.drop}[arguments.action]
     return action(config, arguments.id)
+
+
+def _trace(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import trace
+
+    since = trace.begin_of(arguments.since, time.time()) if arguments.since else 0.0
+    return trace.trace(_config(arguments, owner=True), arguments.what, since, arguments.json)
 
 
 def _test(arguments: argparse.Namespace) -> Optional[int]:

@@ -287,7 +287,7 @@ class Delivery:
             claim.state.draft = None  # Graph itself says that there is none
         if _is_throttling(answer):
             raise _throttled(answer, url_mailbox)
-        verdict = self._judge(message, url_mailbox, answer)._replace(outcome=Outcome.NOT_SENT)
+        verdict = self._judge(message, url_mailbox, answer, sends=False)._replace(outcome=Outcome.NOT_SENT)
         if claim.state.draft is not None and claim.state.draft.id and answer.code.lower() == "erroritemnotfound":
             claim.state.code = ""  # no reason to go another way: Exchange does not know it everywhere at once
             return verdict._replace(then=Then.TRANSIENT, sentence="Exchange does not know the draft yet.", wait=0.0)
@@ -374,7 +374,7 @@ class Delivery:
         sentence = f"{sentence} It is sent again (queue.on_ambiguous), and may arrive twice."
         return Verdict(Outcome.NOT_SENT, Then.TRANSIENT, sentence, "4.4.0", ONE_STEP_WAIT)
 
-    def _judge(self, message: Outgoing, url_mailbox: str, answer: Answer) -> Verdict:
+    def _judge(self, message: Outgoing, url_mailbox: str, answer: Answer, sends: bool = True) -> Verdict:
         message.claim.state.code = answer.code
         message.claim.state.request_id = answer.request_id
         return outcome.of_answer(
@@ -386,6 +386,7 @@ class Delivery:
             host=self._graph.host,
             app=self._graph.app,
             retry_after=answer.retry_after,
+            sends=sends,
         )
 
 

@@ -106,6 +106,7 @@ _TROUBLE = (
     "Graph has trouble with {mailbox} (HTTP {http} {code}); it is not known whether the message was sent. It is looked "
     "for, and tried again if it was not."
 )
+_TROUBLE_BEFORE = "Graph has trouble with {mailbox} (HTTP {http} {code}); nothing was sent. It is tried again."
 _SWALLOWED = (
     "Graph answered 200 instead of 202 for {mailbox}, which it does when it drops a message that is too large; "
     "it is not known whether the message was sent. If it comes again, lower attachment_limit_mb."
@@ -122,8 +123,11 @@ def of_answer(
     host: str,
     app: str = "",
     retry_after: float = 0.0,
+    sends: bool = True,
 ) -> Verdict:
-    """The verdict on an HTTP answer to a send; `user` and `app` as in refusals.sentence.
+    """The verdict on an HTTP answer; `user` and `app` as in refusals.sentence.
+
+    `sends`: it answers a request to send; one that only makes or fills a draft surely sent nothing.
 
     `code` is Graph's innermost error.code; `from_graph`: it is a JSON answer
     (or an empty 202) with Graph's request-id, not a page from something between.
@@ -131,15 +135,17 @@ def of_answer(
     if http == 202 and from_graph:
         return DELIVERED
     names = {"mailbox": mailbox, "host": host, "http": http, "code": code or "no code"}
+    unclear = Outcome.AMBIGUOUS if sends else Outcome.NOT_SENT
     if http == 200 and from_graph:
-        return Verdict(Outcome.AMBIGUOUS, Then.ADMINISTRATOR, _SWALLOWED.format(**names), "4.3.0", ADMINISTRATOR_WAIT)
+        return Verdict(unclear, Then.ADMINISTRATOR, _SWALLOWED.format(**names), "4.3.0", ADMINISTRATOR_WAIT)
     if not from_graph:
         then = Then.TRANSIENT if http >= 500 else Then.ADMINISTRATOR
-        return Verdict(Outcome.AMBIGUOUS, then, _NOT_GRAPH.format(**names), "4.4.0", retry_after)
+        return Verdict(unclear, then, _NOT_GRAPH.format(**names), "4.4.0", retry_after)
     if http >= 500 and http != 507:
-        return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, _TROUBLE.format(**names), "4.4.0", retry_after)
+        trouble = _TROUBLE if sends else _TROUBLE_BEFORE
+        return Verdict(unclear, Then.TRANSIENT, trouble.format(**names), "4.4.0", retry_after)
     if http < 400:
-        return Verdict(Outcome.AMBIGUOUS, Then.ADMINISTRATOR, _NOT_GRAPH.format(**names), "4.4.0", ADMINISTRATOR_WAIT)
+        return Verdict(unclear, Then.ADMINISTRATOR, _NOT_GRAPH.format(**names), "4.4.0", ADMINISTRATOR_WAIT)
     rule = _RULES.get(code.lower()) or _rule_of_status(http)
     wait = max(retry_after, ADMINISTRATOR_WAIT if rule.then is Then.ADMINISTRATOR else 0.0)
     sentence = refusals.sentence(refusals.SEND, http=http, code=code, mailbox=mailbox, user=user, app=app)

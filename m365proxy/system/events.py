@@ -14,9 +14,9 @@ import json
 import logging
 import os
 import time
-from typing import Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
-from . import files, log
+from . import files, jsontext, log
 
 logger = log.get("events")
 
@@ -100,23 +100,50 @@ class EventLog(logging.Handler):
         files.make_private(self._directory)
         numbers = _numbers(self._directory)
         newest = numbers[-1] if numbers else 0
-        if not newest or _size(self._path(newest)) >= self._file_octets:
+        if not newest or _size(path_of(self._directory, newest)) >= self._file_octets:
             newest += 1
             for number in numbers[: max(0, len(numbers) - _FILES + 1)]:
-                files.remove(self._path(number))
-        self._file = files.open_unbuffered(self._path(newest))
-        self._size = _size(self._path(newest))
-        if not _ends_with_line(self._path(newest)):
+                files.remove(path_of(self._directory, number))
+        self._file = files.open_unbuffered(path_of(self._directory, newest))
+        self._size = _size(path_of(self._directory, newest))
+        if not _ends_with_line(path_of(self._directory, newest)):
             self._size += self._file.write(b"\n")
         return self._file
-
-    def _path(self, number: int) -> str:
-        return os.path.join(self._directory, f"{number:08}{_ENDING}")
 
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def lines(directory: str, since: float = 0.0) -> Iterator[bytes]:
+    """The lines on what happened since then (seconds since 1970), the oldest first.
+
+    A line may be damaged: `parse` says so.  One file is in memory at a time.
+    """
+    begin = b'{"time": "' + _stamp(since).encode()
+    for number in _numbers(directory) if os.path.isdir(directory) else ():
+        try:
+            file = files.open_shared(path_of(directory, number))
+        except FileNotFoundError:  # the program has just deleted its oldest file
+            continue
+        with file:
+            yield from (line for line in file if line >= begin)
+
+
+def parse(line: bytes) -> Dict[str, Any]:
+    """The fields of a line; {} if it was cut off by a power cut or a full disk."""
+    try:
+        event = jsontext.parse(line)
+    except ValueError:
+        return {}
+    is_event = isinstance(event, dict) and all(isinstance(event.get(name), str) for name in ("time", "event"))
+    return event if is_event else {}
+
+
+def path_of(directory: str, number: int) -> str:
+    """The path of a file."""
+    return os.path.join(directory, f"{number:08}{_ENDING}")
 
 
 def _numbers(directory: str) -> List[int]:
@@ -138,9 +165,14 @@ def _ends_with_line(path: str) -> bool:
 
 def _line(created: float, fields: Mapping[str, Value]) -> bytes:
     """One event, with its time in UTC."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created)) + f".{int(created * 1000) % 1000:03}Z"
     known = {name: _cleaned(value) for name, value in fields.items() if value is not None}
-    return json.dumps({"time": stamp, **known}, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return (
+        json.dumps({"time": _stamp(created), **known}, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    )
+
+
+def _stamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03}Z"
 
 
 def _cleaned(value: Value) -> Value:

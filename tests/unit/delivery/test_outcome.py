@@ -115,3 +115,11 @@ def test_retry_delay(attempts, interval, wait, delay):
 def test_failures_without_an_answer(maybe, sent):
     verdict = outcome.of_failure("gone", maybe)
     assert (verdict.outcome, verdict.then) == (sent, TRANSIENT)
+
+
+@pytest.mark.parametrize("http, from_graph", [(200, True), (503, True), (302, True), (502, False), (407, False)])
+def test_what_only_makes_a_draft_sent_nothing(http, from_graph):
+    assert outcome.of_answer(http, "", from_graph, **NAMES).outcome is Outcome.AMBIGUOUS
+    before = outcome.of_answer(http, "", from_graph, sends=False, **NAMES)
+    assert before.outcome is Outcome.NOT_SENT
+    assert http != 503 or before.sentence.endswith("; nothing was sent. It is tried again.")
