@@ -34,7 +34,7 @@ def one_page(lines: Sequence[str]) -> bytes:
 
 
 def _escaped(line: str) -> bytes:
-    """The octets of a literal string (7.3.4.2)."""
+    """The octets of a literal string (section 7.3.4.2)."""
     octets = line.encode("latin-1", "replace")
     for special in (b"\\", b"(", b")"):
         octets = octets.replace(special, b"\\" + special)
