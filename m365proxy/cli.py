@@ -77,28 +77,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print one JSON object")
     show = commands.add_parser("status", help="show sign-in, listeners, queue and mailboxes")
     show.add_argument("--json", action="store_true", help="print one JSON object")
-    queue = commands.add_parser("queue", help="show and change the queue")
-    actions = queue.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
-    listing = actions.add_parser("list", help="list all messages")
-    listing.add_argument("--json", action="store_true", help="print one JSON object per line")
-    actions.add_parser("show", help="show one message: envelope, state and header").add_argument("id", metavar="ID")
-    actions.add_parser("retry", help="send a message now, or all that wait or have failed").add_argument(
-        "id", metavar="ID|all"
-    )
-    actions.add_parser("drop", help="delete a message for good").add_argument("id", metavar="ID")
-    trace = commands.add_parser("trace", help="tell what became of a message, or of all of an address or client")
-    trace.add_argument("what", metavar="WHAT", help="an ID or its beginning, an address, a login or a client's address")
-    trace.add_argument("--since", metavar="SPAN", help="nothing older than this: 30m, 2h or 7d")
-    trace.add_argument("--json", action="store_true", help="print the events, one JSON object per line")
-    test = commands.add_parser("test", help="send a mail as a device would, and follow it to the inbox")
-    test.add_argument("--from", metavar="MAILBOX", dest="sender", help="mailbox to send from (default: the first)")
-    test.add_argument("--to", metavar="ADDR", help="recipient (default: the mailbox itself)")
-    test.add_argument("--login", metavar="LOGIN", help="user name of the device to play (default: any of the mailbox)")
-    test.add_argument(
-        "--ask-password",
-        action="store_true",
-        help="log in with the device's own password, asked for or read from a pipe, and not with a one-time password",
-    )
+    _add_queue(commands)
+    _add_mail(commands)
     card = commands.add_parser(
         "card", help="print what to type into a device: server, port, encryption, user name, From"
     )
@@ -125,6 +105,34 @@ def _add_init(commands: "argparse._SubParsersAction[_Parser]") -> None:
     init.add_argument("--add-login", metavar="LOGIN", help="add a user name for a device, with a password of its own")
     init.add_argument("--ports", action="store_true", help="ask for the ports only")
     init.add_argument("--tls", action="store_true", help="ask for the certificate only")
+
+
+def _add_queue(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    queue = commands.add_parser("queue", help="show and change the queue")
+    actions = queue.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
+    listing = actions.add_parser("list", help="list all messages")
+    listing.add_argument("--json", action="store_true", help="print one JSON object per line")
+    actions.add_parser("show", help="show one message: envelope, state and header").add_argument("id", metavar="ID")
+    actions.add_parser("retry", help="send a message now, or all that wait or have failed").add_argument(
+        "id", metavar="ID|all"
+    )
+    actions.add_parser("drop", help="delete a message for good").add_argument("id", metavar="ID")
+
+
+def _add_mail(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    trace = commands.add_parser("trace", help="tell what became of a message, or of all of an address or client")
+    trace.add_argument("what", metavar="WHAT", help="an ID or its beginning, an address, a login or a client's address")
+    trace.add_argument("--since", metavar="SPAN", help="nothing older than this: 30m, 2h or 7d")
+    trace.add_argument("--json", action="store_true", help="print the events, one JSON object per line")
+    test = commands.add_parser("test", help="send a mail as a device would, and follow it to the inbox")
+    test.add_argument("--from", metavar="MAILBOX", dest="sender", help="mailbox to send from (default: the first)")
+    test.add_argument("--to", metavar="ADDR", help="recipient (default: the mailbox itself)")
+    test.add_argument("--login", metavar="LOGIN", help="user name of the device to play (default: any of the mailbox)")
+    test.add_argument(
+        "--ask-password",
+        action="store_true",
+        help="log in with the device's own password, asked for or read from a pipe, and not with a one-time password",
+    )
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
