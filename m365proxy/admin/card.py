@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from ..config.sections import Config, MailboxConfig
 from ..errors import UsageError
-from ..system import log
+from ..system import container, log
 from ..system.choices import Permissions, Service, TlsMode
 from ..system.networks import Network, within
 from . import entrances
@@ -32,9 +32,6 @@ _TLS_WORDS = {
 
 # User names an unknown one is answered with.
 _MOST_NAMES = 10
-
-# Files that tell that this is a container, and a variable that Kubernetes sets.
-_CONTAINER_FILES, _CONTAINER_VARIABLE = ("/.dockerenv", "/run/.containerenv"), "KUBERNETES_SERVICE_HOST"
 
 
 class _Login(NamedTuple):
@@ -205,7 +202,7 @@ class _Card:
             yield "No port is set that this login may use: set `smtp_port` or `pop3_port`."
         if self._config.proxy_protocol_from:
             yield "If devices connect through the load balancer of `proxy_protocol_from`, enter its address and port."
-        if _in_container():
+        if container.is_container():
             yield (
                 "This runs in a container: unless it uses the host's network, enter the host's address, and the ports "
                 "that the host forwards."
@@ -275,7 +272,3 @@ def _relays(config: Config, mailbox: MailboxConfig) -> Tuple[Network, ...]:
 
 def _shown(network: Network) -> str:
     return str(network[0]) if network.num_addresses == 1 else str(network)
-
-
-def _in_container() -> bool:
-    return _CONTAINER_VARIABLE in os.environ or any(map(os.path.exists, _CONTAINER_FILES))

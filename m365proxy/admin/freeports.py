@@ -6,15 +6,23 @@ import errno
 import socket
 from typing import Container, List, Sequence, Tuple
 
+from ..system import container
 from ..system.choices import Service
+from .check.ports import Holder
 from .spelling import Door
 
-# What devices propose by themselves, then what every user may open.
+# What devices propose by themselves.
 _USUAL = {
     Service.SMTP: (Door(25), Door(587), Door(465, True)),
     Service.POP3: (Door(110), Door(995, True)),
 }
+
+# What every user may open, and what a container forwards the usual ones to (etc/container).
 _HIGH = {Service.SMTP: 2525, Service.POP3: 1110}
+_IN_CONTAINER = {
+    Service.SMTP: (Door(2525), Door(2465, True)),
+    Service.POP3: (Door(1110), Door(1995, True)),
+}
 
 # Numbers tried from the high one on.
 _TRIES = 50
@@ -33,10 +41,11 @@ def trouble(addresses: Sequence[str], port: int, ours: Container[int] = ()) -> s
             with socket.socket(family, socket.SOCK_STREAM) as sock:
                 _prepare(sock)
                 sock.bind((address, port))
+                sock.listen(1)  # Linux lets a second socket be bound, but not listen
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 continue  # the address is at fault, not the port
-            return _why(error)
+            return _why(error, address, port)
     return ""
 
 
@@ -51,9 +60,10 @@ def _prepare(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, address: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "is in use by another program"
+        holder = Holder.of_port(port, address)
+        return f"is in use by {holder.text if holder else 'another program'}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return "may not be opened by this user"
     return f"cannot be opened ({error.strerror or error})"
@@ -64,7 +74,7 @@ def proposal(
 ) -> Tuple[Tuple[Door, ...], List[str]]:
     """Free ports for a service, best the usual ones; and sentences about usual ones that are in use."""
     found, notes = [], []
-    for door in _USUAL[service]:
+    for door in (_IN_CONTAINER if container.is_container() and not container.is_root() else _USUAL)[service]:
         if door.implicit and not has_tls:
             continue
         why = trouble(addresses, door.number, ours)

@@ -14,7 +14,7 @@ from . import card, configfile, nextsteps, running, spelling
 from .answers import Answers
 from .installation import Installation
 from .interview import KEYS, Interview
-from .nextsteps import Invocation
+from .nextsteps import Call
 from .questions import Asked, Doubt, Given, InputEnded, Question, Questions, read_answers
 from .tenantlookup import NoTenant
 from .tenantscript import Ids, parse_ids
@@ -47,9 +47,8 @@ class Wish(NamedTuple):
 
 def run(given_path: Optional[str], wish: Wish) -> Optional[int]:
     """Ask, write, and say what comes next."""
-    is_root = sys.platform != "win32" and os.geteuid() == 0
-    path = os.path.abspath(configuration.place(given_path, os.environ, is_root=is_root))
-    call = Invocation(nextsteps.program(), given_path, os.environ)
+    path = os.path.abspath(configuration.place(given_path, os.environ))
+    call = Call(path, os.environ)
     terminal = Terminal(sys.stdout, os.environ)
     questions = _questions(wish, terminal, call)
     installation = Installation.read(path, call.plain("init"))
@@ -65,7 +64,7 @@ def run(given_path: Optional[str], wish: Wish) -> Optional[int]:
     return None
 
 
-def _questions(wish: Wish, terminal: Terminal, call: Invocation) -> Questions:
+def _questions(wish: Wish, terminal: Terminal, call: Call) -> Questions:
     if wish.answers:
         return Given(read_answers(wish.answers), list(KEYS), terminal)
     if terminal.interactive:
@@ -81,9 +80,7 @@ def _questions(wish: Wish, terminal: Terminal, call: Invocation) -> Questions:
 class _Conversation:
     """One run of the command."""
 
-    def __init__(
-        self, installation: Installation, questions: Questions, wish: Wish, terminal: Terminal, call: Invocation
-    ):
+    def __init__(self, installation: Installation, questions: Questions, wish: Wish, terminal: Terminal, call: Call):
         self._installation = installation
         self._questions = questions
         self._wish = wish

@@ -9,17 +9,12 @@ import sys
 from typing import List, Mapping
 
 from ..config import load as configuration
-from ..errors import ConfigError
 
 
 def program(config_path: str, environ: Mapping[str, str] = os.environ) -> str:
     """The words that start this program with the config of that absolute path: "m365proxy" where that does it."""
     words = _started()
-    try:
-        found = os.path.abspath(configuration.find(None, environ))
-    except ConfigError:
-        found = ""
-    if found != config_path:
+    if os.path.abspath(configuration.place(None, environ)) != config_path:
         words += ["--config", config_path]
     return " ".join(map(shlex.quote, words))
 

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from typing import List, Mapping, Optional
 
 from ..config.restart import needing_restart
 from ..config.sections import Config
-from . import configfile, running
+from . import configfile, invocation, running
 
 
-class Invocation:
-    """How the program was called, so that a command in a sentence can be copied."""
+class Call:
+    """Commands of this program, so that they can be copied: as it was started, and with sudo if that was used."""
 
-    def __init__(self, program: str, config: Optional[str], environ: Mapping[str, str]):
-        """`program`: argv[0].  `config`: what --config was given, if it was."""
-        name = os.path.basename(program)
-        if name == "__main__.py":
-            words = ["python3", "-m", "m365proxy"]
-        elif name.endswith(".py"):
-            words = ["python3", shlex.quote(program)]
-        else:
-            words = [name or "m365proxy"]
-        if config:
-            words += ["--config", shlex.quote(config)]
-        self._plain = " ".join(words)
+    def __init__(self, path: str, environ: Mapping[str, str]):
+        """`path`: the config's, absolute."""
+        self._path = path
+        self._environ = environ
         self._sudo = "sudo " if "SUDO_USER" in environ else ""
 
     def plain(self, command: str) -> str:
         """Without sudo, even if that was used."""
-        return f"{self._plain} {command}"
+        return f"{invocation.program(self._path, self._environ)} {command}"
 
     def __call__(self, command: str) -> str:
         return self._sudo + self.plain(command)
@@ -41,7 +31,7 @@ class Invocation:
         return self._sudo + command
 
 
-def of_service(before: Optional[Config], after: Config, call: Invocation) -> str:
+def of_service(before: Optional[Config], after: Config, call: Call) -> str:
     """What the running program does with the config that was just written, or how to start it."""
     by_systemd = os.path.isdir("/run/systemd/system") and configfile.service_group() is not None
     if before is not None and running.is_running(after):
@@ -58,7 +48,7 @@ def of_service(before: Optional[Config], after: Config, call: Invocation) -> str
     return f"Start the program: `{call('run')}`."
 
 
-def steps(*, has_ids: bool, is_signed_in: bool, script: str, service: str, is_new: bool, call: Invocation) -> List[str]:
+def steps(*, has_ids: bool, is_signed_in: bool, script: str, service: str, is_new: bool, call: Call) -> List[str]:
     """What an administrator has to do, in order.
 
     `script`: the tenant's script, if it has to run; "" if not.  `service`:
@@ -86,8 +76,3 @@ def is_signed_in(config: Config) -> bool:
     if config.client_secret or config.client_certificate:
         return True
     return os.path.exists(os.path.join(config.state_dir, "tokens.enc"))
-
-
-def program() -> str:
-    """argv[0], or how a module is run."""
-    return sys.argv[0] if sys.argv else ""

@@ -48,11 +48,12 @@ def find(explicit: Optional[str], environ: Mapping[str, str]) -> str:
     )
 
 
-def place(explicit: Optional[str], environ: Mapping[str, str], *, is_root: bool) -> str:
-    """Where the configuration is or, if there is none yet, where a new one belongs."""
+def place(explicit: Optional[str], environ: Mapping[str, str]) -> str:
+    """Where the configuration is or, if there is none yet, where a new one belongs: root's is that of a service."""
     try:
         return find(explicit, environ)
     except ConfigError:
+        is_root = sys.platform != "win32" and os.geteuid() == 0
         return _PLACES[1] if is_root else os.path.expanduser(_PLACES[0])
 
 

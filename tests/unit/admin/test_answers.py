@@ -60,6 +60,9 @@ def test_where_to_listen(tmp_path, devices, binds):
     ],
 )
 def test_the_network_proposed_is_the_one_with_the_gateway(monkeypatch, own, gateways, proposed):
+    monkeypatch.setattr(answers.container, "is_container", lambda: False)
     monkeypatch.setattr(answers.interfaces, "own_networks", lambda: list(map(NET, own)))
     monkeypatch.setattr(answers.interfaces, "default_gateways", lambda: gateways)
     assert answers.proposed_networks() == tuple(map(NET, proposed))
+    monkeypatch.setattr(answers.container, "is_container", lambda: True)
+    assert answers.proposed_networks() == EVERYWHERE

@@ -17,7 +17,7 @@ def test_a_port_that_somebody_listens_on():
         sock.listen()
         port = sock.getsockname()[1]
         for addresses in (["127.0.0.1"], ["0.0.0.0"], ["192.0.2.250", "127.0.0.1"]):
-            assert freeports.trouble(addresses, port) == "is in use by another program"
+            assert freeports.trouble(addresses, port).startswith("is in use by ")
         assert freeports.trouble(["127.0.0.1"], port, ours=[port]) == ""
     assert freeports.trouble(["127.0.0.1"], port) == ""
     assert freeports.trouble(["127.0.0.1"], 0) == ""
@@ -55,3 +55,20 @@ def test_a_port_the_system_refuses(monkeypatch, number, sentence):
 def test_proposals(monkeypatch, service, has_tls, busy, low, doors, notes):
     busy_ports(monkeypatch, *busy, low=low)
     assert freeports.proposal(service, ["0.0.0.0"], has_tls) == (tuple(doors), notes)
+
+
+@pytest.mark.parametrize(
+    "is_root, doors", [(False, (Door(2525), Door(2465, True))), (True, freeports._USUAL[Service.SMTP])]
+)
+def test_the_image_has_ports_of_its_own(monkeypatch, is_root, doors):
+    busy_ports(monkeypatch)
+    monkeypatch.setattr(freeports.container, "is_container", lambda: True)
+    monkeypatch.setattr(freeports.container, "is_root", lambda: is_root)
+    assert freeports.proposal(Service.SMTP, ["0.0.0.0"], True)[0] == doors
+
+
+def test_who_has_the_port(monkeypatch):
+    monkeypatch.setattr(freeports.Holder, "of_port", lambda port, address: freeports.Holder("root", 7, "exim4"))
+    assert freeports._why(OSError(errno.EADDRINUSE, ""), "0.0.0.0", 25) == "is in use by exim4, pid 7"
+    monkeypatch.setattr(freeports.Holder, "of_port", lambda port, address: None)
+    assert freeports._why(OSError(errno.EADDRINUSE, ""), "0.0.0.0", 25) == "is in use by another program"

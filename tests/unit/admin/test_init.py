@@ -21,7 +21,7 @@ def _machine(monkeypatch):
     monkeypatch.setattr(interview, "proposed_networks", lambda: ())
     monkeypatch.setattr(installation, "Tenants", lambda outbound, authority: KnownTenants())
     monkeypatch.setattr(init.card, "text", lambda config, login, terminal, password: f"CARD {login}\n")
-    monkeypatch.setattr(init.nextsteps, "program", lambda: "m365proxy")
+    monkeypatch.setattr("sys.argv", ["m365proxy"])
     monkeypatch.setattr(passwords, "hash_password", lambda password: HASHED["password"])
     for name in ("SUDO_USER", "M365PROXY_CONFIG"):
         monkeypatch.delenv(name, raising=False)

@@ -50,5 +50,11 @@ def test_without_a_file_it_has_its_own_name(at, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["-c"])
     environ = {"M365PROXY_CONFIG": str(tmp_path / "config.json")}
     assert invocation.program(str(tmp_path / "config.json"), environ) == "m365proxy"
-    monkeypatch.setattr(invocation.configuration, "find", lambda *_: (_ for _ in ()).throw(invocation.ConfigError("x")))
     assert invocation.program("/c.json", {}) == "m365proxy --config /c.json"
+
+
+def test_a_config_that_is_still_to_be_made_is_named_unless_it_is_made_where_it_is_found(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    monkeypatch.setattr(invocation.configuration.os.path, "exists", lambda path: False)
+    new = invocation.configuration.place(None, {})
+    assert invocation.program(new, {}) == "m365proxy"

@@ -4,36 +4,33 @@ import pytest
 from configs import configured
 
 from m365proxy.admin import nextsteps
-from m365proxy.admin.nextsteps import Invocation
+from m365proxy.admin.nextsteps import Call
 
 
-@pytest.mark.parametrize(
-    "program, config, environ, shown",
-    [
-        ("/usr/bin/m365proxy", None, {}, "m365proxy check"),
-        ("/usr/bin/m365proxy", None, {"SUDO_USER": "ada"}, "sudo m365proxy check"),
-        ("/usr/bin/m365proxy", "/etc/m365proxy/b.json", {}, "m365proxy --config /etc/m365proxy/b.json check"),
-        ("m365proxy.py", "my config.json", {}, "python3 m365proxy.py --config 'my config.json' check"),
-        ("/opt/x y/m365proxy.py", None, {}, "python3 '/opt/x y/m365proxy.py' check"),
-        ("/usr/lib/python3/m365proxy/__main__.py", None, {}, "python3 -m m365proxy check"),
-    ],
-)
-def test_commands_can_be_copied(program, config, environ, shown):
-    call = Invocation(program, config, environ)
-    assert call("check") == shown and call.plain("check") == shown.replace("sudo ", "")
+@pytest.fixture(autouse=True)
+def _called(monkeypatch):
+    monkeypatch.setattr(nextsteps.invocation, "program", lambda path, environ: f"m365proxy --config {path}")
 
 
-CALL = Invocation("m365proxy", None, {})
+@pytest.mark.parametrize("environ, sudo", [({}, ""), ({"SUDO_USER": "admin"}, "sudo ")])
+def test_commands_are_for_who_called(environ, sudo):
+    call = Call("/c.json", environ)
+    assert call("check") == sudo + "m365proxy --config /c.json check"
+    assert call.as_root("systemctl") == sudo + "systemctl"
+    assert call.plain("check") == "m365proxy --config /c.json check"
+
+
+CALL = Call("/c.json", {})
 
 
 @pytest.mark.parametrize(
     "is_up, by_systemd, settings, said",
     [
-        (True, True, {"attachment_limit_mb": 20}, "`m365proxy reload`"),
+        (True, True, {"attachment_limit_mb": 20}, "`m365proxy --config /c.json reload`"),
         (True, True, {"smtp_port": 26}, "needs a restart for smtp_port: `systemctl restart m365proxy`"),
         (True, False, {"smtp_port": 26}, "stop it and start it again"),
         (False, True, {}, "starts to work by itself within seconds"),
-        (False, False, {}, "`m365proxy run`"),
+        (False, False, {}, "`m365proxy --config /c.json run`"),
     ],
 )
 def test_what_the_service_does(tmp_path, monkeypatch, is_up, by_systemd, settings, said):

@@ -424,10 +424,13 @@ def test_an_attachment_of_the_limit_fits():
     assert abs(config.size_limit(3) - 2**20 - len(attached)) < 78  # the text's MiB is still free
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no root")
 def test_a_new_config_belongs_where_it_will_be_found(monkeypatch):
+    own = os.path.expanduser(os.path.join("~", ".m365proxy", "config.json"))
     monkeypatch.setattr(config.os.path, "exists", lambda path: False)
-    assert config.place(None, {}, is_root=True) == "/etc/m365proxy.json"
-    assert config.place(None, {}, is_root=False) == os.path.expanduser(os.path.join("~", ".m365proxy", "config.json"))
-    assert config.place(None, {"M365PROXY_CONFIG": "/x"}, is_root=True) == "/x"
+    for user, where in ((0, "/etc/m365proxy.json"), (1000, own)):
+        monkeypatch.setattr(config.os, "geteuid", lambda user=user: user)
+        assert config.place(None, {}) == where
+        assert config.place(None, {"M365PROXY_CONFIG": "/x"}) == "/x"
     monkeypatch.setattr(config.os.path, "exists", lambda path: path.startswith("/etc"))
-    assert config.place(None, {}, is_root=False) == "/etc/m365proxy.json"
+    assert config.place(None, {}) == "/etc/m365proxy.json"

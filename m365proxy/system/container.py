@@ -1,0 +1,19 @@
+"""Whether the program runs in a container."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Files that tell that this is a container, and a variable that Kubernetes sets.
+_FILES, _VARIABLE = ("/.dockerenv", "/run/.containerenv"), "KUBERNETES_SERVICE_HOST"
+
+
+def is_container() -> bool:
+    """Whether addresses and ports that devices use are perhaps those of a host around this."""
+    return _VARIABLE in os.environ or any(map(os.path.exists, _FILES))
+
+
+def is_root() -> bool:
+    """Whether this is root; the image's own user is not."""
+    return sys.platform != "win32" and os.geteuid() == 0
