@@ -18,6 +18,7 @@ from m365proxy.sandbox.webcall import Answer, answer_json
 GRAPH = "00000003-0000-0000-c000-000000000000"
 
 _NAMES = ("Mail.Send", "Mail.Send.Shared", "Mail.Read", "Mail.ReadWrite", "Mail.ReadWrite.Shared", "User.Read")
+_SIGN_IN = ("openid", "profile", "email", "offline_access")
 
 
 class Directory(Sandbox):
@@ -30,7 +31,7 @@ class Directory(Sandbox):
         self.role_assignments = []  # application permissions, tenant-wide: (service principal's id, name)
         self.unknown_for = 0  # requests about a new application that are answered as if it were not there
         # New ids each time: nobody may know them by heart.
-        self.scope_ids = {name: str(uuid.uuid4()) for name in _NAMES}
+        self.scope_ids = {name: str(uuid.uuid4()) for name in _NAMES + _SIGN_IN}
         self.role_ids = {name: str(uuid.uuid4()) for name in _NAMES if "Shared" not in name}
         self.principals = [{"id": str(uuid.uuid4()), "appId": GRAPH, "displayName": "Microsoft Graph"}]
         self.principals[0]["oauth2PermissionScopes"] = _permissions(self.scope_ids)

@@ -157,17 +157,19 @@ if ((Join-Sorted $requested) -eq (Join-Sorted ($permissions | ForEach-Object { $
     Write-Step 'changed' "permissions of the app registration: $permissions"
 }
 
-# The administrator's consent, for all users: there is nothing left for the account to agree to.
+# The administrator's consent, for all users: there is nothing left for the account to agree to, which it often may not.
+# What every sign-in asks for besides is part of it; offline_access lets the sign-in last.
+$consent = $permissions + @('openid', 'profile', 'offline_access')
 $graphId = az ad sp show --id $graph --query id --output tsv --only-show-errors
 Assert-Az 'Looking up Microsoft Graph'
 $granted = @(az ad app permission list-grants --id $clientId --output tsv --only-show-errors `
         --query "[?consentType=='AllPrincipals' && resourceId=='$graphId'].scope")
 Assert-Az 'Reading the consent' $isNewApp
-if ((Join-Sorted ("$granted" -split ' ')) -eq (Join-Sorted $permissions)) {
+if ((Join-Sorted ("$granted" -split ' ')) -eq (Join-Sorted $consent)) {
     Write-Step 'already there' 'consent of the administrator'
 } else {
     for ($try = 1; $try -le 12; $try++) {
-        az ad app permission grant --id $clientId --api $graph --scope $permissions `
+        az ad app permission grant --id $clientId --api $graph --scope $consent `
             --output none --only-show-errors
         if ($LASTEXITCODE -eq 0 -or -not $isNewApp) { break }
         Start-Sleep -Seconds 10
@@ -388,7 +390,9 @@ if ($scope) {
     New-ManagementScope -Name $appName -RecipientRestrictionFilter $restriction -ErrorAction Stop | Out-Null
     Write-Step 'created' "management scope ${appName}: $restriction"
 }
-$given = @(Test-ServicePrincipalAuthorization -Identity $clientId -ErrorAction SilentlyContinue)
+$given = @()
+# One that was just made may not be known yet, and has no roles.
+try { $given = @(Test-ServicePrincipalAuthorization -Identity $clientId -ErrorAction Stop) } catch { $given = @() }
 foreach ($role in $roles) {
     if ($given | Where-Object { $_.RoleName -eq $role -and $_.AllowedResourceScope -eq $appName }) {
         Write-Step 'already there' "role $role"

@@ -23,6 +23,7 @@ AZ = os.environ.get("M365PROXY_TEST_AZ") or shutil.which("az")
 pytestmark = pytest.mark.skipif(not AZ, reason="az is not installed; .ci/clients does it")
 
 ACCOUNT = "relay@contoso.com"
+SIGN_IN = {"openid", "profile", "offline_access"}  # what msal asks for at every sign-in
 DELEGATED = Plan(
     tenant="contoso.com",
     account=ACCOUNT,
@@ -237,7 +238,8 @@ def test_an_account_signs_in(tenant, exchange):
     assert {names[one["id"]] for one in access["resourceAccess"]} == wanted
     assert {one["type"] for one in access["resourceAccess"]} == {"Scope"}
     (grant,) = tenant.grants
-    assert set(grant["scope"].split()) == wanted and grant["consentType"] == "AllPrincipals"
+    assert set(grant["scope"].split()) == wanted | SIGN_IN
+    assert grant["consentType"] == "AllPrincipals"
 
     both = {("alerts@contoso.com", ACCOUNT), ("scanner@contoso.com", ACCOUNT)}
     assert exchange.full_access == exchange.send_as == both
@@ -262,7 +264,7 @@ def test_from_full_to_sending_only(tenant, exchange):
     run(DELEGATED, tenant, exchange)
     printed = run(DELEGATED._replace(permissions=Permissions.SEND), tenant, exchange)
     (grant,) = tenant.grants
-    assert set(grant["scope"].split()) == {"Mail.Send", "Mail.Send.Shared", "User.Read"}
+    assert set(grant["scope"].split()) == {"Mail.Send", "Mail.Send.Shared", "User.Read"} | SIGN_IN
     assert len(tenant.applications[0]["requiredResourceAccess"][0]["resourceAccess"]) == 3
     assert exchange.changes == []
     assert "PROBLEM" not in printed, printed

@@ -80,6 +80,14 @@ def test_every_variable_is_set_in_the_script():
     assert used - known == set()
 
 
+def test_what_the_end_uses_is_set_at_the_beginning():
+    """The script may stop anywhere, and the session it is pasted into may have a $file of its own, which is removed."""
+    used = set(re.findall(r"\$(\w+)", PARTS["CLOSING"])) - POWERSHELL
+    set_first = set(re.findall(r"^\$(\w+) = ", PARTS["FUNCTIONS"], re.MULTILINE))
+    assert used - set_first == {"tenantId"}  # only together with $clientId, which comes later
+    assert PARTS["APP"].index("$tenantId = ") < PARTS["APP"].index("$clientId = ")
+
+
 @pytest.mark.parametrize("part", sorted(PARTS))
 def test_blocks_are_closed_where_the_parts_meet(part):
     """A part may open what a later one closes; the whole may not."""
