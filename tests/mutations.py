@@ -224,6 +224,22 @@ MUTATIONS = (
         "proxy = True",
         "tests/unit/server",
     ),
+    Mutation(
+        "one-time-password-again",
+        "a one-time password is good once",
+        "logins/onetime.py",
+        "self._ends.pop(digest(",
+        "self._ends.get(digest(",
+        "tests/unit/logins/test_onetime.py",
+    ),
+    Mutation(
+        "any-certificate",
+        "`m365proxy test` gives a password to nobody but the listener with the config's certificate",
+        "admin/dialogue.py",
+        "context.verify_flags |= _PARTIAL_CHAIN",
+        "context.verify_mode = ssl.CERT_NONE",
+        "tests/unit/admin/test_dialogue.py",
+    ),
     # Large mail.
     Mutation(
         "large-not-compared",

@@ -6,7 +6,7 @@ import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from ..config.sections import Config
-from ..errors import ProxyError, SignInNeeded, Temporary
+from ..errors import NotRunning, ProxyError, SignInNeeded, Temporary
 from ..graph import refusals
 from ..graph.answer import GraphRefused
 from ..graph.client import Graph
@@ -14,6 +14,7 @@ from ..graph.items import IMMUTABLE, folder_path
 from ..spool.spool import Spool
 from ..spool.state import DraftPhase, Entry, Phase, Place, State
 from ..system import control, files, log, statusfile
+from .running import is_running
 from .steps import Failed
 
 # Seconds between looks into the queue, and into a mailbox.
@@ -40,6 +41,7 @@ class Running:
     """The running program, which is asked by way of control/."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic):
+        self._config = config
         self._state_dir = config.state_dir
         self._clock = clock
 
@@ -65,6 +67,10 @@ class Running:
         end = self._clock() + _OBEYS
         while not condition():
             if self._clock() > end:
+                if not is_running(self._config):
+                    raise Failed(
+                        "m365proxy was stopped meanwhile.", "Start it, and test again.", NotRunning.exit_status
+                    )
                 if not files.free_bytes(self._state_dir):
                     raise Failed(f"The disk of {self._state_dir} is full.", "Make room, and test again.", _DISK)
                 raise Failed(

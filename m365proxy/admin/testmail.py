@@ -133,7 +133,7 @@ class _Test:
             finally:
                 client.close()
         except Refused as error:
-            raise Failed(f"{way} refused: {error}", _advice(error, is_one_time), _of_code(error)) from None
+            raise Failed(f"{way} refused: {error}", self._advice(error, way, is_one_time), _of_code(error)) from None
         except OSError as error:
             raise _broken(error, way) from None
 
@@ -160,8 +160,7 @@ class _Test:
             how = "a one-time password" if is_one_time else "its own password"
             steps.done(f"logged in as {self._login.name}, with {how}")
             if is_one_time and not within(way.address, self._login.networks):
-                networks = ", ".join(map(str, self._login.networks))
-                steps.note(f"devices may log in as {self._login.name} from {networks} only", Mark.INFO)
+                steps.note(_networks_of(self._login), Mark.INFO)
         steps.start("the mail")
         said = client.send(mail.sender, mail.recipient, mail.octets)
         found = _QUEUED.search(said)
@@ -171,6 +170,19 @@ class _Test:
         steps.done(f"250: on disk, queue id {self._id}")
         with contextlib.suppress(OSError, Refused):  # the mail is taken, whatever the answer to QUIT is
             client.quit()
+
+    def _advice(self, error: Refused, way: Way, is_one_time: bool) -> str:
+        """What to do about a refusal of SMTP; its text mostly says it."""
+        if error.code != _WRONG_PASSWORD or self._login is None:
+            return "A device would be told the same. More is in the log."
+        if is_one_time:
+            return "If the config was changed since the program was started, run `m365proxy reload`, and test again."
+        if not within(way.address, self._login.networks):
+            return f"{_networks_of(self._login)}, and not from here ({way.address}). Test without --ask-password."
+        return (
+            "Try another password; or set this one: `m365proxy hash-password` prints what to put into the config, and "
+            "`m365proxy reload` puts it to use."
+        )
 
     # After the 250.
 
@@ -314,16 +326,8 @@ def _encryption(version: str) -> str:
     return f"{version} with the certificate of the config" if version else "without TLS"
 
 
-def _advice(error: Refused, is_one_time: bool) -> str:
-    """What to do about a refusal of SMTP; its text mostly says it."""
-    if error.code == _WRONG_PASSWORD and is_one_time:
-        return "If the config was changed since the program was started, run `m365proxy reload`, and test again."
-    if error.code == _WRONG_PASSWORD:
-        return (
-            "Try another password; or set this one: `m365proxy hash-password` prints what to put into the config, and "
-            "`m365proxy reload` puts it to use."
-        )
-    return "A device would be told the same. More is in the log."
+def _networks_of(login: Login) -> str:
+    return f"Devices may log in as {login.name} from {', '.join(map(str, login.networks))} only"
 
 
 def _of_code(error: Refused) -> int:

@@ -224,9 +224,15 @@ def test_the_running_program_writes_its_status_and_admits_a_password(config):
     assert sorted(heard) == [("login", "0f"), ("status", "")]
 
 
-@pytest.mark.parametrize("admit", ["", "0f"])
-def test_a_program_that_does_not_answer(config, monkeypatch, tmp_path, admit):
+@pytest.fixture
+def stays(monkeypatch):
+    """A program that is there, and no more."""
     monkeypatch.setattr(following, "_OBEYS", 0.01)
+    monkeypatch.setattr(following, "is_running", lambda config: True)
+
+
+@pytest.mark.parametrize("admit", ["", "0f"])
+def test_a_program_that_does_not_answer(config, stays, admit):
     control.Control(config.state_dir).make()
     with pytest.raises(Failed, match="does not answer") as caught:
         Running(config).status(admit=admit)
@@ -234,8 +240,15 @@ def test_a_program_that_does_not_answer(config, monkeypatch, tmp_path, admit):
     assert not control.is_waiting(config.state_dir, "login", "0f")
 
 
-def test_a_program_that_cannot_write_its_status(config, monkeypatch):
+def test_a_program_that_is_stopped_meanwhile(config, monkeypatch):
     monkeypatch.setattr(following, "_OBEYS", 0.01)
+    control.Control(config.state_dir).make()
+    with pytest.raises(Failed, match="was stopped meanwhile") as caught:
+        Running(config).status()
+    assert caught.value.exit_status == 3
+
+
+def test_a_program_that_cannot_write_its_status(config, monkeypatch, stays):
     monkeypatch.setattr(following.files, "free_bytes", lambda path: 0)
     control.Control(config.state_dir).make()
     with pytest.raises(Failed, match="The disk of .* is full") as caught:

@@ -140,7 +140,7 @@ WAYS = [
         {"login": "MFP"},
         [
             "ok logged in as mfp, with a one-time password",
-            "-  devices may log in as mfp from 192.168.10.21/32 only",
+            "-  Devices may log in as mfp from 192.168.10.21/32 only",
             f"-  {ALERTS} has no login for POP3",
         ],
     ),
@@ -184,6 +184,15 @@ FAILURES = [
     (None, {"tls": {}, "plaintext_networks": []}, {}, 78, "the login", "AUTH PLAIN: 5", "A device"),
     (None, {"allowed_networks": ["10.0.0.0/8"]}, {}, 78, "the connection", "not in allowed_networks", "reload"),
     (None, {}, {"ask": lambda login: "wrong"}, 78, "the login", "AUTH PLAIN: 535", "hash-password"),
+    (
+        None,
+        {"mailboxes": [box(ALERTS, logins=[MFP])]},
+        {"login": "mfp", "ask": lambda login: PASSWORD},
+        78,
+        "the login",
+        "AUTH PLAIN: 535",
+        "Devices may log in as mfp from 192.168.10.21/32 only, and not from here (127.0.0.1)",
+    ),
 ]
 
 
