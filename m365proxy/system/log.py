@@ -19,6 +19,9 @@ _LONGEST = 2000
 
 _SYSLOG = "/dev/log"
 
+# Levels and their priorities of syslog (RFC 5424 6.2.1).
+_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+
 
 def clean(value: object, limit: int = 200) -> str:
     """Text from outside, made safe for one log line: printable, at most `limit` characters."""
@@ -66,6 +69,23 @@ class _OneLine(logging.Formatter):
         return f"{kind.__name__}: {error}{where}"
 
 
+class _JournalLine(_OneLine):
+    """A line for journald, which stamps it itself and reads its priority from the first octets (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        return f"<{priority}>{super().format(record)}"
+
+
+def _is_journal() -> bool:
+    """Whether standard error is the journal: $JOURNAL_STREAM names its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, or replaced
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 class _LogFile(logging.handlers.WatchedFileHandler):
     """A log file whose loss stops nothing: lines it does not take go to stderr.
 
@@ -111,8 +131,7 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False, events: Opt
 def _main_handler(file: str) -> logging.Handler:
     if not file:
         handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        # journald stamps every line itself
-        handler.setFormatter(_OneLine(stamp="JOURNAL_STREAM" not in os.environ))
+        handler.setFormatter(_JournalLine(stamp=False) if _is_journal() else _OneLine(stamp=True))
         return handler
     handler = _log_file(file)
     handler.setFormatter(_OneLine(stamp=True))

@@ -15,6 +15,10 @@ for _ in $(seq 60); do
   sleep 1
 done
 systemctl status --no-pager m365proxy | grep 'm365proxy login'
+# Priorities: what matters is found without the rest
+journalctl --no-pager -o cat -u m365proxy -p warning | grep 'WARNING run: .* is not filled in yet'
+if journalctl --no-pager -o cat -u m365proxy -p warning | grep -E '^(INFO|<)'; then exit 1; fi
+journalctl --no-pager -o cat -u m365proxy | grep '^INFO daemon: started'
 systemctl reload m365proxy
 systemctl is-active m365proxy
 # All libraries work within the unit's limits: the whole way in and out, as a unit of the same settings

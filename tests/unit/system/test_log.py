@@ -105,3 +105,26 @@ def test_a_syslog_that_cannot_be_reached_is_told_and_no_more(tmp_path, restored,
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("logging.syslog cannot be reached: ")
     assert told[1].endswith("INFO smtp: one")
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_the_journal_gets_priorities_and_no_time(tmp_path, restored, monkeypatch, redirected):
+    """`journalctl -p warning` shows what matters.  A file that stderr leads to is no journal."""
+    with open(tmp_path / "stderr", "w+", encoding="utf-8") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + redirected}")
+        monkeypatch.setattr("sys.stderr", stream)
+        log.setup("DEBUG")
+        for level in ("error", "warning", "info", "debug"):
+            getattr(log.get("test"), level)("what\nhappened")
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    if redirected:
+        assert all(line.startswith("20") and "Z " in line for line in lines)
+    else:
+        assert lines == [
+            "<3>ERROR test: what\\x0ahappened",
+            "<4>WARNING test: what\\x0ahappened",
+            "<6>INFO test: what\\x0ahappened",
+            "<7>DEBUG test: what\\x0ahappened",
+        ]
