@@ -103,7 +103,7 @@ class _Test:
             return error.exit_status
         except KeyboardInterrupt:
             if self._id:
-                self._say(f"\nThe mail goes on by itself: `m365proxy queue show {self._id}`.")
+                self._say(f"\nThe mail goes on by itself. `m365proxy trace {self._id}` tells what becomes of it.")
             raise
         self._say(f"Done, in {steps.total:.1f} s. The mail stays where it is; delete it when you like.")
         return None
