@@ -29,15 +29,15 @@ _SAMPLE_USER, _SAMPLE_MAILBOX = "relay@contoso.com", "scanner@contoso.com"
 
 
 def drop_sample(document: Document) -> None:
-    """Remove the account and the mailbox of the sample, and nothing that somebody has typed."""
+    """Empty the places of the sample's account and mailbox; what somebody has typed stays."""
     mailboxes = document.get("mailboxes")
     if isinstance(mailboxes, list):
         mailboxes[:] = [one for one in mailboxes if not _is_sample(one)]
         if mailboxes:
             return
-        del document["mailboxes"]
+        document["mailboxes"] = None
     if document.get("user") == _SAMPLE_USER:
-        del document["user"]
+        document["user"] = None
 
 
 def _is_sample(mailbox: object) -> bool:
@@ -58,7 +58,7 @@ def amend(document: Document, present: Optional[Answers], answers: Answers, hash
         for key in ("client_secret", "client_secret_expires", "client_certificate"):
             document.pop(key, None)
     elif answers.app_only:
-        document.pop("user", None)
+        _set(document, "user", None)
     add_mailboxes(document, [one for one in answers.mailboxes if one in hashes], hashes)
     if not present or present.devices != answers.devices:
         _place(document, present, answers)

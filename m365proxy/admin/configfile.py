@@ -24,6 +24,9 @@ from .amendment import ZEROS, Document
 # The user and the group of the packaged service.
 SERVICE = "m365proxy"
 
+# Its config, and the directory of those of further tenants.
+_PACKAGED, _FURTHER = "/etc/m365proxy.json", "/etc/m365proxy"
+
 # What init notes down in the file itself, as a comment.
 _NOTES = "#init"
 
@@ -165,6 +168,16 @@ def service_group() -> Optional[int]:
         return grp.getgrnam(SERVICE).gr_gid
     except KeyError:
         return None
+
+
+def unit_of(path: str) -> str:
+    """The packaged service with a config at this path, if this is root and it is installed; else ""."""
+    if service_group() is None:
+        return ""
+    directory, name = os.path.split(path)
+    if directory == _FURTHER and name.endswith(".json"):
+        return f"{SERVICE}@{name[: -len('.json')]}"
+    return SERVICE if path == _PACKAGED else ""
 
 
 class NewFile(NamedTuple):

@@ -19,8 +19,8 @@ from .tenantscript import Ids, Plan, PlannedMailbox, script
 
 APP_NAME = "m365proxy"
 
-# The config of the packaged service, the directory of those of further tenants, and where their state is.
-_PACKAGED, _FURTHER, _STATE = "/etc/m365proxy.json", "/etc/m365proxy", "/var/lib/m365proxy"
+# Where packaged services keep their state.
+_STATE = "/var/lib/m365proxy"
 
 _SOMEBODY = "somebody@contoso.com"
 
@@ -45,12 +45,12 @@ class Installation:
         self.present: Optional[Answers] = None
         if not noted and not configfile.has_ids(self.document):
             amendment.drop_sample(self.document)
-        self.before = configfile.loaded({**_filler(self.document), **self.document}, path)
-        if "mailboxes" in self.document:
+        self.before = configfile.loaded({**self.document, **_filler(self.document)}, path)
+        if self.document.get("mailboxes"):
             new = noted.get("new")
             tenant = str(noted.get("tenant") or configfile.tenant_id(self.document))
             self.present = answers.of_config(self.before, tenant, map(str, new) if isinstance(new, list) else ())
-            if "user" not in self.document:
+            if not self.document.get("user"):
                 self.present = self.present._replace(account="")
         self._answered = self.present
         self._script = b""
@@ -82,7 +82,7 @@ class Installation:
         amendment.amend(self.document, self.present, answered, hashes)
         if answered.app_only and not (self.before.client_secret or self.before.client_certificate):
             self._make_app_key()
-        state_dir = _state_dir(self.path) if is_new and configfile.service_group() is not None else ""
+        state_dir = _state_dir(self.path) if is_new else ""
         if state_dir:
             self.document.setdefault("state_dir", state_dir)
         self._answered = answered
@@ -179,10 +179,8 @@ class Installation:
 
 def _state_dir(path: str) -> str:
     """Where the packaged service with this config keeps its state; "" if it is none of its configs."""
-    directory, name = os.path.split(path)
-    if directory == _FURTHER and name.endswith(".json"):
-        return os.path.join(_STATE, name[: -len(".json")])
-    return _STATE if path == _PACKAGED else ""
+    unit = configfile.unit_of(path)
+    return os.path.join(_STATE, unit.partition("@")[2]).rstrip("/") if unit else ""
 
 
 def _filler(document: Document) -> Document:
@@ -190,6 +188,6 @@ def _filler(document: Document) -> Document:
     filler: Document = {}
     if not any(document.get(key) for key in ("user", "client_secret", "client_certificate")):
         filler["user"] = _SOMEBODY
-    if "mailboxes" not in document:
+    if not document.get("mailboxes"):
         filler["mailboxes"] = [{"username": _SOMEBODY, "password": "none"}]
     return filler

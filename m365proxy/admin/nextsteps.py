@@ -32,20 +32,18 @@ class Call:
 
 
 def of_service(before: Optional[Config], after: Config, call: Call) -> str:
-    """What the running program does with the config that was just written, or how to start it."""
-    by_systemd = os.path.isdir("/run/systemd/system") and configfile.service_group() is not None
+    """What to do so that the program works with the config that was just written."""
+    unit = configfile.unit_of(after.path)
+    by_systemd = bool(unit) and os.path.isdir("/run/systemd/system")
+    restart = call.as_root(f"systemctl restart {unit}")
     if before is not None and running.is_running(after):
         changed = needing_restart(before, after)
         if not changed:
-            return f"The running program uses it after `{call('reload')}`."
-        restart = f"`{call.as_root('systemctl restart m365proxy')}`" if by_systemd else "stop it and start it again"
-        return f"The running program needs a restart for {', '.join(changed)}: {restart}."
-    if by_systemd:
-        return (
-            "A service that waits for its config starts to work by itself within seconds; one that was stopped: "
-            f"`{call.as_root('systemctl restart m365proxy')}`."
-        )
-    return f"Start the program: `{call('run')}`."
+            return f"Make the running program use it: `{call('reload')}`"
+        for_what = f"Restart the running program, for {', '.join(changed)}"
+        return f"{for_what}: `{restart}`" if by_systemd else f"{for_what}: stop it, and start it again."
+    start = restart if by_systemd else call("run")
+    return f"If the program waits for its config, it begins to work by itself within seconds; else start it: `{start}`"
 
 
 def steps(*, has_ids: bool, is_signed_in: bool, script: str, service: str, is_new: bool, call: Call) -> List[str]:

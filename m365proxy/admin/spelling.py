@@ -60,6 +60,7 @@ def tenant(typed: str) -> str:
     host = re.match(r"https?://([^/]+)", typed)
     if host:
         raise UsageError(f"{shown(typed)} is a web address. Did you mean {shown(host.group(1))}?")
+    _refuse_umlauts("", typed)
     return str(_fit(_TENANT, typed))
 
 
@@ -67,7 +68,20 @@ def address(typed: str, domains: Sequence[str] = ()) -> str:
     """A mail address in lower case; `domains` are those to propose for one that has none."""
     if typed and "@" not in typed and domains and re.fullmatch(r"[\w.-]+", typed):
         raise UsageError(f"The domain is missing. Did you mean {typed.lower()}@{domains[0]}?")
+    local, at, domain = typed.rpartition("@")
+    _refuse_umlauts(local + at, domain)
     return str(_fit(ADDRESS, typed))
+
+
+def _refuse_umlauts(before: str, domain: str) -> None:
+    """UsageError with the other spelling of a domain that is not ASCII (RFC 3490), which is the one the tenant has."""
+    if domain.isascii() or not domain.isprintable():
+        return
+    try:
+        other = domain.encode("idna").decode()
+    except UnicodeError:
+        return
+    raise UsageError(f"The tenant spells {domain} in another way. Did you mean {before}{other}?")
 
 
 def addresses(typed: str, domains: Sequence[str] = ()) -> Tuple[str, ...]:

@@ -127,15 +127,3 @@ def test_ctrl_c_and_the_end_of_the_input_leave_nothing(new_program, key, status)
     asked = re.sub(r"\x1b\[\d+m", "", dialogue.shown).partition("\nm365proxy:")[0]
     assert all(len(line) <= 40 or " " not in line for line in asked.splitlines())
     assert dialogue.shown.isascii()
-
-
-def test_a_file_of_answers_and_a_closed_input(new_program):
-    program = new_program
-    done = program.command("init")
-    assert done.returncode == 64 and "init --answers FILE" in done.stderr
-    answers = json.dumps({"tenant": "contoso.com", "devices": "here", "smtp_ports": [0], "pop3_ports": [0]})
-    done = program.command("init", "--answers", "-", stdin=answers)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(program.config.read_text())["client_id"].strip("0-") == ""
-    done = program.command("init", "--ids", "client_id=x")
-    assert done.returncode == 64 and "m365proxy ids: tenant_id=" in done.stderr

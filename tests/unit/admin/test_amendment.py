@@ -113,16 +113,21 @@ def test_from_an_account_to_the_application_and_back():
                 "user": "relay@contoso.com",
                 "mailboxes": [{"username": BOX, "password": "what `m365proxy hash-password` prints"}],
             },
-            {},
+            {"user": None, "mailboxes": None},
         ),
-        ({"user": "relay@contoso.com", "mailboxes": [{"username": BOX, "password": None}]}, {}),
-        ({"user": "relay@fabrikam.com", "mailboxes": []}, {"user": "relay@fabrikam.com"}),
-        ({"user": "relay@contoso.com", "smtp_port": 25}, {"smtp_port": 25}),
+        (
+            {"user": "relay@contoso.com", "mailboxes": [{"username": BOX, "password": None}], "smtp_port": 25},
+            {"user": None, "mailboxes": None, "smtp_port": 25},
+        ),
+        ({"user": "relay@fabrikam.com", "mailboxes": []}, {"user": "relay@fabrikam.com", "mailboxes": None}),
+        ({"user": "relay@contoso.com", "smtp_port": 25}, {"user": None, "smtp_port": 25}),
     ],
 )
 def test_the_sample_is_no_answer(document, left):
     amendment.drop_sample(document)
     assert document == left
+    answered = amended(document, None, FIRST, BOX)  # in their places
+    assert list(answered)[: len(left)] == list(left) and said(answered) == in_order(FIRST)
 
 
 def test_what_somebody_typed_into_the_sample_stays():

@@ -209,3 +209,18 @@ def test_ctrl_c_waits():
         os.kill(os.getpid(), signal.SIGINT)
         done.append("all of it")
     assert done == ["all of it"]
+
+
+@pytest.mark.parametrize(
+    "path, group, unit",
+    [
+        ("/etc/m365proxy.json", 77, "m365proxy"),
+        ("/etc/m365proxy/contoso.json", 77, "m365proxy@contoso"),
+        ("/etc/m365proxy/contoso", 77, ""),
+        ("/srv/m365proxy.json", 77, ""),
+        ("/etc/m365proxy.json", None, ""),
+    ],
+)
+def test_the_service_of_a_config(monkeypatch, path, group, unit):
+    monkeypatch.setattr(configfile, "service_group", lambda: group)
+    assert configfile.unit_of(path) == unit

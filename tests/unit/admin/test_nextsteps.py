@@ -24,19 +24,20 @@ CALL = Call("/c.json", {})
 
 
 @pytest.mark.parametrize(
-    "is_up, by_systemd, settings, said",
+    "is_up, unit, settings, said",
     [
-        (True, True, {"attachment_limit_mb": 20}, "`m365proxy --config /c.json reload`"),
-        (True, True, {"smtp_port": 26}, "needs a restart for smtp_port: `systemctl restart m365proxy`"),
-        (True, False, {"smtp_port": 26}, "stop it and start it again"),
-        (False, True, {}, "starts to work by itself within seconds"),
-        (False, False, {}, "`m365proxy --config /c.json run`"),
+        (True, "m365proxy", {"attachment_limit_mb": 20}, "`m365proxy --config /c.json reload`"),
+        (True, "m365proxy", {"smtp_port": 26}, "for smtp_port: `systemctl restart m365proxy`"),
+        (True, "m365proxy@b", {"smtp_port": 26}, "`systemctl restart m365proxy@b`"),
+        (True, "", {"smtp_port": 26}, "stop it, and start it again"),
+        (False, "m365proxy", {}, "else start it: `systemctl restart m365proxy`"),
+        (False, "", {}, "else start it: `m365proxy --config /c.json run`"),
     ],
 )
-def test_what_the_service_does(tmp_path, monkeypatch, is_up, by_systemd, settings, said):
+def test_what_makes_the_program_use_it(tmp_path, monkeypatch, is_up, unit, settings, said):
     monkeypatch.setattr(nextsteps.running, "is_running", lambda config: is_up)
-    monkeypatch.setattr(nextsteps.os.path, "isdir", lambda path: by_systemd)
-    monkeypatch.setattr(nextsteps.configfile, "service_group", lambda: 77)
+    monkeypatch.setattr(nextsteps.os.path, "isdir", lambda path: True)
+    monkeypatch.setattr(nextsteps.configfile, "unit_of", lambda path: unit)
     before = configured(tmp_path)
     assert said in nextsteps.of_service(before, configured(tmp_path, **settings), CALL)
 

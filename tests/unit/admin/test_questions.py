@@ -1,5 +1,6 @@
 """Asking at a terminal until an answer fits, and taking answers from a file."""
 
+import io
 import json
 
 import pytest
@@ -111,6 +112,14 @@ def test_a_file_of_answers(tmp_path):
     path = tmp_path / "answers.json"
     path.write_text(json.dumps({"tenant": "contoso.com"}))
     assert read_answers(str(path)) == {"tenant": "contoso.com"}
+
+
+def test_answers_on_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"tenant": "contoso.com"}'))
+    assert read_answers("-") == {"tenant": "contoso.com"}
+    monkeypatch.setattr("sys.stdin", None)  # it was closed
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_answers("-")
 
 
 @pytest.mark.parametrize(
