@@ -5,6 +5,7 @@ None of the program's own parsers is used here.
 
 from __future__ import annotations
 
+import base64
 import codecs
 import difflib
 import email
@@ -192,3 +193,14 @@ def escaped(octets: bytes) -> str:
 def lines_of(text: str) -> List[str]:
     """The lines of a text without its last line ends."""
     return re.sub(r"\r{0,4}\n|\r", "\n", text).rstrip("\n").split("\n")
+
+
+def pdf_of(raw: bytes) -> Tuple[str, bytes]:
+    """(name, content) of the one PDF of a large mail; the package would look at each of its lines."""
+    before, kind, after = raw.partition(b"Content-Type: application/pdf")
+    fields_of_it, _, rest = after.partition(b"\r\n\r\n")
+    head = parsed(kind + fields_of_it)
+    assert kind and kind not in rest and head["Content-Transfer-Encoding"] == "base64"
+    assert b"\r\nContent-Disposition: attachment" not in rest, "another file"
+    (boundary,) = re.findall(rb'boundary="?([^"\r\n]+)', before)
+    return head.get_filename() or "", base64.b64decode(rest.partition(b"\r\n--" + boundary)[0])

@@ -4,6 +4,7 @@ What devices and the log are told is followed in tests/e2e/test_advice.py.
 """
 
 import ast
+import functools
 import json
 import pathlib
 import re
@@ -20,14 +21,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BAD = ROOT / "tests" / "bad_configs"
 
 
+@functools.lru_cache(None)
 def texts():
     """All texts of the package, and of the pages that quote them."""
-    for path in sorted((ROOT / "m365proxy").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
-    for name in ("troubleshooting.md", "knownissues.md"):
-        yield (ROOT / "docs" / name).read_text("utf-8")
+    trees = (ast.parse(path.read_text("utf-8")) for path in (ROOT / "m365proxy").rglob("*.py"))
+    constants = (node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    pages = ((ROOT / "docs" / name).read_text("utf-8") for name in ("troubleshooting.md", "knownissues.md"))
+    return {*(value for value in constants if isinstance(value, str)), *pages}
 
 
 COMMANDS = sorted({found for text in texts() for found in re.findall(r"`(?:sudo )?m365proxy ([^`]+)`", text)})

@@ -2,7 +2,6 @@
 
 import base64
 import functools
-import re
 import time
 
 from m365proxy.delivery.attempt import Delivery
@@ -167,15 +166,6 @@ def large_mail(octets=5_000_000, fields=b""):
         + pdf
         + b"--b--\r\n"
     )
-
-
-def pdf_of(raw):
-    """The one PDF of a mail.  Not by the email package: it looks at each of the 90,000 lines."""
-    before, kind, after = raw.partition(b"Content-Type: application/pdf")
-    head, _, rest = after.partition(b"\r\n\r\n")
-    assert kind and kind not in rest and b"Content-Transfer-Encoding: base64" in head
-    (boundary,) = re.findall(rb'boundary="?([^"\r\n]+)', before)
-    return base64.b64decode(rest.partition(b"\r\n--" + boundary)[0])
 
 
 def with_message_id(mail, message_id):

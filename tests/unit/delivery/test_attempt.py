@@ -16,9 +16,9 @@ from attempt_harness import (
     crash_after_draft,
     harnesses,
     large_mail,
-    pdf_of,
     settle,
 )
+from mailreader import pdf_of
 
 from m365proxy.delivery import attempt as delivery_module
 from m365proxy.delivery.drafts import Found

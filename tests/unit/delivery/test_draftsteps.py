@@ -17,10 +17,10 @@ from attempt_harness import (
     an_item,
     harnesses,
     large_mail,
-    pdf_of,
     settle,
     with_message_id,
 )
+from mailreader import pdf_of
 
 from m365proxy.delivery import uploads as largedrafts
 from m365proxy.mime import prepare

@@ -1,5 +1,7 @@
 """Logging in: who, from where, for what; what it costs; what the answer gives away."""
 
+import functools
+import hashlib
 import ipaddress
 import threading
 from types import SimpleNamespace
@@ -7,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from m365proxy.errors import Permanent, Temporary
+from m365proxy.logins import passwords
 from m365proxy.logins.guard import Guard
 from m365proxy.logins.passwords import hash_password, spellings
 from m365proxy.logins.users import LoginRefused, User, Users
@@ -62,6 +65,22 @@ class Runs:
             self.now -= 1
         # a stand-in as one-way as the test needs, and as long as the real one
         return (password + salt).ljust(32, b"\0")[:32]
+
+
+_REAL = functools.lru_cache(None)(passwords.scrypt)
+
+
+class QuickUsers(Users):
+    """For tests that are not about what a check costs: scrypt runs for HASH alone, once for each password."""
+
+    def __init__(self, mailboxes):
+        super().__init__(mailboxes, scrypt=self._quick)
+
+    @staticmethod
+    def _quick(password, salt):
+        if salt == passwords.scrypt_parts(HASH)[0]:
+            return _REAL(password, salt)
+        return hashlib.sha256(password + salt).digest()
 
 
 @pytest.fixture
@@ -147,7 +166,7 @@ CHECKS = [
 
 @pytest.mark.parametrize("name, password, service, peer, outcome", CHECKS)
 def test_check(name, password, service, peer, outcome):
-    harness = Users(HARNESS)
+    harness = QuickUsers(HARNESS)
     if "@" in outcome:
         user = harness.check(name, password, service, peer)
         assert (user.mailbox, user.login.casefold()) == (outcome, name.casefold())
@@ -181,7 +200,7 @@ def test_a_login_has_its_own_services_and_the_mailboxes_settings():
         default_from="office@contoso.com",
         send_as=("office@contoso.com",),
     )
-    user = Users([box]).check("NAS", "right", "smtp", PEER)
+    user = QuickUsers([box]).check("NAS", "right", "smtp", PEER)
     assert user.services == frozenset({"smtp"})
     assert (user.login, user.mailbox, user.folder) == ("nas", "alerts@contoso.com", "Scans")
     assert (user.pop3_delete, user.pop3_mark_read, user.rewrite_from) == (DeleteRule.parse("keep"), True, True)
@@ -189,11 +208,11 @@ def test_a_login_has_its_own_services_and_the_mailboxes_settings():
 
 
 def test_the_user_of_a_relaying_network():
-    user = Users(HARNESS).user_of_mailbox("SCANNER@contoso.com")
+    user = QuickUsers(HARNESS).user_of_mailbox("SCANNER@contoso.com")
     assert (user.login, user.mailbox, user.default_from) == ("", "scanner@contoso.com", "scanner@contoso.com")
     assert user.may_send_as("scanner@contoso.com")
     with pytest.raises(KeyError):
-        Users(HARNESS).user_of_mailbox("nobody@contoso.com")
+        QuickUsers(HARNESS).user_of_mailbox("nobody@contoso.com")
 
 
 @pytest.mark.parametrize(
@@ -410,7 +429,7 @@ FOLDERS = [
 @pytest.mark.parametrize("login, folder", FOLDERS)
 def test_a_folder_after_the_login(login, folder):
     more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
-    harness = Users([mailbox(password="plain", login="ups", logins=[more])])
+    harness = QuickUsers([mailbox(password="plain", login="ups", logins=[more])])
     user = harness.check(login, "plain", "pop3", PEER)
     assert (user.mailbox, user.folder) == ("scanner@contoso.com", folder)
     assert harness.check("ups", "plain", "pop3", PEER).folder == "inbox"
@@ -428,7 +447,7 @@ def test_a_folder_after_the_login(login, folder):
     ],
 )
 def test_a_folder_opens_nothing_else(login, password, service):
-    harness = Users([mailbox(password="plain", login="ups")])
+    harness = QuickUsers([mailbox(password="plain", login="ups")])
     with pytest.raises(LoginRefused):
         harness.check(login, password, service, PEER)
 
@@ -445,11 +464,11 @@ def test_a_folder_opens_nothing_else(login, password, service):
 )
 def test_the_user_name_in_a_login(login, service, name):
     more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
-    assert Users([mailbox(password="plain", login="ups", logins=[more])]).name(login, service) == name
+    assert QuickUsers([mailbox(password="plain", login="ups", logins=[more])]).name(login, service) == name
 
 
 def test_nothing_shows_a_password():
-    harness = Users([mailbox(password="plain-secret")])
+    harness = QuickUsers([mailbox(password="plain-secret")])
     user = harness.check("scanner@contoso.com", "plain-secret", "smtp", PEER)
     assert "plain-secret" not in repr(user) + repr(vars(user)) + repr(harness)
 
@@ -478,8 +497,8 @@ def test_an_open_session_goes_by_the_configuration_of_now(runs, after, keeps):
 
 
 def test_an_open_session_keeps_its_folder():
-    user = Users([mailbox()]).check("scanner@contoso.com+Bills", "right", "pop3", PEER)
-    assert Users([mailbox()]).current(user, "pop3", PEER).folder == "Bills"
+    user = QuickUsers([mailbox()]).check("scanner@contoso.com+Bills", "right", "pop3", PEER)
+    assert QuickUsers([mailbox()]).current(user, "pop3", PEER).folder == "Bills"
 
 
 # Who logs in with a one-time password: `m365proxy test` plays the device on another machine.
@@ -488,7 +507,7 @@ ELSEWHERE = mailbox(logins=(login("mfp", allowed=("10.0.0.0/8",), services=("smt
 
 
 def test_who_is_trusted_may_be_anywhere_and_stays():
-    users = Users([ELSEWHERE])
+    users = QuickUsers([ELSEWHERE])
     user = users.trusted("MFP", "smtp")
     assert (user.login, user.mailbox) == ("mfp", "scanner@contoso.com")
     again = users.current(user, "smtp", PEER)
@@ -499,10 +518,10 @@ def test_who_is_trusted_may_be_anywhere_and_stays():
 @pytest.mark.parametrize("name, service", [("mfp", "pop3"), ("nobody", "smtp"), ("", "smtp")])
 def test_trust_gives_no_service_and_no_user_name(name, service):
     with pytest.raises(LoginRefused):
-        Users([ELSEWHERE]).trusted(name, service)
+        QuickUsers([ELSEWHERE]).trusted(name, service)
 
 
 def test_trust_ends_with_the_right():
-    user = Users([ELSEWHERE]).trusted("mfp", "smtp")
+    user = QuickUsers([ELSEWHERE]).trusted("mfp", "smtp")
     for changed in ([], [mailbox(logins=(login("mfp", "another"),))], [mailbox(logins=(login("mfp"),), services=())]):
         assert Users(changed).current(user, "smtp", PEER) is None

@@ -6,11 +6,12 @@ import smtplib
 import ssl
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from smtp_harness import PASSWORD, PLAIN, Harness, begin, log_in
 
-from m365proxy.smtp import advice, reception
+from m365proxy.smtp import advice, reception, session
 
 # -- what is logged --------------------------------------------------------
 
@@ -275,21 +276,35 @@ def test_dripping_data_gains_no_time():
             thread.join()
 
 
-def test_a_large_message_has_more_time():
-    """8 KiB buy a second: after 80 KiB there are ten more than data_seconds."""
-    with Harness(data_seconds=0.3) as harness, harness.client() as talk:
-        log_in(talk)
-        begin(talk)
-        talk.send(b"x" * 80 * 1024)
-        time.sleep(0.4)
-        assert talk.ask("\r\n.").startswith("250 ")
+@pytest.fixture
+def ahead(monkeypatch):
+    """Seconds that the clock of sessions and of messages is ahead; to be set."""
+    seconds, monotonic = [0.0], time.monotonic
+    clock = SimpleNamespace(monotonic=lambda: monotonic() + seconds[0])
+    monkeypatch.setattr(reception, "time", clock)
+    monkeypatch.setattr(session, "time", clock)
+    return seconds
 
 
-def test_a_session_ends_between_two_commands_only():
-    with Harness(session_seconds=0.2) as harness, harness.client() as talk:
+def test_a_large_message_has_more_time(ahead, wait_until):
+    """8 KiB buy a second: after 800 KiB there are 100 more than data_seconds."""
+    with Harness(data_seconds=300.0) as harness, harness.client() as talk:
         log_in(talk)
         begin(talk)
-        time.sleep(0.25)
+        octets = 0
+        for late, more in [(0.0, 800 * 1024), (350.0, 100), (450.0, 100)]:
+            ahead[0] = late
+            talk.send(b"x" * more)
+            octets += more
+            wait_until(lambda octets=octets: harness.spool.begun[0].size == octets)
+        assert talk.reply().startswith("421 4.4.2 ")
+
+
+def test_a_session_ends_between_two_commands_only(ahead):
+    with Harness(session_seconds=3600.0) as harness, harness.client() as talk:
+        log_in(talk)
+        begin(talk)
+        ahead[0] = 3601.0
         assert talk.ask("x\r\n.\r\nNOOP") == "250 2.0.0 Ok: queued as ID1"
         assert talk.reply() == "421 4.4.2 This session has lasted too long, connect again"
         assert talk.closed()
