@@ -135,7 +135,7 @@ class Installation:
                 account=answered.account,
                 mailboxes=tuple(PlannedMailbox(one, one in answered.new) for one in answered.mailboxes),
                 permissions=self.before.permissions,
-                attachment_limit_mb=int(self.before.attachment_limit_mb),
+                attachment_limit_mb=self.before.attachment_limit_mb,
                 app_only=answered.app_only,
                 certificate=certificate.decode() if answered.app_only else "",
                 app_name=APP_NAME,

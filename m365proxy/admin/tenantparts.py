@@ -419,7 +419,7 @@ Write-Host ''
 Write-Host 'What is granted now (new rights take up to two hours to work everywhere)'
 """
 
-# Asked anew: not what was done, but what Exchange says.
+# Asked anew: not what was done, but what Exchange and Entra say.
 SHOWN_DELEGATED = """\
 foreach ($entry in $mailboxes) {
     $address = $entry.Address
@@ -435,7 +435,10 @@ foreach ($entry in $mailboxes) {
         Write-Host "      sends up to $($mailbox.MaxSendSize), receives up to $($mailbox.MaxReceiveSize)"
     } catch { Write-Problem "${address}: $_" }
 }
-Write-Host "  Graph, for the account that signs in: $permissions"
+$granted = @(az ad app permission list-grants --id $clientId --output tsv --only-show-errors `
+        --query "[?consentType=='AllPrincipals' && resourceId=='$graphId'].scope")
+Assert-Az 'Reading the consent'
+Write-Host "  Microsoft Graph, for $account and all others who sign in: $granted"
 """
 
 SHOWN_APP_ONLY = """\

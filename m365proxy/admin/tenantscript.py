@@ -61,7 +61,7 @@ class Plan(NamedTuple):
     account: str  # that signs in; "" if the application does
     mailboxes: Tuple[PlannedMailbox, ...]
     permissions: Permissions
-    attachment_limit_mb: int
+    attachment_limit_mb: float
     app_only: bool
     certificate: str  # the application's public certificate as PEM, if app_only; else ""
     app_name: str

@@ -4,12 +4,14 @@ Exchange is stood in for by functions, written from the documentation of each cm
 here: see `powershell`.
 """
 
+import json
 import os
 import shutil
 import subprocess
 
 import pytest
 from directory import GRAPH, Directory
+from program import COMMAND
 
 from m365proxy.admin.tenantscript import Ids, Plan, PlannedMailbox, parse_ids, script
 from m365proxy.server.tls import self_signed
@@ -202,7 +204,12 @@ def exchange(directory):
 
 
 def run(plan, directory, exchange):
-    """What the script prints, as one text; its changes are in directory.changes and exchange.changes."""
+    """What the plan's script prints, as one text."""
+    return run_text(script(plan), directory, exchange)
+
+
+def run_text(text, directory, exchange):
+    """What a script prints, as one text; its changes are in directory.changes and exchange.changes."""
     import requests
 
     def rest(inputs, positional, named):
@@ -214,7 +221,7 @@ def run(plan, directory, exchange):
     directory.forget()
     exchange.changes.clear()
     session = Powershell({**exchange.commands(), "invoke-restmethod": rest}, dict(os.environ))
-    session.run(script(plan))
+    session.run(text)
     return "\n".join(session.printed)
 
 
@@ -332,6 +339,31 @@ def test_the_application_signs_in(tenant, exchange):
     assert "scanner@contoso.com: CustomAttribute1 is in use already ('Building 7')" in printed
     assert exchange.mailboxes["scanner@contoso.com"]["CustomAttribute1"] == "Building 7"
     assert "Problems: 3." in printed
+
+
+@pytest.mark.parametrize("sign_in", ["account", "app"])
+def test_from_init_to_the_ids_in_the_config(tenant, exchange, tmp_path, sign_in):
+    config, answers = tmp_path / "m365proxy.json", tmp_path / "answers.json"
+    address = tenant.graph_url
+    config.write_text(json.dumps({"graph_url": address, "authority_url": address, "ca_file": tenant.ca_file}))
+    answered = {"tenant": "contoso.com", "sign_in": sign_in, "mailboxes": ["alerts@contoso.com", "scanner@contoso.com"]}
+    answered.update({"new_mailboxes": ["alerts@contoso.com"]}, **({"account": ACCOUNT} if sign_in == "account" else {}))
+    answers.write_text(json.dumps(answered))
+
+    def init(*words):
+        command = [*COMMAND, "--config", str(config), "init", *words]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    init("--answers", str(answers))
+    printed = run_text((tmp_path / "m365proxy-tenant.ps1").read_text("utf-8"), tenant, exchange)
+    assert "PROBLEM" not in printed, printed
+    init("--ids", printed.splitlines()[-1])
+    written = json.loads(config.read_text("utf-8"))
+    assert Ids(written["tenant_id"], written["client_id"]) == ids(tenant)
+    if sign_in == "app":
+        (key,) = tenant.applications[0]["keyCredentials"]
+        assert written["client_certificate"]["thumbprint"] == key["customKeyIdentifier"]
 
 
 # --- what goes wrong

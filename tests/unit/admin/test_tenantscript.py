@@ -193,7 +193,7 @@ def test_no_certificate(app_only, text):
 
 @pytest.mark.parametrize(
     "attachment_limit_mb, expected",
-    [(1, "0"), (24, "0"), (25, "36"), (80, "111"), (109, "150"), (110, "150"), (150, "150")],
+    [(1, "0"), (24, "0"), (24.9, "36"), (25, "36"), (80, "111"), (109, "150"), (110, "150"), (150, "150")],
 )
 def test_size_limits_only_if_the_devices_mail_needs_it(attachment_limit_mb, expected):
     text = script(plan(attachment_limit_mb=attachment_limit_mb))
