@@ -10,6 +10,7 @@ from typing import List, NamedTuple, Optional
 from ..config import load as configuration
 from ..config.sections import Config
 from ..errors import UsageError
+from ..system.choices import Permissions
 from . import card, configfile, nextsteps, running, spelling
 from .answers import Answers
 from .installation import Installation
@@ -100,27 +101,35 @@ class _Conversation:
             self._introduce()
         is_up = before is not None and running.is_running(installation.before)
         ours = [socket.port for socket in installation.before.sockets] if is_up else []
-        interview = Interview(self._questions, self._tenants, before, ours)
+        reads = installation.before.permissions is not Permissions.SEND
+        interview = Interview(self._questions, self._tenants, before, ours, reads)
         if before is not None and wish.is_one_change:
             self._change(interview, before)
         else:
-            installation.amend(interview.whole())
+            self._take_over(interview.whole())
         if isinstance(self._questions, Given):
             if not wish.is_one_change:
                 self._take_ids("")
             self._questions.check_all_used()
-        after = installation.finish()
+        tenant_changed = installation.has_changed_tenant
+        after = installation.finish(with_script=tenant_changed or not wish.is_one_change)
         if wish.only_print:
             self._print(after)
             return
-        tenant_changed = before is None or before.mailboxes != installation.answered.mailboxes
         with configfile.undisturbed():
             if not self._write(after):
                 self._mark(Mark.OK, f"Nothing changed: {installation.path} is as it was.")
         if isinstance(self._questions, Asked) and not installation.has_ids:
-            self._ask_ids()
-            tenant_changed = False
+            tenant_changed = not self._ask_ids()
         self._what_next(after, tenant_changed)
+
+    def _take_over(self, answered: Answers) -> None:
+        """All answers; what belongs to another tenant goes."""
+        before = self._installation.present
+        is_other = bool(before and before.tenant and not self._tenants.are_same(before.tenant, answered.tenant))
+        if is_other and self._had_ids:
+            self._questions.note("The ids of the app registration are those of the other tenant; they are taken out.")
+        self._installation.amend(answered, is_other_tenant=is_other)
 
     def _introduce(self) -> None:
         terminal, path = self._terminal, self._installation.path
@@ -217,8 +226,8 @@ class _Conversation:
             f"administrator of {tenant}; or run `{self._call('init')}` again to name the other tenant."
         )
 
-    def _ask_ids(self) -> None:
-        """Wait for the line the script prints, if somebody has the time."""
+    def _ask_ids(self) -> bool:
+        """Wait for the line the script prints, if somebody has the time; whether it came."""
         text = (
             f"Now open https://shell.azure.com as an administrator of {self._installation.answered.tenant}, choose "
             f"PowerShell, and paste all of {self._installation.script_path} there. Then paste the last line it prints "
@@ -248,6 +257,7 @@ class _Conversation:
             with configfile.undisturbed():
                 configfile.write(self._installation.files())
             self._mark(Mark.OK, f"Written: {self._installation.path}, with the ids.")
+        return ids is not None
 
     def _print(self, after: Config) -> None:
         """Everything that would be written, for people."""
@@ -296,7 +306,8 @@ class _Conversation:
         todo = nextsteps.steps(
             has_ids=installation.has_ids,
             is_signed_in=nextsteps.is_signed_in(after),
-            script=installation.script_path if tenant_changed or not installation.has_ids else "",
+            script=installation.script_path if tenant_changed and installation.has_script else "",
+            grant=tenant_changed and not installation.has_script,
             service=nextsteps.of_service(before, after, self._call),
             is_new=before is None,
             call=self._call,

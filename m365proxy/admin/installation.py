@@ -11,7 +11,7 @@ from ..errors import CannotCreate
 from ..system import files
 from ..system.outbound import Outbound
 from . import amendment, answers, appkey, configfile
-from .amendment import Document
+from .amendment import ZEROS, Document
 from .answers import Answers
 from .configfile import Access, NewFile
 from .tenantlookup import Tenants
@@ -41,7 +41,7 @@ class Installation:
         self.document: Document = {} if content is None else configfile.parse(content, path)
         self._is_own = content is not None and configfile.is_as_written(self.document)
         noted = configfile.notes(self.document)
-        self._own_script = str(noted.get("script"))  # the digest of the one that was written last
+        self._own_script = str(noted.get("script", ""))  # the digest of the one that was written last
         self.present: Optional[Answers] = None
         if not noted and not configfile.has_ids(self.document):
             amendment.drop_sample(self.document)
@@ -71,8 +71,8 @@ class Installation:
         authority, _, _ = registration.endpoints(config.cloud, config.graph_url, config.authority_url)
         return Tenants(Outbound(config.https_proxy, config.ca_file), authority)
 
-    def amend(self, answered: Answers) -> None:
-        """Take answers over, with new passwords for new mailboxes."""
+    def amend(self, answered: Answers, is_other_tenant: bool = False) -> None:
+        """Take answers over, with new passwords for new mailboxes; the ids of another tenant go."""
         from ..logins import passwords
 
         there = self.present.mailboxes if self.present else ()
@@ -80,6 +80,8 @@ class Installation:
         hashes = {one: passwords.hash_password(password) for one, password in self.passwords.items()}
         is_new = self.present is None
         amendment.amend(self.document, self.present, answered, hashes)
+        if is_other_tenant:
+            amendment.set_ids(self.document, ZEROS, ZEROS)
         if answered.app_only and not (self.before.client_secret or self.before.client_certificate):
             self._make_app_key()
         state_dir = _state_dir(self.path) if is_new else ""
@@ -105,7 +107,8 @@ class Installation:
     def note_written(self) -> None:
         """The files are as they were to be."""
         self._is_own = True
-        self._own_script = configfile.digest(self._script)
+        if self._script:
+            self._own_script = configfile.digest(self._script)
 
     def set_ids(self, ids: Ids) -> None:
         """The app registration of the tenant."""
@@ -142,14 +145,30 @@ class Installation:
             )
         )
 
-    def finish(self) -> Config:
-        """Note down what is not in the config itself; the config as it will be.  ConfigError if it has mistakes."""
+    @property
+    def has_changed_tenant(self) -> bool:
+        """Whether the tenant's script has to run, again or for the first time."""
+        before, after = self.present, self.answered
+        if before is None or not self.has_ids:
+            return True
+        return any(getattr(before, name) != getattr(after, name) for name in ("app_only", "account", "mailboxes"))
+
+    @property
+    def has_script(self) -> bool:
+        """Whether there is one; not for an application whose certificate is not from here."""
+        return bool(self._script)
+
+    def finish(self, with_script: bool = True) -> Config:
+        """Note down what is not in the config itself; the config as it will be.  ConfigError if it has mistakes.
+
+        `with_script`: the tenant's script is written too, if there is one.
+        """
         answered = self.answered
-        self._script = self._make_script().encode()
+        self._script = self._make_script().encode() if with_script else b""
         noted: Document = {
             "tenant": answered.tenant,
             "new": sorted(answered.new),
-            "script": configfile.digest(self._script),
+            "script": configfile.digest(self._script) if self._script else self._own_script,
         }
         configfile.set_notes(self.document, noted)
         return configfile.loaded(self.document, self.path)

@@ -45,13 +45,23 @@ class Interview:
     """Asks for what is not known.  Nothing is written before all is answered."""
 
     def __init__(
-        self, questions: Questions, tenants: Tenants, present: Optional[Answers], our_ports: Container[int] = ()
+        self,
+        questions: Questions,
+        tenants: Tenants,
+        present: Optional[Answers],
+        our_ports: Container[int] = (),
+        reads: bool = True,
     ):
-        """`present`: the answers of the config that is there; they are the defaults."""
+        """`present`: the answers of the config that is there; they are the defaults.
+
+        `our_ports`: those of the running program.  `reads`: whether the
+        permissions are enough for POP3.
+        """
         self._questions = questions
         self._tenants = tenants
         self._present = present
         self._our_ports = our_ports
+        self._reads = reads
 
     def whole(self) -> Answers:
         """All of them."""
@@ -232,6 +242,8 @@ class Interview:
         has_tls = bool(answers.certificate.cert)
         text = "Ports for sending mail (SMTP)." + (" 465 is TLS from the first octet." if has_tls else "")
         answers = answers._replace(smtp=self._doors(Service.SMTP, "smtp_ports", text, answers))
+        if not self._reads:
+            return answers
         usual, _ = freeports.proposal(Service.POP3, answers.binds, has_tls, self._our_ports)
         text = f"Ports for old clients that fetch mail (POP3), such as {spelling.spell_doors(usual)}, or `none`."
         return answers._replace(pop3=self._doors(Service.POP3, "pop3_ports", text, answers))
@@ -258,11 +270,13 @@ class Interview:
         return self._questions.ask(Question(key, text, read, spelling.spell_doors(proposed)))
 
     def _check_ports(self, found: Sequence[Door], service: Service, answers: Answers) -> None:
+        """UsageError if one cannot be opened; those that are in the config already are left to `check`."""
+        before = (*self._present.smtp, *self._present.pop3) if self._present else ()
         taken: List[int] = [door.number for door in answers.smtp] if service is Service.POP3 else []
         for door in found:
             if door.number and door.number in taken:
                 raise UsageError(f"Port {door.number} is for SMTP already.")
-            why = freeports.trouble(answers.binds, door.number, self._our_ports)
+            why = "" if door in before else freeports.trouble(answers.binds, door.number, self._our_ports)
             if why:
                 has_tls = bool(answers.certificate.cert)
                 free, _ = freeports.proposal(service, answers.binds, has_tls, self._our_ports)

@@ -46,11 +46,14 @@ def of_service(before: Optional[Config], after: Config, call: Call) -> str:
     return f"If the program waits for its config, it begins to work by itself within seconds; else start it: `{start}`"
 
 
-def steps(*, has_ids: bool, is_signed_in: bool, script: str, service: str, is_new: bool, call: Call) -> List[str]:
+def steps(
+    *, has_ids: bool, is_signed_in: bool, script: str, grant: bool, service: str, is_new: bool, call: Call
+) -> List[str]:
     """What an administrator has to do, in order.
 
-    `script`: the tenant's script, if it has to run; "" if not.  `service`:
-    what `of_service` says.  `is_new`: nothing was ever sent with this config.
+    `script`: the tenant's script, if it has to run; "" if not.  `grant`: it
+    would have to, but there is none.  `service`: what `of_service` says.
+    `is_new`: nothing was ever sent with this config.
     """
     found = []
     if script:
@@ -58,6 +61,8 @@ def steps(*, has_ids: bool, is_signed_in: bool, script: str, service: str, is_ne
             f"Open https://shell.azure.com as an administrator of the tenant, choose PowerShell, and paste all of "
             f"{script} there."
         )
+    if grant:
+        found.append("Give the application its rights in Exchange: see Tenant and Exchange in the documentation.")
     if not has_ids:
         found.append(f"Take over the ids from the last line it prints: `{call('init --ids')} 'LINE'`")
     if not is_signed_in:

@@ -202,7 +202,7 @@ def test_a_login_is_added(console):
     assert console.run("--add-login", "printer-2") == 0
     login = console.written()["mailboxes"][0]["logins"][0]
     assert login["login"] == "printer-2" and login["password"].startswith("scrypt$")
-    assert "CARD printer-2" in console.out and "Kept as it was" in console.out and len(console.names()) == 3
+    assert "CARD printer-2" in console.out and "Kept as it was" in console.out and len(console.names()) == 2
     for known in ("PRINTER-2", "scanner@contoso.com"):
         assert console.run("--add-login", known) == 64 and "is there already" in console.err
     assert console.run("--add-login", " ") == 64
@@ -251,6 +251,33 @@ def test_encryption_is_switched_off(console):
     assert "! smtp_port has no TLS" in console.out
 
 
+def test_who_may_only_send_is_not_asked_about_pop3(console):
+    set_up(console, permissions="send")
+    assert console.run("--ports", typed=["25"]) == 0
+    assert console.written()["smtp_port"] == 25 and "POP3" not in console.out
+
+
+@pytest.mark.parametrize("tenant, stays", [("contoso.com", True), ("contoso.de", True), ("fabrikam.com", False)])
+def test_the_ids_of_another_tenant_go(console, tenant, stays):
+    set_up(console)
+    answers = {"tenant": tenant, "account": f"relay@{tenant}"}
+    assert console.run(answers=answers) == 0
+    assert (console.written()["tenant_id"] == TENANT) == stays
+    assert ("they are taken out" in console.out) != stays and ("init --ids" in console.out) != stays
+
+
+def test_what_does_not_concern_the_tenant_writes_no_script(console):
+    set_up(console)
+    assert console.run("--ports", typed=["25", "110"]) == 0
+    assert "config-tenant.ps1" not in console.names() and "shell.azure.com" not in console.out
+
+
+def test_an_application_with_a_secret_gets_a_hint_instead_of_a_script(console):
+    set_up(console, user=None, client_secret="s")
+    assert console.run("--add-mailbox", "alerts@contoso.com") == 0
+    assert "config-tenant.ps1" not in console.names() and "Give the application its rights in Exchange" in console.out
+
+
 def test_a_config_with_mistakes_is_left_alone(console):
     console.path.write_text('{"user": }')
     assert console.run(typed=FIRST) == 78 and "line 1, column 10" in console.err
@@ -258,10 +285,10 @@ def test_a_config_with_mistakes_is_left_alone(console):
 
 
 def test_what_does_not_fit_together_is_not_written(console):
-    set_up(console, permissions="send")
+    set_up(console, status_port=110)
     before = console.path.read_bytes()
     assert console.run("--ports", typed=["25", "110"]) == 78
-    assert "cannot read mail" in console.err and console.path.read_bytes() == before
+    assert "status_port and pop3_port both want port 110" in console.err and console.path.read_bytes() == before
 
 
 def test_a_full_disk(console, monkeypatch):

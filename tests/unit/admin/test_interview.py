@@ -116,6 +116,15 @@ def test_a_port_in_use_is_answered_with_free_ones(monkeypatch):
     assert "! Port 2525 is in use by another program. Free: 587 465." in shown.getvalue()
 
 
+def test_a_port_of_the_config_stays_whoever_has_it_now(monkeypatch):
+    before, _ = answered()
+    busy_ports(monkeypatch, 25, 587)
+    before = before._replace(smtp=(Door(25), Door(587)))
+    questions, shown = typing("25 587", "587", "110")
+    assert Interview(questions, KnownTenants(), before).ports(before).pop3 == (Door(110),)
+    assert "Port 587 is for SMTP already." in shown.getvalue()
+
+
 def test_the_running_programs_own_ports_are_free():
     found, _ = answered()
     questions, _ = giving(smtp_ports=[25], pop3_ports=[110])

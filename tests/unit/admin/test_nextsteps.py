@@ -55,10 +55,11 @@ def test_what_makes_the_program_use_it(tmp_path, monkeypatch, is_up, unit, setti
         ),
         ({"has_ids": True, "is_signed_in": True, "script": "/s.ps1", "is_new": False}, ["/s.ps1", "start it"]),
         ({"has_ids": True, "is_signed_in": True, "script": "", "is_new": False}, ["start it"]),
+        ({"has_ids": True, "is_signed_in": True, "script": "", "grant": True, "is_new": False}, ["rights", "start it"]),
     ],
 )
 def test_only_what_is_left_to_do(facts, words):
-    found = nextsteps.steps(service="start it", call=CALL, **facts)
+    found = nextsteps.steps(service="start it", call=CALL, **{"grant": False, **facts})
     assert len(found) == len(words) and all(word in step for word, step in zip(words, found))
 
 
