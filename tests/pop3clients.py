@@ -5,12 +5,12 @@ import pathlib
 import poplib
 import pty
 import re
-import shutil
 import ssl
 import subprocess
 
 import pytest
 from program import PASSWORD, SCANS, wait_until
+from tools import need
 
 HEADER = b"From: <alerts@contoso.com>\r\nTo: <scans@contoso.com>\r\nSubject: %s\r\nMessage-ID: <%s@contoso.com>\r\n\r\n"
 
@@ -70,13 +70,6 @@ class Case:
             assert [line for line in lines if line in head.split(b"\n")] == head.split(b"\n"), name
         left = 0 if self.delete else len(self.raws)
         wait_until(lambda: len(self.tenant.items(SCANS)) == left, what=f"{left} messages left")
-
-
-def need(name):
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def by_poplib(case):

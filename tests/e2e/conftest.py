@@ -1,5 +1,8 @@
+import subprocess
+
 import pytest
 from program import Program
+from tools import need
 
 
 def _closed(program):
@@ -42,3 +45,15 @@ def shared_program(_shared_program):
     """Signed in and running for all tests of a module that leave it as it was; the tenant is empty."""
     _shared_program.clean()
     return _shared_program
+
+
+@pytest.fixture(scope="session")
+def nodemailer(tmp_path_factory):
+    """A directory in which node finds nodemailer."""
+    npm, _ = need("npm"), need("node")
+    directory = tmp_path_factory.mktemp("node")
+    words = [npm, "install", "--no-audit", "--no-fund", "nodemailer"]
+    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=100)
+    if done.returncode != 0 or not (directory / "node_modules" / "nodemailer").exists():
+        pytest.skip(f"npm cannot install nodemailer: {done.stderr.strip()[-200:]}")
+    return directory

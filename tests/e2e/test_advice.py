@@ -5,7 +5,6 @@ into the configuration and plays the same device again.
 """
 
 import base64
-import contextlib
 import json
 import re
 import signal
@@ -14,6 +13,7 @@ import socket
 import ssl
 
 import pytest
+from lineclient import LineClient
 from program import ALERTS, PASSWORD, SCANS, wait_until
 
 BOSS = "boss@contoso.com"
@@ -41,33 +41,18 @@ def start(make_program, _shared_program):
     _shared_program.settings = usual
 
 
-class Device:
+class Device(LineClient):
     """A client that may speak wrongly; it keeps what it was told."""
 
     def __init__(self, program, protocol="smtp"):
-        self.socket = socket.create_connection(("127.0.0.1", program.port(protocol)), timeout=20)
-        self.file = self.socket.makefile("rb")
+        super().__init__(program.port(protocol))
         self.told = [self.line()]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
-
-    def line(self):
-        with contextlib.suppress(ConnectionResetError):
-            return self.file.readline().decode().rstrip("\r\n")
-        return ""
 
     def ask(self, *commands, end="\r\n"):
         """Send some commands, each after the reply to the one before; whether the last one was accepted."""
         for command in commands:
             self.socket.sendall((command + end).encode())
-            self.told.append(self.line())
-            while self.told[-1][3:4] == "-":
-                self.told.append(self.line())
+            self.told += self.lines()
         return self.told[-1][:1] in ("2", "3", "+")
 
     def log_in(self):

@@ -5,13 +5,13 @@ import email.message
 import email.policy
 import os
 import poplib
-import shutil
 import smtplib
 import ssl
 import subprocess
 
 import pytest
 from program import ALERTS, PASSWORD, SCANS, wait_until
+from tools import need
 
 PDF = b"%PDF-1.4\r\n" + bytes(range(256)) * 300 + b"\n%%EOF\r\n"
 
@@ -19,13 +19,6 @@ PDF = b"%PDF-1.4\r\n" + bytes(range(256)) * 300 + b"\n%%EOF\r\n"
 @pytest.fixture
 def program(shared_program):
     return shared_program
-
-
-def need(name):
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def client(program, *words, stdin=b""):

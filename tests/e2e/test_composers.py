@@ -14,7 +14,8 @@ from email.message import EmailMessage
 
 import mailreader
 import pytest
-from program import ALERTS, PASSWORD, SCANS, Program, wait_until
+from program import ALERTS, PASSWORD, SCANS, wait_until
+from tools import need
 
 SUBJECT = "Gr\u00f6\u00dfe 5 \u20ac \u2013 p\u0159\u00edli\u0161 \u017elu\u0165ou\u010dk\u00fd k\u016f\u0148"
 FROM, TO = "B\u00fcro 2", "\u0141ukasz \u015awi\u0119ty"
@@ -25,21 +26,10 @@ PDF = b"%PDF-1.4\r\n" + bytes(range(256)) * 3 + b"\n%%EOF\r\n"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    program = Program(tmp_path_factory.mktemp("composers"))
-    try:
-        yield program.sign_in().start()
-        assert "Traceback" not in program.said()
-    finally:
-        program.close()
-
-
 class Case:
     """One composer's turn: the files it may send, and a look at what arrives."""
 
     def __init__(self, program, directory):
-        program.clean()
         self.program = program
         self.directory = directory
         self.port = str(program.port("smtp"))
@@ -86,17 +76,9 @@ class Case:
         assert len(pieces) == (4 if rich else 2)
 
 
-def need(name, *more):
-    """A program's path; `more`: a command that fails where a library is missing."""
-    path = shutil.which(name)
-    if path is None or (more and subprocess.run([path, *more], capture_output=True).returncode):
-        pytest.skip(f"{' '.join([name, *more])} is not installed")
-    return path
-
-
 @pytest.fixture
-def case(running, tmp_path):
-    return Case(running, tmp_path)
+def case(shared_program, tmp_path):
+    return Case(shared_program, tmp_path)
 
 
 # ---------------------------------------------------------------- libraries
@@ -121,18 +103,6 @@ require("nodemailer").createTransport(JSON.parse(process.argv[2])).sendMail(mail
   if (error) { console.error(error); process.exit(1); }
 });
 """
-
-
-@pytest.fixture(scope="module")
-def nodemailer(tmp_path_factory):
-    """A directory in which node finds nodemailer."""
-    npm, _ = need("npm"), need("node")
-    directory = tmp_path_factory.mktemp("node")
-    words = [npm, "install", "--no-audit", "--no-fund", "nodemailer"]
-    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, timeout=100)
-    if done.returncode != 0 or not (directory / "node_modules" / "nodemailer").exists():
-        pytest.skip(f"npm cannot install nodemailer: {done.stderr.strip()[-200:]}")
-    return directory
 
 
 def test_nodemailer(case, nodemailer):

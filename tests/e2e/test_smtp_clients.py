@@ -22,6 +22,7 @@ import tempfile
 
 import pytest
 from program import ALERTS, PASSWORD, SCANS, Program, wait_until
+from tools import need
 
 TEXT = "toner low\n.\n..dots, and Gr\u00fc\u00dfe\nlast line\n"
 TLS = ["none", "starttls", "implicit"]
@@ -88,13 +89,6 @@ class Case:
 
 def parsed(raw):
     return email.message_from_bytes(raw, policy=email.policy.SMTP)
-
-
-def need(name):
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 @pytest.fixture
@@ -250,28 +244,11 @@ transport.sendMail(JSON.parse(process.argv[3]), (error, info) => {
 """
 
 
-@pytest.fixture(scope="module")
-def nodemailer(tmp_path_factory):
-    """A directory in which node finds nodemailer."""
-    npm, _ = need("npm"), need("node")
-    directory = tmp_path_factory.mktemp("node")
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "nodemailer"],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    if done.returncode != 0 or not (directory / "node_modules" / "nodemailer").exists():
-        pytest.skip(f"npm cannot install nodemailer: {done.stderr.strip()[-200:]}")
-    (directory / "send.js").write_text(NODE)
-    return directory
-
-
 @pytest.mark.parametrize("auth", ["", "PLAIN", "LOGIN"])
 @pytest.mark.parametrize("way", TLS)
 def test_nodemailer(case, nodemailer, way, auth):
     case = case(way)
+    (nodemailer / "send.js").write_text(NODE)
     options = {"host": "localhost", "port": case.port, "auth": {"user": ALERTS, "pass": PASSWORD}}
     if auth:
         options["authMethod"] = auth

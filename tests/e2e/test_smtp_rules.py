@@ -10,6 +10,7 @@ import subprocess
 import threading
 
 import pytest
+from lineclient import LineClient
 from program import ALERTS, PASSWORD, ROOT, SCANS, Program, wait_until
 
 PROXY, STRANGER = "127.0.0.2", "127.0.0.3"
@@ -48,41 +49,7 @@ def ports(program):
     return smtp[0], smtp[1], next(port for protocol, port in by_protocol if protocol == "pop3"), smtp[2]
 
 
-class Client:
-    def __init__(self, port, source="127.0.0.1", behind=""):
-        """From an address of this machine; `behind` is whom a proxy there says it passes on."""
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
-        if behind:
-            target = "::1" if ":" in behind else "127.0.0.1"
-            self.socket.sendall(f"PROXY TCP{6 if ':' in behind else 4} {behind} {target} 5 25\r\n".encode())
-        self.file = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
-
-    def line(self):
-        try:
-            return self.file.readline().decode().rstrip("\r\n")
-        except ConnectionResetError:  # it was closed before all was read
-            return ""
-
-    def ask(self, text):
-        self.socket.sendall(text.encode() + b"\r\n")
-        lines = [self.line()]
-        while lines[-1][3:4] == "-":
-            lines.append(self.line())
-        return lines[-1]
-
-    def tls(self, context, name="127.0.0.1"):
-        self.file.close()
-        self.socket = context.wrap_socket(self.socket, server_hostname=name)
-        self.file = self.socket.makefile("rb")
-        return self
-
+class Client(LineClient):
     def send_mail(self, subject):
         assert self.ask("MAIL FROM:<>").startswith("250 ")
         assert self.ask(f"RCPT TO:<{ALERTS}>").startswith("250 ")
