@@ -101,6 +101,7 @@ class QueuedMail:
         self._clock = clock
         self._monotonic = monotonic
         self._begun = clock()
+        self._told = False  # of the trouble of the mailbox
 
     def follow(self, drafted: Callable[[str], None], deferred: Callable[[str], None]) -> None:
         """Wait until it has left the queue.
@@ -117,15 +118,7 @@ class QueuedMail:
             if entry is None:
                 return
             state = self._spool.state(self.id) or state
-            if entry.place is Place.FAILED:
-                raise self._given_up(state)
-            if entry.phase is Phase.HELD:
-                raise Failed(
-                    f"It may have been sent, or not: {state.error}",
-                    f"Look into Sent Items, then run `m365proxy queue retry {self.id}` or "
-                    f"`m365proxy queue drop {self.id}`.",
-                    _WAITS,
-                )
+            self._check_ended(entry, state)
             if not draft and state.draft is not None and state.draft.phase is DraftPhase.READY:
                 draft = state.draft.mailbox
                 drafted(draft)
@@ -135,40 +128,58 @@ class QueuedMail:
                     raise self._waits(state, entry)
                 deferred(state.error)
             if self._monotonic() >= asked + _STATUS_EVERY:
-                self._check_paused(self._running.status())
+                self._check_running(state, deferred)
                 asked = self._monotonic()
             if self._monotonic() > end:
                 raise self._waits(state, entry)
             time.sleep(_QUEUE_LOOK)
 
+    def _check_ended(self, entry: Entry, state: State) -> None:
+        """Failed if nothing more is tried."""
+        if entry.place is Place.FAILED:
+            raise self._given_up(state)
+        if entry.phase is Phase.HELD:
+            raise Failed(
+                f"It may have been sent, or not: {state.error}",
+                f"Look into Sent Items; then `m365proxy queue retry {self.id}` or `m365proxy queue drop {self.id}`.",
+                _WAITS,
+            )
+
+    def _check_running(self, state: State, deferred: Callable[[str], None]) -> None:
+        """Failed if nothing can be sent at all; what else its mailbox waits for is told once."""
+        status = self._running.status()
+        if status.get("paused"):
+            needs_sign_in = bool(status.get("sign_in", {}).get("needs_sign_in"))
+            raise Failed(
+                str(status["paused"]),
+                f"The mail is queued as {self.id}, and is sent once that works.",
+                SignInNeeded.exit_status if needs_sign_in else _UNREACHABLE,
+            )
+        trouble = "" if state.error else self._trouble(status)
+        if trouble and not self._told:
+            self._told = True
+            deferred(trouble)
+
     def sent(self) -> Dict[str, str]:
         """How it was sent (SentMail of delivery/lanes.py); {} if that is not known any more."""
-        known: Dict[str, str] = {}
         for _ in range(2):  # the first status may have been collected just before
-            known = known or self._lane().get("sent", {}).get(self.id, {})
-        return known
+            lane = self._running.status().get("mailboxes", {}).get(self._mailbox, {})
+            known: Dict[str, str] = lane.get("sent", {}).get(self.id, {})
+            if known:
+                return known
+        return {}
 
-    def _lane(self) -> Dict[str, Any]:
-        """What the running program says of the mailbox."""
-        lane: Dict[str, Any] = self._running.status().get("mailboxes", {}).get(self._mailbox, {})
-        return lane
+    def _trouble(self, status: Dict[str, Any]) -> str:
+        """What the mailbox has failed at since the beginning of this test, for this message or another; "" if nothing.
 
-    def _check_paused(self, status: Dict[str, Any]) -> None:
-        """Failed if nothing can be sent at all."""
-        if not status.get("paused"):
-            return
-        needs_sign_in = bool(status.get("sign_in", {}).get("needs_sign_in"))
-        exit_status = SignInNeeded.exit_status if needs_sign_in else _UNREACHABLE
-        raise Failed(
-            str(status["paused"]), f"The mail is queued as {self.id}, and is sent once that works.", exit_status
-        )
+        While Graph wants a pause, this is where it is told.
+        """
+        lane = status.get("mailboxes", {}).get(self._mailbox, {})
+        is_news = lane.get("last_error_time", 0.0) >= self._begun
+        return f"It waits. The last trouble of {self._mailbox}: {lane['last_error']}" if is_news else ""
 
     def _waits(self, state: State, entry: Entry) -> Failed:
-        reason = state.error
-        if not reason:
-            lane = self._lane()
-            is_news = lane.get("last_error_time", 0.0) >= self._begun
-            reason = str(lane["last_error"]) if is_news else "It waits, and nothing says why."
+        reason = state.error or self._trouble(self._running.status()) or "It waits, and nothing says why."
         exit_status = _UNREACHABLE if state.status == "4.4.1" else _WAITS
         is_doubtful = entry.phase is Phase.POSTING and state.error
         next = "The program goes on to look for it." if is_doubtful else "It stays queued for another try."

@@ -164,7 +164,7 @@ def test_if_nothing_can_be_sent_at_all_the_mail_is_queued(harness, needs_sign_in
 @pytest.mark.parametrize(
     "lane, words",
     [
-        ({"last_error": "Throttled.", "last_error_time": 9e9}, "Throttled."),
+        ({"last_error": "Throttled.", "last_error_time": 9e9}, "The last trouble of alerts@contoso.com: Throttled."),
         ({"last_error": "Long ago.", "last_error_time": 9.0}, "nothing says why"),
         ({}, "nothing says why"),
     ],
@@ -174,6 +174,7 @@ def test_patience_ends(harness, monkeypatch, lane, words):
     harness.program.lane = lane
     status, sentence, _ = harness.failed()
     assert status == 75 and words in sentence
+    assert harness.seen == ([sentence] if "Throttled" in words else [])
 
 
 def test_what_may_have_been_sent_is_not_said_to_wait(harness, monkeypatch):
