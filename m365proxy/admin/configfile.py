@@ -13,19 +13,14 @@ import stat
 import sys
 import threading
 import time
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Sequence
 
 from ..config import load as configuration
 from ..config.sections import Config
 from ..errors import CannotCreate, ConfigError
 from ..system import files
+from . import packaged
 from .amendment import ZEROS, Document
-
-# The user and the group of the packaged service.
-SERVICE = "m365proxy"
-
-# Its config, and the directory of those of further tenants.
-_PACKAGED, _FURTHER = "/etc/m365proxy.json", "/etc/m365proxy"
 
 # What init notes down in the file itself, as a comment.
 _NOTES = "#init"
@@ -147,7 +142,7 @@ class Access(NamedTuple):
 
 def access_for(path: str) -> Access:
     """For a config at `path`: as the file there has it, or, if it is new, what keeps its secrets."""
-    group = service_group()
+    group = packaged.group()
     try:
         there = os.stat(path)
     except FileNotFoundError:
@@ -156,28 +151,6 @@ def access_for(path: str) -> Access:
     if group is not None and there.st_gid == 0:
         return Access(there.st_uid, group, (mode | 0o640) & ~0o007)
     return Access(there.st_uid, there.st_gid, mode)
-
-
-def service_group() -> Optional[int]:
-    """The group of the packaged service, if this is root and there is one."""
-    if sys.platform == "win32" or os.geteuid() != 0:
-        return None
-    import grp
-
-    try:
-        return grp.getgrnam(SERVICE).gr_gid
-    except KeyError:
-        return None
-
-
-def unit_of(path: str) -> str:
-    """The packaged service with a config at this path, if this is root and it is installed; else ""."""
-    if service_group() is None:
-        return ""
-    directory, name = os.path.split(path)
-    if directory == _FURTHER and name.endswith(".json"):
-        return f"{SERVICE}@{name[: -len('.json')]}"
-    return SERVICE if path == _PACKAGED else ""
 
 
 class NewFile(NamedTuple):

@@ -10,7 +10,7 @@ from ..entra import registration
 from ..errors import CannotCreate
 from ..system import files
 from ..system.outbound import Outbound
-from . import amendment, answers, appkey, configfile
+from . import amendment, answers, appkey, configfile, packaged
 from .amendment import ZEROS, Document
 from .answers import Answers
 from .configfile import Access, NewFile
@@ -198,7 +198,7 @@ class Installation:
 
 def _state_dir(path: str) -> str:
     """Where the packaged service with this config keeps its state; "" if it is none of its configs."""
-    unit = configfile.unit_of(path)
+    unit = packaged.unit_of(path)
     return os.path.join(_STATE, unit.partition("@")[2]).rstrip("/") if unit else ""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Container, List, Optional, Sequence, Tuple
 
 from ..errors import ConfigError, UsageError
 from ..server import tls
 from ..system.choices import Service
 from ..system.networks import Network
-from . import freeports, spelling
+from . import freeports, packaged, spelling
 from .answers import Answers, proposed_networks
 from .questions import Doubt, Question, Questions
 from .spelling import Certificate, Door
@@ -200,9 +201,14 @@ class Interview:
                 raise UsageError(str(error)) from None
             return key
 
-        return Certificate(
-            typed, self._questions.ask(Question("tls_key", "The private key of that certificate (PEM).", read, likely))
-        )
+        key = self._questions.ask(Question("tls_key", "The private key of that certificate (PEM).", read, likely))
+        closed = " ".join(map(shlex.quote, packaged.obstacles(typed, key)))
+        if closed:
+            self._questions.note(
+                f"The service, which runs as {packaged.NAME}, cannot read them. Let it: "
+                f"`chgrp {packaged.NAME} {closed}` and `chmod g+rX {closed}`"
+            )
+        return Certificate(typed, key)
 
     @staticmethod
     def _read_certificate(typed: str) -> str:

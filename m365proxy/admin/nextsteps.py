@@ -7,7 +7,7 @@ from typing import List, Mapping, Optional
 
 from ..config.restart import needing_restart
 from ..config.sections import Config
-from . import configfile, invocation, running
+from . import invocation, packaged, running
 
 
 class Call:
@@ -33,7 +33,7 @@ class Call:
 
 def of_service(before: Optional[Config], after: Config, call: Call) -> str:
     """What to do so that the program works with the config that was just written."""
-    unit = configfile.unit_of(after.path)
+    unit = packaged.unit_of(after.path)
     by_systemd = bool(unit) and os.path.isdir("/run/systemd/system")
     restart = call.as_root(f"systemctl restart {unit}")
     if before is not None and running.is_running(after):

@@ -169,14 +169,14 @@ def test_modes(tmp_path):
 )
 def test_the_service_may_read_what_root_made(tmp_path, monkeypatch, gid, mode, group, found):
     status = os.stat_result((stat.S_IFREG | mode, 0, 0, 1, 0, gid, 0, 0, 0, 0))
-    monkeypatch.setattr(configfile, "service_group", lambda: group)
+    monkeypatch.setattr(configfile.packaged, "group", lambda: group)
     monkeypatch.setattr(configfile.os, "stat", lambda path: status)
     assert configfile.access_for("/etc/m365proxy.json") == (0, *found)
 
 
 @posix
 def test_a_new_config_of_root_belongs_to_the_services_group(tmp_path, monkeypatch):
-    monkeypatch.setattr(configfile, "service_group", lambda: 77)
+    monkeypatch.setattr(configfile.packaged, "group", lambda: 77)
     assert configfile.access_for(str(tmp_path / "c.json")) == (0, 77, 0o640)
 
 
@@ -209,18 +209,3 @@ def test_ctrl_c_waits():
         os.kill(os.getpid(), signal.SIGINT)
         done.append("all of it")
     assert done == ["all of it"]
-
-
-@pytest.mark.parametrize(
-    "path, group, unit",
-    [
-        ("/etc/m365proxy.json", 77, "m365proxy"),
-        ("/etc/m365proxy/contoso.json", 77, "m365proxy@contoso"),
-        ("/etc/m365proxy/contoso", 77, ""),
-        ("/srv/m365proxy.json", 77, ""),
-        ("/etc/m365proxy.json", None, ""),
-    ],
-)
-def test_the_service_of_a_config(monkeypatch, path, group, unit):
-    monkeypatch.setattr(configfile, "service_group", lambda: group)
-    assert configfile.unit_of(path) == unit

@@ -137,7 +137,7 @@ def test_a_script_that_somebody_changed_is_kept(tmp_path):
     ],
 )
 def test_the_packaged_service_has_its_state_directory(monkeypatch, path, group, state_dir):
-    monkeypatch.setattr(installation.configfile, "service_group", lambda: group)
+    monkeypatch.setattr(installation.packaged, "group", lambda: group)
     found = opened({}, path)
     answered(found)
     assert found.document.get("state_dir") == state_dir

@@ -150,6 +150,13 @@ def test_the_key_beside_a_certificate_is_found(tmp_path, certificate, names):
     assert found.certificate == tuple(map(str, paths))
 
 
+def test_a_key_that_the_service_cannot_read(monkeypatch, certificate):
+    monkeypatch.setattr(interview.packaged, "obstacles", lambda *paths: ["/etc/my keys", paths[1]])
+    _, shown = answered(tls=certificate[0], tls_key=certificate[1])
+    files = f"'/etc/my keys' {certificate[1]}"
+    assert f"`chgrp m365proxy {files}` and `chmod g+rX {files}`" in " ".join(shown.split())
+
+
 def test_a_key_of_another_certificate_is_refused(tmp_path, certificate):
     with pytest.raises(UsageError, match="The answer tls_key is missing"):
         (tmp_path / "cert.pem").write_bytes(pathlib.Path(certificate[0]).read_bytes())

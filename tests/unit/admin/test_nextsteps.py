@@ -37,7 +37,7 @@ CALL = Call("/c.json", {})
 def test_what_makes_the_program_use_it(tmp_path, monkeypatch, is_up, unit, settings, said):
     monkeypatch.setattr(nextsteps.running, "is_running", lambda config: is_up)
     monkeypatch.setattr(nextsteps.os.path, "isdir", lambda path: True)
-    monkeypatch.setattr(nextsteps.configfile, "unit_of", lambda path: unit)
+    monkeypatch.setattr(nextsteps.packaged, "unit_of", lambda path: unit)
     before = configured(tmp_path)
     assert said in nextsteps.of_service(before, configured(tmp_path, **settings), CALL)
 
