@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import queue
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from ..config import load as configuration
 from ..config.sections import Config
@@ -142,21 +143,33 @@ def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
     """A line for each check as it comes; the exit status of the first stage that failed."""
     from .check import ports, report, runner, subject
 
-    log.get("oauth").setLevel("CRITICAL")  # what it logs has a line here
     holders = ports.holders(config.sockets)  # root sees more
     dropped_root = become_owner(config.state_dir)
     about = subject.Subject(config, running=is_running(config), dropped_root=dropped_root, holders=holders)
     lines = []
     shown = None if as_json else report.Report(Terminal(sys.stdout, os.environ), invocation.program(config.path))
-    for group, result in runner.run(about, offline):
-        lines.append((group, result))
-        if shown:
-            shown.add(group, result)
+    with _without_errors(log.get("oauth")):  # a line of `check` says the same
+        for group, result in runner.run(about, offline):
+            lines.append((group, result))
+            if shown:
+                shown.add(group, result)
     if shown:
         shown.end()
     else:
         print(report.as_json(lines))
     return runner.exit_status(result for _, result in lines)
+
+
+@contextlib.contextmanager
+def _without_errors(logger: logging.Logger) -> Iterator[None]:
+    def is_less(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR
+
+    logger.addFilter(is_less)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_less)
 
 
 def check_broken(error: ConfigError) -> None:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import socket
 import tempfile
 
 import pytest
@@ -63,3 +64,12 @@ def test_commands(program, words):
     done = program.command(*words)
     assert done.returncode == (3 if words == ["status"] else 0), done.stderr + done.stdout  # nothing is running
     assert owners(program) <= {NOBODY}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/net/tcp"), reason="only Linux tells who holds a port")
+def test_check_names_the_holder_of_a_busy_port(program):
+    """A program of root's, whom the owner of the state directory may not look into."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        program.configure(smtp_port=holder.getsockname()[1])
+        done = program.command("check", "--offline")
+    assert done.returncode == 75 and f", pid {os.getpid()}" in " ".join(done.stdout.split())

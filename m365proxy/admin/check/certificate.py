@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -78,15 +79,15 @@ def _is_known(name: str, known: Set[str]) -> bool:
         return True
     if name.startswith("*."):
         return any("." in one and one.partition(".")[2] == name[2:] for one in known)
-    return any(address in known or is_loopback(address) for address in _addresses(name))
+    # /etc/hosts may give a name of this machine a loopback address.
+    return name != "localhost" and any(address in known or is_loopback(address) for address in _addresses(name))
 
 
 def _addresses(name: str) -> List[str]:
+    """What a name leads to; an address leads nowhere."""
     try:
-        return [str(ipaddress.ip_address(name))]
+        ipaddress.ip_address(name)
     except ValueError:
-        pass
-    try:
-        return [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
-    except (OSError, UnicodeError):
-        return []
+        with contextlib.suppress(OSError, UnicodeError):
+            return [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+    return []

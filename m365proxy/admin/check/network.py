@@ -23,6 +23,9 @@ from .subject import Subject, Way
 # Seconds to connect, and for a handshake.
 _SECONDS = 10.0
 
+# How many addresses of a host are tried, in that time together.
+_ADDRESSES = 4
+
 # Seconds by which our clock and Microsoft's may differ: from then on it is mentioned, and tokens are refused.
 _SKEW_SEEN, _SKEW_MOST = 60.0, 300.0
 
@@ -52,10 +55,8 @@ def _resolve(name: str) -> Optional[Result]:
         addresses = [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None)
-        if number == socket.EAI_AGAIN:
-            why = "no name server answers"
-        else:
-            why = "the name server does not know it"
+        knows = number != getattr(socket, "EAI_AGAIN", None)
+        why = "the name server does not know it" if knows else "no name server answers"
         return _unreachable(
             "dns",
             f"The name {name} cannot be resolved: {why}.",
@@ -69,14 +70,10 @@ def _resolve(name: str) -> Optional[Result]:
 
 def tcp(subject: Subject) -> Iterator[Result]:
     """Whether the first hosts on the way take a connection."""
-    ways = list({(way.next_host, way.next_port): way for way in subject.ways()}.values())
-    for way in ways:
-        place = f"{way.next_host} port {way.next_port}"
-        what = "the proxy " if way.proxy else ""
+    for way in {(way.next_host, way.next_port): way for way in subject.ways()}.values():
+        place = f"{'the proxy ' if way.proxy else ''}{way.next_host} port {way.next_port}"
         try:
-            began = time.monotonic()
-            with socket.create_connection((way.next_host, way.next_port), _SECONDS):
-                spent = int((time.monotonic() - began) * 1000)
+            silent, address, spent = _answering(way.next_host, way.next_port)
         except (OSError, OverflowError) as error:
             reason = "no answer in time" if isinstance(error, socket.timeout) else _reason(error)
             advice = (
@@ -84,9 +81,33 @@ def tcp(subject: Subject) -> Iterator[Result]:
                 if way.proxy
                 else f"Let this machine out to TCP {way.next_port} in the firewall, or set https_proxy."
             )
-            yield _unreachable("tcp", f"No connection to {what}{place}: {reason}.", advice)
+            yield _unreachable("tcp", f"No connection to {place}: {reason}.", advice)
             return
-        yield Result(Mark.OK, "tcp", f"{what}{place} answers in {spent} ms")
+        if silent:
+            yield Result(
+                Mark.ATTENTION,
+                "tcp",
+                f"{place} answers at {address}, but not at {', '.join(silent)}, which is tried first.",
+                "Every new connection waits for that. Mend IPv6 in this network, or switch it off.",
+            )
+        else:
+            yield Result(Mark.OK, "tcp", f"{place} answers in {int(spent * 1000)} ms")
+
+
+def _answering(host: str, port: int) -> Tuple[List[str], str, float]:
+    """The addresses of a host that did not answer, the first that did, and after how many seconds; OSError if none."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))[:_ADDRESSES]
+    silent: List[str] = []
+    for address in addresses:
+        began = time.monotonic()
+        try:
+            with socket.create_connection((address, port), _SECONDS / len(addresses)):
+                return silent, address, time.monotonic() - began
+        except OSError as error:
+            silent.append(address)
+            trouble = error
+    raise trouble
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import socket
 import sys
 from typing import Dict, Iterable, Iterator, List, Optional, Tuple
@@ -21,7 +22,8 @@ from .subject import Subject
 # The state of a listening socket in /proc/net/tcp (Linux, include/net/tcp_states.h).
 _LISTENING = "0A"
 
-_UNIT = re.compile(r"/system\.slice/([\w.@:\\-]+\.service)(?:/|$)", re.MULTILINE)
+# A service of the system in /proc/PID/cgroup; those of a template stand in a slice of their own.
+_UNIT = re.compile(r"/system\.slice/(?:[^/\n]+\.slice/)*([\w.@:\\-]+\.service)(?:/|$)", re.MULTILINE)
 
 
 def ports(subject: Subject) -> Iterator[Result]:
@@ -39,7 +41,8 @@ def place(address: str, port: int) -> str:
 
 def _of_running(subject: Subject) -> Iterator[Result]:
     """Whether the program listens where the config says; a port of 0 is any."""
-    listeners = statusfile.read(subject.config.state_dir).get("listeners") or []
+    status = statusfile.read(subject.config.state_dir)
+    listeners = status.get("listeners") or []
     for wanted in subject.config.sockets:
         name = f"{wanted.protocol} {place(wanted.address, wanted.port)}"
         start = name[: -len("0")] if wanted.port == 0 else ""
@@ -51,12 +54,13 @@ def _of_running(subject: Subject) -> Iterator[Result]:
                 Mark.ATTENTION,
                 "port",
                 f"{name} is not open: the running program has an older config.",
-                f"Start it anew: `{_restart()}`",
+                _restart(status.get("pid")),
             )
 
 
-def _restart() -> str:
-    return "systemctl restart m365proxy" if os.path.isdir("/run/systemd/system") else "m365proxy run"
+def _restart(pid: object) -> str:
+    unit = _unit_of(pid) if isinstance(pid, int) else ""
+    return f"Run `systemctl restart {shlex.quote(unit)}`." if unit else "Stop the program, and start it again."
 
 
 def _free(wanted: Socket, subject: Subject) -> Result:
@@ -87,7 +91,7 @@ def _busy(wanted: Socket, subject: Subject) -> Result:
         return of_error("port", bind_error(OSError(errno.EADDRINUSE, ""), wanted.address, wanted.port))
     sentence = f"{place(wanted.address, wanted.port)} is in use by {who}."
     unit = re.search(r"\(unit ([^)]+)\)", who)
-    stop = f"Stop it: `systemctl disable --now {unit.group(1)}`" if unit else "Stop it"
+    stop = f"Stop it: `systemctl disable --now {shlex.quote(unit.group(1))}`" if unit else "Stop it"
     return Result(Mark.WRONG, "port", sentence, f"{stop}, or choose another port: {wanted.key}.", InUse.exit_status)
 
 

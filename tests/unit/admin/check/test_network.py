@@ -104,11 +104,39 @@ def test_no_answer_to_a_connection(monkeypatch, program):
     assert "no answer in time" in failed(lines(program)[0], "tcp").sentence
 
 
+def test_an_address_that_is_tried_first_and_does_not_answer(monkeypatch, program):
+    """As IPv6 where only the network's router has it."""
+    real, resolve = socket.create_connection, socket.getaddrinfo
+
+    def connect(place, *rest):
+        if place[0] == "2001:db8::7":
+            raise socket.timeout("timed out")
+        return real(place, *rest)
+
+    def both(name, *rest, **more):
+        found = resolve(name, *rest, **more)
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::7", 443, 0, 0)), *found]
+
+    monkeypatch.setattr(network.socket, "create_connection", connect)
+    monkeypatch.setattr(network.socket, "getaddrinfo", both)
+    program.configure()
+    (line,) = network.tcp(Subject(configuration.load(str(program.config), {})))
+    assert line.mark is Mark.ATTENTION and "answers at 127.0.0.1, but not at 2001:db8::7" in line.sentence
+
+
 def test_a_firewall_that_looks_into_tls_is_named(program):
     found, reached = lines(program, ca_file="cert.pem")
     line = failed(found, "tls")
     assert 'is by "m365proxy stand-in tenant", which this machine does not trust' in line.sentence
     assert "ca_file" in line.remedy and line.exit_status == 69 and not reached
+
+
+def test_somebody_else_answers(program, monkeypatch):
+    """With a certificate that is trusted, but for another name."""
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(network.socket, "getaddrinfo", lambda name, *rest, **more: resolve("127.0.0.1", *rest, **more))
+    line = failed(lines(program, graph_url=f"https://graph.contoso.com:{program.sandbox.port}")[0], "tls")
+    assert 'answers as graph.contoso.com has a certificate for another name, by "m365proxy stand-in' in line.sentence
 
 
 def test_a_connection_that_is_reset(program):

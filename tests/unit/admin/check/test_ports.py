@@ -93,7 +93,7 @@ def test_who_listens_by_the_kernels_tables(monkeypatch):
     "text, unit",
     [
         ("0::/system.slice/exim4.service\n", "exim4.service"),
-        ("0::/system.slice/system-postfix.slice/postfix@-.service\n", ""),
+        ("0::/system.slice/system-postfix.slice/postfix@-.service\n", "postfix@-.service"),
         ("1:name=systemd:/system.slice/dovecot.service/worker\n", "dovecot.service"),
         ("0::/user.slice/user-0.slice/session-1.scope\n", ""),
         ("", ""),
@@ -135,4 +135,13 @@ def test_ports_of_the_running_program(config):
     assert [line.mark for line in found] == [Mark.OK, Mark.OK, Mark.ATTENTION]
     assert found[0].sentence.startswith("smtp 127.0.0.1:2525 is open")
     assert found[1].sentence.startswith("smtp 127.0.0.1:2525 is open")  # any that is open will do
-    assert "older config" in found[2].sentence and found[2].remedy
+    assert "older config" in found[2].sentence and found[2].remedy == "Stop the program, and start it again."
+
+
+def test_a_service_is_restarted_by_its_own_name(config, monkeypatch):
+    os.makedirs(config.state_dir)
+    statusfile.write(config.state_dir, {"pid": 7, "listeners": []})
+    slices = "0::/system.slice/system-m365proxy.slice/m365proxy@contoso.service\n"
+    monkeypatch.setattr(ports, "_text", {"/proc/7/cgroup": slices}.get)
+    (line,) = lines(with_ports(config, 2525), running=True)
+    assert line.remedy == "Run `systemctl restart m365proxy@contoso.service`."
