@@ -71,7 +71,7 @@ def test_the_installed_sample_makes_it_wait_until_it_is_filled_in(service, sampl
     program = service.program
     program.config.write_text(json.dumps(sample))
     service.start(WATCHDOG_USEC="1000")
-    assert "not filled in yet" in service.hears("READY=1")
+    assert "is not filled in yet: run `m365proxy init`, or" in service.hears("READY=1")
     service.hears("WATCHDOG=1")
     service.process.send_signal(signal.SIGHUP)  # `systemctl reload` is no reason to end
     half = dict(program.settings, mailboxes=[])

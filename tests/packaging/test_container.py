@@ -141,7 +141,7 @@ def test_a_life(sandbox, tmp_path):
     config.mkdir()
     container = Container(config)
     try:
-        wait_until(lambda: "m365proxy.json is not filled in yet" in container.said(), what="the notice")
+        wait_until(lambda: "is not filled in yet: run `m365proxy" in container.said(), what="the notice")
         assert not container.is_healthy()
         (config / "ca.pem").write_bytes(pathlib.Path(sandbox.ca_file).read_bytes())
         settings = {

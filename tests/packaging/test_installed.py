@@ -124,7 +124,7 @@ def test_dependencies_are_debians_own_and_no_more():
 
 def test_a_life(running):
     """Installed, waiting; filled in, signed in by root, mail out; everything is still the service's own."""
-    assert "not filled in yet" in running.hears("(?s)READY=1.*").group()
+    assert "not filled in yet: run `m365proxy init`" in running.hears("(?s)READY=1.*").group()
     assert command("status").returncode == 78
     assert running.process.poll() is None
     sandbox = Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY)
