@@ -19,6 +19,7 @@ FIRST = ["contoso.com", *[""] * 9]
 def _machine(monkeypatch):
     busy_ports(monkeypatch)
     monkeypatch.setattr(interview, "proposed_networks", lambda: ())
+    monkeypatch.setattr(installation, "Outbound", lambda proxy, ca_file: "a way out")
     monkeypatch.setattr(installation, "Tenants", lambda outbound, authority: KnownTenants())
     monkeypatch.setattr(init.card, "text", lambda config, login, terminal, password: f"CARD {login}\n")
     monkeypatch.setattr("sys.argv", ["m365proxy"])

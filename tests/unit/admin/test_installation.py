@@ -6,12 +6,26 @@ import pytest
 from configs import HASHED, MINIMAL
 from init_harness import CLIENT, IDS, TENANT
 
-from m365proxy.admin import installation
+from m365proxy.admin import appkey, installation
 from m365proxy.admin.amendment import ZEROS
 from m365proxy.admin.installation import Installation
 from m365proxy.admin.tenantscript import parse_ids
 from m365proxy.config import sample
 from m365proxy.errors import CannotCreate, ConfigError
+from m365proxy.logins import passwords
+
+
+@pytest.fixture(scope="module")
+def _key():
+    return appkey.make("m365proxy")
+
+
+@pytest.fixture(autouse=True)
+def _made(monkeypatch, _key):
+    """Hashes and keys are not made again: that takes long."""
+    monkeypatch.setattr(passwords, "hash_password", lambda password: HASHED["password"])
+    monkeypatch.setattr(appkey, "make", lambda name: _key)
+
 
 ZERO_IDS = {"tenant_id": ZEROS, "client_id": ZEROS}
 
