@@ -218,6 +218,9 @@ foreach ($line in $lines) {
 }
 """
 
+# Cloud Shell has the module (cloud-shell/features.md); -Device is for shells without a browser
+# (Connect-ExchangeOnline.md).  A mailbox is looked for by a filter, which finds nothing without an error; a whole
+# address needs no smtp: in it (filter-properties.md).
 EXCHANGE = """
 Write-Host ''
 Write-Host 'Mailboxes (Exchange Online)'
@@ -366,6 +369,8 @@ GRANT_END = """
 }
 """
 
+# The roles come from application-rbac.md; what is assigned is asked of Test-ServicePrincipalAuthorization (.md), whose
+# ScopeType is Organization where nothing is limited.  Get-ManagementRoleAssignment.md names no applications.
 APP_ONLY_ROLES = """
 if (Get-ServicePrincipal -ErrorAction Stop | Where-Object { $_.AppId -eq $clientId }) {
     Write-Step 'already there' 'service principal in Exchange'
