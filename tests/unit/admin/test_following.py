@@ -140,6 +140,12 @@ def test_what_waits_for_longer_than_we_do_is_said_at_once(harness, state, exit_s
     assert "stays queued" in advice and f"m365proxy queue show {harness.id}" in advice
 
 
+def test_a_missing_right_is_not_waited_for(harness, monkeypatch):
+    monkeypatch.setattr(following, "_PATIENCE", 0.4)
+    status, sentence, _ = harness.failed(harness.take, lambda: harness.defer(0.1, code="ErrorSendAsDenied"))
+    assert (status, sentence, harness.seen) == (67, "No.", [])
+
+
 @pytest.mark.parametrize(
     "state, exit_status",
     [({}, 69), ({"status": "5.1.3"}, 67), ({"status": "5.7.60", "code": "ErrorSendAsDenied"}, 67)],

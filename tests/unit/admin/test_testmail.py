@@ -217,6 +217,15 @@ def test_a_mailbox_that_cannot_be_looked_into_is_said_once(harness):
     assert "cannot be looked into" in told[0] and "Add-MailboxPermission" in told[0]
 
 
+def test_what_hides_sent_items_hides_the_inbox(harness, monkeypatch):
+    def refuse(self, mailbox, folders, seconds):
+        raise following.Unseen(f"no look into {folders[0]}")
+
+    monkeypatch.setattr(following.Mailboxes, "find", refuse)
+    status, said = harness.start().test()
+    assert status == 0 and said[-2] == f"-  {ALERTS} cannot be looked into: no look into sentitems"
+
+
 @pytest.mark.parametrize("found, exit_status", [("", 75), ("junkemail", 0)])
 def test_a_mail_that_is_not_in_the_inbox(harness, monkeypatch, found, exit_status):
     harness.start()
