@@ -8,10 +8,12 @@
 ROOTS=${XDG_CACHE_HOME:-$HOME/.cache}/m365proxy-roots
 
 # "bare" has what the single file asks for and nothing else; "full" what the .deb depends on, and the tests' tools,
-# "boot" what the .deb depends on and systemd itself.
+# "boot" what the .deb depends on and systemd itself.  "plain" has nothing, not even Python; what the .deb depends on
+# is downloaded, so that apt can install it without a network.
 packages_of() {
   case $1 in
     bare) echo python3 python3-cryptography ;;
+    plain) echo ca-certificates python3 python3-cryptography python3-msal python3-requests ;;
     boot) echo python3-cryptography python3-msal python3-requests systemd systemd-sysv dbus ;;
     full) echo python3 python3-cryptography python3-msal python3-requests ca-certificates \
             python3-pytest python3-pytest-timeout python3-pytest-xdist swaks libnet-ssleay-perl libauthen-sasl-perl \
@@ -59,9 +61,13 @@ make_root() {
   printf '#!/bin/sh\nexit 101\n' >"$root.new/usr/sbin/policy-rc.d"
   chmod +x "$root.new/usr/sbin/policy-rc.d"
   # shellcheck disable=SC2046
-  in_root "$root.new" apt-get install -qq -y --no-install-recommends $(packages_of "$kind") >>"$root.log" 2>&1 ||
-    { tail -n 5 "$root.log"; exit 1; }
-  in_root "$root.new" apt-get clean
+  if [ "$kind" = plain ]; then
+    in_root "$root.new" apt-get clean
+    in_root "$root.new" apt-get install -qq -y --download-only $(packages_of "$kind") >>"$root.log" 2>&1
+  else
+    in_root "$root.new" apt-get install -qq -y --no-install-recommends $(packages_of "$kind") >>"$root.log" 2>&1 &&
+      in_root "$root.new" apt-get clean
+  fi || { tail -n 5 "$root.log"; exit 1; }
   packages_of "$kind" >"$root.new/.packages"
   mv "$root.new" "$root"
 }

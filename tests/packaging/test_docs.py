@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 
+import firstmail
 import pytest
 from program import COMMAND, Program
 
@@ -23,6 +24,7 @@ from m365proxy.logins import passwords
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 NOT_RUN = "# Not run by a test"
 NIL = "00000000-0000-0000-0000-000000000000"
 SHELLS = ("sh", "bash", "console")
@@ -30,9 +32,9 @@ SHELLS = ("sh", "bash", "console")
 FILLED_IN = "MAILBOX|USER|APP|HOST|STATUS|CODE|FILE|DIRECTORY|KEY|PLACE|ADDRESS|REASON|PERMISSION|WHO"
 
 
-def blocks():
+def blocks(pages=None):
     """(page, line, language, text) of every fenced block."""
-    for page in sorted(DOCS.glob("*.md")):
+    for page in pages or sorted(DOCS.glob("*.md")):
         fence = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
         text = page.read_text("utf-8")
         for found in fence.finditer(text):
@@ -41,10 +43,14 @@ def blocks():
             yield page.name, text.count("\n", 0, found.start()) + 1, found.group(2), "\n".join(lines)
 
 
-def marked(*languages):
+def marked(*languages, pages=None):
     return pytest.mark.parametrize(
         "text",
-        [pytest.param(text, id=f"{page}:{line}") for page, line, language, text in blocks() if language in languages],
+        [
+            pytest.param(text, id=f"{page}:{line}")
+            for page, line, language, text in blocks(pages)
+            if language in languages
+        ],
     )
 
 
@@ -80,7 +86,7 @@ def test_shell_blocks_run_or_say_that_they_do_not(text, installation):
     assert done.returncode == 0, (done.stdout, done.stderr)
 
 
-@marked(*SHELLS)
+@marked(*SHELLS, pages=[*sorted(DOCS.glob("*.md")), README])
 def test_the_programs_own_commands_exist(text):
     """Also in blocks that are not run."""
     for line in text.replace("\\\n", " ").splitlines():
@@ -97,9 +103,9 @@ def parse(words):
         assert done.code == 0
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
 def test_commands_named_in_the_text_exist(page):
-    for words in re.findall(r"`(?:sudo )?m365proxy ([a-z-][^`]*)`", (DOCS / page).read_text("utf-8")):
+    for words in re.findall(r"`(?:sudo )?m365proxy (?!ids: ?)([a-z-][^`]*)`", page.read_text("utf-8")):
         parse(words)
 
 
@@ -110,7 +116,8 @@ def test_commands_named_in_messages_exist():
         try:
             parse(words)
         except UsageError as error:
-            assert "arguments are required" in str(error), words  # only the command's name
+            # only the name of the command, or of its option
+            assert re.search("arguments are required|expected one argument", str(error)), words
 
 
 @marked("json")
@@ -132,15 +139,6 @@ def test_configs_name_the_state_directory(text):
 @pytest.mark.parametrize("sample", ["etc/m365proxy.json", "debian/m365proxy.json"])
 def test_samples_name_the_state_directory(sample):
     assert json.loads((ROOT / sample).read_text("utf-8"))["state_dir"] == "/var/lib/m365proxy"
-
-
-def test_the_readmes_config_loads_and_serves_devices(tmp_path):
-    readme = (ROOT / "README.md").read_text("utf-8")
-    text = re.search(r"^ *```json\n(.*?)```", readme, re.MULTILINE | re.DOTALL).group(1)
-    (tmp_path / "config.json").write_text(filled_in(text))
-    warnings = load.load(str(tmp_path / "config.json"), {}).warnings
-    assert not [warning for warning in warnings if "no device can log in" in warning]
-    assert '"state_dir": "/var/lib/m365proxy"' in readme
 
 
 def filled_in(text):
@@ -248,6 +246,52 @@ def test_quoted_messages_are_the_programs(message):
         parts = [re.escape(part.strip(" ,")) for part in FILLED.split(clause) if len(part.strip(" :,=")) > 2]
         pattern = re.compile(".*".join(parts))
         assert clause in SYSTEMS_OWN or any(map(pattern.search, own_texts())), clause
+
+
+def screens():
+    """What the README and the page on the first mail say that a terminal shows."""
+    for page, line, language, text in blocks([README, DOCS / "first-mail.md"]):
+        if language in ("", "text") and not re.match(r" +your network|root@gateway:~# apt", text):
+            yield pytest.param(text, id=f"{page}:{line}")
+
+
+def clauses(screen):
+    """The words between what is filled in, where they are at least three; a line may go on in the next."""
+    paragraphs, before = [], ""
+    for line in firstmail.normalised(screen).splitlines():
+        line = re.sub(r"(?<=\S)  +", " | ", line)
+        goes_on = line and paragraphs and indent(line) >= indent(before) and not STARTS.match(line)
+        after_mark = MARKED.match(paragraphs[-1]) and indent(line) == 0 if paragraphs else False
+        if not goes_on or after_mark or before.isupper():
+            paragraphs.append("")
+        paragraphs[-1] = f"{paragraphs[-1]} {line.strip()}".strip()
+        before = line
+    for paragraph in paragraphs:
+        for clause in SHOWN.split(paragraph) if "root@gateway" not in paragraph else ():
+            if len(clause.split()) >= 3:
+                yield clause.strip(" -✓!=")
+
+
+def indent(line):
+    return len(line) - len(line.lstrip())
+
+
+MARKED = re.compile(r"[-✓!]")
+STARTS = re.compile(r" *(?:[-✓!:[]|\d\.|N s|root@)|.* \| ")
+
+# What a screen is filled in with, and what parts clauses.
+SHOWN = re.compile(
+    r"`[^`]*`|\[[^\]]*\]|\"[^\"]*\"|\bN(?: s)?\b|\bSMTP\b|\b[A-Z-]{4,}\b|\S*[\d@/]\S*|\S+\.\S+|[:;,.?()|]|={4,}"
+)
+
+
+@pytest.mark.parametrize("screen", list(screens()))
+def test_screens_show_the_programs_words(screen):
+    """Every time and in short; .ci/packages goes the whole way and compares all of it."""
+    said = re.sub(r"\s+", " ", "\n".join(own_texts()))
+    found = list(clauses(screen))
+    assert len(found) > 5
+    assert [clause for clause in found if clause not in said] == []
 
 
 def test_the_manual_pages_name_every_option_and_command(tmp_path):
