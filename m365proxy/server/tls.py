@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import ipaddress
+import re
 import shlex
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Tuple
@@ -127,6 +129,22 @@ def _complaint(error: ssl.SSLError, cert: str, key: str) -> str:
     return f"tls: {cert} and {key} are not a PEM certificate and its PEM key ({reason.lower() or 'unreadable'})."
 
 
+# As `openssl x509 -trustout` writes it: a certificate, and behind it what OpenSSL is to trust it for.
+_TRUSTED = re.compile(rb"-----BEGIN TRUSTED CERTIFICATE-----(.+?)-----END", re.DOTALL)
+
+
+def _first(pem: bytes) -> x509.Certificate:
+    """The first certificate in `pem`, as OpenSSL finds it; ValueError if there is none."""
+    from cryptography import x509
+
+    trusted = _TRUSTED.search(pem)
+    if not trusted or 0 <= pem.find(b"-----BEGIN CERTIFICATE-----") < trusted.start():
+        return x509.load_pem_x509_certificate(pem)
+    der = base64.b64decode(trusted.group(1))
+    size = der[1] & 0x7F  # X.690, 8.1.3: of the length, which is longer than an octet
+    return x509.load_der_x509_certificate(der[: 2 + size + int.from_bytes(der[2 : 2 + size], "big")])
+
+
 def expiry(cert: str) -> datetime.datetime:
     """When the first certificate of a PEM file ends (UTC)."""
     with open(cert, "rb") as file:
@@ -135,9 +153,7 @@ def expiry(cert: str) -> datetime.datetime:
 
 def end_of(pem: bytes) -> datetime.datetime:
     """When the first certificate in `pem` ends (UTC)."""
-    from cryptography import x509
-
-    certificate = x509.load_pem_x509_certificate(pem)
+    certificate = _first(pem)
     if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42
         return certificate.not_valid_after_utc
     return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
@@ -156,7 +172,7 @@ def names_in(cert: str) -> CertificateNames:
     from cryptography import x509
 
     with open(cert, "rb") as file:
-        certificate = x509.load_pem_x509_certificate(file.read())
+        certificate = _first(file.read())
     names: Sequence[str] = ()
     addresses: Sequence[object] = ()
     with contextlib.suppress(x509.ExtensionNotFound):

@@ -30,14 +30,20 @@ def certificate(subject: Subject) -> Iterator[Result]:
             yield Result(Mark.OK, "certificate", "a self-signed one is made at the first start")
             return
     tls.server_context(cert, key or cert, "TLSv1.2")
-    days = certificate_days(cert)
+    try:
+        yield from _end(cert, certificate_days(cert))
+        yield from _names(subject, cert)
+    except ValueError:  # OpenSSL takes more than the library that reads it here
+        yield Result(Mark.ATTENTION, "certificate", f"{cert} can be used, but it cannot be read how long and for whom.")
+
+
+def _end(cert: str, days: int) -> Iterator[Result]:
     if days < 0:
         raise ConfigError(expiry_sentence(cert, days))
     if days < CERTIFICATE_DAYS:
         yield of_text(Mark.ATTENTION, "certificate", expiry_sentence(cert, days))
     else:
         yield Result(Mark.OK, "certificate", f"{cert}, valid for another {days} days")
-    yield from _names(subject, cert)
 
 
 def _without(subject: Subject) -> Result:

@@ -36,7 +36,7 @@ def rights(subject: Subject) -> Iterator[Result]:
     found = [*_of_config(subject), *_of_state(subject), *_of_keys(subject)]
     yield from found
     if not found:
-        yield Result(Mark.OK, "files", f"what {_me()} needs can be read, and the secrets by nobody else")
+        yield Result(Mark.OK, "files", f"can be read by {_me()}; sign-in and keys are closed to others")
 
 
 def _of_config(subject: Subject) -> Iterator[Result]:

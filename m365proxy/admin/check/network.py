@@ -9,7 +9,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from typing import Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Tuple
 from urllib.parse import unquote, urlsplit
 
 from ...errors import ConfigError, ProxyError, Unavailable
@@ -35,10 +35,22 @@ _TROUBLE = (OSError, http.client.HTTPException, ValueError)
 def dns(subject: Subject) -> Iterator[Result]:
     """Whether the names of the first hosts on the way can be resolved."""
     names = list(dict.fromkeys(way.next_host for way in subject.ways() if not _is_address(way.next_host)))
-    wrong = [line for line in map(_resolve, names) if line]
-    yield from wrong
-    if not wrong:
-        yield Result(Mark.OK, "dns", f"knows {' and '.join(names)}" if names else "there is no name to ask for")
+    failed: Dict[str, List[str]] = {}
+    for name in names:
+        failed.setdefault(_unresolved(name), []).append(name)
+    known = failed.pop("", [])
+    for why, some in failed.items():
+        yield _unreachable(
+            "dns",
+            f"{_listed('The name', some)} cannot be resolved: {why}.",
+            "Check this machine's network and its name servers (on Linux in /etc/resolv.conf).",
+        )
+    if not failed:
+        yield Result(Mark.OK, "dns", f"knows {' and '.join(known)}" if known else "there is no name to ask for")
+
+
+def _listed(noun: str, some: List[str]) -> str:
+    return f"{noun}{'s' if len(some) > 1 else ''} {' and '.join(some)}"
 
 
 def _is_address(host: str) -> bool:
@@ -49,23 +61,16 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _resolve(name: str) -> Optional[Result]:
-    """A line if a name cannot be resolved."""
+def _unresolved(name: str) -> str:
+    """Why a name cannot be resolved; "" if it can."""
     try:
         addresses = [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None)
-        knows = number != getattr(socket, "EAI_AGAIN", None)
-        why = "the name server does not know it" if knows else "no name server answers"
-        return _unreachable(
-            "dns",
-            f"The name {name} cannot be resolved: {why}.",
-            "Check this machine's network and its name servers (on Linux in /etc/resolv.conf).",
-        )
+        is_silent = getattr(error, "errno", None) == getattr(socket, "EAI_AGAIN", 0)
+        return "no name server answers" if is_silent else "unknown to the name server"
     if all(ipaddress.ip_address(address.partition("%")[0]).is_unspecified for address in addresses):
-        sentence = f"The name {name} is resolved to {addresses[0]}: a filter in DNS blocks it."
-        return _unreachable("dns", sentence, f"Allow {name} in that filter.")
-    return None
+        return f"the name server says {addresses[0]}, as a filter does"
+    return ""
 
 
 def tcp(subject: Subject) -> Iterator[Result]:
@@ -229,7 +234,10 @@ def _issuer(sock: ssl.SSLSocket) -> str:
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
-    certificate = x509.load_der_x509_certificate(sock.getpeercert(True) or b"")
+    try:
+        certificate = x509.load_der_x509_certificate(sock.getpeercert(True) or b"")
+    except ValueError:  # OpenSSL takes more than the library that reads it here
+        return "somebody"
     found: List[str] = []
     for kind in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME):
         found += [str(attribute.value) for attribute in certificate.issuer.get_attributes_for_oid(kind)]

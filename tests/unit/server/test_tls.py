@@ -138,3 +138,16 @@ def test_a_certificate_of_a_ca_without_names(tmp_path):
     path = tmp_path / "cert.pem"
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     assert tls.names_in(str(path)) == ((), (), False)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl writes the file")
+def test_a_certificate_with_openssls_own_trust_in_it_is_read(directory, tmp_path):
+    """`openssl x509 -trustout`, which listeners take as well."""
+    plain, trusted = tmp_path / "plain.pem", tmp_path / "trusted.pem"
+    plain.write_bytes(CERT)
+    subprocess.run(["openssl", "x509", "-in", plain, "-trustout", "-out", trusted], check=True)
+    assert b"BEGIN TRUSTED CERTIFICATE" in trusted.read_bytes()
+    assert tls.expiry(str(trusted)) == tls.expiry(str(plain))
+    assert tls.names_in(str(trusted)) == tls.names_in(str(plain))
+    trusted.write_bytes(CERT + trusted.read_bytes())
+    assert tls.names_in(str(trusted)) == tls.names_in(str(plain))

@@ -90,6 +90,15 @@ def test_the_end_of_a_certificate(config, monkeypatch, days, mark):
     assert line.mark is mark and ("m365proxy reload" in line.remedy) == (mark is Mark.ATTENTION)
 
 
+def test_a_certificate_that_only_openssl_can_read(config, monkeypatch):
+    def fail(cert):
+        raise ValueError("not canonical")
+
+    monkeypatch.setattr(certificate, "certificate_days", fail)
+    (line,) = with_certificate(config, ["x"], "127.0.0.1")
+    assert line.mark is Mark.ATTENTION and "can be used" in line.sentence
+
+
 @pytest.mark.parametrize(
     "networks, mark, words",
     [

@@ -70,9 +70,9 @@ def test_all_is_well(program):
     "error, words",
     [
         (socket.gaierror(socket.EAI_AGAIN, "again"), "no name server answers"),
-        (socket.gaierror(socket.EAI_NONAME, "unknown"), "the name server does not know it"),
-        (UnicodeError("label too long"), "the name server does not know it"),
-        (None, "a filter in DNS blocks it"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "unknown to the name server"),
+        (UnicodeError("label too long"), "unknown to the name server"),
+        (None, "says 0.0.0.0, as a filter does"),
     ],
 )
 def test_a_name_that_is_not_resolved(program, monkeypatch, error, words):
@@ -86,6 +86,16 @@ def test_a_name_that_is_not_resolved(program, monkeypatch, error, words):
     found, reached = lines(program, graph_url="https://graph.contoso.com")
     line = failed(found, "dns")
     assert words in line.sentence and line.exit_status == 69 and not reached
+
+
+def test_names_that_fail_for_one_reason_are_one_line(program, monkeypatch):
+    def resolve(name, *_rest, **_more):
+        raise socket.gaierror(socket.EAI_AGAIN, "again")
+
+    monkeypatch.setattr(network.socket, "getaddrinfo", resolve)
+    urls = {"graph_url": "https://graph.contoso.com", "authority_url": "https://login.contoso.com"}
+    line = failed(lines(program, **urls)[0], "dns")
+    assert line.sentence.startswith("The names login.contoso.com and graph.contoso.com cannot be resolved: no name")
 
 
 def test_a_closed_port(program):
