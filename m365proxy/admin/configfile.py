@@ -28,6 +28,8 @@ _NOTES = "#init"
 # Stands for the ids as long as they are the sample's, so that all else can be checked.
 _SOME_ID = "11111111-1111-1111-1111-111111111111"
 
+_ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 # Characters of a line; a list that fits is on one.
 _LINE = 110
 
@@ -276,15 +278,16 @@ def _create(path: str, content: bytes, access: Access) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block."""
+    """Whatever ends the program waits for the end of the block: Ctrl-C, a terminal that goes, `kill`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     pressed: List[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    before = {number: signal.signal(number, lambda number, _frame: pressed.append(number)) for number in _ENDS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in pressed[:1]:
+        signal.raise_signal(number)

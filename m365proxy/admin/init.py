@@ -119,7 +119,7 @@ class _Conversation:
         with configfile.undisturbed():
             if not self._write(after):
                 self._mark(Mark.OK, f"Nothing changed: {installation.path} is as it was.")
-        if isinstance(self._questions, Asked) and not installation.has_ids:
+        if isinstance(self._questions, Asked) and not installation.has_ids and installation.has_script:
             tenant_changed = not self._ask_ids()
         self._what_next(after, tenant_changed)
 
@@ -252,10 +252,13 @@ class _Conversation:
         with contextlib.suppress(InputEnded):
             ids = self._questions.ask(Question("ids", text, read, _LATER))
         if ids:
-            self._installation.set_ids(ids)
-            self._installation.finish()
+            # Much may have happened while the script ran.
+            installation = Installation.read(self._installation.path, self._call.plain("init"))
+            installation.set_ids(ids)
+            installation.finish(with_script=False)
             with configfile.undisturbed():
-                configfile.write(self._installation.files())
+                installation.write()
+            self._installation = installation
             self._mark(Mark.OK, f"Written: {self._installation.path}, with the ids.")
         return ids is not None
 
@@ -272,12 +275,10 @@ class _Conversation:
     def _write(self, after: Config) -> bool:
         """Write what differs, and show it; False if nothing does."""
         installation, terminal = self._installation, self._terminal
-        new = installation.files()
+        new, copies = installation.write()
         if not new:
             return False
-        copies = configfile.write(new)
         self.is_written = True
-        installation.note_written()
         terminal.line()
         for file in new:
             self._mark(Mark.OK, f"Written: {file.path}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from ..config.sections import Config
 from ..entra import registration
-from ..errors import CannotCreate
+from ..errors import CannotCreate, InUse
 from ..system import files
 from ..system.outbound import Outbound
 from . import amendment, answers, appkey, configfile, packaged
@@ -104,11 +104,17 @@ class Installation:
         self.passwords[login] = passwords.generate()
         amendment.add_login(self.document, mailbox, login, passwords.hash_password(self.passwords[login]))
 
-    def note_written(self) -> None:
-        """The files are as they were to be."""
-        self._is_own = True
-        if self._script:
-            self._own_script = configfile.digest(self._script)
+    def write(self) -> Tuple[List[NewFile], List[str]]:
+        """Write what differs; the files, and the paths of copies that stay.  Inside `undisturbed`, after `finish`.
+
+        InUse if somebody has changed the config since it was read.
+        """
+        if files.read(self.path) != self._content:
+            raise InUse(
+                f"Meanwhile somebody else has changed {self.path}, so nothing was written. Run the command again."
+            )
+        new = self.files()
+        return new, configfile.write(new)
 
     def set_ids(self, ids: Ids) -> None:
         """The app registration of the tenant."""

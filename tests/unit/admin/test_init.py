@@ -66,7 +66,7 @@ def at_a_terminal(self, stream, environ):
 
 
 class Typed(io.StringIO):
-    """Lines that somebody types; an exception instead of a line is raised."""
+    """Lines that somebody types; an exception instead of a line is raised, and a function gives the line."""
 
     def __init__(self, lines):
         super().__init__()
@@ -76,6 +76,8 @@ class Typed(io.StringIO):
         line = next(self._lines, None)
         if isinstance(line, type):
             raise line
+        if callable(line):
+            line = line()
         return "" if line is None else line + "\n"
 
 
@@ -170,6 +172,27 @@ def test_whoever_stops_leaves_nothing_half_done(console, end, status, said, answ
     assert console.run(typed=FIRST[:answered] + end) == status
     assert console.names() == ["config.json"] and console.path.read_text() == "{}"
     assert said in console.out and (end or "nothing was written" in console.err)
+
+
+def test_a_config_that_somebody_else_changes_meanwhile_is_left_alone(console):
+    console.path.write_text("{}")
+
+    def edit():
+        console.path.write_text('{"#": "mine"}')
+        return ""
+
+    assert console.run(typed=[*FIRST[:-1], edit]) == 75
+    assert "Meanwhile somebody else has changed" in console.err
+    assert console.names() == ["config.json"] and console.path.read_text() == '{"#": "mine"}'
+
+
+def test_what_changes_while_the_script_runs_stays(console):
+    def edit():
+        console.path.write_text(json.dumps({**console.written(), "attachment_limit_mb": 20}))
+        return IDS
+
+    assert console.run(typed=[*FIRST, edit]) == 0
+    assert (console.written()["attachment_limit_mb"], console.written()["client_id"]) == (20, CLIENT)
 
 
 def test_whoever_stops_at_the_ids_has_a_config(console):
