@@ -159,7 +159,9 @@ class Guid(Text):
 def _filled_in(identifier: str) -> str:
     """The identifier; Mistake if it is the sample's, which is all zeros."""
     if not identifier.strip("0-"):
-        advice = "run `m365proxy init --ids` with the last line of the tenant's script, or put the ID there by hand"
+        advice = (
+            "run `m365proxy init --ids LINE` with the last line of the tenant's script, or put the ID there by hand"
+        )
         raise Mistake(("", f"is still the sample's; {advice}"))
     return identifier
 
