@@ -7,6 +7,7 @@ alone, by `is_slow`, and held to: a test of the fast tier that opens one of thes
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import pathlib
 import socket
@@ -78,6 +79,7 @@ def _is_of_tests(value) -> bool:
 
 
 def pytest_configure(config):
+    gc.disable()  # until all is collected: nothing of that goes before the end, and looking through it again takes long
     config.addinivalue_line("markers", "slow: not of the fast tier; set by tests/conftest.py, never by hand")
 
 
@@ -91,6 +93,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if is_slow(item):
             item.add_marker("slow")
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
