@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -75,7 +76,7 @@ def _of_state(subject: Subject) -> Iterator[Result]:
             yield Result(
                 Mark.WRONG,
                 "files",
-                f"{path} belongs to {_name(found.st_uid)}, and not to {user}, as whom the program runs.",
+                f"{path} belongs to the user {_name(found.st_uid)}, not to {user}, as whom the program runs.",
                 f"Give it back: `chown -R {user}:{_group_of(directory)} {shlex.quote(directory)}`",
                 CannotCreate.exit_status,
             )
@@ -133,15 +134,15 @@ def _group_of(path: str) -> str:
 
 
 def disk(subject: Subject) -> Iterator[Result]:
-    """Whether the state directory takes a file, and has room for mail.  CannotCreate, or OSError of the disk."""
+    """Whether the state directory takes a file, and has room for mail; CannotCreate if it is closed to this user."""
     directory = subject.config.state_dir
     is_there = os.path.isdir(directory)
     place = directory if is_there else _nearest(directory)
     if is_there:
-        files.make_directory(directory)  # it is: this says whether it can be written
-        probe = os.path.join(directory, "check-probe")
-        files.replace(probe, b"x" * 4096)
-        files.remove(probe)
+        trouble = _probe(directory)
+        if trouble:
+            yield trouble
+            return
     elif not (os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)):
         raise CannotCreate(f"The directory {directory} cannot be created. Create it, or give this user the right to.")
     free = files.free_bytes(place) // (1024 * 1024)
@@ -151,7 +152,7 @@ def disk(subject: Subject) -> Iterator[Result]:
             Mark.WRONG,
             "disk",
             f"Only {free} MB are free for {directory}; new mail is refused below {least} MB (queue.min_free_mb).",
-            f"Free some disk space. See what takes it: `du -xh -d1 {shlex.quote(place)}`",
+            _make_room(place),
             DISK,
         )
         return
@@ -162,6 +163,30 @@ def disk(subject: Subject) -> Iterator[Result]:
         return
     state = "is writable" if is_there else "is made at the first start"
     yield Result(Mark.OK, "disk", f"{directory} {state}, {free} MB free")
+
+
+def _probe(directory: str) -> Optional[Result]:
+    """Write a file, as the program does; a line if the disk does not take it."""
+    path = os.path.join(directory, "check-probe")
+    try:
+        files.replace(path, b"x" * 4096)
+        files.remove(path)
+    except OSError as error:
+        if error.errno not in files.DISK_FAULTS:
+            files.make_directory(directory)  # it is: this says that it cannot be written
+            raise
+        is_full = error.errno not in (errno.EIO, errno.EROFS)
+        remedy = _make_room(directory) if is_full else "Repair the disk. See what the system says of it: `dmesg`"
+        sentence = f"No file can be written in {directory}: {(error.strerror or str(error)).lower()}."
+        return Result(Mark.WRONG, "disk", sentence, remedy, DISK)
+    return None
+
+
+def _make_room(place: str) -> str:
+    """What to do about a full file system: all of it may be to blame."""
+    while not os.path.ismount(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
+    return f"Free some disk space. See what takes it: `du -xh -d1 {shlex.quote(place)}`"
 
 
 def _nearest(path: str) -> str:

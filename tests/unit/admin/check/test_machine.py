@@ -125,12 +125,33 @@ def test_room_on_the_disk(private, tmp_path, monkeypatch):
     assert (line.mark, line.exit_status) == (Mark.WRONG, 74) and "Only 7 more files" in line.sentence
 
 
-def test_a_disk_that_takes_no_file(private, monkeypatch):
+@pytest.mark.parametrize(
+    "number, words, remedy",
+    [
+        (errno.ENOSPC, "no space left on device", "`du -xh -d1 "),
+        (errno.EIO, "input/output error", "`dmesg`"),
+        (errno.EROFS, "read-only file system", "`dmesg`"),
+    ],
+)
+def test_a_disk_that_takes_no_file(private, monkeypatch, number, words, remedy):
     def refuse(path, content):
-        raise OSError(errno.EIO, "Input/output error", path)
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(files, "replace", refuse)
-    with pytest.raises(OSError, match="Input/output error"):
+    (line,) = lines(machine.disk, private)
+    assert (line.mark, line.exit_status) == (Mark.WRONG, 74)
+    assert line.sentence == f"No file can be written in {private.state_dir}: {words}." and remedy in line.remedy
+
+
+def test_a_state_directory_of_somebody_else(private, monkeypatch):
+    def refuse(path, content):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(files, "replace", refuse)
+    with pytest.raises(PermissionError):
+        lines(machine.disk, private)
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    with pytest.raises(CannotCreate, match="Make the user that m365proxy runs as its owner"):
         lines(machine.disk, private)
 
 
