@@ -26,6 +26,7 @@ def logger(directory):
     logger.setLevel(logging.INFO)
     yield logger
     logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
     handler.close()
 
 
