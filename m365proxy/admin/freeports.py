@@ -41,7 +41,6 @@ def trouble(addresses: Sequence[str], port: int, ours: Container[int] = ()) -> s
             with socket.socket(family, socket.SOCK_STREAM) as sock:
                 _prepare(sock)
                 sock.bind((address, port))
-                sock.listen(1)  # Linux lets a second socket be bound, but not listen
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 continue  # the address is at fault, not the port

@@ -96,6 +96,15 @@ def test_listeners_that_stay_keep_what_is_set_for_them():
     assert "listeners" not in amended(document, present, present._replace(smtp=(Door(25),), pop3=()))
 
 
+def test_without_a_certificate_nothing_asks_for_one():
+    document = amended({}, None, FIRST, BOX)
+    document["tls"].update(required=True, min_version="TLSv1.3")
+    document["tls_first"] = ["192.0.2.7"]
+    changed = amended(document, FIRST, FIRST._replace(certificate=Certificate(), smtp=(Door(25),)))
+    assert changed["tls"] == {"min_version": "TLSv1.3"} and "tls_first" not in changed
+    assert said(changed).certificate == Certificate()
+
+
 def test_from_an_account_to_the_application_and_back():
     document = amended({}, None, FIRST, BOX)
     application = FIRST._replace(app_only=True, account="")

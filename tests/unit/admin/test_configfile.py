@@ -189,6 +189,25 @@ def test_a_link_stays_one(tmp_path):
     assert (tmp_path / "c.json").is_symlink() and (tmp_path / "real" / "c.json").read_text() == "new"
 
 
+def test_what_is_written_survives_a_power_cut(tmp_path, monkeypatch):
+    done = []
+    for name in ("sync_file", "move", "sync_directory"):
+        real = getattr(configfile.files, name)
+        monkeypatch.setattr(configfile.files, name, lambda *a, name=name, real=real: (done.append(name), real(*a)))
+    configfile.write([NewFile(str(tmp_path / "c.json"), b"new", OWN)])
+    assert done == ["sync_file", "move", "sync_directory"]
+
+
+@posix
+def test_a_new_directory_lets_the_services_group_through(tmp_path):
+    path = tmp_path / "etc" / "c.json"
+    configfile.write([NewFile(str(path), b"new", Access(-1, os.getgid(), 0o640))])
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+    own = tmp_path / "home" / "c.json"
+    configfile.write([NewFile(str(own), b"new", OWN)])
+    assert stat.S_IMODE(own.parent.stat().st_mode) == 0o700
+
+
 def test_a_directory_that_is_missing_is_made(tmp_path):
     path = tmp_path / "a" / "b" / "c.json"
     configfile.check_writable(str(path), "m365proxy init")

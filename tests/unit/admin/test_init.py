@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import signal
+import sys
 
 import pytest
 from configs import HASHED, MINIMAL
@@ -203,6 +206,20 @@ def test_whoever_stops_at_the_ids_has_a_config(console):
 def test_a_terminal_that_is_gone_at_the_ids_is_as_good_as_later(console):
     assert console.run(typed=FIRST) == 0
     assert "1. Open https://shell.azure.com" in console.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
+def test_ctrl_c_while_it_writes_waits_until_the_password_is_shown(console, monkeypatch):
+    real = init.configfile.files.move
+
+    def move(source, target):
+        os.kill(os.getpid(), signal.SIGINT)
+        real(source, target)
+
+    monkeypatch.setattr(init.configfile.files, "move", move)
+    assert console.run(typed=FIRST) == 130
+    assert console.names() == ["config-tenant.ps1", "config.json"] and console.out.endswith("Stopped.\n")
+    assert "\nscanner@contoso.com " in console.out.partition("Passwords are shown only now")[2]
 
 
 def test_without_a_terminal_it_says_what_to_do(console):
