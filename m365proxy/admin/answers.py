@@ -6,7 +6,7 @@ import ipaddress
 from typing import FrozenSet, Iterable, List, NamedTuple, Tuple
 
 from ..config.sections import Config
-from ..system import container, interfaces
+from ..system import interfaces, machine
 from ..system.choices import Service, TlsMode
 from ..system.networks import Network, within
 from .spelling import EVERYWHERE, Certificate, Door
@@ -74,11 +74,15 @@ def _doors(config: Config, service: Service) -> Tuple[Door, ...]:
 def proposed_networks() -> Tuple[Network, ...]:
     """The network this machine goes out by, which probably has the devices; () if it cannot be told.
 
-    A container's own network tells nothing, and its host may hide the devices' addresses.
+    A router's devices are in the others.  A container's own network tells
+    nothing, and its host may hide the devices' addresses.
     """
-    if container.is_container():
+    if machine.is_container():
         return EVERYWHERE
     own, gateways = interfaces.own_networks(), interfaces.default_gateways()
     towards = [network for network in own if any(within(gateway, [network]) for gateway in gateways)]
-    chosen: List[Network] = [*towards[:1]] if towards else [*own[:1]]
+    if machine.is_openwrt():
+        chosen = [network for network in own if network not in towards and network.is_private]
+    else:
+        chosen = towards[:1] or own[:1]
     return tuple(network for network in chosen if network.prefixlen >= 8)

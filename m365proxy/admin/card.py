@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from ..config.sections import Config, MailboxConfig
 from ..errors import UsageError
-from ..system import container, log
+from ..system import log, machine
 from ..system.choices import Permissions, Service, TlsMode
 from ..system.networks import Network, within
 from . import entrances
@@ -202,7 +202,7 @@ class _Card:
             yield "No port is set that this login may use: set `smtp_port` or `pop3_port`."
         if self._config.proxy_protocol_from:
             yield "If devices connect through the load balancer of `proxy_protocol_from`, enter its address and port."
-        if container.is_container():
+        if machine.is_container():
             yield (
                 "This runs in a container: unless it uses the host's network, enter the host's address, and the ports "
                 "that the host forwards."

@@ -6,7 +6,7 @@ import errno
 import socket
 from typing import Container, List, Sequence, Tuple
 
-from ..system import container
+from ..system import machine
 from ..system.choices import Service
 from .check.ports import Holder
 from .spelling import Door
@@ -73,7 +73,7 @@ def proposal(
 ) -> Tuple[Tuple[Door, ...], List[str]]:
     """Free ports for a service, best the usual ones; and sentences about usual ones that are in use."""
     found, notes = [], []
-    for door in (_IN_CONTAINER if container.is_container() and not container.is_root() else _USUAL)[service]:
+    for door in (_IN_CONTAINER if machine.is_container() and not machine.is_root() else _USUAL)[service]:
         if door.implicit and not has_tls:
             continue
         why = trouble(addresses, door.number, ours)

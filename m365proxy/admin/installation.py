@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Dict, List, Optional, Tuple
 
 from ..config.sections import Config
 from ..entra import registration
 from ..errors import CannotCreate, InUse
-from ..system import files
+from ..system import files, machine
 from ..system.outbound import Outbound
 from . import amendment, answers, appkey, configfile, packaged
 from .amendment import ZEROS, Document
@@ -78,15 +79,14 @@ class Installation:
         there = self.present.mailboxes if self.present else ()
         self.passwords.update({one: passwords.generate() for one in answered.mailboxes if one not in there})
         hashes = {one: passwords.hash_password(password) for one, password in self.passwords.items()}
-        is_new = self.present is None
         amendment.amend(self.document, self.present, answered, hashes)
         if is_other_tenant:
             amendment.set_ids(self.document, ZEROS, ZEROS)
         if answered.app_only and not (self.before.client_secret or self.before.client_certificate):
             self._make_app_key()
-        state_dir = _state_dir(self.path) if is_new else ""
-        if state_dir:
-            self.document.setdefault("state_dir", state_dir)
+        if self.present is None:
+            for key, value in _places(self.path).items():
+                self.document.setdefault(key, value)
         self._answered = answered
 
     def _make_app_key(self) -> None:
@@ -202,10 +202,16 @@ class Installation:
         return [file for file in new if files.read(file.path) != file.content]
 
 
-def _state_dir(path: str) -> str:
-    """Where the packaged service with this config keeps its state; "" if it is none of its configs."""
+def _places(path: str) -> Document:
+    """What a new config at this path needs so that the service and commands have the same state directory."""
     unit = packaged.unit_of(path)
-    return os.path.join(_STATE, unit.partition("@")[2]).rstrip("/") if unit else ""
+    if unit:
+        return {"state_dir": os.path.join(_STATE, unit.partition("@")[2]).rstrip("/")}
+    if machine.is_openwrt():  # as docs/openwrt.md has it: /var is in memory, and there is little flash
+        return {"state_dir": os.path.splitext(path)[0], "queue": {"min_free_mb": 4}}
+    if sys.platform == "win32" and not path.startswith(os.path.expanduser("~")):
+        return {"state_dir": "state"}  # a service's user has another home
+    return {}
 
 
 def _filler(document: Document) -> Document:

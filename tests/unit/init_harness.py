@@ -64,7 +64,7 @@ def busy_ports(monkeypatch, *busy, low=True):
         return "may not be opened by this user" if not low and 0 < port < 1024 else ""
 
     monkeypatch.setattr(freeports, "trouble", trouble)
-    monkeypatch.setattr(freeports.container, "is_container", lambda: False)
+    monkeypatch.setattr(freeports.machine, "is_container", lambda: False)
 
 
 def comments_of(content):

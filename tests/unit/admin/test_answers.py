@@ -60,9 +60,19 @@ def test_where_to_listen(tmp_path, devices, binds):
     ],
 )
 def test_the_network_proposed_is_the_one_with_the_gateway(monkeypatch, own, gateways, proposed):
-    monkeypatch.setattr(answers.container, "is_container", lambda: False)
+    monkeypatch.setattr(answers.machine, "is_container", lambda: False)
     monkeypatch.setattr(answers.interfaces, "own_networks", lambda: list(map(NET, own)))
     monkeypatch.setattr(answers.interfaces, "default_gateways", lambda: gateways)
+    monkeypatch.setattr(answers.machine, "is_openwrt", lambda: False)
     assert answers.proposed_networks() == tuple(map(NET, proposed))
-    monkeypatch.setattr(answers.container, "is_container", lambda: True)
+    monkeypatch.setattr(answers.machine, "is_container", lambda: True)
     assert answers.proposed_networks() == EVERYWHERE
+
+
+def test_a_routers_devices_are_behind_it(monkeypatch):
+    own = ["10.1.2.0/24", "192.168.1.0/24", "192.168.7.0/24", "8.8.8.0/24"]
+    monkeypatch.setattr(answers.machine, "is_container", lambda: False)
+    monkeypatch.setattr(answers.machine, "is_openwrt", lambda: True)
+    monkeypatch.setattr(answers.interfaces, "own_networks", lambda: list(map(NET, own)))
+    monkeypatch.setattr(answers.interfaces, "default_gateways", lambda: ["10.1.2.1"])
+    assert answers.proposed_networks() == (NET("192.168.1.0/24"), NET("192.168.7.0/24"))

@@ -30,7 +30,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(entrances.interfaces, "address_towards", lambda peer: "192.168.10.1")
     monkeypatch.setattr(entrances.interfaces, "own_addresses", lambda: ["192.168.10.1"])
     monkeypatch.setattr(entrances.interfaces, "full_name", lambda addresses: "m365proxy.contoso.com")
-    monkeypatch.setattr(card.container, "is_container", lambda: False)
+    monkeypatch.setattr(card.machine, "is_container", lambda: False)
 
 
 def printed(directory, login, columns=80, password="", **settings):
@@ -224,7 +224,7 @@ def test_what_the_administrator_must_mend_first(tmp_path, name):
 
 
 def test_in_a_container_the_address_is_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(card.container, "is_container", lambda: True)
+    monkeypatch.setattr(card.machine, "is_container", lambda: True)
     assert "enter the host's address" in " ".join(printed(tmp_path, "scan").split())
 
 

@@ -62,8 +62,8 @@ def test_proposals(monkeypatch, service, has_tls, busy, low, doors, notes):
 )
 def test_the_image_has_ports_of_its_own(monkeypatch, is_root, doors):
     busy_ports(monkeypatch)
-    monkeypatch.setattr(freeports.container, "is_container", lambda: True)
-    monkeypatch.setattr(freeports.container, "is_root", lambda: is_root)
+    monkeypatch.setattr(freeports.machine, "is_container", lambda: True)
+    monkeypatch.setattr(freeports.machine, "is_root", lambda: is_root)
     assert freeports.proposal(Service.SMTP, ["0.0.0.0"], True)[0] == doors
 
 

@@ -142,16 +142,24 @@ def test_a_script_that_somebody_changed_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path, group, state_dir",
+    "path, group, openwrt, places",
     [
-        ("/etc/m365proxy.json", 77, "/var/lib/m365proxy"),
-        ("/etc/m365proxy/contoso.json", 77, "/var/lib/m365proxy/contoso"),
-        ("/etc/m365proxy.json", None, None),
-        ("/srv/m365proxy.json", 77, None),
+        ("/etc/m365proxy.json", 77, False, {"state_dir": "/var/lib/m365proxy"}),
+        ("/etc/m365proxy/contoso.json", 77, False, {"state_dir": "/var/lib/m365proxy/contoso"}),
+        ("/etc/m365proxy.json", None, False, {}),
+        ("/srv/m365proxy.json", 77, False, {}),
+        ("/etc/m365proxy.json", None, True, {"state_dir": "/etc/m365proxy", "queue": {"min_free_mb": 4}}),
     ],
 )
-def test_the_packaged_service_has_its_state_directory(monkeypatch, path, group, state_dir):
+def test_the_service_and_commands_have_one_state_directory(monkeypatch, path, group, openwrt, places):
     monkeypatch.setattr(installation.packaged, "group", lambda: group)
+    monkeypatch.setattr(installation.machine, "is_openwrt", lambda: openwrt)
     found = opened({}, path)
     answered(found)
-    assert found.document.get("state_dir") == state_dir
+    assert {key: found.document[key] for key in ("state_dir", "queue") if key in found.document} == places
+
+
+def test_on_windows_the_state_is_beside_the_config(monkeypatch):
+    monkeypatch.setattr(installation.sys, "platform", "win32")
+    assert installation._places("/m365proxy/config.json") == {"state_dir": "state"}
+    assert installation._places(installation.os.path.expanduser("~/.m365proxy/config.json")) == {}

@@ -1,4 +1,4 @@
-"""Whether the program runs in a container."""
+"""What kind of machine this is, as far as it decides about ports, networks and places."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ _FILES, _VARIABLE = ("/.dockerenv", "/run/.containerenv"), "KUBERNETES_SERVICE_H
 def is_container() -> bool:
     """Whether addresses and ports that devices use are perhaps those of a host around this."""
     return _VARIABLE in os.environ or any(map(os.path.exists, _FILES))
+
+
+def is_openwrt() -> bool:
+    """Whether this is a router with OpenWrt: the devices are behind it, and /var is in memory."""
+    return os.path.exists("/etc/openwrt_release")
 
 
 def is_root() -> bool:
