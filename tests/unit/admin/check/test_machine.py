@@ -88,14 +88,17 @@ def test_a_file_of_somebody_else_among_the_programs(private, tmp_path, monkeypat
 
         def stat(self, follow_symlinks):
             found = list(self._entry.stat(follow_symlinks=follow_symlinks))
-            found[4] += self.name == "token.key"  # st_uid
+            found[4] += self.name in ("token.key", "lost+found")  # st_uid
             return os.stat_result(found)
 
+    (tmp_path / "state" / "lost+found").mkdir()
     monkeypatch.setattr(machine.os, "scandir", lambda path: map(Entry, real(path)))
     (line,) = lines(machine.rights, private)
     assert (line.mark, line.exit_status) == (Mark.WRONG, 73)
     assert str(tmp_path / "state" / "token.key") in line.sentence
     assert "`chown -R " in line.remedy and line.remedy.endswith(f"{tmp_path / 'state'}`")
+    (tmp_path / "state" / "token.key").unlink()
+    assert [one.mark for one in lines(machine.rights, private)] == [Mark.OK]
 
 
 @posix
