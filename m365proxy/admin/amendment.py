@@ -51,8 +51,6 @@ def _is_sample(mailbox: object) -> bool:
 
 def amend(document: Document, present: Optional[Answers], answers: Answers, hashes: Mapping[str, str]) -> None:
     """Make the document say what was answered.  `hashes`: the passwords of the mailboxes that are added."""
-    document.setdefault("tenant_id", ZEROS)
-    document.setdefault("client_id", ZEROS)
     if answers.account:
         _set(document, "user", answers.account)
         for key in ("client_secret", "client_secret_expires", "client_certificate"):

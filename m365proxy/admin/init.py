@@ -284,8 +284,10 @@ class _Conversation:
             self._mark(Mark.OK, f"Written: {file.path}")
         for copy in copies:
             self._mark(Mark.OK, f"Kept as it was: {copy}")
+        known = installation.before.warnings if installation.present else ()
         for warning in after.warnings:
-            self._mark(Mark.ATTENTION, warning)
+            if warning not in known:
+                self._mark(Mark.ATTENTION, warning)
         self._cards(after)
         return True
 

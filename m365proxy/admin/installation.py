@@ -79,9 +79,9 @@ class Installation:
         there = self.present.mailboxes if self.present else ()
         self.passwords.update({one: passwords.generate() for one in answered.mailboxes if one not in there})
         hashes = {one: passwords.hash_password(password) for one, password in self.passwords.items()}
-        amendment.amend(self.document, self.present, answered, hashes)
-        if is_other_tenant:
+        if is_other_tenant or not self.has_ids:  # the service waits for both of them
             amendment.set_ids(self.document, ZEROS, ZEROS)
+        amendment.amend(self.document, self.present, answered, hashes)
         if answered.app_only and not (self.before.client_secret or self.before.client_certificate):
             self._make_app_key()
         if self.present is None:

@@ -64,7 +64,7 @@ def steps(
     if grant:
         found.append("Give the application its rights in Exchange: see Tenant and Exchange in the documentation.")
     if not has_ids:
-        found.append(f"Take over the ids from the last line it prints: `{call('init --ids')} 'LINE'`")
+        found.append(f"Fill in the ids, as the script's last line has them: `{call('init --ids')} 'LINE'`")
     if not is_signed_in:
         found.append(f"Sign in: `{call('login')}`")
     found.append(service)

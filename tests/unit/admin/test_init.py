@@ -283,6 +283,13 @@ def test_ports_are_changed(console):
     assert (written["smtp_port"], written["pop3_port"], written["attachment_limit_mb"]) == (25, 110, 20)
 
 
+def test_only_new_warnings_are_shown(console):
+    set_up(console, bind="0.0.0.0")
+    assert console.run("--add-login", "printer") == 0 and "has no TLS" not in console.out
+    assert console.run("--ports", typed=["25", "110"]) == 0
+    assert "pop3_port has no TLS" in console.out and "smtp_port has no TLS" not in console.out
+
+
 def test_encryption_is_switched_off(console):
     set_up(console, tls={"tls_cert": "auto"}, bind="0.0.0.0", smtps_port=465, allowed_networks=["192.0.2.0/24"])
     assert console.run("--tls", typed=["none", ""]) == 0

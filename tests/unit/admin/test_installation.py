@@ -68,6 +68,15 @@ def test_what_somebody_typed_are_answers(changes, tenant, account):
     assert found.present.mailboxes == ("scanner@contoso.com",) and found.has_ids == (changes == {})
 
 
+def test_the_service_waits_as_long_as_one_id_is_missing():
+    found = opened({**MINIMAL, "client_id": ZEROS, "mailboxes": [HASHED]})
+    found.amend(found.present)
+    assert found.finish().user == "relay@contoso.com"
+    assert {key: found.document[key] for key in ZERO_IDS} == ZERO_IDS
+    again = opened(installation.configfile.render(found.document))
+    assert again.present.tenant == "contoso.com"
+
+
 def test_a_config_with_mistakes_is_not_changed():
     with pytest.raises(ConfigError, match="smtp_prot"):
         opened({**MINIMAL, "smtp_prot": 25})
