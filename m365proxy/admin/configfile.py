@@ -18,7 +18,7 @@ from typing import Iterator, List, NamedTuple, Sequence
 from ..config import load as configuration
 from ..config.sections import Config
 from ..errors import CannotCreate, ConfigError
-from ..system import files
+from ..system import files, machine
 from . import packaged
 from .amendment import ZEROS, Document
 
@@ -138,8 +138,9 @@ class Access(NamedTuple):
     group: int
     mode: int
 
-    def __str__(self) -> str:
-        return f"mode {self.mode:04o}"
+    def without_others(self) -> Access:
+        """For what only the owner and the group may read."""
+        return self._replace(mode=self.mode & ~0o007)
 
 
 def access_for(path: str) -> Access:
@@ -152,6 +153,8 @@ def access_for(path: str) -> Access:
     mode = stat.S_IMODE(there.st_mode)
     if group is not None and there.st_gid == 0:
         return Access(there.st_uid, group, (mode | 0o640) & ~0o007)
+    if not machine.is_root():  # whose file it is, and who runs the program
+        mode &= ~0o007
     return Access(there.st_uid, there.st_gid, mode)
 
 

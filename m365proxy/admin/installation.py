@@ -192,7 +192,7 @@ class Installation:
         new = []
         if self._app_key:
             new += [
-                NewFile(self._beside("-app.pem"), self._app_key.key, access, is_secret=True),
+                NewFile(self._beside("-app.pem"), self._app_key.key, access.without_others(), is_secret=True),
                 NewFile(self._beside("-app.crt"), self._app_key.certificate, readable),
             ]
         if self._script:

@@ -231,7 +231,8 @@ class Interview:
             self._questions.note("Without encryption, passwords and mail can be read on the way by others.")
         text = "From which of these networks may devices log in without encryption, because they know none?"
         present = self._present.plaintext if self._present else ()
-        default = spelling.spell_networks(present or (() if certificate.cert else devices))
+        proposed = spelling.PRIVATE if devices == spelling.EVERYWHERE else devices
+        default = spelling.spell_networks(present or (() if certificate.cert else proposed))
         return self._questions.ask(Question("plaintext", text, spelling.networks, default))
 
     def _relays(self, mailboxes: Sequence[str]) -> Tuple[Tuple[Network, str], ...]:

@@ -21,6 +21,11 @@ HERE, ANY, NONE, AUTO = "here", "any", "none", "auto"
 
 EVERYWHERE: Tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
+# Networks that are nobody's on the internet (RFC 1918, RFC 4193).
+PRIVATE: Tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
 # Ports on which TLS begins with the first octet, by the registry of IANA.
 _IMPLICIT = (465, 995)
 

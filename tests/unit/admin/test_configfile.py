@@ -171,7 +171,19 @@ def test_the_service_may_read_what_root_made(tmp_path, monkeypatch, gid, mode, g
     status = os.stat_result((stat.S_IFREG | mode, 0, 0, 1, 0, gid, 0, 0, 0, 0))
     monkeypatch.setattr(configfile.packaged, "group", lambda: group)
     monkeypatch.setattr(configfile.os, "stat", lambda path: status)
+    monkeypatch.setattr(configfile.machine, "is_root", lambda: True)
     assert configfile.access_for("/etc/m365proxy.json") == (0, *found)
+
+
+@posix
+@pytest.mark.parametrize("is_root, mode", [(True, 0o644), (False, 0o640)])
+def test_a_users_own_config_is_closed_to_others(tmp_path, monkeypatch, is_root, mode):
+    path = tmp_path / "c.json"
+    path.write_text("{}")
+    path.chmod(0o644)
+    monkeypatch.setattr(configfile.packaged, "group", lambda: None)
+    monkeypatch.setattr(configfile.machine, "is_root", lambda: is_root)
+    assert configfile.access_for(str(path)).mode == mode
 
 
 @posix

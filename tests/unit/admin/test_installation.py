@@ -1,6 +1,8 @@
 """The config as it is and as it will be: samples, what somebody typed, and what init wrote before."""
 
 import json
+import stat
+import sys
 
 import pytest
 from configs import HASHED, MINIMAL
@@ -130,6 +132,18 @@ def test_new_files_of_an_application(tmp_path):
     again = opened(files[".json"].content, str(tmp_path / "config.json"))
     answered(again, app_only=True, account="", mailboxes=("scanner@contoso.com", "alerts@contoso.com"))
     assert [file.path.rpartition("config")[2] for file in again.files()] == ["-tenant.ps1", ".json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes of this kind")
+def test_the_applications_key_is_closed_even_if_the_config_is_open(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    path.chmod(0o644)
+    found = Installation.read(str(path), "init")
+    answered(found, app_only=True, account="")
+    found.write()
+    assert stat.S_IMODE((tmp_path / "config-app.pem").stat().st_mode) & 0o007 == 0
+    assert (tmp_path / "config-app.pem").read_bytes() == appkey.make("m365proxy").key
 
 
 def test_an_application_with_a_secret_of_somebody_else_needs_no_script(tmp_path):

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from init_harness import TENANT, KnownTenants, busy_ports, giving, typing
 
-from m365proxy.admin import interview
+from m365proxy.admin import interview, spelling
 from m365proxy.admin.interview import Interview
 from m365proxy.admin.spelling import EVERYWHERE, Certificate, Door
 from m365proxy.errors import UsageError
@@ -56,6 +56,7 @@ def test_the_defaults_are_good_enough_for_most():
         ({"devices": "here", "tls": "none"}, {"devices": (), "plaintext": (), "smtp": (Door(25), Door(587))}),
         ({"devices": "any"}, {"devices": EVERYWHERE}),
         ({"tls": "none"}, {"plaintext": (LAN,), "certificate": Certificate()}),
+        ({"tls": "none", "devices": "any"}, {"plaintext": spelling.PRIVATE}),
         ({"tls": "none", "plaintext": "192.0.2.7"}, {"plaintext": (NET("192.0.2.7"),)}),
         ({"plaintext": "192.0.2.7"}, {"plaintext": (NET("192.0.2.7"),)}),
         ({"relay": {"192.0.2.7": "scanner@contoso.com"}}, {"relays": ((NET("192.0.2.7"), "scanner@contoso.com"),)}),
