@@ -127,5 +127,12 @@ def normalised(text: str) -> str:
 
 def difference(shown: str, now: str) -> str:
     """In which words two pages differ; "" if in none.  Not in which lines: a longer number may move a line's end."""
-    words = (normalised(text).split() for text in (shown, now))
-    return "\n".join(difflib.unified_diff(*words, "the page", "the terminal", lineterm="", n=8))
+    page, terminal = (normalised(text).split() for text in (shown, now))
+    found = []
+    for kind, start, end, start_now, end_now in difflib.SequenceMatcher(None, page, terminal, False).get_opcodes():
+        if kind != "equal":
+            before, ours, theirs = page[max(0, start - 8) : start], page[start:end], terminal[start_now:end_now]
+            found.append(
+                f"after {' '.join(before)!r}\n  the page: {' '.join(ours)!r}\n  now:      {' '.join(theirs)!r}"
+            )
+    return "\n".join(found)

@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--page", type=pathlib.Path)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    if "M365PROXY_JOURNEY" not in os.environ:
+    if os.getpid() != 1:
         enter_namespaces()
     steps = travelled(arguments)
     text = firstmail.page(PROMPT, steps) if arguments.page else ""
@@ -60,9 +60,8 @@ def main():
 
 
 def enter_namespaces():
-    """Start again where mounts, network, host name and processes are ours; the last process takes all with it."""
+    """Start again as process 1 of namespaces: mounts, network, host name and processes are ours, and end with it."""
     kinds = ["--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-    os.environ["M365PROXY_JOURNEY"] = "1"
     os.execvp("unshare", ["unshare", *kinds, sys.executable, *sys.argv])
 
 
@@ -77,7 +76,11 @@ def travelled(arguments):
         prepare_root(arguments.root, sandbox.ca_file)
         journey = (FromPackage if arguments.kind == "deb" else FromFile)(arguments.root, arguments.program, sandbox)
         stack.callback(journey.close)
-        journey.go()
+        try:
+            journey.go()
+        except SystemExit:
+            print(f"The program's log:\n{journey.log.read_text() if journey.log.exists() else ''}", file=sys.stderr)
+            raise
         return journey.terminal.steps
 
 
@@ -177,6 +180,7 @@ class Journey:
         self.root = root
         self.program = program
         self.sandbox = sandbox
+        self.log = root / "root/log"
         self.terminal = Terminal(root)
         self._service = None
 
@@ -222,7 +226,7 @@ class Journey:
 
     def run(self, *words):
         """The program, beside the terminal."""
-        with open(self.root / "root/log", "wb") as log:
+        with open(self.log, "wb") as log:
             self._service = subprocess.Popen(
                 in_root(self.root, *words), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -232,7 +236,7 @@ class Journey:
         deadline = time.monotonic() + PATIENCE
         while not (state / "status.json").exists():
             if self._service.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"the program does not start:\n{(self.root / 'root/log').read_text()}")
+                sys.exit("the program does not start")
             time.sleep(0.1)
 
     def close(self):

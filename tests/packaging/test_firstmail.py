@@ -53,11 +53,27 @@ def test_another_time_is_no_difference():
     assert firstmail.difference(firstmail.page(PROMPT, STEPS), firstmail.page(PROMPT, LATER)) == ""
 
 
-@pytest.mark.parametrize("other", ["Signed in!", "Signed in. Next: `m365proxy check`.", ""])
-def test_another_word_is_a_difference(other):
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            "Signed out.",
+            [
+                "after 'root@gateway:~# m365proxy login Enter this code: CODE Signed'",
+                "  the page: 'in.'",
+                "  now:      'out.'",
+            ],
+        ),
+        ("", ["  the page: 'Signed in.'", "  now:      ''"]),
+        ("Signed in. Next:", ["  the page: ''", "  now:      'Next:'"]),
+    ],
+    ids=["other", "less", "more"],
+)
+def test_another_word_is_a_difference(other, said):
     changed = [STEPS[0]._replace(screen=STEPS[0].screen.replace("Signed in.", other)), STEPS[1]]
-    found = firstmail.difference(firstmail.page(PROMPT, STEPS), firstmail.page(PROMPT, changed))
-    assert [line for line in found.splitlines() if re.match(r"[+-]\w", line)]
+    found = firstmail.difference(firstmail.page(PROMPT, STEPS), firstmail.page(PROMPT, changed)).splitlines()
+    assert len(found) == 3
+    assert found[-len(said) :] == said
 
 
 def typed():
