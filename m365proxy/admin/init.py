@@ -48,6 +48,8 @@ class Wish(NamedTuple):
 
 def run(given_path: Optional[str], wish: Wish) -> Optional[int]:
     """Ask, write, and say what comes next."""
+    if sys.stdout is None:
+        raise UsageError("Standard output is closed, but new passwords are shown there, only once. Open it.")
     path = os.path.abspath(configuration.place(given_path, os.environ))
     call = Call(path, os.environ)
     terminal = Terminal(sys.stdout, os.environ)

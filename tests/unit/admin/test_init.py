@@ -228,6 +228,13 @@ def test_without_a_terminal_it_says_what_to_do(console):
     assert console.run("--ports") == 64
 
 
+def test_passwords_that_nobody_would_see_are_not_made(console, monkeypatch):
+    (console.directory / "answers").write_text('{"tenant": "contoso.com"}')
+    monkeypatch.setattr("sys.stdout", None)
+    assert cli.main(["--config", str(console.path), "init", "--answers", str(console.directory / "answers")]) == 64
+    assert console.names() == []
+
+
 @pytest.mark.parametrize("words", [["--ids", IDS], ["--add-login", "printer"], ["--add-mailbox", "a@contoso.com"]])
 def test_one_change_needs_a_config(console, words):
     assert console.run(*words) == 64
