@@ -27,8 +27,8 @@ COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.exec
 RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
 PASSWORD = "drawer full of devices"
 
-# What the machine's own environment says of the network must not decide a test.
-_NETWORK = (
+# What the machine's own environment says of the network, and pytest-xdist's of the screen, must not decide a test.
+_NOT_OURS = (
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -36,6 +36,8 @@ _NETWORK = (
     "requests_ca_bundle",
     "curl_ca_bundle",
     "ssl_cert_file",
+    "columns",
+    "lines",
 )
 
 
@@ -79,7 +81,7 @@ class Program:
             "queue": {"min_free_mb": 0},
         }
         self.configure(**settings)
-        self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _NETWORK}
+        self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _NOT_OURS}
         self.environ.update(HOME=str(self.directory), PYTHONUNBUFFERED="1", PYTHONWARNINGS="default")
         self.process = None
         self.log = self.directory / "log"
