@@ -17,6 +17,7 @@ from typing import Iterator, List, NamedTuple, Sequence
 
 from ..config import load as configuration
 from ..config.sections import Config
+from ..config.types import shown
 from ..errors import CannotCreate, ConfigError
 from ..system import files, machine
 from . import packaged
@@ -44,7 +45,7 @@ class _Comment(str):
 
 
 def parse(content: bytes, path: str) -> Document:
-    """The keys and comments of a config, in their order; ConfigError if it is no JSON."""
+    """The keys and comments of a config, in their order; ConfigError if it is no JSON, or has a key twice."""
     try:
         document = json.loads(content.decode(json.detect_encoding(content)), object_pairs_hook=_object)
     except (ValueError, RecursionError):
@@ -56,7 +57,12 @@ def parse(content: bytes, path: str) -> Document:
 
 
 def _object(pairs: "list[tuple[str, object]]") -> Document:
-    return {_Comment(key) if key.startswith("#") else key: value for key, value in pairs}
+    found: Document = {_Comment(key) if key.startswith("#") else key: value for key, value in pairs}
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs if not key.startswith("#")]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ConfigError(f"{shown(twice)} is there twice; keep one.")
+    return found
 
 
 def render(document: Document) -> bytes:

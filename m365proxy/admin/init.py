@@ -43,7 +43,8 @@ class Wish(NamedTuple):
 
     @property
     def is_one_change(self) -> bool:
-        return bool(self.ids or self.add_mailbox or self.add_login or self.ports or self.tls)
+        given = [one is not None for one in (self.ids, self.add_mailbox, self.add_login)]
+        return any(given) or self.ports or self.tls
 
 
 def run(given_path: Optional[str], wish: Wish) -> Optional[int]:
@@ -149,9 +150,9 @@ class _Conversation:
     def _change(self, interview: Interview, before: Answers) -> None:
         """What the command line asks for, and nothing else."""
         installation, wish, answered = self._installation, self._wish, before
-        if wish.ids:
+        if wish.ids is not None:
             installation.set_ids(self._checked(parse_ids(wish.ids)))
-        if wish.add_mailbox:
+        if wish.add_mailbox is not None:
             answered = self._with_mailbox(interview, answered, wish.add_mailbox)
         if wish.tls:
             certificate = interview.certificate()
@@ -163,7 +164,7 @@ class _Conversation:
         if wish.ports:
             answered = interview.ports(answered)
         installation.amend(answered)
-        if wish.add_login:
+        if wish.add_login is not None:
             login = spelling.login(wish.add_login)
             self._refuse_known(login)
             installation.add_login(interview.which_mailbox(answered.mailboxes, login), login)

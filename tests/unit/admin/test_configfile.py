@@ -60,6 +60,12 @@ def test_what_is_no_config_is_a_sentence(content):
         configfile.parse(content, "/c.json")
 
 
+@pytest.mark.parametrize("content", [b'{"user": 1, "user": 2}', b'{"#": 1, "#": 2, "tls": {"a": 1, "#": 3, "a": 2}}'])
+def test_a_key_that_is_there_twice_is_not_lost(content):
+    with pytest.raises(ConfigError, match='"(user|a)" is there twice; keep one.'):
+        configfile.parse(content, "/c.json")
+
+
 def test_what_init_wrote_is_known_again():
     document = configfile.parse(TEXT.encode(), "/c.json")
     assert configfile.notes(document) == {} and not configfile.is_as_written(document)

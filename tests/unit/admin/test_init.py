@@ -256,6 +256,14 @@ def test_a_login_is_added(console):
     assert console.run("--add-login", " ") == 64
 
 
+@pytest.mark.parametrize("option", ["--ids", "--add-login", "--add-mailbox"])
+def test_an_empty_word_is_no_reason_to_ask_everything(console, option):
+    set_up(console)
+    before = console.path.read_bytes()
+    assert console.run(option, "", typed=[]) == 64 and "Enter takes" not in console.out
+    assert console.path.read_bytes() == before
+
+
 def test_a_login_of_one_of_several_mailboxes(console):
     set_up(console, mailboxes=[HASHED, {**HASHED, "username": "alerts@contoso.com"}])
     assert console.run("--add-login", "camera", typed=["alerts@contoso.co", "alerts@contoso.com"]) == 0
