@@ -112,7 +112,9 @@ def _add_queue(commands: "argparse._SubParsersAction[_Parser]") -> None:
     actions = queue.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     listing = actions.add_parser("list", help="list all messages")
     listing.add_argument("--json", action="store_true", help="print one JSON object per line")
-    actions.add_parser("show", help="show one message: envelope, state and header").add_argument("id", metavar="ID")
+    actions.add_parser("show", help="show one message: envelope, state and header").add_argument(
+        "id", metavar="ID", help="its ID, or the beginning of it with date and time"
+    )
     actions.add_parser("retry", help="send a message now, or all that wait or have failed").add_argument(
         "id", metavar="ID|all"
     )

@@ -24,6 +24,12 @@ _HEADER_SHOWN = 8 * 1024
 # Phases in which a message may have been sent.
 _DOUBTFUL = (Phase.POSTING, Phase.HELD)
 
+# The least of an ID that is enough: date and time.  With less, `drop` might hit another message than was meant.
+_BEGINNING = len("20261129T094207")
+
+# IDs named in an error.
+_NAMED = 5
+
 # How often a message is looked for again that changes its state between a look and the command's rename.
 _LOOKS = 5
 
@@ -41,8 +47,10 @@ def list_messages(config: Config, as_json: bool) -> Optional[int]:
     return None
 
 
-def show(config: Config, id: str) -> Optional[int]:
+def show(config: Config, typed: str) -> Optional[int]:
+    """`typed`, here and below: an ID, or its beginning."""
     spool = spool_of(config)
+    id = _whole_id(config, spool, typed)
     entry = _entry(config, spool, id)
     message = _described(spool, entry)
     if message is None:
@@ -56,12 +64,13 @@ def show(config: Config, id: str) -> Optional[int]:
     return None
 
 
-def retry(config: Config, id: str) -> Optional[int]:
+def retry(config: Config, typed: str) -> Optional[int]:
     """Send a message now, whatever it waits for; with "all", each that waits or has failed."""
     spool = spool_of(config)
-    if id == "all":
+    if typed == "all":
         _retry_all(config, spool)
     else:
+        id = _whole_id(config, spool, typed)
         entry, _ = _take(config, spool, id, spool.requeue)
         _report_queued(config, id)
         _note(config, "retried", [id])
@@ -109,9 +118,10 @@ def _note(config: Config, event: str, ids: Iterable[str]) -> None:
                 events.note(event, id=id)
 
 
-def drop(config: Config, id: str) -> Optional[int]:
+def drop(config: Config, typed: str) -> Optional[int]:
     """Delete a message for good."""
     spool = spool_of(config)
+    id = _whole_id(config, spool, typed)
     entry, state = _take(config, spool, id, spool.drop)
     _note(config, "dropped", [id])
     print(f"{id} is deleted.")
@@ -139,6 +149,17 @@ def _take(config: Config, spool: Spool, id: str, action: Callable[[Entry], None]
                 continue
         return entry, state
     raise _changed(id)
+
+
+def _whole_id(config: Config, spool: Spool, typed: str) -> str:
+    """The ID of the only message that it is the beginning of; else what was typed.  UsageError if there are several."""
+    if not status.has_queue(config) or len(typed) < _BEGINNING or spool.find(typed) is not None:
+        return typed
+    found = sorted({entry.id for entry in spool.entries() if entry.id.startswith(typed)})
+    if len(found) > 1:
+        named = ", ".join(found[:_NAMED]) + (" ..." if found[_NAMED:] else "")
+        raise UsageError(f"{len(found)} messages have an ID that begins so: {named}. Type more of it.")
+    return found[0] if found else typed
 
 
 def _entry(config: Config, spool: Spool, id: str) -> Entry:

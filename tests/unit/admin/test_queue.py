@@ -152,3 +152,28 @@ def test_a_message_that_changes_again_and_again(config, spool, monkeypatch):
     monkeypatch.setattr("m365proxy.spool.spool.Spool.drop", lambda self, entry: gone(entry))
     with pytest.raises(InUse, match="has just changed its state"):
         queue.drop(config, id)
+
+
+@pytest.mark.parametrize("command", [queue.show, queue.retry, queue.drop])
+def test_the_beginning_of_an_id_is_enough(config, spool, capsys, command):
+    id = put(spool)
+    assert command(config, id[:20]) is None
+    assert id in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [queue.show, queue.retry, queue.drop])
+@pytest.mark.parametrize("length", [4, 14])
+def test_less_than_date_and_time_is_no_beginning(config, spool, command, length):
+    id = put(spool)
+    with pytest.raises(UsageError, match="There is no message"):
+        command(config, id[:length])
+    assert spool.find(id) is not None
+
+
+def test_a_beginning_that_several_have_names_them(config, spool, monkeypatch):
+    monkeypatch.setattr(spool, "_clock", lambda: 1796000000.0)
+    ids = sorted(put(spool) for _ in range(7))
+    with pytest.raises(UsageError) as refused:
+        queue.drop(config, ids[0][:16])
+    assert str(refused.value).startswith("7 messages have an ID that begins so: " + ", ".join(ids[:5]) + " ...")
+    assert len(list(spool.entries())) == 7
