@@ -145,7 +145,7 @@ class Interview:
         answered = self._questions.ask(Question("mailboxes", text, read, default))
         gone = [one for one in there if one not in answered]
         if gone:
-            self._questions.note(f"{', '.join(gone)}: it stays; to remove a mailbox, take it out of the config.")
+            self._questions.note(f"To remove {', '.join(gone)}, edit the config; nothing is taken out here.")
         mailboxes = (*there, *(one for one in answered if one not in there))
         return mailboxes, self.new(tuple(one for one in mailboxes if one not in there), account)
 

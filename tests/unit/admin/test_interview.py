@@ -138,7 +138,7 @@ def test_what_is_there_is_the_default_and_stays():
     assert again == before
     more, shown = answered(present=before, mailboxes="c@contoso.com", new_mailboxes="no")
     assert more.mailboxes == ("a@contoso.com", "b@contoso.com", "c@contoso.com") and more.new == before.new
-    assert "a@contoso.com, b@contoso.com: it stays" in shown
+    assert "To remove a@contoso.com, b@contoso.com, edit the config" in shown
 
 
 @pytest.mark.parametrize("names", [("cert.pem", "privkey.pem"), ("cert.pem", "cert.key"), ("both.pem", "both.pem")])
