@@ -11,6 +11,7 @@ from ..config.sections import Config
 from ..entra.devicecode import DeviceCode
 from ..errors import CannotCreate
 from ..system import files, signals
+from . import invocation
 from .blockletters import enlarged
 from .terminal import Terminal
 
@@ -23,7 +24,8 @@ def login(config: Config) -> Optional[int]:
         print("No sign-in is needed: the app registration's own secret or certificate is used.")
         return None
     before = account.tokens.state()
-    screen = Screen(sys.stdout, os.environ)
+    program = invocation.program(config.path)
+    screen = Screen(sys.stdout, os.environ, program=program)
     with signals.outliving_terminal(screen.leave):
         try:
             user = account.tokens.login(screen.show, screen.count_down)
@@ -33,7 +35,7 @@ def login(config: Config) -> Optional[int]:
         except BaseException:
             screen.say("")
             raise
-        screen.say(f"Signed in as {user}. Next: `m365proxy check`.")
+        screen.say(f"Signed in as {user}. Next: `{program} check`.")
     return None
 
 
@@ -52,11 +54,16 @@ class Screen:
         stream: Optional[TextIO],
         environ: Mapping[str, str],
         lose: Callable[[int], object] = signals.lose_output,
+        program: str = "m365proxy",
     ):
-        """`lose` is called with 1 if nobody can read the stream any more, and with 2 if no error either."""
+        """`lose` is called with 1 if nobody can read the stream any more, and with 2 if no error either.
+
+        `program`: how it is started, in commands that can be copied.
+        """
         self._terminal = Terminal(stream, environ)
         self._stream = stream
         self._lose = lose
+        self._program = program
         self._counts = stream is not None and stream.isatty() and environ.get("TERM") != "dumb"
         self._counting = ""  # what stands on the line of the countdown
 
@@ -111,7 +118,7 @@ class Screen:
             "",
             terminal.wrap(
                 f"The code is good for {code.minutes} minutes. If you give up, nothing is changed. If this connection "
-                "drops, the command waits on: finish on the phone, then see `m365proxy status`."
+                f"drops, the command waits on: finish on the phone, then see `{self._program} status`."
             ),
             "",
         ]

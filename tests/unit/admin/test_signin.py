@@ -7,7 +7,7 @@ import pathlib
 import pytest
 from configs import configured
 
-from m365proxy.admin import signin
+from m365proxy.admin import invocation, signin
 from m365proxy.admin.signin import Screen
 from m365proxy.entra.devicecode import DeviceCode
 from m365proxy.errors import CannotCreate, SignInNeeded
@@ -201,9 +201,17 @@ def test_giving_up_where_nobody_was_signed_in(ending, capsys):
     assert "is signed in" not in capsys.readouterr().out
 
 
-def test_after_it_the_next_command_is_named(ending, capsys):
+def test_after_it_the_next_command_is_named(ending, capsys, monkeypatch):
+    monkeypatch.setattr(invocation, "program", lambda path: f"python3 m365proxy.py --config {pathlib.Path(path).name}")
     assert ending(lambda state: "relay@contoso.com") is None
-    assert capsys.readouterr().out.endswith("Signed in as relay@contoso.com. Next: `m365proxy check`.\n")
+    next_one = "Signed in as relay@contoso.com. Next:\n`python3 m365proxy.py --config config.json check`.\n"
+    assert capsys.readouterr().out.endswith(next_one)
+
+
+def test_commands_on_the_screen_start_this_program():
+    stream = Tty()
+    Screen(stream, XTERM, program="python3 m365proxy.py").show(CODE)
+    assert "`python3 m365proxy.py status`" in stream.getvalue()
 
 
 def test_a_refusal_goes_on_to_the_command_line(ending):
