@@ -9,6 +9,7 @@ docs/events.md lists the events and their fields.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -16,6 +17,7 @@ import os
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
+from ..errors import CannotCreate
 from . import files, jsontext, log
 
 logger = log.get("events")
@@ -52,7 +54,7 @@ class EventLog(logging.Handler):
         self._directory = directory
         self._file_octets = max(1, octets // _FILES)
         self._file: Optional[io.FileIO] = None
-        self._size = 0
+        self._path = ""  # that of the file
         self._paused_until = 0.0  # monotonic; 0 while the disk takes what is written
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -79,7 +81,9 @@ class EventLog(logging.Handler):
         except OSError as error:
             self._pause(error.strerror or str(error))
             return
-        self._size += written
+        except CannotCreate as error:
+            self._pause(str(error))
+            return
         if written < len(line):
             self._pause("the disk is full")
         elif self._paused_until:
@@ -93,8 +97,8 @@ class EventLog(logging.Handler):
         self._close_file()
 
     def _open(self) -> io.FileIO:
-        """The newest file, or the next one if that is full."""
-        if self._file is not None and self._size < self._file_octets:
+        """The newest file, or the next one if that is full or was taken away."""
+        if self._file is not None and self._goes_on(self._file):
             return self._file
         self._close_file()
         files.make_private(self._directory)
@@ -104,25 +108,42 @@ class EventLog(logging.Handler):
             newest += 1
             for number in numbers[: max(0, len(numbers) - _FILES + 1)]:
                 files.remove(path_of(self._directory, number))
-        self._file = files.open_unbuffered(path_of(self._directory, newest))
-        self._size = _size(path_of(self._directory, newest))
-        if not _ends_with_line(path_of(self._directory, newest)):
-            self._size += self._file.write(b"\n")
+        self._path = path_of(self._directory, newest)
+        self._file = files.open_unbuffered(self._path)
+        if not _ends_with_line(self._path):
+            self._file.write(b"\n")
         return self._file
 
+    def _goes_on(self, file: io.FileIO) -> bool:
+        """Whether the open file has room, and `trace` finds it.
+
+        A command may have written into it, or an administrator have removed or moved it, or the directory.
+        """
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        return found.st_size < self._file_octets and os.path.samestat(found, os.fstat(file.fileno()))
+
     def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # the disk may be full
+                file.close()
 
 
 def lines(directory: str, since: float = 0.0) -> Iterator[bytes]:
     """The lines on what happened since then (seconds since 1970), the oldest first.
 
     A line may be damaged: `parse` says so.  One file is in memory at a time.
+    OSError if the directory or a file cannot be read.
     """
     begin = b'{"time": "' + _stamp(since).encode()
-    for number in _numbers(directory) if os.path.isdir(directory) else ():
+    try:
+        numbers = _numbers(directory)
+    except FileNotFoundError:  # nothing has happened yet
+        return
+    for number in numbers:
         try:
             file = files.open_shared(path_of(directory, number))
         except FileNotFoundError:  # the program has just deleted its oldest file
@@ -149,7 +170,7 @@ def path_of(directory: str, number: int) -> str:
 def _numbers(directory: str) -> List[int]:
     """The numbers of the files, the oldest first."""
     names = (name[: -len(_ENDING)] for name in files.names(directory) if name.endswith(_ENDING))
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == f"{int(name):08}")
 
 
 def _size(path: str) -> int:

@@ -60,7 +60,7 @@ def create(path: str, mode: int = 0o600) -> BinaryIO:
 
 
 def open_to_append(path: str) -> BinaryIO:
-    """Open a file of our own (0600) for writing at its end; made if it is not there.  OSError for a FIFO."""
+    """Open a file of our own (0600) for writing at its end; made if it is not there.  OSError for what is no file."""
     return os.fdopen(_open_end(path), "ab")
 
 
@@ -71,7 +71,11 @@ def open_unbuffered(path: str) -> io.FileIO:
 
 def _open_end(path: str) -> int:
     flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    return os.open(path, flags, 0o600)
+    handle = os.open(path, flags, 0o600)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise NoFile(errno.EINVAL, "is no regular file", path)
 
 
 def sync_file(file: BinaryIO) -> None:
@@ -195,6 +199,11 @@ def make_directory(path: str) -> None:
     mode = {} if sys.platform == "win32" else {"mode": 0o700}
     try:
         os.makedirs(path, exist_ok=True, **mode)
+    except (FileExistsError, NotADirectoryError):
+        raise CannotCreate(
+            f"The directory {path} cannot be created: a file is in its place, or in that of a directory above it. "
+            "Move the file away."
+        ) from None
     except OSError as error:
         raise CannotCreate(
             f"The directory {path} cannot be created: {error.strerror}. Create it, or give this user the right to."

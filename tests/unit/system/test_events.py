@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 import stat
 
 import pytest
@@ -128,6 +129,82 @@ def test_a_disk_that_takes_nothing_costs_events_only(logger, directory, monkeypa
         f"events cannot be written to {directory}, and are lost: No space left on device",
         f"events are written again to {directory}; those in between are lost",
     ]
+
+
+def in_its_place_a_file(directory):
+    pathlib.Path(directory).write_text("")
+
+
+def below_it_a_directory(directory):
+    os.makedirs(os.path.join(directory, "00000001.jsonl"))
+
+
+def below_it_a_fifo(directory):
+    os.mkdir(directory)
+    path = os.path.join(directory, "00000001.jsonl")
+    os.mkfifo(path)
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # with a reader, it can be opened for writing
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no FIFO")
+@pytest.mark.parametrize("spoil", [in_its_place_a_file, below_it_a_directory, below_it_a_fifo])
+def test_whatever_stands_in_its_place_fails_nobody(logger, directory, caplog, spoil):
+    spoil(directory)
+    logger.info("x", extra=events.step("accepted", id="lost"))
+    logger.info("x", extra=events.step("accepted", id="lost"))
+    said = [record.getMessage() for record in caplog.records if record.name.endswith(".events")]
+    assert len(said) == 1 and said[0].startswith(f"events cannot be written to {directory}, and are lost: ")
+
+
+def test_a_file_that_cannot_be_closed_fails_nobody(logger, directory, monkeypatch):
+    monkeypatch.setattr(events.time, "monotonic", iter(range(0, 1000, 20)).__next__)
+
+    class Remote(files.io.FileIO):
+        """One whose disk says at the end only that it is full, as NFS does."""
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def close(self):
+            if not self.closed:
+                super().close()
+                raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.io, "FileIO", Remote)
+        logger.info("x", extra=events.step("accepted", id="lost"))
+        logger.info("x", extra=events.step("accepted", id="lost"))
+    logger.info("x", extra=events.step("accepted", id="kept"))
+    assert [event["id"] for event in written(directory)] == ["kept"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no open file")
+@pytest.mark.parametrize("how", [shutil.rmtree, lambda directory: os.rename(directory, directory + ".old")])
+def test_events_do_not_go_where_nobody_finds_them(logger, directory, how):
+    logger.info("x", extra=events.step("accepted", id="1"))
+    how(directory)
+    logger.info("x", extra=events.step("accepted", id="2"))
+    assert [event["id"] for event in written(directory)] == ["2"]
+
+
+def test_what_a_command_writes_counts_for_the_size_of_the_file(logger, directory):
+    logger.info("x", extra=events.step("accepted", id="1"))
+    command = events.EventLog(directory, 8000)
+    for _ in range(20):
+        command.note("retried", id="1")
+    command.close()
+    logger.info("x", extra=events.step("delivered", id="1"))
+    assert [event["event"] for event in written(directory)] == ["accepted", *["retried"] * 20, "delivered"]
+
+
+def test_files_of_others_are_left_alone(logger, directory):
+    os.mkdir(directory)
+    others = ["1.jsonl", "00000001.jsonl.gz", "-0000001.jsonl", "000000002.jsonl"]
+    for name in others:
+        pathlib.Path(directory, name).write_text("")
+    for number in range(300):
+        logger.info("x", extra=events.step("accepted", id=f"{number:04}"))
+    assert set(others) < set(os.listdir(directory)) and written(directory)[-1]["id"] == "0299"
 
 
 def test_a_write_that_is_cut_short_is_begun_anew(logger, directory, monkeypatch):

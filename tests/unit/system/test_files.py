@@ -82,8 +82,9 @@ def test_make_directory_leaves_the_rights_to_the_parent_on_windows(tmp_path, mon
 
 def test_make_directory_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CannotCreate, match="cannot be created"):
-        files.make_directory(str(tmp_path / "file" / "below"))
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CannotCreate, match="cannot be created: a file is in its place, or in that of"):
+            files.make_directory(str(path))
 
 
 def test_lock_is_refused_to_another_process_and_names_the_pid(tmp_path):
