@@ -39,6 +39,10 @@ class _Block:
         self.parameters = parameters
 
 
+class _Table(dict):
+    """What @{ } makes; the objects of commands are plain dicts."""
+
+
 class Powershell:
     """One session.  `commands`: name in lower case -> function(inputs, positional, named) -> list of outputs."""
 
@@ -369,7 +373,7 @@ class Powershell:
 
     def _eval_hash_literal_expression(self, node):
         entries = node.named_children[0].named_children if node.named_children else []
-        table = {}
+        table = _Table()
         for entry in entries:
             key, source = entry.named_children
             key = _inner(key)
@@ -390,8 +394,8 @@ class Powershell:
         raise AssertionError(node.text)
 
     def _eval_cast_expression(self, node):
-        assert node.named_children[0].text == b"[long]"
-        return int(self._value(node.named_children[1]))
+        kind, value = node.named_children[0].text.decode(), self._value(node.named_children[1])
+        return {"[long]": int, "[version]": version}[kind](value)
 
     def _eval_element_access(self, node):
         holder, index = (self._value(child) for child in node.named_children)
@@ -401,6 +405,8 @@ class Powershell:
 
     def _eval_member_access(self, node):
         holder, name = node.named_children
+        if node.text == b"[long]::MaxValue":
+            return 2**63 - 1
         name = _inner(name)
         name = _text(self._value(name)) if name.type == "variable" else name.text.decode()
         return _member(self._value(holder), name)
@@ -459,12 +465,13 @@ class Powershell:
         if operator == "-like":
             pattern = "".join(".*" if character == "*" else re.escape(character) for character in right)
             return re.fullmatch(pattern, _text(left), re.IGNORECASE) is not None
-        if not isinstance(left, (int, float)):
+        if not isinstance(left, (int, float, tuple)):
             left, right = (None if value is None else _text(value).lower() for value in (left, right))
         return {
             "-eq": lambda: left == right,
             "-ne": lambda: left != right,
             "-gt": lambda: left > right,
+            "-lt": lambda: left < right,
             "-ge": lambda: left >= right,
             "-le": lambda: left <= right,
         }[operator]()
@@ -483,6 +490,11 @@ class Powershell:
         form, values = self._value(form), self._value(values)
         form = re.sub(r"\{(\d+),-(\d+)\}", r"{\1:<\2}", form)
         return form.format(*map(_text, self._unrolled(values)))
+
+
+def version(text):
+    """As [version] compares it."""
+    return tuple(map(int, text.split(".")))
 
 
 def _without_comments(node, text):
@@ -533,7 +545,7 @@ def _added(left, right):
 
 def _member(holder, name):
     if name.lower() == "count":
-        return len(holder) if isinstance(holder, list) else 0 if holder is None else 1
+        return len(holder) if isinstance(holder, (list, _Table)) else 0 if holder is None else 1
     if not isinstance(holder, dict):
         return None
     return {key.lower(): value for key, value in holder.items()}.get(name.lower())

@@ -219,27 +219,33 @@ foreach ($line in $lines) {
 """
 
 # Cloud Shell has the module (cloud-shell/features.md); -Device is for shells without a browser
-# (Connect-ExchangeOnline.md).  A mailbox is looked for by a filter, which finds nothing without an error; a whole
-# address needs no smtp: in it (filter-properties.md).
+# (Connect-ExchangeOnline.md).  A connection may be one to Security & Compliance, or give the cmdlets other names
+# (Get-ConnectionInformation.md, which takes version 3).  A mailbox is looked for by a filter, which finds nothing
+# without an error; a whole address needs no smtp: in it (filter-properties.md).
 EXCHANGE = """
 Write-Host ''
 Write-Host 'Mailboxes (Exchange Online)'
-if (-not (Get-Module ExchangeOnlineManagement -ListAvailable)) {
+if (-not (Get-Module ExchangeOnlineManagement -ListAvailable | Where-Object { $_.Version -ge [version]'3.0.0' })) {
     Write-Host 'Installing the module ExchangeOnlineManagement for you (not for others).'
     Install-Module ExchangeOnlineManagement -Scope CurrentUser -Force -ErrorAction Stop
 }
-Import-Module ExchangeOnlineManagement -ErrorAction Stop
+Import-Module ExchangeOnlineManagement -MinimumVersion 3.0.0 -ErrorAction Stop
 $cloud = az cloud show --query name --output tsv --only-show-errors
 $environment = switch ("$cloud") {
     'AzureUSGovernment' { 'O365USGovGCCHigh' }  # O365USGovDoD for the Department of Defense
     'AzureChinaCloud' { 'O365China' }
     default { 'O365Default' }
 }
-if (-not (Get-ConnectionInformation | Where-Object { $_.State -eq 'Connected' })) {
+function Find-Connection() {
+    return Get-ConnectionInformation | Where-Object {
+        $_.State -eq 'Connected' -and "$($_.IsEopSession)" -ne 'True' -and -not $_.ModulePrefix
+    }
+}
+if (-not (Find-Connection)) {
     Write-Host 'Sign in as Exchange Administrator or Global Administrator:'
     Connect-ExchangeOnline -Device -ShowBanner:$false -ExchangeEnvironmentName $environment -ErrorAction Stop
 }
-if (Get-ConnectionInformation | Where-Object { $_.State -eq 'Connected' -and $_.TenantID -ne $tenantId }) {
+if (Find-Connection | Where-Object { $_.TenantID -ne $tenantId }) {
     throw "Exchange is connected to another tenant than $tenant. Run: Disconnect-ExchangeOnline -Confirm:`$false"
 }
 
@@ -250,21 +256,23 @@ function Find-Mailbox($address) {
 
 # Octets, of what Exchange shows as: 35 MB (36,700,160 bytes)
 function Get-Octets($size) {
+    if ("$size" -eq 'Unlimited') { return [long]::MaxValue }
     if ("$size" -match '\\(([\\d.,\\s]+) bytes\\)') { return [long]($Matches[1] -replace '\\D') }
     return 0
 }
 
-# Makes its limits large enough for the largest mail of the devices; never makes them smaller.
+# Makes each limit large enough for the largest mail of the devices; never makes one smaller.
 function Set-Size($mailbox, $address, $isNew) {
-    $octets = $messageMb * 1048576
     if ($messageMb -eq 0) { return }
-    if ((Get-Octets $mailbox.MaxSendSize) -ge $octets -and (Get-Octets $mailbox.MaxReceiveSize) -ge $octets) {
+    $change = @{}
+    foreach ($limit in 'MaxSendSize', 'MaxReceiveSize') {
+        if ((Get-Octets "$($mailbox.$limit)") -lt $messageMb * 1048576) { $change[$limit] = "${messageMb}MB" }
+    }
+    if ($change.Count -eq 0) {
         Write-Step 'already there' "${address}: mail of $messageMb MB"
         return
     }
-    Invoke-Patiently $isNew {
-        Set-Mailbox -Identity $address -MaxSendSize "${messageMb}MB" -MaxReceiveSize "${messageMb}MB" -ErrorAction Stop
-    }
+    Invoke-Patiently $isNew { Set-Mailbox -Identity $address @change -ErrorAction Stop }
     Write-Step 'changed' "${address}: mail of $messageMb MB"
 }
 """
@@ -286,7 +294,8 @@ try {
 } catch { Write-Problem "${account}: $_" }
 """
 
-# Each mailbox; what one lacks does not stop the others.
+# Each mailbox; what one lacks does not stop the others.  No two in a tenant have the same name (New-Mailbox.md), which
+# may be the alias and thereby the sign-in name as well.
 MAILBOXES = """
 foreach ($entry in $mailboxes) {
     $address = $entry.Address
@@ -297,8 +306,13 @@ foreach ($entry in $mailboxes) {
         if ($mailbox) {
             Write-Step 'already there' "${address}: $($mailbox.RecipientTypeDetails)"
         } elseif ($entry.New) {
-            $mailbox = New-Mailbox -Shared -Name $entry.Name -DisplayName $entry.Name `
-                -PrimarySmtpAddress $address -ErrorAction Stop
+            try {
+                $mailbox = New-Mailbox -Shared -Name $entry.Name -DisplayName $entry.Name `
+                    -PrimarySmtpAddress $address -ErrorAction Stop
+            } catch {
+                $mailbox = New-Mailbox -Shared -Name $entry.OtherName -DisplayName $entry.Name `
+                    -PrimarySmtpAddress $address -ErrorAction Stop
+            }
             $isNew = $true
             Write-Step 'created' "${address}: SharedMailbox"
         } else {
@@ -319,6 +333,8 @@ function Test-FullAccess($address) {
 }
 """
 
+# Where an account was given another SID, it is not found by it: then the right is given anew
+# (Get-RecipientPermission.md).
 SEND_AS = """
 function Test-SendAs($address) {
     return Get-RecipientPermission -Identity $address -Trustee $account -ErrorAction Stop |
@@ -358,7 +374,7 @@ GRANT_MARK = """
         Write-Step 'already there' "${address}: $attribute is $mark"
     } elseif ($value) {
         Write-Problem ("${address}: $attribute is in use already ('$value'). Put the name of a free one " +
-            'into the line that begins with $attribute, at the top of the script.')
+            'into the line that begins with $attribute, at the top of the script, and into the one at its end.')
     } else {
         $change = @{ $attribute = $mark }
         Invoke-Patiently $isNew { Set-Mailbox -Identity $address @change -ErrorAction Stop }
@@ -372,7 +388,8 @@ GRANT_END = """
 # The roles come from application-rbac.md; what is assigned is asked of Test-ServicePrincipalAuthorization (.md), whose
 # ScopeType is Organization where nothing is limited.  Get-ManagementRoleAssignment.md names no applications.
 APP_ONLY_ROLES = """
-if (Get-ServicePrincipal -ErrorAction Stop | Where-Object { $_.AppId -eq $clientId }) {
+$isNewPrincipal = -not (Get-ServicePrincipal -ErrorAction Stop | Where-Object { $_.AppId -eq $clientId })
+if (-not $isNewPrincipal) {
     Write-Step 'already there' 'service principal in Exchange'
 } else {
     Invoke-Patiently $isNewApp {
@@ -397,14 +414,15 @@ if ($scope) {
 }
 $given = @()
 # One that was just made may not be known yet, and has no roles.
-try { $given = @(Test-ServicePrincipalAuthorization -Identity $clientId -ErrorAction Stop) } catch { $given = @() }
+try { $given = @(Test-ServicePrincipalAuthorization -Identity $clientId -ErrorAction Stop) }
+catch { if (-not $isNewPrincipal) { throw } }
 foreach ($role in $roles) {
     if ($given | Where-Object { $_.RoleName -eq $role -and $_.AllowedResourceScope -eq $appName }) {
         Write-Step 'already there' "role $role"
         continue
     }
     try {
-        Invoke-Patiently $isNewApp {
+        Invoke-Patiently $isNewPrincipal {
             New-ManagementRoleAssignment -App $objectId -Role $role -CustomResourceScope $appName `
                 -ErrorAction Stop | Out-Null
         }
@@ -412,7 +430,7 @@ foreach ($role in $roles) {
     } catch { Write-Problem "role ${role}: $_ (It takes a member of the role group Organization Management.)" }
 }
 foreach ($right in $given) {
-    if ($right.RoleName -like 'Application Mail*' -and $right.ScopeType -eq 'Organization') {
+    if ($right.ScopeType -eq 'Organization') {
         Write-Problem ("The application has the role $($right.RoleName) for EVERY mailbox of the tenant. " +
             'Take it away with Remove-ManagementRoleAssignment.')
     }

@@ -144,7 +144,7 @@ def _answers(plan: Plan) -> str:
         "$mailboxes = @(",
         *(
             f"    @{{ Address = {literal(mailbox.address)}; New = ${str(mailbox.new).lower()}; "
-            f"Name = {literal(_local_part(mailbox))} }}"
+            f"Name = {literal(_local_part(mailbox))}; OtherName = {literal(_other_name(mailbox))} }}"
             for mailbox in plan.mailboxes
         ),
         ")",
@@ -196,6 +196,11 @@ def _local_part(mailbox: PlannedMailbox) -> str:
     return mailbox.address.rpartition("@")[0] or mailbox.address
 
 
+def _other_name(mailbox: PlannedMailbox) -> str:
+    """A name for where another recipient has that of the local part; at most 64 characters (New-Mailbox)."""
+    return mailbox.address.replace("@", "_")[:64]
+
+
 def _message_mb(attachment_limit_mb: float) -> int:
     """MB of the largest message the devices may send, if Exchange has to be told; else 0."""
     needed = -(-size_limit(attachment_limit_mb) // (1024 * 1024))
@@ -204,26 +209,30 @@ def _message_mb(attachment_limit_mb: float) -> int:
 
 def _undoing(plan: Plan) -> str:
     """Comments; without their first two characters they take away what the script made."""
+    name = literal(plan.app_name)
     commands = ["Connect-ExchangeOnline -Device"]
     for mailbox in plan.mailboxes:
-        if mailbox.address.lower() != plan.account.lower():
+        if not plan.app_only and mailbox.address.lower() != plan.account.lower():
             commands += _undo_rights(plan, literal(mailbox.address))
     if plan.app_only:
-        name = literal(plan.app_name)
         commands += [
+            f"$attribute = '{_ATTRIBUTE}'",
+            f"$mark = {name}",
+            "$empty = @{ $attribute = $null }",
+            """Get-Mailbox -ResultSize Unlimited -Filter ("{0} -eq '{1}'" -f $attribute, $mark) |""",
+            "    ForEach-Object { Set-Mailbox -Identity $_.DistinguishedName @empty }",
             f"Get-ManagementRoleAssignment | Where-Object {{ $_.CustomResourceScope -eq {name} }} |",
             "    Remove-ManagementRoleAssignment -Confirm:$false",
             f"Remove-ManagementScope -Identity {name} -Confirm:$false",
-            f"Get-ServicePrincipal | Where-Object {{ $_.DisplayName -eq {name} }} |",
-            "    Remove-ServicePrincipal -Confirm:$false",
         ]
-    commands += [
-        f"$apps = az ad app list --filter {literal(_app_filter(plan))} --query '[].appId' --output tsv",
-        "foreach ($app in $apps) { az ad app delete --id $app }",
-    ]
+    commands.append(f"$apps = az ad app list --filter {literal(_app_filter(plan))} --query '[].appId' --output tsv")
+    if plan.app_only:
+        commands.append("foreach ($app in $apps) { Remove-ServicePrincipal -Identity $app -Confirm:$false }")
+    commands.append("foreach ($app in $apps) { az ad app delete --id $app }")
     lines = [
         "",
         "To take everything away again: remove the # and the blank from the lines that follow, and run them alone.",
+        "In a national cloud, add -ExchangeEnvironmentName to the first, as in the script above.",
         "The limits on the size of mail stay (Exchange's own: -MaxSendSize 35MB -MaxReceiveSize 36MB).",
         "",
         *commands,
@@ -236,8 +245,6 @@ def _undoing(plan: Plan) -> str:
 
 
 def _undo_rights(plan: Plan, address: str) -> List[str]:
-    if plan.app_only:
-        return [f"Set-Mailbox -Identity {address} -{_ATTRIBUTE} $null"]
     account = literal(plan.account)
     commands = []
     if plan.permissions is not Permissions.SEND:

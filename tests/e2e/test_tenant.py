@@ -19,7 +19,7 @@ from m365proxy.system.choices import Permissions
 
 pytest.importorskip("tree_sitter_powershell", reason="tree-sitter-powershell is not installed; .ci/clients does it")
 
-from powershell import Powershell, Thrown  # noqa: E402
+from powershell import Powershell, Thrown, version  # noqa: E402
 
 AZ = os.environ.get("M365PROXY_TEST_AZ") or shutil.which("az")
 pytestmark = pytest.mark.skipif(not AZ, reason="az is not installed; .ci/clients does it")
@@ -44,6 +44,8 @@ class Exchange:
     def __init__(self, tenant_id, *addresses):
         self.tenant_id = tenant_id
         self.connected_to = ""
+        self.compliance = False  # connected to Security & Compliance
+        self.module = "3.9.0"
         self.mailboxes = {}
         self.full_access, self.send_as = set(), set()
         self.principals, self.scopes, self.roles = {}, {}, []
@@ -57,7 +59,8 @@ class Exchange:
     @staticmethod
     def _mailbox(kind):
         size = "35 MB (36,700,160 bytes)"
-        return {"RecipientTypeDetails": kind, "MaxSendSize": size, "MaxReceiveSize": size, "CustomAttribute1": ""}
+        box = {"RecipientTypeDetails": kind, "MaxSendSize": size, "MaxReceiveSize": size, "Name": "somebody"}
+        return {**box, "CustomAttribute1": ""}
 
     def commands(self):
         """For `Powershell`."""
@@ -70,52 +73,64 @@ class Exchange:
         def call(inputs, positional, named):
             if name in self.refuse:
                 raise Thrown(self.refuse[name])
-            assert not positional or name in ("get-module", "import-module")
+            assert not positional or name in ("get-module", "import-module", "install-module")
             named.pop("erroraction", None)
             if name.partition("-")[0] in ("new", "set", "add"):
                 self.changes.append(name)
             if self.unknown_for > 0 and named.get("identity") == self.new:
                 self.unknown_for -= 1
                 raise Thrown("The operation couldn't be performed because the object couldn't be found.")
-            return function(*positional, **named)
+            return function(*positional, **named, **({} if inputs is None else {"inputs": inputs}))
 
         return call
 
     def get_module(self, name, listavailable):
-        return [name]
+        return [{"Name": name, "Version": version(self.module)}]
 
-    def import_module(self, name="", **named):
-        return []
+    def install_module(self, name, scope, force):
+        assert (scope, force) == ("CurrentUser", True)
+        self.module = "3.9.0"
+
+    def import_module(self, name, minimumversion):
+        assert version(self.module) >= version(minimumversion)
 
     def get_connectioninformation(self):
-        return [{"State": "Connected", "TenantID": self.connected_to}] if self.connected_to else []
+        one = {"State": "Connected", "TenantID": self.tenant_id, "IsEopSession": True, "ModulePrefix": ""}
+        other = {**one, "TenantID": self.connected_to, "IsEopSession": False}
+        return [one] * self.compliance + [other] * bool(self.connected_to)
 
-    def connect_exchangeonline(self, device, showbanner, exchangeenvironmentname):
-        assert (device, showbanner, exchangeenvironmentname) == (True, False, "O365Default")
+    def connect_exchangeonline(self, device, showbanner=True, exchangeenvironmentname="O365Default"):
+        assert device is True and exchangeenvironmentname == "O365Default"
         self.connected_to = self.tenant_id
 
     def get_organizationconfig(self):
         return [{"IsDehydrated": False}]
 
-    def get_mailbox(self, filter):
+    def get_mailbox(self, filter, resultsize=""):
+        assert self.connected_to
         name, operator, value = filter.split(" ", 2)
-        assert (name, operator) == ("EmailAddresses", "-eq")
-        found = self.mailboxes.get(value[1:-1].replace("''", "'"))
-        return [found] if found else []
+        value = value[1:-1].replace("''", "'")
+        assert operator == "-eq"
+        if name != "EmailAddresses":
+            assert resultsize == "Unlimited"
+            return [{**box, "DistinguishedName": key} for key, box in self.mailboxes.items() if box[name] == value]
+        return [self.mailboxes[value]] if value in self.mailboxes else []
 
     def new_mailbox(self, shared, name, displayname, primarysmtpaddress):
-        assert shared is True and name == displayname
+        assert shared is True and displayname == primarysmtpaddress.partition("@")[0]
+        if name in [box["Name"] for box in self.mailboxes.values()]:
+            raise Thrown(f'The name "{name}" is already being used.')
         self.new = primarysmtpaddress
-        self.mailboxes[primarysmtpaddress] = self._mailbox("SharedMailbox")
+        self.mailboxes[primarysmtpaddress] = {**self._mailbox("SharedMailbox"), "Name": name}
         return [self.mailboxes[primarysmtpaddress]]
 
-    def set_mailbox(self, identity, maxsendsize=None, maxreceivesize=None, customattribute1=None):
+    def set_mailbox(self, identity, maxsendsize=None, maxreceivesize=None, customattribute1=""):
         mailbox = self.mailboxes[identity]
         for key, size in (("MaxSendSize", maxsendsize), ("MaxReceiveSize", maxreceivesize)):
             if size:
                 mailbox[key] = f"{size[:-2]} MB ({int(size[:-2]) * 1048576:,} bytes)"
-        if customattribute1 is not None:
-            mailbox["CustomAttribute1"] = customattribute1
+        if customattribute1 != "":
+            mailbox["CustomAttribute1"] = customattribute1 or ""
 
     def get_mailboxpermission(self, identity, user):
         return [{"AccessRights": ["FullAccess"], "Deny": False}] if (identity, user) in self.full_access else []
@@ -123,6 +138,10 @@ class Exchange:
     def add_mailboxpermission(self, identity, user, accessrights, automapping):
         assert accessrights == "FullAccess" and automapping is False
         self.full_access.add((identity, user))
+
+    def remove_mailboxpermission(self, identity, user, accessrights, confirm):
+        assert accessrights == "FullAccess" and confirm is False
+        self.full_access.remove((identity, user))
 
     def get_recipientpermission(self, identity, trustee):
         held = (identity, trustee) in self.send_as
@@ -132,11 +151,19 @@ class Exchange:
         assert accessrights == "SendAs" and confirm is False
         self.send_as.add((identity, trustee))
 
+    def remove_recipientpermission(self, identity, trustee, accessrights, confirm):
+        assert accessrights == "SendAs" and confirm is False
+        self.send_as.remove((identity, trustee))
+
     def get_serviceprincipal(self):
         return [{"AppId": app_id} for app_id in self.principals]
 
     def new_serviceprincipal(self, appid, objectid, displayname):
         self.principals[appid] = objectid
+
+    def remove_serviceprincipal(self, identity, confirm):
+        assert confirm is False
+        del self.principals[identity]
 
     def get_managementscope(self):
         return [{"Name": name, "RecipientFilter": text} for name, text in self.scopes.items()]
@@ -147,6 +174,18 @@ class Exchange:
     def new_managementroleassignment(self, app, role, customresourcescope):
         assert app in self.principals.values() and customresourcescope in self.scopes
         self.roles.append((app, role, customresourcescope))
+
+    def remove_managementscope(self, identity, confirm):
+        assert confirm is False and identity not in [scope for *_, scope in self.roles]
+        del self.scopes[identity]
+
+    def get_managementroleassignment(self):
+        return [{"Role": role, "CustomResourceScope": role[2]} for role in self.roles]
+
+    def remove_managementroleassignment(self, confirm, inputs):
+        assert confirm is False
+        for assignment in inputs:
+            self.roles.remove(assignment["Role"])
 
     def test_serviceprincipalauthorization(self, identity, resource=None):
         held = [one for one in self.roles if one[0] == self.principals.get(identity)]
@@ -161,7 +200,7 @@ class Exchange:
         return {"RoleName": role, "AllowedResourceScope": scope, "ScopeType": "CustomRecipientScope", "InScope": said}
 
 
-_VERBS = ("get", "new", "set", "add", "test", "connect", "import")
+_VERBS = ("get", "new", "set", "add", "remove", "test", "connect", "import", "install")
 
 
 @pytest.fixture(scope="module")
@@ -325,20 +364,75 @@ def test_the_application_signs_in(tenant, exchange):
     assert "Application Mail.ReadWrite  m365proxy  True" in printed
 
     printed = run(plan, tenant, exchange)
-    assert (tenant.changes, exchange.changes) == ([], [])
+    assert (tenant.changes, exchange.changes) == ([], []), printed
     assert "PROBLEM" not in printed
 
     # A second certificate is added beside the first; what is there for all mailboxes is a problem.
     tenant.role_assignments.append((tenant.principals[1]["id"], "Mail.Send"))
-    exchange.roles.append((tenant.principals[1]["id"], "Application Mail.Read", "Organization"))
+    exchange.roles.append((tenant.principals[1]["id"], "Application Exchange Full Access", "Organization"))
     exchange.mailboxes["scanner@contoso.com"]["CustomAttribute1"] = "Building 7"
     printed = run(plan._replace(certificate=self_signed(["m365proxy"])[0].decode()), tenant, exchange)
     assert len(application["keyCredentials"]) == 2
     assert "The application has Mail.Send for EVERY mailbox" in printed
-    assert "The application has the role Application Mail.Read for EVERY mailbox" in printed
+    assert "The application has the role Application Exchange Full Access for EVERY mailbox" in printed
     assert "scanner@contoso.com: CustomAttribute1 is in use already ('Building 7')" in printed
     assert exchange.mailboxes["scanner@contoso.com"]["CustomAttribute1"] == "Building 7"
     assert "Problems: 3." in printed
+
+
+def test_sizes_are_only_made_larger(tenant, exchange):
+    scanner, account = exchange.mailboxes["scanner@contoso.com"], exchange.mailboxes[ACCOUNT]
+    scanner["MaxSendSize"] = account["MaxReceiveSize"] = "150 MB (157,286,400 bytes)"
+    scanner["MaxReceiveSize"], account["MaxSendSize"] = "36 MB (37,748,736 bytes)", "Unlimited"
+    run(DELEGATED, tenant, exchange)
+    assert [scanner[key] for key in ("MaxSendSize", "MaxReceiveSize")] == [
+        "150 MB (157,286,400 bytes)",
+        "111 MB (116,391,936 bytes)",
+    ]
+    assert [account[key] for key in ("MaxSendSize", "MaxReceiveSize")] == ["Unlimited", "150 MB (157,286,400 bytes)"]
+
+
+def test_a_name_that_another_recipient_has(tenant, exchange):
+    exchange.mailboxes["scanner@contoso.com"]["Name"] = "alerts"
+    more = (PlannedMailbox("scanner@fabrikam.com", True), PlannedMailbox("scanner@adatum.com", True))
+    printed = run(DELEGATED._replace(mailboxes=DELEGATED.mailboxes + more), tenant, exchange)
+    assert "PROBLEM" not in printed, printed
+    names = {address: box["Name"] for address, box in exchange.mailboxes.items()}
+    assert names["alerts@contoso.com"] == "alerts_contoso.com"
+    assert [names[mailbox.address] for mailbox in more] == ["scanner", "scanner_adatum.com"]
+
+
+def test_what_is_there_of_exchange_does_not_do(tenant, exchange):
+    """An old module, and a connection to Security & Compliance."""
+    exchange.module, exchange.compliance = "2.0.5", True
+    printed = run(DELEGATED, tenant, exchange)
+    assert "Installing the module ExchangeOnlineManagement" in printed
+    assert exchange.connected_to == tenant.tenant_id
+    assert "PROBLEM" not in printed, printed
+
+
+@pytest.mark.parametrize("app_only", [False, True])
+def test_everything_is_taken_away_again(tenant, exchange, app_only):
+    certificate = self_signed(["m365proxy"])[0].decode()
+    application = {"account": "", "app_only": True, "certificate": certificate} if app_only else {}
+    plan = DELEGATED._replace(**application)
+    exchange.mailboxes["others@contoso.com"] = {**exchange.mailboxes[ACCOUNT], "CustomAttribute1": "Building 7"}
+    exchange.principals["others"] = "m365proxy"
+    run(plan, tenant, exchange)
+    assert (exchange.scopes and exchange.roles) if app_only else exchange.send_as
+
+    text = script(plan)
+    undoing = text[text.rindex("\n}\n") + 3 :]
+    commands = undoing[undoing.index("# Connect-ExchangeOnline") : undoing.index("# The new mailboxes")]
+    exchange.connected_to = ""
+    printed = run_text("".join(line[2:] for line in commands.splitlines(True)), tenant, exchange)
+    assert "ERROR" not in printed, printed
+    assert not (exchange.full_access or exchange.send_as or exchange.scopes or exchange.roles)
+    assert exchange.principals == {"others": "m365proxy"}
+    marks = {address: box["CustomAttribute1"] for address, box in exchange.mailboxes.items()}
+    assert marks.pop("others@contoso.com") == "Building 7"
+    assert set(marks.values()) == {""}
+    assert tenant.applications == []
 
 
 @pytest.mark.parametrize("sign_in", ["account", "app"])
@@ -421,6 +515,16 @@ def test_a_right_that_is_refused(tenant, exchange):
     assert "PROBLEM        scanner@contoso.com: Access Denied." in printed
     assert f"scanner@contoso.com: {ACCOUNT} has FullAccess\n" in printed
     assert parse_ids(printed.splitlines()[-1]) == ids(tenant)
+
+
+def test_roles_that_cannot_be_read_are_not_given_again(tenant, exchange):
+    certificate = self_signed(["m365proxy"])[0].decode()
+    plan = DELEGATED._replace(account="", app_only=True, certificate=certificate)
+    run(plan, tenant, exchange)
+    exchange.refuse["test-serviceprincipalauthorization"] = "The server is busy."
+    printed = run(plan, tenant, exchange)
+    assert len(exchange.roles) == 2
+    assert "PROBLEM        The server is busy." in printed
 
 
 def test_nothing_of_the_session_is_removed(tenant, exchange, tmp_path):

@@ -94,3 +94,42 @@ def test_blocks_are_closed_where_the_parts_meet(part):
     depth = PARTS[part].count("{") - PARTS[part].count("}")
     opens = {"OPENING": 1, "APP": 1, "GRANT_BEGIN": 1, "GRANT_END": -1, "CLOSING": -2}
     assert depth == opens.get(part, 0)
+
+
+# --- what the pages of the cmdlets say (exchange/exchange-ps/ExchangePowerShell)
+
+
+def test_the_module_knows_the_connections():
+    """Get-ConnectionInformation.md: version 3.0.0 or later."""
+    assert "$_.Version -ge [version]'3.0.0'" in PARTS["EXCHANGE"]
+    assert "Import-Module ExchangeOnlineManagement -MinimumVersion 3.0.0" in PARTS["EXCHANGE"]
+
+
+def test_security_and_compliance_is_no_connection_to_exchange():
+    """Get-ConnectionInformation.md: IsEopSession is True there; with a ModulePrefix, cmdlets have other names."""
+    (function,) = re.findall(r"function Find-Connection\(\) \{\n(.*?)\n\}", PARTS["EXCHANGE"], re.DOTALL)
+    assert "IsEopSession" in function and "-not $_.ModulePrefix" in function
+    assert PARTS["EXCHANGE"].count("Get-ConnectionInformation") == 1
+
+
+def test_each_limit_is_raised_by_itself():
+    """Set-Mailbox.md: both take unlimited, too; one that is larger than needed is not made smaller."""
+    assert "-MaxSendSize" not in WHOLE and "-MaxReceiveSize" not in WHOLE
+    assert "foreach ($limit in 'MaxSendSize', 'MaxReceiveSize')" in PARTS["EXCHANGE"]
+    assert "if (\"$size\" -eq 'Unlimited') { return [long]::MaxValue }" in PARTS["EXCHANGE"]
+
+
+def test_a_name_that_is_taken_is_no_obstacle():
+    """New-Mailbox.md: the name is unique in the tenant, which may have several domains."""
+    assert PARTS["MAILBOXES"].count("New-Mailbox -Shared -Name $entry.") == 2
+
+
+def test_any_role_for_the_whole_tenant_is_a_problem():
+    """application-rbac.md: Application Exchange Full Access has Mail.ReadWrite and Mail.Send as well."""
+    after = PARTS["APP_ONLY_ROLES"][PARTS["APP_ONLY_ROLES"].index("foreach ($right in $given)") :]
+    assert "if ($right.ScopeType -eq 'Organization') {" in after
+
+
+def test_roles_are_given_twice_only_if_there_are_none_yet():
+    """New-ManagementRoleAssignment.md: without a name, each gets one of its own."""
+    assert "catch { if (-not $isNewPrincipal) { throw } }" in PARTS["APP_ONLY_ROLES"]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,42 @@ from m365proxy.system.choices import Permissions
 TENANT = "5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11"
 CLIENT = "c1a4e2d0-36b5-4c0e-8b6f-2f6d1e0a7c22"
 GRAPH = "00000003-0000-0000-c000-000000000000"
+
+# Every cmdlet of Exchange Online that the script calls or names, with the parameters it gives.  Each stands on the
+# cmdlet's page, for Exchange Online: MicrosoftDocs/office-docs-powershell, exchange/exchange-ps/ExchangePowerShell, as
+# looked up on 2026-11-29.  What is added here is to be looked up first, and belongs into docs/tenant.md.
+DOCUMENTED = {
+    "Add-MailboxPermission": "AccessRights AutoMapping Identity User",
+    "Add-RecipientPermission": "AccessRights Confirm Identity Trustee",
+    "Connect-ExchangeOnline": "Device ExchangeEnvironmentName ShowBanner",
+    "Disconnect-ExchangeOnline": "Confirm",
+    "Enable-OrganizationCustomization": "",
+    "Get-ConnectionInformation": "",
+    "Get-Mailbox": "Filter ResultSize",
+    "Get-MailboxPermission": "Identity User",
+    "Get-ManagementRoleAssignment": "",
+    "Get-ManagementScope": "",
+    "Get-OrganizationConfig": "",
+    "Get-RecipientPermission": "Identity Trustee",
+    "Get-ServicePrincipal": "",
+    "New-Mailbox": "DisplayName Name PrimarySmtpAddress Shared",
+    "New-ManagementRoleAssignment": "App CustomResourceScope Role",
+    "New-ManagementScope": "Name RecipientRestrictionFilter",
+    "New-ServicePrincipal": "AppId DisplayName ObjectId",
+    "Remove-Mailbox": "Confirm Identity",
+    "Remove-MailboxPermission": "AccessRights Confirm Identity User",
+    "Remove-ManagementRoleAssignment": "Confirm",
+    "Remove-ManagementScope": "Confirm Identity",
+    "Remove-RecipientPermission": "AccessRights Confirm Identity Trustee",
+    "Remove-ServicePrincipal": "Confirm Identity",
+    "Set-Mailbox": "CustomAttribute1 Identity MaxReceiveSize MaxSendSize",
+    "Test-ServicePrincipalAuthorization": "Identity Resource",
+}
+# PowerShell's own, and what the script defines itself.
+NOT_EXCHANGE = re.compile(
+    r"(?:Write|Out|Format|Sort|Where|ForEach|ConvertTo|Start|Invoke|Import|Install|Assert|Join|Grant)-\w+"
+    r"|(?:Get-(?:Command|Module|Octets)|Set-(?:Content|Size)|Remove-Item|Find-\w+|Test-(?:FullAccess|SendAs))"
+)
 
 # What PowerShell takes for a single quote (about_Quoting_Rules; its tokenizer takes the curly ones too).
 QUOTES = "'\u2018\u2019\u201a\u201b"
@@ -202,8 +239,15 @@ def test_size_limits_only_if_the_devices_mail_needs_it(attachment_limit_mb, expe
 
 def test_mailboxes_in_their_order():
     text = script(plan())
-    assert "@{ Address = 'alerts@contoso.com'; New = $true; Name = 'alerts' }" in text
-    assert "@{ Address = 'scanner@contoso.com'; New = $false; Name = 'scanner' }" in text
+    first = "@{ Address = 'alerts@contoso.com'; New = $true; Name = 'alerts'; OtherName = 'alerts_contoso.com' }"
+    second = "@{ Address = 'scanner@contoso.com'; New = $false; Name = 'scanner'; OtherName = 'scanner_contoso.com' }"
+    assert text.index(first) < text.index(second)
+
+
+def test_a_name_has_at_most_64_characters():
+    """New-Mailbox: what -Name may have."""
+    text = script(plan(mailboxes=(PlannedMailbox(f"{'x' * 60}@contoso.com", True),)))
+    assert f"OtherName = '{'x' * 60}_con' }}" in text
 
 
 # --- again, and away
@@ -222,12 +266,47 @@ def test_everything_is_taken_away_again(app_only):
     undone = with_answers(script(app_only))
     for command in ("Remove-ManagementScope", "Remove-ManagementRoleAssignment", "Remove-ServicePrincipal"):
         assert command in undone
-    assert "Set-Mailbox -Identity 'alerts@contoso.com' -CustomAttribute1 $null" in undone
+
+
+def test_only_what_the_script_made_is_taken_away(app_only):
+    """A CustomAttribute with another value, and another's service principal of the same name, are left alone."""
+    undone = with_answers(script(app_only))
+    undone = undone[undone.index("Connect-ExchangeOnline") :]
+    assert undone.index("$attribute = 'CustomAttribute1'") < undone.index("$mark = 'm365proxy'")
+    assert """Get-Mailbox -ResultSize Unlimited -Filter ("{0} -eq '{1}'" -f $attribute, $mark) |""" in undone
+    assert "-CustomAttribute1 $null" not in undone
+    assert "DisplayName" not in undone
+    ours = undone[undone.index("$apps = az ad app list") :]
+    assert "foreach ($app in $apps) { Remove-ServicePrincipal -Identity $app -Confirm:$false }" in ours
+    assert ours.index("Remove-ServicePrincipal") < ours.index("az ad app delete")
 
 
 def test_the_own_mailbox_of_the_account_is_left_its_rights():
     text = script(plan(mailboxes=(PlannedMailbox("Relay@contoso.com", False),)))
     assert "Remove-RecipientPermission" not in text
+
+
+def calls(text):
+    """Each cmdlet of Exchange in it, also those it names in a sentence or a comment, with the parameters given."""
+    text = re.sub(r"[`|]\n(?:# )?\s*", "", text)
+    for match in re.finditer(r"\b([A-Z][a-z]+-[A-Z]\w+)((?:(?!\b[A-Z][a-z]+-[A-Z])[^|{}\n])*)", text):
+        if not NOT_EXCHANGE.fullmatch(match.group(1)):
+            yield match.group(1), set(re.findall(r" -([A-Z]\w+)", match.group(2))) - {"ErrorAction"}
+
+
+def test_each_cmdlet_was_looked_up(app_only):
+    found = [call for form in (plan(), app_only) for call in calls(script(form))]
+    assert {name for name, _ in found} == set(DOCUMENTED)
+    for name, parameters in found:
+        assert parameters <= set(DOCUMENTED[name].split()), name
+
+
+def test_what_was_looked_up_is_said_in_the_documentation():
+    page = (Path(__file__).parents[3] / "docs" / "tenant.md").read_text("utf-8")
+    section = page[page.index("### What the script was checked against") :]
+    section = section[: section.index("\n## ")]
+    assert set(re.findall(r"`([A-Z][a-z]+-[A-Z]\w+)`", section)) == set(DOCUMENTED)
+    assert "2026-11-29" in section
 
 
 def test_the_ids_come_last_and_are_understood():
