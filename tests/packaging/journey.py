@@ -17,6 +17,8 @@ import os
 import pathlib
 import re
 import shutil
+import smtplib
+import ssl
 import subprocess
 import sys
 import time
@@ -156,6 +158,7 @@ class Terminal:
         if status:
             sys.exit(f"{command}: exit status {status}")
         self.steps.append(Step(title, command, screen, ended))
+        return screen
 
     def _see(self, pattern):
         """Wait for it; the match."""
@@ -186,12 +189,13 @@ class Journey:
 
     def go(self):
         self.install()
-        self.terminal.run("Answer the questions", f"{self.command} init", *self.answers())
+        shown = self.terminal.run("Answer the questions", f"{self.command} init", *self.answers())
         self.start()
         self.terminal.run("Sign in", f"{self.command} login", *self.phone())
         self.terminal.run("Check", f"{self.command} check")
         self.terminal.run("Send a mail", f"{self.command} test")
         self.see_that_it_arrived()
+        self.send_as_device(shown)
 
     def answers(self):
         """To the questions of init, by words of them; "" takes what is proposed."""
@@ -224,6 +228,17 @@ class Journey:
         if b"application/pdf" not in delivery.raw:
             sys.exit("the mail that arrived has no PDF")
 
+    def send_as_device(self, card):
+        """A device in the network, set as the card says, sends a mail, which arrives."""
+        set_to = dict(
+            re.findall(r"(?m)^(Port|User name|Password|From, Reply-To) +(\S+)$", card.partition("FETCHING")[0])
+        )
+        sender, unticked = set_to["From, Reply-To"], ssl._create_unverified_context()
+        with smtplib.SMTP_SSL(ADDRESS, int(set_to["Port"]), timeout=PATIENCE, context=unticked) as device:
+            device.login(set_to["User name"], set_to["Password"])
+            device.sendmail(sender, sender, f"From: {sender}\r\nTo: {sender}\r\nSubject: scan\r\n\r\nA page.\r\n")
+        self.wait_for("a device's mail", lambda: len(self.sandbox.tenant.delivered) == 2)
+
     def run(self, *words):
         """The program, beside the terminal."""
         with open(self.log, "wb") as log:
@@ -231,12 +246,12 @@ class Journey:
                 in_root(self.root, *words), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    def wait_for_start(self, state):
-        """Until it listens."""
+    def wait_for(self, what, condition):
+        """Until it is true, or the program has ended."""
         deadline = time.monotonic() + PATIENCE
-        while not (state / "status.json").exists():
+        while not condition():
             if self._service.poll() is not None or time.monotonic() > deadline:
-                sys.exit("the program does not start")
+                sys.exit(f"waiting for {what}: in vain")
             time.sleep(0.1)
 
     def close(self):
@@ -263,7 +278,7 @@ class FromPackage(Journey):
 
     def start(self):
         """The service waits for its config, and starts by itself."""
-        self.wait_for_start(self.root / "var/lib/m365proxy")
+        self.wait_for("its start", (self.root / "var/lib/m365proxy/status.json").exists)
 
     def unit(self, key):
         """A setting of the unit as it is installed."""
@@ -282,7 +297,7 @@ class FromFile(Journey):
 
     def start(self):
         self.run("env", "-C", "/root", *self.command.split(), "run")
-        self.wait_for_start(self.root / "root/.m365proxy")
+        self.wait_for("its start", (self.root / "root/.m365proxy/status.json").exists)
 
 
 if __name__ == "__main__":
