@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, Mapping, Optional, Sequence
 
 from ..errors import UsageError
-from ..system.choices import Service
+from ..system.choices import Service, TlsMode
 from ..system.networks import Network
 from . import spelling
 from .answers import Answers
@@ -51,12 +51,8 @@ def _is_sample(mailbox: object) -> bool:
 
 def amend(document: Document, present: Optional[Answers], answers: Answers, hashes: Mapping[str, str]) -> None:
     """Make the document say what was answered.  `hashes`: the passwords of the mailboxes that are added."""
-    if answers.account:
-        _set(document, "user", answers.account)
-        for key in ("client_secret", "client_secret_expires", "client_certificate"):
-            document.pop(key, None)
-    elif answers.app_only:
-        _set(document, "user", None)
+    if not present or (present.app_only, present.account) != (answers.app_only, answers.account):
+        _set_account(document, answers)
     add_mailboxes(document, [one for one in answers.mailboxes if one in hashes], hashes)
     if not present or present.devices != answers.devices:
         _place(document, present, answers)
@@ -68,6 +64,16 @@ def amend(document: Document, present: Optional[Answers], answers: Answers, hash
         relays: Document = {spelling.spell_network(network): mailbox for network, mailbox in answers.relays}
         _set(document, "relay_networks", relays or None)
     set_ports(document, present, answers)
+
+
+def _set_account(document: Document, answers: Answers) -> None:
+    """Who signs in; what makes the application sign in is put in elsewhere."""
+    if answers.account:
+        _set(document, "user", answers.account)
+        for key in ("client_secret", "client_secret_expires", "client_certificate"):
+            document.pop(key, None)
+    elif answers.app_only:
+        _set(document, "user", None)
 
 
 def _set(document: Document, key: str, value: object) -> None:
@@ -143,6 +149,10 @@ def _set_doors(document: Document, service: Service, doors: Sequence[Door]) -> N
     listeners = [one for one in _list(document, "listeners") if isinstance(one, dict)]
     wanted = [door.number for door in doors]
     kept = [one for one in listeners if _protocol(one) != service or one.get("port") in wanted]
+    for door in doors:
+        for one in kept:
+            if _protocol(one) == service and one.get("port") == door.number and not spelling.is_always_tls(door.number):
+                _set_implicit(one, door.implicit)
     open_already = [one.get("port") for one in kept if _protocol(one) == service]
     rest = [door for door in doors if door.number not in open_already]
     for key, implicit in zip(_PORT_KEYS[service], (False, True)):
@@ -155,6 +165,11 @@ def _set_doors(document: Document, service: Service, doors: Sequence[Door]) -> N
         document.pop("smtps_port")
         more = [_listener(service, door) for door in doors]
     _set(document, "listeners", [*kept, *more] or None)
+
+
+def _set_implicit(listener: Document, implicit: bool) -> None:
+    if (str(listener.get("tls")).lower() == TlsMode.IMPLICIT) is not implicit:
+        _set(listener, "tls", str(TlsMode.IMPLICIT) if implicit else None)
 
 
 def _protocol(listener: Document) -> str:

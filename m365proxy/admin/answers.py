@@ -41,11 +41,12 @@ class Answers(NamedTuple):
 
 def of_config(config: Config, tenant: str, new: Iterable[str]) -> Answers:
     """What was answered so that the config is as it is; `tenant` and `new` are not in it."""
+    app_only = bool(config.client_secret or config.client_certificate)  # a user beside it has no effect
     local_only = all(within(address, _LOOPBACK) for address in config.bind)
     return Answers(
         tenant=tenant,
-        app_only=bool(config.client_secret or config.client_certificate),
-        account=config.user or "",
+        app_only=app_only,
+        account="" if app_only else config.user or "",
         mailboxes=tuple(mailbox.username for mailbox in config.mailboxes),
         new=frozenset(new),
         devices=() if local_only else _outside(config.allowed_networks),

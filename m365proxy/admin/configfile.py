@@ -8,17 +8,20 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import stat
 import sys
 import threading
 import time
-from typing import Iterator, List, NamedTuple, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from ..config import load as configuration
+from ..config.options import OPTIONS
 from ..config.sections import Config
-from ..config.types import shown
+from ..config.types import SecretText, shown
 from ..errors import CannotCreate, ConfigError
+from ..logins.passwords import is_hash
 from ..system import files, machine
 from . import packaged
 from .amendment import ZEROS, Document
@@ -30,6 +33,12 @@ _NOTES = "#init"
 _SOME_ID = "11111111-1111-1111-1111-111111111111"
 
 _ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+# Keys whose values are secrets, and what the sample says of them; the user and password of a URL.
+_SECRETS = {option.name for option in OPTIONS if isinstance(option.type, SecretText)}
+_HELPS = {option.help for option in OPTIONS}
+_URL_USER = re.compile(r"(?<=://).*@")
+_MASK = "***"
 
 # Characters of a line; a list that fits is on one.
 _LINE = 110
@@ -87,6 +96,21 @@ def _value(value: object, indent: str) -> str:
             return line
         return "[\n" + ",\n".join(inner + _value(one, inner) for one in value) + f"\n{indent}]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def masked(document: Document) -> Document:
+    """The document as it may be shown: without passwords and secrets, also those in comments; hashes stay."""
+    return {name: _masked(value, str(name)) for name, value in document.items()}
+
+
+def _masked(value: object, key: str) -> object:
+    if isinstance(value, dict):
+        return masked(value)
+    if isinstance(value, list):
+        return [_masked(one, key) for one in value]
+    if key.lstrip("#") in _SECRETS and value is not None:
+        return value if is_hash(str(value)) or value in _HELPS else _MASK
+    return _URL_USER.sub(_MASK + "@", value) if isinstance(value, str) else value
 
 
 def notes(document: Document) -> Document:
@@ -190,11 +214,21 @@ def check_writable(path: str, command: str) -> None:
 
 
 class _Prepared(NamedTuple):
-    """A file that needs only its name, and the copy of what has that name now; "" if there is none."""
+    """A file that needs only its name.  What has that name now, and the path of a copy of it; None and "" if not."""
 
     temporary: str
     path: str
     copy: str
+    there: Optional[bytes]
+    access: Access
+
+    def undo(self) -> None:
+        """After the move: what had the name has it again.  OSError, and nothing is lost, if the disk is full."""
+        if self.there is None:
+            files.remove(self.path)
+        else:
+            _create(self.temporary, self.there, self.access)
+            files.move(self.temporary, self.path)
 
 
 def write(new: Sequence[NewFile]) -> List[str]:
@@ -202,35 +236,39 @@ def write(new: Sequence[NewFile]) -> List[str]:
 
     OSError with one of the paths and a sentence, and everything is as it was.
     """
-    waiting: List[_Prepared] = []
-    copies = []
+    prepared: List[_Prepared] = []
+    moved: List[_Prepared] = []
     path = ""
     try:
         for file in new:
             path = file.path
-            waiting.append(_prepare(file))
-        while waiting:
-            temporary, path, copy = waiting[0]
-            files.move(temporary, path)
-            del waiting[0]
-            copies += [copy] if copy else []
+            prepared.append(_prepare(file))
+        for one in prepared:
+            path = one.path
+            files.move(one.temporary, path)
+            moved.append(one)
             files.sync_directory(os.path.dirname(path))
     except BaseException as error:
-        for temporary, _, copy in waiting:
-            files.remove(temporary)
-            if copy:
-                files.remove(copy)
+        for one in prepared:
+            files.remove(one.temporary)
+            with contextlib.suppress(OSError):
+                if one in moved:
+                    one.undo()
+                if one.copy:
+                    files.remove(one.copy)
         if isinstance(error, OSError):
             raise _explained(error, path) from None
         raise
-    return copies
+    return [one.copy for one in prepared if one.copy]
 
 
 def _prepare(file: NewFile) -> _Prepared:
     path = os.path.realpath(file.path)  # a link stays one
     _make_directory(os.path.dirname(path), file.access)
-    there = files.read(path) if file.keep else None
-    copy = _copy(path, there, file.access) if there is not None and there != file.content else ""
+    there = files.read(path)
+    copy = ""
+    if file.keep and there is not None and there != file.content:
+        copy = _copy(path, there, file.access.without_others())
     temporary = f"{path}.{os.getpid()}.{time.monotonic_ns():x}.tmp"
     try:
         _create(temporary, file.content, file.access)
@@ -238,7 +276,7 @@ def _prepare(file: NewFile) -> _Prepared:
         if copy:
             files.remove(copy)
         raise
-    return _Prepared(temporary, path, copy)
+    return _Prepared(temporary, path, copy, there, file.access)
 
 
 def _make_directory(path: str, access: Access) -> None:

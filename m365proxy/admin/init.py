@@ -161,7 +161,7 @@ class _Conversation:
             if not answered.certificate.cert:
                 doors = (tuple(door for door in some if not door.implicit) for some in (answered.smtp, answered.pop3))
                 answered = answered._replace(smtp=next(doors), pop3=next(doors))
-        if wish.ports:
+        if wish.ports or not answered.smtp:
             answered = interview.ports(answered)
         installation.amend(answered)
         if wish.add_login is not None:
@@ -271,7 +271,7 @@ class _Conversation:
         for new in self._installation.files():
             if not new.is_secret:
                 terminal.line(terminal.bold(f"--- {new.path}"))
-                terminal.line(new.content.decode().rstrip("\n"))
+                terminal.line(self._installation.shown(new).rstrip("\n"))
         self._cards(after)
         terminal.line("Nothing was written.")
 
@@ -302,7 +302,10 @@ class _Conversation:
             terminal.line(card.text(after, login, terminal, password).rstrip("\n"))
         if passwords:
             terminal.line()
-            self._mark(Mark.ATTENTION, "Passwords are shown only now; the config has hashes of them. Note them down:")
+            sentence = "Passwords are shown only now; the config has hashes of them. Note them down:"
+            if self._wish.only_print:
+                sentence = "The passwords whose hashes are in the config above; the next run makes others:"
+            self._mark(Mark.ATTENTION, sentence)
             for login, password in passwords.items():
                 terminal.line(f"{login} {password}")
 

@@ -23,6 +23,9 @@ APP_NAME = "m365proxy"
 # Where packaged services keep their state.
 _STATE = "/var/lib/m365proxy"
 
+# Seconds to wait while another `init` writes.
+_PATIENCE = 10.0
+
 _SOMEBODY = "somebody@contoso.com"
 
 
@@ -109,12 +112,13 @@ class Installation:
 
         InUse if somebody has changed the config since it was read.
         """
-        if files.read(self.path) != self._content:
-            raise InUse(
-                f"Meanwhile somebody else has changed {self.path}, so nothing was written. Run the command again."
-            )
-        new = self.files()
-        return new, configfile.write(new)
+        with files.locked_directory(os.path.dirname(os.path.realpath(self.path)), _PATIENCE):
+            if files.read(self.path) != self._content:
+                raise InUse(
+                    f"Meanwhile somebody else has changed {self.path}, so nothing was written. Run the command again."
+                )
+            new = self.files()
+            return new, configfile.write(new)
 
     def set_ids(self, ids: Ids) -> None:
         """The app registration of the tenant."""
@@ -188,6 +192,8 @@ class Installation:
     def files(self) -> List[NewFile]:
         """What is to be written after `finish`, as far as it differs; the config last, as all else belongs to it."""
         access = configfile.access_for(self.path)
+        if self.present is None:  # it had no passwords before
+            access = access.without_others()
         readable = Access(-1, -1, 0o644)
         new = []
         if self._app_key:
@@ -200,6 +206,11 @@ class Installation:
             new.append(NewFile(self.script_path, self._script, readable, keep=not is_own))
         new.append(NewFile(self.path, configfile.render(self.document), access, keep=not self._is_own))
         return [file for file in new if files.read(file.path) != file.content]
+
+    def shown(self, file: NewFile) -> str:
+        """One of `files` as people may see it: of the config no secrets."""
+        content = file.content if file.path != self.path else configfile.render(configfile.masked(self.document))
+        return content.decode()
 
 
 def _places(path: str) -> Document:

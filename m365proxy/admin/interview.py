@@ -260,12 +260,12 @@ class Interview:
         if self._present:
             before = self._present.smtp if service is Service.SMTP else self._present.pop3
             proposed: Tuple[Door, ...] = tuple(door for door in before if has_tls or not door.implicit)
-        elif service is Service.SMTP:
+        else:
+            proposed = ()
+        if not proposed and service is Service.SMTP:
             proposed, notes = freeports.proposal(service, answers.binds, has_tls, self._our_ports)
             for note in notes:
                 self._questions.note(note)
-        else:
-            proposed = ()
 
         def read(typed: str) -> Tuple[Door, ...]:
             found = spelling.doors(typed, has_tls)

@@ -177,8 +177,16 @@ def read_answers(path: str) -> Dict[str, object]:
         raise UsageError(f"The answers cannot be read from {log.quote(path)}: {reason}.") from None
     if content is None:
         raise UsageError(f"There is no file {log.quote(path)} with answers.")
+
+    def once(pairs: List[Tuple[str, object]]) -> Dict[str, object]:
+        names = [key for key, _ in pairs if not key.startswith("#")]
+        for key in names:
+            if names.count(key) > 1:
+                raise UsageError(f"{log.quote(path)} has {log.quote(key, 40)} twice; keep one.")
+        return dict(pairs)
+
     try:
-        answers = json.loads(content)
+        answers = json.loads(content, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not text"
         raise UsageError(f"{log.quote(path)} is not valid JSON ({where}).") from None

@@ -144,6 +144,11 @@ def devices(typed: str) -> Tuple[Network, ...]:
     return () if all(network.is_loopback for network in found) else found
 
 
+def is_always_tls(port: int) -> bool:
+    """Whether TLS begins with the first octet on this port, so that nobody has to say it."""
+    return port in _IMPLICIT
+
+
 def doors(typed: str, has_tls: bool) -> Tuple[Door, ...]:
     """Ports: 25, 465 (TLS from the first octet), or 8465/tls for that on another port."""
     found = []
@@ -153,7 +158,7 @@ def doors(typed: str, has_tls: bool) -> Tuple[Door, ...]:
             raise UsageError(f"{shown(one)} is no port. Type numbers such as 25 or 587, or 8465/tls.")
         port = _fit(_PORT, int(number[:6]))  # type: ignore[arg-type]  # it takes what JSON has
         assert isinstance(port, int)
-        implicit = bool(tls) or port in _IMPLICIT
+        implicit = bool(tls) or is_always_tls(port)
         if implicit and not has_tls:
             raise UsageError(f"Port {port} is for TLS from the first octet, but there is no certificate; leave it out.")
         found.append(Door(port, implicit))

@@ -296,6 +296,42 @@ class Lock:
         return f" (pid {pid})" if pid.isdigit() else ""
 
 
+@contextlib.contextmanager
+def locked_directory(path: str, seconds: float) -> Iterator[None]:
+    """Hold a lock on a directory, waiting up to `seconds`, without a file for it; InUse if another program has it.
+
+    No lock where there is none: on Windows, on some file systems of the
+    network, and as long as the directory is not there.
+    """
+    try:
+        if sys.platform == "win32":
+            raise NotADirectoryError
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield
+        return
+    try:
+        deadline = time.monotonic() + seconds
+        while _is_locked_by_others(handle):
+            if time.monotonic() >= deadline:
+                raise InUse(f"Another m365proxy is writing in {path}. Run the command again.")
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_locked_by_others(handle: int) -> bool:
+    """Whether somebody else has the lock; if not, it is ours, where there are locks."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
+
+
 def _try_lock(file: BinaryIO) -> bool:
     try:
         if sys.platform == "win32":

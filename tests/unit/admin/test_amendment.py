@@ -96,6 +96,19 @@ def test_listeners_that_stay_keep_what_is_set_for_them():
     assert "listeners" not in amended(document, present, present._replace(smtp=(Door(25),), pop3=()))
 
 
+@pytest.mark.parametrize("old, new", [("implicit", None), ("starttls", "implicit"), (None, "implicit")])
+def test_a_listener_gets_the_tls_that_was_answered(old, new):
+    listener = {"protocol": "smtp", "port": 2526, "#": "the old printer", **({"tls": old} if old else {})}
+    document = {**MINIMAL, "tls": {"tls_cert": "auto"}, "smtp_port": 25, "listeners": [listener]}
+    present = said(document)
+    answered = present._replace(smtp=(Door(25), Door(2526, new == "implicit")))
+    changed = amended(document, present, answered)
+    assert said(changed) == in_order(answered)
+    assert changed["listeners"] == [
+        {"protocol": "smtp", "port": 2526, "#": "the old printer", **({"tls": new} if new else {})}
+    ]
+
+
 def test_without_a_certificate_nothing_asks_for_one():
     document = amended({}, None, FIRST, BOX)
     document["tls"].update(required=True, min_version="TLSv1.3")
@@ -112,6 +125,13 @@ def test_from_an_account_to_the_application_and_back():
     assert "user" not in changed
     changed["client_certificate"] = {"private_key": "k", "thumbprint": "0" * 40}
     assert amended(changed, application, FIRST).keys() == document.keys()
+
+
+def test_a_user_beside_the_applications_secret_signs_nobody_in_and_both_stay():
+    document = {**MINIMAL, "client_secret": "of the application", "client_secret_expires": "2031-01-01"}
+    present = said(document)
+    assert (present.app_only, present.account) == (True, "")
+    assert amended(document, present, present._replace(smtp=(Door(26),))) == {**document, "smtp_port": 26}
 
 
 @pytest.mark.parametrize(

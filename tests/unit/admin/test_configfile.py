@@ -14,6 +14,7 @@ from init_harness import comments_of
 
 from m365proxy.admin import configfile
 from m365proxy.admin.configfile import Access, NewFile
+from m365proxy.config import sample
 from m365proxy.errors import CannotCreate, ConfigError
 
 OWN = Access(-1, -1, 0o600)
@@ -136,6 +137,57 @@ def test_a_rename_that_fails_leaves_the_old(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="mount the directory it is in instead"):
         configfile.write([NewFile(str(path), b"new", OWN)])
     assert names(tmp_path) == ["c.json"] and path.read_text() == "old"
+
+
+def test_files_that_were_written_before_a_rename_failed_are_as_they_were(tmp_path, monkeypatch):
+    paths = [tmp_path / name for name in ("new", "changed", "c.json")]
+    for path in paths[1:]:
+        path.write_text("old")
+    real = configfile.files.move
+
+    def busy(source, target):
+        if target == str(paths[2]):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        real(source, target)
+
+    monkeypatch.setattr(configfile.files, "move", busy)
+    with pytest.raises(OSError, match="nothing was changed"):
+        configfile.write([NewFile(str(path), b"new", OWN) for path in paths])
+    assert names(tmp_path) == ["c.json", "changed"]
+    assert [path.read_text() for path in paths[1:]] == ["old", "old"]
+
+
+def test_secrets_are_masked():
+    written = configfile.parse(
+        b"""{"client_secret": "S1", "#": "note", "#client_secret": "S2", "status_password": "S3", "smtp_port": 25,
+        "https_proxy": "http://user:S4@proxy.contoso.com:3128", "##https_proxy": {"url": "http://u:S5@p",
+        "password": "S6"},
+        "mailboxes": [{"username": "scanner@contoso.com", "#password": 57, "password": null, "logins": [
+        {"login": "a", "password": "S7"}, {"login": "b", "password": "HASH"}]}]}""".replace(
+            b"HASH", HASHED["password"].encode()
+        ),
+        "/c.json",
+    )
+    shown = configfile.render(configfile.masked(written)).decode()
+    assert not [secret for secret in ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "57") if secret in shown]
+    for kept in (
+        '"note"',
+        "http://***@proxy.contoso.com:3128",
+        HASHED["password"],
+        '"password": null',
+        '"smtp_port": 25',
+    ):
+        assert kept in shown
+    of_sample = configfile.parse(sample.sample().encode(), "/c.json")
+    assert "Password for devices, best as" in configfile.render(configfile.masked(of_sample)).decode()
+
+
+@posix
+def test_a_copy_is_closed_to_others(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text("old")
+    (copy,) = configfile.write([NewFile(str(path), b"new", OWN._replace(mode=0o644))])
+    assert [stat.S_IMODE(os.stat(one).st_mode) for one in (copy, path)] == [0o640, 0o644]
 
 
 def test_each_copy_has_a_name_of_its_own(tmp_path):

@@ -12,6 +12,7 @@ from init_harness import CLIENT, IDS, OTHER, TENANT, KnownTenants, busy_ports
 
 from m365proxy import cli
 from m365proxy.admin import init, installation, interview
+from m365proxy.errors import InUse
 from m365proxy.logins import passwords
 
 # Every answer but the first is the default.
@@ -166,6 +167,16 @@ def test_printing_writes_nothing(console):
     assert "scanner@contoso.com'; New" in console.out and "PRIVATE KEY" not in console.out
 
 
+def test_printing_shows_no_secret_that_the_config_holds_and_says_what_its_passwords_are_for(console):
+    mailbox = {"username": "alerts@contoso.com", "password": "drawer full of devices"}
+    console.path.write_text(
+        json.dumps({**MINIMAL, "mailboxes": [mailbox], "status_port": 0, "status_password": "wide open"})
+    )
+    assert console.run("--print", "--add-login", "printer") == 0
+    assert "drawer" not in console.out and "wide open" not in console.out and '"password": "***"' in console.out
+    assert "the next run makes others" in console.out and "shown only now" not in console.out
+
+
 @pytest.mark.parametrize(
     "end, status, said", [([KeyboardInterrupt], 130, "Stopped; nothing was written."), ([], 64, "")]
 )
@@ -187,6 +198,33 @@ def test_a_config_that_somebody_else_changes_meanwhile_is_left_alone(console):
     assert console.run(typed=[*FIRST[:-1], edit]) == 75
     assert "Meanwhile somebody else has changed" in console.err
     assert console.names() == ["config.json"] and console.path.read_text() == '{"#": "mine"}'
+
+
+def test_two_at_once_write_one_after_the_other(console, monkeypatch):
+    """The second finds out that the config has changed: its password would be of no use."""
+    console.path.write_text(json.dumps({**MINIMAL, "mailboxes": [HASHED]}))
+    real = installation.configfile.write
+
+    def write(new):
+        with pytest.raises(InUse), installation.files.locked_directory(str(console.directory), 0):
+            raise AssertionError("another one may write here now")
+        return real(new)
+
+    monkeypatch.setattr(installation.configfile, "write", write)
+    assert console.run("--add-login", "printer") == 0, console.err
+    with installation.files.locked_directory(str(console.directory), 0):
+        pass
+
+
+def test_without_encryption_a_port_for_sending_mail_remains(console):
+    mailboxes, tls = [HASHED], {"tls_cert": "auto"}
+    document = {**MINIMAL, "mailboxes": mailboxes, "tls": tls, "bind": "127.0.0.1"}
+    console.path.write_text(
+        json.dumps({**document, "listeners": [{"protocol": "smtp", "port": 8465, "tls": "implicit"}]})
+    )
+    assert console.run("--tls", answers={"tls": "none"}) == 0, console.err
+    written = console.written()
+    assert written["smtp_port"] == 25 and all("tls" not in listener for listener in written.get("listeners", ()))
 
 
 def test_what_changes_while_the_script_runs_stays(console):

@@ -100,6 +100,16 @@ def answered(found, **changes):
     return found.finish()
 
 
+def test_a_config_that_was_open_is_closed_with_its_first_passwords(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    path.write_text('{"cloud": "usgov-high"}')
+    path.chmod(0o644)
+    monkeypatch.setattr(installation.configfile.machine, "is_root", lambda: True)
+    found = opened(path.read_bytes(), str(path))
+    answered(found)
+    assert found.files()[-1].access.mode & 0o007 == 0
+
+
 def test_new_files_of_an_account(tmp_path):
     found = opened({}, str(tmp_path / "config.json"))
     loaded = answered(found)

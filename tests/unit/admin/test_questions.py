@@ -128,6 +128,7 @@ def test_answers_on_standard_input(monkeypatch):
         (None, "There is no file"),
         (b"[]", "must hold one object"),
         (b'{"tenant": }', "is not valid JSON (line 1, column 12)"),
+        (b'{"devices": "here", "devices": "any"}', 'has "devices" twice; keep one.'),
         (b"\xff\xfe\xfd", "is not valid JSON"),
         (b"[" * 100000, "is not valid JSON"),
     ],
