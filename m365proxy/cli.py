@@ -166,7 +166,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output left
         return 0
     except OSError as error:
-        _complain(f"{error.filename or 'The system'}: {error.strerror or error}.")
+        advice = (
+            " Run the command as root or as the user the service runs as." if isinstance(error, PermissionError) else ""
+        )
+        _complain(f"{error.filename or 'The system'}: {error.strerror or error}.{advice}")
         return 74 if error.errno in files.DISK_FAULTS else 73
     except Exception:  # the last resort of the program
         log.setup()

@@ -145,7 +145,10 @@ def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
 
     holders = ports.holders(config.sockets)  # root sees more
     dropped_root = become_owner(config.state_dir)
-    about = subject.Subject(config, running=is_running(config), dropped_root=dropped_root, holders=holders)
+    running = False
+    with contextlib.suppress(PermissionError, CannotCreate):  # a line of `check` says that the directory is closed
+        running = is_running(config)
+    about = subject.Subject(config, running=running, dropped_root=dropped_root, holders=holders)
     lines = []
     shown = None if as_json else report.Report(Terminal(sys.stdout, os.environ), invocation.program(config.path))
     with _without_errors(log.get("oauth")):  # a line of `check` says the same

@@ -19,9 +19,14 @@ def is_running(config: Config) -> bool:
 
 @contextlib.contextmanager
 def at_rest(config: Config) -> Iterator[bool]:
-    """Whether no program runs; if so, none can start before the end of the block."""
+    """Whether no program runs; if so, none can start before the end of the block.
+
+    PermissionError if this user may not know.
+    """
     path = os.path.join(config.state_dir, "lock")
-    if not os.path.exists(path):
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
         yield True
         return
     lock = files.Lock(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import os
+import stat
 import time
 from typing import Any, Dict, List, Optional
 
@@ -29,8 +30,14 @@ def queue(spool: Spool, now: float) -> Dict[str, Any]:
 
 
 def has_queue(config: Config) -> bool:
-    """Whether there has been a queue already: there is none before the first start."""
-    return os.path.isdir(os.path.join(config.state_dir, "queue", "new"))
+    """Whether there has been a queue already: there is none before the first start.
+
+    PermissionError if this user may not know.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(os.path.join(config.state_dir, "queue", "new")).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def accepted_time(id: str) -> float:

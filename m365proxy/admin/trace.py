@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import collections
+import json
 import os
 import re
 import sys
@@ -41,7 +42,7 @@ _SENTENCES = {
     "retried": "an administrator wanted it sent now",
     "dropped": "an administrator deleted it",
     "removed": "deleted, because it was in failed/ for queue.keep_failed_days",
-    "refused": "refused: {command}{reply}",
+    "refused": "refused: {command}{reply}{reason}",
     "login failed": "login failed ({service}, {login}): {reason}",
     "TLS failed": "TLS handshake failed: {reason}",
     "session ended": "session ended: {reason}",
@@ -61,10 +62,13 @@ def trace(config: Config, what: str, since: float, as_json: bool) -> Optional[in
     `since`: seconds since 1970; nothing older is shown.  UsageError if nothing is known.
     """
     directory = os.path.join(config.state_dir, "events")
-    found = _search(directory, what, since)
+    what = os.fsencode(what).decode("utf-8", "replace")  # a terminal may know ASCII only
+    if not what.strip():
+        raise UsageError("Nothing to look for: give an ID, an address, a login or a client's address.")
+    found = _search(directory, what.lower(), since)
     if as_json:
         for line in found:
-            sys.stdout.write(line.decode("utf-8", "replace"))
+            print(line.decode("utf-8", "replace"), end="")
         return None
     spool = spool_of(config) if status.has_queue(config) else None
     stories: Dict[str, List[bytes]] = {}  # by id; "" has what belongs to no message
@@ -79,12 +83,12 @@ def trace(config: Config, what: str, since: float, as_json: bool) -> Optional[in
 
 
 def _search(directory: str, what: str, since: float) -> List[bytes]:
-    """The lines on all messages that `what` names, and on the client or login itself."""
-    needle = what.lower().encode()
+    """The lines on all messages that `what` (in lower case) names, and on the client or login itself."""
+    needle = json.dumps(what, ensure_ascii=False)[1:-1]  # as in a line
     ids: Set[str] = set()
     others: Set[bytes] = set()
     for line in events.lines(directory, since):
-        if needle in line.lower() and _concerns(events.parse(line), what.lower()):
+        if needle in line.decode("utf-8", "replace").lower() and _concerns(events.parse(line), what):
             id = _id_of(line)
             if id:
                 ids.add(id)
@@ -164,6 +168,8 @@ def _print_event(terminal: Terminal, event: _Event, who: str = "") -> None:
 
 def _sentence(event: _Event) -> str:
     fields = collections.defaultdict(str, {name: _text(event, name) for name in event})
+    if fields["event"] == "refused" and "reason" in event:
+        fields["reason"] = f": {fields['reason']}"
     text = _SENTENCES.get(fields["event"], "{event}").format_map(fields)
     if fields["event"] == "accepted":
         text += f", login {fields['login']}" if "login" in event else ""
@@ -180,7 +186,8 @@ def _names(event: _Event) -> str:
 
 
 def _text(event: _Event, name: str) -> str:
-    return log.clean(event.get(name, ""), 500)
+    value = event.get(name, "")
+    return log.clean(f"{value:.1f}".replace(".0", "") if isinstance(value, float) else value, 500)
 
 
 def _in_exchange(delivered: _Event, accepted: _Event) -> str:

@@ -190,7 +190,7 @@ def open_shared(path: str) -> BinaryIO:
 
 
 def make_directory(path: str) -> None:
-    """Make a directory (0700) and its parents, and see that it can be written.
+    """Make a directory (0700) and its parents, and see that it can be written; CannotCreate, or OSError for the disk.
 
     Windows gets no mode: its Pythons make an access list of 0700 that holds
     the one who made the directory only, and would shut a service's user out.
@@ -209,10 +209,17 @@ def make_directory(path: str) -> None:
             f"The directory {path} cannot be created: {error.strerror}. Create it, or give this user the right to."
         ) from None
     if not os.access(path, os.W_OK | os.X_OK):
+        if _is_read_only(path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
         raise CannotCreate(
-            f"The directory {path} cannot be written by this user. "
-            "Make the user that m365proxy runs as its owner, or set state_dir."
+            f"The directory {path} cannot be written by this user. Run the command as root or as the user the service "
+            "runs as, who must own it with the right to write."
         )
+
+
+def _is_read_only(path: str) -> bool:
+    """Whether its file system is: Linux makes it so after errors of the disk."""
+    return sys.platform != "win32" and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def make_private(path: str) -> None:

@@ -131,7 +131,8 @@ def test_what_the_disk_refuses_is_one_sentence_and_its_status(monkeypatch, capsy
 
     monkeypatch.setattr(cli, "_commands", lambda: {"reload": refuse})
     assert cli.main(["reload"]) == status
-    assert capsys.readouterr().err == "m365proxy: /var/lib/m365proxy/x: what the system says.\n"
+    advice = " Run the command as root or as the user the service runs as." if number == "EACCES" else ""
+    assert capsys.readouterr().err == f"m365proxy: /var/lib/m365proxy/x: what the system says.{advice}\n"
 
 
 class _Stdin(io.StringIO):

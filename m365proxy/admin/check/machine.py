@@ -64,12 +64,18 @@ def _of_state(subject: Subject) -> Iterator[Result]:
     try:
         owner = os.stat(directory)
         entries = sorted((entry for entry in os.scandir(directory)), key=lambda entry: entry.name)
+    except PermissionError:
+        yield _closed(directory)
+        return
     except OSError:
-        return  # it is not there yet, or closed to us: the line of the disk says so
+        return  # it is not there yet, or none: the line of the disk says so
     if owner.st_mode & 0o077:
         yield _open(directory, "read", "go-rwx")
     for entry in entries:
-        found = entry.stat(follow_symlinks=False)
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # the running program has put it in the place of another
+            continue
         path = entry.path
         if found.st_uid != owner.st_uid and entry.name != "lost+found":  # the file system's own, where it is mounted
             user = _name(owner.st_uid)
@@ -83,6 +89,23 @@ def _of_state(subject: Subject) -> Iterator[Result]:
             return  # the one command is for all of them
         if entry.name in ("tokens.enc", "token.key") and found.st_mode & 0o077:
             yield _open(path, "read", "go-rwx")
+
+
+def _closed(directory: str) -> Result:
+    try:
+        owner = os.stat(directory).st_uid
+    except OSError:  # one above it is closed
+        owner = None
+    mine = owner == os.geteuid()
+    return Result(
+        Mark.WRONG,
+        "files",
+        f"{directory} cannot be read by {_me()}.",
+        f"Run `chmod 700 {shlex.quote(directory)}`."
+        if mine
+        else "Run the command as root or as the user the service runs as.",
+        CannotCreate.exit_status,
+    )
 
 
 def _of_keys(subject: Subject) -> Iterator[Result]:

@@ -2,6 +2,9 @@
 
 import os
 
+import pytest
+
+from m365proxy.admin import running
 from m365proxy.admin.running import at_rest, is_running
 from m365proxy.system import files
 
@@ -26,3 +29,12 @@ def test_nothing_can_start_within_the_block(config):
     with at_rest(config) as outer:
         assert outer and is_running(config)
     assert not is_running(config)
+
+
+def test_who_may_not_know_is_not_told_that_nothing_runs(config, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(running.os, "stat", refuse)
+    with pytest.raises(PermissionError):
+        is_running(config)

@@ -21,6 +21,15 @@ def test_when_a_message_was_accepted(id, seconds):
     assert status.accepted_time(id) == seconds
 
 
+def test_a_queue_that_may_not_be_seen_is_not_empty(config, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(status.os, "stat", refuse)
+    with pytest.raises(PermissionError):
+        status.has_queue(config)
+
+
 def test_depth_and_age_of_the_queue(config):
     assert not status.has_queue(config)
     spool = spool_of(config)

@@ -1,7 +1,10 @@
 """`trace`: the story of a message from events and queue, for people."""
 
 import json
+import os
+import pathlib
 import re
+import sys
 import time
 
 import pytest
@@ -11,7 +14,7 @@ from m365proxy.admin import trace
 from m365proxy.errors import UsageError
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.state import State
-from m365proxy.system import events
+from m365proxy.system import events, files
 
 SCANNER, UPS, SUPPORT = "scanner@contoso.com", "ups@contoso.com", "support@fabrikam.com"
 REQUEST = "5f3c9c1e-4d0a-4a55-9d55-8c0f7e2b1a10"
@@ -79,6 +82,36 @@ def test_all_that_names_it_finds_it(event_log, tell, what):
     assert "aa-x" in told and "bb-x" not in told
 
 
+@pytest.mark.parametrize("login", ["CONTOSO\\scanner", 'the "old" one', "MÜLLER"])
+@pytest.mark.parametrize("typed", [str, str.lower, lambda text: os.fsencode(text).decode("ascii", "surrogateescape")])
+def test_a_login_is_found_as_it_is_typed(event_log, tell, login, typed):
+    event_log.note("login failed", client="192.0.2.17", service="smtp", login=login, reason="wrong password")
+    assert login in tell(typed(login))
+
+
+@pytest.mark.parametrize(
+    "what, error", [("", "Nothing to look for"), (" ", "Nothing to look for"), ("\udcff", "Nothing is known")]
+)
+def test_what_is_no_name_at_all(event_log, tell, what, error):
+    accept(event_log, "20261129T094207-aa-x")
+    with pytest.raises(UsageError, match=error):
+        tell(what)
+
+
+def test_an_event_log_that_cannot_be_read_is_not_empty(config, tell):
+    files.make_directory(config.state_dir)
+    pathlib.Path(config.state_dir, "events").write_text("")
+    with pytest.raises(NotADirectoryError):
+        tell(SCANNER)
+
+
+def test_a_closed_screen_stops_nothing(config, event_log, monkeypatch):
+    accept(event_log, "20261129T094207-aa-x")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert trace.trace(config, "scan1", 0.0, True) is None
+    assert trace.trace(config, "scan1", 0.0, False) is None
+
+
 @pytest.mark.parametrize("what", ["scan", "192.0.2.1", "contoso.com", "octets", "accepted", "094207"])
 def test_a_part_of_a_name_is_no_name(event_log, tell, what):
     accept(event_log, "20261129T094207-aa-x")
@@ -89,10 +122,14 @@ def test_a_part_of_a_name_is_no_name(event_log, tell, what):
 def test_a_client_that_was_refused(event_log, tell):
     event_log.note("login failed", client="192.0.2.17", service="smtp", login="scan1", reason="the password is wrong")
     event_log.note("refused", client="192.0.2.17", command='"MAIL FROM:<x>": ', reply="550 5.7.60 no")
+    event_log.note("refused", client="192.0.2.17", reply="452", reason="The disk is full.")
+    event_log.note("throttled", client="192.0.2.17", mailbox=SCANNER, seconds=300.0)
     event_log.note("refused", client="192.0.2.99", reply="550 5.7.60 no")
     assert tell("192.0.2.17") == (
         "  T: 192.0.2.17 login failed (smtp, scan1): the password is wrong\n"
         '  T: 192.0.2.17 refused: "MAIL FROM:<x>": 550 5.7.60 no\n'
+        "  T: 192.0.2.17 refused: 452: The disk is full.\n"
+        f"  T: 192.0.2.17 Graph asked to leave {SCANNER} alone for 300 s\n"
     )
 
 

@@ -3,6 +3,7 @@ import stat
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -85,6 +86,15 @@ def test_make_directory_says_what_to_do(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(CannotCreate, match="cannot be created: a file is in its place, or in that of"):
             files.make_directory(str(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such call")
+@pytest.mark.parametrize("flag, error", [(0, CannotCreate), (getattr(os, "ST_RDONLY", 1), OSError)])
+def test_a_disk_that_became_read_only_is_no_matter_of_rights(tmp_path, monkeypatch, flag, error):
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(files.os, "statvfs", lambda path: types.SimpleNamespace(f_flag=flag))
+    with pytest.raises(error, match="who must own it" if error is CannotCreate else "Read-only file system"):
+        files.make_directory(str(tmp_path))
 
 
 def test_lock_is_refused_to_another_process_and_names_the_pid(tmp_path):

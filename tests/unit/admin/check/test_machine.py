@@ -102,6 +102,36 @@ def test_a_file_of_somebody_else_among_the_programs(private, tmp_path, monkeypat
 
 
 @posix
+def test_a_state_directory_that_is_closed_to_this_user(private, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(machine.os, "scandir", refuse)
+    (line,) = lines(machine.rights, private)
+    assert (line.mark, line.exit_status) == (Mark.WRONG, 73)
+    assert line.sentence.startswith(f"{tmp_path / 'state'} cannot be read by ")
+    assert line.remedy == f"Run `chmod 700 {tmp_path / 'state'}`."
+    monkeypatch.setattr(machine.os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
+    (line,) = lines(machine.rights, private)
+    assert line.remedy == "Run the command as root or as the user the service runs as."
+
+
+@posix
+def test_a_file_that_the_running_program_replaces_meanwhile(private, tmp_path, monkeypatch):
+    (tmp_path / "state" / "status.json.1.a.tmp").write_text("{}")
+    real = os.scandir
+
+    def scan(path):
+        with real(path) as entries:
+            found = list(entries)
+        (tmp_path / "state" / "status.json.1.a.tmp").rename(tmp_path / "state" / "status.json")
+        return iter(found)
+
+    monkeypatch.setattr(machine.os, "scandir", scan)
+    assert [line.mark for line in lines(machine.rights, private)] == [Mark.OK]
+
+
+@posix
 def test_a_config_that_only_root_can_read(private, tmp_path, monkeypatch):
     path = str(tmp_path / "config.json")
     monkeypatch.setattr(machine.os, "access", lambda name, mode: name != path)
@@ -154,7 +184,7 @@ def test_a_state_directory_of_somebody_else(private, monkeypatch):
     with pytest.raises(PermissionError):
         lines(machine.disk, private)
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)
-    with pytest.raises(CannotCreate, match="Make the user that m365proxy runs as its owner"):
+    with pytest.raises(CannotCreate, match="who must own it"):
         lines(machine.disk, private)
 
 
