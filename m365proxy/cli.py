@@ -147,7 +147,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
         if arguments.command == "run":
             arguments.asked = signals.listen()  # before anything that takes time: HUP would kill the program
-        return _commands()[arguments.command](arguments) or 0
+        status = _commands()[arguments.command](arguments) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()  # at the end of Python, a full disk would have another exit status
+        return status
     except ConfigError as error:
         for problem in error.problems:
             _complain(problem)
@@ -163,18 +166,30 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output left
+        _has_lost_output()  # its reader left
         return 0
     except OSError as error:
         advice = (
             " Run the command as root or as the user the service runs as." if isinstance(error, PermissionError) else ""
         )
-        _complain(f"{error.filename or 'The system'}: {error.strerror or error}.{advice}")
+        where = "Standard output" if _has_lost_output() else "The system"
+        _complain(f"{error.filename or where}: {error.strerror or error}.{advice}")
         return 74 if error.errno in files.DISK_FAULTS else 73
     except Exception:  # the last resort of the program
         log.setup()
         log.get("cli").exception("unexpected error; please report it with this line")
         return 70
+
+
+def _has_lost_output() -> bool:
+    """Whether standard output cannot be written any more; what is left for it is not tried again at the end then."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return True
+    return False
 
 
 def _not_imported(error: ImportError) -> str:

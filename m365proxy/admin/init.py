@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Sequence
 
 from ..config import load as configuration
 from ..config.sections import Config
@@ -13,6 +14,7 @@ from ..errors import UsageError
 from ..system.choices import Permissions
 from . import card, configfile, nextsteps, running, spelling
 from .answers import Answers
+from .configfile import NewFile
 from .installation import Installation
 from .interview import KEYS, Interview
 from .nextsteps import Call
@@ -65,6 +67,10 @@ def run(given_path: Optional[str], wish: Wish) -> Optional[int]:
         terminal.line()
         terminal.line("Stopped." if conversation.is_written else "Stopped; nothing was written.")
         raise
+    except BrokenPipeError:
+        if wish.only_print or conversation.is_written:
+            raise
+        raise OSError(errno.EIO, "nobody reads it, so nothing was written", "Standard output") from None
     return None
 
 
@@ -277,12 +283,29 @@ class _Conversation:
 
     def _write(self, after: Config) -> bool:
         """Write what differs, and show it; False if nothing does."""
-        installation, terminal = self._installation, self._terminal
-        new, copies = installation.write()
+        terminal = self._terminal
+        terminal.line()  # if it cannot be printed, the passwords could not
+        new, copies = self._installation.write()
         if not new:
             return False
         self.is_written = True
-        terminal.line()
+        try:
+            self._show(after, new, copies)
+        except OSError as error:
+            passwords = self._installation.passwords
+            if not passwords:
+                raise
+            raise OSError(
+                errno.EIO,
+                f"{error.strerror}. {self._installation.path} is written, but the passwords of {', '.join(passwords)} "
+                f"were perhaps not shown. For new ones, put what `{self._call('hash-password')}` prints into it",
+                "Standard output",
+            ) from None
+        return True
+
+    def _show(self, after: Config, new: Sequence[NewFile], copies: Sequence[str]) -> None:
+        """What was written, and what nobody can see later."""
+        installation = self._installation
         for file in new:
             self._mark(Mark.OK, f"Written: {file.path}")
         for copy in copies:
@@ -292,7 +315,6 @@ class _Conversation:
             if warning not in known:
                 self._mark(Mark.ATTENTION, warning)
         self._cards(after)
-        return True
 
     def _cards(self, after: Config) -> None:
         """A card for each new user name; its password is shown this once."""

@@ -70,6 +70,13 @@ def test_a_password_where_nothing_can_be_read():
     assert done.returncode == 64 and "empty password" in done.stderr.decode()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_for_the_output_is_one_sentence():
+    code = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    done = child(code, "hash-password", stdin=b"a password", PYTHONUNBUFFERED="")
+    assert done.returncode == 74 and done.stderr == b"m365proxy: Standard output: No space left on device.\n"
+
+
 def test_a_service_with_a_config_nested_too_deep_ends_once(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100000)
     done = child("", "--config", str(tmp_path / "config.json"), "run", "--wait")

@@ -1,5 +1,6 @@
 """The command: what is written, shown and said, and with which exit status it ends."""
 
+import errno
 import io
 import json
 import os
@@ -107,6 +108,28 @@ def test_the_password_is_shown_once_and_stored_hashed(console, monkeypatch):
     assert console.run(typed=[*FIRST, ""]) == 0
     assert len(hashed) == 1 and f"scanner@contoso.com {hashed[0]}\n" in console.out
     assert hashed[0] not in console.path.read_text() and len(hashed[0]) == 16
+
+
+class Output(io.StringIO):
+    """Standard output on a disk that is full after a number of lines."""
+
+    def __init__(self, lines):
+        super().__init__()
+        self._left = lines
+
+    def flush(self):
+        if self.getvalue().count("\n") > self._left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("lines, is_written", [(0, False), (3, True)])
+def test_where_passwords_cannot_be_shown_nothing_is_written_or_it_says_so(console, monkeypatch, lines, is_written):
+    console.path.write_text(json.dumps({**MINIMAL, "mailboxes": [HASHED]}))
+    before = console.path.read_bytes()
+    monkeypatch.setattr("sys.stdout", Output(lines))
+    assert console.run("--add-login", "printer") == 74
+    assert (console.path.read_bytes() != before) is is_written
+    assert ("of printer" in console.err and " hash-password`" in console.err) is is_written
 
 
 def test_the_ids_can_follow_later(console):
