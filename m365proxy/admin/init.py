@@ -336,7 +336,7 @@ class _Conversation:
         before = installation.before if installation.present and self._had_ids else None
         todo = nextsteps.steps(
             has_ids=installation.has_ids,
-            is_signed_in=nextsteps.is_signed_in(after),
+            is_signed_in=nextsteps.is_signed_in(before, after),
             script=installation.script_path if tenant_changed and installation.has_script else "",
             grant=tenant_changed and not installation.has_script,
             service=nextsteps.of_service(before, after, self._call),

@@ -74,8 +74,13 @@ def steps(
     return found
 
 
-def is_signed_in(config: Config) -> bool:
-    """Whether there is a sign-in, or none is needed."""
-    if config.client_secret or config.client_certificate:
+def is_signed_in(before: Optional[Config], after: Config) -> bool:
+    """Whether there is a sign-in for this account and app registration, or none is needed.
+
+    `before`: the config that was used until now; None if there were no ids in it.
+    """
+    if after.client_secret or after.client_certificate:
         return True
-    return os.path.exists(os.path.join(config.state_dir, "tokens.enc"))
+    if before is None or (before.user, before.client_id) != (after.user, after.client_id):
+        return False
+    return os.path.exists(os.path.join(after.state_dir, "tokens.enc"))

@@ -64,8 +64,19 @@ def test_only_what_is_left_to_do(facts, words):
 
 
 def test_who_needs_no_sign_in(tmp_path):
-    assert not nextsteps.is_signed_in(configured(tmp_path))
-    assert nextsteps.is_signed_in(configured(tmp_path, client_secret="s"))
+    here = configured(tmp_path)
+    assert not nextsteps.is_signed_in(here, here)
+    assert nextsteps.is_signed_in(None, configured(tmp_path, client_secret="s"))
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "tokens.enc").write_bytes(b"x")
-    assert nextsteps.is_signed_in(configured(tmp_path))
+    assert nextsteps.is_signed_in(here, here)
+
+
+@pytest.mark.parametrize(
+    "before", [None, {"user": "other@contoso.com"}, {"client_id": "22222222-2222-3333-4444-555555555555"}]
+)
+def test_a_sign_in_of_another_account_or_registration_is_none(tmp_path, before):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "tokens.enc").write_bytes(b"x")
+    old = None if before is None else configured(tmp_path, **before)
+    assert not nextsteps.is_signed_in(old, configured(tmp_path))
