@@ -24,6 +24,9 @@ from m365proxy.system.outbound import Outbound
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.executable, str(ROOT / "m365proxy.py")]
 
+# A line as an administrator types it, where the program is: the single file is tested in a root of its own.
+SHELL = [*(COMMAND[:2] if COMMAND[0] == "chroot" else ()), "sh", "-c"]
+
 RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
 PASSWORD = "drawer full of devices"
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from program import ALERTS, COMMAND, PASSWORD, ROOT, SCANS, wait_until
+from program import ALERTS, COMMAND, PASSWORD, ROOT, SCANS, SHELL, wait_until
 
 
 def submit(program, recipient=SCANS, body="x"):
@@ -143,7 +143,7 @@ def test_check_says_what_to_type_and_that_works(make_program):
     assert done.returncode == 77 and "Traceback" not in done.stderr
     assert flat(done.stdout).endswith("1 problem; mend: sign-in. Run `m365proxy login`.")
     (typed,) = re.findall(r"^ +(.* login)$", done.stdout, re.MULTILINE)
-    followed = subprocess.run(typed, shell=True, env=program.environ, capture_output=True, text=True, timeout=60)
+    followed = subprocess.run([*SHELL, typed], env=program.environ, capture_output=True, text=True, timeout=60)
     assert followed.returncode == 0 and "Signed in" in followed.stdout, followed.stderr
     done = program.command("check", "--offline")
     assert done.returncode == 0, done.stdout
