@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import sys
 from typing import List, NamedTuple, Optional, Sequence
 
@@ -44,6 +45,16 @@ class Wish(NamedTuple):
     tls: bool = False
 
     @property
+    def command(self) -> str:
+        """The words that were typed, to be typed again."""
+        values = (("--ids", self.ids), ("--add-mailbox", self.add_mailbox), ("--add-login", self.add_login))
+        words = [word for name, value in values if value is not None for word in (name, value)]
+        words += [name for name, is_there in (("--ports", self.ports), ("--tls", self.tls)) if is_there]
+        words += ["--answers", self.answers] if self.answers else []
+        words += ["--print"] if self.only_print else []
+        return " ".join(map(shlex.quote, ["init", *words]))
+
+    @property
     def is_one_change(self) -> bool:
         given = [one is not None for one in (self.ids, self.add_mailbox, self.add_login)]
         return any(given) or self.ports or self.tls
@@ -57,9 +68,9 @@ def run(given_path: Optional[str], wish: Wish) -> Optional[int]:
     call = Call(path, os.environ)
     terminal = Terminal(sys.stdout, os.environ)
     questions = _questions(wish, terminal, call)
-    installation = Installation.read(path, call.plain("init"))
+    installation = Installation.read(path, call.plain(wish.command))
     if not wish.only_print:
-        configfile.check_writable(path, call.plain("init"))
+        configfile.check_writable(path, call.plain(wish.command))
     conversation = _Conversation(installation, questions, wish, terminal, call)
     try:
         conversation.hold()
@@ -165,8 +176,7 @@ class _Conversation:
             plaintext = answered.plaintext if certificate.cert else interview.plaintext(answered.devices, certificate)
             answered = answered._replace(certificate=certificate, plaintext=plaintext)
             if not answered.certificate.cert:
-                doors = (tuple(door for door in some if not door.implicit) for some in (answered.smtp, answered.pop3))
-                answered = answered._replace(smtp=next(doors), pop3=next(doors))
+                answered = self._without_implicit(answered)
         if wish.ports or not answered.smtp:
             answered = interview.ports(answered)
         installation.amend(answered)
@@ -174,6 +184,14 @@ class _Conversation:
             login = spelling.login(wish.add_login)
             self._refuse_known(login)
             installation.add_login(interview.which_mailbox(answered.mailboxes, login), login)
+
+    def _without_implicit(self, answered: Answers) -> Answers:
+        """Without the ports that need a certificate."""
+        closed = [door for door in (*answered.smtp, *answered.pop3) if door.implicit]
+        if closed:
+            self._questions.note(f"Closed, as they are for TLS from the first octet: {spelling.spell_doors(closed)}")
+        doors = (tuple(door for door in some if door not in closed) for some in (answered.smtp, answered.pop3))
+        return answered._replace(smtp=next(doors), pop3=next(doors))
 
     def _with_mailbox(self, interview: Interview, answered: Answers, typed: str) -> Answers:
         try:
@@ -278,19 +296,19 @@ class _Conversation:
             if not new.is_secret:
                 terminal.line(terminal.bold(f"--- {new.path}"))
                 terminal.line(self._installation.shown(new).rstrip("\n"))
-        self._cards(after)
+        self._show_cards(self._cards(after))
         terminal.line("Nothing was written.")
 
     def _write(self, after: Config) -> bool:
         """Write what differs, and show it; False if nothing does."""
-        terminal = self._terminal
-        terminal.line()  # if it cannot be printed, the passwords could not
+        cards = self._cards(after)
+        self._terminal.line()  # if it cannot be printed, the passwords could not
         new, copies = self._installation.write()
         if not new:
             return False
         self.is_written = True
         try:
-            self._show(after, new, copies)
+            self._show(after, new, copies, cards)
         except OSError as error:
             passwords = self._installation.passwords
             if not passwords:
@@ -303,7 +321,7 @@ class _Conversation:
             ) from None
         return True
 
-    def _show(self, after: Config, new: Sequence[NewFile], copies: Sequence[str]) -> None:
+    def _show(self, after: Config, new: Sequence[NewFile], copies: Sequence[str], cards: Sequence[str]) -> None:
         """What was written, and what nobody can see later."""
         installation = self._installation
         for file in new:
@@ -314,14 +332,19 @@ class _Conversation:
         for warning in after.warnings:
             if warning not in known:
                 self._mark(Mark.ATTENTION, warning)
-        self._cards(after)
+        self._show_cards(cards)
 
-    def _cards(self, after: Config) -> None:
-        """A card for each new user name; its password is shown this once."""
+    def _cards(self, after: Config) -> List[str]:
+        """A card for each new user name; made before anything is written, as it may fail."""
+        passwords = self._installation.passwords
+        return [card.text(after, login, self._terminal, password) for login, password in passwords.items()]
+
+    def _show_cards(self, cards: Sequence[str]) -> None:
+        """The cards and the passwords, which are shown this once."""
         terminal, passwords = self._terminal, self._installation.passwords
-        for login, password in passwords.items():
+        for text in cards:
             terminal.line()
-            terminal.line(card.text(after, login, terminal, password).rstrip("\n"))
+            terminal.line(text.rstrip("\n"))
         if passwords:
             terminal.line()
             sentence = "Passwords are shown only now; the config has hashes of them. Note them down:"

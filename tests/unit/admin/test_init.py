@@ -3,7 +3,6 @@
 import errno
 import io
 import json
-import os
 import signal
 import sys
 
@@ -130,6 +129,32 @@ def test_where_passwords_cannot_be_shown_nothing_is_written_or_it_says_so(consol
     assert console.run("--add-login", "printer") == 74
     assert (console.path.read_bytes() != before) is is_written
     assert ("of printer" in console.err and " hash-password`" in console.err) is is_written
+
+
+def test_a_card_that_cannot_be_made_keeps_no_password_from_being_shown(console, monkeypatch):
+    def fail(config, login, terminal, password):
+        raise PermissionError(errno.EACCES, "Permission denied", "/proc/net/route")
+
+    monkeypatch.setattr(init.card, "text", fail)
+    assert console.run(answers={"tenant": "contoso.com"}) == 73
+    assert console.names() == []
+
+
+@pytest.mark.parametrize(
+    "words, command", [(["--add-login", "a b"], "--add-login 'a b'"), (["--ids", IDS], f"--ids '{IDS}'")]
+)
+def test_the_command_for_root_is_the_one_that_was_typed(console, monkeypatch, words, command):
+    console.path.write_text(json.dumps({**MINIMAL, "mailboxes": [HASHED]}))
+    monkeypatch.setattr(init.configfile.os, "access", lambda path, mode: False)
+    assert console.run(*words) == 73
+    assert f" init {command}`" in console.err
+
+
+def test_without_encryption_the_ports_that_are_closed_are_named(console):
+    assert console.run(answers={"tenant": "contoso.com", "smtp_ports": [25, 465], "pop3_ports": ["8995/tls"]}) == 0
+    assert console.run("--tls", answers={"tls": "none"}) == 0
+    assert "Closed, as they are for TLS from the first octet: 465 8995/tls" in console.out
+    assert console.run("--tls", answers={"tls": "auto"}) == 0 and "Closed" not in console.out
 
 
 def test_the_ids_can_follow_later(console):
@@ -274,7 +299,7 @@ def test_ctrl_c_while_it_writes_waits_until_the_password_is_shown(console, monke
     real = init.configfile.files.move
 
     def move(source, target):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # at once; os.kill may take its time
         real(source, target)
 
     monkeypatch.setattr(init.configfile.files, "move", move)
