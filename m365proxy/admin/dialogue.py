@@ -9,10 +9,11 @@ import base64
 import re
 import socket
 import ssl
+import time
 from typing import Iterator, List, NamedTuple, Tuple
 
 from ..errors import ProxyError
-from ..server.tls import OLD_VERSIONS
+from ..server import tls
 from ..system.choices import TlsMode
 from .device import Way
 from .steps import Failed
@@ -26,15 +27,13 @@ _LINE_LIMIT, _TEXT_LIMIT = 64 * 1024, 8 * 1024 * 1024
 # OpenSSL's X509_V_FLAG_PARTIAL_CHAIN, which Python names since 3.10: what is trusted need not be an authority.
 _PARTIAL_CHAIN = 0x80000
 
-# The reason of a failed verification (X509_V_ERR_CERT_HAS_EXPIRED).
-_EXPIRED = 10
+# Reasons of a failed verification (X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED).
+_TOO_EARLY, _EXPIRED = 9, 10
 
 # Octets of a file with certificates.
 _PEM_LIMIT = 1024 * 1024
 
 _CHECK = "Run `m365proxy check --offline`."
-
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.S)
 
 
 class Refused(ProxyError):
@@ -50,19 +49,18 @@ class Certificate(NamedTuple):
     """What a listener must prove to be."""
 
     path: str = ""
-    pem: str = ""
+    der: bytes = b""
 
     @classmethod
     def read(cls, path: str) -> Certificate:
         """The first certificate of a file, which is that of a listener; Failed."""
         try:
             with open(path, "rb") as file:
-                found = _CERTIFICATE.search(file.read(_PEM_LIMIT))
+                return cls(path, tls.first_der(file.read(_PEM_LIMIT)))
         except OSError as error:
             raise Failed(f"{path} cannot be read: {error.strerror}.", _CHECK, 78) from None
-        if not found:
-            raise Failed(f"{path} holds no certificate in PEM.", _CHECK, 78)
-        return cls(path, found.group().decode("ascii", "replace"))
+        except ValueError:
+            raise Failed(f"{path} holds no certificate in PEM.", _CHECK, 78) from None
 
 
 class _Dialogue:
@@ -111,8 +109,8 @@ class _Dialogue:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False  # whatever names devices use: it must be this certificate and no other
         context.verify_flags |= _PARTIAL_CHAIN
-        context.load_verify_locations(cadata=self._certificate.pem)
-        if self._way.socket.min_version in OLD_VERSIONS:
+        context.load_verify_locations(cadata=self._certificate.der)
+        if self._way.socket.min_version in tls.OLD_VERSIONS:
             context.set_ciphers("DEFAULT:@SECLEVEL=0")  # the certificate may be as old as the devices
         return context
 
@@ -131,8 +129,13 @@ class _Dialogue:
 
 
 def _wrong_certificate(error: ssl.SSLCertVerificationError, path: str) -> Failed:
-    if error.verify_code == _EXPIRED:
-        return Failed(f"The certificate in {path} has expired.", "Renew it, then run `m365proxy reload`.", 78)
+    if error.verify_code in (_TOO_EARLY, _EXPIRED):
+        today = time.strftime("%Y-%m-%d")
+        what = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
+        renew = " If that is right, renew it, then run `m365proxy reload`." if error.verify_code == _EXPIRED else ""
+        return Failed(
+            f"The certificate in {path} {what}.", f"It is {today} by this machine's clock: set it if not.{renew}", 78
+        )
     return Failed(
         f"The listener has another certificate than the one in {path} ({error.verify_message}).",
         "If it was renewed, run `m365proxy reload`.",

@@ -206,7 +206,7 @@ class _Test:
         if sent["request_id"]:
             steps.done(f"202: Microsoft has taken it over (request-id {sent['request_id']})", took=took)
         else:
-            steps.done("Microsoft has taken it over, though its answer got lost: the mail was found there", took=took)
+            steps.done("Microsoft has taken it over, though it did not say so: the mail was found there", took=took)
 
     def _look(self) -> None:
         steps, config = self._steps, self._config

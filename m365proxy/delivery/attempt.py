@@ -141,7 +141,7 @@ class Delivery:
         except GraphTrouble as error:
             raise _or_throttled(error, envelope.mailbox) from None
         if found is Found.SENT:
-            return outcome.DELIVERED
+            return outcome.FOUND_SENT
         if found is Found.EDITED:
             return outcome.held("Somebody edited the draft of this message; it is left to them.")
         state.looks += 1
@@ -198,7 +198,7 @@ class Delivery:
                 self._steps.discard(claim)
             return None
         if found is Found.SENT:
-            return outcome.DELIVERED
+            return outcome.FOUND_SENT
         if found is Found.EDITED:
             return outcome.held("Somebody edited the draft of this message; it is left to them.")
         if found is not Found.DRAFT:

@@ -77,7 +77,7 @@ class Conclusions:
     def conclude(self, lane: Lane, claim: Claim, envelope: Envelope, verdict: Verdict) -> Optional[Turn]:
         """An attempt to send, or a look, has ended with a verdict."""
         if verdict.outcome is Outcome.SENT:
-            lane.note_delivery(self._clock(), claim.id, _mail_sent(claim.state))
+            lane.note_delivery(self._clock(), claim.id, _mail_sent(claim.state, verdict))
             logger.info(
                 "%s delivered for %s to %d recipients (request-id %s)",
                 claim.id,
@@ -275,8 +275,9 @@ def _waited(envelope: Envelope) -> Optional[float]:
     return max(0.0, time.time() - envelope.accepted) if clock_is_plausible(envelope.accepted) else None
 
 
-def _mail_sent(state: State) -> SentMail:
-    return {"request_id": state.request_id, "draft": state.draft.mailbox if state.draft else ""}
+def _mail_sent(state: State, verdict: Verdict) -> SentMail:
+    request_id = state.request_id if verdict == outcome.DELIVERED else ""  # else it is that of another answer
+    return {"request_id": request_id, "draft": state.draft.mailbox if state.draft else ""}
 
 
 def _note_first_attempt(state: State) -> None:

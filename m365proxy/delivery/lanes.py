@@ -60,7 +60,10 @@ class Outlook(NamedTuple):
 
 
 class SentMail(TypedDict):
-    """How a message was sent: the request-id of Graph's 202, and the mailbox its draft was in ("": there was none)."""
+    """How a message was sent: the request-id of Graph's 202, and the mailbox its draft was in ("": there was none).
+
+    There was no 202 if the message was found to be sent afterwards.
+    """
 
     request_id: str
     draft: str

@@ -56,8 +56,9 @@ class Verdict(NamedTuple):
         return self.then is Then.PERMANENT and attempts >= self.tries and age >= self.grace
 
 
-# It was sent.
+# It was sent: Graph said 202, or it was found to be sent though Graph had said something else, or nothing.
 DELIVERED = Verdict(Outcome.SENT, Then.PERMANENT, "", "2.0.0")
+FOUND_SENT = Verdict(Outcome.SENT, Then.PERMANENT, "It was found to be sent.", "2.0.0")
 
 
 class _Rule(NamedTuple):

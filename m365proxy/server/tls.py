@@ -129,20 +129,27 @@ def _complaint(error: ssl.SSLError, cert: str, key: str) -> str:
     return f"tls: {cert} and {key} are not a PEM certificate and its PEM key ({reason.lower() or 'unreadable'})."
 
 
-# As `openssl x509 -trustout` writes it: a certificate, and behind it what OpenSSL is to trust it for.
-_TRUSTED = re.compile(rb"-----BEGIN TRUSTED CERTIFICATE-----(.+?)-----END", re.DOTALL)
+_FIRST = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
+
+
+def first_der(pem: bytes) -> bytes:
+    """The first certificate in `pem`, as OpenSSL finds it, in DER; ValueError if there is none.
+
+    `openssl x509 -trustout` puts behind it what OpenSSL is to trust it for, which is left out.
+    """
+    found = _FIRST.search(pem)
+    der = base64.b64decode(found.group(1)) if found else b""
+    if len(der) < 2:
+        raise ValueError("no certificate in PEM")
+    size = der[1] & 0x7F  # X.690, 8.1.3: of the length, which is longer than an octet
+    return der[: 2 + size + int.from_bytes(der[2 : 2 + size], "big")]
 
 
 def _first(pem: bytes) -> x509.Certificate:
-    """The first certificate in `pem`, as OpenSSL finds it; ValueError if there is none."""
+    """As first_der."""
     from cryptography import x509
 
-    trusted = _TRUSTED.search(pem)
-    if not trusted or 0 <= pem.find(b"-----BEGIN CERTIFICATE-----") < trusted.start():
-        return x509.load_pem_x509_certificate(pem)
-    der = base64.b64decode(trusted.group(1))
-    size = der[1] & 0x7F  # X.690, 8.1.3: of the length, which is longer than an octet
-    return x509.load_der_x509_certificate(der[: 2 + size + int.from_bytes(der[2 : 2 + size], "big")])
+    return x509.load_der_x509_certificate(first_der(pem))
 
 
 def expiry(cert: str) -> datetime.datetime:

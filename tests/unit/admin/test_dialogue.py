@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import datetime
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 
 import pytest
@@ -126,8 +128,11 @@ def test_the_listener_is_known_by_its_certificate(play, context, trust, mode):
     assert device.encryption.startswith("TLSv1.") and script.heard[-1].startswith(b"AUTH PLAIN ")
 
 
-def issued(tmp_path, days, key=None):
-    """The paths of a certificate that another one has issued, and of its key, as a public authority's are."""
+def issued(tmp_path, days, key=None, since=-90):
+    """The paths of a certificate that another one has issued, and of its key, as a public authority's are.
+
+    It is valid from `since` to `days` days after today.
+    """
 
     def name(text):
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -141,7 +146,7 @@ def issued(tmp_path, days, key=None):
         .issuer_name(name("An authority"))
         .public_key(key.public_key())
         .serial_number(7)
-        .not_valid_before(now - datetime.timedelta(days=90))
+        .not_valid_before(now + datetime.timedelta(days=since))
         .not_valid_after(now + datetime.timedelta(days=days))
         .sign(authority, hashes.SHA256())
     )
@@ -172,14 +177,37 @@ def test_for_old_devices_the_certificate_may_be_an_old_one(play, tmp_path, min_v
         SmtpDevice(way, Certificate.read(cert)).close()
 
 
-@pytest.mark.parametrize("which, words", [("expired", "has expired"), ("other", "has another certificate than")])
-def test_another_certificate_gets_no_password(play, tmp_path, trust, which, words):
-    paths = issued(tmp_path, -1 if which == "expired" else 10)
+def refused(play, paths, trusted):
+    """How a device that trusts a certificate refuses that of a listener, whom it has told nothing."""
     script, way = play(GREETING, EHLO, mode="implicit", context=tls.server_context(*paths))
-    with pytest.raises(Failed, match=words) as caught:
-        SmtpDevice(way, Certificate.read(paths[0]) if which == "expired" else trust)
-    assert caught.value.exit_status == 78 and "m365proxy reload" in caught.value.advice
-    assert script.heard == []
+    with pytest.raises(Failed) as caught:
+        SmtpDevice(way, trusted)
+    assert caught.value.exit_status == 78 and script.heard == []
+    return caught.value
+
+
+def test_another_certificate_gets_no_password(play, tmp_path, trust):
+    error = refused(play, issued(tmp_path, 10), trust)
+    assert "has another certificate than" in str(error) and "m365proxy reload" in error.advice
+
+
+@pytest.mark.parametrize("since, days, words", [(-90, -1, "has expired"), (1, 90, "is not valid yet")])
+def test_a_certificate_of_another_time_names_the_clock(play, tmp_path, since, days, words):
+    """A machine without a battery starts in a year before the certificate was made."""
+    paths = issued(tmp_path, days, since=since)
+    error = refused(play, paths, Certificate.read(paths[0]))
+    assert f"{paths[0]} {words}" in str(error) and "by this machine's clock" in error.advice
+    assert ("renew it" in error.advice) == (days < 0)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+def test_a_certificate_with_the_trust_of_openssl_in_it(play, tmp_path):
+    cert, key = issued(tmp_path, 10)
+    subprocess.run(["openssl", "x509", "-in", cert, "-trustout", "-out", cert], check=True)
+    _, way = play(GREETING, EHLO, mode="implicit", context=tls.server_context(cert, key))
+    device = SmtpDevice(way, Certificate.read(cert))
+    assert device.encryption
+    device.close()
 
 
 def test_a_listener_that_speaks_no_tls(play, trust):
@@ -189,7 +217,12 @@ def test_a_listener_that_speaks_no_tls(play, trust):
 
 
 @pytest.mark.parametrize(
-    "content, words", [(None, "cannot be read: No such file"), (b"hello", "no certificate in PEM")]
+    "content, words",
+    [
+        (None, "cannot be read: No such file"),
+        (b"hello", "no certificate in PEM"),
+        (b"-----BEGIN CERTIFICATE-----\nMA\n-----END CERTIFICATE-----\n", "no certificate in PEM"),
+    ],
 )
 def test_a_certificate_that_cannot_be_read(tmp_path, content, words):
     if content:

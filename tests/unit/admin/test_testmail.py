@@ -14,6 +14,7 @@ from m365proxy.admin import following, testmail
 from m365proxy.admin.terminal import Terminal
 from m365proxy.config import load as configuration
 from m365proxy.daemon import Daemon
+from m365proxy.delivery import attempt
 from m365proxy.errors import NotRunning, UsageError
 from m365proxy.system.outbound import Outbound
 
@@ -90,6 +91,15 @@ def harness(program, monkeypatch):
     with tenant.lock:
         tenant.full_access.update((ALERTS, SCANS))
         tenant.send_as |= {(RELAY, ALERTS), (RELAY, SCANS), (ALERTS, ALERTS)}
+
+
+@pytest.mark.parametrize("kind", ["answer_after", "cut_after"])
+def test_what_was_found_to_be_sent_was_not_answered_with_202(harness, monkeypatch, kind):
+    monkeypatch.setattr(attempt.Delivery, "first_look", lambda self: 0.01)
+    harness.start().faults.add(kind, path="/send$")
+    status, lines = harness.test()
+    assert status == 0 and not any("request-id" in line for line in lines), lines
+    assert "ok Microsoft has taken it over, though it did not say so: the mail was found there" in lines
 
 
 MFP = {"login": "mfp", "password": PASSWORD, "networks": ["192.168.10.21"]}
