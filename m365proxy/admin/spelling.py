@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..system.networks import Network
 
 # Nothing at all, as people type it.
-_NONE = ("", "none", "no", "-")
+_NONE = ("", "none", "no", "n", "-")
 
 HERE, ANY, NONE, AUTO = "here", "any", "none", "auto"
 
@@ -101,10 +101,11 @@ def chosen(typed: str, among: Sequence[str]) -> Tuple[str, ...]:
     """Some of the addresses `among`, or all or none of them."""
     if typed.strip().lower() in ("all", "yes", "y"):
         return tuple(among)
-    found = tuple(dict.fromkeys(address(word) for word in _words(typed)))
+    found = tuple(dict.fromkeys(word.lower() for word in _words(typed)))
     for one in found:
         if one not in among:
-            raise UsageError(f"{one} is none of these mailboxes.{nearest(one, among)} Type addresses, `all` or `none`.")
+            right = "`yes` or `no`" if len(among) == 1 else "addresses, `all` or `none`"
+            raise UsageError(f"{shown(one)} is none of these mailboxes.{nearest(one, among)} Type {right}.")
     return found
 
 
