@@ -42,7 +42,7 @@ _SENTENCES = {
     "retried": "an administrator wanted it sent now",
     "dropped": "an administrator deleted it",
     "removed": "deleted, because it was in failed/ for queue.keep_failed_days",
-    "refused": "refused: {command}{reply}{reason}",
+    "refused": "refused: {refusal}",
     "login failed": "login failed ({service}, {login}): {reason}",
     "TLS failed": "TLS handshake failed: {reason}",
     "session ended": "session ended: {reason}",
@@ -168,8 +168,8 @@ def _print_event(terminal: Terminal, event: _Event, who: str = "") -> None:
 
 def _sentence(event: _Event) -> str:
     fields = collections.defaultdict(str, {name: _text(event, name) for name in event})
-    if fields["event"] == "refused" and "reason" in event:
-        fields["reason"] = f": {fields['reason']}"
+    if fields["event"] == "refused":
+        fields["refusal"] = _refusal(event)
     text = _SENTENCES.get(fields["event"], "{event}").format_map(fields)
     if fields["event"] == "accepted":
         text += f", login {fields['login']}" if "login" in event else ""
@@ -177,6 +177,12 @@ def _sentence(event: _Event) -> str:
     if fields["event"] == "delivered" and "seconds" in event:
         text += f" after {fields['seconds']} s"
     return text + (f" (request-id {fields['request_id']})" if "request_id" in event else "")
+
+
+def _refusal(event: _Event) -> str:
+    """What a client was refused, and how."""
+    command = [log.quote(event["command"], 500)] if "command" in event else []
+    return ": ".join(command + [_text(event, name) for name in ("reply", "reason") if name in event])
 
 
 def _names(event: _Event) -> str:

@@ -36,7 +36,7 @@ class RefusalLog:
         if verb in ("MAIL", "RCPT") and reply.code >= 400 and reply.code not in (*_LOGIN_CODES, _LAST):
             self._addresses += 1
             if self._addresses <= _NAMED:
-                self._log(reply, user, log.quote(syntax.without_secrets(f"{verb} {argument}")) + ": ")
+                self._log(reply, user, syntax.without_secrets(f"{verb} {argument}"))
         elif self._is_new(reply):
             self._log(reply, user)
 
@@ -52,7 +52,7 @@ class RefusalLog:
             "refused from %s%s: %s%s %s",
             self._peer,
             _who(user),
-            command,
+            f"{log.quote(command)}: " if command else "",
             reply.code,
             text,
             extra=events.step(

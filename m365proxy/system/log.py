@@ -142,7 +142,10 @@ def _log_file(file: str) -> _LogFile:
     try:
         return _LogFile(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise CannotCreate(f"logging.file: {file} cannot be opened: {error.strerror}.") from None
+        raise CannotCreate(
+            f"logging.file: {file} cannot be opened: {error.strerror}. Make its directory, and let the user the "
+            "service runs as write there."
+        ) from None
 
 
 def check_file(file: str) -> None:

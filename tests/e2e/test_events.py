@@ -86,7 +86,9 @@ def test_who_was_refused(shared_program):
     assert (by_smtp["event"], by_smtp["service"], by_smtp["login"]) == ("login failed", "smtp", ALERTS)
     assert (by_pop3["event"], by_pop3["service"], by_pop3["login"]) == ("login failed", "pop3", "nobody")
     (refused,) = [event for event in found if event["event"] == "refused"]
-    assert refused["reply"].startswith("550") and "boss@contoso.com" in refused["command"]
+    assert refused["reply"].startswith("550") and refused["command"] == "MAIL FROM:<boss@contoso.com>"
+    told = shared_program.command("trace", "127.0.0.1", COLUMNS="2000").stdout
+    assert ' refused: "MAIL FROM:<boss@contoso.com>": 550 ' in told
 
 
 def test_it_holds_neither_texts_nor_secrets(shared_program):

@@ -11,7 +11,7 @@ from ...config.sections import Config, MailboxConfig
 from ...delivery.routes import Routes
 from ...errors import ProxyError, Temporary
 from ...graph import refusals
-from ...graph.answer import GraphRefused
+from ...graph.answer import GraphRefused, GraphTrouble
 from ...mime import prepare
 from ...spool.spool import mailbox_tag, tag_of
 from ...spool.state import Place
@@ -19,6 +19,7 @@ from ...system import statusfile
 from ...system.choices import Permissions, Service
 from .. import status
 from ..terminal import Mark
+from . import network
 from .result import Result, of_error, of_text
 from .subject import Subject
 
@@ -71,6 +72,8 @@ def _reading(config: Config, account: Account, mailbox: MailboxConfig) -> Tuple[
         if _is_read(config, account, mailbox):
             return of_text(Mark.WRONG, name, sentence, _NOT_IN_EXCHANGE), missing
         return Result(Mark.INFO, name, "cannot be read, which is not needed to send", sentence), missing
+    except GraphTrouble as error:
+        return of_error(name, error, "" if error.answer.from_graph else network.let_out(account)), ""
     except ProxyError as error:
         return of_error(name, error), ""
     return Result(Mark.OK, name, "its inbox can be opened"), ""

@@ -12,6 +12,7 @@ import time
 from typing import Dict, Iterator, List, Tuple
 from urllib.parse import unquote, urlsplit
 
+from ...account import Account
 from ...errors import ConfigError, ProxyError, Unavailable
 from ...system import log
 from ...system.outbound import plain
@@ -261,9 +262,14 @@ def graph(subject: Subject) -> Iterator[Result]:
     try:
         found.check_reachable()
     except ProxyError as error:
-        yield of_error("graph", error, f"Let this machine out to https://{found.host} without filter and sign-on page.")
+        yield of_error("graph", error, let_out(subject.account))
         return
     yield Result(Mark.OK, "graph", f"{found.host} answers")
+
+
+def let_out(account: Account) -> str:
+    """What to do if something else answers in Graph's place."""
+    return f"Let this machine out to https://{account.graph.host} without filter and sign-on page."
 
 
 def clock(subject: Subject) -> Iterator[Result]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, Tuple
 
-from ...errors import CannotCreate, ProxyError
+from ...errors import CannotCreate, ProxyError, Temporary
 from ...system import files
 from ...system.choices import Word
 from ..terminal import Mark
@@ -61,7 +61,8 @@ def of_error(name: str, error: Exception, remedy: str = "") -> Result:
     """The line of a ProxyError or OSError; `remedy`: if the error has no advice of its own."""
     if isinstance(error, ProxyError):
         line = of_text(Mark.WRONG, name, str(error), error.exit_status)
-        return line if line.remedy else line._replace(remedy=remedy)
+        may_pass = "Wait a few minutes, then run `m365proxy check` again." if isinstance(error, Temporary) else ""
+        return line if line.remedy else line._replace(remedy=remedy or may_pass)
     assert isinstance(error, OSError)
     sentence = f"{error.filename or 'The system'}: {error.strerror or error}."
     status = DISK if error.errno in files.DISK_FAULTS else CannotCreate.exit_status

@@ -121,7 +121,7 @@ def test_a_part_of_a_name_is_no_name(event_log, tell, what):
 
 def test_a_client_that_was_refused(event_log, tell):
     event_log.note("login failed", client="192.0.2.17", service="smtp", login="scan1", reason="the password is wrong")
-    event_log.note("refused", client="192.0.2.17", command='"MAIL FROM:<x>": ', reply="550 5.7.60 no")
+    event_log.note("refused", client="192.0.2.17", command="MAIL FROM:<x>", reply="550 5.7.60 no")
     event_log.note("refused", client="192.0.2.17", reply="452", reason="The disk is full.")
     event_log.note("throttled", client="192.0.2.17", mailbox=SCANNER, seconds=300.0)
     event_log.note("refused", client="192.0.2.99", reply="550 5.7.60 no")

@@ -136,6 +136,15 @@ def test_an_unknown_answer_is_shown_as_it_is(program, answer, status):
     assert line.exit_status == status and "ErrorOfTomorrow" in line.sentence and "queued" not in line.sentence
 
 
+@pytest.mark.parametrize(
+    "kind, remedy", [("stranger", "without filter and sign-on page."), ("answer", "Wait a few minutes, then run")]
+)
+def test_trouble_on_the_way_says_what_to_do(program, kind, remedy):
+    program.sandbox.faults.add(kind, path="inbox", status=503)
+    line = found(program, f"{ALERTS} read")
+    assert line.exit_status == 69 and remedy in line.remedy
+
+
 # What the last deliveries tell of the right to send.
 
 

@@ -43,3 +43,10 @@ def test_the_first_sentence_is_what_is_so(text, sentence, remedy):
 )
 def test_errors(error, sentence, remedy, status):
     assert result.of_error("x", error, "Mend it.") == Result(Mark.WRONG, "x", sentence, remedy, status)
+
+
+def test_what_may_pass_says_to_wait_unless_there_is_more_to_do():
+    assert result.of_error("x", Temporary("No answer.")).remedy.startswith(
+        "Wait a few minutes, then run `m365proxy check`"
+    )
+    assert result.of_error("x", Temporary("No answer. Plug it in.")).remedy == "Plug it in."
