@@ -127,14 +127,25 @@ def _add_mail(commands: "argparse._SubParsersAction[_Parser]") -> None:
     trace.add_argument("--since", metavar="SPAN", help="nothing older than this: 30m, 2h or 7d")
     trace.add_argument("--json", action="store_true", help="print the events, one JSON object per line")
     test = commands.add_parser("test", help="send a mail as a device would, and follow it to the inbox")
-    test.add_argument("--from", metavar="MAILBOX", dest="sender", help="mailbox to send from (default: the first)")
-    test.add_argument("--to", metavar="ADDR", help="recipient (default: the mailbox itself)")
-    test.add_argument("--login", metavar="LOGIN", help="user name of the device to play (default: any of the mailbox)")
+    test.add_argument(
+        "--from", metavar="MAILBOX", dest="sender", type=_given, help="mailbox to send from (default: the first)"
+    )
+    test.add_argument("--to", metavar="ADDR", type=_given, help="recipient (default: the mailbox itself)")
+    test.add_argument(
+        "--login", metavar="LOGIN", type=_given, help="user name of the device to play (default: any of the mailbox)"
+    )
     test.add_argument(
         "--ask-password",
         action="store_true",
         help="log in with the device's own password, asked for or read from a pipe, and not with a one-time password",
     )
+
+
+def _given(word: str) -> str:
+    """The word, which must not be empty, as a variable of a script is that was never set."""
+    if not word.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return word
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -353,8 +364,8 @@ def _ask_password() -> str:
         return ""
     if not sys.stdin.isatty():
         return commands.read_password()
-    first = getpass.getpass("Password: ")
-    if getpass.getpass("Password again: ") != first:
+    first = _typed("Password: ")
+    if first and _typed("Password again: ") != first:
         raise UsageError("The two passwords are different. Run the command again.")
     return first
 
@@ -364,4 +375,13 @@ def _ask_password_of(login: str) -> str:
 
     if sys.stdin is None or not sys.stdin.isatty():
         return "" if sys.stdin is None else commands.read_password()
-    return getpass.getpass(f"Password of {login}: ")
+    return _typed(f"Password of {login}: ")
+
+
+def _typed(prompt: str) -> str:
+    """A line that is typed without being shown; "" if the input ends (Ctrl-D)."""
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        print(file=sys.stderr)  # the prompt is still on the line
+        return ""

@@ -128,7 +128,7 @@ class QueuedMail:
                     raise self._waits(state, entry)
                 deferred(state.error)
             if self._monotonic() >= asked + _STATUS_EVERY:
-                self._check_running(state, deferred)
+                self._check_running(entry, state, deferred)
                 asked = self._monotonic()
             if self._monotonic() > end:
                 raise self._waits(state, entry)
@@ -145,7 +145,7 @@ class QueuedMail:
                 _WAITS,
             )
 
-    def _check_running(self, state: State, deferred: Callable[[str], None]) -> None:
+    def _check_running(self, entry: Entry, state: State, deferred: Callable[[str], None]) -> None:
         """Failed if nothing can be sent at all; what else its mailbox waits for is told once."""
         status = self._running.status()
         if status.get("paused"):
@@ -155,7 +155,7 @@ class QueuedMail:
                 f"The mail is queued as {self.id}, and is sent once that works.",
                 SignInNeeded.exit_status if needs_sign_in else _UNREACHABLE,
             )
-        trouble = "" if state.error else self._trouble(status)
+        trouble = "" if state.error else self._trouble(status, entry)
         if trouble and not self._told:
             self._told = True
             deferred(trouble)
@@ -169,17 +169,19 @@ class QueuedMail:
                 return known
         return {}
 
-    def _trouble(self, status: Dict[str, Any]) -> str:
+    def _trouble(self, status: Dict[str, Any], entry: Entry) -> str:
         """What the mailbox has failed at since the beginning of this test, for this message or another; "" if nothing.
 
-        While Graph wants a pause, this is where it is told.
+        While Graph wants a pause, this is where it is told.  The pause may have begun before this test:
+        for a message that has not had its turn, what failed since the last delivery counts, too.
         """
         lane = status.get("mailboxes", {}).get(self._mailbox, {})
-        is_news = lane.get("last_error_time", 0.0) >= self._begun
+        since = lane.get("last_delivery", 0.0) if entry.phase is Phase.WAITING else self._begun
+        is_news = lane.get("last_error_time", 0.0) > min(since, self._begun)
         return f"It waits. The last trouble of {self._mailbox}: {lane['last_error']}" if is_news else ""
 
     def _waits(self, state: State, entry: Entry) -> Failed:
-        reason = state.error or self._trouble(self._running.status()) or "It waits, and nothing says why."
+        reason = state.error or self._trouble(self._running.status(), entry) or "It waits, and nothing says why."
         exit_status = _UNREACHABLE if state.status == "4.4.1" else _WAITS
         is_doubtful = entry.phase is Phase.POSTING and state.error
         next = "The program goes on to look for it." if is_doubtful else "It stays queued for another try."

@@ -10,6 +10,7 @@ import sys
 import textwrap
 
 import pytest
+from configs import configured
 
 from m365proxy import cli
 
@@ -162,3 +163,25 @@ def test_a_devices_password_is_typed_unseen_or_piped(monkeypatch, stdin, passwor
     prompts = {"Password of mfp: ": "typed for mfp"}
     monkeypatch.setattr(cli.getpass, "getpass", prompts.__getitem__)
     assert cli._ask_password_of("mfp") == password
+
+
+@pytest.mark.parametrize("words", [["hash-password"], ["test", "--ask-password"]])
+def test_the_end_of_the_input_at_a_password_is_no_password(monkeypatch, capsys, tmp_path, words):
+    """Ctrl-D at the prompt."""
+
+    def end(prompt):
+        raise EOFError
+
+    monkeypatch.setattr(cli.sys, "stdin", _Stdin("", True))
+    monkeypatch.setattr(cli.getpass, "getpass", end)
+    monkeypatch.setattr("m365proxy.admin.testmail.is_running", lambda config: True)
+    monkeypatch.setattr(cli, "_config", lambda *_, **__: configured(tmp_path))
+    assert cli.main(words) == 64
+    assert "An empty password cannot be used." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--from", "--to", "--login"])
+def test_an_option_without_a_word_is_not_taken_for_none(capsys, option):
+    """As `--to "$ADDRESS"` of a script is, if the variable is not set."""
+    assert cli.main(["test", option, ""]) == 64
+    assert f"Argument {option}: it is empty." in capsys.readouterr().err

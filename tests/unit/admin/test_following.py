@@ -171,7 +171,8 @@ def test_if_nothing_can_be_sent_at_all_the_mail_is_queued(harness, needs_sign_in
     "lane, words",
     [
         ({"last_error": "Throttled.", "last_error_time": 9e9}, "The last trouble of alerts@contoso.com: Throttled."),
-        ({"last_error": "Long ago.", "last_error_time": 9.0}, "nothing says why"),
+        ({"last_error": "Throttled before.", "last_error_time": 9.0, "last_delivery": 8.0}, "Throttled before."),
+        ({"last_error": "Long ago.", "last_error_time": 9.0, "last_delivery": 9.5}, "nothing says why"),
         ({}, "nothing says why"),
     ],
 )
