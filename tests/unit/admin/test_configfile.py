@@ -183,6 +183,16 @@ def test_secrets_are_masked():
 
 
 @posix
+def test_who_owned_the_config_owns_the_new_one_and_its_copy(tmp_path, monkeypatch):
+    path = tmp_path / "c.json"
+    path.write_text("old")
+    owners = []
+    monkeypatch.setattr(configfile.os, "fchown", lambda file, user, group: owners.append((user, group)))
+    configfile.write([NewFile(str(path), b"new", Access(1001, 1002, 0o640))])
+    assert owners == [(1001, 1002)] * 2
+
+
+@posix
 def test_a_copy_is_closed_to_others(tmp_path):
     path = tmp_path / "c.json"
     path.write_text("old")

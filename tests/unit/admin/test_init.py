@@ -157,6 +157,17 @@ def test_without_encryption_the_ports_that_are_closed_are_named(console):
     assert console.run("--tls", answers={"tls": "auto"}) == 0 and "Closed" not in console.out
 
 
+def test_the_ports_of_the_running_program_are_free_for_it(console, monkeypatch):
+    console.path.write_text(
+        json.dumps({**MINIMAL, "mailboxes": [HASHED], "smtp_port": 8025, "tls": {"tls_cert": "auto"}})
+    )
+    busy_ports(monkeypatch, 8025, 8026)
+    monkeypatch.setattr(init.running, "is_running", lambda config: True)
+    assert console.run("--ports", answers={"smtp_ports": "8025/tls"}) == 0, console.err
+    assert console.run("--ports", answers={"smtp_ports": 8026}) == 64
+    assert "Port 8026 is in use" in console.err
+
+
 def test_the_ids_can_follow_later(console):
     assert console.run(typed=[*FIRST, ""]) == 0
     assert console.written()["client_id"] == installation.amendment.ZEROS

@@ -145,13 +145,15 @@ def test_new_files_of_an_application(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes of this kind")
-def test_the_applications_key_is_closed_even_if_the_config_is_open(tmp_path):
+def test_the_applications_key_is_closed_even_if_the_config_is_open(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
-    path.write_text("{}")
+    path.write_text(json.dumps({**MINIMAL, "mailboxes": [HASHED]}))
     path.chmod(0o644)
+    monkeypatch.setattr(installation.configfile.machine, "is_root", lambda: True)  # whose service may read it so
     found = Installation.read(str(path), "init")
     answered(found, app_only=True, account="")
     found.write()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert stat.S_IMODE((tmp_path / "config-app.pem").stat().st_mode) & 0o007 == 0
     assert (tmp_path / "config-app.pem").read_bytes() == appkey.make("m365proxy").key
 

@@ -53,6 +53,10 @@ def test_what_makes_the_program_use_it(tmp_path, monkeypatch, is_up, unit, setti
             {"has_ids": True, "is_signed_in": False, "script": "", "is_new": True},
             ["login", "start it", "check", "test"],
         ),
+        (
+            {"has_ids": True, "is_signed_in": False, "script": "", "is_new": False},
+            ["login", "start it", "check", "test"],
+        ),
         ({"has_ids": True, "is_signed_in": True, "script": "/s.ps1", "is_new": False}, ["/s.ps1", "start it"]),
         ({"has_ids": True, "is_signed_in": True, "script": "", "is_new": False}, ["start it"]),
         ({"has_ids": True, "is_signed_in": True, "script": "", "grant": True, "is_new": False}, ["rights", "start it"]),

@@ -25,17 +25,19 @@ def test_the_service_of_a_config(monkeypatch, path, group, unit):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such users")
 @pytest.mark.parametrize(
-    "directory, file, is_group, closed",
+    "directory, file, is_user, is_group, closed",
     [
-        (0o755, 0o644, False, []),
-        (0o700, 0o644, False, ["keys"]),
-        (0o700, 0o600, False, ["keys", "key.pem"]),
-        (0o750, 0o640, True, []),
-        (0o740, 0o604, True, ["keys", "key.pem"]),
-        (0o711, 0o640, False, ["key.pem"]),
+        (0o755, 0o644, False, False, []),
+        (0o700, 0o644, False, False, ["keys"]),
+        (0o700, 0o600, False, False, ["keys", "key.pem"]),
+        (0o750, 0o640, False, True, []),
+        (0o740, 0o604, False, True, ["keys", "key.pem"]),
+        (0o711, 0o640, False, False, ["key.pem"]),
+        (0o700, 0o400, True, False, []),
+        (0o700, 0o077, True, True, ["key.pem"]),
     ],
 )
-def test_what_the_service_cannot_read(tmp_path, monkeypatch, directory, file, is_group, closed):
+def test_what_the_service_cannot_read(tmp_path, monkeypatch, directory, file, is_user, is_group, closed):
     path = tmp_path / "keys" / "key.pem"
     path.parent.mkdir()
     path.write_text("")
@@ -43,7 +45,7 @@ def test_what_the_service_cannot_read(tmp_path, monkeypatch, directory, file, is
     path.parent.chmod(directory)
     (tmp_path / "link.pem").symlink_to(path)
     monkeypatch.setattr(packaged, "group", lambda: os.getgid() if is_group else 7777)
-    monkeypatch.setattr(packaged, "_user", lambda: 7777)
+    monkeypatch.setattr(packaged, "_user", lambda: os.getuid() if is_user else 7777)
     monkeypatch.setattr(packaged, "_directories", lambda path: [os.path.dirname(path)])  # pytest closes those above
     try:
         found = packaged.obstacles(str(tmp_path / "link.pem"), str(path))
