@@ -69,7 +69,9 @@ class Running:
             if self._clock() > end:
                 if not is_running(self._config):
                     raise Failed(
-                        "m365proxy was stopped meanwhile.", "Start it, and test again.", NotRunning.exit_status
+                        "m365proxy was stopped meanwhile.",
+                        "Start it. If it had taken the mail, it sends it then; if not, test again.",
+                        NotRunning.exit_status,
                     )
                 if not files.free_bytes(self._state_dir):
                     raise Failed(f"The disk of {self._state_dir} is full.", "Make room, and test again.", _DISK)

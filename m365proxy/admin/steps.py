@@ -25,8 +25,10 @@ class Failed(ProxyError):
 class Steps:
     """Prints each step with the time it took, as `demo` does."""
 
-    def __init__(self, terminal: Terminal):
+    def __init__(self, terminal: Terminal, program: str = "m365proxy"):
+        """`program`: how this program is started with this config, for commands that are to be copied."""
         self._terminal = terminal
+        self._program = program
         self._began = self._last = time.monotonic()
         self.doing = ""  # what fails if something does
 
@@ -49,11 +51,15 @@ class Steps:
     def fail(self, error: Failed) -> None:
         self.done(f"{self.doing}: {error}", Mark.WRONG)
         if error.advice:
-            self._terminal.line(self._terminal.wrap(error.advice, " " * _HEAD))
+            self._terminal.line(self._terminal.wrap(self.adapted(error.advice), " " * _HEAD))
+
+    def adapted(self, text: str) -> str:
+        """With the program's commands in it as they are to be typed here."""
+        return text.replace("`m365proxy ", f"`{self._program} ")
 
     def _print(self, head: str, mark: Mark, what: str) -> None:
         indent = " " * _HEAD
-        text = self._terminal.wrap(log.clean(what, 2000), indent)[len(indent) :]
+        text = self._terminal.wrap(self.adapted(log.clean(what, 2000)), indent)[len(indent) :]
         self._terminal.line(f"{head}{self._terminal.mark(mark)} {text}")
 
     @property

@@ -6,10 +6,11 @@ The mail stays where it arrives: what is in a mailbox is for its owner to delete
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import socket
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ..account import Account, spool_of
 from ..config.sections import Config, MailboxConfig
@@ -21,7 +22,7 @@ from ..server import autocert
 from ..system import log
 from ..system.choices import Permissions, Service, TlsMode
 from ..system.networks import within
-from . import device
+from . import device, invocation
 from .device import Login, Way
 from .dialogue import Certificate, Pop3Device, Refused, SmtpDevice
 from .following import Mailboxes, QueuedMail, Running, Unseen
@@ -63,8 +64,9 @@ def run(
     recipient = recipient or mailbox.username
     if not valid_address(recipient):
         raise UsageError(f"--to: {log.quote(recipient, 100)} is no mail address, as name@example.com is.")
+    program = invocation.program(config.path)
     if not is_running(config):
-        raise NotRunning("m365proxy is not running. Start it (the service, or `m365proxy run`), and test again.")
+        raise NotRunning(f"m365proxy is not running. Start it (the service, or `{program} run`), and test again.")
     password = ""
     if ask is not None:
         if chosen is None:
@@ -72,21 +74,41 @@ def run(
         password = ask(chosen.name)
         if not password:
             raise UsageError("An empty password cannot be used. Type one, or pipe it in.")
-    test = _Test(config, terminal, mailbox, chosen, Scan(mailbox.username, recipient.lower()))
-    return test.run(password)
+    steps = Steps(terminal, program)
+    with _without_log():
+        return _Test(config, terminal, steps, mailbox, chosen, Scan(mailbox.username, recipient.lower())).run(password)
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """What is logged is not printed: the steps say the same."""
+    logger, nowhere = logging.getLogger("m365proxy"), logging.NullHandler()
+    logger.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logger.removeHandler(nowhere)
 
 
 class _Test:
     """One run of the command."""
 
-    def __init__(self, config: Config, terminal: Terminal, mailbox: MailboxConfig, login: Optional[Login], mail: Scan):
+    def __init__(
+        self,
+        config: Config,
+        terminal: Terminal,
+        steps: Steps,
+        mailbox: MailboxConfig,
+        login: Optional[Login],
+        mail: Scan,
+    ):
         self._config = config
         self._terminal = terminal
         self._mailbox = mailbox
         self._login = login
         self._mail = mail
         self._running = Running(config)
-        self._steps = Steps(terminal)
+        self._steps = steps
         self._id = ""  # in the queue
         self._unseen = ""  # a mailbox that cannot be looked into
 
@@ -103,7 +125,8 @@ class _Test:
             return error.exit_status
         except KeyboardInterrupt:
             if self._id:
-                self._say(f"\nThe mail goes on by itself. `m365proxy trace {self._id}` tells what becomes of it.")
+                trace = steps.adapted(f"`m365proxy trace {self._id}`")
+                self._say(f"\nThe mail goes on by itself. {trace} tells what becomes of it.")
             raise
         self._say(f"Done, in {steps.total:.1f} s. The mail stays where it is; delete it when you like.")
         return None

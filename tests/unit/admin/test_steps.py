@@ -40,3 +40,12 @@ def test_a_failure_names_the_step_and_says_what_to_do(show, advice, more):
     steps.start("the login")
     steps.fail(Failed("no", advice, 78))
     assert said().splitlines() == ["    N.NN s x  the login: no", *more]
+
+
+def test_commands_are_shown_as_they_are_to_be_typed():
+    out = io.StringIO()
+    steps = Steps(Terminal(out, {"COLUMNS": "200"}), "python3 m365proxy.py --config /srv/a.json")
+    steps.fail(Failed("Run `m365proxy login`.", "See `m365proxy status`; m365proxy was here.", 77))
+    said = [line.strip() for line in out.getvalue().splitlines()]
+    assert said[0].endswith(": Run `python3 m365proxy.py --config /srv/a.json login`.")
+    assert said[1:] == ["See `python3 m365proxy.py --config /srv/a.json status`; m365proxy was here."]
