@@ -16,7 +16,7 @@ import sys
 from typing import Iterator
 
 from m365proxy import __version__, cli
-from m365proxy.admin.interview import KEYS
+from m365proxy.admin.init.interview import KEYS
 from m365proxy.config import options
 from m365proxy.config.option import Option
 

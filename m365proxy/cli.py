@@ -299,10 +299,10 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _init(arguments: argparse.Namespace) -> Optional[int]:
-    from .admin import init
+    from .admin.init import conversation
 
-    wish = init.Wish(**{name: getattr(arguments, name) for name in init.Wish._fields})
-    return init.run(arguments.config, wish)
+    wish = conversation.Wish(**{name: getattr(arguments, name) for name in conversation.Wish._fields})
+    return conversation.run(arguments.config, wish)
 
 
 def _check(arguments: argparse.Namespace) -> Optional[int]:
@@ -335,17 +335,17 @@ def _trace(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _test(arguments: argparse.Namespace) -> Optional[int]:
-    from .admin import testmail
     from .admin.terminal import Terminal
+    from .admin.testmail import trial
 
     config = _config(arguments, owner=True)
     terminal = Terminal(sys.stdout, os.environ)
     ask = _ask_password_of if arguments.ask_password else None
-    return testmail.run(config, terminal, arguments.sender or "", arguments.to or "", arguments.login or "", ask)
+    return trial.run(config, terminal, arguments.sender or "", arguments.to or "", arguments.login or "", ask)
 
 
 def _card(arguments: argparse.Namespace) -> Optional[int]:
-    from .admin import card
+    from .admin.card import card
 
     card.show(_config(arguments, owner=True), arguments.login)
     return None

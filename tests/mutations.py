@@ -235,10 +235,10 @@ MUTATIONS = (
     Mutation(
         "any-certificate",
         "`m365proxy test` gives a password to nobody but the listener with the config's certificate",
-        "admin/dialogue.py",
+        "admin/testmail/dialogue.py",
         "context.verify_flags |= _PARTIAL_CHAIN",
         "context.verify_mode = ssl.CERT_NONE",
-        "tests/unit/admin/test_dialogue.py",
+        "tests/unit/admin/testmail/test_dialogue.py",
     ),
     # Large mail.
     Mutation(

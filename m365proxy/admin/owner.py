@@ -16,7 +16,7 @@ _IMPORTED_LATER = (
     "m365proxy.system.control",
     "m365proxy.system.httpsession",
     "m365proxy.admin.check.report",
-    "m365proxy.admin.testmail",
+    "m365proxy.admin.testmail.trial",
     "cryptography.fernet",
     "cryptography.x509",
     "cryptography.hazmat.primitives.asymmetric.ec",

@@ -13,7 +13,7 @@ import pytest
 from directory import GRAPH, Directory
 from program import COMMAND
 
-from m365proxy.admin.tenantscript import Ids, Plan, PlannedMailbox, parse_ids, script
+from m365proxy.admin.init.tenantscript import Ids, Plan, PlannedMailbox, parse_ids, script
 from m365proxy.server.tls import self_signed
 from m365proxy.system.choices import Permissions
 

@@ -39,8 +39,8 @@ MAY_IMPORT = {
 }
 MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}
 MAY_READ_THE_CONFIG = {
-    *("account", "daemon", "cli", "admin.check.mailboxes", "admin.commands", "admin.configfile", "admin.demo"),
-    *("admin.init", "admin.invocation", "admin.tenantscript"),
+    *("account", "daemon", "cli", "admin.check.mailboxes", "admin.commands", "admin.init.configfile", "admin.demo"),
+    *("admin.init.conversation", "admin.invocation", "admin.init.tenantscript"),
 }
 # urllib3 comes with requests, whose errors wrap its own.
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}

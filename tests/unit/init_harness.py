@@ -3,9 +3,9 @@
 import io
 import json
 
-from m365proxy.admin import freeports, tenantlookup
-from m365proxy.admin.interview import KEYS
-from m365proxy.admin.questions import Asked, Given
+from m365proxy.admin.init import freeports, tenantlookup
+from m365proxy.admin.init.interview import KEYS
+from m365proxy.admin.init.questions import Asked, Given
 from m365proxy.admin.terminal import Terminal
 from m365proxy.errors import Temporary
 

@@ -174,7 +174,7 @@ def test_the_end_of_the_input_at_a_password_is_no_password(monkeypatch, capsys, 
 
     monkeypatch.setattr(cli.sys, "stdin", _Stdin("", True))
     monkeypatch.setattr(cli.getpass, "getpass", end)
-    monkeypatch.setattr("m365proxy.admin.testmail.is_running", lambda config: True)
+    monkeypatch.setattr("m365proxy.admin.testmail.trial.is_running", lambda config: True)
     monkeypatch.setattr(cli, "_config", lambda *_, **__: configured(tmp_path))
     assert cli.main(words) == 64
     assert "An empty password cannot be used." in capsys.readouterr().err

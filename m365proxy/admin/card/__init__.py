@@ -1,0 +1,1 @@
+"""`card`: what to type into a device."""

@@ -1,0 +1,1 @@
+"""`init`: a few questions, then a config and the script for the tenant."""
