@@ -269,6 +269,7 @@ def _prepare(file: NewFile) -> _Prepared:
     copy = ""
     if file.keep and there is not None and there != file.content:
         copy = _copy(path, there, file.access.without_others())
+    _remove_unfinished(path)
     temporary = f"{path}.{os.getpid()}.{time.monotonic_ns():x}.tmp"
     try:
         _create(temporary, file.content, file.access)
@@ -277,6 +278,15 @@ def _prepare(file: NewFile) -> _Prepared:
             files.remove(copy)
         raise
     return _Prepared(temporary, path, copy, there, file.access)
+
+
+def _remove_unfinished(path: str) -> None:
+    """Remove what `_prepare` left there when it was killed: nobody else writes now, and keys must not lie about."""
+    directory, name = os.path.split(path)
+    unfinished = re.compile(re.escape(name) + r"\.[0-9]+\.[0-9a-f]+\.tmp")
+    for left in list(files.names(directory)):
+        if unfinished.fullmatch(left):
+            files.remove(os.path.join(directory, left))
 
 
 def _make_directory(path: str, access: Access) -> None:

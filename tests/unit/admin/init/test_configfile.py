@@ -182,6 +182,15 @@ def test_secrets_are_masked():
     assert "Password for devices, best as" in configfile.render(configfile.masked(of_sample)).decode()
 
 
+def test_what_a_killed_init_left_goes_with_the_next(tmp_path):
+    left = ["c.json.12.4de7071fefdf.tmp", "c.json.9999999.1.tmp"]
+    others = ["c.json", "c.json.2026-11-29", "c.json.tmp", "other.json.12.4de7071fefdf.tmp", "c.json.12.x.tmp"]
+    for name in left + others:
+        (tmp_path / name).write_text("k")
+    configfile.write([NewFile(str(tmp_path / "c.json"), b"new", OWN, keep=False)])
+    assert names(tmp_path) == sorted(others)
+
+
 @posix
 def test_who_owned_the_config_owns_the_new_one_and_its_copy(tmp_path, monkeypatch):
     path = tmp_path / "c.json"
