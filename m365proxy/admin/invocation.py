@@ -16,6 +16,10 @@ def program(config_path: str, environ: Mapping[str, str] = os.environ) -> str:
     words = _started()
     if os.path.abspath(configuration.place(None, environ)) != config_path:
         words += ["--config", config_path]
+    if sys.platform == "win32":  # cmd knows no single quotes
+        import subprocess
+
+        return subprocess.list2cmdline(words)
     return " ".join(map(shlex.quote, words))
 
 

@@ -45,6 +45,13 @@ def test_the_config_is_named_unless_it_is_found_anyway(at):
     assert at("m365proxy", True, "two words.json") == "m365proxy --config 'DIR/two words.json'"
 
 
+def test_windows_quotes_only_what_has_blanks_and_by_double_quotes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert invocation.program(r"C:\m365\c.json", {}) == r"m365proxy --config C:\m365\c.json"
+    assert invocation.program(r"C:\two words\c.json", {}) == r'm365proxy --config "C:\two words\c.json"'
+
+
 def test_without_a_file_it_has_its_own_name(at, monkeypatch, tmp_path):
     at("m365proxy")
     monkeypatch.setattr(sys, "argv", ["-c"])
