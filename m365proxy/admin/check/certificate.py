@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import socket
@@ -66,7 +65,10 @@ def _names(subject: Subject, cert: str) -> Iterator[Result]:
     names = [*holds.names, *holds.addresses]
     own = autocert.own_names([bind for bind in binds if not is_loopback(bind)])
     known = {name.lower() for name in [*own.needed, *own.found()]} - {"localhost", "127.0.0.1", "::1"}
-    if any(_is_known(name, known) for name in names):
+    try:
+        if any(_is_named(name, known) for name in names) or any(_leads_to(name, known) for name in names):
+            return
+    except socket.gaierror:  # no name server answers, which the line of dns is about
         return
     yield Result(
         Mark.ATTENTION,
@@ -78,22 +80,34 @@ def _names(subject: Subject, cert: str) -> Iterator[Result]:
     )
 
 
-def _is_known(name: str, known: Set[str]) -> bool:
-    """Whether a name of a certificate is one of this machine's, or leads to one of its addresses."""
+def _is_named(name: str, known: Set[str]) -> bool:
+    """Whether a name of a certificate is one of this machine's."""
     name = name.lower()
-    if name in known:
-        return True
     if name.startswith("*."):
         return any("." in one and one.partition(".")[2] == name[2:] for one in known)
+    return name in known
+
+
+def _leads_to(name: str, known: Set[str]) -> bool:
+    """Whether a name of a certificate leads to an address of this machine; gaierror if no name server answers."""
     # /etc/hosts may give a name of this machine a loopback address.
-    return name != "localhost" and any(address in known or is_loopback(address) for address in _addresses(name))
+    return name.lower() != "localhost" and any(one in known or is_loopback(one) for one in _addresses(name))
 
 
 def _addresses(name: str) -> List[str]:
-    """What a name leads to; an address leads nowhere."""
+    """What a name leads to; an address and a pattern lead nowhere.  gaierror if no name server answers."""
+    if name.startswith("*."):
+        return []
     try:
         ipaddress.ip_address(name)
+        return []
     except ValueError:
-        with contextlib.suppress(OSError, UnicodeError):
-            return [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+        pass
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise
+    except (OSError, UnicodeError):
+        pass
     return []

@@ -170,6 +170,13 @@ def test_less_than_date_and_time_is_no_beginning(config, spool, command, length)
     assert spool.find(id) is not None
 
 
+def test_the_middle_of_an_id_is_no_beginning(config, spool):
+    id = put(spool)
+    with pytest.raises(UsageError, match="There is no message"):
+        queue.drop(config, id[1:30])
+    assert spool.find(id) is not None
+
+
 def test_a_beginning_that_several_have_names_them(config, spool, monkeypatch):
     monkeypatch.setattr(spool, "_clock", lambda: 1796000000.0)
     ids = sorted(put(spool) for _ in range(7))

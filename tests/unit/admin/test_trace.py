@@ -1,5 +1,6 @@
 """`trace`: the story of a message from events and queue, for people."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -166,6 +167,36 @@ def test_the_queue_says_how_a_message_stands(event_log, spool, tell, where, said
     id = place(spool, where)
     accept(event_log, id)
     assert said in tell(id).replace(id, "ID")
+
+
+@pytest.mark.parametrize("event", ["delivered", "dropped", "removed"])
+def test_what_has_left_the_queue_is_not_looked_for_there(event_log, tell, event):
+    accept(event_log, "20261129T094207-aa-x")
+    event_log.note(event, id="20261129T094207-aa-x")
+    assert "queue." not in tell("scan1").replace("queue.keep_failed_days", "")
+
+
+def test_a_report_is_found_by_the_message_it_is_about(event_log, tell):
+    event_log.note("reported", id="20261129T094209-cc-x", messages=["20261129T094207-aa-x"], recipients=[SCANNER])
+    assert "the delivery report 20261129T094209-cc-x was queued" in tell("20261129T094207-aa-x")
+
+
+def test_what_is_about_a_mailbox_only(event_log, tell):
+    event_log.note("throttled", mailbox=SCANNER, seconds=7)
+    assert tell(SCANNER) == f"  T: Graph asked to leave {SCANNER} alone for 7 s\n"
+
+
+def test_of_many_recipients_some_are_named(event_log, tell):
+    accept(event_log, "20261129T094207-aa-x", recipients=[f"r{number}@fabrikam.com" for number in range(12)])
+    assert f"{SCANNER} -> r0@fabrikam.com, " in tell("scan1") and "r9@fabrikam.com and 2 more\n" in tell("scan1")
+
+
+@pytest.mark.parametrize("octets, said", [(16, "The event log is empty."), (0, "is switched off (logging.events_mb)")])
+def test_why_nothing_is_known(config, spool, octets, said):
+    put(spool)  # the beginning of every ID is none
+    config = dataclasses.replace(config, logging=dataclasses.replace(config.logging, events_mb=octets))
+    with pytest.raises(UsageError, match=re.escape(said)):
+        trace.trace(config, "20", 0.0, False)
 
 
 def test_a_message_that_the_event_log_does_not_know(spool, tell):

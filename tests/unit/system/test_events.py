@@ -197,6 +197,16 @@ def test_what_a_command_writes_counts_for_the_size_of_the_file(logger, directory
     assert [event["event"] for event in written(directory)] == ["accepted", *["retried"] * 20, "delivered"]
 
 
+def test_a_file_that_is_deleted_while_others_are_read(logger, directory):
+    for number in range(40):
+        logger.info("x", extra=events.step("accepted", id=f"{number:04}"))
+    found = events.lines(directory)
+    first = json.loads(next(found))["id"]
+    os.unlink(events.path_of(directory, 2))
+    rest = [json.loads(line)["id"] for line in found]
+    assert first == "0000" and rest[-1] == "0039" and len(rest) < 39
+
+
 def test_files_of_others_are_left_alone(logger, directory):
     os.mkdir(directory)
     others = ["1.jsonl", "00000001.jsonl.gz", "-0000001.jsonl", "000000002.jsonl"]

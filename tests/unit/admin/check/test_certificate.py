@@ -74,6 +74,20 @@ def test_names_that_devices_use(config, names, holds, bind, fits):
         assert "localhost" not in found[1].sentence.partition("(")[2]
 
 
+def test_while_no_name_server_answers_nothing_is_said_of_names_and_only_one_is_waited_for(config, names, monkeypatch):
+    asked = []
+
+    def silent(name, *_rest, **_more):
+        asked.append(name)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(certificate.socket, "getaddrinfo", silent)
+    assert [line.mark for line in with_certificate(config, ["mail.contoso.com", "www.contoso.com"])] == [Mark.OK]
+    assert asked == ["mail.contoso.com"]
+    with_certificate(config, ["mail.contoso.com", "relay.contoso.com"])
+    assert len(asked) == 1  # what needs no name server is looked at first
+
+
 def test_behind_a_proxy_devices_use_its_names(config, names):
     network = ipaddress.ip_network("192.0.2.99")
     assert len(with_certificate(config, ["nobody.contoso.com"], proxy_protocol_from=(network,))) == 1
