@@ -151,7 +151,7 @@ def _set_doors(document: Document, service: Service, doors: Sequence[Door]) -> N
     kept = [one for one in listeners if _protocol(one) != service or one.get("port") in wanted]
     for door in doors:
         for one in kept:
-            if _protocol(one) == service and one.get("port") == door.number and not spelling.is_always_tls(door.number):
+            if _protocol(one) == service and one.get("port") == door.number:
                 _set_implicit(one, door.implicit)
     open_already = [one.get("port") for one in kept if _protocol(one) == service]
     rest = [door for door in doors if door.number not in open_already]

@@ -145,21 +145,16 @@ def devices(typed: str) -> Tuple[Network, ...]:
     return () if all(network.is_loopback for network in found) else found
 
 
-def is_always_tls(port: int) -> bool:
-    """Whether TLS begins with the first octet on this port, so that nobody has to say it."""
-    return port in _IMPLICIT
-
-
 def doors(typed: str, has_tls: bool) -> Tuple[Door, ...]:
-    """Ports: 25, 465 (TLS from the first octet), or 8465/tls for that on another port."""
+    """Ports: 25, 465 (TLS from the first octet), or 8465/tls for that on another port; 465/starttls if not there."""
     found = []
     for one in _words(typed):
         number, _, tls = one.lower().partition("/")
-        if not number.isdecimal() or tls not in ("", "tls"):
+        if not number.isdecimal() or tls not in ("", "tls", "starttls"):
             raise UsageError(f"{shown(one)} is no port. Type numbers such as 25 or 587, or 8465/tls.")
         port = _fit(_PORT, int(number[:6]))  # type: ignore[arg-type]  # it takes what JSON has
         assert isinstance(port, int)
-        implicit = bool(tls) or is_always_tls(port)
+        implicit = tls == "tls" or (not tls and port in _IMPLICIT)
         if implicit and not has_tls:
             raise UsageError(f"Port {port} is for TLS from the first octet, but there is no certificate; leave it out.")
         found.append(Door(port, implicit))
@@ -201,7 +196,11 @@ def spell_devices(some: Tuple[Network, ...]) -> str:
 
 
 def spell_doors(some: Iterable[Door]) -> str:
-    return " ".join(f"{n}/tls" if tls and n not in _IMPLICIT else str(n) for n, tls in some) or NONE
+    words = []
+    for number, implicit in some:
+        kind = "" if implicit == (number in _IMPLICIT) else "/tls" if implicit else "/starttls"
+        words.append(f"{number}{kind}")
+    return " ".join(words) or NONE
 
 
 def spell_relays(some: Iterable[Tuple[Network, str]]) -> str:

@@ -96,16 +96,17 @@ def test_listeners_that_stay_keep_what_is_set_for_them():
     assert "listeners" not in amended(document, present, present._replace(smtp=(Door(25),), pop3=()))
 
 
+@pytest.mark.parametrize("port", [2526, 465])
 @pytest.mark.parametrize("old, new", [("implicit", None), ("starttls", "implicit"), (None, "implicit")])
-def test_a_listener_gets_the_tls_that_was_answered(old, new):
-    listener = {"protocol": "smtp", "port": 2526, "#": "the old printer", **({"tls": old} if old else {})}
+def test_a_listener_gets_the_tls_that_was_answered(port, old, new):
+    listener = {"protocol": "smtp", "port": port, "#": "the old printer", **({"tls": old} if old else {})}
     document = {**MINIMAL, "tls": {"tls_cert": "auto"}, "smtp_port": 25, "listeners": [listener]}
     present = said(document)
-    answered = present._replace(smtp=(Door(25), Door(2526, new == "implicit")))
+    answered = present._replace(smtp=(Door(25), Door(port, new == "implicit")))
     changed = amended(document, present, answered)
     assert said(changed) == in_order(answered)
     assert changed["listeners"] == [
-        {"protocol": "smtp", "port": 2526, "#": "the old printer", **({"tls": new} if new else {})}
+        {"protocol": "smtp", "port": port, "#": "the old printer", **({"tls": new} if new else {})}
     ]
 
 

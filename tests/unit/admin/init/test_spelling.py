@@ -32,6 +32,7 @@ BOXES = ["scanner@contoso.com", "alerts@contoso.com"]
         (lambda: spelling.devices("127.0.0.1"), ()),
         (lambda: spelling.devices("any"), spelling.EVERYWHERE),
         (lambda: spelling.doors("25, 465 8465/tls", True), (Door(25), Door(465, True), Door(8465, True))),
+        (lambda: spelling.doors("465/starttls", False), (Door(465),)),
         (lambda: spelling.doors("none", False), ()),
         (lambda: spelling.doors("0 0", False), (Door(0), Door(0))),
         (lambda: spelling.relays("192.0.2.7", BOXES), ((NET("192.0.2.7/32"), BOXES[0]),)),
@@ -86,7 +87,7 @@ def test_devices_are_spelled_as_they_are_read(typed):
     assert spelling.spell_devices(spelling.devices(typed)) == typed
 
 
-@pytest.mark.parametrize("typed", ["25 465 8465/tls 995", "none"])
+@pytest.mark.parametrize("typed", ["465/starttls 8465/tls", "25 465 8465/tls 995", "none"])
 def test_ports_are_spelled_as_they_are_read(typed):
     assert spelling.spell_doors(spelling.doors(typed, True)) == typed
 
