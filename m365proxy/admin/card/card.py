@@ -71,6 +71,8 @@ class _Card:
         self._pop3 = self._ways(Service.POP3) if login.name and config.permissions != Permissions.SEND else []
         self._certificate = entrances.certificate(config)
         self._servers: Dict[Tuple[object, ...], List[str]] = {}
+        where = entrances.plain_networks(config, self._networks) if login.name else ()
+        self._plain_from = f" (only from {', '.join(map(_shown, where))})" if where else ""
 
     def lines(self) -> Iterator[str]:
         title = "m365proxy: what to set in the device"
@@ -131,7 +133,8 @@ class _Card:
         for name in names[1:]:
             yield from self._row("", "or " + name)
         yield from self._row("Port", str(way.port))
-        yield from self._row("Encryption", _TLS_WORDS[way.tls])
+        where = self._plain_from if way.tls == TlsMode.NONE else ""
+        yield from self._row("Encryption", _TLS_WORDS[way.tls] + where)
 
     def _credentials(self) -> Iterator[str]:
         yield from self._row("User name", self._login.name)
@@ -159,11 +162,11 @@ class _Card:
         for way in ways:
             if way.is_special or (way.is_local and not ways[0].is_local) or (self._login.name and not way.is_usable):
                 continue
-            if way is not ways[0]:
+            if way is not ways[0] and way.tls != TlsMode.NONE:
                 found.append(f"port {way.port} with {_TLS_WORDS[way.tls].partition(' (')[0]}")
-            if way.tls == TlsMode.STARTTLS and way.without_tls:
-                found.append(f"port {way.port} without encryption")
-        return "; ".join(found).replace("with none", "without encryption")
+            if way.without_tls and (way is not ways[0] or way.tls == TlsMode.STARTTLS):
+                found.append(f"port {way.port} without encryption{self._plain_from}")
+        return "; ".join(found)
 
     def _hints(self, ways: List[Entrance]) -> Iterator[str]:
         found = hints(

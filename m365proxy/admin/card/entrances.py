@@ -83,6 +83,12 @@ def device_networks(config: Config, login_networks: Sequence[Network]) -> Tuple[
     return ()
 
 
+def plain_networks(config: Config, networks: Sequence[Network]) -> Tuple[Network, ...]:
+    """Where a device must be to log in without TLS; () if it may be there from wherever it is (`networks`)."""
+    narrow = tuple(network for network in config.plaintext_networks if not network.is_loopback)
+    return narrow if not networks and all(network.prefixlen for network in narrow) else ()
+
+
 def servers(entrance: Entrance, networks: Sequence[Network], certificate: Optional[tls.CertificateNames]) -> List[str]:
     """By what the device reaches the entrance, the best first: names a certificate vouches for, then addresses.
 

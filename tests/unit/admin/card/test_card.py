@@ -160,7 +160,20 @@ VALUES = {
             "plaintext_networks": ["192.168.10.0/24"],
         },
         "Encryption",
-        "none",
+        "none (only from 192.168.10.0/24)",
+    ),
+    "without TLS from some networks only": (
+        "scan",
+        {"plaintext_networks": ["192.168.10.0/24", "192.168.20.7", "127.0.0.0/8"]},
+        "Or instead",
+        "port 587 with STARTTLS; port 587 without encryption (only from 192.168.10.0/24, 192.168.20.7); "
+        "port 25 without encryption (only from 192.168.10.0/24, 192.168.20.7)",
+    ),
+    "without TLS from everywhere": (
+        "scan",
+        {"plaintext_networks": ["0.0.0.0/0", "192.168.20.7"]},
+        "Or instead",
+        "port 587 with STARTTLS; port 587 without encryption; port 25 without encryption",
     ),
 }
 
