@@ -166,7 +166,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         for problem in error.problems:
             _complain(problem)
         for line in error.shown:
-            print(line, file=sys.stderr)
+            _tell(line)
         return error.exit_status
     except ProxyError as error:
         _complain(str(error))
@@ -244,7 +244,15 @@ def _corrected(argv: List[str]) -> List[str]:
 
 
 def _complain(sentence: str) -> None:
-    print(f"m365proxy: {sentence}", file=sys.stderr)
+    _tell(f"m365proxy: {sentence}")
+
+
+def _tell(line: str) -> None:
+    """Print to standard error, if that can be written: whether or not, the exit status is the same."""
+    try:
+        print(line, file=sys.stderr)
+    except OSError:
+        signals.lose_output(2)  # at the end of Python, what is left for it would change the exit status
 
 
 def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:

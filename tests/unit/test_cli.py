@@ -72,6 +72,13 @@ def test_a_password_where_nothing_can_be_read():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("words, status", [(["cheque"], 64), (["--config", "/nowhere", "check"], 78)])
+def test_an_error_that_cannot_be_written_has_the_exit_status_all_the_same(words, status):
+    done = child("import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 2)", *words)
+    assert done.returncode == status
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_a_full_disk_for_the_output_is_one_sentence():
     code = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
     done = child(code, "hash-password", stdin=b"a password", PYTHONUNBUFFERED="")
