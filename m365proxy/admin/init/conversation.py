@@ -173,13 +173,15 @@ class _Conversation:
             installation.set_ids(self._checked(parse_ids(wish.ids)))
         if wish.add_mailbox is not None:
             answered = self._with_mailbox(interview, answered, wish.add_mailbox)
+        has_closed = False
         if wish.tls:
             certificate = interview.certificate()
             plaintext = answered.plaintext if certificate.cert else interview.plaintext(answered.devices, certificate)
             answered = answered._replace(certificate=certificate, plaintext=plaintext)
             if not answered.certificate.cert:
                 answered = self._without_implicit(answered)
-        if wish.ports or not answered.smtp:
+                has_closed = bool(before.smtp) and not answered.smtp
+        if wish.ports or has_closed:
             answered = interview.ports(answered)
         installation.amend(answered)
         if wish.add_login is not None:

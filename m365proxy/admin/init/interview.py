@@ -231,9 +231,12 @@ class Interview:
         if not certificate.cert:
             self._questions.note("Without encryption, passwords and mail can be read on the way by others.")
         text = "From which of these networks may devices log in without encryption, because they know none?"
-        present = self._present.plaintext if self._present else ()
-        proposed = spelling.PRIVATE if devices == spelling.EVERYWHERE else devices
-        default = spelling.spell_networks(present or (() if certificate.cert else proposed))
+        present = self._present
+        proposed = present.plaintext if present else ()
+        is_as_before = present is not None and (present.devices, present.certificate) == (devices, certificate)
+        if not proposed and not certificate.cert and not is_as_before:
+            proposed = spelling.PRIVATE if set(devices) & set(spelling.EVERYWHERE) else devices
+        default = spelling.spell_networks(proposed)
         return self._questions.ask(Question("plaintext", text, spelling.networks, default))
 
     def _relays(self, mailboxes: Sequence[str]) -> Tuple[Tuple[Network, str], ...]:
@@ -263,14 +266,15 @@ class Interview:
             proposed: Tuple[Door, ...] = tuple(door for door in before if has_tls or not door.implicit)
         else:
             proposed = ()
-        if not proposed and service is Service.SMTP:
+        is_off = self._present is not None and not self._present.smtp  # there are gateways only for POP3
+        if not proposed and service is Service.SMTP and not is_off:
             proposed, notes = freeports.proposal(service, answers.binds, has_tls, self._our_ports)
             for note in notes:
                 self._questions.note(note)
 
         def read(typed: str) -> Tuple[Door, ...]:
             found = spelling.doors(typed, has_tls)
-            if service is Service.SMTP and not found:
+            if service is Service.SMTP and not found and not is_off:
                 raise UsageError("At least one port is needed: devices send mail by it.")
             self._check_ports(found, service, answers)
             return found

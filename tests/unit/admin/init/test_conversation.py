@@ -168,6 +168,14 @@ def test_the_ports_of_the_running_program_are_free_for_it(console, monkeypatch):
     assert "Port 8026 is in use" in console.err
 
 
+def test_one_change_opens_no_port_for_sending_where_mail_is_only_fetched(console):
+    listeners = [{"protocol": "pop3", "port": 110}]
+    console.path.write_text(json.dumps({**MINIMAL, "mailboxes": [HASHED], "listeners": listeners}))
+    assert console.run("--add-login", "printer") == 0
+    assert console.run("--tls", answers={"tls": "auto"}) == 0 and console.run("--tls", answers={"tls": "none"}) == 0
+    assert console.written()["listeners"] == listeners and "smtp_port" not in console.written()
+
+
 def test_the_ids_can_follow_later(console):
     assert console.run(typed=[*FIRST, ""]) == 0
     assert console.written()["client_id"] == installation.amendment.ZEROS

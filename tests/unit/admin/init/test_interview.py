@@ -28,6 +28,23 @@ def answered(present=None, tenants=None, **answers):
     return found, shown.getvalue()
 
 
+@pytest.mark.parametrize("devices", [(LAN,), EVERYWHERE, EVERYWHERE[:1], EVERYWHERE[::-1]])
+def test_without_encryption_nobody_gets_in_by_enter_who_could_not_before(devices):
+    before, _ = answered(tls="none", plaintext="none")
+    before = before._replace(devices=devices)
+    assert answered(before)[0] == before
+    with_tls = before._replace(certificate=Certificate("auto"))
+    expected = spelling.PRIVATE if set(devices) & set(EVERYWHERE) else devices
+    assert answered(with_tls, tls="none")[0].plaintext == expected
+
+
+def test_where_only_mail_is_fetched_no_port_for_sending_is_opened():
+    before, _ = answered(pop3_ports=[110])
+    before = before._replace(smtp=())
+    assert answered(before)[0] == before
+    assert answered(before, smtp_ports=[25])[0].smtp == (Door(25),)
+
+
 def test_the_defaults_are_good_enough_for_most():
     found, _ = answered()
     assert found == interview.Answers(
