@@ -5,7 +5,10 @@ import signal
 import subprocess
 
 import pytest
-from program import COMMAND, RELAY
+from program import COMMAND, RELAY, wait_until
+
+from m365proxy.errors import InUse
+from m365proxy.system import files
 
 pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
 fcntl = pytest.importorskip("fcntl")
@@ -88,8 +91,20 @@ def test_a_sign_in_is_stored_although_the_connection_dropped(waiting):
 
 
 def stopped(program):
-    """The program runs, but cannot write its status any more."""
-    program.start().process.send_signal(signal.SIGSTOP)
+    """The program runs, but cannot write its status any more; it holds no lock that a command would wait for."""
+    process = program.start().process
+
+    def is_stopped():
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        try:
+            with files.locked(str(program.directory / "state" / "tokens.lock"), 0):
+                return True
+        except InUse:
+            process.send_signal(signal.SIGCONT)
+            return False
+
+    wait_until(is_stopped, what="a stop without a lock")
     return program
 
 
