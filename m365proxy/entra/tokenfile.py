@@ -13,7 +13,7 @@ import os
 import secrets
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from ..errors import CannotCreate, SignInNeeded
+from ..errors import SignInNeeded
 from ..system import files, log
 
 logger = log.get("tokenfile")
@@ -100,9 +100,8 @@ class TokenFile:
                 new = SignIn(self._generation() + 1, user, tenant, now, cache)
                 self._write(new)
         except OSError as error:
-            raise CannotCreate(
-                f"The sign-in cannot be stored in {self.path}: {error.strerror}. Fix that and sign in again."
-            ) from None
+            sentence = f"The sign-in cannot be stored in {self.path}: {error.strerror}. Fix that and sign in again."
+            raise files.cannot_create(sentence, error) from None
         return new
 
     def refreshed(self, base: SignIn, cache: str) -> Optional[SignIn]:
@@ -128,7 +127,8 @@ class TokenFile:
             with files.locked(self._lock_path):
                 files.remove(self.path)
         except OSError as error:
-            raise CannotCreate(f"{self.path} cannot be removed: {error.strerror}. Delete it by hand.") from None
+            sentence = f"{self.path} cannot be removed: {error.strerror}. Delete it by hand."
+            raise files.cannot_create(sentence, error) from None
         return True
 
     def _generation(self) -> int:

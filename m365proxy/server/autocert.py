@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Callable, Container, List, NamedTuple, Optional, Sequence
 
-from ..errors import CannotCreate, ConfigError
+from ..errors import ConfigError
 from ..system import files, log
 from ..system.interfaces import own_addresses
 from . import tls
@@ -118,7 +118,8 @@ def _make(path: str, names: Sequence[str], why: str, key: bytes = b"") -> str:
         files.replace(path, about + certificate + key)
         files.replace(public, certificate, mode=0o644)
     except OSError as error:
-        raise CannotCreate(f"{path} cannot be written: {error.strerror}. Check the disk of state_dir.") from None
+        sentence = f"{path} cannot be written: {error.strerror}. Check the disk of state_dir."
+        raise files.cannot_create(sentence, error) from None
     logger.warning(
         "a new self-signed certificate was made%s; install %s on clients that check certificates",
         f" {why}" if why else "",

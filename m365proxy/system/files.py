@@ -49,6 +49,14 @@ _RENAME_PATIENCE = (0.05, 0.1, 0.2, 0.4)
 DISK_FAULTS = (errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
+def cannot_create(sentence: str, error: OSError) -> CannotCreate:
+    """To be raised for something that could not be made; a full or failing disk has an exit status of its own (74)."""
+    failure = CannotCreate(sentence)
+    if error.errno in DISK_FAULTS:
+        failure.exit_status = 74
+    return failure
+
+
 class NoFile(OSError):
     """What has the name is no regular file, but a directory, a FIFO or the like."""
 
@@ -205,9 +213,10 @@ def make_directory(path: str) -> None:
             "Move the file away."
         ) from None
     except OSError as error:
-        raise CannotCreate(
+        sentence = (
             f"The directory {path} cannot be created: {error.strerror}. Create it, or give this user the right to."
-        ) from None
+        )
+        raise cannot_create(sentence, error) from None
     if not os.access(path, os.W_OK | os.X_OK):
         if _is_read_only(path):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
@@ -287,9 +296,10 @@ class Lock:
         try:
             return os.fdopen(os.open(self.path, flags, 0o600), "r+b", buffering=0)
         except OSError as error:
-            raise CannotCreate(
+            raise cannot_create(
                 f"The lock file {self.path} cannot be opened: {error.strerror}. "
-                "Run as the user who owns the state directory."
+                "Run as the user who owns the state directory.",
+                error,
             ) from None
 
     @staticmethod

@@ -338,8 +338,9 @@ def test_disk_trouble_leaves_the_old_sign_in(file, directory, monkeypatch, step,
 
     monkeypatch.setattr(files, step, fail)
     if what == "sign in":
-        with pytest.raises(CannotCreate, match="No space left"):
+        with pytest.raises(CannotCreate, match="No space left") as caught:
             file.sign_in(USER, TENANT, cache("new"), 0)
+        assert caught.value.exit_status == 74
     else:
         with pytest.raises(OSError, match="No space left"):
             file.refreshed(base, cache("new", 200))

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import subprocess
@@ -132,3 +133,9 @@ def test_move_over_a_rename_that_windows_refuses_for_a_moment(tmp_path, monkeypa
     monkeypatch.setattr(files.os, "replace", replace)
     files.move(str(tmp_path / "a"), str(tmp_path / "b"))
     assert (tmp_path / "b").read_text() == "x"
+
+
+@pytest.mark.parametrize("number, status", [("ENOSPC", 74), ("EROFS", 74), ("EIO", 74), ("EACCES", 73), ("ENOENT", 73)])
+def test_a_full_or_failing_disk_has_an_exit_status_of_its_own(number, status):
+    failure = files.cannot_create("No.", OSError(getattr(errno, number), "why"))
+    assert (str(failure), failure.exit_status) == ("No.", status)
