@@ -121,7 +121,7 @@ class EventLog(logging.Handler):
         """
         try:
             found = os.stat(self._path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return found.st_size < self._file_octets and os.path.samestat(found, os.fstat(file.fileno()))
 

@@ -141,8 +141,8 @@ def test_check_says_what_to_type_and_that_works(make_program):
     program = make_program()
     done = program.command("check", "--offline")
     assert done.returncode == 77 and "Traceback" not in done.stderr
-    assert flat(done.stdout).endswith("1 problem; mend: sign-in. Run `m365proxy login`.")
     (typed,) = re.findall(r"^ +(.* login)$", done.stdout, re.MULTILINE)
+    assert flat(done.stdout).endswith(f"1 problem; mend: sign-in. Run `{flat(typed)}`.")
     followed = subprocess.run([*SHELL, typed], env=program.environ, capture_output=True, text=True, timeout=60)
     assert followed.returncode == 0 and "Signed in" in followed.stdout, followed.stderr
     done = program.command("check", "--offline")

@@ -27,6 +27,7 @@ class Report:
 
     def add(self, group: Group, result: Result) -> None:
         """The next line."""
+        result = result._replace(sentence=self._adapted(result.sentence), remedy=self._adapted(result.remedy))
         self._results.append(result)
         if self._skipped and (group, result._replace(name="")) != _nameless(self._skipped[0]):
             self._print_skipped()
@@ -59,12 +60,11 @@ class Report:
         text = terminal.wrap(f"{terminal.bold(result.name)}: {result.sentence}", indent)
         terminal.line(f"  {mark} {text[len(indent) :]}")
         for text, is_command in _pieces(result.remedy):
-            terminal.line(f"{indent}    {self._adapted(text)}" if is_command else terminal.wrap(text, indent + "  "))
+            terminal.line(f"{indent}    {text}" if is_command else terminal.wrap(text, indent + "  "))
 
-    def _adapted(self, command: str) -> str:
-        """A command; if it is one of this program, it starts it as it was started itself."""
-        word, _, rest = command.partition(" ")
-        return f"{self._program} {rest}" if word == "m365proxy" else command
+    def _adapted(self, text: str) -> str:
+        """A text whose commands start this program as it was started itself."""
+        return text.replace("`m365proxy ", f"`{self._program} ")
 
 
 def _nameless(line: Tuple[Group, Result]) -> Tuple[Group, Result]:

@@ -187,6 +187,15 @@ def test_events_do_not_go_where_nobody_finds_them(logger, directory, how):
     assert [event["id"] for event in written(directory)] == ["2"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows moves no open file")
+def test_a_file_in_the_place_of_the_directory_while_the_program_runs(logger, directory, caplog):
+    logger.info("x", extra=events.step("accepted", id="1"))
+    os.rename(directory, directory + ".old")
+    in_its_place_a_file(directory)
+    logger.info("x", extra=events.step("accepted", id="2"))
+    assert "Move the file away." in caplog.text
+
+
 def test_what_a_command_writes_counts_for_the_size_of_the_file(logger, directory):
     logger.info("x", extra=events.step("accepted", id="1"))
     command = events.EventLog(directory, 8000)

@@ -51,6 +51,14 @@ def test_groups_marks_and_the_last_line():
     )
 
 
+def test_all_commands_start_the_program_as_it_was_started():
+    """Who copied the single file has no command of that name; the last line is what is read first."""
+    plain = Result(Mark.ATTENTION, "config", "It is plain text; `m365proxy hash-password` prints what to put there.")
+    shown = printed((MACHINE, plain), (MICROSOFT, SIGN_IN), program="python3 /opt/m365proxy.py", columns="200")
+    assert "; `python3 /opt/m365proxy.py hash-password` prints" in shown
+    assert shown.endswith("1 problem; mend: sign-in. Run `python3 /opt/m365proxy.py login`.\n")
+
+
 def test_in_ascii_and_forty_columns():
     text = "It is not as it should be, and that takes more than a line."
     assert printed(
