@@ -142,7 +142,11 @@ class _Conversation:
             if not self._write(after):
                 self._mark(Mark.OK, f"Nothing changed: {installation.path} is as it was.")
         if isinstance(self._questions, Asked) and not installation.has_ids and installation.has_script:
-            tenant_changed = not self._ask_ids()
+            try:
+                tenant_changed = not self._ask_ids()
+            except KeyboardInterrupt:
+                self._what_next(after, tenant_changed)
+                raise
         self._what_next(after, tenant_changed)
 
     def _take_over(self, answered: Answers) -> None:

@@ -114,6 +114,16 @@ def test_lock_is_refused_to_another_process_and_names_the_pid(tmp_path):
     assert said.stdout == said.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks no directories")
+def test_a_directory_is_locked_without_a_file(tmp_path):
+    with files.locked_directory(str(tmp_path), 0):
+        with pytest.raises(InUse, match="Another m365proxy is writing"), files.locked_directory(str(tmp_path), 0.05):
+            raise AssertionError("it is locked twice")
+        assert list(tmp_path.iterdir()) == []
+    with files.locked_directory(str(tmp_path), 0), files.locked_directory(str(tmp_path / "missing"), 0):
+        pass
+
+
 def test_lock_waits_no_longer_than_told(tmp_path):
     with files.locked(str(tmp_path / "lock")), pytest.raises(InUse):
         files.Lock(str(tmp_path / "lock")).acquire(0.05)

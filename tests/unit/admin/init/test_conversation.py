@@ -306,6 +306,7 @@ def test_what_changes_while_the_script_runs_stays(console):
 def test_whoever_stops_at_the_ids_has_a_config(console):
     assert console.run(typed=[*FIRST, KeyboardInterrupt]) == 130
     assert "config.json" in console.names() and console.out.endswith("Stopped.\n")
+    assert " init --ids 'LINE'`" in console.out.partition("Next:")[2]
 
 
 def test_a_terminal_that_is_gone_at_the_ids_is_as_good_as_later(console):
