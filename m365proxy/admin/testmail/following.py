@@ -44,6 +44,7 @@ class Running:
         self._config = config
         self._state_dir = config.state_dir
         self._clock = clock
+        self.holds = ""  # the id of the test's mail, while it is in the queue
 
     def status(self, admit: str = "") -> Dict[str, Any]:
         """A new status.json; Failed if the program writes none.
@@ -70,17 +71,21 @@ class Running:
                 if not is_running(self._config):
                     raise Failed(
                         "m365proxy was stopped meanwhile.",
-                        "Start it. If it had taken the mail, it sends it then; if not, test again.",
+                        f"Start it{self._then()}",
                         NotRunning.exit_status,
                     )
                 if not files.free_bytes(self._state_dir):
-                    raise Failed(f"The disk of {self._state_dir} is full.", "Make room, and test again.", _DISK)
+                    raise Failed(f"The disk of {self._state_dir} is full.", f"Make room{self._then()}", _DISK)
                 raise Failed(
                     "The running program does not answer.",
                     "If it was updated since its start, restart it; if not, look into its log.",
                     _WAITS,
                 )
             time.sleep(_QUEUE_LOOK)
+
+    def _then(self) -> str:
+        """The end of an advice: a second mail is not needed where the first one waits."""
+        return f"; the mail is queued as {self.holds}, and is sent then." if self.holds else ", and test again."
 
 
 class QueuedMail:
@@ -112,6 +117,13 @@ class QueuedMail:
         for each failed attempt.  Failed if it is not sent now: `exit_status` is
         67, 69, 75 or 77.
         """
+        self._running.holds = self.id
+        try:
+            self._wait(drafted, deferred)
+        finally:
+            self._running.holds = ""
+
+    def _wait(self, drafted: Callable[[str], None], deferred: Callable[[str], None]) -> None:
         end = self._monotonic() + _PATIENCE
         asked = self._monotonic()
         draft, attempts, state = "", 0, State()

@@ -253,7 +253,7 @@ def test_a_program_that_is_stopped_meanwhile(config, monkeypatch):
     control.Control(config.state_dir).make()
     with pytest.raises(Failed, match="was stopped meanwhile") as caught:
         Running(config).status()
-    assert caught.value.exit_status == 3
+    assert caught.value.exit_status == 3 and caught.value.advice == "Start it, and test again."
 
 
 def test_a_program_that_cannot_write_its_status(config, monkeypatch, stays):
@@ -261,7 +261,17 @@ def test_a_program_that_cannot_write_its_status(config, monkeypatch, stays):
     control.Control(config.state_dir).make()
     with pytest.raises(Failed, match="The disk of .* is full") as caught:
         Running(config).status()
-    assert caught.value.exit_status == 74
+    assert caught.value.exit_status == 74 and caught.value.advice == "Make room, and test again."
+
+
+def test_a_mail_that_is_queued_needs_no_second_test(harness, config, monkeypatch):
+    for name in ("_OBEYS", "_STATUS_EVERY"):
+        monkeypatch.setattr(following, name, 0.01)
+    control.Control(config.state_dir).make()
+    mail = QueuedMail(Running(config), harness.spool, harness.id, ALERTS)
+    with pytest.raises(Failed, match="was stopped meanwhile") as caught:
+        mail.follow(harness.seen.append, harness.seen.append)
+    assert caught.value.advice == f"Start it; the mail is queued as {harness.id}, and is sent then."
 
 
 # Mailboxes.
