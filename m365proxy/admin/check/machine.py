@@ -166,8 +166,13 @@ def disk(subject: Subject) -> Iterator[Result]:
         if trouble:
             yield trouble
             return
-    elif not (os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)):
-        raise CannotCreate(f"The directory {directory} cannot be created. Create it, or give this user the right to.")
+    elif not os.path.isdir(place):
+        raise CannotCreate(f"The directory {directory} cannot be created: {place} is a file. Move it away.")
+    elif not os.access(place, os.W_OK | os.X_OK):
+        raise CannotCreate(
+            f"The directory {directory} is not there, or cannot be seen by this user, who cannot create it. Run the "
+            "command as root or as the user the service runs as."
+        )
     free = files.free_bytes(place) // (1024 * 1024)
     least = subject.config.queue.min_free_mb
     if free < least:

@@ -193,8 +193,15 @@ def test_a_state_directory_that_is_not_there_yet_is_not_made(config, tmp_path):
     assert line.mark is Mark.OK and "is made at the first start" in line.sentence
     assert not (tmp_path / "a").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(CannotCreate, match="cannot be created"):
-        lines(machine.disk, dataclasses.replace(config, state_dir=str(tmp_path / "file" / "b")))
+    for name in ("file", "file/b"):
+        with pytest.raises(CannotCreate, match=r"file is a file\. Move it away"):
+            lines(machine.disk, dataclasses.replace(config, state_dir=str(tmp_path / name)))
+
+
+def test_a_state_directory_that_cannot_be_made_by_this_user(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)
+    with pytest.raises(CannotCreate, match="cannot create it. Run the command as root or as the user the service"):
+        lines(machine.disk, dataclasses.replace(config, state_dir=str(tmp_path / "a")))
 
 
 def test_the_log(config, tmp_path):
