@@ -152,7 +152,13 @@ class _Conversation:
     def _take_over(self, answered: Answers) -> None:
         """All answers; what belongs to another tenant goes."""
         before = self._installation.present
-        is_other = bool(before and before.tenant and not self._tenants.are_same(before.tenant, answered.tenant))
+        is_same = not before or not before.tenant or self._tenants.are_same(before.tenant, answered.tenant)
+        is_other = is_same is False
+        if is_same is None and self._had_ids:
+            self._questions.note(
+                "The ids stay, as it could not be checked whether they are of this tenant. If they are of another one, "
+                f"run the script, and fill in what it prints last: `{self._call('init --ids')} 'LINE'`"
+            )
         if is_other and self._had_ids:
             self._questions.note("The ids of the app registration are those of the other tenant; they are taken out.")
         self._installation.amend(answered, is_other_tenant=is_other)

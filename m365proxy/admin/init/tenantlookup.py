@@ -63,15 +63,15 @@ class Tenants:
             return None
         raise Temporary(str(refused))
 
-    def are_same(self, one: str, other: str) -> bool:
-        """Whether two names are certainly of one tenant."""
+    def are_same(self, one: str, other: str) -> Optional[bool]:
+        """Whether two names are of one tenant; None if Microsoft cannot be asked."""
         if one.lower() == other.lower():
             return True
         try:
             found = self.id_of(one), self.id_of(other)
         except NoTenant:
             return False
-        return found[0] is not None and found[0] == found[1]
+        return None if None in found else found[0] == found[1]
 
     def doubt(self, address: str, tenant: str, others: Iterable[str] = ()) -> str:
         """Why a mailbox of this address is probably not in the tenant, with what was meant perhaps; "" if it may be.

@@ -435,6 +435,14 @@ def test_the_ids_of_another_tenant_go(console, tenant, stays):
     assert ("they are taken out" in console.out) != stays and ("init --ids" in console.out) != stays
 
 
+def test_ids_stay_if_nobody_can_tell_whose_they_are(console, monkeypatch):
+    set_up(console)
+    monkeypatch.setattr(installation, "Tenants", lambda outbound, authority: KnownTenants(None))
+    assert console.run(answers={"tenant": "contoso.com"}) == 0
+    assert (console.written()["tenant_id"], console.written()["client_id"]) == (TENANT, MINIMAL["client_id"])
+    assert "The ids stay" in console.out and "taken out" not in console.out
+
+
 def test_what_does_not_concern_the_tenant_writes_no_script(console):
     set_up(console)
     assert console.run("--ports", typed=["25", "110"]) == 0
