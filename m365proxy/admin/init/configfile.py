@@ -34,8 +34,9 @@ _SOME_ID = "11111111-1111-1111-1111-111111111111"
 
 _ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-# Keys whose values are secrets, and what the sample says of them; the user and password of a URL.
-_SECRETS = {option.name for option in OPTIONS if isinstance(option.type, SecretText)}
+# Keys whose values are secrets (passwords could be tried against the digest), and what the sample says of them; the
+# user and password of a URL.
+_SECRETS = {"digest", *(option.name for option in OPTIONS if isinstance(option.type, SecretText))}
 _HELPS = {option.help for option in OPTIONS}
 _URL_USER = re.compile(r"(?<=://).*@")
 _MASK = "***"

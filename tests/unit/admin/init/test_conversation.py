@@ -241,6 +241,7 @@ def test_printing_shows_no_secret_that_the_config_holds_and_says_what_its_passwo
     )
     assert console.run("--print", "--add-login", "printer") == 0
     assert "drawer" not in console.out and "wide open" not in console.out and '"password": "***"' in console.out
+    assert '"digest": "***"' in console.out  # passwords could be tried against it
     assert "the next run makes others" in console.out and "shown only now" not in console.out
 
 
