@@ -61,7 +61,10 @@ class EventLog(logging.Handler):
         """Write the record's step, if it has one.  Called with the handler's lock, by logging."""
         fields = getattr(record, "event", None)
         if isinstance(fields, dict) and time.monotonic() >= self._paused_until:
-            self._write(_line(record.created, fields))
+            try:
+                self._write(_line(record.created, fields))
+            except Exception:  # as in all handlers of logging: mail that was sent would be looked for again and again
+                self.handleError(record)
 
     def note(self, event: str, **fields: Value) -> None:
         """Write a step that has no log line: what a command does, which prints for people instead."""

@@ -61,6 +61,7 @@ BROAD = {
     "smtp.acceptance: check": "a message may hold anything; a fault in looking at it is no reason to refuse it",
     "smtp.reception: finish": "after the message is on the disk, the client must get its 250",
     "spool.spool: commit": "after the message is on the disk, the client must get its 250",
+    "system.events: emit": "a fault in writing an event must not pass for one in sending the mail that it is about",
     "system.log: handleError": "what cannot be logged must not stop what was to be logged",
     "system.threads: survive": "a timer that ends would leave its work undone for ever",
 }

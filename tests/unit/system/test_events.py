@@ -156,6 +156,13 @@ def test_whatever_stands_in_its_place_fails_nobody(logger, directory, caplog, sp
     assert len(said) == 1 and said[0].startswith(f"events cannot be written to {directory}, and are lost: ")
 
 
+def test_a_fault_of_its_own_fails_nobody(logger, directory, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logger.info("x", extra=events.step("accepted", id=object()))
+    logger.info("x", extra=events.step("accepted", id="kept"))
+    assert [event["id"] for event in written(directory)] == ["kept"]
+
+
 def test_a_file_that_cannot_be_closed_fails_nobody(logger, directory, monkeypatch):
     monkeypatch.setattr(events.time, "monotonic", iter(range(0, 1000, 20)).__next__)
 
