@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -116,6 +117,18 @@ def test_a_mail_is_handed_over(play):
         b"QUIT\r\n",
     ]
     assert device.encryption == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+def test_a_device_has_the_listeners_own_address(play):
+    """By it, relay_networks and allowed_networks decide."""
+    _, way = play(GREETING)
+    with socket.create_server(("127.0.0.2", 0)) as listening:
+        device = dialogue._Dialogue(way._replace(address="127.0.0.2", port=listening.getsockname()[1]), Certificate())
+        client, peer = listening.accept()
+        client.close()
+        device.close()
+    assert peer[0] == "127.0.0.2"
 
 
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
