@@ -10,6 +10,7 @@ import functools
 import gc
 import inspect
 import pathlib
+import signal
 import socket
 import subprocess
 import threading
@@ -22,6 +23,10 @@ import urllib3.util.connection  # noqa: F401  when it is imported first it binds
 from m365proxy.server import tls
 
 TESTS = pathlib.Path(__file__).parent
+
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and with them the programs they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_FOLDERS = {"corpus", "e2e", "faults", "fuzz", "packaging"}
 
