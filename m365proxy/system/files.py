@@ -340,12 +340,11 @@ def locked_directory(path: str, seconds: float) -> Iterator[None]:
 
 def _is_locked_by_others(handle: int) -> bool:
     """Whether somebody else has the lock; if not, it is ours, where there are locks."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
     return False
 
 

@@ -96,7 +96,7 @@ def _closed(directory: str) -> Result:
         owner = os.stat(directory).st_uid
     except OSError:  # one above it is closed
         owner = None
-    mine = owner == os.geteuid()
+    mine = sys.platform != "win32" and owner == os.geteuid()
     return Result(
         Mark.WRONG,
         "files",
@@ -130,7 +130,9 @@ def _open(path: str, how: str, mode: str) -> Result:
 
 
 def _me() -> str:
-    return _name(os.geteuid()) if sys.platform != "win32" else "this user"
+    if sys.platform == "win32":
+        return "this user"
+    return _name(os.geteuid())
 
 
 def _name(number: int) -> str:
