@@ -1,7 +1,10 @@
 """The way to Microsoft, step by step: the first step that fails is named, and what comes after it is skipped."""
 
 import socket
+import socketserver
 import ssl
+import struct
+import threading
 import time
 
 import pytest
@@ -151,9 +154,22 @@ def test_somebody_else_answers(program, monkeypatch):
     assert 'answers as graph.contoso.com has a certificate for another name, by "m365proxy stand-in' in line.sentence
 
 
+class _Resetting(socketserver.BaseRequestHandler):
+    """Resets the connection when TLS begins."""
+
+    def handle(self):
+        self.request.recv(1)
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.request.close()
+
+
 def test_a_connection_that_is_reset(program):
-    program.sandbox.offline("reset")
-    assert "closed before" in failed(lines(program)[0], "tls").sentence
+    with socketserver.TCPServer(("127.0.0.1", 0), _Resetting) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_address[1]}"
+        line = failed(lines(program, authority_url=url, graph_url=url)[0], "tls")
+        server.shutdown()
+    assert "closed before" in line.sentence
 
 
 @pytest.mark.parametrize(
