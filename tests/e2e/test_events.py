@@ -74,7 +74,7 @@ def test_who_was_refused(shared_program):
         with pytest.raises(smtplib.SMTPAuthenticationError):
             smtp.login(ALERTS, "hunter2")
         smtp.login(ALERTS, PASSWORD)
-        assert smtp.mail("boss@contoso.com")[0] == 550
+        assert smtp.docmd("MAIL FROM:<boss@contoso.com>")[0] == 550
     pop3 = poplib.POP3("localhost", shared_program.port("pop3"), timeout=30)
     pop3.user("nobody")
     with pytest.raises(poplib.error_proto):
