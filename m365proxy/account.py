@@ -10,6 +10,7 @@ from .config.sections import Config
 from .entra import tokens
 from .entra.tokenfile import TokenFile
 from .graph.client import Graph
+from .monitoring.snapshot import Watched
 from .spool.spool import Spool
 from .system import files
 from .system.events import EventLog
@@ -55,6 +56,19 @@ def event_log(config: Config) -> Optional[EventLog]:
     """Where steps are written; None if the config wants none.  No file is opened yet."""
     octets = config.logging.events_mb * 1024 * 1024
     return EventLog(os.path.join(config.state_dir, "events"), octets) if octets else None
+
+
+def watched(config: Config, state_dir: str) -> Watched:
+    """What the config says of things to look at.  `state_dir`: where the program really keeps its state."""
+    certificate = config.tls.tls_cert
+    return Watched(
+        state_dir=state_dir,
+        mailboxes=tuple(mailbox.username for mailbox in config.mailboxes),
+        min_free_mb=config.queue.min_free_mb,
+        # The program renews its own at its start.
+        certificate=certificate if certificate and certificate != "auto" else "",
+        secret_end=config.client_secret_expires,
+    )
 
 
 def installation(state_dir: str) -> str:

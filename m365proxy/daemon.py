@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Dict, List, Mapping, Optional
 
-from .account import Account, installation, spool_of
+from .account import Account, installation, spool_of, watched
 from .config import load as configuration
 from .config.restart import needing_restart
 from .config.sections import Config, Socket
@@ -27,11 +27,13 @@ from .delivery.routes import Routes
 from .delivery.sentcopies import SentCopies
 from .delivery.uploads import LargeDrafts
 from .entra.registration import private_key
-from .errors import CannotCreate, ConfigError, ProxyError, Temporary
+from .errors import CannotCreate, ConfigError, Temporary
 from .logins.guard import Guard
 from .logins.users import User, Users
 from .maildrop.maildrop import Maildrops
 from .mime import prepare
+from .monitoring.monitor import Monitor
+from .monitoring.snapshot import ProgramView
 from .pop3 import session as pop3
 from .pop3.session import Pop3Session
 from .server import autocert, tls
@@ -46,8 +48,9 @@ from .smtp.acceptance import Intake
 from .smtp.policy import Policy
 from .smtp.session import SmtpSession
 from .spool.envelope import Envelope
+from .spool.overview import Overview
 from .spool.spool import Incoming
-from .system import files, log, memory, statusfile
+from .system import files, log, memory
 from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
 from .system.interfaces import default_gateways
@@ -130,6 +133,10 @@ class Daemon:
         self._sent_copies: SentCopies  # likewise
         self._reporter = self._make_reporter()
         self._daily = Daily(config, self.account, self.spool)
+        self._started = time.time()
+        self._monitor = Monitor(
+            lambda: watched(self.config, self._state_dir), Overview(self.spool), self.account.tokens.state, self._view
+        )
         self._chores = [
             Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
             # Not at once: there is much to do after a start.
@@ -164,6 +171,7 @@ class Daemon:
                 self._listen(wanted)
             for directory in (state_dir, *(os.path.join(state_dir, name) for name in ("seen", "control", "maildrop"))):
                 files.remove_unfinished(directory)
+            self._monitor.start()
             self.courier.recover()
         except BaseException:
             for listener in self.listeners:
@@ -421,24 +429,21 @@ class Daemon:
             listener.tls = contexts.get(wanted.min_version) if wanted.tls is not TlsMode.NONE else None
 
     def write_status(self) -> None:
+        report = self._monitor.tick()
+        trouble = [report["sign_in"]["error"]] if report is not None and report["sign_in"]["error"] else []
+        self._notifier.status("; ".join([*self.addresses(), *trouble]))
+
+    def _view(self) -> ProgramView:
         courier = self.courier.status()
-        try:
-            sign_in = self.account.tokens.state()
-            self._notifier.status("; ".join([*self.addresses(), *([sign_in["error"]] if sign_in["error"] else [])]))
-            statusfile.write(
-                self._state_dir,
-                {
-                    "pid": os.getpid(),
-                    "written": time.time(),
-                    "sign_in": sign_in,
-                    "listeners": self.addresses(),
-                    "connections": len(self._connections),
-                    "paused": courier["paused"],
-                    "mailboxes": courier["mailboxes"],
-                },
-            )
-        except (OSError, ProxyError) as error:
-            logger.warning("status.json cannot be written: %s", error)
+        return ProgramView(
+            pid=os.getpid(),
+            started=self._started,
+            listeners=self.addresses(),
+            connections=len(self._connections),
+            paused=courier["paused"],
+            clock_skew=self.account.graph.skew,
+            sent={name: lane["sent"] for name, lane in courier["mailboxes"].items()},
+        )
 
     def stop(self) -> None:
         """Stop accepting, let messages that are coming in and going out end, unlock the directory; once."""
@@ -460,7 +465,7 @@ class Daemon:
             self.account.graph.break_off()
             idle = self.courier.stop(max(0.0, deadline - time.monotonic()))
         self.account.graph.close()
-        self.write_status()
+        self._monitor.stop()
         self._lock.release()
         logger.info(
             "stopped%s%s",

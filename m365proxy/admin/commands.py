@@ -16,13 +16,13 @@ from ..config import load as configuration
 from ..config.sections import Config
 from ..errors import CannotCreate, ConfigError, NotRunning, UsageError
 from ..logins.passwords import hash_password as hashed
-from ..system import files, jsontext, log, statusfile
+from ..system import files, jsontext, log
 from ..system.signals import Asked
 from ..system.systemd import Notifier
 from . import invocation
 from . import status as status_view
 from .owner import become_owner, owner_to_become
-from .running import is_running
+from .running import is_running, latest_status
 from .terminal import Mark, Terminal
 
 if TYPE_CHECKING:
@@ -186,19 +186,29 @@ def check_broken(error: ConfigError) -> None:
 
 def status(config: Config, as_json: bool) -> Optional[int]:
     """The state of the running program, the queue and the sign-in; 3 if nothing runs."""
-    from ..account import Account, spool_of
+    from ..account import Account, spool_of, watched
+    from ..monitoring import findings, snapshot
+    from ..monitoring.counters import Counters
+    from ..spool.overview import Overview
 
-    shown = statusfile.read(config.state_dir)
-    shown["running"] = is_running(config)
+    running = is_running(config)
+    shown = latest_status(config.state_dir) if running else {}
     account = Account(config)
-    if not shown["running"]:
-        shown["sign_in"] = account.tokens.state()
-        shown["listeners"] = []
+    if not running:
+        counters = Counters()
+        counters.load(config.state_dir)
+        taken = snapshot.take(
+            watched(config, config.state_dir),
+            Overview(spool_of(config)).look(),
+            account.tokens.state(),
+            counters,
+            time.time(),
+        )
+        shown = {**taken, "findings": findings.find(taken)}
     else:
         _hasten(shown, account)
-    shown["queue"] = status_view.queue(spool_of(config), time.time()) if status_view.has_queue(config) else _EMPTY_QUEUE
     print(json.dumps(shown, indent=1) if as_json else status_view.render(shown, time.time()))
-    return None if shown["running"] else NotRunning.exit_status
+    return None if running else NotRunning.exit_status
 
 
 def _hasten(shown: Dict[str, Any], account: Account) -> None:
@@ -209,9 +219,6 @@ def _hasten(shown: Dict[str, Any], account: Account) -> None:
             shown["sign_in"], shown["paused"] = stored, ""
     elif account.token_file.identity() is None and shown.get("sign_in", {}).get("signed_in_at"):
         shown["sign_in"] = account.tokens.state()
-
-
-_EMPTY_QUEUE = {"waiting": 0, "sending": 0, "held": 0, "failed": 0, "oldest_seconds": 0}
 
 
 def hash_password(password: str) -> Optional[int]:

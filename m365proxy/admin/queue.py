@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 from ..account import event_log, spool_of
 from ..config.sections import Config
 from ..errors import InUse, UsageError
+from ..spool import overview
 from ..spool.envelope import DamagedMessage
 from ..spool.spool import Spool
 from ..spool.state import Entry, Phase, Place, State
@@ -181,7 +182,7 @@ def _is_id(id: str) -> bool:
 
 def _described(spool: Spool, entry: Entry) -> Optional[Dict[str, Any]]:
     """A message as `queue` shows it; None if it is gone by now."""
-    message: Dict[str, Any] = {"id": entry.id, "state": _state_word(entry)}
+    message: Dict[str, Any] = {"id": entry.id, "state": overview.state_of(entry)}
     try:
         envelope, file = spool.open(entry)
         with file:
@@ -207,14 +208,8 @@ def _described(spool: Spool, entry: Entry) -> Optional[Dict[str, Any]]:
             request_id=state.request_id,
             message_id=state.message_id,
         )
-    message["age_seconds"] = max(0, int(time.time() - status.accepted_time(entry.id)))
+    message["age_seconds"] = overview.seconds_since(overview.accepted_time(entry.id), time.time())
     return message
-
-
-def _state_word(entry: Entry) -> str:
-    if entry.place is Place.CUR:
-        return "held" if entry.phase is Phase.HELD else "sending"
-    return "waiting" if entry.place is Place.NEW else "failed"
 
 
 def _line(message: Dict[str, Any]) -> str:

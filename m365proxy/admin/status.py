@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import calendar
 import os
 import stat
-import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from ..config.sections import Config
-from ..spool.spool import Spool
-from ..spool.state import Phase, Place
-
-
-def queue(spool: Spool, now: float) -> Dict[str, Any]:
-    """Depth and age (seconds) of the queue, from its listing."""
-    counts = {"waiting": 0, "sending": 0, "held": 0, "failed": 0}
-    oldest: Optional[str] = None
-    for entry in spool.entries():
-        if entry.place is Place.NEW:
-            counts["waiting"] += 1
-        elif entry.place is Place.FAILED:
-            counts["failed"] += 1
-        else:
-            counts["held" if entry.phase is Phase.HELD else "sending"] += 1
-        if entry.place is not Place.FAILED and (oldest is None or entry.id < oldest):
-            oldest = entry.id
-    return dict(counts, oldest_seconds=max(0, int(now - accepted_time(oldest))) if oldest else 0)
 
 
 def has_queue(config: Config) -> bool:
@@ -38,14 +18,6 @@ def has_queue(config: Config) -> bool:
         return stat.S_ISDIR(os.stat(os.path.join(config.state_dir, "queue", "new")).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def accepted_time(id: str) -> float:
-    """When a message was accepted (seconds since 1970), from its id."""
-    try:
-        return float(calendar.timegm(time.strptime(id[:15], "%Y%m%dT%H%M%S")))
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def render(status: Dict[str, Any], now: float) -> str:
@@ -61,7 +33,7 @@ def render(status: Dict[str, Any], now: float) -> str:
         lines.append(f"listening      {listener}")
     depth = status["queue"]
     line = ", ".join(f"{depth[name]} {name}" for name in ("waiting", "sending", "held", "failed"))
-    age = f", oldest {ago(depth['oldest_seconds'])}" if depth["oldest_seconds"] else ""
+    age = f", oldest {ago(now - depth['oldest'])}" if depth["oldest"] else ""
     lines.append(f"queue          {line}{age}")
     if depth["held"]:
         lines.append("               held messages may have been sent: see `m365proxy queue list`")

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 from ..account import spool_of
 from ..config.sections import Config
 from ..errors import UsageError
+from ..spool import overview
 from ..spool.spool import Spool
 from ..spool.state import Entry, Phase, Place, State
 from ..system import events, log
@@ -116,7 +117,7 @@ def _concerns(event: _Event, what: str) -> bool:
 
 def _queued(spool: Optional[Spool], id: str) -> List[Entry]:
     """The messages in the queue whose ID begins so: the event log may be switched off, or not reach back so far."""
-    if spool is None or not status.accepted_time(id):
+    if spool is None or not overview.accepted_time(id):
         return []
     return [entry for entry in spool.entries() if entry.id.startswith(id)]
 

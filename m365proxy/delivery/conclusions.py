@@ -84,7 +84,7 @@ class Conclusions:
                 lane.mailbox,
                 len(envelope.recipients),
                 log.clean(claim.state.request_id) or "none",
-                extra=_step("delivered", claim, seconds=_waited(envelope)),
+                extra=_step("delivered", lane, claim, seconds=_waited(envelope)),
             )
             if claim.state.left_out:
                 logger.info("%s was sent without: %s", claim.id, claim.state.left_out)
@@ -154,7 +154,7 @@ class Conclusions:
             claim.id,
             sender,
             verdict.sentence,
-            extra=_step("failed", claim, verdict.sentence),
+            extra=_step("failed", lane, claim, verdict.sentence),
         )
         self._failed()
 
@@ -199,7 +199,7 @@ class Conclusions:
             claim.id,
             wait,
             error,
-            extra=_step("doubtful", claim, str(error), wait),
+            extra=_step("doubtful", lane, claim, str(error), wait),
         )
         return lane.turn_in(wait, Work.LOOK, claim)
 
@@ -213,7 +213,7 @@ class Conclusions:
                 "%s may have been sent; it is looked for: %s",
                 claim.id,
                 verdict.sentence,
-                extra=_step("doubtful", claim, verdict.sentence),
+                extra=_step("doubtful", lane, claim, verdict.sentence),
             )
         return lane.turn_in(verdict.wait or self._delivery.first_look(), Work.LOOK, claim)
 
@@ -228,7 +228,7 @@ class Conclusions:
             lane.mailbox,
             claim.id,
             claim.id,
-            extra=_step("held", claim, sentence),
+            extra=_step("held", lane, claim, sentence),
         )
 
     def _is_expired(self, state: State, envelope: Envelope) -> bool:
@@ -247,7 +247,7 @@ class Conclusions:
             claim.id,
             delay,
             verdict.sentence,
-            extra=_step("deferred", claim, verdict.sentence, delay),
+            extra=_step("deferred", lane, claim, verdict.sentence, delay),
         )
         if verdict.status == "4.4.1":
             self._connection_failed(lane)
@@ -255,13 +255,14 @@ class Conclusions:
 
 
 def _step(
-    event: str, claim: Claim, reason: str = "", seconds: Optional[float] = None
+    event: str, lane: Lane, claim: Claim, reason: str = "", seconds: Optional[float] = None
 ) -> Mapping[str, Dict[str, events.Value]]:
     """What became of a message at an attempt or a look, with Graph's last answer, for the event log."""
     state = claim.state
     return events.step(
         event,
         id=claim.id,
+        mailbox=lane.mailbox,
         failed_attempts=state.attempts,
         request_id=state.request_id or None,
         code=state.code or None,

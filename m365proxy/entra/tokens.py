@@ -10,7 +10,7 @@ import contextlib
 import copy
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypedDict, Union
 
 from ..errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary, TokenRefused
 from ..system import log
@@ -73,6 +73,16 @@ class _Renewal:
         if isinstance(self._outcome, ProxyError):
             raise copy.copy(self._outcome)
         return self._outcome
+
+
+class SignInState(TypedDict):
+    """The sign-in, as far as it is known here.  Times are seconds since 1970, 0: never since the start."""
+
+    user: str  # "": nobody is signed in
+    signed_in_at: float
+    last_refresh: float
+    error: str  # a sentence; "" if there is none
+    needs_sign_in: bool
 
 
 class Tokens:
@@ -171,23 +181,28 @@ class Tokens:
         with contextlib.suppress(ProxyError):
             self._renewed(force=True)
 
-    def state(self) -> Dict[str, Any]:
-        """For `status`: user, signed_in_at and last_refresh (seconds since 1970), error (a sentence or ""),
-        needs_sign_in.  Reads only the file and asks no server."""
-        state = {"user": f"application {self._registration.client_id}", "signed_in_at": 0.0}
+    def state(self) -> SignInState:
+        """For `status`.  Reads only the file and asks no server."""
+        user, signed_in_at = f"application {self._registration.client_id}", 0.0
         trouble: Optional[ProxyError] = None
         if not self._app_only:
-            state["user"] = ""
+            user = ""
             try:
                 stored = self._stored()
-                state.update(user=stored.user, signed_in_at=stored.signed_in_at)
+                user, signed_in_at = stored.user, stored.signed_in_at
             except SignInNeeded as error:
                 trouble = error
         with self._lock:
             self._notice(self._identity())
             trouble = trouble or self._error
-            state["last_refresh"] = self._refreshed_at
-        return dict(state, error=str(trouble or ""), needs_sign_in=isinstance(trouble, SignInNeeded))
+            last_refresh = self._refreshed_at
+        return SignInState(
+            user=user,
+            signed_in_at=signed_in_at,
+            last_refresh=last_refresh,
+            error=str(trouble or ""),
+            needs_sign_in=isinstance(trouble, SignInNeeded),
+        )
 
     def login(
         self,

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from ..errors import CannotCreate
 from . import files, jsontext, log
@@ -39,6 +39,26 @@ _WAIT = 10.0
 def step(event: str, **fields: Value) -> Mapping[str, Dict[str, Value]]:
     """`extra` of the log line on a step.  No field may hold a subject, a text of a mail, or a secret."""
     return {"event": {"event": event, **fields}}
+
+
+class Followers(logging.Handler):
+    """Hands each step among the log's records, and when it happened (seconds since 1970), to those who follow them.
+
+    They are called in the thread that logs, one record after the other: they must be quick, and must not log.
+    """
+
+    def __init__(self, followers: Sequence[Callable[[float, Mapping[str, Value]], object]]):
+        super().__init__()
+        self._followers = followers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = getattr(record, "event", None)
+        if isinstance(fields, dict):
+            try:
+                for follow in self._followers:
+                    follow(record.created, fields)
+            except Exception:  # as in all handlers of logging: mail that was sent would be looked for again and again
+                self.handleError(record)
 
 
 class EventLog(logging.Handler):

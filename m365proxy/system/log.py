@@ -124,7 +124,7 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False, events: Opt
     root.setLevel(logging.WARNING)
     for library in ("msal", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they log URLs and claims
-    logging.getLogger("m365proxy").setLevel("INFO" if events is not None and level != "DEBUG" else level)
+    logging.getLogger("m365proxy").setLevel(level if level == "DEBUG" else "INFO")  # counters follow all steps
     logging.raiseExceptions = False
 
 

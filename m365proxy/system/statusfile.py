@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 from . import files, jsontext
 
 _NAME = "status.json"
 
 
-def write(state_dir: str, status: Dict[str, Any]) -> None:
+def write(state_dir: str, status: Mapping[str, object]) -> None:
     """Exchange status.json in one step.  Not synced: after a power cut it would be out of date anyway."""
     files.replace(os.path.join(state_dir, _NAME), json.dumps(status, indent=1).encode(), durable=False)
 

@@ -29,11 +29,13 @@ MAY_IMPORT = {
     "config": "logins mime system errors",
     "smtp": "logins mime server spool system errors",
     "pop3": "logins maildrop server system errors",
-    "account": "config spool entra graph system",
+    "monitoring": "server spool system errors",
+    "account": "config monitoring spool entra graph system",
     "daily": "account config delivery server spool system errors",
-    "daemon": "account daily config smtp pop3 logins delivery maildrop server mime spool entra graph system errors",
+    "daemon": "account daily config smtp pop3 monitoring logins delivery maildrop server mime spool entra graph "
+    "system errors",
     "sandbox": "server system",
-    "admin": "account daemon sandbox config logins delivery server mime spool entra graph system errors",
+    "admin": "account daemon sandbox monitoring config logins delivery server mime spool entra graph system errors",
     "cli": "admin daemon config system errors",
     "__main__": "cli",
 }
@@ -61,7 +63,7 @@ BROAD = {
     "smtp.acceptance: check": "a message may hold anything; a fault in looking at it is no reason to refuse it",
     "smtp.reception: finish": "after the message is on the disk, the client must get its 250",
     "spool.spool: commit": "after the message is on the disk, the client must get its 250",
-    "system.events: emit": "a fault in writing an event must not pass for one in sending the mail that it is about",
+    "system.events: emit": "a fault in noting a step must not pass for one in sending the mail that it is about",
     "system.log: handleError": "what cannot be logged must not stop what was to be logged",
     "system.threads: survive": "a timer that ends would leave its work undone for ever",
 }

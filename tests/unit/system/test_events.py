@@ -272,3 +272,20 @@ def test_the_documentation_lists_all_events():
     rows = re.findall(r"^\| (`.*?) \|", (root / "docs" / "events.md").read_text("utf-8"), re.MULTILINE)
     assert {"accepted", "delivered", "dropped"} <= named
     assert named == {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_followers_get_each_step_and_no_other_record():
+    seen = []
+    followers = events.Followers([lambda when, step: seen.append((when, step["event"]))])
+    record = logging.makeLogRecord({"msg": "x", **events.step("delivered", id="1")})
+    followers.handle(record)
+    followers.handle(logging.makeLogRecord({"msg": "no step"}))
+    assert seen == [(record.created, "delivered")]
+
+
+def test_a_follower_that_fails_harms_nobody():
+    def fail(when, step):
+        raise ValueError("a fault")
+
+    followers = events.Followers([fail])
+    followers.handle(logging.makeLogRecord(dict(events.step("delivered", id="1"))))

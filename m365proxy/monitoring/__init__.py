@@ -1,0 +1,1 @@
+"""What the running program knows of itself: counters, devices, findings and warnings."""

@@ -1,0 +1,127 @@
+"""The queue at a glance: how many messages are in which state, since when, and why they wait."""
+
+from __future__ import annotations
+
+import calendar
+import collections
+import os
+import time
+from typing import Callable, Dict, List, Tuple, TypedDict
+
+from .spool import Spool, tag_of
+from .state import Entry, Phase, Place
+
+# Of so many messages, the oldest, the reasons are read: each is a file of its own.
+_READ = 1000
+
+# A listing that took one second is not repeated within so many.
+_REST = 20.0
+
+
+class Group(TypedDict):
+    """Messages of one mailbox in the same state for the same reason."""
+
+    state: str  # "waiting", "held" or "failed"
+    tag: str  # of the mailbox: see `spool.mailbox_tag`
+    reason: str  # "": not tried yet
+    count: int
+    oldest: float  # seconds since 1970, by the machine's clock at acceptance
+
+
+class QueueView(TypedDict):
+    """The queue.  `oldest`: when the oldest message was accepted that is neither sent nor given up; 0: none."""
+
+    waiting: int
+    sending: int
+    held: int
+    failed: int
+    oldest: float
+    groups: List[Group]  # the largest first
+    unread: int  # messages beyond those whose reasons were read
+    waiting_by_tag: Dict[str, int]  # waiting or being sent, by the mailbox's tag
+
+
+EMPTY = QueueView(waiting=0, sending=0, held=0, failed=0, oldest=0.0, groups=[], unread=0, waiting_by_tag={})
+
+
+class Overview:
+    """Looks at one queue, but no more often than is cheap, and not again before something has changed."""
+
+    def __init__(self, spool: Spool, monotonic: Callable[[], float] = time.monotonic):
+        self._spool = spool
+        self._monotonic = monotonic
+        self._view = EMPTY
+        self._seen: Tuple[int, ...] = ()
+        self._rests_until = 0.0  # monotonic
+
+    def look(self) -> QueueView:
+        """The queue as it is, or was a moment ago if it is long.  OSError if it cannot be listed.
+
+        There is no directory before the first start: the queue is empty then.
+        """
+        begun = self._monotonic()
+        if begun < self._rests_until:
+            return self._view
+        seen = tuple(_changed(self._spool.path(Entry("x", place))) for place in Place)
+        if seen != self._seen:
+            self._view = _view(self._spool) if any(seen) else EMPTY
+            self._seen = seen
+            self._rests_until = self._monotonic() + _REST * (self._monotonic() - begun)
+        return self._view
+
+
+def _changed(path: str) -> int:
+    """When the directory of a path was changed last (ns); 0 if there is none."""
+    try:
+        return os.stat(os.path.dirname(path)).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _view(spool: Spool) -> QueueView:
+    entries = {entry.id: entry for entry in spool.entries()}  # one that moves meanwhile is counted once
+    counts = collections.Counter(state_of(entry) for entry in entries.values())
+    open_ids = [id for id, entry in entries.items() if entry.place is not Place.FAILED]
+    reasons = sorted(id for id, entry in entries.items() if state_of(entry) != "sending")
+    return QueueView(
+        waiting=counts["waiting"],
+        sending=counts["sending"],
+        held=counts["held"],
+        failed=counts["failed"],
+        oldest=accepted_time(min(open_ids)) if open_ids else 0.0,
+        groups=_groups(spool, [entries[id] for id in reasons[:_READ]]),
+        unread=max(0, len(reasons) - _READ),
+        waiting_by_tag=dict(collections.Counter(tag_of(id) for id, entry in entries.items() if entry.is_waiting)),
+    )
+
+
+def _groups(spool: Spool, entries: List[Entry]) -> List[Group]:
+    found: Dict[Tuple[str, str, str], Group] = {}
+    for entry in entries:
+        state = spool.state(entry.id)
+        key = (state_of(entry), tag_of(entry.id), state.error if state is not None else "")
+        group = found.setdefault(
+            key, Group(state=key[0], tag=key[1], reason=key[2], count=0, oldest=accepted_time(entry.id))
+        )
+        group["count"] += 1
+    return sorted(found.values(), key=lambda group: -group["count"])
+
+
+def state_of(entry: Entry) -> str:
+    """ "waiting", "sending", "held" or "failed"."""
+    if entry.place is Place.CUR:
+        return "held" if entry.phase is Phase.HELD else "sending"
+    return "waiting" if entry.place is Place.NEW else "failed"
+
+
+def accepted_time(id: str) -> float:
+    """When a message was accepted (seconds since 1970), from its id; 0 if it is none."""
+    try:
+        return float(calendar.timegm(time.strptime(id[:15], "%Y%m%dT%H%M%S")))
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def seconds_since(moment: float, now: float) -> int:
+    """Whole seconds since a moment; 0 if that is 0, or in the future because a clock was set."""
+    return max(0, int(now - moment)) if moment else 0

@@ -1,0 +1,107 @@
+"""The queue at a glance."""
+
+import os
+
+import pytest
+
+from m365proxy.spool import overview
+from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.overview import EMPTY, Overview
+from m365proxy.spool.spool import Spool, mailbox_tag
+
+ALERTS = "alerts@contoso.com"
+
+
+@pytest.fixture
+def spool(tmp_path):
+    spool = Spool(str(tmp_path / "queue"))
+    spool.make()
+    return spool
+
+
+def put(spool):
+    incoming = spool.put(Envelope(ALERTS, ALERTS, ("b@contoso.com",), "192.0.2.7", "ups"))
+    incoming.write(b"x")
+    return incoming.commit()
+
+
+@pytest.mark.parametrize("id, seconds", [("20260102T030405Z-x", 1767323045.0), ("junk", 0.0)])
+def test_when_a_message_was_accepted(id, seconds):
+    assert overview.accepted_time(id) == seconds
+
+
+@pytest.mark.parametrize("moment, seconds", [(0.0, 0), (60.0, 40), (100.5, 0), (200.0, 0)])
+def test_a_clock_that_was_set_back_makes_no_age_below_zero(moment, seconds):
+    assert overview.seconds_since(moment, 100.0) == seconds
+
+
+def test_before_the_first_start_there_is_none(tmp_path):
+    assert Overview(Spool(str(tmp_path / "queue"))).look() == EMPTY
+
+
+def test_each_message_counts_in_its_state(spool):
+    ids = [put(spool) for _ in range(4)]
+    spool.claim(ids[1])
+    spool.claim(ids[2]).fail()
+    held = spool.claim(ids[3])
+    held.mark_posting()
+    held.hold()
+    view = Overview(spool).look()
+    assert [view[name] for name in ("waiting", "sending", "held", "failed")] == [1, 1, 1, 1]
+    assert view["oldest"] == overview.accepted_time(min(ids[0], ids[1], ids[3]))
+    assert view["waiting_by_tag"] == {mailbox_tag(ALERTS): 2}
+
+
+def test_messages_that_wait_for_the_same_reason_are_one_group(spool):
+    for reason in ("No route.", "No route.", "The mailbox is full."):
+        claim = spool.claim(put(spool))
+        claim.state.error = reason
+        claim.defer()
+    groups = Overview(spool).look()["groups"]
+    assert [(group["count"], group["state"], group["reason"]) for group in groups] == [
+        (2, "waiting", "No route."),
+        (1, "waiting", "The mailbox is full."),
+    ]
+    assert {group["tag"] for group in groups} == {mailbox_tag(ALERTS)}
+
+
+def test_only_the_oldest_of_a_long_queue_are_read(spool, monkeypatch):
+    monkeypatch.setattr(overview, "_READ", 2)
+    ids = sorted(put(spool) for _ in range(3))
+    read = []
+    monkeypatch.setattr(spool, "state", lambda id: read.append(id))
+    view = Overview(spool).look()
+    assert (view["waiting"], view["unread"], read) == (3, 1, ids[:2])
+
+
+def test_it_is_listed_again_only_if_something_changed(spool, monkeypatch):
+    listings = []
+    monkeypatch.setattr(overview, "_view", lambda spool: listings.append(1) or EMPTY)
+    now = [0.0]
+    seen = Overview(spool, lambda: now[0])
+    seen.look()
+    seen.look()
+    assert len(listings) == 1
+    put(spool)
+    os.utime(spool.path(next(spool.entries())).rpartition("/")[0], ns=(1, 1))
+    seen.look()
+    assert len(listings) == 2
+
+
+def test_a_listing_that_takes_long_is_not_repeated_soon(spool, monkeypatch):
+    now, listings = [0.0], []
+
+    def slow(spool):
+        now[0] += 1.0
+        listings.append(1)
+        return EMPTY
+
+    monkeypatch.setattr(overview, "_view", slow)
+    seen = Overview(spool, lambda: now[0])
+    seen.look()
+    put(spool)
+    seen.look()
+    assert len(listings) == 1
+    now[0] += 20.0
+    seen.look()
+    assert len(listings) == 2
