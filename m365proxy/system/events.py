@@ -175,6 +175,25 @@ def lines(directory: str, since: float = 0.0) -> Iterator[bytes]:
             yield from (line for line in file if line >= begin)
 
 
+def last_lines(directory: str, octets: int) -> List[bytes]:
+    """The last lines, the oldest first, which together have at most so many octets.
+
+    A line may be damaged: `parse` says so.  OSError if the directory or a file cannot be read.
+    """
+    found: List[bytes] = []
+    with contextlib.suppress(FileNotFoundError):  # nothing has happened yet, or the oldest file has just been deleted
+        for number in reversed(_numbers(directory)):
+            with files.open_shared(path_of(directory, number)) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - octets - 1))
+                lines = file.read(octets + 1).splitlines(keepends=True)
+            if size > octets:
+                return lines[1:] + found  # the first is not whole, or the end of another
+            found = lines + found
+            octets -= size
+    return found
+
+
 def parse(line: bytes) -> Dict[str, Any]:
     """The fields of a line; {} if it was cut off by a power cut or a full disk."""
     try:

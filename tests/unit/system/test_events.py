@@ -223,6 +223,21 @@ def test_a_file_that_is_deleted_while_others_are_read(logger, directory):
     assert first == "0000" and rest[-1] == "0039" and len(rest) < 39
 
 
+@pytest.mark.parametrize("octets", [0, 1, 80, 500, 1999, 5000, 1 << 20])
+def test_the_last_lines_are_whole_and_as_many_as_fit(logger, directory, octets):
+    for number in range(60):
+        logger.info("x", extra=events.step("accepted", id=f"id{number:02}"))
+    every = [f"{line}\n".encode() for line in lines(directory)]
+    assert len(os.listdir(directory)) > 2
+    found = events.last_lines(directory, octets)
+    assert found == every[len(every) - len(found) :] and sum(map(len, found)) <= octets
+    assert found == every or sum(map(len, every[-len(found) - 1 :])) > octets
+
+
+def test_without_a_directory_there_are_no_last_lines(directory):
+    assert events.last_lines(directory, 100) == []
+
+
 def test_files_of_others_are_left_alone(logger, directory):
     os.mkdir(directory)
     others = ["1.jsonl", "00000001.jsonl.gz", "-0000001.jsonl", "000000002.jsonl"]
