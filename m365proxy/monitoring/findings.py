@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Tuple, TypedDict
+from typing import Iterator, List, Sequence, Tuple, TypedDict
 
 from .snapshot import Snapshot
 
@@ -27,6 +27,15 @@ def find(snapshot: Snapshot) -> List[Finding]:
 def kind_of(finding: Finding) -> str:
     """The first word of its key: for labels in metrics."""
     return finding["key"].partition(" ")[0]
+
+
+def verdict(running: bool, found: Sequence[Finding]) -> str:
+    """What `status` and the page say first, in the same words."""
+    if not running:
+        return "Not running"
+    if not found:
+        return "All is well"
+    return f"Attention: {len(found)} {'thing' if len(found) == 1 else 'things'} to do"
 
 
 _Found = Tuple[str, str, Tuple[str, ...]]

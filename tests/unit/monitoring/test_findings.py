@@ -22,3 +22,17 @@ def test_each_kind(key, changes):
     [finding] = findings.find(snapshot_of(**changes))
     assert finding["key"] == findings.kind_of(finding) == key
     assert finding["sentence"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    "running, count, said",
+    [
+        (True, 0, "All is well"),
+        (True, 1, "Attention: 1 thing to do"),
+        (True, 2, "Attention: 2 things to do"),
+        (False, 2, "Not running"),
+    ],
+)
+def test_the_verdict(running, count, said):
+    found = [{"key": "held", "sentence": "1 message is held.", "commands": []}] * count
+    assert findings.verdict(running, found) == said
