@@ -15,7 +15,7 @@ from ..spool import overview
 from ..spool.envelope import DamagedMessage
 from ..spool.spool import Spool
 from ..spool.state import Entry, Phase, Place, State
-from ..system import control, log
+from ..system import clock, control, log
 from . import status
 from .running import at_rest, is_running
 
@@ -216,7 +216,7 @@ def _line(message: Dict[str, Any]) -> str:
     recipients: List[str] = message.get("recipients", [])
     more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
     line = (
-        f"{message['id']}  {message['state']:<7}  {status.ago(message['age_seconds']):>7}  "
+        f"{message['id']}  {message['state']:<7}  {clock.ago(message['age_seconds']):>7}  "
         f"{message.get('size', 0):>9}  {log.clean(message.get('mailbox', '?'))} -> "
         f"{log.clean(recipients[0] if recipients else '?')}{more}"
     )

@@ -7,6 +7,7 @@ import stat
 from typing import Any, Dict, List
 
 from ..config.sections import Config
+from ..system.clock import ago
 
 
 def has_queue(config: Config) -> bool:
@@ -56,11 +57,3 @@ def _mailbox(box: Dict[str, Any], now: float) -> str:
     if box.get("last_error"):
         last += f"; last error {ago(now - box['last_error_time'])} ago: {box['last_error']}"
     return last
-
-
-def ago(seconds: float) -> str:
-    """A span of time in a fitting unit: "45 s", "12 min", "3 h", "2 days"."""
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{max(0, int(seconds))} s"

@@ -15,9 +15,8 @@ from ...graph.answer import GraphRefused, GraphTrouble
 from ...mime import prepare
 from ...spool.spool import mailbox_tag, tag_of
 from ...spool.state import Place
-from ...system import statusfile
+from ...system import clock, statusfile
 from ...system.choices import Permissions, Service
-from .. import status
 from ..terminal import Mark
 from . import network
 from .result import Result, of_error, of_text
@@ -111,12 +110,12 @@ def _send(name: str, known: Sending, missing: str) -> Result:
     """`missing`: a sentence if it is known that there is no such mailbox, else ""."""
     now = time.time()
     if known.failed > known.worked:
-        sentence = f"the last attempt failed {status.ago(now - known.failed)} ago: {known.error}"
+        sentence = f"the last attempt failed {clock.ago(now - known.failed)} ago: {known.error}"
         if known.code.lower() in refusals.NO_RIGHT | refusals.NO_MAILBOX:
             return of_text(Mark.WRONG, name, sentence, _NOT_IN_EXCHANGE)
         return of_text(Mark.ATTENTION, name, sentence)
     if known.worked:
-        return Result(Mark.OK, name, f"a delivery succeeded {status.ago(now - known.worked)} ago")
+        return Result(Mark.OK, name, f"a delivery succeeded {clock.ago(now - known.worked)} ago")
     if missing:
         return of_text(Mark.WRONG, name, missing, _NOT_IN_EXCHANGE)
     return Result(Mark.INFO, name, "unknown until the first delivery")

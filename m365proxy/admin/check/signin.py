@@ -8,7 +8,7 @@ from typing import Iterator, Optional
 
 from ...entra import registration
 from ...errors import SignInNeeded
-from .. import status
+from ...system import clock
 from ..terminal import Mark
 from .result import Result, of_text
 from .subject import Subject
@@ -36,10 +36,10 @@ def stored(subject: Subject) -> Iterator[Result]:
 def _of(subject: Subject, user: str, signed_in_at: float) -> Result:
     now = time.time()
     renewed = _renewed_at(subject)
-    sentence = f"{user}, since {status.ago(now - signed_in_at)} ago"
+    sentence = f"{user}, since {clock.ago(now - signed_in_at)} ago"
     if renewed is None:
         return Result(Mark.OK, "sign-in", sentence)
-    sentence += f", last renewed {status.ago(now - renewed)} ago"
+    sentence += f", last renewed {clock.ago(now - renewed)} ago"
     if now - renewed > _OLD_DAYS * 86400:
         remedy = "It ends after 90 days without renewal. Let the program run: it renews it every day."
         return Result(Mark.ATTENTION, "sign-in", sentence + ".", remedy)

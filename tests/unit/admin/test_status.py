@@ -8,13 +8,6 @@ from m365proxy.admin import status
 EMPTY = {"waiting": 0, "sending": 0, "held": 0, "failed": 0, "oldest": 0.0}
 
 
-@pytest.mark.parametrize(
-    "seconds, text", [(-3, "0 s"), (45.9, "45 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172800, "2 days")]
-)
-def test_spans_of_time(seconds, text):
-    assert status.ago(seconds) == text
-
-
 def test_a_queue_that_may_not_be_seen_is_not_empty(config, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", path)

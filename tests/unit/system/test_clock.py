@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from m365proxy.system.clock import clock_is_plausible
+from m365proxy.system.clock import ago, clock_is_plausible
 
 
 @pytest.mark.parametrize(
@@ -12,3 +12,10 @@ from m365proxy.system.clock import clock_is_plausible
 def test_a_board_without_a_clock_is_not_believed(date, plausible):
     seconds = time.mktime(time.strptime(date, "%Y-%m-%d"))
     assert clock_is_plausible(seconds) is plausible
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(-3, "0 s"), (45.9, "45 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172800, "2 days")]
+)
+def test_spans_of_time(seconds, text):
+    assert ago(seconds) == text
