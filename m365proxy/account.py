@@ -68,6 +68,7 @@ def watched(config: Config, state_dir: str) -> Watched:
         # The program renews its own at its start.
         certificate=certificate if certificate and certificate != "auto" else "",
         secret_end=config.client_secret_expires,
+        client_certificate=config.client_certificate.private_key if config.client_certificate else "",
     )
 
 

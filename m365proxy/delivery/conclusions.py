@@ -92,7 +92,7 @@ class Conclusions:
         state = claim.state
         if verdict.outcome is Outcome.NOT_SENT or not state.looks:
             state.attempts += 1  # a look that finds nothing out is no attempt
-        state.error = verdict.sentence
+        state.error, state.status = verdict.sentence, verdict.status
         lane.note_error(verdict.sentence, self._clock())
         if verdict.outcome is Outcome.AMBIGUOUS:
             return self._look_or_hold(lane, claim, verdict)

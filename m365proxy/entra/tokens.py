@@ -76,11 +76,11 @@ class _Renewal:
 
 
 class SignInState(TypedDict):
-    """The sign-in, as far as it is known here.  Times are seconds since 1970, 0: never since the start."""
+    """The sign-in, as far as it is known here.  Times are seconds since 1970, 0: never."""
 
     user: str  # "": nobody is signed in
     signed_in_at: float
-    last_refresh: float
+    last_refresh: float  # by this program or another; of an application by this one
     error: str  # a sentence; "" if there is none
     needs_sign_in: bool
 
@@ -195,7 +195,8 @@ class Tokens:
         with self._lock:
             self._notice(self._identity())
             trouble = trouble or self._error
-            last_refresh = self._refreshed_at
+            # The file is written at each renewal.
+            last_refresh = max(self._refreshed_at, self._seen[2] / 1e9 if self._seen else 0.0)
         return SignInState(
             user=user,
             signed_in_at=signed_in_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Callable, Optional, cast
+from typing import Callable, List, Optional, cast
 
 from ..errors import ProxyError
 from ..spool.overview import Overview
@@ -23,7 +23,14 @@ _SAVE_SECONDS = 60.0
 class Report(Snapshot):
     """What status.json holds: the snapshot, and what was found in it."""
 
-    findings: "list[Finding]"
+    verdict: str
+    findings: List[Finding]
+
+
+def report_on(taken: Snapshot) -> Report:
+    """What there is to do, and so how it all stands."""
+    found = findings.find(taken)
+    return cast(Report, {"verdict": findings.verdict(taken["running"], found), **taken, "findings": found})
 
 
 class Monitor:
@@ -72,7 +79,7 @@ class Monitor:
             self._clock(),
             self._program(),
         )
-        return cast(Report, {**taken, "findings": findings.find(taken)})
+        return report_on(taken)
 
     def _write(self, save: bool) -> Optional[Report]:
         state_dir = self._watched().state_dir

@@ -7,6 +7,7 @@ If nothing runs, `status` takes one itself: then `program` is None.
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, TypedDict
 
@@ -28,6 +29,7 @@ class Watched(NamedTuple):
     min_free_mb: int
     certificate: str  # a path; "" if there is none, or if the program makes its own
     secret_end: Optional[datetime.date]
+    client_certificate: str = ""  # a path: the key of the app registration, and perhaps its certificate; "" if none
 
 
 class SignInView(TypedDict):
@@ -83,6 +85,7 @@ class Snapshot(TypedDict):
     version: str
     running: bool
     written: float
+    state_dir: str
     pid: int
     started: float
     listeners: List[str]
@@ -94,8 +97,8 @@ class Snapshot(TypedDict):
     mailboxes: Dict[str, MailboxView]
     disk_free_mb: Optional[int]  # None if it cannot be known
     min_free_mb: int
-    certificate: Optional[CertificateView]
-    secret_days: Optional[int]
+    certificate: Optional[CertificateView]  # None if there is none, or it cannot be read
+    secret_days: Optional[int]  # until the end of the app's secret or certificate; None if that is not known
 
 
 def take(
@@ -112,6 +115,7 @@ def take(
         version=__version__,
         running=program is not None,
         written=now,
+        state_dir=watched.state_dir,
         pid=program["pid"] if program else 0,
         started=program["started"] if program else 0.0,
         listeners=program["listeners"] if program else [],
@@ -123,8 +127,8 @@ def take(
         mailboxes={name: _mailbox(name, queue, counters, now, sent.get(name, {})) for name in watched.mailboxes},
         disk_free_mb=_free_mb(watched.state_dir),
         min_free_mb=watched.min_free_mb,
-        certificate=_certificate(watched.certificate),
-        secret_days=_days_until(watched.secret_end, now),
+        certificate=_certificate(watched.certificate, now),
+        secret_days=_secret_days(watched, now),
     )
 
 
@@ -150,11 +154,27 @@ def _free_mb(directory: str) -> Optional[int]:
         return None
 
 
-def _certificate(path: str) -> Optional[CertificateView]:
-    if not path or not os.path.exists(path):
+def _certificate(path: str, now: float) -> Optional[CertificateView]:
+    days = _certificate_days(path, now)
+    return CertificateView(path=path, days=days) if days is not None else None
+
+
+def _certificate_days(path: str, now: float) -> Optional[int]:
+    """None if there is no certificate, or none that can be read."""
+    try:
+        return int((_end_of(path, os.stat(path).st_mtime_ns) - now) // 86400) if path else None
+    except (OSError, ValueError):
         return None
-    return CertificateView(path=path, days=tls.certificate_days(path))
 
 
-def _days_until(day: Optional[datetime.date], now: float) -> Optional[int]:
-    return (day - datetime.date.fromtimestamp(now)).days if day is not None else None
+@functools.lru_cache(4)
+def _end_of(path: str, changed: int) -> float:
+    """When a certificate ends, seconds since 1970; it is read again only if the file was `changed`."""
+    return tls.expiry(path).timestamp()
+
+
+def _secret_days(watched: Watched, now: float) -> Optional[int]:
+    """What ends first: the day the config names, or the certificate beside the app's key."""
+    day, today = watched.secret_end, datetime.date.fromtimestamp(now)
+    known = ((day - today).days if day is not None else None, _certificate_days(watched.client_certificate, now))
+    return min((days for days in known if days is not None), default=None)

@@ -6,10 +6,11 @@ import calendar
 import collections
 import os
 import time
-from typing import Callable, Dict, List, Tuple, TypedDict
+from typing import Callable, Dict, Iterable, List, Tuple, TypedDict
 
+from ..system.clock import clock_is_plausible
 from .spool import Spool, tag_of
-from .state import Entry, Phase, Place
+from .state import Entry, Phase, Place, State
 
 # Of so many messages, the oldest, the reasons are read: each is a file of its own.
 _READ = 1000
@@ -17,19 +18,27 @@ _READ = 1000
 # A listing that took one second is not repeated within so many.
 _REST = 20.0
 
+# A directory that was changed so recently (nanoseconds) may change again without another time of change.
+_RECENT = 2_000_000_000
+
 
 class Group(TypedDict):
-    """Messages of one mailbox in the same state for the same reason."""
+    """Messages of one mailbox in the same state for the same reason.
 
-    state: str  # "waiting", "held" or "failed"
+    `status` and `code` are those of the oldest: see `spool.state.State`.
+    """
+
+    state: str  # "waiting", "sending" (only if an attempt failed before), "held" or "failed"
     tag: str  # of the mailbox: see `spool.mailbox_tag`
     reason: str  # "": not tried yet
+    status: str
+    code: str
     count: int
-    oldest: float  # seconds since 1970, by the machine's clock at acceptance
+    oldest: float  # seconds since 1970, by the machine's clock at acceptance; 0 if that was wrong
 
 
 class QueueView(TypedDict):
-    """The queue.  `oldest`: when the oldest message was accepted that is neither sent nor given up; 0: none."""
+    """The queue.  `oldest`: when the oldest message was accepted that waits or is being sent; 0: none."""
 
     waiting: int
     sending: int
@@ -47,8 +56,15 @@ EMPTY = QueueView(waiting=0, sending=0, held=0, failed=0, oldest=0.0, groups=[],
 class Overview:
     """Looks at one queue, but no more often than is cheap, and not again before something has changed."""
 
-    def __init__(self, spool: Spool, monotonic: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        spool: Spool,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ):
+        """`clock_ns`: this machine's clock, that of its files, nanoseconds since 1970."""
         self._spool = spool
+        self._clock_ns = clock_ns
         self._monotonic = monotonic
         self._view = EMPTY
         self._seen: Tuple[int, ...] = ()
@@ -65,7 +81,7 @@ class Overview:
         seen = tuple(_changed(self._spool.path(Entry("x", place))) for place in Place)
         if seen != self._seen:
             self._view = _view(self._spool) if any(seen) else EMPTY
-            self._seen = seen
+            self._seen = seen if abs(self._clock_ns() - max(seen)) > _RECENT else ()
             self._rests_until = self._monotonic() + _REST * (self._monotonic() - begun)
         return self._view
 
@@ -81,30 +97,41 @@ def _changed(path: str) -> int:
 def _view(spool: Spool) -> QueueView:
     entries = {entry.id: entry for entry in spool.entries()}  # one that moves meanwhile is counted once
     counts = collections.Counter(state_of(entry) for entry in entries.values())
-    open_ids = [id for id, entry in entries.items() if entry.place is not Place.FAILED]
-    reasons = sorted(id for id, entry in entries.items() if state_of(entry) != "sending")
+    waiting = [id for id, entry in entries.items() if entry.is_waiting]
+    # Of those that are being sent, only the ones that may have been sent already wait for anything.
+    reasons = [entry for entry in entries.values() if entry.phase is not Phase.CLAIMED]
+    reasons.sort(key=lambda entry: (entry.place is Place.FAILED, entry.id))
     return QueueView(
         waiting=counts["waiting"],
         sending=counts["sending"],
         held=counts["held"],
         failed=counts["failed"],
-        oldest=accepted_time(min(open_ids)) if open_ids else 0.0,
-        groups=_groups(spool, [entries[id] for id in reasons[:_READ]]),
+        oldest=_oldest(waiting),
+        groups=_groups(spool, reasons[:_READ]),
         unread=max(0, len(reasons) - _READ),
-        waiting_by_tag=dict(collections.Counter(tag_of(id) for id, entry in entries.items() if entry.is_waiting)),
+        waiting_by_tag=dict(collections.Counter(map(tag_of, waiting))),
     )
 
 
 def _groups(spool: Spool, entries: List[Entry]) -> List[Group]:
-    found: Dict[Tuple[str, str, str], Group] = {}
+    found: Dict[Tuple[str, str, str], List[Tuple[Entry, State]]] = {}
     for entry in entries:
-        state = spool.state(entry.id)
-        key = (state_of(entry), tag_of(entry.id), state.error if state is not None else "")
-        group = found.setdefault(
-            key, Group(state=key[0], tag=key[1], reason=key[2], count=0, oldest=accepted_time(entry.id))
+        state = spool.state(entry.id) or State()
+        if state.error or entry.phase is not Phase.POSTING:
+            found.setdefault((state_of(entry), tag_of(entry.id), state.error), []).append((entry, state))
+    groups = [
+        Group(
+            state=word,
+            tag=tag,
+            reason=reason,
+            status=members[0][1].status,
+            code=members[0][1].code,
+            count=len(members),
+            oldest=_oldest(entry.id for entry, _ in members),
         )
-        group["count"] += 1
-    return sorted(found.values(), key=lambda group: -group["count"])
+        for (word, tag, reason), members in found.items()
+    ]
+    return sorted(groups, key=lambda group: -group["count"])
 
 
 def state_of(entry: Entry) -> str:
@@ -120,6 +147,11 @@ def accepted_time(id: str) -> float:
         return float(calendar.timegm(time.strptime(id[:15], "%Y%m%dT%H%M%S")))
     except (ValueError, OverflowError):
         return 0.0
+
+
+def _oldest(ids: Iterable[str]) -> float:
+    """When the first of them was accepted while the clock was right; 0 if none was."""
+    return min(filter(clock_is_plausible, map(accepted_time, ids)), default=0.0)
 
 
 def seconds_since(moment: float, now: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 
 import entra_harness
@@ -494,7 +495,10 @@ def test_daily_renewal_rolls_the_refresh_token(harness):
     tokens.refresh_daily()
     assert harness.refreshes() == 1
     assert harness.content() != refresh and tokens.access_token() != token
+    os.utime(harness.file.path, (4_000_000, 4_000_000))
     assert tokens.state()["last_refresh"] == 5_000_000.0
+    os.utime(harness.file.path, (6_000_000, 6_000_000))  # another program has renewed it, as one before a restart
+    assert tokens.state()["last_refresh"] == 6_000_000.0
 
 
 def test_daily_renewal_is_not_held_up_by_an_old_refusal(harness):
@@ -543,10 +547,11 @@ def test_state(harness):
     state = tokens.state()
     assert state["user"] == "" and state["needs_sign_in"] and "`m365proxy login`" in state["error"]
     harness.signed_in()
+    os.utime(harness.file.path, (5_000_000, 5_000_000))
     assert tokens.state() == {
         "user": USER,
         "signed_in_at": 5_000_000.0,
-        "last_refresh": 0.0,
+        "last_refresh": 5_000_000.0,
         "error": "",
         "needs_sign_in": False,
     }

@@ -1,7 +1,10 @@
 """What a snapshot says of mailboxes, disk and certificates."""
 
 import datetime
+import os
+import time
 
+import pytest
 from snapshots import ALERTS, NOW, snapshot_of, watch
 
 from m365proxy.monitoring.counters import Counters
@@ -31,3 +34,33 @@ def test_days_until_certificate_and_secret_end(tmp_path):
     end = datetime.date.fromtimestamp(NOW) + datetime.timedelta(days=12)
     taken = snapshot_of(watched=watch(tmp_path, certificate=str(tmp_path / "cert.pem"), secret_end=end))
     assert taken["certificate"]["days"] > 300 and taken["secret_days"] == 12
+
+
+def test_the_app_ends_with_its_certificate_or_on_the_day_the_config_names(tmp_path):
+    end = NOW + 5.5 * 86400
+    days = int((end - time.time()) / 86400)
+    (tmp_path / "app.pem").write_bytes(b"".join(tls.self_signed(["localhost"], days=days)))
+    watched = watch(tmp_path, client_certificate=str(tmp_path / "app.pem"))
+    later, sooner = (datetime.date.fromtimestamp(NOW) + datetime.timedelta(days=days) for days in (40, 2))
+    assert snapshot_of(watched=watched)["secret_days"] in (4, 5)
+    assert snapshot_of(watched=watched._replace(secret_end=later))["secret_days"] in (4, 5)
+    assert snapshot_of(watched=watched._replace(secret_end=sooner))["secret_days"] == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN PRIVATE KEY-----", b"junk"])
+def test_a_certificate_that_cannot_be_read_has_no_end(tmp_path, content):
+    if content is not None:
+        (tmp_path / "cert.pem").write_bytes(content)
+    path = str(tmp_path / "cert.pem")
+    taken = snapshot_of(watched=watch(tmp_path, certificate=path, client_certificate=path))
+    assert taken["certificate"] is taken["secret_days"] is None
+
+
+def test_a_certificate_is_read_again_only_if_it_was_changed(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(tls, "expiry", lambda path: read.append(1) or datetime.datetime.now())
+    (tmp_path / "cert.pem").write_bytes(b"")
+    for moment in (1, 1, 2, 2):
+        os.utime(tmp_path / "cert.pem", (moment, moment))
+        snapshot_of(watched=watch(tmp_path, certificate=str(tmp_path / "cert.pem")))
+    assert len(read) == 2

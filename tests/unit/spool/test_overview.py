@@ -1,6 +1,7 @@
 """The queue at a glance."""
 
 import os
+import time
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_each_message_counts_in_its_state(spool):
     held.hold()
     view = Overview(spool).look()
     assert [view[name] for name in ("waiting", "sending", "held", "failed")] == [1, 1, 1, 1]
-    assert view["oldest"] == overview.accepted_time(min(ids[0], ids[1], ids[3]))
+    assert view["oldest"] == overview.accepted_time(min(ids[0], ids[1]))
     assert view["waiting_by_tag"] == {mailbox_tag(ALERTS): 2}
 
 
@@ -65,6 +66,31 @@ def test_messages_that_wait_for_the_same_reason_are_one_group(spool):
     assert {group["tag"] for group in groups} == {mailbox_tag(ALERTS)}
 
 
+def test_a_message_that_may_have_been_sent_has_its_reason(spool):
+    for reason in ("No answer.", ""):
+        claim = spool.claim(put(spool))
+        claim.state.error, claim.state.status, claim.state.code = reason, "4.4.1", "x"
+        claim.save_state()
+        claim.mark_posting()
+    [group] = Overview(spool).look()["groups"]
+    assert (group["state"], group["reason"], group["status"], group["code"]) == ("sending", "No answer.", "4.4.1", "x")
+
+
+def test_a_clock_that_was_wrong_makes_no_message_old(spool):
+    put(spool)
+    old = put(spool)
+    os.rename(spool.path(spool.find(old)), spool.path(spool.find(old)).replace(old[:8], "19700101"))
+    view = Overview(spool).look()
+    assert view["waiting"] == 2 and view["oldest"] > 1e9 and view["groups"][0]["oldest"] == view["oldest"]
+
+
+def test_what_was_given_up_is_read_last(spool, monkeypatch):
+    monkeypatch.setattr(overview, "_READ", 1)
+    spool.claim(put(spool)).fail()
+    put(spool)
+    assert [group["state"] for group in Overview(spool).look()["groups"]] == ["waiting"]
+
+
 def test_only_the_oldest_of_a_long_queue_are_read(spool, monkeypatch):
     monkeypatch.setattr(overview, "_READ", 2)
     ids = sorted(put(spool) for _ in range(3))
@@ -77,8 +103,7 @@ def test_only_the_oldest_of_a_long_queue_are_read(spool, monkeypatch):
 def test_it_is_listed_again_only_if_something_changed(spool, monkeypatch):
     listings = []
     monkeypatch.setattr(overview, "_view", lambda spool: listings.append(1) or EMPTY)
-    now = [0.0]
-    seen = Overview(spool, lambda: now[0])
+    seen = Overview(spool, lambda: 0.0, lambda: time.time_ns() + 3_000_000_000)
     seen.look()
     seen.look()
     assert len(listings) == 1
@@ -86,6 +111,16 @@ def test_it_is_listed_again_only_if_something_changed(spool, monkeypatch):
     os.utime(spool.path(next(spool.entries())).rpartition("/")[0], ns=(1, 1))
     seen.look()
     assert len(listings) == 2
+
+
+def test_two_changes_in_one_moment_are_both_seen(spool):
+    seen = Overview(spool, lambda: 0.0)
+    id = put(spool)
+    before = os.stat(os.path.join(spool.directory, "new"))
+    assert seen.look()["waiting"] == 1
+    spool.drop(spool.find(id))
+    os.utime(os.path.join(spool.directory, "new"), ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert seen.look()["waiting"] == 0
 
 
 def test_a_listing_that_takes_long_is_not_repeated_soon(spool, monkeypatch):
