@@ -1,4 +1,4 @@
-"""The monitor of the running program: takes the snapshots, and keeps status.json and the counters."""
+"""The monitor of the running program: takes the snapshots, and keeps status.json, the counters and the devices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..spool.overview import Overview
 from ..system import events, log, statusfile
 from . import findings, snapshot
 from .counters import Counters
+from .devices import Devices
 from .findings import Finding
 from .snapshot import ProgramView, SignInView, Snapshot, Watched
 
@@ -47,6 +48,7 @@ class Monitor:
     ):
         """`watched`, `sign_in`, `program`: give what is true now."""
         self.counters = Counters()
+        self.devices = Devices()
         self._watched = watched
         self._overview = overview
         self._sign_in = sign_in
@@ -54,11 +56,12 @@ class Monitor:
         self._clock = clock
         self._monotonic = monotonic
         self._saved = monotonic()
-        self._followers = events.Followers([self.counters.note])
+        self._followers = events.Followers([self.counters.note, self.devices.note])
 
     def start(self) -> None:
         """Go on counting where the last run ended.  The state directory is there."""
         self.counters.load(self._watched().state_dir)
+        self.devices.load(self._watched().state_dir)
         logging.getLogger().addHandler(self._followers)
 
     def stop(self) -> None:
@@ -88,6 +91,7 @@ class Monitor:
             statusfile.write(state_dir, report)
             if save:
                 self.counters.save(state_dir)
+                self.devices.save(state_dir)
                 self._saved = self._monotonic()
         except (OSError, ProxyError) as error:
             logger.warning("status.json cannot be written: %s", error)

@@ -216,7 +216,7 @@ class Pop3Session:
         try:
             self._connection.start_tls(self._tls_context, self._handshake_seconds)
         except WireError as error:
-            handshake.log_failure(self._peer, error)
+            handshake.log_failure("pop3", self._peer, error)
             raise
 
     def _close(self, reason: str) -> None:

@@ -13,6 +13,8 @@ from typing import Dict, Sequence
 
 from ..system import files, jsontext, log
 from ..system.networks import Network, within
+from . import quirks
+from .quirks import Habit
 
 logger = log.get("server")
 
@@ -49,10 +51,8 @@ class ClientHellos:
             if len(self._known) > _LIMIT:
                 del self._known[next(iter(self._known))]
             self._keep()  # under the lock: an older list must not overwrite a newer one
-        logger.info(
-            "first seen from %s: TLS started at once on a STARTTLS port; from now on its connections start with TLS",
-            peer,
-        )
+        what = "TLS started at once on a STARTTLS port; from now on its connections start with TLS"
+        quirks.log_first(peer, what, habit=Habit.TLS_AT_ONCE)
 
     def _keep(self) -> None:
         try:

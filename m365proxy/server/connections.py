@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable, Dict, Optional, Sequence, Set
+from typing import Callable, Dict, Mapping, Optional, Sequence, Set
 
 from ..system import log
 from ..system.networks import Network, client_network, is_loopback, within
@@ -14,8 +14,10 @@ from .quirks import Quirks
 
 logger = log.get("server")
 
-# Between two lines about refused connections (seconds): a flood must not fill the log.
+# Between two lines about refused connections of one client (seconds), and how many clients have such a line at once:
+# a flood must not fill the log, and one client that comes again and again must not hide the others.
 _REFUSAL_LINES = 10.0
+_REFUSED_CLIENTS = 8
 
 # Between two attempts to wake sessions during a stop (seconds).
 _WAKE_AGAIN = 0.1
@@ -48,7 +50,7 @@ class Connections:
         self._by_client: Dict[str, int] = {}
         self._stopping = False
         self._refusals = 0
-        self._next_line = float("-inf")
+        self._silent_until: Dict[str, float] = {}  # by client; "" is for lines about none
 
     def __len__(self) -> int:
         return len(self._running)
@@ -135,15 +137,21 @@ class Connections:
         else:
             del self._by_client[network]
 
-    def log_refusal(self, what: str) -> None:
-        """Log a refusal, but only one in ten seconds; the line says how many were left out before it."""
+    def log_refusal(self, what: str, peer: str = "", step: Optional[Mapping[str, object]] = None) -> None:
+        """Log a refusal, but only one in ten seconds for each client, and for a few clients only.
+
+        The line says how many were left out before it.  `step`: as `events.step` makes it.
+        """
+        who = client_network(peer)
         with self._changed:
             now = self._clock()
             self._refusals += 1
-            if now < self._next_line:
+            self._silent_until = {other: end for other, end in self._silent_until.items() if now < end}
+            if who in self._silent_until or len(self._silent_until) >= _REFUSED_CLIENTS:
                 return
-            silent, self._refusals, self._next_line = self._refusals - 1, 0, now + _REFUSAL_LINES
-        logger.warning("%s%s", what, f" ({silent} more before this one)" if silent else "")
+            self._silent_until[who] = now + _REFUSAL_LINES
+            silent, self._refusals = self._refusals - 1, 0
+        logger.warning("%s%s", what, f" ({silent} more before this one)" if silent else "", extra=step)
 
     def stop(self, seconds: float) -> int:
         """End all sessions: idle ones now, those that receive a message after it.

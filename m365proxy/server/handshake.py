@@ -7,29 +7,34 @@ from .connection import Closed, Injection, TimedOut, WireError
 
 logger = log.get("server")
 
+UNTRUSTED = "the client does not trust the certificate"
+OLD_TLS = "the client supports only older TLS: see min_version"
+NO_CIPHER = "no cipher in common: the client needs a certificate with an RSA key, or older ciphers (see min_version)"
+NO_TLS = "the client did not speak TLS"
+NO_HTTP = "the client spoke HTTP"
+
 # What OpenSSL's reason for a failed handshake usually means for an administrator.
 _HINTS = (
-    ("UNKNOWN_CA", "the client does not trust the certificate"),
-    ("CERTIFICATE_UNKNOWN", "the client does not trust the certificate"),
-    ("BAD_CERTIFICATE", "the client does not trust the certificate"),
-    ("UNSUPPORTED_PROTOCOL", "the client supports only older TLS: see min_version"),
-    ("VERSION_TOO_LOW", "the client supports only older TLS: see min_version"),
-    ("NO_SUITABLE_SIGNATURE_ALGORITHM", "the client supports only older TLS: see min_version"),
-    (
-        "NO_SHARED_CIPHER",
-        "no cipher in common: the client needs a certificate with an RSA key, or older ciphers (see min_version)",
-    ),
-    ("WRONG_VERSION_NUMBER", "the client did not speak TLS"),
-    ("HTTP_REQUEST", "the client spoke HTTP"),
+    ("UNKNOWN_CA", UNTRUSTED),
+    ("CERTIFICATE_UNKNOWN", UNTRUSTED),
+    ("BAD_CERTIFICATE", UNTRUSTED),
+    ("UNSUPPORTED_PROTOCOL", OLD_TLS),
+    ("VERSION_TOO_LOW", OLD_TLS),
+    ("NO_SUITABLE_SIGNATURE_ALGORITHM", OLD_TLS),
+    ("NO_SHARED_CIPHER", NO_CIPHER),
+    ("WRONG_VERSION_NUMBER", NO_TLS),
+    ("HTTP_REQUEST", NO_HTTP),
 )
 
 
-def log_failure(peer: str, error: WireError) -> None:
-    """The line an administrator looks for when a device does not accept our TLS, or we do not accept the device's."""
+def log_failure(service: str, peer: str, error: WireError, at_once: bool = False) -> None:
+    """The line an administrator looks for when a device does not accept our TLS, or we do not accept the device's.
+
+    `at_once`: TLS was to begin with the first octet.
+    """
     why = reason(error)
-    logger.warning(
-        "TLS handshake failed from %s: %s", peer, why, extra=events.step("TLS failed", client=peer, reason=why)
-    )
+    extra = events.step("TLS failed", service=service, client=peer, reason=why, at_once=at_once or None)
+    logger.warning("TLS handshake failed from %s: %s", peer, why, extra=extra)
 
 
 def reason(error: WireError) -> str:

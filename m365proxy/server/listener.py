@@ -19,13 +19,14 @@ import time
 from typing import Any, Callable, Optional, Tuple
 
 from ..errors import CannotCreate, InUse, ProxyError
-from ..system import log
+from ..system import events, log
 from ..system.choices import TlsMode
 from ..system.networks import normalise_address
 from . import clienthello, handshake, proxyprotocol
 from .client import Client, ListenerSettings, Session
 from .connection import Connection, TimedOut, WireError
 from .connections import Connections
+from .quirks import Habit
 from .tls import OLD_VERSIONS
 
 logger = log.get("server")
@@ -35,6 +36,9 @@ _HEADER_SECONDS = 5.0
 
 # How long the accept thread rests when the system has no descriptor or memory left (seconds).
 _SHORTAGE_PAUSE = 0.1
+
+# Why a client may not connect; `devices` knows it by these words.
+NOT_ALLOWED = "it is not in allowed_networks"
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -134,7 +138,7 @@ class Listener(socketserver.ThreadingTCPServer):
         peer = normalise_address(client_address[0])
         proxy = self._connections.is_proxy(peer)
         if not proxy and not self._connections.may_connect(peer):
-            self._log_not_allowed(peer)
+            self._log_refused(peer, NOT_ALLOWED)
             self._turn_away(request, self._settings.protocol.not_allowed)
             return
         connection = Connection(request, peer, tls_begun=self._note_old_tls)
@@ -150,7 +154,7 @@ class Listener(socketserver.ThreadingTCPServer):
             except (RuntimeError, MemoryError, OSError) as error:  # no thread, no memory, or the client is gone
                 self._connections.leave(client)
                 refusal = str(error)
-        self._connections.log_refusal(f"connection refused from {peer}: {refusal}")
+        self._log_refused(peer, refusal)
         self._turn_away(request, self._settings.protocol.busy)
 
     def _turn_away(self, request: socket.socket, line: bytes) -> None:
@@ -160,8 +164,10 @@ class Listener(socketserver.ThreadingTCPServer):
                 request.send(line)
         self.shutdown_request(request)
 
-    def _log_not_allowed(self, peer: str) -> None:
-        self._connections.log_refusal(f"connection refused from {peer}: it is not in allowed_networks")
+    def _log_refused(self, peer: str, refusal: str, proxy: str = "") -> None:
+        who = f"{peer} through {proxy}" if proxy else peer
+        extra = events.step("refused", service=self.protocol, client=peer, reason=refusal)
+        self._connections.log_refusal(f"connection refused from {who}: {refusal}", peer, extra)
 
     def _serve(self, client: Client, proxy: bool) -> None:
         try:
@@ -204,10 +210,9 @@ class Listener(socketserver.ThreadingTCPServer):
         refusal = self._connections.rename(client, source or f"proxy:{proxy}")
         line = self._settings.protocol.busy
         if not refusal and not self._connections.may_connect(source or proxy):
-            refusal, line = "it is not in allowed_networks", self._settings.protocol.not_allowed
+            refusal, line = NOT_ALLOWED, self._settings.protocol.not_allowed
         if refusal:
-            who = f"{source} through {proxy}" if source else client.peer
-            self._connections.log_refusal(f"connection refused from {who}: {refusal}")
+            self._log_refused(source or client.peer, refusal, proxy if source else "")
             if self._settings.tls_mode is not TlsMode.IMPLICIT:
                 client.connection.write(line)
         return not refusal
@@ -219,6 +224,7 @@ class Listener(socketserver.ThreadingTCPServer):
                 connection.peer,
                 f"{version}, which is not secure; min_version allows it",
                 logging.WARNING,
+                Habit.OLD_TLS,
             )
 
     def _begins_with_tls(self, client: Client) -> bool:
@@ -240,7 +246,7 @@ class Listener(socketserver.ThreadingTCPServer):
         try:
             client.connection.start_tls(client.tls, self._settings.handshake_seconds)
         except WireError as error:
-            handshake.log_failure(client.peer, error)
+            handshake.log_failure(self.protocol, client.peer, error, at_once=True)
             raise
         return True
 

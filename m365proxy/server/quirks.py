@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 from ..system import events, log
+from ..system.choices import Word
 
 logger = log.get("smtp")
 
 # Peculiarities remembered, the oldest forgotten first; a device has a handful, an attacker can invent any number.
 _QUIRKS = 1000
+
+
+class Habit(Word):
+    """A peculiarity that something can be set for; the words are in the event log."""
+
+    BARE_LF = "bare LF"  # and it is not allowed to
+    LF_ONLY = "LF only"  # and it is allowed to
+    NO_AUTH = "no AUTH"  # it was offered none, and left
+    OLD_TLS = "old TLS"
+    TLS_AT_ONCE = "TLS at once"
 
 
 class Quirks:
@@ -21,11 +32,22 @@ class Quirks:
         self._lock = threading.Lock()
         self._seen: Dict[Tuple[str, str], None] = {}
 
-    def note(self, peer: str, what: str, level: int = logging.INFO) -> None:
+    def note(self, peer: str, what: str, level: int = logging.INFO, habit: Optional[Habit] = None) -> None:
         with self._lock:
             if (peer, what) in self._seen:
                 return
             self._seen[peer, what] = None
             if len(self._seen) > _QUIRKS:
                 del self._seen[next(iter(self._seen))]
-        logger.log(level, "first seen from %s: %s", peer, what, extra=events.step("first seen", client=peer, what=what))
+        log_first(peer, what, level, habit)
+
+    def forget(self) -> None:
+        """Log each peculiarity once more: somebody is watching."""
+        with self._lock:
+            self._seen.clear()
+
+
+def log_first(peer: str, what: str, level: int = logging.INFO, habit: Optional[Habit] = None) -> None:
+    """The line on a peculiarity that is seen for the first time."""
+    extra = events.step("first seen", client=peer, what=what, habit=habit and habit.value)
+    logger.log(level, "first seen from %s: %s", peer, what, extra=extra)

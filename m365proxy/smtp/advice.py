@@ -17,6 +17,7 @@ _LONGEST = 300
 # A port that the usual ones leave free.
 _ANOTHER_PORT = 2526
 
+LF_ONLY = "it ends its lines with a bare LF (lf_only_clients)"
 BARE_LF = (
     "it ends its lines with a bare LF, and needs a listener of its own: put "
     + json.dumps({"protocol": "smtp", "port": _ANOTHER_PORT, "lf_only_clients": True})

@@ -30,6 +30,7 @@ class Authentication:
         """`seconds` is for one answer of the client.  `relay` says who may send from an address without a login."""
         self.user: Optional[User] = None
         self.relay_user = relay(connection.peer)
+        self.mechanism = ""  # that of the last AUTH
         self._relay = relay
         self._connection = connection
         self._users = users
@@ -61,6 +62,7 @@ class Authentication:
         steps = self._MECHANISMS.get(mechanism.upper())
         if steps is None:
             return replies.UNKNOWN_MECHANISM
+        self.mechanism = mechanism.upper()
         try:
             return self._check(*steps(self, initial))
         except Malformed:
@@ -115,6 +117,8 @@ class Authentication:
             peer,
             log.quote(login, 100),
             log.clean(reason),
-            extra=events.step("login failed", service="smtp", client=peer, login=login, reason=reason),
+            extra=events.step(
+                "login failed", service="smtp", client=peer, login=login, auth=self.mechanism, reason=reason
+            ),
         )
         return reply

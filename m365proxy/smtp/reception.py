@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Optional, Sequence, Union
+from types import MappingProxyType
+from typing import Mapping, Optional, Sequence, Union
 
 from ..errors import Permanent, Temporary
 from ..logins.users import User
@@ -81,10 +82,16 @@ class Reception:
         self.refusal = reply
         self.abort()
 
-    def finish(self, envelope: Envelope, user: User, null_sender: bool) -> Reply:
+    def finish(
+        self,
+        envelope: Envelope,
+        user: User,
+        null_sender: bool,
+        habits: Mapping[str, events.Value] = MappingProxyType({}),
+    ) -> Reply:
         """Accept the message unless something forbids it: 250 means that it is on the disk.
 
-        `null_sender`: whether it came with MAIL FROM:<>.
+        `null_sender`: whether it came with MAIL FROM:<>.  `habits`: how the client speaks, for the event log.
         """
         if self.refusal is not None:
             return self.refusal
@@ -100,10 +107,10 @@ class Reception:
             return replies.message_refused(str(error))
         # It is on the disk: after any error from here on the client would send it again.
         with contextlib.suppress(Exception):
-            self._log_accepted(id, envelope)
+            self._log_accepted(id, envelope, habits)
         return replies.queued(id)
 
-    def _log_accepted(self, id: str, envelope: Envelope) -> None:
+    def _log_accepted(self, id: str, envelope: Envelope, habits: Mapping[str, events.Value]) -> None:
         logger.info(
             "accepted %s from %s: mailbox=%s sender=%s size=%d tls=%s recipients=%s",
             id,
@@ -123,6 +130,7 @@ class Reception:
                 recipients=envelope.recipients,
                 size=self._received,
                 tls=self._connection.tls_version,
+                **habits,
             ),
         )
 

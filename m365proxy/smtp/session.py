@@ -19,6 +19,7 @@ from ..server import clienthello, handshake
 from ..server.client import Client, ServedProtocol
 from ..server.connection import Closed, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
+from ..server.quirks import Habit
 from ..spool.envelope import Envelope
 from ..spool.spool import Incoming
 from ..system import events, log
@@ -96,6 +97,7 @@ class SmtpSession:
         self._spoke_smtp = False
         self._saw_no_auth = False  # the answer to its last EHLO offered no AUTH, and it has not begun TLS since
         self._mail_refused = False
+        self._habits: Dict[str, events.Value] = {}  # fields of the step "accepted"
         self._refusals = RefusalLog(client.peer)
         self._over = False
 
@@ -111,14 +113,13 @@ class SmtpSession:
                 self._turn()
         except TimedOut:
             if self._transaction and self._transaction.reception and not self._connection.saw_cr:
-                self._policy.quirks.note(self._peer, advice.BARE_LF)
+                self._policy.quirks.note(self._peer, advice.BARE_LF, habit=Habit.BARE_LF)
             self._end(replies.TOO_SLOW)
         except Closed as error:
             if self._client.stopping:
                 self._end(replies.STOPPING)
             elif self._transaction is not None:
-                reason = str(error) or "connection closed"
-                self._log_end(f"in the middle of a message: {reason}")
+                self._log_end(f"in the middle of a message: {str(error) or 'connection closed'}")
         except Exception:
             with contextlib.suppress(WireError):
                 self._say(replies.OUR_FAULT)
@@ -132,7 +133,7 @@ class SmtpSession:
 
     def _note_ways(self) -> None:
         ways = advice.without_auth(self._peer, self._policy, self._can_start_tls(), self._client.settings.tls_required)
-        self._policy.quirks.note(self._peer, ways)
+        self._policy.quirks.note(self._peer, ways, habit=Habit.NO_AUTH)
 
     def _look_for_client_hello(self) -> None:
         first = self._connection.read_some(self._policy.command_seconds)
@@ -289,6 +290,7 @@ class SmtpSession:
 
     def _ehlo(self, argument: str) -> Reply:
         self._reset()  # RFC 5321 4.1.4; any name will do, and TLS and the login stay
+        self._habits.pop("helo", None)
         extensions = ["PIPELINING", f"SIZE {self._policy.size_limit}", "8BITMIME"]
         if self._can_start_tls():
             extensions.append("STARTTLS")
@@ -299,6 +301,7 @@ class SmtpSession:
 
     def _helo(self, argument: str) -> Reply:
         self._reset()
+        self._habits["helo"] = True
         return replies.helo(self._hostname)
 
     def _starttls(self, argument: str) -> Optional[Reply]:
@@ -314,11 +317,12 @@ class SmtpSession:
         try:
             self._connection.start_tls(tls, self._client.settings.handshake_seconds)
         except WireError as error:
-            handshake.log_failure(self._peer, error)
+            handshake.log_failure("smtp", self._peer, error)
             self._over = True  # no reply: neither side knows any more what the other reads
             return None
         # RFC 3207 4.2: everything the client said before is forgotten.
         self._authentication.user = None
+        self._habits.clear()
         self._reset()
         return None
 
@@ -345,6 +349,7 @@ class SmtpSession:
         reply = self._authentication.exchange(argument)
         if reply is replies.LOGGED_IN:
             self._junk.forget()
+            self._habits["auth"] = self._authentication.mechanism
         return reply
 
     # -- a mail transaction (RFC 5321 3.3) --------------------------------
@@ -418,7 +423,7 @@ class SmtpSession:
         self._say(replies.START_DATA)
         lf_only = self._client.settings.lf_only_clients and not self._connection.saw_cr
         if lf_only:
-            self._policy.quirks.note(self._peer, "it ends its lines with a bare LF (lf_only_clients)")
+            self._policy.quirks.note(self._peer, advice.LF_ONLY, habit=Habit.LF_ONLY)
         with self._receiving():
             reception.read_data(LfDotReader() if lf_only else DotReader())
             return self._finish(reception)
@@ -459,7 +464,7 @@ class SmtpSession:
         user = self._user
         if reply is None:
             assert transaction is not None and transaction.envelope is not None and user is not None
-            reply = reception.finish(transaction.envelope, user, transaction.null_sender)
+            reply = reception.finish(transaction.envelope, user, transaction.null_sender, self._habits)
             if reply.code < 500:  # what our disk refuses is not the client's fault
                 self._junk.forget()
                 self._recipients_named = 0

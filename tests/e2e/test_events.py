@@ -44,6 +44,7 @@ def test_the_story_of_a_message(program):
         "mailbox": ALERTS,
         "sender": ALERTS,
         "recipients": [SCANS],
+        "auth": "PLAIN",
     }
     assert "nothing was sent" in deferred.pop("reason")
     assert deferred.pop("request_id") and 5 <= deferred.pop("seconds") < 6

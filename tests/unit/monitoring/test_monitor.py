@@ -57,3 +57,12 @@ def test_a_disk_that_takes_nothing_is_survived(make_monitor, tmp_path, monkeypat
 
     monkeypatch.setattr(statusfile, "write", full)
     assert monitor.tick() is None
+
+
+def test_devices_are_kept_over_a_restart(make_monitor, tmp_path):
+    before = make_monitor()
+    logger = logging.getLogger("m365proxy.smtp")
+    logger.setLevel(logging.INFO)
+    logger.info("refused", extra=events.step("refused", client="192.0.2.7", reply="504 Use AUTH PLAIN"))
+    before.stop()
+    assert [view["client"] for view in make_monitor().devices.views()] == ["192.0.2.7"]

@@ -87,6 +87,28 @@ def test_refusals_are_logged_now_and_then(caplog):
     ]
 
 
+def test_one_client_that_is_refused_again_and_again_hides_no_other(caplog):
+    now = [0.0]
+    connections = Connections(clock=lambda: now[0])
+    for second in range(12):
+        now[0] = float(second)
+        for client in ("192.0.2.1", "2001:db8::1", "2001:db8::2"):
+            connections.log_refusal(client, client)
+    assert [record.getMessage() for record in caplog.records] == [
+        "192.0.2.1",
+        "2001:db8::1",
+        "192.0.2.1 (28 more before this one)",
+        "2001:db8::1",
+    ]
+
+
+def test_refusals_of_many_clients_do_not_fill_the_log(caplog):
+    connections = Connections(clock=lambda: 1000.0)
+    for number in range(100):
+        connections.log_refusal("refused", f"192.0.2.{number}")
+    assert len(caplog.records) == 8
+
+
 def test_a_refusal_names_the_client_and_the_limit(listen, caplog):
     listener = listen(connections=Connections(total=0))
     with connect(listener) as sock:

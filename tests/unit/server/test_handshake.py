@@ -98,3 +98,16 @@ def test_who_mistrusts_the_certificate_is_told_from_others(certificate, logged, 
             strict.wrap_socket(talk.socket, server_hostname="localhost")
         wait_until(lambda: logged())
     assert "TLS handshake failed from 127.0.0.1: the client does not trust the certificate (" in logged()[0]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_its_step_says_where_tls_began(at_once, caplog):
+    handshake.log_failure("pop3", "192.0.2.7", Closed("UNKNOWN_CA"), at_once)
+    (record,) = caplog.records
+    assert record.event == {
+        "event": "TLS failed",
+        "service": "pop3",
+        "client": "192.0.2.7",
+        "reason": "the client does not trust the certificate (UNKNOWN_CA)",
+        "at_once": at_once or None,
+    }

@@ -61,7 +61,7 @@ def visit(header, certificate=None, **more):
 # -- allowed_networks ------------------------------------------------------
 
 
-def test_who_may_not_connect_is_told_once_and_logged(logged):
+def test_who_may_not_connect_is_told_once_and_logged(logged, caplog):
     with Harness(connections=Connections(allowed=OFFICE)) as harness:
         for _ in range(3):
             with harness.client(greeted=False) as talk:
@@ -69,6 +69,9 @@ def test_who_may_not_connect_is_told_once_and_logged(logged):
                 assert talk.closed()
         assert len(harness.connections) == 0
     assert logged() == ["connection refused from 127.0.0.1: it is not in allowed_networks"]
+    assert [record.event for record in caplog.records] == [
+        {"event": "refused", "service": "smtp", "client": "127.0.0.1", "reason": "it is not in allowed_networks"}
+    ]
 
 
 def test_who_may_not_connect_by_pop3():
@@ -205,7 +208,7 @@ def test_a_refused_handshake_names_the_client(certificate, logged, wait_until):
 # -- all rules go by the inner address -------------------------------------
 
 
-def test_allowed_networks(logged):
+def test_allowed_networks(logged, caplog):
     with Harness(connections=behind(OFFICE)) as harness:
         with talk_through(harness, first("192.0.2.7")) as talk:
             assert talk.reply().startswith("220 ")
@@ -213,6 +216,7 @@ def test_allowed_networks(logged):
             assert talk.reply() == REFUSED
             assert talk.closed()
     assert logged()[0] == ("connection refused from 198.51.100.9 through 127.0.0.1: it is not in allowed_networks")
+    assert caplog.records[0].event["client"] == "198.51.100.9"
 
 
 @pytest.mark.parametrize("allowed, welcome", [(OFFICE, False), (LOOPBACK, True), (ALL, True), (None, True)])

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from m365proxy.server.quirks import Quirks
+from m365proxy.server.quirks import Habit, Quirks
 
 
 @pytest.fixture
@@ -33,3 +33,16 @@ def test_what_is_worse_than_a_peculiarity_is_a_warning(quirks, caplog):
     quirks.note("192.0.2.1", "it says HELO twice")
     quirks.note("192.0.2.1", "TLSv1, which is not secure", logging.WARNING)
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+
+
+def test_who_watches_sees_each_once_more(quirks, logged):
+    for _ in range(2):
+        quirks.note("192.0.2.1", "it says HELO twice")
+        quirks.forget()
+    assert len(logged()) == 2
+
+
+def test_its_step_says_in_a_word_what_something_can_be_set_for(quirks, caplog):
+    quirks.note("192.0.2.1", "it says HELO twice")
+    quirks.note("192.0.2.1", "it ends its lines with LF", habit=Habit.BARE_LF)
+    assert [record.event["habit"] for record in caplog.records] == [None, "bare LF"]

@@ -30,6 +30,25 @@ def test_an_accepted_message_is_a_line(certificate, logged):
     ]
 
 
+@pytest.mark.parametrize(
+    "greetings, auth, said",
+    [
+        (["HELO ups"], f"AUTH PLAIN {PLAIN}", {"helo": True, "auth": "PLAIN"}),
+        (["HELO ups", "EHLO ups"], f"auth plain {PLAIN}", {"auth": "PLAIN"}),
+        ([], f"AUTH PLAIN {PLAIN}", {"auth": "PLAIN"}),
+    ],
+)
+def test_its_step_says_how_the_client_speaks(greetings, auth, said, caplog):
+    caplog.set_level(logging.INFO)
+    with Harness() as harness, harness.client() as talk:
+        for line in (*greetings, auth):
+            talk.ask(line)
+        begin(talk)
+        talk.ask("Subject: x\r\n.")
+    (step,) = [record.event for record in caplog.records if record.event["event"] == "accepted"]
+    assert {name: step[name] for name in ("helo", "auth") if name in step} == said
+
+
 def test_of_many_recipients_some_are_named(logged):
     with Harness() as harness, harness.client() as talk:
         log_in(talk)

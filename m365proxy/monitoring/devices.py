@@ -1,0 +1,279 @@
+"""The devices: which clients came, what they do, and what to set for those that try and fail.
+
+They follow the steps that the log reports (system/events.py).  What is known is kept in devices.json over a restart;
+what is missing there after a kill is taken from the event log.
+"""
+
+from __future__ import annotations
+
+import calendar
+import collections
+import json
+import os
+import threading
+import time
+from typing import Any, List, Mapping, Sequence, Tuple, TypedDict
+
+from ..server.quirks import Habit
+from ..server.tls import OLD_VERSIONS
+from ..system import events, files, jsontext
+from ..system.events import Value
+from .troubles import LOGIN_TROUBLES, WORDS, Trouble, trouble_in
+
+_NAME = "devices.json"
+
+# Clients remembered; the one that has been away longest is forgotten first.
+_MOST = 1000
+
+# User names remembered of a client, and of those that were refused.
+_LOGINS = 5
+
+# A client that was refused with so many user names guesses passwords.
+GUESSES = 4
+
+# Seconds within which a device that could not log in tries to send all the same.
+_SESSION = 60.0
+
+# Characters of a refusal.
+_LONGEST = 200
+
+
+class DeviceView(TypedDict):
+    """A client.  Times are seconds since 1970, 0: never."""
+
+    client: str  # its address; behind a proxy, the one that the proxy gave
+    first_seen: float
+    last_seen: float
+    messages: int  # accepted
+    last_message: float
+    mailbox: str  # of the last message
+    logins: List[str]
+    auth: str  # the mechanism of the last login: "LOGIN", "PLAIN"; "" without a login
+    tls: str  # that of the last message: "TLSv1.3"; "" without TLS
+    helo: bool  # it says HELO, and not EHLO
+    habits: List[str]  # of server.quirks.Habit
+    refusals: int
+    refused_logins: List[str]
+    trouble: str  # what keeps it from sending (Trouble); "" if its last message was accepted after it
+    trouble_time: float
+    refusal: str  # the words of the last one
+    does: List[str]  # the above in plain words
+    advice: List[str]  # what to set, whole sentences
+
+
+class _Device:
+    """What is remembered of a client; there may be a thousand."""
+
+    __slots__ = (
+        *("first_seen", "last_seen", "messages", "last_message", "mailbox", "logins", "auth", "tls", "helo"),
+        *("habits", "refusals", "refused_logins", "trouble", "trouble_time", "refusal"),
+    )
+
+    def __init__(self, when: float):
+        self.first_seen = self.last_seen = when
+        self.messages = self.refusals = 0
+        self.last_message = self.trouble_time = 0.0
+        self.mailbox = self.auth = self.tls = self.trouble = self.refusal = ""
+        self.logins: Tuple[str, ...] = ()
+        self.refused_logins: Tuple[str, ...] = ()
+        self.habits: Tuple[str, ...] = ()
+        self.helo = False
+
+    def note(self, when: float, step: Mapping[str, Value]) -> None:
+        """A step of this client."""
+        self.last_seen = when
+        trouble = trouble_in(step)
+        if step["event"] == "accepted":
+            self._accept(when, step)
+        elif step["event"] == "login failed":
+            self.refused_logins = _with(self.refused_logins, str(step.get("login", "")))
+        habit = step.get("habit")
+        if habit:
+            self.habits = _with(self.habits, str(habit))
+        if trouble is not None:
+            self.refusals += 1
+            if not (trouble is Trouble.NO_LOGIN and self._has_just_failed_to_log_in(when)):
+                self.trouble, self.trouble_time = trouble.value, when
+                self.refusal = refusal_of(step)[:_LONGEST]
+
+    def _has_just_failed_to_log_in(self, when: float) -> bool:
+        """Many go on to MAIL all the same: the 530 for it is not what matters."""
+        return self.trouble in LOGIN_TROUBLES and abs(when - self.trouble_time) < _SESSION
+
+    def _accept(self, when: float, step: Mapping[str, Value]) -> None:
+        self.messages += 1
+        self.last_message = when
+        self.trouble = ""  # whatever it was
+        self.mailbox, self.auth, self.tls = (str(step.get(name) or "") for name in ("mailbox", "auth", "tls"))
+        self.helo = bool(step.get("helo"))
+        login = step.get("login")
+        if login:
+            self.logins = _with(self.logins, str(login))
+            self.refused_logins = tuple(one for one in self.refused_logins if one != login)
+
+    def view(self, client: str) -> DeviceView:
+        return DeviceView(
+            client=client,
+            first_seen=self.first_seen,
+            last_seen=self.last_seen,
+            messages=self.messages,
+            last_message=self.last_message,
+            mailbox=self.mailbox,
+            logins=list(self.logins),
+            auth=self.auth,
+            tls=self.tls,
+            helo=self.helo,
+            habits=list(self.habits),
+            refusals=self.refusals,
+            refused_logins=list(self.refused_logins),
+            trouble=self.trouble,
+            trouble_time=self.trouble_time,
+            refusal=self.refusal,
+            does=_does(self),
+            advice=_advice(self),
+        )
+
+    def as_json(self) -> List[Any]:
+        return [getattr(self, name) for name in self.__slots__]
+
+    @classmethod
+    def of_json(cls, values: Sequence[Any]) -> _Device:
+        """ValueError, TypeError or AttributeError if it is damaged."""
+        made = cls(0.0)
+        for name, value in zip(cls.__slots__, values):
+            present = getattr(made, name)
+            setattr(made, name, tuple(map(str, value)) if isinstance(present, tuple) else type(present)(value))
+        return made
+
+
+class Devices:
+    """Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._devices: "collections.OrderedDict[str, _Device]" = collections.OrderedDict()  # last seen last
+        self._upto = 0.0  # when the last step was
+        self._is_saved = True
+
+    def note(self, when: float, step: Mapping[str, Value]) -> None:
+        """Take in a step of the log; `when`: seconds since 1970."""
+        client = step.get("client")
+        if not isinstance(client, str) or not client:
+            return
+        with self._lock:
+            device = self._devices.get(client)
+            if device is None:
+                device = self._devices[client] = _Device(when)
+                if len(self._devices) > _MOST:
+                    self._devices.popitem(last=False)
+            else:
+                self._devices.move_to_end(client)
+            device.note(when, step)
+            self._upto = when
+            self._is_saved = False
+
+    def views(self) -> List[DeviceView]:
+        """All of them, the last seen first."""
+        with self._lock:
+            return [device.view(client) for client, device in reversed(self._devices.items())]
+
+    # Keeping.
+
+    def save(self, state_dir: str) -> None:
+        """Write devices.json, unsynced, if anything happened.  OSError or CannotCreate if the disk does not take it."""
+        with self._lock:
+            if self._is_saved:
+                return
+            kept = {client: device.as_json() for client, device in self._devices.items()}
+            content = json.dumps({"upto": self._upto, "devices": kept}).encode()
+            self._is_saved = True
+        try:
+            files.replace(os.path.join(state_dir, _NAME), content, durable=False)
+        except BaseException:
+            self._is_saved = False
+            raise
+
+    def load(self, state_dir: str) -> None:
+        """Go on from devices.json and the event log; from the event log alone if the former is damaged."""
+        content = files.read(os.path.join(state_dir, _NAME))
+        try:
+            stored = jsontext.parse(content or b"{}")
+            devices = {str(client): _Device.of_json(values) for client, values in stored.get("devices", {}).items()}
+            upto = float(stored.get("upto", 0.0))
+        except (ValueError, TypeError, AttributeError):
+            devices, upto = {}, 0.0
+        with self._lock:
+            self._devices.update(devices)
+            self._upto = upto
+        for line in events.lines(os.path.join(state_dir, "events"), upto + 0.001):
+            if b'"client": "' in line:
+                event = events.parse(line)
+                when = seconds_of(event)
+                if when:
+                    self.note(when, event)
+
+
+def seconds_of(event: Mapping[str, Any]) -> float:
+    """The time of an event that was read from the event log (seconds since 1970); 0 if it has none."""
+    try:
+        stamp = str(event["time"])
+        return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) + float(stamp[19:23])
+    except (KeyError, ValueError, OverflowError):
+        return 0.0
+
+
+def is_guessing(refused_logins: Sequence[str]) -> bool:
+    """Whether a client with these refused user names guesses passwords: nothing is to be set for it."""
+    return len(refused_logins) >= GUESSES
+
+
+def refusal_of(step: Mapping[str, Value]) -> str:
+    """A refusal in its own words."""
+    return str(step.get("reply") or step.get("reason") or step.get("what") or "")
+
+
+def _with(known: Tuple[str, ...], new: str) -> Tuple[str, ...]:
+    """The newest last, each once, a few."""
+    if known[-1:] == (new,):
+        return known
+    return (*(one for one in known if one != new), new)[-_LOGINS:]
+
+
+def _does(device: _Device) -> List[str]:
+    found = []
+    if device.messages:
+        found.append(device.tls or "no TLS")
+        found.append(f"AUTH {device.auth}" if device.auth else "no login")
+    if device.helo:
+        found.append("HELO only")
+    if Habit.TLS_AT_ONCE.value in device.habits:
+        found.append("TLS at once")
+    if {Habit.LF_ONLY.value, Habit.BARE_LF.value} & set(device.habits):
+        found.append("lines end with LF")
+    if is_guessing(device.refused_logins):
+        found.append("guesses passwords")
+    elif device.trouble:
+        found.append(_words(device.trouble))
+    return found
+
+
+def _words(trouble: str) -> str:
+    return WORDS[Trouble(trouble)].did if trouble in _KNOWN else trouble
+
+
+def _advice(device: _Device) -> List[str]:
+    found = []
+    if is_guessing(device.refused_logins):
+        found.append(
+            "Do not let it in: it tried many user names. Find out what it is, and keep it out with allowed_networks."
+        )
+    elif device.trouble in _KNOWN:
+        found.append(WORDS[Trouble(device.trouble)].advice)
+    if device.tls in OLD_VERSIONS:
+        found.append(f"It uses {device.tls}, which is not secure: update its firmware if you can.")
+    if device.messages and device.auth and not device.tls:
+        found.append("Its password travels without TLS: set STARTTLS on the device if it can.")
+    return found
+
+
+_KNOWN = frozenset(trouble.value for trouble in Trouble)

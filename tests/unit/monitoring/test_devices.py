@@ -1,0 +1,181 @@
+"""The devices: what is remembered of each client, over a restart and a kill too."""
+
+import json
+import logging
+import tracemalloc
+
+import pytest
+from snapshots import ALERTS, NOW
+
+from m365proxy.monitoring import devices as module
+from m365proxy.monitoring.devices import Devices
+from m365proxy.monitoring.troubles import Trouble
+from m365proxy.system import events
+
+PRINTER = "192.0.2.7"
+
+
+def accepted(**fields):
+    usual = {"event": "accepted", "client": PRINTER, "mailbox": ALERTS, "login": "mfp-1", "tls": "TLSv1.2"}
+    return {**usual, "auth": "LOGIN", **fields}
+
+
+def failed(login="mfp-1", reason="wrong password"):
+    return {"event": "login failed", "client": PRINTER, "service": "smtp", "login": login, "reason": reason}
+
+
+NOT_LOGGED_IN = {"event": "refused", "client": PRINTER, "reply": "530 Log in first: set the mailbox's user name"}
+
+
+def seen(*steps):
+    """The one device of these steps, a second apart."""
+    found = Devices()
+    for number, step in enumerate(steps):
+        found.note(NOW + number, step)
+    (view,) = found.views()
+    return view
+
+
+@pytest.mark.parametrize(
+    "steps, does, advice",
+    [
+        ([accepted()], ["TLSv1.2", "AUTH LOGIN"], ""),
+        ([accepted(login=None, auth=None, tls=None)], ["no TLS", "no login"], ""),
+        (
+            [accepted(tls=None, helo=True)],
+            ["no TLS", "AUTH LOGIN", "HELO only"],
+            "set STARTTLS on the device if it can",
+        ),
+        ([accepted(tls="TLSv1")], ["TLSv1", "AUTH LOGIN"], "update its firmware"),
+        ([failed()], ["logs in with a wrong password"], "Type the password anew"),
+        ([failed(), NOT_LOGGED_IN], ["logs in with a wrong password"], "Type the password anew"),
+        ([NOT_LOGGED_IN], ["does not log in"], "relay_networks"),
+        ([failed(), accepted()], ["TLSv1.2", "AUTH LOGIN"], ""),
+        ([accepted(), NOT_LOGGED_IN], ["TLSv1.2", "AUTH LOGIN", "does not log in"], "relay_networks"),
+        ([failed(str(number)) for number in range(4)], ["guesses passwords"], "Do not let it in"),
+        (
+            [{"event": "first seen", "client": PRINTER, "what": "bare LF", "habit": "bare LF"}],
+            ["lines end with LF", "ends its lines with a bare LF"],
+            "lf_only_clients",
+        ),
+    ],
+)
+def test_what_it_does_and_what_to_set(steps, does, advice):
+    view = seen(*steps)
+    assert view["does"] == does
+    assert advice in " ".join(view["advice"]) and bool(advice) == bool(view["advice"])
+
+
+def test_what_is_remembered():
+    view = seen(accepted(), failed("mfp-2", "no such user name"), accepted(login="mfp-3", auth="PLAIN"))
+    assert (view["first_seen"], view["last_seen"], view["last_message"]) == (NOW, NOW + 2, NOW + 2)
+    assert (view["messages"], view["refusals"], view["mailbox"], view["auth"]) == (2, 1, ALERTS, "PLAIN")
+    assert (view["logins"], view["refused_logins"], view["trouble"]) == (["mfp-1", "mfp-3"], ["mfp-2"], "")
+    assert view["refusal"] == "no such user name"
+
+
+def test_a_login_that_was_refused_and_works_now_is_no_guess():
+    steps = [step for number in range(9) for step in (failed(str(number)), accepted(login=str(number)))]
+    assert seen(*steps)["does"] == ["TLSv1.2", "AUTH LOGIN"]
+
+
+def test_steps_without_a_client_are_of_no_device():
+    found = Devices()
+    found.note(NOW, {"event": "delivered", "id": "1"})
+    assert found.views() == []
+
+
+def test_the_one_away_longest_is_forgotten():
+    found = Devices()
+    for number in (*range(1000), 0, 1000):
+        found.note(NOW, accepted(client=f"client {number}"))
+    names = [view["client"] for view in found.views()]
+    assert (len(names), names[:3], names[-1]) == (1000, ["client 1000", "client 0", "client 999"], "client 2")
+
+
+def test_a_thousand_take_less_than_a_megabyte():
+    found = Devices()
+    tracemalloc.start()
+    for number in range(1000):
+        step = {"event": "refused", "client": f"192.0.2.{number}", "reply": f"550 {number} " + "x" * 500}
+        found.note(NOW, json.loads(json.dumps(accepted(client=f"192.0.2.{number}", login=f"mfp-{number}"))))
+        found.note(NOW, step)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1024 * 1024
+
+
+def test_they_are_kept_over_a_restart(tmp_path):
+    before, after = Devices(), Devices()
+    for step in (accepted(helo=True), failed("mfp-2")):
+        before.note(NOW, step)
+    before.save(str(tmp_path))
+    after.load(str(tmp_path))
+    assert after.views() == before.views()
+    after.note(NOW + 1, accepted())
+    assert after.views()[0]["messages"] == 2
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["saved before", "nothing saved"])
+def test_what_was_not_saved_before_a_kill_is_in_the_event_log(keeps, tmp_path):
+    log = events.EventLog(str(tmp_path / "events"), 80_000)
+    killed, after = Devices(), Devices()
+    for number in range(3):
+        when = NOW + number + 0.25
+        log.handle(logging.makeLogRecord({"created": when, **events.step(**accepted())}))
+        killed.note(when, accepted())
+        if keeps and number == 1:
+            killed.save(str(tmp_path))
+    log.close()
+    after.load(str(tmp_path))
+    assert after.views() == killed.views()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"devices": {"x": 5}}', '{"devices": []}', '{"upto": "x"}'])
+def test_a_damaged_file_is_none(content, tmp_path):
+    (tmp_path / "devices.json").write_text(content)
+    found = Devices()
+    found.load(str(tmp_path))
+    assert found.views() == []
+
+
+def test_it_is_written_only_if_something_happened(tmp_path):
+    found = Devices()
+    found.save(str(tmp_path))
+    assert not (tmp_path / "devices.json").exists()
+    found.note(NOW, accepted())
+    found.save(str(tmp_path))
+    (tmp_path / "devices.json").unlink()
+    found.save(str(tmp_path))
+    assert not (tmp_path / "devices.json").exists()
+
+
+def test_a_disk_that_took_nothing_is_tried_again(tmp_path):
+    found = Devices()
+    found.note(NOW, accepted())
+    with pytest.raises(OSError):
+        found.save(str(tmp_path / "missing"))
+    found.save(str(tmp_path))
+    assert (tmp_path / "devices.json").exists()
+
+
+def test_a_trouble_of_a_later_version_is_shown_as_it_is(tmp_path):
+    found, again = Devices(), Devices()
+    found.note(NOW, failed())
+    found.save(str(tmp_path))
+    path = tmp_path / "devices.json"
+    path.write_text(path.read_text().replace(Trouble.WRONG_PASSWORD.value, "bad breath"))
+    again.load(str(tmp_path))
+    assert again.views()[0]["does"] == ["bad breath"]
+
+
+@pytest.mark.parametrize(
+    "event, seconds",
+    [
+        ({"time": "2026-11-29T09:42:07.311Z"}, 1795945327.311),
+        ({"time": "yesterday"}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_times_of_events(event, seconds):
+    assert module.seconds_of(event) == pytest.approx(seconds)
