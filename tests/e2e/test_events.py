@@ -48,10 +48,10 @@ def test_the_story_of_a_message(program):
     }
     assert "nothing was sent" in deferred.pop("reason")
     assert deferred.pop("request_id") and 5 <= deferred.pop("seconds") < 6
-    assert deferred == {"event": "deferred", "id": id, "failed_attempts": 1, "code": "serverBusy"}
+    assert deferred == {"event": "deferred", "id": id, "mailbox": ALERTS, "failed_attempts": 1, "code": "serverBusy"}
     assert retried == {"event": "retried", "id": id}
     assert delivered.pop("request_id") and delivered.pop("seconds") >= 0
-    assert delivered == {"event": "delivered", "id": id, "failed_attempts": 1}
+    assert delivered == {"event": "delivered", "id": id, "mailbox": ALERTS, "failed_attempts": 1}
     for what in (id[:20], ALERTS, SCANS, "127.0.0.1"):
         told = " ".join(program.command("trace", what, "--since", "1h").stdout.split())
         steps = ("accepted from 127.0.0.1", "not sent: ", "wanted it sent now", "handed over to Exchange")
