@@ -17,6 +17,7 @@ from .account import Account, installation, spool_of, watched
 from .config import load as configuration
 from .config.restart import needing_restart
 from .config.sections import Config, Socket
+from .config.sockets import status_addresses
 from .daily import Daily
 from .delivery.attempt import Delivery
 from .delivery.courier import Courier
@@ -59,6 +60,7 @@ from .system.outbound import Outbound
 from .system.signals import Asked
 from .system.systemd import Notifier
 from .system.threads import Repeating, survive
+from .web.statusport import StatusPort
 
 logger = log.get("daemon")
 
@@ -137,11 +139,8 @@ class Daemon:
         self._monitor = Monitor(
             lambda: watched(self.config, self._state_dir), Overview(self.spool), self.account.tokens.state, self._view
         )
-        self._chores = [
-            Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
-            # Not at once: there is much to do after a start.
-            Repeating(_SWEEP_SECONDS, self._sweep, "sweep", first=600.0),
-        ]
+        self._status_port = StatusPort(self._monitor)
+        self._chores = self._make_chores()
 
     # Starting.
 
@@ -169,6 +168,8 @@ class Daemon:
             )
             for wanted in self.config.sockets:
                 self._listen(wanted)
+            if self.config.status_port is not None:
+                self._status_port.open(status_addresses(self.config), self.config.status_port)
             for directory in (state_dir, *(os.path.join(state_dir, name) for name in ("seen", "control", "maildrop"))):
                 files.remove_unfinished(directory)
             self._monitor.start()
@@ -176,10 +177,12 @@ class Daemon:
         except BaseException:
             for listener in self.listeners:
                 listener.close()
+            self._status_port.close()
             self._lock.release()
             raise
         for listener in self.listeners:
             listener.start()
+        self._status_port.start()
         for warning in self.config.warnings:
             logger.warning("%s", warning)
         logger.info("started: %s", "; ".join(self.addresses()))
@@ -187,6 +190,13 @@ class Daemon:
         self._reporter.start()
         for chore in self._chores:
             chore.start()
+
+    def _make_chores(self) -> List[Repeating]:
+        return [
+            Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
+            # Not at once: there is much to do after a start.
+            Repeating(_SWEEP_SECONDS, self._sweep, "sweep", first=600.0),
+        ]
 
     def _make_courier(self) -> Courier:
         config, graph = self.config, self.account.graph
@@ -240,10 +250,7 @@ class Daemon:
 
     def addresses(self) -> List[str]:
         """ "smtp 127.0.0.1:2525" and so on, with the ports really bound."""
-        return [
-            f"{listener.protocol} {_host_and_port(str(listener.server_address[0]), listener.port)}"
-            for listener in self.listeners
-        ]
+        return [listener.place for listener in (*self.listeners, *self._status_port.listeners)]
 
     def _tls_contexts(self, config: Config) -> Dict[str, ssl.SSLContext]:
         """A TLS context with the config's certificate for each min_version of the sockets; {} without a certificate."""
@@ -459,6 +466,7 @@ class Daemon:
         self._sent_copies.stop()
         for listener in self.listeners:
             listener.close()
+        self._status_port.close()
         cut = self._connections.stop(_STOP_SECONDS / 2)
         idle = self.courier.stop(_CALL_SECONDS)
         if not idle:
@@ -477,7 +485,3 @@ class Daemon:
 def _without_copies(config: Config) -> List[str]:
     """The mailboxes whose mail leaves no copy in Sent Items."""
     return [mailbox.username for mailbox in config.mailboxes if mailbox.sent_items == 0]
-
-
-def _host_and_port(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

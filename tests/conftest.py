@@ -35,6 +35,7 @@ SLOW_FOLDERS = {"corpus", "e2e", "faults", "fuzz", "packaging"}
 # queue with thousands of messages or makes a file of many megabytes.
 SLOW_NAMES = {
     *("Sandbox", "Listener", "Outbound", "HTTPServer", "ThreadingHTTPServer", "ThreadingTCPServer"),
+    "StatusPort",
     *("create_connection", "create_server", "bind", "connect", "subprocess", "Popen", "multiprocessing"),
     *("tracemalloc", "fill", "truncate"),
 }

@@ -444,7 +444,7 @@ OPTIONS = (
         restart=True,
     ),
     Option("notify", ADDRESS, None, "Address for warnings and reports."),
-    Option("status_port", _PORT, None, "Port of the status page.", unused=True),
+    Option("status_port", _PORT, None, "Port for health over HTTP, on this machine only.", restart=True),
     Option("status_password", _SECRET, None, "Password of the status page, in plain text.", needs=("status_port",)),
     Option("logging", Object(), {}, "The log.", restart=True),
     Option(

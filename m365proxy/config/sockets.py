@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Iterator
+from typing import Iterator, Sequence, Union
 
 from ..system.choices import Service, TlsMode
-from .sections import Socket
+from .sections import Config, Socket
 
 # Key, protocol, and whether TLS begins with the first octet.
 _PORTS = (
@@ -60,3 +60,8 @@ def _of_listener(read: SimpleNamespace, listener: SimpleNamespace, usual: TlsMod
             required=required,
             lf_only_clients=listener.lf_only_clients,
         )
+
+
+def status_addresses(config: Union[Config, SimpleNamespace]) -> Sequence[str]:
+    """Where status_port listens."""
+    return ("127.0.0.1", "::1")

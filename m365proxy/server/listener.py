@@ -88,6 +88,16 @@ class Listener(socketserver.ThreadingTCPServer):
         port: int = self.server_address[1]
         return port
 
+    @property
+    def place(self) -> str:
+        """ "smtp 127.0.0.1:2525", with the port it is bound to."""
+        return f"{self.protocol} {_host_and_port(str(self.server_address[0]), self.port)}"
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether clients are let in: it was started, and neither closed nor did its thread end."""
+        return self._thread is not None and self._thread.is_alive() and not self._closing.is_set()
+
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
             # Peers arrive in one spelling, and 0.0.0.0 can be bound beside ::.
@@ -259,7 +269,7 @@ class Listener(socketserver.ThreadingTCPServer):
 
 def bind_error(error: OSError, address: str, port: int) -> ProxyError:
     """A refused bind as a sentence with the next step."""
-    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    place = _host_and_port(address, port)
     number = error.errno
     if number == errno.EADDRINUSE:
         return InUse(f"{place} is in use by another program. Stop that program, or choose another port.")
@@ -278,3 +288,7 @@ def bind_error(error: OSError, address: str, port: int) -> ProxyError:
     if isinstance(error, socket.gaierror):
         return CannotCreate(f"{place}: {address} is no address of this machine. Correct bind.")
     return CannotCreate(f"{place} cannot be opened: {error.strerror or error}. Correct bind and port.")
+
+
+def _host_and_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -57,7 +57,6 @@ def test_warnings(load, document, starts):
 @pytest.mark.parametrize(
     "change,hint",
     [
-        ({"status_port": 8080}, "status_port is set, but has no effect"),
         ({"queue": {"dedupe_minutes": 5}}, "queue.dedupe_minutes is set, but has no effect"),
         ({"user": None, "client_secret": "s", "client_secret_expires": "2020-01-01"}, "ends on 2020-01-01"),
     ],

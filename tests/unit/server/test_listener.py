@@ -280,3 +280,19 @@ def test_a_listener_waits_so_long_before_the_greeting(listen, monkeypatch):
     with connect(listen(connections=connections)) as client:
         assert line(client) == b"127.0.0.1\r\n"
     assert slept == [1.5]
+
+
+def test_a_listener_says_where_it_is_and_whether_it_accepts():
+    listener = bound()
+    assert listener.place == f"smtp 127.0.0.1:{listener.port}"
+    assert not listener.is_accepting
+    listener.start()
+    assert listener.is_accepting
+    listener.close()
+    assert not listener.is_accepting
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_an_address_of_ipv6_is_in_brackets(listen):
+    listener = listen(address="::1")
+    assert listener.place == f"smtp [::1]:{listener.port}"

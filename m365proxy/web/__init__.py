@@ -1,0 +1,1 @@
+"""The status port: page, health and metrics over HTTP, for reading only."""

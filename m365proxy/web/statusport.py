@@ -1,0 +1,67 @@
+"""The status port: its listeners, opened and closed by the daemon.
+
+Nothing of HTTP is imported before a port is opened: most installations have none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, List, Sequence
+
+from ..errors import CannotCreate
+from ..monitoring.monitor import Monitor
+from ..server.client import Client, ListenerSettings, ServedProtocol, Session
+from ..server.listener import Listener
+from ..system.choices import TlsMode
+from .visitors import Visitors
+
+if TYPE_CHECKING:
+    from .site import Site
+
+_HANDSHAKE_SECONDS = 10.0
+
+
+def _turned_away(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode("ascii")
+
+
+PROTOCOL = ServedProtocol(
+    "status", busy=_turned_away("503 Service Unavailable"), not_allowed=_turned_away("403 Forbidden")
+)
+
+
+class StatusPort:
+    """Has no listeners before `open`; `close` ends its clients, too."""
+
+    def __init__(self, monitor: Monitor):
+        self.listeners: List[Listener] = []
+        self._monitor = monitor
+        self._site: Site
+        self._visitors = Visitors()
+
+    def open(self, addresses: Sequence[str], port: int) -> None:
+        """Bind and listen.  InUse or CannotCreate; an address of IPv6 is left out if the machine has none."""
+        from .site import Site
+
+        self._site = Site(self._monitor)
+        settings = ListenerSettings(PROTOCOL, tls_mode=TlsMode.NONE, handshake_seconds=_HANDSHAKE_SECONDS)
+        for address in addresses:
+            try:
+                self.listeners.append(Listener(address, port, settings, self._session, self._visitors, None))
+            except CannotCreate:
+                if address != "::1":
+                    raise
+
+    def start(self) -> None:
+        for listener in self.listeners:
+            listener.start()
+
+    def _session(self, client: Client) -> Session:
+        from .session import WebSession
+
+        return WebSession(client, self._site, self._visitors)
+
+    def close(self) -> None:
+        """Accept nothing more, and end what is open."""
+        for listener in self.listeners:
+            listener.close()
+        self._visitors.stop(1.0)
