@@ -249,7 +249,7 @@ class Daemon:
         )
 
     def addresses(self) -> List[str]:
-        """ "smtp 127.0.0.1:2525" and so on, with the ports really bound."""
+        """ "smtp 127.0.0.1:2525", "smtps 192.0.2.1:465" and so on, with the ports really bound."""
         return [listener.place for listener in (*self.listeners, *self._status_port.listeners)]
 
     def _tls_contexts(self, config: Config) -> Dict[str, ssl.SSLContext]:

@@ -158,7 +158,8 @@ class Program:
             return {}
 
     def port(self, protocol):
-        return next(int(line.rpartition(":")[2]) for line in self.status()["listeners"] if line.startswith(protocol))
+        found = (line for line in self.status()["listeners"] if line.startswith(f"{protocol} "))
+        return int(next(found).rpartition(":")[2])
 
     def said(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""

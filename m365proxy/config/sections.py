@@ -11,7 +11,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
-from ..system.choices import Cloud, DeleteRule, OnAmbiguous, Permissions, Service, TlsMode
+from ..system.choices import Cloud, DeleteRule, OnAmbiguous, Permissions, Service, TlsMode, listener_name
 from ..system.networks import Network
 from .types import Secret
 
@@ -131,6 +131,11 @@ class Socket:
     min_version: str
     required: bool
     lf_only_clients: bool
+
+    @property
+    def name(self) -> str:
+        """As the running program's status calls it: "smtps"."""
+        return listener_name(self.protocol, self.tls)
 
 
 @dataclass(frozen=True)

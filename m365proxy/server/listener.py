@@ -20,7 +20,7 @@ from typing import Any, Callable, Optional, Tuple
 
 from ..errors import CannotCreate, InUse, ProxyError
 from ..system import events, log
-from ..system.choices import TlsMode
+from ..system.choices import TlsMode, listener_name
 from ..system.networks import normalise_address
 from . import clienthello, handshake, proxyprotocol
 from .client import Client, ListenerSettings, Session
@@ -91,7 +91,8 @@ class Listener(socketserver.ThreadingTCPServer):
     @property
     def place(self) -> str:
         """ "smtp 127.0.0.1:2525", with the port it is bound to."""
-        return f"{self.protocol} {_host_and_port(str(self.server_address[0]), self.port)}"
+        name = listener_name(self.protocol, self._settings.tls_mode)
+        return f"{name} {_host_and_port(str(self.server_address[0]), self.port)}"
 
     @property
     def is_accepting(self) -> bool:

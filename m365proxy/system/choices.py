@@ -44,6 +44,14 @@ class TlsMode(Word):
     IMPLICIT = "implicit"  # with the first octet
 
 
+def listener_name(protocol: str, tls: TlsMode) -> str:
+    """The name of a listener: "smtp", or "smtps" where TLS begins with the first octet; likewise "pop3".
+
+    What is no Service has one name only.
+    """
+    return f"{protocol}s" if tls is TlsMode.IMPLICIT and protocol in tuple(Service) else str(protocol)
+
+
 class OnAmbiguous(Word):
     """What becomes of a message of which nobody can find out whether it was sent."""
 

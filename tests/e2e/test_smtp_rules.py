@@ -46,7 +46,7 @@ def ports(program):
     listed = [line.split() for line in program.status()["listeners"]]
     by_protocol = [(protocol, int(place.rpartition(":")[2])) for protocol, place in listed]
     smtp = [port for protocol, port in by_protocol if protocol == "smtp"]
-    return smtp[0], smtp[1], next(port for protocol, port in by_protocol if protocol == "pop3"), smtp[2]
+    return smtp[0], dict(by_protocol)["smtps"], dict(by_protocol)["pop3"], smtp[1]
 
 
 class Client(LineClient):

@@ -44,7 +44,7 @@ def _of_running(subject: Subject) -> Iterator[Result]:
     status = statusfile.read(subject.config.state_dir)
     listeners = status.get("listeners") or []
     for wanted in subject.config.sockets:
-        name = f"{wanted.protocol} {place(wanted.address, wanted.port)}"
+        name = f"{wanted.name} {place(wanted.address, wanted.port)}"
         start = name[: -len("0")] if wanted.port == 0 else ""
         found = [one for one in listeners if one == name or (start and str(one).startswith(start))]
         if found:
@@ -65,7 +65,7 @@ def _restart(pid: object) -> str:
 
 def _free(wanted: Socket, subject: Subject) -> Result:
     family = socket.AF_INET6 if ":" in wanted.address else socket.AF_INET
-    where = f"{wanted.protocol} {place(wanted.address, wanted.port)}"
+    where = f"{wanted.name} {place(wanted.address, wanted.port)}"
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:
             if os.name == "posix":

@@ -33,7 +33,7 @@ class Way(NamedTuple):
     is_proxy: bool  # the listener wants a PROXY header from this address
 
     def __str__(self) -> str:
-        return f"{self.socket.protocol.upper()} {_host(self.address)}:{self.port}"
+        return f"{self.socket.name.upper()} {_host(self.address)}:{self.port}"
 
 
 def logins(mailbox: MailboxConfig, service: Service) -> List[Login]:
@@ -103,8 +103,8 @@ def way_to(config: Config, listeners: Sequence[str], service: Service, without_l
         port = _port_in(listeners, socket)
         if port is None:
             raise Failed(
-                f"The config has a listener at {service} {_host(socket.address)}:{socket.port} ({socket.key}), which "
-                "the running program does not have.",
+                f"The config has a listener at {socket.name} {_host(socket.address)}:{socket.port} ({socket.key}), "
+                "which the running program does not have.",
                 "Restart it, and run the test again.",
                 InUse.exit_status,
             )
@@ -120,7 +120,7 @@ def _port_in(listeners: Sequence[str], socket: Socket) -> Optional[int]:
     """The port a socket of the config has in the running program, which chose one if it is 0 there."""
     for listener in listeners:
         place, _, port = listener.rpartition(":")
-        if place == f"{socket.protocol} {_host(socket.address)}" and port.isdecimal() and socket.port in (0, int(port)):
+        if place == f"{socket.name} {_host(socket.address)}" and port.isdecimal() and socket.port in (0, int(port)):
             return int(port)
     return None
 

@@ -296,3 +296,9 @@ def test_a_listener_says_where_it_is_and_whether_it_accepts():
 def test_an_address_of_ipv6_is_in_brackets(listen):
     listener = listen(address="::1")
     assert listener.place == f"smtp [::1]:{listener.port}"
+
+
+def test_a_listener_for_implicit_tls_has_a_name_of_its_own():
+    listener = bound(tls_mode="implicit")
+    assert listener.place == f"smtps 127.0.0.1:{listener.port}"
+    listener.close()

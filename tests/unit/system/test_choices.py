@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from m365proxy.system.choices import DeletePolicy, DeleteRule, TlsMode
+from m365proxy.system.choices import DeletePolicy, DeleteRule, Service, TlsMode, listener_name
 
 
 @pytest.mark.parametrize("text", [str(TlsMode.STARTTLS), f"{TlsMode.STARTTLS}"])
@@ -13,6 +13,20 @@ def test_in_a_log_line_a_word_is_what_the_config_says(text):
 def test_in_a_file_a_word_is_what_the_config_says():
     assert json.dumps({"tls": TlsMode.STARTTLS}) == '{"tls": "starttls"}'
     assert TlsMode("starttls") is TlsMode.STARTTLS
+
+
+@pytest.mark.parametrize(
+    "protocol, tls, name",
+    [
+        (Service.SMTP, TlsMode.IMPLICIT, "smtps"),
+        ("pop3", TlsMode.IMPLICIT, "pop3s"),
+        (Service.SMTP, TlsMode.STARTTLS, "smtp"),
+        ("pop3", TlsMode.NONE, "pop3"),
+        ("status", TlsMode.IMPLICIT, "status"),
+    ],
+)
+def test_names_of_listeners(protocol, tls, name):
+    assert listener_name(protocol, tls) == name
 
 
 @pytest.mark.parametrize(

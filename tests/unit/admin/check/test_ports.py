@@ -12,6 +12,7 @@ from m365proxy.admin.check import ports
 from m365proxy.admin.check.subject import Subject
 from m365proxy.admin.terminal import Mark
 from m365proxy.system import statusfile
+from m365proxy.system.choices import TlsMode
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has /proc/net")
 
@@ -145,3 +146,13 @@ def test_a_service_is_restarted_by_its_own_name(config, monkeypatch):
     monkeypatch.setattr(ports, "_text", {"/proc/7/cgroup": slices}.get)
     (line,) = lines(with_ports(config, 2525), running=True)
     assert line.remedy == "Run `systemctl restart m365proxy@contoso.service`."
+
+
+def test_implicit_tls_has_the_name_that_the_running_program_gives_it(config):
+    os.makedirs(config.state_dir)
+    statusfile.write(config.state_dir, {"listeners": ["smtps 127.0.0.1:465"]})
+    tls = with_ports(config, 465).sockets[0]
+    for mode, mark in ((TlsMode.IMPLICIT, Mark.OK), (TlsMode.STARTTLS, Mark.ATTENTION)):
+        socket = dataclasses.replace(tls, tls=mode)
+        (line,) = lines(dataclasses.replace(config, sockets=(socket,)), running=True)
+        assert line.mark is mark

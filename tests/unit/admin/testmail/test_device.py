@@ -74,7 +74,7 @@ def test_a_config_without_a_mailbox_that_may_send(tmp_path):
         device.choose(config, "", "")
 
 
-LISTENERS = ["smtp 127.0.0.1:2525", "smtp 127.0.0.1:4650", "pop3 127.0.0.1:1100"]
+LISTENERS = ["smtp 127.0.0.1:2525", "smtps 127.0.0.1:4650", "pop3 127.0.0.1:1100"]
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_certificate_with_the_trust_of_openssl_in_it(play, tmp_path):
 
 def test_a_listener_that_speaks_no_tls(play, trust):
     _, way = play(GREETING, b"", mode="implicit")
-    with pytest.raises(Failed, match="TLS with SMTP 127.0.0.1:.* failed"):
+    with pytest.raises(Failed, match="TLS with SMTPS 127.0.0.1:.* failed"):
         SmtpDevice(way, trust)
 
 
