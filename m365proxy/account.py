@@ -10,6 +10,7 @@ from .config.sections import Config
 from .entra import tokens
 from .entra.tokenfile import TokenFile
 from .graph.client import Graph
+from .monitoring.counters import Counters
 from .monitoring.snapshot import Watched
 from .spool.spool import Spool
 from .system import files
@@ -20,8 +21,14 @@ from .system.outbound import Outbound
 class Account:
     """The way to Microsoft as configured: sign-in, Graph client.  Opens no connection by itself."""
 
-    def __init__(self, config: Config, outbound: Optional[Outbound] = None, environ: Mapping[str, str] = os.environ):
-        """`environ` may hold the key of the sign-in."""
+    def __init__(
+        self,
+        config: Config,
+        outbound: Optional[Outbound] = None,
+        environ: Mapping[str, str] = os.environ,
+        counters: Optional[Counters] = None,
+    ):
+        """`environ` may hold the key of the sign-in; `counters` count requests to Graph."""
         self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
         authority, graph_url, resource = tokens.endpoints(config.cloud, config.graph_url, config.authority_url)
         self.token_file = TokenFile(config.state_dir, environ)
@@ -40,7 +47,16 @@ class Account:
         )
         app_only = bool(config.client_secret or config.client_certificate)
         user = "" if app_only else config.user or ""
-        self.graph = Graph(self.tokens, self.outbound, graph_url, user, app=config.client_id)
+        counters = counters or Counters()
+        self.graph = Graph(
+            self.tokens,
+            self.outbound,
+            graph_url,
+            user,
+            app=config.client_id,
+            note_answer=counters.note_answer,
+            note_throttling=counters.note_throttling,
+        )
 
 
 def spool_of(config: Config) -> Spool:

@@ -33,6 +33,7 @@ from .logins.guard import Guard
 from .logins.users import User, Users
 from .maildrop.maildrop import Maildrops
 from .mime import prepare
+from .monitoring.counters import Counters
 from .monitoring.monitor import Monitor
 from .monitoring.snapshot import ProgramView
 from .pop3 import session as pop3
@@ -54,6 +55,7 @@ from .spool.spool import Incoming
 from .system import files, log, memory
 from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
+from .system.events import EventLog
 from .system.interfaces import default_gateways
 from .system.networks import within
 from .system.outbound import Outbound
@@ -91,8 +93,9 @@ class Daemon:
         notifier: Optional[Notifier] = None,
         environ: Mapping[str, str] = os.environ,
         asked: "Optional[Asked[str]]" = None,
+        event_log: Optional[EventLog] = None,
     ):
-        """`asked` is where signals put what they ask for.
+        """`asked` is where signals put what they ask for; `event_log`, where the log writes steps.
 
         Nothing is opened yet.  ConfigError if a certificate or key is wrong.
         """
@@ -103,7 +106,8 @@ class Daemon:
         self._state_dir = config.state_dir
         self._control = Control(self._state_dir)
         self._notifier = notifier or Notifier({})
-        self.account = Account(config, outbound, environ)
+        self._counters = Counters()
+        self.account = Account(config, outbound, environ, self._counters)
         self.spool = spool_of(config)
         self.listeners: List[Listener] = []
         self._stop_asked = threading.Event()
@@ -117,12 +121,7 @@ class Daemon:
             config.limits.auth_block_minutes * 60.0,
             config.proxy_protocol_from,
         )
-        self._connections = Connections(
-            config.limits.connections,
-            config.limits.connections_per_client,
-            config.proxy_protocol_from,
-            config.allowed_networks,
-        )
+        self._connections = self._make_connections(config)
         self._gateways = default_gateways()
         self._plaintext_networks = list(config.plaintext_networks)  # one list for all sessions, which a reload changes
         self._policy = self._make_policy(config)
@@ -137,7 +136,12 @@ class Daemon:
         self._daily = Daily(config, self.account, self.spool)
         self._started = time.time()
         self._monitor = Monitor(
-            lambda: watched(self.config, self._state_dir), Overview(self.spool), self.account.tokens.state, self._view
+            lambda: watched(self.config, self._state_dir),
+            Overview(self.spool),
+            self.account.tokens.state,
+            self._view,
+            counters=self._counters,
+            event_log=event_log,
         )
         self._status_port = StatusPort(self._monitor)
         self._chores = self._make_chores()
@@ -202,14 +206,14 @@ class Daemon:
         config, graph = self.config, self.account.graph
         files.make_private(os.path.join(config.state_dir, "seen"))
         drafts = Drafts(graph, installation(config.state_dir))
-        self._sent_copies = SentCopies(drafts, _without_copies(config))
+        self._sent_copies = SentCopies(drafts, config.without_copies)
         delivery = Delivery(
             graph,
             drafts,
             LargeDrafts(graph, sleep=self._pause),
             Routes(config.state_dir, graph.user, config.permissions is Permissions.FULL),
             SeenIds(os.path.join(config.state_dir, "seen")),
-            self._may_send_as,
+            lambda mailbox, address: self._users.may_send_as(mailbox, address),
             on_ambiguous=config.queue.on_ambiguous,
         )
         return Courier(
@@ -223,6 +227,16 @@ class Daemon:
             probe=self._probe,
             failed=self._reporter.report_soon,
             sent=self._sent_copies.note,
+        )
+
+    def _make_connections(self, config: Config) -> Connections:
+        return Connections(
+            config.limits.connections,
+            config.limits.connections_per_client,
+            config.proxy_protocol_from,
+            config.allowed_networks,
+            note_session=self._counters.note_session,
+            note_refused=self._counters.note_refused_connection,
         )
 
     def _make_reporter(self) -> Reporter:
@@ -282,6 +296,7 @@ class Daemon:
             relay_networks=config.relay_networks,
             mailboxes=[mailbox.username for mailbox in config.mailboxes if Service.SMTP in mailbox.services],
             check_message=Intake(may_send_large).check,
+            note_refusal=self._counters.note_refusal,
             quirks=self._connections.quirks,
         )
 
@@ -303,6 +318,7 @@ class Daemon:
             errors=self.config.limits.errors,
             handshake_seconds=client.settings.handshake_seconds,
             junk=JunkCommands(client.note_progress),
+            note_retrieved=self._counters.note_retrieved,
         )
 
     def _accept(self, envelope: Envelope) -> Incoming:
@@ -321,12 +337,6 @@ class Daemon:
                 with contextlib.suppress(KeyError):  # a reload is just removing the mailbox
                     return self._users.user_of_mailbox(mailbox)
         return None
-
-    def _may_send_as(self, mailbox: str, address: str) -> bool:
-        try:
-            return self._users.user_of_mailbox(mailbox).may_send_as(address)
-        except KeyError:  # a reload removed the mailbox while its mail was being sent
-            return False
 
     def _pause(self, seconds: float) -> None:
         """Wait; Temporary if the program is to stop, so that what waits ends."""
@@ -423,7 +433,7 @@ class Daemon:
         self._policy = self._make_policy(config)
         addresses = [mailbox.username for mailbox in config.mailboxes]
         self._reporter.configure(addresses, config.notify)
-        self._sent_copies.set_mailboxes(_without_copies(config))
+        self._sent_copies.set_mailboxes(config.without_copies)
         self.courier.set_mailboxes(addresses)
 
     def _set_certificate(self, contexts: Dict[str, ssl.SSLContext]) -> None:
@@ -480,8 +490,3 @@ class Daemon:
             f"; {cut} sessions were broken off" if cut else "",
             "" if idle else "; a message was being sent: whether it went out is looked up at the next start",
         )
-
-
-def _without_copies(config: Config) -> List[str]:
-    """The mailboxes whose mail leaves no copy in Sent Items."""
-    return [mailbox.username for mailbox in config.mailboxes if mailbox.sent_items == 0]

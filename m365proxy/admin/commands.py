@@ -112,8 +112,9 @@ def run(config: Config, notifier: Notifier, asked: "Asked[str]") -> Optional[int
     from ..account import event_log
     from ..daemon import Daemon
 
-    log.setup(config.logging.level, config.logging.file or "", config.logging.syslog, event_log(config))
-    daemon = Daemon(config, notifier=notifier, asked=asked)
+    steps = event_log(config)
+    log.setup(config.logging.level, config.logging.file or "", config.logging.syslog, steps)
+    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps)
     daemon.start()
     daemon.serve()
     return None
@@ -188,6 +189,7 @@ def status(config: Config, as_json: bool) -> Optional[int]:
     """The state of the running program, the queue and the sign-in; 3 if nothing runs."""
     from ..account import Account, spool_of, watched
     from ..monitoring import findings, snapshot
+    from ..monitoring.counterfile import CounterFile
     from ..monitoring.counters import Counters
     from ..spool.overview import Overview
 
@@ -196,9 +198,10 @@ def status(config: Config, as_json: bool) -> Optional[int]:
     account = Account(config)
     if not running:
         counters = Counters()
-        counters.load(config.state_dir)
+        watching = watched(config, config.state_dir)
+        CounterFile(config.state_dir, counters).load(watching.mailboxes)
         taken = snapshot.take(
-            watched(config, config.state_dir),
+            watching,
             Overview(spool_of(config)).look(),
             account.tokens.state(),
             counters,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ..system.choices import Cloud, DeleteRule, OnAmbiguous, Permissions, Service, TlsMode, listener_name
 from ..system.networks import Network
@@ -191,6 +191,11 @@ class Config:
     status_password: Optional[Secret]
     logging: LoggingConfig
     state_dir: str
+
+    @property
+    def without_copies(self) -> List[str]:
+        """The mailboxes whose mail leaves no copy in Sent Items."""
+        return [mailbox.username for mailbox in self.mailboxes if mailbox.sent_items == 0]
 
 
 # The class of each section, by its path; https_proxy becomes a URL.

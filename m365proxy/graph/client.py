@@ -71,8 +71,14 @@ class Graph:
         monotonic: Callable[[], float] = time.monotonic,
         slot_seconds: float = _SLOT_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
+        note_answer: Callable[[int], object] = lambda status: None,
+        note_throttling: Callable[[float], object] = lambda seconds: None,
     ):
-        """`url`: "https://graph.microsoft.com"; `user`: the signed-in address, "" when app-only; `app`: its ID."""
+        """`url`: "https://graph.microsoft.com"; `user`: the signed-in address, "" when app-only; `app`: its ID.
+
+        `note_answer` is told the HTTP status of each request, 0 if there was no answer; `note_throttling`, for how
+        many seconds longer than before a mailbox is throttled.
+        """
         self.url = url.rstrip("/")
         self.host = urllib.parse.urlsplit(url).netloc
         self.user = user.lower()
@@ -85,6 +91,8 @@ class Graph:
         self._clock = clock
         self._monotonic = monotonic
         self._slot_seconds = slot_seconds
+        self._note_answer = note_answer
+        self._note_throttling = note_throttling
         self._mailboxes: Dict[str, _Mailbox] = {}
         self._sessions = Sessions(outbound, monotonic, idle_seconds)
         self._deadlines = Deadlines(logger)
@@ -109,12 +117,16 @@ class Graph:
     def throttle(self, name: str, seconds: float) -> None:
         """Send no request for this mailbox for so many seconds: an answer, or one inside a batch, asks for that."""
         mailbox = self._mailbox(name)
-        until = self._monotonic() + seconds
+        now = self._monotonic()
+        until = now + seconds
         with self._lock:
+            longer = until - max(mailbox.throttled_until, now)
             mailbox.throttled_until = max(mailbox.throttled_until, until)
             is_news = seconds >= _LONG_THROTTLING and until - mailbox.logged_until >= _LONG_THROTTLING
             if is_news:
                 mailbox.logged_until = until
+        if longer > 0:
+            self._note_throttling(longer)
         if is_news:
             end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + seconds))
             logger.warning("%s: throttled by Graph for %d s; nothing is sent or read until %s", name, seconds, end)
@@ -307,9 +319,12 @@ class Graph:
             if request.stream:
                 deadline.disarm()
             answer = Answer(response, release, deadline, request.seconds if request.stream else 0.0)
-        except BaseException:
+        except BaseException as error:
             release(False)
+            if isinstance(error, NoAnswer):
+                self._note_answer(0)
             raise
+        self._note_answer(answer.status)
         self._note(answer, request.mailbox)
         if not request.stream:
             try:

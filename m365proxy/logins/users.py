@@ -184,6 +184,11 @@ class Users:
         """The user of a network that may send from this mailbox without a login; its user name is ""."""
         return self._mailboxes[address.lower()]
 
+    def may_send_as(self, mailbox: str, address: str) -> bool:
+        """Whether a mailbox may send as an address; False if there is no such mailbox: a reload may have removed it."""
+        user = self._mailboxes.get(mailbox.lower())
+        return user is not None and user.may_send_as(address)
+
     def _split(self, login: str) -> Tuple[str, str]:
         """User name and folder of "login+Folder".
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from typing import Callable, List, Optional, cast
+from typing import Any, Callable, Dict, List, Optional, cast
 
 from ..errors import ProxyError
 from ..spool.overview import Overview
 from ..system import events, log, statusfile
+from ..system.events import EventLog, Position
 from . import findings, snapshot
+from .counterfile import CounterFile
 from .counters import Counters
 from .devices import Devices
 from .findings import Finding
@@ -17,7 +18,7 @@ from .snapshot import ProgramView, SignInView, Snapshot, Watched
 
 logger = log.get("status")
 
-# Seconds between writes of counters.json; what was counted since is lost by a kill, unless the event log has it.
+# Seconds between writes of counters.json; after a kill the event log says what was counted since.
 _SAVE_SECONDS = 60.0
 
 
@@ -45,9 +46,12 @@ class Monitor:
         program: Callable[[], ProgramView],
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        counters: Optional[Counters] = None,
+        event_log: Optional[EventLog] = None,
     ):
-        """`watched`, `sign_in`, `program`: give what is true now."""
-        self.counters = Counters()
+        """`watched`, `sign_in`, `program`: give what is true now.  `event_log`: what the log writes steps to."""
+        self.counters = counters or Counters()
         self.devices = Devices()
         self._watched = watched
         self._overview = overview
@@ -56,21 +60,30 @@ class Monitor:
         self._clock = clock
         self._monotonic = monotonic
         self._saved = monotonic()
-        self._followers = events.Followers([self.counters.note, self.devices.note])
+        self._followers = events.Followers([self.counters.note, self.devices.note], event_log)
+        self._file: CounterFile  # made by start(): it needs the state directory
 
     def start(self) -> None:
         """Go on counting where the last run ended.  The state directory is there."""
-        self.counters.load(self._watched().state_dir)
-        self.devices.load(self._watched().state_dir)
-        logging.getLogger().addHandler(self._followers)
+        watched = self._watched()
+        self._file = CounterFile(watched.state_dir, self.counters)
+        self._file.load(watched.mailboxes)
+        self.devices.load(watched.state_dir)
+        self._followers.start()
+        self._save()
 
     def stop(self) -> None:
-        logging.getLogger().removeHandler(self._followers)
-        self._write(save=True)
+        with self._followers.held() as end:
+            content = self.counters.content()
+            self._followers.stop()
+        self._write_status()
+        self._write_counters(content, end, stopped=True)
 
     def tick(self) -> Optional[Report]:
         """Write status.json, and the counters now and then; what was written, None if the disk does not take it."""
-        return self._write(save=self._monotonic() - self._saved >= _SAVE_SECONDS)
+        if self._monotonic() - self._saved >= _SAVE_SECONDS:
+            self._save()
+        return self._write_status()
 
     def report(self) -> Report:
         """The state of things now.  OSError if the queue cannot be listed."""
@@ -84,15 +97,23 @@ class Monitor:
         )
         return report_on(taken)
 
-    def _write(self, save: bool) -> Optional[Report]:
-        state_dir = self._watched().state_dir
+    def _save(self) -> None:
+        self._saved = self._monotonic()
+        with self._followers.held() as end:
+            content = self.counters.content()
+        self._write_counters(content, end)
+
+    def _write_counters(self, content: Dict[str, Any], end: Optional[Position], stopped: bool = False) -> None:
+        try:
+            self._file.save(content, end, stopped)
+            self.devices.save(self._watched().state_dir)
+        except (OSError, ProxyError) as error:
+            logger.warning("counters.json and devices.json cannot be written: %s", error)
+
+    def _write_status(self) -> Optional[Report]:
         try:
             report = self.report()
-            statusfile.write(state_dir, report)
-            if save:
-                self.counters.save(state_dir)
-                self.devices.save(state_dir)
-                self._saved = self._monotonic()
+            statusfile.write(self._watched().state_dir, report)
         except (OSError, ProxyError) as error:
             logger.warning("status.json cannot be written: %s", error)
             return None

@@ -75,8 +75,12 @@ class Pop3Session:
         silence_seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
         junk: Optional[JunkCommands] = None,
+        note_retrieved: Callable[[int], object] = lambda messages: None,
     ):
-        """`silence_seconds`: how often a client that waits gets a sign of life; `junk` counts useless commands."""
+        """`silence_seconds`: how often a client that waits gets a sign of life; `junk` counts useless commands.
+
+        `note_retrieved` is told at the end how many messages the client has fetched.
+        """
         self._connection = connection
         self._peer = connection.peer
         self._tls_context = tls_context
@@ -91,6 +95,7 @@ class Pop3Session:
         self._junk = junk or JunkCommands()
         self._used: Dict[bytes, bytearray] = {}  # verb -> 1 for each message it was used on
         self._over = False
+        self._note_retrieved = note_retrieved
         self._login = Login(
             connection,
             users,
@@ -225,6 +230,7 @@ class Pop3Session:
             transaction.close()
         self._connection.close()
         if transaction is not None:
+            self._note_retrieved(transaction.retrieved)
             _log.info(
                 "%s: session ended (%s), %d retrieved, %d deleted",
                 transaction.who,

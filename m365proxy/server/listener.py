@@ -176,6 +176,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self.shutdown_request(request)
 
     def _log_refused(self, peer: str, refusal: str, proxy: str = "") -> None:
+        self._connections.note_refused(self.protocol)
         who = f"{peer} through {proxy}" if proxy else peer
         extra = events.step("refused", service=self.protocol, client=peer, reason=refusal)
         self._connections.log_refusal(f"connection refused from {who}: {refusal}", peer, extra)
@@ -190,6 +191,7 @@ class Listener(socketserver.ThreadingTCPServer):
             tls_first = self._settings.tls_mode is TlsMode.IMPLICIT or self._begins_with_tls(client)
             if tls_first and not self._start_tls(client):
                 return
+            self._connections.note_session(self.protocol)
             self._make_session(client).run()
         except WireError as error:
             logger.debug("%s connection from %s ended: %s", self.protocol, client.peer, handshake.reason(error))
@@ -212,6 +214,7 @@ class Listener(socketserver.ThreadingTCPServer):
             header = proxyprotocol.read(lambda count: client.connection.receive_exactly(count, deadline))
         except (proxyprotocol.Malformed, TimedOut) as error:
             reason = str(error) or "none arrived in time"
+            self._connections.note_refused(self.protocol)
             self._connections.log_refusal(
                 f"connection refused from {proxy}: its PROXY header is missing or wrong ({reason}); "
                 "proxy_protocol_from is for proxies that send one"
@@ -250,6 +253,7 @@ class Listener(socketserver.ThreadingTCPServer):
     def _start_tls(self, client: Client) -> bool:
         """Do the handshake; False if there is no certificate.  WireError if it fails."""
         if client.tls is None:  # a reload took it away
+            self._connections.note_refused(self.protocol)
             self._connections.log_refusal(
                 f"connection refused from {client.peer}: port {self.port} is for TLS, and no tls_cert is configured"
             )

@@ -38,4 +38,6 @@ class Policy:
     # Looks at a whole message before it is accepted, and is told whether it came with MAIL FROM:<>; the Reply it
     # returns refuses the message.
     check_message: Optional[Callable[[BinaryIO, User, bool], Optional[Reply]]] = None
+    # Told the code and enhanced code of each reply that refuses something.
+    note_refusal: Callable[[str], object] = lambda reason: None
     quirks: Quirks = dataclasses.field(default_factory=Quirks)

@@ -1,4 +1,4 @@
-"""Which refusals of a session an administrator is to see in the log."""
+"""Which refusals of a session count as mistakes, and which an administrator is to see in the log."""
 
 from __future__ import annotations
 
@@ -20,6 +20,18 @@ _NAMED = 10
 
 # A session's last words have a line of their own.
 _LAST = 421
+
+# Replies to mistakes of the client; what policy refuses is none.
+_MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
+
+
+def is_to_mistake(reply: Reply) -> bool:
+    """Whether it answers a mistake, too many of which end a session.
+
+    Those in one of many recipients do not count: a pipelined list would end before the good ones are sent.
+    """
+    in_recipient = reply.enhanced == replies.BAD_RECIPIENT or reply is replies.NOTIFY_SYNTAX
+    return reply.code in _MISTAKES and not in_recipient
 
 
 class RefusalLog:

@@ -29,7 +29,7 @@ from .auth import Authentication
 from .dotreader import DotReader, LfDotReader
 from .policy import Policy
 from .reception import Reception, disk_refused
-from .refusals import RefusalLog
+from .refusals import RefusalLog, is_to_mistake
 from .replies import Reply
 from .transaction import Transaction, choose_recipient, choose_sender
 
@@ -45,9 +45,6 @@ _GARBAGE = 3
 
 # The first words of HTTP requests, which browsers and scanners send to any port.
 _HTTP = ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI")
-
-# Replies to mistakes of the client; what policy refuses is none.
-_MISTAKES = (500, 501, 502, 503, 504, 530, 535, 538)
 
 # A client may name this many recipients beyond limits.recipients; each further one counts as a command that achieves
 # nothing.  A client that pipelines a long list cannot know the limit (RFC 5321 4.5.3.1.10).
@@ -195,9 +192,7 @@ class SmtpSession:
         return reply is replies.SENDER_FIRST and self._mail_refused
 
     def _is_mistake(self, reply: Reply) -> bool:
-        # Those in one of many recipients do not count: a pipelined list would end before the good ones are sent.
-        in_recipient = reply.enhanced == replies.BAD_RECIPIENT or reply is replies.NOTIFY_SYNTAX
-        return reply.code in _MISTAKES and not in_recipient and not self._follows_refused_mail(reply)
+        return is_to_mistake(reply) and not self._follows_refused_mail(reply)
 
     def _slow_down(self, reply: Reply) -> Reply:
         """The reply, after a pause if many commands achieved nothing; TOO_MUCH_JUNK if too many did."""
@@ -216,6 +211,8 @@ class SmtpSession:
         return None
 
     def _say(self, reply: Reply) -> None:
+        if reply.code >= 400:
+            self._policy.note_refusal(f"{reply.code} {reply.enhanced}")
         self._connection.write(bytes(reply))
 
     def _end(self, reply: Reply) -> None:

@@ -9,13 +9,14 @@ docs/events.md lists the events and their fields.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import io
 import json
 import logging
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ..errors import CannotCreate
 from . import files, jsontext, log
@@ -41,24 +42,15 @@ def step(event: str, **fields: Value) -> Mapping[str, Dict[str, Value]]:
     return {"event": {"event": event, **fields}}
 
 
-class Followers(logging.Handler):
-    """Hands each step among the log's records, and when it happened (seconds since 1970), to those who follow them.
+class Position(NamedTuple):
+    """A place in the event log: the number of a file, and octets in it; (0, 0) before its first event."""
 
-    They are called in the thread that logs, one record after the other: they must be quick, and must not log.
-    """
+    number: int
+    octets: int
 
-    def __init__(self, followers: Sequence[Callable[[float, Mapping[str, Value]], object]]):
-        super().__init__()
-        self._followers = followers
 
-    def emit(self, record: logging.LogRecord) -> None:
-        fields = getattr(record, "event", None)
-        if isinstance(fields, dict):
-            try:
-                for follow in self._followers:
-                    follow(record.created, fields)
-            except Exception:  # as in all handlers of logging: mail that was sent would be looked for again and again
-                self.handleError(record)
+class Incomplete(Exception):
+    """The event log does not have all that was written after a position."""
 
 
 class EventLog(logging.Handler):
@@ -89,6 +81,13 @@ class EventLog(logging.Handler):
     def note(self, event: str, **fields: Value) -> None:
         """Write a step that has no log line: what a command does, which prints for people instead."""
         self.handle(logging.makeLogRecord(dict(step(event, **fields))))
+
+    def end(self) -> Optional[Position]:
+        """Where the next event is written, at the earliest; None while the disk takes none, or cannot be read."""
+        try:
+            return None if self._paused_until else _end(self._directory)
+        except OSError:
+            return None
 
     def close(self) -> None:
         self.acquire()
@@ -155,6 +154,59 @@ class EventLog(logging.Handler):
                 file.close()
 
 
+class Followers(logging.Handler):
+    """Hands each step among the log's records, and when it happened (seconds since 1970), to those who follow them.
+
+    They are called in the thread that logs, one record after the other: they must be quick, and must not log.
+    With an event log it stands in its place among the log's handlers, and writes each step there first: while it is
+    `held`, the files have exactly the steps that were followed.
+    """
+
+    def __init__(
+        self,
+        followers: Sequence[Callable[[float, Mapping[str, Value]], object]],
+        event_log: Optional[EventLog] = None,
+    ):
+        super().__init__()
+        self._followers = followers
+        self._event_log = event_log
+
+    def start(self) -> None:
+        """Follow the whole log from now on."""
+        _exchange(self._event_log, self)
+
+    def stop(self) -> None:
+        """Give the event log its place back."""
+        _exchange(self, self._event_log)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Optional[Position]]:
+        """A with block in which no step is followed; where the event log ends, None if there is none or it is lost."""
+        self.acquire()
+        try:
+            yield self._event_log.end() if self._event_log is not None else None
+        finally:
+            self.release()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._event_log is not None:
+            self._event_log.handle(record)
+        fields = getattr(record, "event", None)
+        if isinstance(fields, dict):
+            try:
+                for follow in self._followers:
+                    follow(record.created, fields)
+            except Exception:  # as in all handlers of logging: mail that was sent would be looked for again and again
+                self.handleError(record)
+
+
+def _exchange(old: Optional[logging.Handler], new: Optional[logging.Handler]) -> None:
+    """Put one handler of the log in the place of another, at once for all threads: no record passes both or neither."""
+    root = logging.getLogger()
+    kept = [handler for handler in root.handlers if handler is not old]
+    root.handlers = [*kept, new] if new is not None else kept
+
+
 def lines(directory: str, since: float = 0.0) -> Iterator[bytes]:
     """The lines on what happened since then (seconds since 1970), the oldest first.
 
@@ -194,6 +246,22 @@ def last_lines(directory: str, octets: int) -> List[bytes]:
     return found
 
 
+def lines_after(directory: str, position: Position) -> Iterator[bytes]:
+    """The lines that were written after a position, as `lines`; Incomplete if some of them are not there any more."""
+    try:
+        numbers = [number for number in _numbers(directory) if number >= position.number]
+        if position.number and (position.number not in numbers or _end_of(directory, position.number) < position):
+            raise Incomplete
+    except (FileNotFoundError, NotADirectoryError):
+        if position.number:
+            raise Incomplete from None
+        return
+    for number in numbers:
+        with files.open_shared(path_of(directory, number)) as file:
+            file.seek(position.octets if number == position.number else 0)
+            yield from file
+
+
 def parse(line: bytes) -> Dict[str, Any]:
     """The fields of a line; {} if it was cut off by a power cut or a full disk."""
     try:
@@ -202,6 +270,11 @@ def parse(line: bytes) -> Dict[str, Any]:
         return {}
     is_event = isinstance(event, dict) and all(isinstance(event.get(name), str) for name in ("time", "event"))
     return event if is_event else {}
+
+
+def time_of(event: Mapping[str, Any]) -> float:
+    """When an event happened (seconds since 1970), without its fraction.  ValueError if nobody can tell."""
+    return float(calendar.timegm(time.strptime(event["time"][:19], "%Y-%m-%dT%H:%M:%S")))
 
 
 def path_of(directory: str, number: int) -> str:
@@ -213,6 +286,18 @@ def _numbers(directory: str) -> List[int]:
     """The numbers of the files, the oldest first."""
     names = (name[: -len(_ENDING)] for name in files.names(directory) if name.endswith(_ENDING))
     return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name == f"{int(name):08}")
+
+
+def _end(directory: str) -> Position:
+    try:
+        numbers = _numbers(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        numbers = []
+    return _end_of(directory, numbers[-1]) if numbers else Position(0, 0)
+
+
+def _end_of(directory: str, number: int) -> Position:
+    return Position(number, _size(path_of(directory, number)))
 
 
 def _size(path: str) -> int:

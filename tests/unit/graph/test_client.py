@@ -175,6 +175,34 @@ def test_a_shorter_throttling_does_not_end_a_longer_one(harness, clock):
     assert harness.graph.throttled_for(ALERTS) == 30
 
 
+def test_throttling_is_counted_once_however_many_are_told_of_it(harness, clock):
+    counted = []
+    harness.connect(note_throttling=counted.append)
+    harness.graph.throttle(ALERTS, 30)
+    harness.graph.throttle(ALERTS, 20)
+    clock.now += 20
+    harness.graph.throttle(ALERTS, 30)
+    harness.graph.throttle(SCANNER, 0)
+    assert counted == [30, 20]
+
+
+def test_each_request_is_counted_by_its_status(harness):
+    statuses = []
+    harness.connect(note_answer=statuses.append)
+    harness.get()
+    harness.faults.add("answer", status=503)
+    harness.get()
+    harness.faults.add("cut")
+    with pytest.raises(NoAnswer):
+        harness.get()
+    harness.faults.add("answer", status=401)
+    harness.get()
+    harness.graph.throttle(ALERTS, 30)
+    with pytest.raises(Throttled):
+        harness.get()
+    assert statuses == [200, 503, 0, 401, 200]
+
+
 def test_a_call_that_waits_for_a_slot_is_throttled_too(harness, wait_until):
     fault = harness.faults.add("hang", times=SLOTS)
     harness.faults.add("answer", status=429, retry_after=30, after=0)

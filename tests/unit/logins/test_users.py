@@ -233,6 +233,14 @@ def test_may_send_as(address, expected):
     assert user.may_send_as(address) is expected
 
 
+def test_a_mailbox_that_a_reload_removed_may_send_as_nobody():
+    address = HARNESS[0].username
+    users = Users(HARNESS)
+    assert users.may_send_as(address.upper(), address)
+    assert not users.may_send_as(address, "anybody@fabrikam.com")
+    assert not users.may_send_as("gone@contoso.com", "gone@contoso.com")
+
+
 # What it costs.
 
 

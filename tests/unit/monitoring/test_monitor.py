@@ -10,13 +10,14 @@ from m365proxy.monitoring.monitor import Monitor
 from m365proxy.spool.overview import Overview
 from m365proxy.spool.spool import Spool
 from m365proxy.system import events, statusfile
+from m365proxy.system.events import EventLog
 
 
 @pytest.fixture
 def make_monitor(tmp_path):
     made = []
 
-    def make(clock=time.time):
+    def make(clock=time.time, **more):
         made.append(
             Monitor(
                 lambda: watch(tmp_path),
@@ -24,6 +25,7 @@ def make_monitor(tmp_path):
                 lambda: SIGNED_IN,
                 lambda: PROGRAM,
                 clock=clock,
+                **more,
             )
         )
         made[-1].start()
@@ -42,11 +44,47 @@ def test_what_is_reported_is_what_is_written(make_monitor, tmp_path):
 def test_steps_in_the_log_are_counted_over_a_restart(make_monitor, monkeypatch):
     logger = logging.getLogger("m365proxy.courier")
     monkeypatch.setattr(logger, "level", logging.INFO)
-    for _ in range(2):
+    for id in ("1", "2"):
         monitor = make_monitor()
-        logger.info("sent", extra=events.step("delivered", id="1", mailbox=ALERTS))
+        logger.info("sent", extra=events.step("delivered", id=id, mailbox=ALERTS))
         monitor.stop()
     assert make_monitor().report()["mailboxes"][ALERTS]["sent_24h"] == 2
+
+
+def test_a_kill_is_made_good_by_the_event_log(make_monitor, tmp_path, monkeypatch):
+    logger = logging.getLogger("m365proxy.courier")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    event_log = EventLog(str(tmp_path / "events"), 8000)
+    logging.getLogger().addHandler(event_log)
+    killed = make_monitor(event_log=event_log)
+    logger.info("sent", extra=events.step("delivered", id="1", mailbox=ALERTS))
+    later = make_monitor()
+    assert later.report()["mailboxes"][ALERTS]["sent_24h"] == 1
+    later.stop()
+    killed.stop()
+    assert event_log in logging.getLogger().handlers  # steps of the stop are still written
+    logging.getLogger().removeHandler(event_log)
+    event_log.close()
+    assert (tmp_path / "events" / "00000001.jsonl").read_bytes().count(b"\n") == 1
+
+
+def test_counters_are_saved_each_minute(make_monitor, tmp_path):
+    now = [100.0]
+    monitor = make_monitor(monotonic=lambda: now[0])
+    saved = tmp_path / "counters.json"
+    for seconds, is_saved in ((59, False), (1, True), (59, False), (1, True)):
+        saved.unlink(missing_ok=True)
+        monitor.counters.note_session("smtp")
+        now[0] += seconds
+        monitor.tick()
+        assert saved.exists() is is_saved
+
+
+def test_counters_that_the_disk_does_not_take_stop_nothing(make_monitor, tmp_path, caplog):
+    (tmp_path / "counters.json").mkdir()
+    monitor = make_monitor()
+    assert monitor.tick() is not None
+    assert [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()] != []
 
 
 def test_a_disk_that_takes_nothing_is_survived(make_monitor, tmp_path, monkeypatch):

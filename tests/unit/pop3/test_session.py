@@ -23,6 +23,14 @@ def test_pipelined_commands_are_answered_in_order():
     assert harness.drop.deletions == [[0]]
 
 
+def test_messages_that_were_retrieved_are_counted():
+    counts = []
+    with Harness(note_retrieved=counts.append) as harness:
+        harness.client.sendall(b"USER scanner@contoso.com\r\nPASS pass word\r\nRETR 1\r\nRETR 2\r\nTOP 3 0\r\nQUIT\r\n")
+        harness.ended()
+    assert counts == [2]
+
+
 def test_lf_alone_ends_a_command_too():
     with Harness() as harness:
         harness.line()

@@ -51,6 +51,19 @@ def talk_through(harness, header):
     return talk
 
 
+def test_a_client_that_may_not_connect_is_counted_as_turned_away():
+    let_in, refused = [], []
+    noted = {"note_session": let_in.append, "note_refused": refused.append}
+    with Harness(connections=Connections(allowed=OFFICE, **noted)) as harness, harness.client(greeted=False) as talk:
+        assert talk.reply() == REFUSED
+    for header, reply in ((first("198.51.100.1"), REFUSED), (b"EHLO x\r\n" * 20, "")):
+        with visit(header, connections=behind(OFFICE, **noted)) as (_, talk):
+            assert talk.reply() == reply
+    with visit(first("192.0.2.7"), connections=behind(OFFICE, **noted)) as (_, talk):
+        assert talk.reply().startswith("220 ")
+    assert (let_in, refused) == (["smtp"], ["smtp"] * 3)
+
+
 @contextlib.contextmanager
 def visit(header, certificate=None, **more):
     """A harness, and a client that has sent the header."""

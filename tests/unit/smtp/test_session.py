@@ -61,6 +61,17 @@ def test_of_many_recipients_some_are_named(logged):
     assert logged()[-1].endswith(f" size=0 tls=none recipients={named},+3")
 
 
+def test_each_reply_that_refuses_is_counted_logged_or_not():
+    reasons = []
+    with Harness(errors=4, note_refusal=reasons.append) as harness, harness.client() as talk:
+        for command in ("NONSENSE", "AUTH PLAIN !", "MAIL FROM:<a@contoso.com>", "NOOP", f"AUTH PLAIN {PLAIN}"):
+            talk.ask(command)
+        for _ in range(2):
+            talk.ask("MAIL FROM:<somebody@fabrikam.com>")
+        assert talk.ask("NONSENSE").startswith("421 ")
+    assert reasons == ["500 5.5.2", "501 5.5.2", "530 5.7.0", "550 5.7.60", "550 5.7.60", "421 4.7.0"]
+
+
 def test_bare_lf_is_noted(logged):
     with Harness(data_seconds=0.05, lf_only_clients=True) as harness, harness.client() as talk:
         talk.send(f"AUTH PLAIN {PLAIN}\nMAIL FROM:<>\nRCPT TO:<a@contoso.com>\nDATA\n.\n".encode())

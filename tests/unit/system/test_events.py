@@ -304,3 +304,85 @@ def test_a_follower_that_fails_harms_nobody():
 
     followers = events.Followers([fail])
     followers.handle(logging.makeLogRecord(dict(events.step("delivered", id="1"))))
+
+
+def test_followers_get_each_step_after_it_is_written(directory):
+    event_log = events.EventLog(directory, 8000)
+    seen = []
+
+    def follow(when, step):
+        seen.append((when, step["event"], len(written(directory))))
+
+    followers = events.Followers([follow], event_log)
+    followers.handle(logging.makeLogRecord({"created": 12.5, **events.step("accepted", id="1")}))
+    followers.handle(logging.makeLogRecord({"msg": "no step"}))
+    event_log.close()
+    assert seen == [(12.5, "accepted", 1)]
+
+
+def test_followers_stand_in_the_place_of_the_event_log(directory):
+    root, event_log = logging.getLogger(), events.EventLog(directory, 8000)
+    before = list(root.handlers)
+    root.addHandler(event_log)
+    followers = events.Followers([], event_log)
+    followers.start()
+    assert root.handlers == [*before, followers]
+    followers.stop()
+    assert root.handlers == [*before, event_log]
+    root.removeHandler(event_log)
+    alone = events.Followers([])
+    alone.start()
+    assert root.handlers == [*before, alone]
+    alone.stop()
+    assert root.handlers == before
+
+
+def test_a_fault_of_a_follower_fails_nobody(directory, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    followers = events.Followers([lambda when, step: 1 / 0])
+    followers.handle(logging.makeLogRecord(dict(events.step("accepted"))))
+
+
+def after(directory, position):
+    return [events.parse(line)["id"] for line in events.lines_after(directory, position)]
+
+
+def test_lines_after_a_position_are_those_that_were_written_then(directory):
+    event_log = events.EventLog(directory, 8000)
+    assert event_log.end() == (0, 0) and after(directory, events.Position(0, 0)) == []
+    ends = []
+    for number in range(40):
+        event_log.note("accepted", id=number)
+        ends.append(event_log.end())
+    event_log.close()
+    assert ends[-1].number > 2
+    for number, end in enumerate(ends):
+        assert after(directory, end) == list(range(number + 1, 40))
+    assert after(directory, events.Position(0, 0)) == list(range(40))
+
+
+def test_lines_that_are_gone_are_missed(directory):
+    with pytest.raises(events.Incomplete):
+        after(directory, events.Position(1, 0))
+    event_log = events.EventLog(directory, 8000)
+    event_log.note("accepted", id="1")
+    end = event_log.end()
+    event_log.close()
+    for position in (events.Position(end.number, end.octets + 1), events.Position(end.number + 1, 0)):
+        with pytest.raises(events.Incomplete):
+            after(directory, position)
+
+
+def test_while_events_are_lost_nobody_knows_where_the_log_ends(directory):
+    event_log = events.EventLog(directory, 8000)
+    in_its_place_a_file(directory)
+    assert event_log.end() == (0, 0)
+    event_log.note("accepted", id="lost")
+    assert event_log.end() is None
+    event_log.close()
+
+
+def test_the_time_of_an_event(directory):
+    assert events.time_of({"time": "2026-11-30T00:53:20.045Z"}) == 1796000000.0
+    with pytest.raises(ValueError):
+        events.time_of({"time": "yesterday"})
