@@ -14,11 +14,11 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 import types
 
 import pytest
 import urllib3.util.connection  # noqa: F401  when it is imported first it binds a socket, to see whether there is IPv6
+import waiting
 
 from m365proxy.server import tls
 
@@ -142,14 +142,7 @@ def certificate(tmp_path_factory):
     return tuple(map(str, paths))
 
 
-def _wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.005)
-
-
 @pytest.fixture(scope="session")
 def wait_until():
-    """wait_until(condition, seconds=20): returns as soon as condition() is true, fails after `seconds`."""
-    return _wait_until
+    """waiting.wait_until."""
+    return waiting.wait_until

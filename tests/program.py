@@ -12,7 +12,8 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
+
+from waiting import wait_until
 
 from m365proxy.account import Account
 from m365proxy.config import load as configuration
@@ -42,16 +43,6 @@ _NOT_OURS = (
     "columns",
     "lines",
 )
-
-
-def wait_until(condition, seconds=30.0, what="it"):
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(0.01)
 
 
 class Program:

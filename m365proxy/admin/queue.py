@@ -73,8 +73,8 @@ def retry(config: Config, typed: str) -> Optional[int]:
     else:
         id = _whole_id(config, spool, typed)
         entry, _ = _take(config, spool, id, spool.requeue)
+        _note(config, "retried", [id])  # before the program is told, which notes what became of it
         _report_queued(config, id)
-        _note(config, "retried", [id])
         doubt = " It may have been sent before; then it arrives twice." if entry.phase in _DOUBTFUL else ""
         print(f"{id} will be tried again now.{doubt}")
     if not is_running(config):
@@ -91,9 +91,10 @@ def _retry_all(config: Config, spool: Spool) -> None:
         if entry.place is Place.FAILED or (state is not None and state.due > time.time()):
             with contextlib.suppress(UsageError, InUse):  # the program has taken it meanwhile
                 _take(config, spool, entry.id, spool.requeue)
-                _report_queued(config, entry.id)
                 tried.append(entry.id)
     _note(config, "retried", tried)
+    for id in tried:
+        _report_queued(config, id)
     if tried:
         print(f"{len(tried)} waiting or failed messages will be tried again now.")
     else:

@@ -148,8 +148,9 @@ def in_config(program, **options):
 
 
 def in_listeners(program, **listener):
-    # Port 0 for the example's, as all tests do; and a name for the first port, as is advised.
-    program.configure(listeners=[{**listener, "port": 0}], smtp_port=0)
+    # Port 0 for the example's, as all tests do; and a name for the first port, as is advised.  The short time for
+    # data was for the device that waits in vain.
+    program.configure(listeners=[{**listener, "port": 0}], smtp_port=0, limits={})
 
 
 def copied(words, said):

@@ -217,7 +217,7 @@ def test_a_dead_graph_stops_no_session(program):
         pop.user(SCANS)
         with pytest.raises(poplib.error_proto, match="SYS/TEMP"):
             pop.pass_(PASSWORD)
-    assert noops.answered > 0
+    wait_until(lambda: noops.answered)
     noops.end()
     wait_until(lambda: program.queue() == [("new", "")] * 20, what="all in the queue")
     program.sandbox.online()

@@ -14,7 +14,7 @@ import sys
 import program as programs
 import pytest
 from pop3clients import CLIENTS, HEADER, PERL, Case, by_fdm, need, poll_fdm
-from program import PASSWORD, SCANS, Program
+from program import PASSWORD, SCANS, Program, wait_until
 
 BODIES = {
     b"dots": b".\r\n..\r\n...three\r\n.one\r\nend\r\n.\r\n",
@@ -108,8 +108,15 @@ def test_a_client_that_stops_at_trouble_gets_past_an_unreadable_message(running,
     rule = running.sandbox.faults.add("answer", path=re.escape(bad) + "/.value", times=None, status=status)
     words = client(case, f"pop://{SCANS.replace('@', '%40')}@localhost:{case.port}")
     environ = dict(running.environ, HOME=str(tmp_path), LC_ALL="C.UTF-8")
+
+    def sessions():
+        """How many have begun, and how many have ended."""
+        said = running.said()
+        return said.count(f'logged in as "{SCANS}"'), said.count(f'user "{SCANS}": session ended')
+
     try:
-        for _ in range(10):  # three are enough, but where the session before has not ended yet it is refused
+        for _ in range(10):  # three are enough
+            wait_until(lambda: len(set(sessions())) == 1, what="the end of the session before")
             done = subprocess.run(words, capture_output=True, timeout=60, env=environ, cwd=tmp_path)
             if [item.immutable for item in case.tenant.items(SCANS)] == [bad]:
                 break

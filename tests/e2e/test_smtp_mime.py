@@ -37,7 +37,7 @@ def carried(running):
             for octets in messages:
                 assert smtp.sendmail(ALERTS, [SCANS], octets) == {}
         tenant = running.sandbox.tenant
-        wait_until(lambda: len(tenant.delivered) == len(messages) and not running.queue(), 60, "every delivery")
+        wait_until(lambda: len(tenant.delivered) == len(messages) and not running.queue(), what="every delivery")
         return [record.raw for record in tenant.delivered]
 
     return carry

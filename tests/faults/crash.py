@@ -181,7 +181,7 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
         moving = list(daemon.spool.entries(Place.NEW, Place.CUR, Place.NEW))
         return not untold and all(entry.phase is Phase.HELD for entry in moving)
 
-    wait_until(settled, 60, "an empty queue")
+    wait_until(settled, what="an empty queue")
     daemon.stop()
     report({"died": "", "steps": steps.names})
 

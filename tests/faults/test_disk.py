@@ -11,11 +11,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from faults.disk import FaultyDisk
 from smtp_harness import Harness as SmtpHarness
+from waiting import wait_until
 
 from m365proxy.delivery import conclusions
 from m365proxy.delivery.courier import Courier
@@ -27,13 +27,6 @@ from m365proxy.system import files
 CODES = [errno.EIO, errno.ENOSPC, errno.EROFS]
 BODY = "Subject: x\r\n\r\n" + "".join(f"line {number:06}\r\n" for number in range(12_000))
 SENDER = "scanner@contoso.com"
-
-
-def wait_until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.002)
 
 
 # Taking mail.

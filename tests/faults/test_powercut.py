@@ -7,10 +7,10 @@ finished comes undone.
 import contextlib
 import itertools
 import os
-import time
 
 import pytest
 from faults.powercut import Disk, PowerCut, lay_out
+from waiting import wait_until
 
 from m365proxy.delivery import conclusions
 from m365proxy.delivery.courier import Courier
@@ -250,13 +250,6 @@ class Delivery:
 
     def drop_draft(self, claim):
         pass
-
-
-def wait_until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.001)
 
 
 def courier_of(spool, delivery):

@@ -346,7 +346,7 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
             weather.storm = True
             _kill_again_and_again(program, other, sites, weather, mishaps, messages, kills)
             mishaps.end()
-            wait_until(lambda: len(sites.accepted) >= messages, 60, "the last mail")
+            wait_until(lambda: len(sites.accepted) >= messages, what="the last mail")
         finally:
             sites.stop()
         # What is left is sorted out in bad weather, as far as that goes.

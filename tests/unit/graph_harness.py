@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from waiting import PATIENCE
 
 from m365proxy.graph.body import base64_body
 from m365proxy.graph.client import Graph
@@ -39,6 +40,7 @@ class Counting(Sandbox):
     """Also counts connections."""
 
     connections = 0
+    barrier = None  # where requests wait for each other before they are answered
 
     def connecting(self):
         """Called before each TLS handshake."""
@@ -47,6 +49,12 @@ class Counting(Sandbox):
         self.connections += 1
         self.connecting()
         return super().wrapped(sock)
+
+    def begin(self, request):
+        welcome = super().begin(request)
+        if self.barrier is not None:
+            self.barrier.wait(PATIENCE)
+        return welcome
 
 
 class Monotonic:
@@ -137,5 +145,13 @@ def together(*actions):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
+    return results
+
+
+def all_on_their_way(harness, *actions):
+    """As `together`, and none is answered before all were asked."""
+    harness.sandbox.barrier = threading.Barrier(len(actions))
+    results = together(*actions)
+    harness.sandbox.barrier = None
     return results

@@ -146,7 +146,7 @@ class Harness:
         self.client.settimeout(10)
         self.file = self.client.makefile("rb")
         self.connection = Connection(server, peer)
-        session = Pop3Session(
+        self.session = Pop3Session(
             self.connection,
             users=self.users,
             maildrops=self.maildrops,
@@ -154,7 +154,7 @@ class Harness:
             plaintext_networks=networks,
             **more,
         )
-        self.thread = threading.Thread(target=session.run, daemon=True)
+        self.thread = threading.Thread(target=self.session.run, daemon=True)
         self.thread.start()
 
     def __enter__(self):

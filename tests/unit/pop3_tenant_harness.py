@@ -56,12 +56,13 @@ class Harness:
         self.directory = path / "maildrop"
         self.tokens = Tokens(sandbox)
         self.slept = []
+        began = time.monotonic()
         self.graph = Graph(
             self.tokens,
             Outbound(None, sandbox.ca_file, direct=True),
             sandbox.graph_url,
             self.tenant.user,
-            monotonic=lambda: time.monotonic() + sum(self.slept),
+            monotonic=lambda: began + sum(self.slept),  # pauses are measured exactly
         )
         self.user = SimpleNamespace(
             mailbox=BOX,

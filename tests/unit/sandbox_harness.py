@@ -5,11 +5,11 @@ import http.client
 import json
 import ssl
 import threading
-import time
 from types import SimpleNamespace
 from urllib.parse import quote, urlencode
 
 import pytest
+from waiting import wait_until
 
 from m365proxy.sandbox import Sandbox
 
@@ -17,13 +17,6 @@ RELAY, ALERTS, SCANNER = "relay@contoso.com", "alerts@contoso.com", "scanner@con
 IMMUTABLE = {"Prefer": 'IdType="ImmutableId"'}
 MARKER = "String {5f0c8d3a-7f3e-4a52-9a55-0d6a1c6f1b11} Name QueueId"
 MEGABYTE = 1024 * 1024
-
-
-def wait_until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 class Client:
@@ -76,7 +69,7 @@ def sandbox():
     with Sandbox() as running:
         running.concurrency_limit = None  # these tests ask as fast and as often as they like
         yield running
-    assert not [t for t in threading.enumerate() if t.name.startswith("sandbox")]
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("sandbox")])
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ import base64
 import functools
 import time
 
+from courier_harness import workers
+from waiting import PATIENCE
+
 from m365proxy.delivery.attempt import Delivery
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.drafts import MARKER, Drafts
@@ -50,13 +53,18 @@ class Harness:
         self.probes = 0  # how often it was asked whether Graph can be reached
         self.sent = lambda claim: None  # what the courier calls for a message that has left the queue
         self.ahead = 0.0  # seconds that the courier's monotonic clock is ahead of this machine's
+        self.now = None  # where the monotonic clocks of courier and Graph stand still
 
     def open(self):
         self.spool = Spool(str(self.path / "queue"))
         self.spool.make()
         (self.path / "seen").mkdir(exist_ok=True)
         self.graph = Graph(
-            Tokens(self.sandbox), Outbound(None, self.sandbox.ca_file, direct=True), self.sandbox.graph_url, RELAY
+            Tokens(self.sandbox),
+            Outbound(None, self.sandbox.ca_file, direct=True),
+            self.sandbox.graph_url,
+            RELAY,
+            monotonic=lambda: time.monotonic() if self.now is None else self.now,
         )
         self.routes = Routes(str(self.path), RELAY, self.full)
         self.drafts = Drafts(self.graph, self.installation)
@@ -79,7 +87,7 @@ class Harness:
             retry_interval=0.1,
             probe=self.probe,
             sent=lambda claim: self.sent(claim),
-            monotonic=lambda: time.monotonic() + self.ahead,
+            monotonic=lambda: time.monotonic() + self.ahead if self.now is None else self.now,
         )
         self.courier.recover()
         self.courier.start()
@@ -91,7 +99,7 @@ class Harness:
 
     def close(self):
         if self.courier is not None:
-            assert self.courier.stop(20)
+            assert self.courier.stop(PATIENCE)
             self.graph.close()
             self.courier = None
 
@@ -106,10 +114,12 @@ class Harness:
         return sorted((entry.place, entry.phase) for entry in found.values())
 
     def settled(self):
-        """Nothing moves any more: all sent, held or failed."""
+        """Nothing moves any more: all sent, held or failed, and no worker has anything left to do."""
+        if workers():
+            return False
         # new/ twice: a message that moves between two listings must not be missed
         entries = list(self.spool.entries(Place.NEW, Place.CUR, Place.NEW))
-        return all(entry.phase is Phase.HELD for entry in entries)
+        return all(entry.phase is Phase.HELD for entry in entries) and not workers()
 
 
 def harnesses(path):
@@ -122,7 +132,7 @@ def harnesses(path):
 
 
 def settle(harness, wait_until):
-    wait_until(harness.settled, 30)
+    wait_until(harness.settled)
 
 
 HIDDEN = "hidden@example.org"

@@ -3,6 +3,8 @@
 import threading
 import time
 
+from waiting import PATIENCE, wait_until
+
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.outcome import Outcome, Then, Verdict
 from m365proxy.spool.envelope import Envelope
@@ -16,13 +18,6 @@ WHO_KNOWS = Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, "who knows", "4.4.0")
 HOLD = Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, "nobody knows", "4.4.0")
 LOOK_AGAIN = Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, "who knows", "4.4.0", 0.01)
 OFFLINE = Verdict(Outcome.NOT_SENT, Then.TRANSIENT, "no route", "4.4.1")
-
-
-def wait_until(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def workers():
@@ -91,7 +86,8 @@ class FakeDelivery:
 
 
 class Harness:
-    """A courier over a real spool.  Its clocks are `ahead` and `monotonic_ahead` seconds ahead of this machine's."""
+    """A courier over a real spool.  Its clocks are `ahead` and `monotonic_ahead` seconds ahead of this machine's, or
+    those that are given: where nothing may be due by itself, a clock that stands still."""
 
     def __init__(
         self,
@@ -100,6 +96,7 @@ class Harness:
         mailboxes=("a@contoso.com", "b@contoso.com"),
         probe=lambda: None,
         interval=300.0,
+        clock=None,
         monotonic=None,
         **more,
     ):
@@ -115,7 +112,7 @@ class Harness:
             list(mailboxes),
             retry_interval=interval,
             probe=probe,
-            clock=lambda: time.time() + self.ahead,
+            clock=clock or (lambda: time.time() + self.ahead),
             monotonic=monotonic or (lambda: time.monotonic() + self.monotonic_ahead),
             **more,
         )
@@ -125,7 +122,12 @@ class Harness:
         incoming.write(body)
         return incoming.commit()
 
+    def settle(self, places=()):
+        """Wait until the messages are in these places, and no worker has anything left to do with them."""
+        wait_until(lambda: not workers() and self.places() == sorted(places) and not workers())
+
     def places(self):
+        """Where the messages are; while workers move them, `settle` is for that."""
         # new/ twice: a message that moves between two listings must not be missed
         found = {entry.id: entry for entry in self.spool.entries(Place.NEW, Place.CUR, Place.FAILED, Place.NEW)}
         return sorted((entry.place, entry.phase) for entry in found.values())
@@ -141,4 +143,5 @@ def harnesses(path):
 
     yield make
     for one in made:
-        assert one.courier.stop(10)
+        assert one.courier.stop(PATIENCE)
+    wait_until(lambda: not workers())  # the next test looks for its own

@@ -121,4 +121,4 @@ def test_all_of_them_leave_oldest_first(harness):
     fill(h.spool.directory, 300, BOXES[0])
     h.courier.start()
     wait_until(lambda: len(h.delivery.log) == 300)
-    wait_until(lambda: h.places() == [])
+    h.settle()

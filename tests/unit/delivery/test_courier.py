@@ -15,6 +15,7 @@ from courier_harness import (
     wait_until,
     workers,
 )
+from waiting import PATIENCE
 
 from m365proxy.delivery import reachability
 from m365proxy.delivery.lanes import Lane
@@ -40,7 +41,7 @@ def test_new_mail_leaves_at_once_and_nothing_stays(harness):
     h = harness(FakeDelivery())
     h.courier.start()
     h.put(b"one")
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert h.delivery.log == [("a@contoso.com", b"one")]
     wait_until(lambda: not any(t.name.startswith("courier") for t in threading.enumerate()))
 
@@ -58,7 +59,7 @@ def test_what_waited_before_the_start_is_sent_oldest_first(harness, tmp_path):
     h.delivery.gate = lambda box: True
     h.delivery.say = lambda body: (one_at_a_time.acquire(), one_at_a_time.release(), SENT)[2]
     h.courier.start()
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert sorted(body for _, body in h.delivery.log) == sorted(order)
 
 
@@ -75,7 +76,7 @@ def test_at_most_four_at_a_time_for_a_mailbox_and_none_waits_for_another(harness
     wait_until(lambda: len([1 for box, _ in h.delivery.log if box == "b@contoso.com"]) == 5)
     assert h.delivery.most["a@contoso.com"] == 4
     release.set()
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert h.delivery.most["a@contoso.com"] == 4
 
 
@@ -88,7 +89,7 @@ def test_a_message_that_was_being_sent_when_the_program_died_is_looked_for(harne
     h.delivery.found = [SENT]
     h.courier.recover()
     h.courier.start()
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert h.delivery.looked == [id]
 
 
@@ -106,7 +107,7 @@ def test_looking_waits_while_graph_is_away(quick_probes, harness):
     h.delivery.found = [SENT]
     h.courier.start()
     h.put()
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert len(h.delivery.looked) == 1
 
 
@@ -123,7 +124,7 @@ def test_the_pace_of_the_config_is_kept(harness):
         wait_until(functools.partial(has_sent, count))
         now += 1.0
         h.courier.flush()
-    wait_until(lambda: h.places() == [])
+    h.settle()
 
 
 def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(quick_probes, harness):
@@ -138,11 +139,11 @@ def test_without_a_sign_in_everything_waits_and_goes_on_by_itself(quick_probes, 
     for number in range(5):
         h.put(b"%d" % number)
     wait_until(lambda: h.courier.status()["paused"])
-    wait_until(lambda: h.places() == [("new", "")] * 5)
+    h.settle([("new", "")] * 5)
     states = [h.spool.state(entry.id) for entry in h.spool.entries()]
     assert not any(state and state.attempts for state in states), "waiting for a sign-in is no attempt"
     signed_in.set()
-    wait_until(lambda: h.places() == [])
+    h.settle()
 
 
 def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(quick_probes, harness):
@@ -158,13 +159,13 @@ def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(quick_probes, harn
     h = harness(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe, interval=0.1)
     h.courier.start()
     h.put()
-    wait_until(lambda: len(probes) >= 1)
+    wait_until(lambda: h.courier.status()["paused"])
     for number in range(20):
         h.put(b"%d" % number)
     tried = len(h.delivery.log)
     assert tried <= 4, "the queue is not run against a wall"
     away.clear()
-    wait_until(lambda: h.places() == [])
+    h.settle()
 
 
 def broken_for(box, verdict):
@@ -201,7 +202,7 @@ def test_a_connection_that_breaks_stops_no_other_mailbox(quick_probes, harness, 
     wait_until(lambda: [box for box, _ in delivery.log].count("b@contoso.com") == 5)
     assert not h.courier.status()["paused"] and h.courier.status()["mailboxes"]["a@contoso.com"]["last_error"]
     answer.set()
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert "sending is paused" not in caplog.text
     assert delivery.log.count(("a@contoso.com", b"cut")) == 2
 
@@ -232,22 +233,34 @@ def test_what_was_being_sent_is_looked_for_when_its_mailbox_is_back(harness):
     h.courier.start()
     assert h.places() == [("cur", "posting")]
     h.courier.set_mailboxes(["a@contoso.com", "b@contoso.com"])
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert h.delivery.looked == [id] and h.delivery.log == []
 
 
 @pytest.mark.parametrize("seconds, tries", [(0.0, 1), (100.0, 2)], ids=["short", "long"])
 def test_a_pause_changes_the_schedule_only_if_it_was_long(quick_probes, harness, seconds, tries):
+    now, answer = 1000.0, threading.Event()
     troubles = [SignInNeeded("run login")]
-    h = harness(FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER))
+    h = harness(
+        FakeDelivery(lambda body: troubles.pop() if body == b"first" and troubles else LATER),
+        probe=lambda: answer.wait(PATIENCE),
+        monotonic=lambda: now,
+    )
+
+    def tried(body):
+        return [found for _, found in h.delivery.log].count(body)
+
     h.courier.start()
     h.put(b"waits", "b@contoso.com")
-    wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
+    wait_until(lambda: tried(b"waits") == 1)
+    h.settle([("new", "")])
     h.put(b"first")
     wait_until(lambda: h.courier.status()["paused"])
-    h.monotonic_ahead += seconds
-    wait_until(lambda: len([1 for _, body in h.delivery.log if body == b"first"]) == 2)
-    wait_until(lambda: [body for _, body in h.delivery.log].count(b"waits") == tries)
+    now += seconds
+    answer.set()
+    wait_until(lambda: tried(b"first") == 2 and tried(b"waits") >= tries)
+    h.settle([("new", "")] * 2)
+    assert tried(b"waits") == tries
 
 
 def test_the_pace_is_not_spent_on_messages_that_are_not_due(harness):
@@ -265,9 +278,9 @@ def test_a_probe_comes_also_when_a_retry_was_due_before_it(quick_probes, harness
     h = harness(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.2)
     h.courier.start()
     h.put(b"later")
-    wait_until(lambda: len(h.delivery.log) == 1 and h.places() == [("new", "")])
+    wait_until(lambda: h.delivery.log)
     h.put(b"offline")
-    wait_until(lambda: h.places() == [], 20)
+    h.settle()
     assert sorted(body for _, body in h.delivery.log) == [b"later", b"later", b"offline", b"offline"]
 
 
@@ -277,9 +290,10 @@ def test_a_flush_tries_also_what_waits_for_its_time(harness):
     h.courier.start()
     h.put(b"one")
     h.put(b"two")
-    wait_until(lambda: len(h.delivery.log) == 2 and h.places() == [("new", "")] * 2)
+    wait_until(lambda: len(h.delivery.log) == 2)
+    h.settle([("new", "")] * 2)
     h.courier.flush_all()
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert len(h.delivery.log) == 4
 
 
@@ -290,7 +304,7 @@ def test_a_clock_that_jumped_strands_nothing(harness):
     # written before the clock was set back
     h.spool.save_state(id, State(due=time.time() + 10 * 365 * 86400))
     h.courier.start()
-    wait_until(lambda: h.places() == [])
+    h.settle()
 
 
 def test_a_mailbox_that_came_with_a_new_config_gets_its_mail_sent(harness):
@@ -299,9 +313,9 @@ def test_a_mailbox_that_came_with_a_new_config_gets_its_mail_sent(harness):
     h.put(b"stranger", "b@contoso.com")
     h.put(b"known", "a@contoso.com")
     wait_until(lambda: len(h.delivery.log) == 1)
-    assert h.places() == [("new", "")]
+    h.settle([("new", "")])
     h.courier.set_mailboxes(["a@contoso.com", "b@contoso.com"])
-    wait_until(lambda: h.places() == [])
+    h.settle()
 
 
 def test_stop_waits_for_what_is_being_sent(harness):
@@ -319,40 +333,44 @@ def test_stop_waits_for_what_is_being_sent(harness):
 
 def test_a_deferred_message_is_not_overtaken_by_mail_that_came_after_its_time(harness, monkeypatch):
     """At capacity there is always newer mail: the old one must not starve, or it is never sent, expired or reported."""
-    accepted, order, waits = {}, [], []
-    add = Lane.add
+    accepted, taken, due = {}, [], []
+    add, take = Lane.add, Lane.take
 
-    def noted(lane, id, turn):
+    def noted_add(lane, id, turn):
         add(lane, id, turn)
-        if id == old:
-            waits.append(max(turn.due, time.monotonic()))
+        if id == old and taken:
+            due.append(max(turn.due, time.monotonic()))
 
-    monkeypatch.setattr(Lane, "add", noted)
+    def noted_take(lane, pace, flushes):
+        job = take(lane, pace, flushes)
+        taken.append(job.id)
+        return job
+
+    monkeypatch.setattr(Lane, "add", noted_add)
+    monkeypatch.setattr(Lane, "take", noted_take)
 
     def say(body):
-        order.append(body)
-        if body == b"old" and order.count(b"old") == 1:
+        if body == b"old" and taken.count(old) == 1:
             return LATER
-        if order.count(b"old") < 2:
+        if taken.count(old) < 2:
             feed()
         return SENT
 
     def feed():
-        body = b"%d" % len(accepted)
-        accepted[body] = time.monotonic()
-        h.put(body)
+        began = time.monotonic()
+        accepted[h.put()] = began
 
     h = harness(FakeDelivery(say), interval=0.05)
-    old = ""  # its first turn is not noted
-    old = h.put(b"old")
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+    incoming.write(b"old")
+    old = incoming.commit()
+    h.courier.start()
     for _ in range(4 * SLOTS):
         feed()
-    h.courier.start()
-    wait_until(lambda: order.count(b"old") == 2, 10)
-    wait_until(lambda: h.places() == [])
-    before = order[: len(order) - 1 - order[::-1].index(b"old")]
-    overtook = [body for body in before if body != b"old" and accepted[body] > waits[0]]
-    assert len(overtook) <= SLOTS, "no more than are under way at the same time"
+    wait_until(lambda: taken.count(old) == 2)
+    h.settle()
+    before = taken[1 : len(taken) - 1 - taken[::-1].index(old)]
+    assert taken[0] == old and [id for id in before if accepted[id] > due[0]] == []
 
 
 def test_one_message_of_a_mailbox_does_not_wait_for_all_of_another(harness):
@@ -362,13 +380,13 @@ def test_one_message_of_a_mailbox_does_not_wait_for_all_of_another(harness):
         incoming.write(b"x")
         incoming.commit()
     h.courier.start()
-    wait_until(lambda: h.places() == [])
+    h.settle()
     assert [box for box, _ in h.delivery.log].index("b@contoso.com") <= 1
 
 
 def test_a_flush_reaches_also_the_messages_in_hand(harness):
     """Its attempt began before: whatever the administrator has mended, this attempt did not know of it."""
-    verdicts, inside, go_on = [LATER, SENT], threading.Event(), threading.Event()
+    verdicts, inside, go_on = [LATER._replace(wait=1000.0), SENT], threading.Event(), threading.Event()
     h = harness(FakeDelivery(lambda body: verdicts.pop(0)))
     h.delivery.gate = lambda box: (inside.set(), go_on.wait(20))[1]
     h.courier.start()
@@ -376,5 +394,5 @@ def test_a_flush_reaches_also_the_messages_in_hand(harness):
     assert inside.wait(20)
     h.courier.flush_all()
     go_on.set()
-    wait_until(lambda: verdicts == [], 4)
-    wait_until(lambda: h.places() == [])
+    h.settle()
+    assert verdicts == []

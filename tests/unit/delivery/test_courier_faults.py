@@ -10,7 +10,6 @@ from courier_harness import (
     FakeDelivery,
     harnesses,
     wait_until,
-    workers,
 )
 
 from m365proxy.delivery import reachability
@@ -66,15 +65,17 @@ def test_no_thread_for_a_delivery_or_its_timer(harness, no_threads):
         no_threads.count = 1  # the timer for its next try
         return LATER
 
-    h = harness(FakeDelivery(say))
+    h = harness(FakeDelivery(say), monotonic=lambda: 1000.0)
     h.courier.start()
     h.put(b"later", "b@contoso.com")
-    wait_until(lambda: no_threads.failed == 1 and h.places() == [("new", "")] and not workers())
+    wait_until(lambda: no_threads.failed == 1)
+    h.settle([("new", "")])
     no_threads.count = 2
     h.put(b"new")  # does not raise: it is durable, and the client must hear 250
     assert no_threads.failed == 3
-    wait_until(lambda: h.courier.tick() or (h.places() == [("new", "")] and len(h.delivery.log) == 2))
-    wait_until(lambda: not any(lane["sending"] for lane in h.courier.status()["mailboxes"].values()))
+    wait_until(lambda: h.courier.tick() or len(h.delivery.log) == 2)
+    h.settle([("new", "")])
+    assert not any(lane["sending"] for lane in h.courier.status()["mailboxes"].values())
 
 
 def test_a_courier_that_fails_does_not_undo_the_250(harness):
@@ -93,7 +94,7 @@ def test_a_file_that_cannot_be_opened_now_is_not_given_up(harness, monkeypatch, 
     h = harness(FakeDelivery(), interval=0.05)
     h.courier.start()
     h.put()
-    wait_until(lambda: h.delivery.log and h.places() == [])
+    h.settle()
     assert len(h.delivery.log) == 1 and "Too many open files" in caplog.text and "Traceback" not in caplog.text
 
 
@@ -105,7 +106,7 @@ def test_a_damaged_file_goes_to_failed_and_stops_nothing(harness):
         file.write(b"garbage")
     h.courier.start()
     h.put(b"fine")
-    wait_until(lambda: h.places() == [("failed", "")])
+    h.settle([("failed", "")])
     assert [body for _, body in h.delivery.log] == [b"fine"]
 
 
@@ -127,7 +128,7 @@ def test_a_fault_in_delivery_stops_nothing_and_loses_nothing(harness, phase, aft
     h.put(b"one")
     wait_until(lambda: not h.delivery.faults)
     h.put(b"two")
-    wait_until(lambda: h.places() == after)
+    h.settle(after)
     assert (b"two" in [body for _, body in h.delivery.log]) and len(h.delivery.log) == (2 if not after else 1)
 
 
@@ -147,7 +148,7 @@ def test_what_cannot_be_read_of_one_message_stops_no_start(harness, monkeypatch)
     h.courier.recover()
     h.courier.start()
     h.put()
-    wait_until(lambda: h.places() == [("cur", "posting")])
+    h.settle([("cur", "posting")])
     assert not h.delivery.looked
 
 
@@ -177,7 +178,7 @@ def test_a_file_that_another_program_holds_is_tried_again_within_seconds(harness
     monkeypatch.setattr(h.spool, "claim", lambda id: held.pop()() if held else real(id))
     h.courier.start()
     h.put()
-    wait_until(lambda: h.delivery.log and h.places() == [])
+    h.settle()
     assert "virus scanner" in caplog.text
 
 
@@ -204,9 +205,10 @@ def test_what_cannot_be_put_back_is_put_back_later(harness, monkeypatch, phase):
     monkeypatch.setattr(h.spool, "resume", lambda entry: held.pop()() if held else real(entry))
     h.courier.start()
     h.put()
-    # what moves from one directory to another may be in neither listing
-    wait_until(lambda: (h.delivery.looked if phase == "posting" else h.delivery.log) and h.places() == [])
-    assert held == [] and len(h.delivery.log) == (phase == "claimed")
+    h.settle()
+    assert (
+        held == [] and bool(h.delivery.looked) == (phase == "posting") and len(h.delivery.log) == (phase == "claimed")
+    )
 
 
 def test_what_a_start_cannot_put_back_is_put_back_later(harness, monkeypatch):
@@ -218,7 +220,7 @@ def test_what_a_start_cannot_put_back_is_put_back_later(harness, monkeypatch):
         patched.setattr("m365proxy.system.files.os.replace", _in_use)
         h.courier.recover()
     h.courier.start()
-    wait_until(lambda: h.delivery.log and h.places() == [])
+    h.settle()
     assert len(h.delivery.log) == 1
 
 

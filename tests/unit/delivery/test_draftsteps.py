@@ -2,7 +2,6 @@
 
 import email
 import email.policy
-import threading
 from email.mime.application import MIMEApplication
 from email.mime.multipart import MIMEMultipart
 
@@ -20,6 +19,7 @@ from attempt_harness import (
     settle,
     with_message_id,
 )
+from courier_harness import workers
 from mailreader import pdf_of
 
 from m365proxy.delivery import uploads as largedrafts
@@ -152,7 +152,7 @@ def test_a_message_that_waits_long_keeps_no_draft(harness, wait_until, monkeypat
     monkeypatch.setattr("m365proxy.delivery.conclusions._DRAFT_KEPT", 0.0)
     harness.sandbox.faults.add("answer", path="/send$", status=403, code="ErrorQuotaExceeded")
     harness.open().put()
-    wait_until(lambda: harness.places() == [("new", "")] and harness.tenant.created_drafts == 1, 20)
+    wait_until(lambda: harness.places() == [("new", "")] and harness.tenant.created_drafts == 1)
     assert harness.tenant.items(ALERTS, "drafts") == []
     id = next(harness.spool.entries(Place.NEW)).id
     assert harness.spool.state(id).draft is None
@@ -207,10 +207,6 @@ def end_pause(harness):
     harness.graph._mailbox(ALERTS).throttled_until = 0.0
     harness.ahead += 2 * 3600.0
     harness.courier.flush()
-
-
-def workers():
-    return [thread for thread in threading.enumerate() if thread.name == "courier"]
 
 
 def paused(harness):

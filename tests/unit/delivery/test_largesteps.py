@@ -4,7 +4,6 @@ import email
 import email.policy
 import json
 import logging
-import threading
 from email.mime.application import MIMEApplication
 from email.mime.image import MIMEImage
 from email.mime.multipart import MIMEMultipart
@@ -12,6 +11,7 @@ from email.mime.text import MIMEText
 
 import pytest
 from attempt_harness import ALERTS, HIDDEN, RELAY, SCANS, harnesses, settle
+from courier_harness import workers
 
 from m365proxy.delivery import routes, uploads
 from m365proxy.mime import prepare
@@ -281,8 +281,7 @@ def test_an_outage_costs_no_form(harness, wait_until):
 
 
 def paused(harness):
-    working = any(thread.name == "courier" for thread in threading.enumerate())
-    return harness.places() == [("new", "")] and harness.graph.throttled_for(ALERTS) and not working
+    return harness.places() == [("new", "")] and harness.graph.throttled_for(ALERTS) and not workers()
 
 
 def end_pause(harness):

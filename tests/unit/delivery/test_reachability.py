@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from waiting import PATIENCE
 
 from m365proxy.delivery import reachability
 from m365proxy.delivery.reachability import Reachability
@@ -34,7 +35,7 @@ def backs():
 
 
 @pytest.fixture
-def make(backs):
+def make(backs, wait_until):
     made = []
 
     def reach(probe, **more):
@@ -44,6 +45,7 @@ def make(backs):
     yield reach
     for one in made:
         one.stop()
+    wait_until(lambda: not timers())  # the next test looks for its own
 
 
 def test_a_connection_that_failed_alone_pauses_nothing(make, backs, caplog, wait_until):
@@ -64,9 +66,11 @@ def test_while_the_probe_fails_everything_is_paused(make, backs, caplog, wait_un
 
 
 def test_a_pause_for_a_known_reason_ends_by_a_probe(make, backs, wait_until):
-    reach = make(Probe())
+    answer = threading.Event()
+    reach = make(lambda: answer.wait(PATIENCE))
     reach.pause("no sign-in")
-    assert reach.paused == "no sign-in" or backs
+    assert reach.paused == "no sign-in" and backs == []
+    answer.set()
     wait_until(lambda: backs == [False])
     assert reach.paused == ""
 

@@ -226,6 +226,7 @@ def test_answers_have_a_time_limit_however_they_drip(harness, monkeypatch, kind)
         with pytest.raises(Temporary, match="did not answer completely in time"):
             client.post(url)
         monkeypatch.undo()
+        harness.sandbox.faults.clear()  # on a slow machine it had no time to come to it
         assert client.post(url).status_code == 400, "the client is of use afterwards"
 
 

@@ -7,12 +7,11 @@ import email.utils
 import random
 import socket
 import threading
-import time
 import urllib.parse
 
 import graph_harness
 import pytest
-from graph_harness import ALERTS, INBOX, MAIL, RELAY, SCANNER, together
+from graph_harness import ALERTS, INBOX, MAIL, RELAY, SCANNER, all_on_their_way, together
 
 from m365proxy.errors import Permanent, SignInNeeded
 from m365proxy.graph.answer import Cancellation, Cancelled, GraphRefused, GraphTrouble, NoAnswer, Throttled
@@ -158,9 +157,8 @@ def test_only_graphs_own_word_counts_for_long(harness):
 
 def test_a_long_throttling_is_logged_once_with_its_end(harness, caplog):
     harness.wall = lambda: 1_800_000_000.0
-    harness.sandbox.latency = 0.5  # all are on their way before one is answered
     harness.faults.add("answer", status=429, retry_after=7200, times=SLOTS)
-    assert [answer.status for answer in together(*[harness.get] * SLOTS)] == [429] * SLOTS
+    assert [answer.status for answer in all_on_their_way(harness, *[harness.get] * SLOTS)] == [429] * SLOTS
     harness.faults.add("answer", status=429, retry_after=5)
     assert harness.get(SCANNER).status == 429
     lines = [record.getMessage() for record in caplog.records if "until" in record.getMessage()]
@@ -168,10 +166,9 @@ def test_a_long_throttling_is_logged_once_with_its_end(harness, caplog):
 
 
 def test_a_shorter_throttling_does_not_end_a_longer_one(harness, clock):
-    harness.sandbox.latency = 0.5  # both are on their way before one is answered
     for seconds in (30, 5):
         harness.faults.add("answer", status=429, retry_after=seconds)
-    assert [answer.status for answer in together(harness.get, harness.get)] == [429, 429]
+    assert [answer.status for answer in all_on_their_way(harness, harness.get, harness.get)] == [429, 429]
     assert harness.graph.throttled_for(ALERTS) == 30
 
 
@@ -205,7 +202,7 @@ def test_each_request_is_counted_by_its_status(harness):
 
 def test_a_call_that_waits_for_a_slot_is_throttled_too(harness, wait_until):
     fault = harness.faults.add("hang", times=SLOTS)
-    harness.faults.add("answer", status=429, retry_after=30, after=0)
+    harness.faults.add("answer", status=429, retry_after=3000, after=0)
     results = []
 
     def call():
@@ -261,12 +258,12 @@ def test_no_request_leaves_for_a_mailbox_that_is_throttled_while_its_connection_
 
     def connecting():
         if harness.sandbox.connections == sent + 1:
-            harness.graph.throttle(ALERTS, 30)  # another call of this mailbox gets its 429 now
+            harness.graph.throttle(ALERTS, 3000)  # another call of this mailbox gets its 429 now
 
     harness.sandbox.connecting = connecting
     with pytest.raises(Throttled) as caught:
         requests[kind]()
-    assert 0 < caught.value.seconds <= 30
+    assert 0 < caught.value.seconds <= 3000
     assert harness.sandbox.connections == sent + 1 and len(harness.sandbox.requests) == sent
     assert harness.slots().spare == SLOTS and harness.tenant.delivered == []
     assert harness.get(SCANNER).status == 200
@@ -469,9 +466,10 @@ def test_urls(harness):
 # Graph's clock, and whether Graph can be reached
 
 
-def test_skew_is_learnt_from_the_date(harness):
+def test_skew_is_learnt_from_the_date(harness, clock):
+    harness.wall = lambda: 2_000_000_000.0
     for offset in (5000.0, -86400.0, 0.0):
-        harness.tenant.clock = lambda offset=offset: time.time() + offset
+        harness.tenant.clock = lambda offset=offset: 2_000_000_000.0 + offset
         harness.get()
         assert abs(harness.graph.skew - offset) < 3
         assert abs(harness.graph.now() - harness.tenant.clock()) < 3

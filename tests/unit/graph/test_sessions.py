@@ -7,7 +7,7 @@ import urllib.parse
 
 import graph_harness
 import pytest
-from graph_harness import ALERTS, INBOX, MAIL, together
+from graph_harness import ALERTS, INBOX, MAIL, all_on_their_way
 
 from m365proxy.graph.answer import NoAnswer
 from m365proxy.graph.sessions import _AGE_SECONDS, IDLE_SECONDS
@@ -44,15 +44,14 @@ def test_an_idle_connection_is_not_trusted(harness, clock):
 
 
 def test_idle_connections_are_closed_by_the_next_call(harness, clock, wait_until):
-    harness.sandbox.latency = 0.1
-    together(harness.get, harness.get, harness.get)
+    all_on_their_way(harness, harness.get, harness.get, harness.get)
     assert harness.sandbox.connections == 3
     clock.now += IDLE_SECONDS * 0.9
     harness.get()  # with the newest of the three
     clock.now += IDLE_SECONDS * 0.2
     harness.get()
     assert harness.sandbox.connections == 3
-    wait_until(lambda: len(harness.sandbox._server._workers) == 1, 30)
+    wait_until(lambda: len(harness.sandbox._server._workers) == 1)
 
 
 def test_a_connection_that_comes_back_after_the_end_is_closed(harness, monkeypatch):

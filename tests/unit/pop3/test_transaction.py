@@ -122,7 +122,8 @@ def test_rset_and_quit_deletes_nothing():
 
 
 def test_idling_deletes_nothing(caplog):
-    with Harness(idle_seconds=0.3).logged_in() as harness:
+    with Harness().logged_in() as harness:
+        harness.session._idle_seconds = 0.05  # from the next command on
         harness.ask(b"DELE 1")
         assert harness.line() == b""
     assert harness.drop.deletions == []

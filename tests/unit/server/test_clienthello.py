@@ -4,7 +4,6 @@ import logging
 import os
 import ssl
 import threading
-import time
 
 import pytest
 from smtp_harness import Harness, Talk
@@ -115,7 +114,7 @@ def hasty(harness, certificate):
 def test_a_hasty_client_gets_in_with_its_second_try(certificate, path, wait_until):
     with Harness(certificate, client_hellos=ClientHellos(path)) as harness:
         assert hasty(harness, certificate) is None
-        wait_until(lambda: os.path.exists(path), 30)  # the client may leave before the server has read its hello
+        wait_until(lambda: os.path.exists(path))  # the client may leave before the server has read its hello
         assert hasty(harness, certificate) == "220 mail.contoso.com ESMTP m365proxy"
     with Harness(certificate, client_hellos=ClientHellos(path)) as harness:
         assert hasty(harness, certificate) == "220 mail.contoso.com ESMTP m365proxy"
@@ -158,10 +157,9 @@ def test_a_known_client_may_speak_plainly_first(certificate, path):
 
 
 def test_others_have_the_banner_at_once(certificate, path, monkeypatch):
-    monkeypatch.setattr(clienthello, "PATIENCE", 60.0)
-    began = time.monotonic()
+    monkeypatch.setattr(clienthello, "PATIENCE", 600.0)
     with Harness(certificate, client_hellos=ClientHellos(path)) as harness, harness.client():
-        assert time.monotonic() - began < 30
+        pass  # it has been greeted
 
 
 def test_a_known_client_where_the_certificate_was_taken_away(path):

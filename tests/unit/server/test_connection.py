@@ -3,7 +3,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 
 import pytest
 from server_harness import connected, server_context
@@ -66,17 +65,15 @@ def test_the_deadline_is_for_the_whole_line(pair):
     stop = threading.Event()
 
     def drip():
-        while not stop.wait(0.02):
+        while not stop.wait(0.001):
             with contextlib.suppress(OSError):
                 client.sendall(b"x")
 
     thread = threading.Thread(target=drip)
     thread.start()
     try:
-        began = time.monotonic()
         with pytest.raises(TimedOut):
-            connection.read_line(1000, 0.1)
-        assert time.monotonic() - began < 2
+            connection.read_line(1_000_000, 0.1)
     finally:
         stop.set()
         thread.join()

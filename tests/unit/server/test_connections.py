@@ -166,12 +166,11 @@ def test_stop_wakes_idle_sessions(listen):
     assert len(connections) == 0
 
 
-def test_stop_ends_a_handshake(listen, certificate):
+def test_stop_ends_a_handshake(listen, certificate, wait_until):
     connections = Connections()
     listener = listen(connections=connections, tls=server_context(certificate), tls_mode="implicit")
     with connect(listener):
-        while not len(connections):
-            pass
+        wait_until(lambda: len(connections))
         listener.close()
         assert connections.stop(30) == 0
 

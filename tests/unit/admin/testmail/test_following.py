@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from waiting import PATIENCE
 
 from m365proxy.account import spool_of
 from m365proxy.admin.steps import Failed
@@ -48,13 +49,15 @@ class Harness:
         self.id = incoming.commit()
         self.claim = None
         self.seen = []
-        self.mail = QueuedMail(self.program, self.spool, self.id, ALERTS)
+        self.now = 0.0
+        self.mail = QueuedMail(self.program, self.spool, self.id, ALERTS, monotonic=lambda: self.now)
 
     def follow(self, *steps):
-        """What was seen, one step being done before each look."""
+        """What was seen, one step being done before each look, which takes a second by the harness's clock."""
         left, real = list(steps), self.spool.find
 
         def find(id):
+            self.now += 1.0
             if left:
                 left.pop(0)()
             return real(id)
@@ -140,8 +143,7 @@ def test_what_waits_for_longer_than_we_do_is_said_at_once(harness, state, exit_s
     assert "stays queued" in advice and f"m365proxy queue show {harness.id}" in advice
 
 
-def test_a_missing_right_is_not_waited_for(harness, monkeypatch):
-    monkeypatch.setattr(following, "_PATIENCE", 0.4)
+def test_a_missing_right_is_not_waited_for(harness):
     status, sentence, _ = harness.failed(harness.take, lambda: harness.defer(0.1, code="ErrorSendAsDenied"))
     assert (status, sentence, harness.seen) == (67, "No.", [])
 
@@ -177,7 +179,7 @@ def test_if_nothing_can_be_sent_at_all_the_mail_is_queued(harness, needs_sign_in
     ],
 )
 def test_patience_ends(harness, monkeypatch, lane, words):
-    monkeypatch.setattr(following, "_PATIENCE", 0.01)
+    monkeypatch.setattr(following, "_PATIENCE", 3.0)
     harness.program.lane = lane
     status, sentence, _ = harness.failed()
     assert status == 75 and words in sentence
@@ -185,7 +187,7 @@ def test_patience_ends(harness, monkeypatch, lane, words):
 
 
 def test_what_may_have_been_sent_is_not_said_to_wait(harness, monkeypatch):
-    monkeypatch.setattr(following, "_PATIENCE", 0.01)
+    monkeypatch.setattr(following, "_PATIENCE", 3.0)
 
     def lose():
         harness.draft()
@@ -314,7 +316,7 @@ MAIL, DRAFT = {"id": "1", "isDraft": False}, {"id": "2", "isDraft": True}
 REFUSAL = GraphRefused("no", SimpleNamespace(status=403, code="ErrorAccessDenied"))
 
 
-def find(seconds=5.0, **found):
+def find(seconds=PATIENCE, **found):
     return Mailboxes(Graph(**found), "<it's>", "It").find(ALERTS, ("inbox", "junkemail"), seconds)
 
 
@@ -350,7 +352,7 @@ def test_a_mailbox_that_cannot_be_looked_into(error, words):
 
 def test_it_is_looked_for_by_its_message_id_and_its_subject():
     graph = Graph(inbox=[[], [MAIL]])
-    assert Mailboxes(graph, "<it's>", "It's").find(ALERTS, ("inbox",), 1.0)
+    assert Mailboxes(graph, "<it's>", "It's").find(ALERTS, ("inbox",), PATIENCE)
     assert graph.asked == [
         (ALERTS, "inbox", "internetMessageId eq '<it''s>'"),
         (ALERTS, "inbox", "subject eq 'It''s'"),
