@@ -146,7 +146,8 @@ def test_retry_all_leaves_held_ones_alone(make_program):
     place(program, "held", "held")
     program.start()
     # Nobody is signed in.  The one that is due finds that out, and from then on the courier takes none in hand.
-    wait_until(lambda: program.status()["paused"] and not program.status()["mailboxes"][ALERTS]["sending"])
+    at_rest = [("cur", "held"), *[("failed", "")] * 3, *[("new", "")] * 4]
+    wait_until(lambda: program.status()["paused"] and program.queue() == at_rest)
     done = tell(program, "retry", "all")
     assert done.returncode == 0 and "6 waiting or failed" in done.stdout and "1 held" in done.stdout
     program.login()
