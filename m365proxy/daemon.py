@@ -456,6 +456,7 @@ class Daemon:
             pid=os.getpid(),
             started=self._started,
             listeners=self.addresses(),
+            deaf=[] if self._stopped else [one.place for one in self.listeners if not one.is_accepting],
             connections=len(self._connections),
             paused=courier["paused"],
             clock_skew=self.account.graph.skew,

@@ -45,6 +45,9 @@ _CLOCK_DIFFERENCE = 300.0
 # The running program writes status.json every 5 seconds, and when it is asked.
 _STALE = 30.0
 
+# So many seconds without a turn of its loop, and the running program hangs; systemd ends it after twice as many.
+STALLED = 60
+
 # Enhanced status codes (RFC 3463): a mailbox that is full, and what passes by itself.
 _FULL, _PASSING = "4.2.2", "4.4."
 
@@ -92,7 +95,8 @@ def _all(snapshot: Snapshot) -> Iterator[_Found]:
     ends, ended = _ends(snapshot)
     yield from _not_running(snapshot)
     disk_low, disk_full = _disk(snapshot)
-    yield from disk_full
+    yield from _hanging(snapshot)
+    yield from disk_full or _refusing(snapshot)
     yield from _sending(snapshot)
     yield from _clock(snapshot)
     yield from ended
@@ -106,6 +110,28 @@ def _all(snapshot: Snapshot) -> Iterator[_Found]:
 def _not_running(snapshot: Snapshot) -> Iterator[_Found]:
     if not snapshot["running"]:
         yield "stopped", "m365proxy is not running: no mail is accepted or sent. Start it.", ("m365proxy run",)
+
+
+def _hanging(snapshot: Snapshot) -> Iterator[_Found]:
+    if snapshot["deaf"]:
+        places = ", ".join(snapshot["deaf"])
+        yield "deaf", f"No connections are accepted any more at {places}. Restart m365proxy.", ()
+    if snapshot["stalled"] >= STALLED:
+        yield (
+            "stalled",
+            f"m365proxy has hung for {ago(snapshot['stalled'])}: it tries nothing again, and hears no command. Look "
+            "into its log. If nothing there helps, restart it.",
+            (),
+        )
+
+
+def _refusing(snapshot: Snapshot) -> Iterator[_Found]:
+    """What keeps new mail from being accepted."""
+    if snapshot["refusing"]:
+        yield ("refusing", *_advised(snapshot["refusing"]))
+    elif snapshot["unwritable"]:
+        place = snapshot["state_dir"]
+        yield "disk unwritable", f"{place} cannot be written to: {snapshot['unwritable']}. Check its disk.", ()
 
 
 def _disk(snapshot: Snapshot) -> Tuple[List[_Found], List[_Found]]:

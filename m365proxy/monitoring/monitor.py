@@ -59,7 +59,8 @@ class Monitor:
         self._program = program
         self._clock = clock
         self._monotonic = monotonic
-        self._saved = monotonic()
+        self._saved = self._ticked = monotonic()
+        self._unwritable = ""
         self._followers = events.Followers([self.counters.note, self.devices.note], event_log)
         self._file: CounterFile  # made by start(): it needs the state directory
 
@@ -81,7 +82,8 @@ class Monitor:
 
     def tick(self) -> Optional[Report]:
         """Write status.json, and the counters now and then; what was written, None if the disk does not take it."""
-        if self._monotonic() - self._saved >= _SAVE_SECONDS:
+        self._ticked = self._monotonic()
+        if self._ticked - self._saved >= _SAVE_SECONDS:
             self._save()
         return self._write_status()
 
@@ -95,7 +97,24 @@ class Monitor:
             self._clock(),
             self._program(),
         )
-        return report_on(taken)
+        return report_on(
+            cast(
+                Snapshot,
+                {
+                    **taken,
+                    "stalled": self._stalled(),
+                    "refusing": self._overview.refusal(),
+                    "unwritable": self._unwritable,
+                },
+            )
+        )
+
+    def is_alive(self) -> bool:
+        """Whether the listeners accept and the daemon's loop turns.  Asks no disk."""
+        return not self._program()["deaf"] and self._stalled() < findings.STALLED
+
+    def _stalled(self) -> int:
+        return int(self._monotonic() - self._ticked)
 
     def _save(self) -> None:
         self._saved = self._monotonic()
@@ -115,6 +134,8 @@ class Monitor:
             report = self.report()
             statusfile.write(self._watched().state_dir, report)
         except (OSError, ProxyError) as error:
+            self._unwritable = getattr(error, "strerror", None) or str(error)
             logger.warning("status.json cannot be written: %s", error)
             return None
+        self._unwritable = ""
         return report

@@ -55,6 +55,7 @@ class ProgramView(TypedDict):
     pid: int
     started: float  # seconds since 1970
     listeners: List[str]  # "smtps 192.0.2.1:465"
+    deaf: List[str]  # those for mail that accept nobody, because their thread has ended
     connections: int
     paused: str  # why nothing can be sent at all; "" when it can
     clock_skew: float  # Graph's clock minus this machine's, seconds; 0 if Graph was not asked yet
@@ -89,6 +90,10 @@ class Snapshot(TypedDict):
     pid: int
     started: float
     listeners: List[str]
+    deaf: List[str]
+    stalled: int  # seconds since the daemon's loop last turned, which it does every 5; 0 if it does not run
+    refusing: str  # why new mail is refused for now; "" if it is accepted
+    unwritable: str  # why status.json could not be written the last time; "" if it could
     connections: int
     paused: str
     clock_skew: float
@@ -119,6 +124,10 @@ def take(
         pid=program["pid"] if program else 0,
         started=program["started"] if program else 0.0,
         listeners=program["listeners"] if program else [],
+        deaf=program["deaf"] if program else [],
+        stalled=0,
+        refusing="",
+        unwritable="",
         connections=program["connections"] if program else 0,
         paused=program["paused"] if program else "",
         clock_skew=program["clock_skew"] if program else 0.0,

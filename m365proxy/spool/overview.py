@@ -8,6 +8,7 @@ import os
 import time
 from typing import Callable, Dict, Iterable, List, Tuple, TypedDict
 
+from ..errors import Temporary
 from ..system.clock import clock_is_plausible
 from .spool import Spool, tag_of
 from .state import Entry, Phase, Place, State
@@ -84,6 +85,14 @@ class Overview:
             self._seen = seen if abs(self._clock_ns() - max(seen)) > _RECENT else ()
             self._rests_until = self._monotonic() + _REST * (self._monotonic() - begun)
         return self._view
+
+    def refusal(self) -> str:
+        """Why new mail is refused for now; "" if it is accepted."""
+        try:
+            self._spool.check_room()
+        except Temporary as error:
+            return str(error)
+        return ""
 
 
 def _changed(path: str) -> int:

@@ -1,12 +1,36 @@
-"""Health for orchestrators and load balancers."""
+"""Health for orchestrators, load balancers and monitors."""
 
 from __future__ import annotations
 
-from ..monitoring.monitor import Monitor
+from ..errors import ProxyError
+from ..system import log
 from . import response
 from .response import Response
+from .source import Source
 
 
-def live(monitor: Monitor) -> Response:
-    """Whether the process does its work, and its listeners accept."""
-    return response.text(200, ["ok"])
+def live(source: Source) -> Response:
+    """Whether the program does its work.  If not, only a restart helps."""
+    return _short(source.monitor.is_alive())
+
+
+def ready(source: Source) -> Response:
+    """Whether mail can be accepted, and put on the disk.  A lost sign-in makes no difference: it waits there."""
+    try:
+        report = source.report()
+    except (OSError, ProxyError):
+        return _short(False)
+    return _short(not (report["deaf"] or report["refusing"] or report["unwritable"]))
+
+
+def healthy(source: Source) -> Response:
+    """Whether there is anything to do; each thing on a line of its own."""
+    found = source.report()["findings"]
+    if not found:
+        return _short(True)
+    return response.text(503, [log.clean(finding["sentence"], 1000) for finding in found])
+
+
+def _short(well: bool) -> Response:
+    """Everybody who may connect may read it: it gives no reason."""
+    return response.text(200, ["ok"]) if well else response.text(503, ["not ok"])

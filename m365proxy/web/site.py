@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Callable, Dict, NamedTuple, Tuple
 
-from ..monitoring.monitor import Monitor
+from ..errors import ProxyError
 from . import health, response
 from .response import Response
+from .source import Source
 
 
 class Request(NamedTuple):
@@ -20,22 +21,38 @@ class Request(NamedTuple):
     authorization: str  # "": none
 
 
+class Page(NamedTuple):
+    """What a path shows.  `make` may raise OSError and ProxyError: then the answer is 503 with the reason.
+
+    is_open: everybody who may connect may read it, also where there is a password.
+    """
+
+    make: Callable[[Source], Response]
+    is_open: bool = False
+
+
+PAGES: Dict[str, Page] = {
+    "/livez": Page(health.live, is_open=True),
+    "/readyz": Page(health.ready, is_open=True),
+    "/healthz": Page(health.healthy),
+}
+
+
 class Site:
     """Any thread may call."""
 
-    def __init__(self, monitor: Monitor):
-        self._monitor = monitor
+    def __init__(self, source: Source):
+        self._source = source
 
     def respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return response.refusal(405, ("Allow", "GET, HEAD"))
-        make = PATHS.get(request.path)
-        if make is None:
+        page = PAGES.get(request.path)
+        if page is None:
             return response.refusal(404)
-        return make(self._monitor)
-
-
-# What each path shows.
-PATHS: Dict[str, Callable[[Monitor], Response]] = {
-    "/livez": health.live,
-}
+        try:
+            return page.make(self._source)
+        except ProxyError as error:
+            return response.refusal(503, why=str(error))
+        except OSError as error:
+            return response.refusal(503, why=f"The state of things cannot be found out: {error.strerror or error}.")

@@ -41,8 +41,9 @@ class StatusPort:
     def open(self, addresses: Sequence[str], port: int) -> None:
         """Bind and listen.  InUse or CannotCreate; an address of IPv6 is left out if the machine has none."""
         from .site import Site
+        from .source import Source
 
-        self._site = Site(self._monitor)
+        self._site = Site(Source(self._monitor))
         settings = ListenerSettings(PROTOCOL, tls_mode=TlsMode.NONE, handshake_seconds=_HANDSHAKE_SECONDS)
         for address in addresses:
             try:

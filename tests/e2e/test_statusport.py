@@ -5,7 +5,7 @@ import http.client
 
 def ask(program, path):
     """(status, text) of a path."""
-    connection = http.client.HTTPConnection("127.0.0.1", program.port("status 127"), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", program.port("status"), timeout=20)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -16,6 +16,6 @@ def ask(program, path):
 
 def test_it_is_named_in_the_log_and_answers(make_program):
     program = make_program(status_port=0).sign_in().start()
-    assert f"status 127.0.0.1:{program.port('status 127')}" in program.said()
+    assert f"status 127.0.0.1:{program.port('status')}" in program.said()
     assert ask(program, "/livez") == (200, "ok\n")
     assert program.stop() == 0

@@ -16,6 +16,7 @@ PROGRAM = ProgramView(
     pid=4711,
     started=NOW - 7200,
     listeners=["smtp 127.0.0.1:2525"],
+    deaf=[],
     connections=0,
     paused="",
     clock_skew=0.0,

@@ -17,13 +17,13 @@ from m365proxy.system.events import EventLog
 def make_monitor(tmp_path):
     made = []
 
-    def make(clock=time.time, **more):
+    def make(clock=time.time, program=PROGRAM, **more):
         made.append(
             Monitor(
                 lambda: watch(tmp_path),
                 Overview(Spool(str(tmp_path / "queue"))),
                 lambda: SIGNED_IN,
-                lambda: PROGRAM,
+                lambda: program,
                 clock=clock,
                 **more,
             )
@@ -104,3 +104,40 @@ def test_devices_are_kept_over_a_restart(make_monitor, tmp_path):
     logger.info("refused", extra=events.step("refused", client="192.0.2.7", reply="504 Use AUTH PLAIN"))
     before.stop()
     assert [view["client"] for view in make_monitor().devices.views()] == ["192.0.2.7"]
+
+
+def test_a_disk_that_takes_nothing_is_reported_until_it_does_again(make_monitor, monkeypatch):
+    monitor = make_monitor()
+    assert monitor.report()["unwritable"] == ""
+
+    def full(directory, status):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(statusfile, "write", full)
+        monitor.tick()
+    assert monitor.report()["unwritable"] == "No space left on device"
+    assert monitor.tick() is not None
+    assert monitor.report()["unwritable"] == ""
+
+
+def test_alive_is_who_ticks_and_listens(make_monitor):
+    now, deaf = [0.0], []
+    monitor = make_monitor(program={**PROGRAM, "deaf": deaf}, monotonic=lambda: now[0])
+    now[0] = 59.9
+    assert monitor.is_alive()
+    now[0] = 60.0
+    assert not monitor.is_alive()
+    assert monitor.report()["stalled"] == 60
+    monitor.tick()
+    assert monitor.is_alive()
+    deaf.append("smtp 127.0.0.1:2525")
+    assert not monitor.is_alive()
+    assert monitor.report()["deaf"] == deaf
+
+
+def test_a_report_says_why_mail_is_refused(tmp_path):
+    spool = Spool(str(tmp_path / "queue"), min_free=2**62)
+    spool.make()
+    monitor = Monitor(lambda: watch(tmp_path), Overview(spool), lambda: SIGNED_IN, lambda: PROGRAM)
+    assert "queue.min_free_mb" in monitor.report()["refusing"]

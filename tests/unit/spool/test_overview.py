@@ -140,3 +140,9 @@ def test_a_listing_that_takes_long_is_not_repeated_soon(spool, monkeypatch):
     now[0] += 20.0
     seen.look()
     assert len(listings) == 2
+
+
+def test_why_mail_is_refused(tmp_path, spool):
+    assert Overview(spool).refusal() == ""
+    full = Spool(str(tmp_path / "queue"), min_free=2**62)
+    assert Overview(full).refusal().startswith("Less than queue.min_free_mb is free")

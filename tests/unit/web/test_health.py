@@ -1,2 +1,44 @@
-def test_livez(talk):
-    assert talk().ask("/livez")[::2] == (200, "ok\n")
+"""Which path is red for what."""
+
+import pytest
+from web_harness import StandInMonitor
+
+from m365proxy.web.health import healthy, live, ready
+from m365proxy.web.source import Source
+
+LOST = {"sign_in": {"error": "The sign-in is gone.", "needs_sign_in": True}}
+
+
+@pytest.mark.parametrize(
+    "changes, statuses",
+    [
+        ({}, (200, 200, 200)),
+        (LOST, (200, 200, 503)),
+        ({"refusing": "10 messages wait already."}, (200, 503, 503)),
+        ({"unwritable": "No space left on device"}, (200, 503, 503)),
+        ({"deaf": ["smtp 127.0.0.1:2525"]}, (503, 503, 503)),
+        ({"disk_free_mb": 1, "refusing": "Less than queue.min_free_mb is free."}, (200, 503, 503)),
+        ({"queue": {"held": 1}}, (200, 200, 503)),
+    ],
+)
+def test_which_is_red(changes, statuses):
+    source = Source(StandInMonitor(**changes))
+    assert tuple(make(source).status for make in (live, ready, healthy)) == statuses
+
+
+def test_healthz_gives_each_reason_on_a_line():
+    source = Source(StandInMonitor(paused="x\r\ny", queue={"held": 1}))
+    first, second = healthy(source).body.decode().splitlines()
+    assert first.endswith(" x\\x0d\\x0ay")
+    assert second == source.report()["findings"][1]["sentence"]
+
+
+def test_what_is_open_gives_no_reason():
+    source = Source(StandInMonitor(refusing="10 messages wait already.", deaf=["smtp 127.0.0.1:2525"]))
+    assert live(source).body == ready(source).body == b"not ok\n"
+
+
+def test_a_queue_that_cannot_be_listed_is_not_ready():
+    monitor = StandInMonitor()
+    monitor.error = OSError(5, "Input/output error")
+    assert (live(Source(monitor)).status, ready(Source(monitor)).status) == (200, 503)

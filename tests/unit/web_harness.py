@@ -1,0 +1,66 @@
+"""What stands in for the monitor behind a status port, and clients of one."""
+
+import contextlib
+import socket
+
+from snapshots import snapshot_of
+
+from m365proxy.monitoring.monitor import report_on
+
+
+class StandInMonitor:
+    """Gives the reports of a test; `changes`: as snapshots.snapshot_of."""
+
+    def __init__(self, **changes):
+        self.taken = 0
+        self.changes = changes
+        self.error = None
+
+    def report(self):
+        self.taken += 1
+        if self.error:
+            raise self.error
+        return report_on(snapshot_of(**self.changes))
+
+    def is_alive(self):
+        return not self.changes.get("deaf")
+
+
+class Talk:
+    """A client that sends octets and reads responses."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def ask(self, path, *fields, method="GET"):
+        """(status, header, body) of a request with a Host."""
+        self.send(
+            "".join(f"{line}\r\n" for line in (f"{method} {path} HTTP/1.1", "Host: localhost", *fields, "")).encode()
+        )
+        return self.response(method)
+
+    def response(self, method="GET"):
+        line = self.file.readline()
+        if not line:
+            return None
+        header = {}
+        for field in iter(self.file.readline, b"\r\n"):
+            name, _, value = field.decode().rstrip().partition(": ")
+            assert name not in header
+            header[name] = value
+        body = b"" if method == "HEAD" else self.file.read(int(header["Content-Length"]))
+        return int(line.split()[1]), header, body.decode()
+
+    def ended(self):
+        """Whether the other side has closed the connection, and sent nothing more."""
+        with contextlib.suppress(ConnectionError):
+            return self.file.read(1) == b""
+        return True
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
