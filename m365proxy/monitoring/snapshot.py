@@ -141,6 +141,11 @@ def take(
     )
 
 
+def names_by_tag(taken: Snapshot) -> Dict[str, str]:
+    """The mailboxes of the config by the tags that messages have in the queue."""
+    return {mailbox_tag(name): name for name in taken["mailboxes"]}
+
+
 def _mailbox(name: str, queue: QueueView, counters: Counters, now: float, sent: Dict[str, SentView]) -> MailboxView:
     memory = counters.mailbox(name)
     sent_24h, failed_24h = memory.last_day(now)

@@ -65,7 +65,8 @@ def latest(directory: str, count: int, octets: int) -> List[Story]:
     OSError if the directory or a file cannot be read.
     """
     found = group(events.last_lines(directory, octets))
-    return [Story(id, parsed(found[id])) for id in reversed([id for id in found if id][-count:])]
+    told = [Story(id, parsed(found[id])) for id in reversed([id for id in found if id][-count:])]
+    return [story for story in told if story.events]
 
 
 def group(lines: Sequence[bytes]) -> Dict[str, List[bytes]]:

@@ -1,0 +1,183 @@
+"""The page: what `status` says, the last messages and the devices, for a browser.  It only reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Callable, NamedTuple, Optional, Sequence
+
+from ..monitoring import findings, stories
+from ..monitoring.findings import Finding
+from ..monitoring.monitor import Report
+from ..system.clock import ago
+from . import messages, tables
+from .render import Html, code, fill, join, prose
+from .style import STYLE
+
+# Things to do that are shown.
+_FINDINGS = 50
+
+# Messages that are shown, and how many octets of the event log are read for them.
+_MESSAGES, _OCTETS = 200, 1024 * 1024
+
+# A page that took one second is not made again within so many, and none twice within the second.
+_REST = 20.0
+
+# Seconds after which a browser asks again.
+_REFRESH = 60
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="refresh" content="{refresh}">
+<title>{verdict} - {host}</title>
+<style>{style}</style>
+</head>
+<body>
+<header class="{tone}">
+<p>m365proxy on {host}</p>
+<h1>{verdict}</h1>
+<p>As of <time>{when}</time>. This page is renewed every minute.</p>
+</header>
+<nav><a href="#queue">Queue</a> <a href="#mailboxes">Mailboxes</a> <a href="#messages">Messages</a></nav>
+<main>
+{sections}
+</main>
+<footer><p>m365proxy {version}. This page only shows; run commands on {host}.</p></footer>
+</body>
+</html>
+"""
+
+_SECTION = """<section id="{id}">
+<h2>{heading}</h2>
+{content}
+</section>"""
+
+
+class Setting(NamedTuple):
+    """What stays the same from page to page.
+
+    `host`: this machine's name.  `program`: what starts this program.
+    `events`: the directory of the event log; None if it is switched off.
+    """
+
+    host: str
+    program: str
+    events: Optional[str]
+
+
+class Page:
+    """The page as it is now, however many ask for it.  Any thread may call."""
+
+    def __init__(self, report: Callable[[], Report], setting: Setting, monotonic: Callable[[], float] = time.monotonic):
+        self._report = report
+        self._setting = setting
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._content = b""
+        self._fresh_until = 0.0  # monotonic
+
+    def content(self) -> bytes:
+        """HTML in UTF-8.  OSError if the queue cannot be listed."""
+        with self._lock:
+            begun = self._monotonic()
+            if not self._content or begun >= self._fresh_until:
+                self._content = render(self._report(), self._setting).encode()
+                done = self._monotonic()
+                self._fresh_until = done + max(1.0, _REST * (done - begun))
+            return self._content
+
+
+def render(report: Report, setting: Setting) -> Html:
+    """The page of a report, with the last messages of the event log."""
+    verdict = findings.verdict(report["running"], report["findings"])
+    sections = [
+        *([_section("todo", "What to do", _todo(report["findings"], setting.program))] if report["findings"] else []),
+        _section("glance", "At a glance", _glance(report, setting)),
+        _section("queue", "Queue", tables.queue(report, setting.program)),
+        _section("mailboxes", "Mailboxes", tables.mailboxes(report, setting.program)),
+        _section("messages", "The last messages", _messages(setting)),
+    ]
+    return fill(
+        _PAGE,
+        refresh=_REFRESH,
+        style=STYLE,
+        host=setting.host,
+        verdict=verdict,
+        tone="bad" if report["findings"] else "good",
+        when=stories.local_time(report["written"]),
+        sections=join(sections),
+        version=report["version"],
+    )
+
+
+def _section(id: str, heading: str, content: Html) -> Html:
+    return fill(_SECTION, id=id, heading=heading, content=content)
+
+
+def _todo(found: Sequence[Finding], program: str) -> Html:
+    shown = fill("<ol>\n{items}\n</ol>", items=join(_finding(one, program) for one in found[:_FINDINGS]))
+    more = len(found) - _FINDINGS
+    return (
+        join([shown, fill('<p class="quiet">{count} more things are not shown.</p>', count=more)])
+        if more > 0
+        else shown
+    )
+
+
+def _finding(finding: Finding, program: str) -> Html:
+    commands = join((code(command, program) for command in finding["commands"]), " ")
+    return fill(
+        "<li>{sentence}{commands}</li>",
+        sentence=prose(finding["sentence"], program),
+        commands=fill(' <div class="commands">{all}</div>', all=commands) if commands else "",
+    )
+
+
+def _glance(report: Report, setting: Setting) -> Html:
+    now = report["written"]
+    rows = [
+        ("Running", f"since {stories.local_time(report['started'])}, for {ago(now - report['started'])}"),
+        ("Sign-in", _sign_in(report)),
+        *([("Sending", f"paused: {report['paused']}")] if report["paused"] else []),
+        ("Ports", ", ".join(report["listeners"]) or "none"),
+        ("Clients", f"{report['connections']} connected"),
+    ]
+    free, certificate, secret = report["disk_free_mb"], report["certificate"], report["secret_days"]
+    if free is not None:
+        rows.append(("Disk", f"{free} MB free; mail is accepted down to {report['min_free_mb']} MB"))
+    if certificate is not None:
+        rows.append(("TLS certificate", f"{_days(certificate['days'])}: {certificate['path']}"))
+    if secret is not None:
+        rows.append(("Client secret", _days(secret)))
+    cells = (
+        fill("<dt>{name}</dt> <dd>{value}</dd>", name=name, value=prose(value, setting.program)) for name, value in rows
+    )
+    return fill("<dl>\n{rows}\n</dl>", rows=join(cells))
+
+
+def _sign_in(report: Report) -> str:
+    sign_in = report["sign_in"]
+    if sign_in["error"]:
+        return sign_in["error"]
+    if not sign_in["user"]:
+        return "none; run `m365proxy login`"
+    since = sign_in["signed_in_at"]
+    return sign_in["user"] + (f", since {stories.local_time(since)}" if since else "")
+
+
+def _days(days: int) -> str:
+    return f"{days} days left" if days >= 0 else f"expired {-days} days ago"
+
+
+def _messages(setting: Setting) -> Html:
+    if setting.events is None:
+        return fill("<p>{text}</p>", text="The event log is switched off (logging.events_mb).")
+    try:
+        found = stories.latest(setting.events, _MESSAGES, _OCTETS)
+    except OSError as error:
+        return fill("<p>{text}</p>", text=f"The event log cannot be read: {error.strerror}.")
+    return messages.messages(found, setting.program)

@@ -1,0 +1,193 @@
+"""The page as text.  Browsers see it in tests/e2e/test_page.py."""
+
+import collections
+import html.parser
+
+import pages
+import pytest
+
+from m365proxy.web.page import Page, render
+
+# Elements without an end tag (HTML, 13.1.2).
+VOID = {"meta", "link", "br", "img", "input"}
+
+ELEMENTS = {
+    *("html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section", "footer", "h1", "h2", "p"),
+    *("a", "ol", "li", "div", "code", "dl", "dt", "dd", "table", "caption", "thead", "tbody", "tr", "th", "td"),
+    *("span", "time", "details", "summary"),
+}
+ATTRIBUTES = {
+    *("lang", "charset", "name", "content", "http-equiv", "id", "class", "scope", "href", "data-label"),
+}
+
+
+class Reader(html.parser.HTMLParser):
+    """What a browser makes of a page; fails on what it had to mend."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.counts, self.attributes, self.text = [], collections.Counter(), [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.counts[tag] += 1
+        self.attributes += attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+    def handle_comment(self, data):
+        raise AssertionError(data)
+
+
+def read(page):
+    reader = Reader(str(render(*page)))
+    reader.text = " ".join(reader.text.split())
+    return reader
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "events"
+
+
+def test_the_verdict_comes_first(directory):
+    page = render(*pages.well(directory))
+    assert "<title>All is well - pi</title>" in page and "<h1>All is well</h1>" in page
+    assert '<header class="good">' in page and "What to do" not in page
+
+
+def test_what_to_do_with_commands_that_can_be_copied(directory):
+    report, setting = pages.troubled(directory)
+    page = render(report, setting)
+    assert "<title>Attention: 3 things to do - pi</title>" in page and '<header class="bad">' in page
+    assert page.index("What to do") < page.index("At a glance")
+    assert "<code>sudo m365proxy queue list</code>" in page and "<code>m365proxy" not in page
+    for finding in report["findings"]:
+        assert finding["sentence"].replace("`", "") in read((report, setting)).text
+
+
+def test_how_things_stand(directory):
+    text = read(pages.troubled(directory)).text
+    for said in (
+        "Sign-in relay@contoso.com, since 20",
+        "Ports smtp 192.0.2.1:25, smtps 192.0.2.1:465, pop3s 192.0.2.1:995",
+        "Clients 3 connected",
+        "Disk 811 MB free; mail is accepted down to 64 MB",
+        "TLS certificate 61 days left: /etc/ssl/pi.pem",
+        "Client secret 412 days left",
+        "for 2 h",
+    ):
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"sign_in": {"user": ""}}, "Sign-in none; run sudo m365proxy login"),
+        ({"sign_in": {"error": "It was revoked."}}, "Sign-in It was revoked."),
+        ({"paused": "There is no sign-in."}, "Sending paused: There is no sign-in."),
+        ({"certificate": {"path": "/a.pem", "days": -3}}, "TLS certificate expired 3 days ago: /a.pem"),
+        ({"listeners": []}, "Ports none"),
+    ],
+)
+def test_what_is_different_now_and_then(directory, changes, said):
+    assert said in read((pages.report_of(**changes), pages.setting_of(directory))).text
+
+
+def test_without_an_event_log(directory):
+    report, setting = pages.well(directory)
+    assert "The event log is switched off (logging.events_mb)." in read((report, setting._replace(events=None))).text
+    assert "The event log knows of none yet." in read((report, setting._replace(events=str(directory / "none")))).text
+    file = next(directory.iterdir())
+    assert "cannot be read: Not a directory." in read((report, setting._replace(events=str(file)))).text
+
+
+def test_nothing_in_it_is_anything_but_text(directory):
+    page = str(render(*pages.hostile(directory)))
+    reader = Reader(page)
+    assert set(reader.counts) <= ELEMENTS
+    assert {name for name, _ in reader.attributes} <= ATTRIBUTES
+    assert reader.counts["title"] == reader.counts["style"] == 1
+    assert page.count("&lt;script&gt;") > 40
+    assert all(character.isprintable() or character == "\n" for character in page)
+
+
+def test_every_text_of_a_snapshot_is_shown_escaped_or_not_at_all(directory):
+    """A text that is added to the snapshot is planted here by itself."""
+    report, setting = pages.troubled(directory)
+    page = str(render(_planted(report), setting))
+    reader = Reader(page)
+    assert set(reader.counts) <= ELEMENTS and "<script" not in page and "onerror=alert(1)&gt;" in page
+    assert {name for name, _ in reader.attributes} <= ATTRIBUTES
+
+
+def _planted(value):
+    if isinstance(value, str):
+        return pages.HOSTILE
+    if isinstance(value, list):
+        return [_planted(item) for item in value]
+    return {key: _planted(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def test_of_very_many_things_to_do_some_are_shown(directory):
+    report, setting = pages.well(directory)
+    finding = {"key": "x", "sentence": "Do it.", "commands": []}
+    text = read(({**report, "findings": [finding] * 60}, setting)).text
+    assert text.count("Do it.") == 50 and "10 more things are not shown." in text
+
+
+def test_it_stays_small(directory):
+    report, setting = pages.huge(directory)
+    page = render(report, setting)
+    assert len(page.encode()) < 500_000
+    assert page.count('<details class="message">') == 200
+    assert all(f'<span class="name">{name}</span>' in page for name in report["mailboxes"])
+
+
+class Reports:
+    def __init__(self, directory):
+        self.report, self.setting = pages.well(directory)
+        self.taken, self.now, self.seconds = 0, 100.0, 0.0
+
+    def take(self):
+        self.taken += 1
+        self.now += self.seconds
+        return self.report
+
+
+@pytest.mark.parametrize("seconds, fresh", [(0.0, 0.9), (0.5, 9.0)])
+def test_it_is_made_no_more_often_than_is_cheap(directory, seconds, fresh):
+    reports = Reports(directory)
+    reports.seconds = seconds
+    page = Page(reports.take, reports.setting, lambda: reports.now)
+    first = page.content()
+    reports.now += fresh
+    assert page.content() is first and reports.taken == 1
+    reports.now += 1.0
+    page.content()
+    assert reports.taken == 2
+
+
+def test_a_report_that_fails_is_asked_for_again(directory):
+    reports = Reports(directory)
+    asked = iter([OSError(5, "Input/output error"), reports.report])
+
+    def take():
+        answer = next(asked)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    page = Page(take, reports.setting, lambda: 0.0)
+    with pytest.raises(OSError):
+        page.content()
+    assert page.content().startswith(b"<!DOCTYPE html>")
