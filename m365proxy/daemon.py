@@ -94,8 +94,9 @@ class Daemon:
         environ: Mapping[str, str] = os.environ,
         asked: "Optional[Asked[str]]" = None,
         event_log: Optional[EventLog] = None,
+        program: str = "m365proxy",
     ):
-        """`asked` is where signals put what they ask for; `event_log`, where the log writes steps.
+        """`asked` gets what signals ask for, `event_log` the log's steps; `program` starts this one in a shell.
 
         Nothing is opened yet.  ConfigError if a certificate or key is wrong.
         """
@@ -143,7 +144,7 @@ class Daemon:
             counters=self._counters,
             event_log=event_log,
         )
-        self._status_port = StatusPort(self._monitor)
+        self._status_port = StatusPort(self._monitor, program)
         self._chores = self._make_chores()
 
     # Starting.

@@ -1,12 +1,15 @@
-"""Pages to look at: made-up reports and event logs, the same each time.  A page is a report and a setting."""
+"""Pages to look at, the same each time: what `render` takes, made up, with an event log in a directory."""
 
 import logging
+import os
 import time
 
 from snapshots import NOW, snapshot_of, watch
 
-from m365proxy.monitoring import findings
 from m365proxy.monitoring.counters import Counters
+from m365proxy.monitoring.devices import Devices
+from m365proxy.monitoring.monitor import report_on
+from m365proxy.server.handshake import OLD_TLS
 from m365proxy.spool.overview import Group
 from m365proxy.spool.spool import mailbox_tag
 from m365proxy.system import events
@@ -26,21 +29,19 @@ HOSTILE = (
 )
 
 
-def report_of(**changes):
+SETTING = Setting(host="pi", program="sudo m365proxy")
+
+
+def report_of(directory, **changes):
     """What the program would show of such a snapshot."""
-    taken = snapshot_of(**changes)
-    return {**taken, "findings": findings.find(taken)}
-
-
-def setting_of(directory):
-    return Setting(host="pi", program="sudo m365proxy", events=str(directory))
+    return report_on(snapshot_of(state_dir=str(directory), **changes))
 
 
 class Log:
     """Writes an event log, as if the program had run for hours."""
 
     def __init__(self, directory):
-        self._log = events.EventLog(str(directory), 64 << 20)
+        self._log = events.EventLog(os.path.join(directory, "events"), 64 << 20)
 
     def __enter__(self):
         return self
@@ -76,7 +77,8 @@ def well(directory):
                 NOW - 5000 + 400 * number, ALERTS if number % 4 == 3 else SCANNER, [SUPPORT], size=31_000 * number
             )
     watched = watch(mailboxes=(SCANNER, ALERTS))
-    return report_of(watched=watched, counters=counters, disk_free_mb=11_842), setting_of(directory)
+    report = report_of(directory, watched=watched, counters=counters, disk_free_mb=11_842)
+    return report, _devices(), SETTING
 
 
 def troubled(directory):
@@ -106,6 +108,7 @@ def troubled(directory):
     queue = {"waiting": 43, "sending": 1, "held": 1, "failed": 1, "oldest": NOW - 5400, "groups": groups}
     queue["waiting_by_tag"] = {mailbox_tag(ERP): 41, mailbox_tag(SCANNER): 2}
     report = report_of(
+        directory,
         watched=watch(mailboxes=(SCANNER, ALERTS, ERP)),
         counters=counters,
         queue=queue,
@@ -115,7 +118,7 @@ def troubled(directory):
         certificate={"path": "/etc/ssl/pi.pem", "days": 61},
         secret_days=412,
     )
-    return report, setting_of(directory)
+    return report, _devices(*_TROUBLED), SETTING
 
 
 def huge(directory):
@@ -135,7 +138,16 @@ def huge(directory):
     groups = [_group("waiting", name, BUSY.replace(ERP, name), 14, NOW - 50_000) for name in names]
     queue = {"waiting": 7000, "oldest": NOW - 50_000, "groups": groups, "unread": 6000}
     queue["waiting_by_tag"] = {mailbox_tag(name): 14 for name in names[::7]}
-    return report_of(watched=watch(mailboxes=names), counters=counters, queue=queue), setting_of(directory)
+    steps = [
+        step
+        for number in range(1000)
+        for step in (
+            {**_TROUBLED[number % len(_TROUBLED)], "client": f"192.0.{number // 250}.{number % 250}"},
+            {**_SCANNING, "client": f"192.0.{number // 250}.{number % 250}"},
+        )[: 1 + number % 2]
+    ]
+    report = report_of(directory, watched=watch(mailboxes=names), counters=counters, queue=queue)
+    return report, _devices(*steps), SETTING
 
 
 def hostile(directory):
@@ -149,6 +161,7 @@ def hostile(directory):
     for event in ("deferred", "failed", "delivered"):
         counters.note(NOW, {"event": event, "mailbox": HOSTILE, "reason": HOSTILE, "code": HOSTILE})
     report = report_of(
+        directory,
         watched=watch(mailboxes=(HOSTILE, HOSTILE * 40)),
         counters=counters,
         queue=queue,
@@ -159,7 +172,32 @@ def hostile(directory):
         version=HOSTILE,
     )
     report["findings"].append({"key": HOSTILE, "sentence": HOSTILE, "commands": [HOSTILE]})
-    return report, Setting(host=HOSTILE, program=HOSTILE, events=str(directory))
+    view = _devices(_SCANNING)[0]
+    devices = [{**view, **{name: HOSTILE for name in view if isinstance(view[name], str)}}]
+    devices[0].update({name: [HOSTILE] for name in view if isinstance(view[name], list)})
+    return report, devices, Setting(host=HOSTILE, program=HOSTILE)
+
+
+_SCANNING = {
+    "event": "accepted",
+    "client": "192.0.2.17",
+    "mailbox": SCANNER,
+    "login": SCANNER,
+    "tls": "TLSv1.2",
+    "auth": "LOGIN",
+}
+_TROUBLED = (
+    {**_SCANNING, "client": "192.0.2.40", "mailbox": ERP, "login": ERP, "tls": None, "auth": "PLAIN"},
+    {"event": "TLS failed", "client": "192.0.2.31", "reason": OLD_TLS},
+    {"event": "login failed", "client": "192.0.2.32", "service": "smtp", "login": "scan", "reason": "wrong password"},
+)
+
+
+def _devices(*steps):
+    devices = Devices()
+    for step in (_SCANNING, {**_SCANNING, "client": "192.0.2.18", "mailbox": ALERTS, "login": ALERTS}, *steps):
+        devices.note(NOW - 600, step)
+    return devices.views()
 
 
 def _group(state, mailbox, reason, count, oldest):

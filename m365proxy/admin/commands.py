@@ -114,7 +114,7 @@ def run(config: Config, notifier: Notifier, asked: "Asked[str]") -> Optional[int
 
     steps = event_log(config)
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog, steps)
-    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps)
+    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=invocation.program(config.path))
     daemon.start()
     daemon.serve()
     return None

@@ -40,7 +40,7 @@ _MESSAGE = """<details class="message">
 def messages(latest: Sequence[Story], program: str) -> Html:
     """A line for each message, which unfolds to its way."""
     if not latest:
-        return Html("<p>The event log knows of none yet.</p>")
+        return Html("<p>The event log knows of none yet, or is switched off (logging.events_mb).</p>")
     return join([Html(_NOTE), *(_message(story, program) for story in latest)])
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from typing import Callable, NamedTuple, Optional, Sequence
+import os
+import socket
+from typing import NamedTuple, Sequence
 
-from ..monitoring import findings, stories
+from ..monitoring import stories
+from ..monitoring.devices import DeviceView
 from ..monitoring.findings import Finding
 from ..monitoring.monitor import Report
 from ..system.clock import ago
-from . import messages, tables
+from . import messages, response, tables
 from .render import Html, code, fill, join, prose
+from .response import Response
+from .source import Source
 from .style import STYLE
 
 # Things to do that are shown.
@@ -19,9 +22,6 @@ _FINDINGS = 50
 
 # Messages that are shown, and how many octets of the event log are read for them.
 _MESSAGES, _OCTETS = 200, 1024 * 1024
-
-# A page that took one second is not made again within so many, and none twice within the second.
-_REST = 20.0
 
 # Seconds after which a browser asks again.
 _REFRESH = 60
@@ -42,11 +42,14 @@ _PAGE = """<!DOCTYPE html>
 <h1>{verdict}</h1>
 <p>As of <time>{when}</time>. This page is renewed every minute.</p>
 </header>
-<nav><a href="#queue">Queue</a> <a href="#mailboxes">Mailboxes</a> <a href="#messages">Messages</a></nav>
+<nav><a href="#queue">Queue</a> <a href="#mailboxes">Mailboxes</a> <a href="#messages">Messages</a>
+<a href="#devices">Devices</a></nav>
 <main>
 {sections}
 </main>
-<footer><p>m365proxy {version}. This page only shows; run commands on {host}.</p></footer>
+<footer>
+<p>m365proxy {version}. This page only shows. Run commands on {host}; with the Debian package, by sudo.</p>
+</footer>
 </body>
 </html>
 """
@@ -58,55 +61,35 @@ _SECTION = """<section id="{id}">
 
 
 class Setting(NamedTuple):
-    """What stays the same from page to page.
+    """What stays the same from page to page."""
 
-    `host`: this machine's name.  `program`: what starts this program.
-    `events`: the directory of the event log; None if it is switched off.
-    """
-
-    host: str
-    program: str
-    events: Optional[str]
+    host: str  # this machine's name
+    program: str  # what starts this program in a shell
 
 
-class Page:
-    """The page as it is now, however many ask for it.  Any thread may call."""
-
-    def __init__(self, report: Callable[[], Report], setting: Setting, monotonic: Callable[[], float] = time.monotonic):
-        self._report = report
-        self._setting = setting
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._content = b""
-        self._fresh_until = 0.0  # monotonic
-
-    def content(self) -> bytes:
-        """HTML in UTF-8.  OSError if the queue cannot be listed."""
-        with self._lock:
-            begun = self._monotonic()
-            if not self._content or begun >= self._fresh_until:
-                self._content = render(self._report(), self._setting).encode()
-                done = self._monotonic()
-                self._fresh_until = done + max(1.0, _REST * (done - begun))
-            return self._content
+def show(source: Source) -> Response:
+    """The page as it is now.  OSError or Temporary if the queue cannot be listed."""
+    setting = Setting(socket.gethostname(), source.program)
+    content = source.page.get(lambda: render(source.report(), source.monitor.devices.views(), setting).encode())
+    return response.html(content, STYLE)
 
 
-def render(report: Report, setting: Setting) -> Html:
+def render(report: Report, devices: Sequence[DeviceView], setting: Setting) -> Html:
     """The page of a report, with the last messages of the event log."""
-    verdict = findings.verdict(report["running"], report["findings"])
     sections = [
         *([_section("todo", "What to do", _todo(report["findings"], setting.program))] if report["findings"] else []),
         _section("glance", "At a glance", _glance(report, setting)),
         _section("queue", "Queue", tables.queue(report, setting.program)),
         _section("mailboxes", "Mailboxes", tables.mailboxes(report, setting.program)),
-        _section("messages", "The last messages", _messages(setting)),
+        _section("messages", "The last messages", _messages(report, setting.program)),
+        _section("devices", "Devices", tables.devices(devices, setting.program)),
     ]
     return fill(
         _PAGE,
         refresh=_REFRESH,
         style=STYLE,
         host=setting.host,
-        verdict=verdict,
+        verdict=report["verdict"],
         tone="bad" if report["findings"] else "good",
         when=stories.local_time(report["written"]),
         sections=join(sections),
@@ -173,11 +156,9 @@ def _days(days: int) -> str:
     return f"{days} days left" if days >= 0 else f"expired {-days} days ago"
 
 
-def _messages(setting: Setting) -> Html:
-    if setting.events is None:
-        return fill("<p>{text}</p>", text="The event log is switched off (logging.events_mb).")
+def _messages(report: Report, program: str) -> Html:
     try:
-        found = stories.latest(setting.events, _MESSAGES, _OCTETS)
+        found = stories.latest(os.path.join(report["state_dir"], "events"), _MESSAGES, _OCTETS)
     except OSError as error:
         return fill("<p>{text}</p>", text=f"The event log cannot be read: {error.strerror}.")
-    return messages.messages(found, setting.program)
+    return messages.messages(found, program)

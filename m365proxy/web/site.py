@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Dict, NamedTuple, Tuple
 
 from ..errors import ProxyError
-from . import health, response
+from . import health, page, response
 from .response import Response
 from .source import Source
 
@@ -32,6 +32,7 @@ class Page(NamedTuple):
 
 
 PAGES: Dict[str, Page] = {
+    "/": Page(page.show),
     "/livez": Page(health.live, is_open=True),
     "/readyz": Page(health.ready, is_open=True),
     "/healthz": Page(health.healthy),
@@ -47,11 +48,11 @@ class Site:
     def respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return response.refusal(405, ("Allow", "GET, HEAD"))
-        page = PAGES.get(request.path)
-        if page is None:
+        found = PAGES.get(request.path)
+        if found is None:
             return response.refusal(404)
         try:
-            return page.make(self._source)
+            return found.make(self._source)
         except ProxyError as error:
             return response.refusal(503, why=str(error))
         except OSError as error:

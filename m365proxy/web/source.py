@@ -16,11 +16,42 @@ _AGE = 1.0
 _PATIENCE = 5.0
 
 
+# What took one second to make is made again after so many.
+_REST = 20.0
+
+
+class Kept:
+    """Something that takes a while to make, kept for a while.  Any thread may call."""
+
+    def __init__(self, monotonic: Callable[[], float]):
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._content = b""
+        self._fresh_until = 0.0  # monotonic
+
+    def get(self, make: Callable[[], bytes]) -> bytes:
+        """What `make` returned, a moment ago perhaps.  Temporary if it is being made for somebody else for too long."""
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise Temporary("The page is still being made; the disk is slow. Ask again in a minute.")
+        try:
+            begun = self._monotonic()
+            if not self._content or begun >= self._fresh_until:
+                self._content = make()
+                done = self._monotonic()
+                self._fresh_until = done + max(_AGE, _REST * (done - begun))
+            return self._content
+        finally:
+            self._lock.release()
+
+
 class Source:
     """Any thread may call."""
 
-    def __init__(self, monitor: Monitor, monotonic: Callable[[], float] = time.monotonic):
+    def __init__(self, monitor: Monitor, program: str = "m365proxy", monotonic: Callable[[], float] = time.monotonic):
+        """`program`: what starts this program in a shell."""
         self.monitor = monitor
+        self.program = program
+        self.page = Kept(monotonic)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._last: Optional[Report] = None

@@ -32,9 +32,11 @@ PROTOCOL = ServedProtocol(
 class StatusPort:
     """Has no listeners before `open`; `close` ends its clients, too."""
 
-    def __init__(self, monitor: Monitor):
+    def __init__(self, monitor: Monitor, program: str = "m365proxy"):
+        """`program`: what starts this program in a shell; the page's commands begin so."""
         self.listeners: List[Listener] = []
         self._monitor = monitor
+        self._program = program
         self._site: Site
         self._visitors = Visitors()
 
@@ -43,7 +45,7 @@ class StatusPort:
         from .site import Site
         from .source import Source
 
-        self._site = Site(Source(self._monitor))
+        self._site = Site(Source(self._monitor, self._program))
         settings = ListenerSettings(PROTOCOL, tls_mode=TlsMode.NONE, handshake_seconds=_HANDSHAKE_SECONDS)
         for address in addresses:
             try:

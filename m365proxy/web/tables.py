@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Sequence, Tuple
 
 from ..monitoring import snapshot, stories
+from ..monitoring.devices import DeviceView
 from ..monitoring.snapshot import MailboxView, Snapshot
 from ..spool.overview import Group
 from ..system import log
@@ -157,11 +158,40 @@ def _mailbox(name: str, box: MailboxView, program: str) -> Tuple[object, ...]:
     )
 
 
-def _address(name: str) -> Html:
-    """A mailbox, in one line where that leaves room for the other columns."""
-    return fill('<span class="name">{name}</span>', name=name) if len(name) <= _SHORT else escape(name)
+# The devices.
+
+_DEVICE = [Column("Client"), Column("Last seen"), Column("Mailbox"), Column("What it does"), Column("What to set")]
+
+
+def devices(views: Sequence[DeviceView], program: str) -> Html:
+    """Those for which there is something to set first."""
+    if not views:
+        return Html("<p>None came yet.</p>")
+    ordered = sorted(views, key=lambda view: not view["advice"])
+    waiting = sum(bool(view["advice"]) for view in views)
+    caption = f"{len(views)} clients, {waiting} of them with something to set."
+    shown = table(caption, _DEVICE, [_device(view, program) for view in ordered[:_ROWS]])
+    more = len(ordered) - _ROWS
+    note = fill('<p class="quiet">{text}</p>', text=f"{more} more are not shown.")
+    return join([shown, note]) if more > 0 else shown
+
+
+def _device(view: DeviceView, program: str) -> Tuple[object, ...]:
+    advice = join((prose(sentence, program) for sentence in view["advice"]), " ")
+    return (
+        _address(view["client"]),
+        _moment(view["last_seen"]),
+        _address(view["mailbox"]),
+        ", ".join(view["does"]),
+        advice,
+    )
 
 
 def _moment(seconds: float) -> Html:
     """A moment to the minute; nothing if it is 0."""
     return fill("<time>{when}</time>", when=stories.local_time(seconds)[:16]) if seconds else Html("")
+
+
+def _address(name: str) -> Html:
+    """A mailbox, in one line where that leaves room for the other columns."""
+    return fill('<span class="name">{name}</span>', name=name) if len(name) <= _SHORT else escape(name)

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "smtp": "logins mime server spool system errors",
     "pop3": "logins maildrop server system errors",
     "monitoring": "server spool system errors",
-    "web": "monitoring logins server system errors",
+    "web": "monitoring logins server spool system errors",
     "account": "config monitoring spool entra graph system",
     "daily": "account config delivery server spool system errors",
     "daemon": "account daily config smtp pop3 web monitoring logins delivery maildrop server mime spool entra graph "

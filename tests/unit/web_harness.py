@@ -5,6 +5,7 @@ import socket
 
 from snapshots import snapshot_of
 
+from m365proxy.monitoring.devices import Devices
 from m365proxy.monitoring.monitor import report_on
 
 
@@ -15,6 +16,7 @@ class StandInMonitor:
         self.taken = 0
         self.changes = changes
         self.error = None
+        self.devices = Devices()
 
     def report(self):
         self.taken += 1

@@ -42,7 +42,7 @@ def test_how_it_stands(last, word, tone):
 
 def test_the_way_of_a_message_as_trace_tells_it(tmp_path):
     pages.troubled(tmp_path)
-    latest = stories.latest(str(tmp_path), 200, 1 << 20)
+    latest = stories.latest(str(tmp_path / "events"), 200, 1 << 20)
     html = messages(latest, "m365proxy")
     assert html.count("<details") == len(latest) == 13
     for story in latest:

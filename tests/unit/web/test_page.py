@@ -2,11 +2,14 @@
 
 import collections
 import html.parser
+import re
 
 import pages
 import pytest
+from web_harness import StandInMonitor
 
-from m365proxy.web.page import Page, render
+from m365proxy.web.page import render, show
+from m365proxy.web.source import Source
 
 # Elements without an end tag (HTML, 13.1.2).
 VOID = {"meta", "link", "br", "img", "input"}
@@ -56,7 +59,7 @@ def read(page):
 
 @pytest.fixture
 def directory(tmp_path):
-    return tmp_path / "events"
+    return tmp_path
 
 
 def test_the_verdict_comes_first(directory):
@@ -66,13 +69,13 @@ def test_the_verdict_comes_first(directory):
 
 
 def test_what_to_do_with_commands_that_can_be_copied(directory):
-    report, setting = pages.troubled(directory)
-    page = render(report, setting)
+    report, devices, setting = pages.troubled(directory)
+    page = render(report, devices, setting)
     assert "<title>Attention: 3 things to do - pi</title>" in page and '<header class="bad">' in page
     assert page.index("What to do") < page.index("At a glance")
     assert "<code>sudo m365proxy queue list</code>" in page and "<code>m365proxy" not in page
     for finding in report["findings"]:
-        assert finding["sentence"].replace("`", "") in read((report, setting)).text
+        assert finding["sentence"].replace("`", "") in read((report, devices, setting)).text
 
 
 def test_how_things_stand(directory):
@@ -100,15 +103,14 @@ def test_how_things_stand(directory):
     ],
 )
 def test_what_is_different_now_and_then(directory, changes, said):
-    assert said in read((pages.report_of(**changes), pages.setting_of(directory))).text
+    assert said in read((pages.report_of(directory, **changes), [], pages.SETTING)).text
 
 
 def test_without_an_event_log(directory):
-    report, setting = pages.well(directory)
-    assert "The event log is switched off (logging.events_mb)." in read((report, setting._replace(events=None))).text
-    assert "The event log knows of none yet." in read((report, setting._replace(events=str(directory / "none")))).text
-    file = next(directory.iterdir())
-    assert "cannot be read: Not a directory." in read((report, setting._replace(events=str(file)))).text
+    report = pages.report_of(directory)
+    assert "knows of none yet, or is switched off (logging.events_mb)." in read((report, [], pages.SETTING)).text
+    (directory / "events").write_text("")
+    assert "The event log cannot be read: Not a directory." in read((report, [], pages.SETTING)).text
 
 
 def test_nothing_in_it_is_anything_but_text(directory):
@@ -123,8 +125,9 @@ def test_nothing_in_it_is_anything_but_text(directory):
 
 def test_every_text_of_a_snapshot_is_shown_escaped_or_not_at_all(directory):
     """A text that is added to the snapshot is planted here by itself."""
-    report, setting = pages.troubled(directory)
-    page = str(render(_planted(report), setting))
+    report, devices, setting = pages.troubled(directory)
+    planted = {**_planted(report), "state_dir": str(directory)}
+    page = str(render(planted, _planted(devices), setting))
     reader = Reader(page)
     assert set(reader.counts) <= ELEMENTS and "<script" not in page and "onerror=alert(1)&gt;" in page
     assert {name for name, _ in reader.attributes} <= ATTRIBUTES
@@ -139,55 +142,21 @@ def _planted(value):
 
 
 def test_of_very_many_things_to_do_some_are_shown(directory):
-    report, setting = pages.well(directory)
+    report, devices, setting = pages.well(directory)
     finding = {"key": "x", "sentence": "Do it.", "commands": []}
-    text = read(({**report, "findings": [finding] * 60}, setting)).text
+    text = read(({**report, "findings": [finding] * 60}, devices, setting)).text
     assert text.count("Do it.") == 50 and "10 more things are not shown." in text
 
 
 def test_it_stays_small(directory):
-    report, setting = pages.huge(directory)
-    page = render(report, setting)
+    report, devices, setting = pages.huge(directory)
+    page = render(report, devices, setting)
     assert len(page.encode()) < 500_000
     assert page.count('<details class="message">') == 200
     assert all(f'<span class="name">{name}</span>' in page for name in report["mailboxes"])
 
 
-class Reports:
-    def __init__(self, directory):
-        self.report, self.setting = pages.well(directory)
-        self.taken, self.now, self.seconds = 0, 100.0, 0.0
-
-    def take(self):
-        self.taken += 1
-        self.now += self.seconds
-        return self.report
-
-
-@pytest.mark.parametrize("seconds, fresh", [(0.0, 0.9), (0.5, 9.0)])
-def test_it_is_made_no_more_often_than_is_cheap(directory, seconds, fresh):
-    reports = Reports(directory)
-    reports.seconds = seconds
-    page = Page(reports.take, reports.setting, lambda: reports.now)
-    first = page.content()
-    reports.now += fresh
-    assert page.content() is first and reports.taken == 1
-    reports.now += 1.0
-    page.content()
-    assert reports.taken == 2
-
-
-def test_a_report_that_fails_is_asked_for_again(directory):
-    reports = Reports(directory)
-    asked = iter([OSError(5, "Input/output error"), reports.report])
-
-    def take():
-        answer = next(asked)
-        if isinstance(answer, OSError):
-            raise answer
-        return answer
-
-    page = Page(take, reports.setting, lambda: 0.0)
-    with pytest.raises(OSError):
-        page.content()
-    assert page.content().startswith(b"<!DOCTYPE html>")
+def test_its_style_is_the_one_that_the_header_allows():
+    shown = show(Source(StandInMonitor()))
+    [style] = re.findall(b"<style>(.*?)</style>", shown.body, re.DOTALL)
+    assert shown.style.encode() == style and shown.status == 200

@@ -29,7 +29,7 @@ def test_an_empty_queue_needs_no_table():
 
 
 def test_the_queue_with_its_reasons(tmp_path):
-    report, _ = pages.troubled(tmp_path)
+    report, *_ = pages.troubled(tmp_path)
     html = tables.queue(report, "m365proxy")
     assert "43 waiting, 1 being sent, 1 held, 1 failed; the oldest for 90 min." in html
     found = rows(html)
@@ -40,13 +40,13 @@ def test_the_queue_with_its_reasons(tmp_path):
 
 
 def test_the_mail_of_a_mailbox_that_was_removed(tmp_path):
-    report, _ = pages.troubled(tmp_path)
+    report, *_ = pages.troubled(tmp_path)
     del report["mailboxes"][pages.ERP]
     assert rows(tables.queue(report, "m365proxy"))[1][0] == "no longer in the config"
 
 
 def test_what_is_not_shown_of_the_queue_is_counted(tmp_path):
-    report, _ = pages.huge(tmp_path)
+    report, *_ = pages.huge(tmp_path)
     html = tables.queue(report, "m365proxy")
     assert len(rows(html)) == 101 and f"{400 * 14 + 6000} more messages are not shown." in html
 
@@ -82,7 +82,31 @@ def test_none_has_anything_to_say():
 
 
 def test_a_mailbox(tmp_path):
-    report, _ = pages.troubled(tmp_path)
+    report, *_ = pages.troubled(tmp_path)
     found = {row[0]: row[1:] for row in rows(tables.mailboxes(report, "m365proxy"))}
     assert found[pages.SCANNER][:3] == ["2", "212", "0"] and found[pages.SCANNER][4] == ""
     assert found[pages.ERP][:4] == ["41", "0", "1", ""] and "Exchange refuses to send as" in found[pages.ERP][4]
+
+
+def test_devices_with_something_to_set_come_first(tmp_path):
+    _, devices, _ = pages.troubled(tmp_path)
+    html = tables.devices(devices, "m365proxy")
+    assert "5 clients, 3 of them with something to set." in html
+    found = {row[0]: row[2:] for row in rows(html)[1:]}
+    assert list(found)[3:] == ["192.0.2.18", "192.0.2.17"]
+    assert found["192.0.2.17"] == [pages.SCANNER, "TLSv1.2, AUTH LOGIN", ""]
+    assert found["192.0.2.40"][1:] == [
+        "no TLS, AUTH PLAIN",
+        "Its password travels without TLS: set STARTTLS on the device if it can.",
+    ]
+    assert "supports only old TLS" in found["192.0.2.31"][1]
+
+
+def test_no_device_came_yet():
+    assert tables.devices([], "m365proxy") == "<p>None came yet.</p>"
+
+
+def test_of_very_many_devices_some_are_shown(tmp_path):
+    _, devices, _ = pages.huge(tmp_path)
+    html = tables.devices(devices, "m365proxy")
+    assert len(rows(html)) == 101 and f"{len(devices) - 100} more are not shown." in html
