@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("run", "init", "configure", "login", "logout", "check", "status", "queue", "trace", "test", "card"),
-    *("hash-password", "reload", "demo"),
+    *("hash-password", "reload", "report", "demo"),
 )
 
 
@@ -85,6 +85,10 @@ def parser() -> argparse.ArgumentParser:
     card.add_argument("login", metavar="LOGIN", help="the user name the device is to use, or a mailbox's address")
     commands.add_parser("hash-password", help="hash a password for the config")
     commands.add_parser("reload", help="make the running program read its config and certificates again")
+    report = commands.add_parser(
+        "report", help="print a text for a question in public: versions, config, check, status, last errors, no names"
+    )
+    report.add_argument("--output", metavar="FILE", type=_given, help="write it to a new file, too")
     demo = commands.add_parser("demo", help="try everything against a built-in stand-in tenant")
     demo.add_argument("--serve", action="store_true", help="keep running and print commands to try")
     return top
@@ -272,6 +276,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "card": _card,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
         "reload": lambda arguments: commands.reload(_config(arguments, owner=True)),
+        "report": _report,
         "demo": _demo,
     }
 
@@ -357,6 +362,12 @@ def _card(arguments: argparse.Namespace) -> Optional[int]:
 
     card.show(_config(arguments, owner=True), arguments.login)
     return None
+
+
+def _report(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin.report import report
+
+    return report.report(arguments.config, arguments.output, os.environ)
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import queue
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from ..config import load as configuration
 from ..config.sections import Config
@@ -152,28 +151,15 @@ def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
     about = subject.Subject(config, running=running, dropped_root=dropped_root, holders=holders)
     lines = []
     shown = None if as_json else report.Report(Terminal(sys.stdout, os.environ), invocation.program(config.path))
-    with _without_errors(log.get("oauth")):  # a line of `check` says the same
-        for group, result in runner.run(about, offline):
-            lines.append((group, result))
-            if shown:
-                shown.add(group, result)
+    for group, result in runner.run_quietly(about, offline):
+        lines.append((group, result))
+        if shown:
+            shown.add(group, result)
     if shown:
         shown.end()
     else:
         print(report.as_json(lines))
     return runner.exit_status(result for _, result in lines)
-
-
-@contextlib.contextmanager
-def _without_errors(logger: logging.Logger) -> Iterator[None]:
-    def is_less(record: logging.LogRecord) -> bool:
-        return record.levelno < logging.ERROR
-
-    logger.addFilter(is_less)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_less)
 
 
 def check_broken(error: ConfigError) -> None:
@@ -187,31 +173,35 @@ def check_broken(error: ConfigError) -> None:
 
 def status(config: Config, as_json: bool) -> Optional[int]:
     """The state of the running program, the queue and the sign-in; 3 if nothing runs."""
+    running, shown = current_status(config)
+    print(json.dumps(shown, indent=1) if as_json else status_view.render(shown, time.time()))
+    return None if running else NotRunning.exit_status
+
+
+def current_status(config: Config) -> Tuple[bool, Dict[str, Any]]:
+    """Whether the program runs, and its status.json; or a snapshot taken here, if nothing runs."""
     from ..account import Account, spool_of, watched
     from ..monitoring import findings, snapshot
     from ..monitoring.counterfile import CounterFile
     from ..monitoring.counters import Counters
     from ..spool.overview import Overview
 
-    running = is_running(config)
-    shown = latest_status(config.state_dir) if running else {}
     account = Account(config)
-    if not running:
-        counters = Counters()
-        watching = watched(config, config.state_dir)
-        CounterFile(config.state_dir, counters).load(watching.mailboxes)
-        taken = snapshot.take(
-            watching,
-            Overview(spool_of(config)).look(),
-            account.tokens.state(),
-            counters,
-            time.time(),
-        )
-        shown = {**taken, "findings": findings.find(taken)}
-    else:
+    if is_running(config):
+        shown = latest_status(config.state_dir)
         _hasten(shown, account)
-    print(json.dumps(shown, indent=1) if as_json else status_view.render(shown, time.time()))
-    return None if running else NotRunning.exit_status
+        return True, shown
+    counters = Counters()
+    watching = watched(config, config.state_dir)
+    CounterFile(config.state_dir, counters).load(watching.mailboxes)
+    taken = snapshot.take(
+        watching,
+        Overview(spool_of(config)).look(),
+        account.tokens.state(),
+        counters,
+        time.time(),
+    )
+    return False, {**taken, "findings": findings.find(taken)}
 
 
 def _hasten(shown: Dict[str, Any], account: Account) -> None:

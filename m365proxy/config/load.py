@@ -86,7 +86,7 @@ def parsed(content: bytes, path: str, mode: int = 0o600, environ: Optional[Mappi
     del read.key  # the whole has no place of its own
     read.path, read.warnings = path, ()
     read.https_proxy = _proxy_url(read.https_proxy)
-    read.state_dir = read.state_dir or _state_directory(os.environ if environ is None else environ)
+    read.state_dir = read.state_dir or state_directory(os.environ if environ is None else environ)
     config = Config(**_typed(read, ""))
     warnings = (*doubts(config), *_gateways(config), *_exposed(config, mode))
     return dataclasses.replace(config, warnings=warnings)
@@ -235,7 +235,8 @@ def _advice(name: str, known: List[str], path: str) -> str:
     return "remove it, or put # before its name to keep it as a comment"
 
 
-def _state_directory(environ: Mapping[str, str]) -> str:
+def state_directory(environ: Mapping[str, str]) -> str:
+    """That of a config which names none."""
     # systemd gives a list with colons when a unit has several
     given = environ.get("STATE_DIRECTORY", "").split(":")[0] if sys.platform != "win32" else ""
     return given or os.path.expanduser(os.path.join("~", ".m365proxy"))

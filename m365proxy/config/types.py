@@ -431,13 +431,13 @@ class Object(Type):
     hidden = True
 
     def __init__(self, short: Optional[Type] = None):
-        self._short = short
+        self.short = short
 
     def __call__(self, value: object) -> object:
         if isinstance(value, dict):
             return value
-        if self._short:
-            return self._short(value)
+        if self.short:
+            return self.short(value)
         raise Mistake(("", f"must be {self.words}, not {kind(value)}"))
 
 

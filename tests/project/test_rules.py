@@ -43,13 +43,14 @@ MAY_IMPORT = {
 MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}
 MAY_READ_THE_CONFIG = {
     *("account", "daemon", "cli", "admin.check.mailboxes", "admin.commands", "admin.init.configfile", "admin.demo"),
-    *("admin.init.conversation", "admin.invocation", "admin.init.tenantscript"),
+    *("admin.init.conversation", "admin.invocation", "admin.init.tenantscript", "admin.report.report"),
 }
 # urllib3 comes with requests, whose errors wrap its own.
 DEPENDENCIES = {"msal", "requests", "cryptography", "urllib3"}
 
 # Where every exception is caught, and why.
 BROAD = {
+    "admin.report.report: _safely": "a report is wanted where something is wrong; one section must not cost the others",
     "cli: main": "the end of the program says what happened, and no more",
     "delivery.composer: prepare": "a message may hold anything; what cannot be repaired is sent as it is",
     "delivery.composer: keep_form": "a message may hold anything; what cannot keep its form is sent as JSON",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Callable, Dict, Iterable, Iterator, NamedTuple, Tuple
 
 from ...errors import ProxyError
+from ...system import log
 from ..terminal import Mark
 from . import certificate, machine, mailboxes, network, ports, signin
 from .result import Group, Result, of_error
@@ -57,6 +59,20 @@ def run(subject: Subject, offline: bool = False) -> Iterator[Tuple[Group, Result
                 failed.setdefault(stage.name, stage.name)
             yield stage.group, result
     subject.close()
+
+
+def run_quietly(subject: Subject, offline: bool = False) -> Iterator[Tuple[Group, Result]]:
+    """`run`, without errors of the sign-in on standard error: a line says the same."""
+    logger = log.get("oauth")
+    logger.addFilter(_is_no_error)
+    try:
+        yield from run(subject, offline)
+    finally:
+        logger.removeFilter(_is_no_error)
+
+
+def _is_no_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def _lines(stage: Stage, subject: Subject) -> Iterator[Result]:

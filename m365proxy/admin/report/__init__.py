@@ -1,0 +1,1 @@
+"""`report`: a text about an installation that may be posted in public."""
