@@ -223,6 +223,7 @@ class Counters:
         with self._lock:
             self._totals = collections.defaultdict(float, totals)
             self._latest = collections.deque(latest, _LATEST)
+            self._earlier = frozenset(latest)
             self._mailboxes = mailboxes
 
     def drop_totals(self, counters: Collection[Counter]) -> None:
@@ -234,7 +235,7 @@ class Counters:
     def begin(self, mailboxes: Collection[str]) -> None:
         """What an earlier run has left is restored: remember these mailboxes only, and count its deliveries once."""
         with self._lock:
-            self._earlier = frozenset(self._latest)
+            self._earlier |= frozenset(self._latest)
             for name in set(self._mailboxes) - set(mailboxes):
                 del self._mailboxes[name]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Dict, NamedTuple, Tuple
 
 from ..errors import ProxyError
-from . import health, page, response
+from . import health, metrics, page, response
 from .response import Response
 from .source import Source
 
@@ -36,6 +36,7 @@ PAGES: Dict[str, Page] = {
     "/livez": Page(health.live, is_open=True),
     "/readyz": Page(health.ready, is_open=True),
     "/healthz": Page(health.healthy),
+    "/metrics": Page(metrics.respond),
 }
 
 

@@ -5,6 +5,7 @@ import socket
 
 from snapshots import snapshot_of
 
+from m365proxy.monitoring.counters import Counters
 from m365proxy.monitoring.devices import Devices
 from m365proxy.monitoring.monitor import report_on
 
@@ -16,6 +17,7 @@ class StandInMonitor:
         self.taken = 0
         self.changes = changes
         self.error = None
+        self.counters = Counters()
         self.devices = Devices()
 
     def report(self):

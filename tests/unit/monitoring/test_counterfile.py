@@ -152,3 +152,10 @@ def test_nothing_is_written_where_nothing_has_changed(run, tmp_path):
     one.step("accepted", id="1").save()
     size = (tmp_path / "events" / "00000001.jsonl").stat().st_size
     assert json.loads((tmp_path / "counters.json").read_text())["events"] == [1, size]
+
+
+def test_a_message_that_is_found_to_be_sent_after_a_kill_is_counted_once(run):
+    """Killed between Graph's 202 and the removal of the message, twice."""
+    run().save().step("delivered", id="1")
+    run().save().step("delivered", id="1")
+    assert run().total(Counter.DELIVERED) == 1
