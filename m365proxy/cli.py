@@ -50,10 +50,10 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="m365proxy",
         description="SMTP and POP3 for old devices, relayed over Microsoft Graph.",
-        epilog="Exit status: 0 success, 3 not running, 64 wrong usage, 67 a mailbox or a right in Exchange is missing, "
-        "69 Microsoft unreachable or a library missing, 70 unexpected error, 73 a port, directory or file cannot be "
-        "opened or made, 74 disk full or failing, 75 already running, port in use, or mail waiting, 77 sign-in needed, "
-        "78 config, certificate or key wrong.",
+        epilog="Exit status: 0 success, 1 attention (status only), 3 not running, 64 wrong usage, 67 a mailbox or a "
+        "right in Exchange is missing, 69 Microsoft unreachable or a library missing, 70 unexpected error, 73 a port, "
+        "directory or file cannot be opened or made, 74 disk full or failing, 75 already running, port in use, or mail "
+        "waiting, 77 sign-in needed, 78 config, certificate or key wrong.",
     )
     top.add_argument(
         "--config",
@@ -75,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check the config, the machine, the sign-in and each mailbox")
     check.add_argument("--offline", action="store_true", help="do not contact Microsoft")
     check.add_argument("--json", action="store_true", help="print one JSON object")
-    show = commands.add_parser("status", help="show sign-in, listeners, queue and mailboxes")
+    show = commands.add_parser(
+        "status", help="say whether all is well, what to do, and how sign-in, ports, disk, queue and mailboxes stand"
+    )
     show.add_argument("--json", action="store_true", help="print one JSON object")
     _add_queue(commands)
     _add_mail(commands)
@@ -269,7 +271,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "login": _login,
         "logout": lambda arguments: commands.logout(_config(arguments, owner=True)),
         "check": _check,
-        "status": lambda arguments: commands.status(_config(arguments, owner=True), arguments.json),
+        "status": lambda arguments: commands.status(_config(arguments), arguments.json),
         "queue": _queue,
         "trace": _trace,
         "test": _test,

@@ -8,8 +8,7 @@ import json
 import os
 import queue
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import List, Optional
 
 from ..config import load as configuration
 from ..config.sections import Config
@@ -19,13 +18,9 @@ from ..system import files, jsontext, log
 from ..system.signals import Asked
 from ..system.systemd import Notifier
 from . import invocation
-from . import status as status_view
 from .owner import become_owner, owner_to_become
-from .running import is_running, latest_status
+from .running import is_running
 from .terminal import Mark, Terminal
-
-if TYPE_CHECKING:
-    from ..account import Account
 
 # Seconds between looks at a config that waits to be filled in.
 _CONFIG_SECONDS = 2.0
@@ -172,46 +167,12 @@ def check_broken(error: ConfigError) -> None:
 
 
 def status(config: Config, as_json: bool) -> Optional[int]:
-    """The state of the running program, the queue and the sign-in; 3 if nothing runs."""
-    running, shown = current_status(config)
-    print(json.dumps(shown, indent=1) if as_json else status_view.render(shown, time.time()))
-    return None if running else NotRunning.exit_status
+    """How all stands; 1 if there is something to do, 3 if nothing runs."""
+    from . import packaged, status
 
-
-def current_status(config: Config) -> Tuple[bool, Dict[str, Any]]:
-    """Whether the program runs, and its status.json; or a snapshot taken here, if nothing runs."""
-    from ..account import Account, spool_of, watched
-    from ..monitoring import findings, snapshot
-    from ..monitoring.counterfile import CounterFile
-    from ..monitoring.counters import Counters
-    from ..spool.overview import Overview
-
-    account = Account(config)
-    if is_running(config):
-        shown = latest_status(config.state_dir)
-        _hasten(shown, account)
-        return True, shown
-    counters = Counters()
-    watching = watched(config, config.state_dir)
-    CounterFile(config.state_dir, counters).load(watching.mailboxes)
-    taken = snapshot.take(
-        watching,
-        Overview(spool_of(config)).look(),
-        account.tokens.state(),
-        counters,
-        time.time(),
-    )
-    return False, {**taken, "findings": findings.find(taken)}
-
-
-def _hasten(shown: Dict[str, Any], account: Account) -> None:
-    """Show at once what the running program will have noticed within seconds: that somebody signed in or out."""
-    if account.token_file.is_newer(shown.get("written") or 0.0):
-        stored = account.tokens.state()
-        if not stored["error"]:  # this process may lack the key that the service has
-            shown["sign_in"], shown["paused"] = stored, ""
-    elif account.token_file.identity() is None and shown.get("sign_in", {}).get("signed_in_at"):
-        shown["sign_in"] = account.tokens.state()
+    unit = packaged.unit_of(config.path)  # which only root can see
+    become_owner(config.state_dir)
+    return status.show(config, unit, as_json)
 
 
 def hash_password(password: str) -> Optional[int]:

@@ -1,13 +1,34 @@
-"""What `status` shows: the queue, the sign-in and the mailboxes, as people read them."""
+"""`status`: how all stands, as the running program reports it; else as far as it can be seen from outside."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from typing import Any, Dict, List
+import sys
+import time
+from typing import Any, Dict, Mapping, Optional, Sequence, cast
 
+from ..account import Account, spool_of, watched
 from ..config.sections import Config
-from ..system.clock import ago
+from ..errors import NotRunning
+from ..monitoring import findings, snapshot
+from ..monitoring.counterfile import CounterFile
+from ..monitoring.counters import Counters
+from ..monitoring.findings import Finding
+from ..monitoring.monitor import Report, report_on
+from ..monitoring.snapshot import ProgramView, SignInView
+from ..spool.overview import Overview
+from .init.nextsteps import Call
+from .running import is_running, latest_status
+from .statusview import StatusView
+from .terminal import Terminal
+
+# There is something to do.
+_ATTENTION = 1
+
+# Of a program that has written nothing about itself.
+_UNKNOWN = ProgramView(pid=0, started=0.0, listeners=[], deaf=[], connections=0, paused="", clock_skew=0.0, sent={})
 
 
 def has_queue(config: Config) -> bool:
@@ -21,39 +42,81 @@ def has_queue(config: Config) -> bool:
         return False
 
 
-def render(status: Dict[str, Any], now: float) -> str:
-    """The status for a terminal."""
-    lines: List[str] = []
-    running = status.get("running")
-    lines.append(f"running        yes, pid {status.get('pid')}" if running else "running        no")
-    sign_in = status.get("sign_in", {})
-    lines.append(f"sign-in        {_sign_in(sign_in, now)}")
-    if running and status.get("paused"):
-        lines.append(f"sending        paused: {status['paused']}")
-    for listener in status.get("listeners", []) if running else []:
-        lines.append(f"listening      {listener}")
-    depth = status["queue"]
-    line = ", ".join(f"{depth[name]} {name}" for name in ("waiting", "sending", "held", "failed"))
-    age = f", oldest {ago(now - depth['oldest'])}" if depth["oldest"] else ""
-    lines.append(f"queue          {line}{age}")
-    if depth["held"]:
-        lines.append("               held messages may have been sent: see `m365proxy queue list`")
-    for name, box in sorted(status.get("mailboxes", {}).items()):
-        lines.append(f"mailbox        {name}: {_mailbox(box, now)}")
-    return "\n".join(lines)
+def show(config: Config, unit: str, as_json: bool, environ: Mapping[str, str] = os.environ) -> Optional[int]:
+    """Print how all stands.  1 if there is something to do, 3 if nothing runs.
+
+    `unit`: of the service manager, "" if there is none.
+    """
+    report = look(config)
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        call = Call(config.path, environ)
+        view = StatusView(Terminal(sys.stdout, environ), call("").rstrip(), unit, call.as_root(""))
+        view.show(report, time.time())
+    if not report["running"]:
+        return NotRunning.exit_status
+    return _ATTENTION if report["findings"] else None
 
 
-def _sign_in(sign_in: Dict[str, Any], now: float) -> str:
-    if sign_in.get("error"):
-        return f"problem: {sign_in['error']}"
-    if not sign_in.get("user"):
-        return "none; run `m365proxy login`"
-    since = sign_in.get("signed_in_at") or 0
-    return f"{sign_in['user']}" + (f", since {ago(now - since)} ago" if since else "")
+def look(config: Config) -> Report:
+    """How all stands.  `written` is when the running program wrote what only it can know, 0 if it never did."""
+    account = Account(config)
+    if not is_running(config):
+        return _own(config, account)
+    told = latest_status(config.state_dir)
+    trouble = findings.stale(told.get("written") or 0.0, time.time())
+    if trouble or not is_whole(told):
+        trouble = trouble or findings.other_version(str(told.get("version") or "unknown"))
+        return _own(config, account, _program(told), trouble, told.get("written") or 0.0)
+    return _hastened(cast(Report, told), account)
 
 
-def _mailbox(box: Dict[str, Any], now: float) -> str:
-    last = f"last delivery {ago(now - box['last_delivery'])} ago" if box.get("last_delivery") else "no delivery yet"
-    if box.get("last_error"):
-        last += f"; last error {ago(now - box['last_error_time'])} ago: {box['last_error']}"
-    return last
+def is_whole(told: Dict[str, Any]) -> bool:
+    """Whether it is a Report: another version of the program may have written something else."""
+    return Report.__annotations__.keys() <= told.keys()
+
+
+def _own(
+    config: Config,
+    account: Account,
+    program: Optional[ProgramView] = None,
+    trouble: Sequence[Finding] = (),
+    written: float = 0.0,
+) -> Report:
+    """What can be seen from outside, and what the running program told of itself when it last wrote."""
+    watching = watched(config, config.state_dir)
+    counters = Counters()
+    CounterFile(config.state_dir, counters).load(watching.mailboxes)
+    taken = snapshot.take(
+        watching, Overview(spool_of(config)).look(), account.tokens.state(), counters, time.time(), program
+    )
+    report = report_on(taken, trouble)
+    if program is not None:
+        report["written"] = written
+    return report
+
+
+def _program(told: Dict[str, Any]) -> ProgramView:
+    """What it told of itself, another version perhaps."""
+    return cast(ProgramView, {**_UNKNOWN, **{key: told[key] for key in _UNKNOWN if key in told}})
+
+
+def _hastened(told: Report, account: Account) -> Report:
+    """Show at once what the running program will have noticed within seconds: that somebody signed in or out."""
+    if account.token_file.is_newer(told["written"]):
+        stored = account.tokens.state()
+        if stored["error"]:  # this process may lack the key that the service has
+            return told
+        paused = "" if told["sign_in"]["error"] else told["paused"]
+        return _changed(told, stored, paused)
+    if account.token_file.identity() is None and told["sign_in"]["signed_in_at"]:
+        return _changed(told, account.tokens.state(), told["paused"])
+    return told
+
+
+def _changed(told: Report, sign_in: SignInView, paused: str) -> Report:
+    """With another sign-in, and what follows from that."""
+    changed = told.copy()
+    changed["sign_in"], changed["paused"] = sign_in, paused
+    return report_on(changed)

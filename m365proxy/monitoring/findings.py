@@ -91,6 +91,12 @@ def stale(written: float, now: float) -> List[Finding]:
     return [Finding(key="stale", sentence=sentence, commands=[])]
 
 
+def other_version(version: str) -> List[Finding]:
+    """The finding that the running program is of another version, whose status is not understood."""
+    sentence = f"The running program is of another version ({version}): it was updated since its start. Restart it."
+    return [Finding(key="version", sentence=sentence, commands=[])]
+
+
 def _all(snapshot: Snapshot) -> Iterator[_Found]:
     ends, ended = _ends(snapshot)
     yield from _not_running(snapshot)

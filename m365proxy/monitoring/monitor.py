@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, cast
+from typing import Any, Callable, Dict, List, Optional, Sequence, cast
 
 from ..errors import ProxyError
 from ..spool.overview import Overview
@@ -29,10 +29,12 @@ class Report(Snapshot):
     findings: List[Finding]
 
 
-def report_on(taken: Snapshot) -> Report:
-    """What there is to do, and so how it all stands."""
-    found = findings.find(taken)
-    return cast(Report, {"verdict": findings.verdict(taken["running"], found), **taken, "findings": found})
+def report_on(taken: Snapshot, found: Sequence[Finding] = ()) -> Report:
+    """What there is to do, and so how it all stands.  `found`: what is known already, and more urgent."""
+    everything = [*found, *findings.find(taken)]
+    report = {"verdict": "", **taken, "findings": everything}
+    report["verdict"] = findings.verdict(taken["running"], everything)
+    return cast(Report, report)
 
 
 class Monitor:
@@ -134,8 +136,10 @@ class Monitor:
             report = self.report()
             statusfile.write(self._watched().state_dir, report)
         except (OSError, ProxyError) as error:
-            self._unwritable = getattr(error, "strerror", None) or str(error)
-            logger.warning("status.json cannot be written: %s", error)
+            fault = getattr(error, "strerror", None) or str(error)
+            if fault != self._unwritable:  # once until all is well again
+                logger.warning("status.json cannot be written: %s", fault)
+            self._unwritable = fault
             return None
         self._unwritable = ""
         return report

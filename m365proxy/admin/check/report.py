@@ -59,7 +59,7 @@ class Report:
         indent = " " * (4 if terminal.unicode else 5)
         text = terminal.wrap(f"{terminal.bold(result.name)}: {result.sentence}", indent)
         terminal.line(f"  {mark} {text[len(indent) :]}")
-        for text, is_command in _pieces(result.remedy):
+        for text, is_command in pieces(result.remedy):
             terminal.line(f"{indent}    {text}" if is_command else terminal.wrap(text, indent + "  "))
 
     def _adapted(self, text: str) -> str:
@@ -71,8 +71,8 @@ def _nameless(line: Tuple[Group, Result]) -> Tuple[Group, Result]:
     return line[0], line[1]._replace(name="")
 
 
-def _pieces(remedy: str) -> Iterator[Tuple[str, bool]]:
-    """A remedy as (text, whether it is a command), a line or more each."""
+def pieces(remedy: str) -> Iterator[Tuple[str, bool]]:
+    """A remedy as (text, whether it is a command that gets a line of its own), a line or more each."""
     begin = 0
     for found in _COMMAND.finditer(remedy):
         before = remedy[begin : found.start()].lstrip(" .,;") + (f"{found['lead']}:" if found["lead"] else "")

@@ -8,17 +8,19 @@ import os
 import sys
 import tempfile
 import time
-from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, cast
 
 from ...config import load as configuration
 from ...config.sections import Config
 from ...errors import CannotCreate, ConfigError, ProxyError
+from ...monitoring.monitor import Report
 from ...system import files, statusfile
-from .. import commands, status
+from .. import status
 from ..check import ports, runner, subject
 from ..check.report import Report as CheckReport
 from ..owner import become_owner
 from ..running import is_running
+from ..statusview import StatusView
 from ..terminal import Terminal
 from . import configtext, lasterrors, machine
 from .pseudonyms import Pseudonyms
@@ -151,16 +153,18 @@ class _Composer:
         yield from map(self.pseudonyms.scrub_foreign, self._problems)
 
     def _status(self) -> Iterator[str]:
-        if self._config is None:
-            shown = statusfile.read(self._state_dir())
+        if self._config is not None:
+            shown = cast("Dict[str, Any]", status.look(self._config))
         else:
-            _, shown = commands.current_status(self._config)
-        if not shown:
-            yield "There is none: the program has not run, or not with this config."
-            return
-        if self._config is None:
+            shown = statusfile.read(self._state_dir())
+            if not status.is_whole(shown):
+                yield "There is none: the program has not run, or not with this config."
+                return
             yield "As the program wrote it last; it may have ended since."
-        yield status.render(self.pseudonyms.scrub_all(shown), time.time())
+        text = io.StringIO()
+        view = StatusView(Terminal(text, {"COLUMNS": str(_WIDTH)}))
+        view.show(cast(Report, self.pseudonyms.scrub_all(shown)), time.time())
+        yield text.getvalue().rstrip()
 
     def _last_errors(self) -> Iterator[str]:
         found = list(lasterrors.lines(os.path.join(self._state_dir(), "events"), self.pseudonyms))

@@ -87,14 +87,20 @@ def test_counters_that_the_disk_does_not_take_stop_nothing(make_monitor, tmp_pat
     assert [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()] != []
 
 
-def test_a_disk_that_takes_nothing_is_survived(make_monitor, tmp_path, monkeypatch):
+def test_a_disk_that_takes_nothing_is_survived_and_logged_once(make_monitor, monkeypatch, caplog):
     monitor = make_monitor()
 
-    def full(directory, status):
-        raise OSError(28, "No space left on device")
+    names = iter("abcd")
 
-    monkeypatch.setattr(statusfile, "write", full)
-    assert monitor.tick() is None
+    def full(directory, status):
+        raise OSError(28, "No space left on device", next(names))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statusfile, "write", full)
+        assert monitor.tick() is monitor.tick() is None
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["status.json cannot be written: No space left on device"]
+    assert monitor.tick() is not None
 
 
 def test_devices_are_kept_over_a_restart(make_monitor, tmp_path):
