@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import os
 import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import types
 
@@ -43,12 +45,17 @@ SLOW_NAMES = {
 
 def is_slow(item) -> bool:
     """Whether a test is left out of the fast tier.  Property tests are: they try hundreds of examples."""
-    folder = item.path.relative_to(TESTS).parts[0]
-    if folder in SLOW_FOLDERS or getattr(item.function, "is_hypothesis_test", False):
+    if _folder(item.path) in SLOW_FOLDERS or getattr(item.function, "is_hypothesis_test", False):
         return True
-    fixtures = dict(item._fixtureinfo.name2fixturedefs)
-    del fixtures[_nothing_slow.__name__]
+    fixtures = item._fixtureinfo.name2fixturedefs
     return any(map(_reaches_slow, [item.function, *(one.func for found in fixtures.values() for one in found)]))
+
+
+@functools.lru_cache(None)
+def _folder(path) -> str:
+    """The folder of tests/ that a file is in; "" if it is in none."""
+    path = pathlib.Path(path)
+    return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else ""
 
 
 @functools.lru_cache(None)
@@ -80,8 +87,7 @@ def _names(code) -> set:
 def _is_of_tests(value) -> bool:
     if not (inspect.isfunction(value) or isinstance(value, type)):
         return False
-    file = getattr(inspect.getmodule(value), "__file__", None) or ""
-    return pathlib.Path(file).is_relative_to(TESTS)
+    return bool(_folder(getattr(sys.modules.get(value.__module__), "__file__", None) or ""))
 
 
 def pytest_configure(config):
@@ -95,10 +101,28 @@ def pytest_ignore_collect(collection_path, config):
     return (slow and config.option.markexpr == "not slow") or None
 
 
+@functools.lru_cache(None)
+def _allow_time():
+    """Property tests know no time limit, which a slow machine would not keep."""
+    import hypothesis
+
+    patient = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+    hypothesis.settings.register_profile("patient", **patient)
+    hypothesis.settings.load_profile("patient")
+
+
+def pytest_collectstart():
+    _allow_time()  # before any test module is imported; the process that only hands out tests imports none
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if is_slow(item):
             item.add_marker("slow")
+        if "monkeypatch" in item.fixturenames:
+            # First, so that it is undone last: threads that other fixtures have started and will stop rely on it.
+            item.fixturenames.remove("monkeypatch")
+            item.fixturenames.insert(0, "monkeypatch")
 
 
 def pytest_collection_finish():
@@ -106,28 +130,48 @@ def pytest_collection_finish():
     gc.enable()
 
 
-@pytest.fixture(autouse=True)
-def _nothing_slow(request, monkeypatch):
-    """Fails a test of the fast tier that opens a socket or starts a program, whoever swallows the error."""
-    if request.node.get_closest_marker("slow"):
-        yield
-        return
-    opened = []
-    others = set(threading.enumerate()) - {threading.current_thread()}  # what earlier tests have left
+class _Watch:
+    """Over a test of the fast tier: what it opens or starts all the same."""
 
-    def refuse(method, what):
-        def refused(*args, **more):
-            if threading.current_thread() in others:
-                return method(*args, **more)
-            opened.append(what)
-            raise AssertionError(f"a test of the fast tier {what}")
+    opened = None  # a list; None while no such test runs
+    others = frozenset()  # the threads that earlier tests have left
 
-        return refused
 
-    monkeypatch.setattr(socket.socket, "connect", refuse(socket.socket.connect, "connects a socket"))
-    monkeypatch.setattr(socket.socket, "bind", refuse(socket.socket.bind, "binds a socket"))
-    monkeypatch.setattr(subprocess.Popen, "__init__", refuse(subprocess.Popen.__init__, "starts a program"))
-    yield
+def _watched(method, what):
+    """Put in the place of a method for good, which costs less than to do so for each test."""
+
+    @functools.wraps(method)
+    def watched(*args, **more):
+        if _Watch.opened is None or threading.current_thread() in _Watch.others:
+            return method(*args, **more)
+        _Watch.opened.append(what)
+        raise AssertionError(f"a test of the fast tier {what}")
+
+    return watched
+
+
+def _sync(descriptor):
+    """No test of the fast tier waits for the disk: whether what is written stays there, a power cut only would show."""
+    return _fsync(descriptor) if _Watch.opened is None else os.fstat(descriptor) and None
+
+
+_fsync, os.fsync = os.fsync, _sync
+socket.socket.connect = _watched(socket.socket.connect, "connects a socket")
+socket.socket.bind = _watched(socket.socket.bind, "binds a socket")
+subprocess.Popen.__init__ = _watched(subprocess.Popen.__init__, "starts a program")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("slow") is None:
+        _Watch.others = frozenset(threading.enumerate()) - {threading.current_thread()}
+        _Watch.opened = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """Fails a test of the fast tier that opened a socket or started a program, whoever swallowed the error."""
+    opened, _Watch.opened = _Watch.opened, None
     if opened:
         pytest.fail(f"a test of the fast tier {' and '.join(opened)}: is_slow() in tests/conftest.py does not see it")
 

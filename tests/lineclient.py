@@ -2,13 +2,15 @@
 
 import socket
 
+from waiting import PATIENCE
+
 
 class LineClient:
     """A socket; a line at a time is said and read.  It sends whatever a test wants, right or wrong."""
 
     def __init__(self, port, source="127.0.0.1", behind=""):
         """From an address of this machine; `behind` is whom a proxy there says it passes on."""
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE, source_address=(source, 0))
         if behind:
             target = "::1" if ":" in behind else "127.0.0.1"
             self.socket.sendall(f"PROXY TCP{6 if ':' in behind else 4} {behind} {target} 5 25\r\n".encode())

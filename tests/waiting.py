@@ -9,10 +9,11 @@ PATIENCE = 60.0
 
 def wait_until(condition, seconds=PATIENCE, what="what was waited for"):
     """Return what condition() returns as soon as that is true; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.0005
     while True:
         found = condition()
         if found:
             return found
         assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
-        time.sleep(0.002)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.02)

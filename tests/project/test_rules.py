@@ -2,17 +2,15 @@
 
 import ast
 import functools
-import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
+import sources
+from sources import PACKAGE, ROOT
 
 import m365proxy
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "m365proxy"
 
 # What each folder, or module of the top, may import beside itself.  It stands above all of these.
 MAY_IMPORT = {
@@ -72,25 +70,25 @@ BROAD = {
 
 
 @functools.lru_cache(None)
-def tree_of(path):
-    return ast.parse(path.read_text("utf-8"))
-
-
-@functools.lru_cache(None)
 def modules():
     """(dotted name below the package, path) of each module; the stand-in tenant counts as one, of several files."""
     found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sources.paths():
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts[0] == "sandbox" or parts[-1] != "__init__":
             found.append(("sandbox" if parts[0] == "sandbox" else ".".join(parts), path))
     return found
 
 
+@functools.lru_cache(None)
 def own_imports(path):
     """Dotted names of modules of the package that a module imports, anywhere in it."""
+    return frozenset(_own_imports(path))
+
+
+def _own_imports(path):
     package = path.relative_to(PACKAGE).parts[:-1]
-    for node in ast.walk(tree_of(path)):
+    for node in sources.nodes(path):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
             for alias in node.names:
@@ -147,7 +145,7 @@ def test_foreign_imports_are_the_three():
     allowed = DEPENDENCIES | _standard() - {"asyncio"}
     wrong = []
     for name, path in modules():
-        for node in ast.walk(tree_of(path)):
+        for node in sources.nodes(path):
             imported = []
             if isinstance(node, ast.Import):
                 imported = [alias.name for alias in node.names]
@@ -175,16 +173,13 @@ def catch_all(node):
     return suppresses and any(getattr(kind, "id", "") in ("Exception", "BaseException") for kind in node.args)
 
 
-def functions(tree):
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-
-
 def test_broad_excepts_are_listed_with_their_reason():
     found = {
         f"{name}: {function.name}"
         for name, path in modules()
-        for function in functions(tree_of(path))
-        if any(map(catch_all, ast.walk(function)))
+        for node in filter(catch_all, sources.nodes(path))
+        for function in sources.functions(path)
+        if function.lineno <= node.lineno <= function.end_lineno
     }
     assert found == set(BROAD)
 
@@ -244,7 +239,7 @@ def test_the_tables_to_add_to_exist():
 
 
 def test_threads_have_the_names_that_internals_lists():
-    code = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
+    code = "".join(map(sources.text, sources.paths()))
     names = [name for cell, *_ in rows("## Threads") for name in re.findall(r"`([^`A-Z]+)`", cell)]
     assert len(names) > 5
     for name in names:

@@ -1,15 +1,13 @@
 """Sizes of modules and functions, a test file for each module, and what is at the top level."""
 
-import ast
-import pathlib
 import re
 import subprocess
 
 import mutations
 import pytest
+import sources
+from sources import PACKAGE, ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "m365proxy"
 UNIT = ROOT / "tests" / "unit"
 
 LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
@@ -34,28 +32,29 @@ TOP_LEVEL = {
 }
 
 
-def sources():
-    """(path below the package, text) of each module."""
-    return [(path.relative_to(PACKAGE).as_posix(), path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
+def modules():
+    """(path below the package, path) of each module."""
+    return [(path.relative_to(PACKAGE).as_posix(), path) for path in sources.paths()]
 
 
 def test_modules_are_short():
-    long = {name for name, text in sources() if len(text.splitlines()) > LONGEST_MODULE}
+    long = {name for name, path in modules() if len(sources.text(path).splitlines()) > LONGEST_MODULE}
     assert long == set()
 
 
 def test_functions_are_short():
-    long = set()
-    for name, text in sources():
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= LONGEST_FUNCTION:
-                long.add(f"{name}: {node.name}")
+    long = {
+        f"{name}: {function.name}"
+        for name, path in modules()
+        for function in sources.functions(path)
+        if function.end_lineno - function.lineno >= LONGEST_FUNCTION
+    }
     assert long == set()
 
 
 def test_every_module_has_a_file_of_tests():
     """test_NAME.py in the same folder of tests/unit.  The stand-in tenant counts as one module."""
-    names = {name[:-3] for name, _ in sources() if not name.startswith("sandbox/") and "__" not in name}
+    names = {name[:-3] for name, _ in modules() if not name.startswith("sandbox/") and "__" not in name}
     without = {name for name in names if not _test_of(name).is_file()}
     assert without <= {
         f"{folder}/{name}".lstrip("/") for folder, some in WITHOUT_A_FILE.items() for name in some.split()
@@ -96,5 +95,5 @@ def test_tests_that_the_readme_names_exist():
 
 @pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.name)
 def test_mutations_follow_the_code(mutation):
-    assert (PACKAGE / mutation.file).read_text("utf-8").count(mutation.old) == 1
+    assert sources.text(PACKAGE / mutation.file).count(mutation.old) == 1
     assert all((ROOT / path).exists() for path in mutation.tests.split())

@@ -8,6 +8,8 @@ import socket
 import threading
 from types import SimpleNamespace
 
+from waiting import PATIENCE
+
 from m365proxy.errors import Permanent
 from m365proxy.logins.passwords import spellings
 from m365proxy.mime.encodings import canonical, ended
@@ -143,7 +145,7 @@ class Harness:
         self.drop = Drop(raws)
         self.maildrops = Maildrops(self.drop)
         self.client, server = socket.socketpair()
-        self.client.settimeout(10)
+        self.client.settimeout(PATIENCE)
         self.file = self.client.makefile("rb")
         self.connection = Connection(server, peer)
         self.session = Pop3Session(
@@ -170,7 +172,7 @@ class Harness:
         self.ended()
 
     def ended(self):
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 
     def say(self, line):
@@ -222,5 +224,5 @@ def listening(raws, tls=None, networks=LOOPBACK):
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listener.getsockname()[1], drop
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()

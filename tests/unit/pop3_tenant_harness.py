@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from pop3_harness import LOOPBACK
+from waiting import PATIENCE
 
 from m365proxy.graph.client import Graph
 from m365proxy.maildrop.maildrop import Maildrops
@@ -98,7 +99,7 @@ class Harness:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        client = poplib.POP3("127.0.0.1", self.listener.getsockname()[1], timeout=20)
+        client = poplib.POP3("127.0.0.1", self.listener.getsockname()[1], timeout=PATIENCE)
         try:
             if sign_in:
                 client.user(BOX)
@@ -106,7 +107,7 @@ class Harness:
             yield client
         finally:
             client.close()
-            thread.join(20)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
     def refused(self):

@@ -6,6 +6,8 @@ import socket
 import ssl
 import threading
 
+from waiting import PATIENCE
+
 from m365proxy.server.client import Client, ListenerSettings, ServedProtocol
 from m365proxy.server.connection import Connection
 from m365proxy.server.connections import Connections
@@ -48,7 +50,7 @@ def bound(session=Echo, connections=None, address="127.0.0.1", port=0, protocol=
 
 
 def connect(listener):
-    return socket.create_connection(listener.server_address[:2], timeout=10)
+    return socket.create_connection(listener.server_address[:2], timeout=PATIENCE)
 
 
 def line(sock):

@@ -10,6 +10,8 @@ import socket
 import ssl
 from types import SimpleNamespace
 
+from waiting import PATIENCE
+
 from m365proxy.errors import Temporary
 from m365proxy.logins.passwords import spellings
 from m365proxy.logins.users import LoginRefused, User
@@ -122,7 +124,7 @@ class Talk:
     """The client's side: lines in, lines out, a limit on waiting."""
 
     def __init__(self, port, address="127.0.0.1"):
-        self.socket = socket.create_connection((address, port), timeout=10)
+        self.socket = socket.create_connection((address, port), timeout=PATIENCE)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self):

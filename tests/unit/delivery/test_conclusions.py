@@ -21,7 +21,7 @@ def harness(tmp_path):
 
 def test_a_transient_refusal_is_tried_again(harness):
     answers = [LATER, LATER, SENT]
-    h = harness(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h = harness(FakeDelivery(lambda body: answers.pop(0)), interval=0.005)
     h.courier.start()
     h.put()
     h.settle()
@@ -59,7 +59,7 @@ def test_an_unknown_outcome_is_looked_for_and_never_sent_again_meanwhile(harness
 
 def test_what_was_not_sent_after_all_is_sent_again(harness):
     answers = [WHO_KNOWS, SENT]
-    h = harness(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h = harness(FakeDelivery(lambda body: answers.pop(0)), interval=0.005)
     h.delivery.found = [LOOK_AGAIN, LATER]
     h.courier.start()
     h.put()
@@ -85,7 +85,7 @@ def test_an_undecidable_outcome_is_held_and_never_tried_again(harness):
 
 def test_a_sent_file_the_disk_keeps_is_not_sent_again(harness, monkeypatch):
     h = harness(FakeDelivery())
-    monkeypatch.setattr(conclusions, "_REMOVE_AGAIN", 0.05)
+    monkeypatch.setattr(conclusions, "_REMOVE_AGAIN", 0.001)
     refusals = [OSError(30, "Read-only file system")] * 3
     real = Claim.remove_sent
 
@@ -102,7 +102,7 @@ def test_a_sent_file_the_disk_keeps_is_not_sent_again(harness, monkeypatch):
 
 
 def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock(harness):
-    h = harness(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
+    h = harness(FakeDelivery(lambda body: LATER), interval=0.001, lifetime=-1.0)
     real = h.delivery.deliver
 
     def deliver(claim, envelope, file):
@@ -117,7 +117,7 @@ def test_a_message_too_old_is_given_up_after_ten_tries_in_step_with_graphs_clock
 
 
 def test_a_clock_out_of_step_gives_nothing_up(harness):
-    h = harness(FakeDelivery(lambda body: LATER), interval=0.01, lifetime=-1.0)
+    h = harness(FakeDelivery(lambda body: LATER), interval=0.001, lifetime=-1.0)
     h.graph.skew = 301.0
     h.courier.start()
     id = h.put()
@@ -150,10 +150,10 @@ def test_one_mailbox_whose_token_is_refused_changes_nothing_for_others(harness):
 
 def test_graph_is_asked_less_and_less_often_what_became_of_a_message_and_not_for_ever(harness, monkeypatch):
     silence = NoAnswer("silent", False)
-    h = harness(FakeDelivery(lambda body: WHO_KNOWS), interval=0.002, lifetime=0.1)
-    h.delivery.look = lambda claim, envelope: _raise(silence)
     monkeypatch.setattr(reachability, "FIRST", 0.001)
     monkeypatch.setattr(reachability, "LONGEST", 0.001)
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS), interval=0.002, lifetime=0.1)
+    h.delivery.look = lambda claim, envelope: _raise(silence)
     real = h.delivery.deliver
     h.delivery.deliver = lambda claim, envelope, file: (real(claim, envelope, file), _posted(claim))[0]
     h.courier.start()
@@ -165,7 +165,7 @@ def test_graph_is_asked_less_and_less_often_what_became_of_a_message_and_not_for
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_message_that_meets_a_fault_of_this_program_each_time_is_not_tried_for_ever(harness, sent):
-    h = harness(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.01, lifetime=0.0)
+    h = harness(FakeDelivery(lambda body: WHO_KNOWS if sent else ValueError()), interval=0.001, lifetime=0.0)
     h.delivery.look = lambda claim, envelope: _raise(ValueError())
     real = h.delivery.deliver
     h.delivery.deliver = lambda claim, envelope, file: (_posted(claim), real(claim, envelope, file))[1]
@@ -181,7 +181,7 @@ def _posted(claim):
 
 def test_a_throttled_message_keeps_its_place_and_counts_no_try(harness, caplog):
     caplog.set_level("INFO")
-    throttles = [Throttled("a@contoso.com", 0.2, request_id="r")]
+    throttles = [Throttled("a@contoso.com", 0.05, request_id="r")]
     h = harness(FakeDelivery(lambda body: throttles.pop() if throttles else SENT), workers=1)
     ids = [h.put(body) for body in (b"first", b"second", b"third")]
     h.settle()
@@ -217,7 +217,7 @@ def test_a_long_pause_ends(harness, caplog):
 
 
 def test_a_message_that_is_only_ever_throttled_is_given_up_when_it_is_too_old(harness):
-    h = harness(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.01, request_id="r")), interval=0.01)
+    h = harness(FakeDelivery(lambda body: Throttled("a@contoso.com", 0.001, request_id="r")), interval=0.001)
     h.courier.start()
     id = h.put()
     wait_until(lambda: len(h.delivery.log) > 12)

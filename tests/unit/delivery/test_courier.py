@@ -156,7 +156,7 @@ def test_a_graph_that_is_away_is_probed_and_the_queue_resumes(quick_probes, harn
         if away.is_set():
             raise Temporary("no route")
 
-    h = harness(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe, interval=0.1)
+    h = harness(FakeDelivery(lambda body: OFFLINE if away.is_set() else SENT), probe=probe, interval=0.02)
     h.courier.start()
     h.put()
     wait_until(lambda: h.courier.status()["paused"])
@@ -193,7 +193,7 @@ def test_a_connection_that_breaks_stops_no_other_mailbox(quick_probes, harness, 
         assert answer.wait(30)
 
     delivery = broken_for("a@contoso.com", trouble)
-    h = harness(delivery, probe=probe, interval=0.2)
+    h = harness(delivery, probe=probe, interval=0.02)
     h.courier.start()
     h.put(b"cut", "a@contoso.com")
     assert asked.wait(30), "whether it is this mailbox alone"
@@ -275,7 +275,7 @@ def test_the_pace_is_not_spent_on_messages_that_are_not_due(harness):
 
 def test_a_probe_comes_also_when_a_retry_was_due_before_it(quick_probes, harness):
     first = {b"later": LATER, b"offline": OFFLINE}
-    h = harness(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.2)
+    h = harness(FakeDelivery(lambda body: first.pop(body, SENT)), interval=0.02)
     h.courier.start()
     h.put(b"later")
     wait_until(lambda: h.delivery.log)

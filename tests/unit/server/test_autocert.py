@@ -1,7 +1,6 @@
 """The certificate of tls_cert "auto": made once, kept, remade when it must be."""
 
 import datetime
-import itertools
 import logging
 import os
 import ssl
@@ -9,6 +8,7 @@ import stat
 import sys
 import time
 
+import keystock
 import pytest
 
 from m365proxy.errors import CannotCreate
@@ -30,26 +30,9 @@ def logged(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-@pytest.fixture(scope="module")
-def stock():
-    """Three keys: no test needs more different ones."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    return [rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(3)]
-
-
 @pytest.fixture(autouse=True)
-def keys(stock, monkeypatch):
-    """A new key is the next one of the stock: making one takes longer than all the rest."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    coming = itertools.cycle(stock)
-
-    def next_key(*, public_exponent, key_size):
-        assert (public_exponent, key_size) == (65537, 2048)
-        return next(coming)
-
-    monkeypatch.setattr(rsa, "generate_private_key", next_key)
+def keys(monkeypatch):
+    keystock.hand_out(monkeypatch)
 
 
 def names_in(path):

@@ -17,7 +17,7 @@ def pair():
     """(Connection, the client's socket)."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(5)
-    connection = Connection(ours, "192.0.2.1", write_seconds=0.2)
+    connection = Connection(ours, "192.0.2.1", write_seconds=0.05)
     yield connection, theirs
     connection.close()
     theirs.close()

@@ -141,6 +141,7 @@ def test_move_over_a_rename_that_windows_refuses_for_a_moment(tmp_path, monkeypa
 
     monkeypatch.setattr(files.sys, "platform", "win32")
     monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files, "_RENAME_PATIENCE", (0.0, 0.0))
     files.move(str(tmp_path / "a"), str(tmp_path / "b"))
     assert (tmp_path / "b").read_text() == "x"
 

@@ -4,6 +4,7 @@ import dataclasses
 import ipaddress
 import socket
 
+import keystock
 import pytest
 
 from m365proxy.admin.check import certificate
@@ -14,6 +15,11 @@ from m365proxy.errors import ConfigError
 from m365proxy.server import autocert, tls
 
 ANY = "0.0.0.0"
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch):
+    keystock.hand_out(monkeypatch)
 
 
 def lines(config, **changes):
