@@ -130,7 +130,7 @@ WORDS: Dict[Trouble, Words] = {
     Trouble.NOT_SMTP: Words(
         "does not speak SMTP", "Look at the port on the device: this is a mail server, and no web or print server."
     ),
-    Trouble.REFUSED: Words("is refused", "The refusal says why; `m365proxy trace` with its address shows all of them."),
+    Trouble.REFUSED: Words("is refused", "The refusal says why; `m365proxy trace ADDRESS` shows all of them."),
 }
 
 # How the reasons begin for which a login is refused (logins/users.py, logins/guard.py).
