@@ -11,6 +11,7 @@ from .entra import tokens
 from .entra.tokenfile import TokenFile
 from .graph.client import Graph
 from .monitoring.counters import Counters
+from .monitoring.notices import Ways
 from .monitoring.snapshot import Watched
 from .spool.spool import Spool
 from .system import files
@@ -86,6 +87,11 @@ def watched(config: Config, state_dir: str) -> Watched:
         secret_end=config.client_secret_expires,
         client_certificate=config.client_certificate.private_key if config.client_certificate else "",
     )
+
+
+def notice_ways(config: Config) -> Ways:
+    """Where notices of warnings go."""
+    return Ways(config.notify or "", config.notify_url or "", config.notify_command or ())
 
 
 def installation(state_dir: str) -> str:

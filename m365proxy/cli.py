@@ -145,6 +145,9 @@ def _add_mail(commands: "argparse._SubParsersAction[_Parser]") -> None:
         action="store_true",
         help="log in with the device's own password, asked for or read from a pipe, and not with a one-time password",
     )
+    test.add_argument(
+        "--notify", action="store_true", help="send a test by each way that warnings take, instead of a mail"
+    )
 
 
 def _given(word: str) -> str:
@@ -350,11 +353,17 @@ def _trace(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _test(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import testnotice
     from .admin.terminal import Terminal
     from .admin.testmail import trial
 
+    others = (arguments.sender, arguments.to, arguments.login, arguments.ask_password)
+    if arguments.notify and any(others):
+        raise UsageError("--notify goes alone: it tests the ways of warnings, and no mailbox.")
     config = _config(arguments, owner=True)
     terminal = Terminal(sys.stdout, os.environ)
+    if arguments.notify:
+        return testnotice.run(config, terminal)
     ask = _ask_password_of if arguments.ask_password else None
     return trial.run(config, terminal, arguments.sender or "", arguments.to or "", arguments.login or "", ask)
 

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Dict, List, Mapping, Optional
 
-from .account import Account, installation, spool_of, watched
+from .account import Account, installation, notice_ways, spool_of, watched
 from .config import load as configuration
 from .config.restart import needing_restart
 from .config.sections import Config, Socket
@@ -27,6 +27,7 @@ from .delivery.reporter import Reporter
 from .delivery.routes import Routes
 from .delivery.sentcopies import SentCopies
 from .delivery.uploads import LargeDrafts
+from .delivery.warningmail import WarningMail
 from .entra.registration import private_key
 from .errors import CannotCreate, ConfigError, Temporary
 from .logins.guard import Guard
@@ -35,6 +36,7 @@ from .maildrop.maildrop import Maildrops
 from .mime import prepare
 from .monitoring.counters import Counters
 from .monitoring.monitor import Monitor
+from .monitoring.notices import Notices
 from .monitoring.snapshot import ProgramView
 from .pop3 import session as pop3
 from .pop3.session import Pop3Session
@@ -136,14 +138,7 @@ class Daemon:
         self._reporter = self._make_reporter()
         self._daily = Daily(config, self.account, self.spool)
         self._started = time.time()
-        self._monitor = Monitor(
-            lambda: watched(self.config, self._state_dir),
-            Overview(self.spool),
-            self.account.tokens.state,
-            self._view,
-            counters=self._counters,
-            event_log=event_log,
-        )
+        self._monitor = self._make_monitor(event_log)
         self._status_port = StatusPort(self._monitor, program)
         self._chores = self._make_chores()
 
@@ -200,8 +195,20 @@ class Daemon:
         return [
             Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
             # Not at once: there is much to do after a start.
-            Repeating(_SWEEP_SECONDS, self._sweep, "sweep", first=600.0),
+            Repeating(_SWEEP_SECONDS, lambda: self._daily.run(self.config), "sweep", first=600.0),
         ]
+
+    def _make_monitor(self, event_log: Optional[EventLog]) -> Monitor:
+        warning_mail = WarningMail(self.spool, lambda id: self.courier.add(id))
+        return Monitor(
+            lambda: watched(self.config, self._state_dir),
+            Overview(self.spool),
+            self.account.tokens.state,
+            self._view,
+            counters=self._counters,
+            event_log=event_log,
+            notices=Notices(lambda: notice_ways(self.config), warning_mail.send, self.account.outbound),
+        )
 
     def _make_courier(self) -> Courier:
         config, graph = self.config, self.account.graph
@@ -348,9 +355,6 @@ class Daemon:
         """Raise what keeps all mail from being sent: no sign-in, or Graph does not answer."""
         self.account.tokens.access_token()
         self.account.graph.check_reachable()
-
-    def _sweep(self) -> None:
-        self._daily.run(self.config)
 
     # Running.
 

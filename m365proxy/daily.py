@@ -1,23 +1,17 @@
-"""What is done once a day: warn of what expires soon, and remove what is too old in the queue and in mailboxes."""
+"""What is done once a day: remove what is too old in the queue and in mailboxes."""
 
 from __future__ import annotations
 
 from typing import Optional
 
 from .account import Account, installation
-from .config import consistency
 from .config.sections import Config
 from .delivery.drafts import Drafts
 from .delivery.leftovers import Leftovers
 from .errors import ProxyError
-from .server import tls
 from .spool import sweep
 from .spool.spool import Spool, mailbox_tag
-from .system import log
 from .system.choices import Permissions
-from .system.threads import survive
-
-logger = log.get("daemon")
 
 
 class Daily:
@@ -32,7 +26,6 @@ class Daily:
 
     def run(self, config: Config) -> None:
         """`config` is the present one."""
-        survive(lambda: _warn_of_ends(config), "sweep")
         sweep.sweep(self._spool, config.queue.keep_failed_days, self._true_time())
         if self._may_read:
             self._sweep_mailboxes(config)
@@ -56,14 +49,3 @@ class Daily:
         }
         drafts = Drafts(graph, installation(self._state_dir))
         Leftovers(graph, drafts, self._spool, keep_days).sweep(mailboxes)
-
-
-def _warn_of_ends(config: Config) -> None:
-    """Log what must be renewed soon: the secret at Microsoft, and the certificate for devices."""
-    for warning in consistency.secret_ends(config):
-        logger.warning("%s", warning)
-    cert = config.tls.tls_cert
-    if cert and cert != "auto":  # the program renews that one at its start
-        days = tls.certificate_days(cert)
-        if days < tls.CERTIFICATE_DAYS:
-            logger.warning("%s", tls.expiry_sentence(cert, days))

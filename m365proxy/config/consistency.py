@@ -206,12 +206,12 @@ def doubts(config: Config) -> List[str]:
         *_without_tls(config),
         *_wide_relays(config),
         *_cloud(config),
-        *secret_ends(config),
+        *_secret_ends(config),
         *_not_yet(config),
     ]
 
 
-def secret_ends(config: Config) -> Iterator[str]:
+def _secret_ends(config: Config) -> Iterator[str]:
     """A warning while the app registration's secret or certificate is about to end."""
     end = config.client_secret_expires
     if end and (end - datetime.date.today()).days < _SECRET_DAYS:

@@ -22,6 +22,7 @@ from .types import (
     Guid,
     Integer,
     ListOf,
+    NoticeUrl,
     Number,
     Object,
     Objects,
@@ -444,6 +445,19 @@ OPTIONS = (
         restart=True,
     ),
     Option("notify", ADDRESS, None, "Address for warnings and reports."),
+    Option(
+        "notify_url",
+        NoticeUrl(),
+        None,
+        "URL to which warnings are posted as JSON, such as that of a topic of ntfy or of a webhook. {status} and "
+        "{title} in it are replaced.",
+    ),
+    Option(
+        "notify_command",
+        ListOf(_SECRET, least=1),
+        None,
+        "Program to run for warnings, and its arguments. It gets the text on its standard input.",
+    ),
     Option("status_port", _PORT, None, "Port for health over HTTP, on this machine only.", restart=True),
     Option("status_password", _SECRET, None, "Password of the status page, in plain text.", needs=("status_port",)),
     Option("logging", Object(), {}, "The log.", restart=True),

@@ -187,6 +187,8 @@ class Config:
     pop3: Pop3Config
     limits: LimitsConfig
     notify: Optional[str]
+    notify_url: Optional[Secret]
+    notify_command: Optional[Tuple[Secret, ...]]
     status_port: Optional[int]
     status_password: Optional[Secret]
     logging: LoggingConfig

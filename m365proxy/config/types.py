@@ -322,6 +322,22 @@ class Url(Type):
         return parts.hostname
 
 
+class NoticeUrl(Url):
+    """A URL to POST to, with what else is in it, as user, password and query; {status} and {title} stand for values."""
+
+    hidden = True
+
+    def __init__(self) -> None:
+        super().__init__("http", "https")
+
+    def __call__(self, value: object) -> Secret:
+        if not isinstance(value, str) or len(value) > 1000 or self._host(value.partition("?")[0]) is None:
+            raise self.mistake(value)
+        if not value.isascii() or not value.isprintable() or set(value) & set(" #"):
+            raise self.mistake(value)
+        return Secret(value)
+
+
 class ProxyUrl(Url):
     """The URL of an HTTP proxy; it may contain user and password."""
 

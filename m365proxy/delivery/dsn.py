@@ -104,18 +104,24 @@ def build_plain(text: str, *, mailbox: str, author: str, to: Sequence[str]) -> b
     return _top(author, to, f"Not delivered: mail from {mailbox}") + _text_part(text)
 
 
+def build_notice(subject: str, text: str, *, author: str, to: str) -> bytes:
+    """A notice that is no report on mail; its lines end with LF."""
+    lines = [piece for line in text.split("\n") for piece in _wrapped(line)]
+    return _top(author, [to], subject, replied=False) + _text_part("\r\n".join(lines))
+
+
 def text_of(report: BinaryIO) -> str:
     """The text for people in a report of ours; "" if it cannot be found."""
     part = email.message_from_binary_file(report, policy=email.policy.default).get_body(("plain",))
     return part.get_content() if part is not None else ""
 
 
-def _top(author: str, to: Sequence[str], subject: str, *more: Tuple[str, str]) -> bytes:
+def _top(author: str, to: Sequence[str], subject: str, *more: Tuple[str, str], replied: bool = True) -> bytes:
     fields = [
         ("From", f"Mail gateway <{author}>"),
         ("To", ", ".join(to)),
         ("Subject", subject),
-        ("Auto-Submitted", "auto-replied"),  # RFC 3834 section 5
+        ("Auto-Submitted", "auto-replied" if replied else "auto-generated"),  # RFC 3834 section 5
         *more,
         ("MIME-Version", "1.0"),
     ]

@@ -7,6 +7,7 @@ forgets nothing.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
@@ -17,7 +18,7 @@ from ..spool.spool import Spool, mailbox_tag, tag_of
 from ..spool.state import Entry, Phase, Place, State
 from ..system import events, log
 from ..system.threads import Timer
-from . import dsn
+from . import dsn, warningmail
 from .dsn import Failure
 
 logger = log.get("report")
@@ -35,6 +36,7 @@ class _Failures(NamedTuple):
     messages: List[Failure]  # to be reported
     reports: List[Failure]  # our own reports: they are not reported, but sent once more
     silent: List[Entry]  # messages whose sender wants no report (NOTIFY=NEVER)
+    warnings: List[Failure]  # our own warnings: they are not kept
 
 
 class Reporter:
@@ -147,14 +149,14 @@ class Reporter:
             return self._interval - since
         self._last[tag] = self._monotonic()
         try:
-            self._report(tag, entries[:_LISTED])
+            is_done = self._report(tag, entries[:_LISTED])
         except (ProxyError, OSError) as error:
             logger.error("a report on mail of %s waits: %s", self._mailboxes.get(tag, "an unknown mailbox"), error)
             return self._interval
-        return self._interval if len(entries) > _LISTED else 0.0
+        return 0.0 if is_done and len(entries) <= _LISTED else self._interval
 
-    def _report(self, tag: str, entries: List[Entry]) -> None:
-        """Report these, and note that it was done."""
+    def _report(self, tag: str, entries: List[Entry]) -> bool:
+        """Report these, and note that it was done; whether all were seen to."""
         found = self._read_all(entries)
         by_id = {entry.id: entry for entry in entries}
         done = bool(found.messages) and self._send(tag, found.messages)
@@ -162,15 +164,19 @@ class Reporter:
         for failure in found.reports:
             self._send_again(failure, by_id[failure.id])
             self._spool.mark_reported([by_id[failure.id]])
+        left = [failure for failure in found.warnings if not self._discard(by_id[failure.id], failure)]
+        return not left
 
     def _read_all(self, entries: List[Entry]) -> _Failures:
-        found = _Failures([], [], [])
+        found = _Failures([], [], [], [])
         for entry in entries:
             failure = self._read(entry, in_full=len(found.messages) < dsn.IN_FULL)
             if failure is None:
                 continue
             if failure.envelope is not None and failure.envelope.kind == "report":
                 found.reports.append(failure)
+            elif failure.envelope is not None and failure.envelope.kind == warningmail.KIND:
+                found.warnings.append(failure)
             elif failure.envelope is None or failure.recipients:
                 found.messages.append(failure)
             else:
@@ -263,6 +269,16 @@ class Reporter:
             ", ".join(to),
             extra=events.step("reported", id=id, messages=[failure.id], recipients=to),
         )
+
+    def _discard(self, entry: Entry, failure: Failure) -> bool:
+        """Remove a warning that an earlier run sent; False if somebody may still wait for it, and removes it then."""
+        assert failure.envelope is not None
+        if 0 <= self._clock() - failure.envelope.accepted < 2 * warningmail.PATIENCE:
+            return False
+        with contextlib.suppress(FileNotFoundError):  # who sent it was first
+            self._spool.drop(entry)
+            logger.warning("%s, a warning of this program, could not be delivered, and is not kept", entry.id)
+        return True
 
     def _text_of(self, entry: Entry) -> str:
         _, file = self._spool.open(entry)

@@ -26,6 +26,12 @@ class Finding(TypedDict):
     commands: List[str]
 
 
+class DatedFinding(Finding):
+    """`since`: when it was found first, seconds since 1970 by the clock of that time."""
+
+    since: float
+
+
 _Found = Tuple[str, str, Sequence[str]]
 
 _DAY = 86400

@@ -14,7 +14,9 @@ from .counterfile import CounterFile
 from .counters import Counters
 from .devices import Devices
 from .findings import Finding
+from .notices import Notices
 from .snapshot import ProgramView, SignInView, Snapshot, Watched
+from .warnings import Warnings
 
 logger = log.get("status")
 
@@ -23,7 +25,10 @@ _SAVE_SECONDS = 60.0
 
 
 class Report(Snapshot):
-    """What status.json holds: the snapshot, and what was found in it."""
+    """What status.json holds: the snapshot, and what was found in it.
+
+    The findings of a program that runs are DatedFindings.
+    """
 
     verdict: str
     findings: List[Finding]
@@ -51,55 +56,76 @@ class Monitor:
         *,
         counters: Optional[Counters] = None,
         event_log: Optional[EventLog] = None,
+        notices: Optional[Notices] = None,
     ):
-        """`watched`, `sign_in`, `program`: give what is true now.  `event_log`: what the log writes steps to."""
+        """`watched`, `sign_in`, `program`: give what is true now.  `event_log`: what the log writes steps to.
+
+        `notices`: sends what has to be known; without them, only the log says it.
+        """
         self.counters = counters or Counters()
         self.devices = Devices()
         self._watched = watched
         self._overview = overview
         self._sign_in = sign_in
         self._program = program
+        self._notices = notices
+        self._warnings = Warnings(monotonic)
         self._clock = clock
         self._monotonic = monotonic
         self._saved = self._ticked = monotonic()
         self._unwritable = ""
+        self._is_forgetful = False  # the disk does not take warnings.json
         self._followers = events.Followers([self.counters.note, self.devices.note], event_log)
         self._file: CounterFile  # made by start(): it needs the state directory
 
     def start(self) -> None:
-        """Go on counting where the last run ended.  The state directory is there."""
+        """Go on counting and warning where the last run ended.  The state directory is there."""
         watched = self._watched()
         self._file = CounterFile(watched.state_dir, self.counters)
         self._file.load(watched.mailboxes)
         self.devices.load(watched.state_dir)
+        self._warnings.load(watched.state_dir)
         self._followers.start()
         self._save()
 
     def stop(self) -> None:
+        if self._notices is not None:
+            self._notices.stop()
         with self._followers.held() as end:
             content = self.counters.content()
             self._followers.stop()
-        self._write_status()
+        self._write_status(self._look())
         self._write_counters(content, end, stopped=True)
+        self._write_warnings()
 
     def tick(self) -> Optional[Report]:
-        """Write status.json, and the counters now and then; what was written, None if the disk does not take it."""
+        """Warn of what is due, write status.json, and the counters now and then; None if the queue cannot be listed."""
         self._ticked = self._monotonic()
+        report = self._look()
+        if report is not None:
+            self._warn(report)
+        self._write_status(report)
         if self._ticked - self._saved >= _SAVE_SECONDS:
             self._save()
-        return self._write_status()
+            self._write_warnings()
+        return report
+
+    def _warn(self, report: Report) -> None:
+        notice = self._warnings.follow(report["findings"], report["written"])
+        if notice is not None and self._notices is not None:
+            self._notices.send(notice, self.report, self._warnings.settle)
+        elif notice is not None:
+            self._warnings.settle(notice, True)
+        if self._warnings.is_changed:
+            self._write_warnings()
 
     def report(self) -> Report:
         """The state of things now.  OSError if the queue cannot be listed."""
+        now = self._clock()
         taken = snapshot.take(
-            self._watched(),
-            self._overview.look(),
-            self._sign_in(),
-            self.counters,
-            self._clock(),
-            self._program(),
+            self._watched(), self._overview.look(), self._sign_in(), self.counters, now, self._program()
         )
-        return report_on(
+        report = report_on(
             cast(
                 Snapshot,
                 {
@@ -110,6 +136,8 @@ class Monitor:
                 },
             )
         )
+        report["findings"] = [self._warnings.date(finding, now) for finding in report["findings"]]
+        return report
 
     def is_alive(self) -> bool:
         """Whether the listeners accept and the daemon's loop turns.  Asks no disk."""
@@ -117,6 +145,13 @@ class Monitor:
 
     def _stalled(self) -> int:
         return int(self._monotonic() - self._ticked)
+
+    def _look(self) -> Optional[Report]:
+        try:
+            return self.report()
+        except (OSError, ProxyError) as error:
+            logger.warning("there is no status: %s", error)
+            return None
 
     def _save(self) -> None:
         self._saved = self._monotonic()
@@ -131,15 +166,25 @@ class Monitor:
         except (OSError, ProxyError) as error:
             logger.warning("counters.json and devices.json cannot be written: %s", error)
 
-    def _write_status(self) -> Optional[Report]:
+    def _write_warnings(self) -> None:
         try:
-            report = self.report()
+            self._warnings.save(self._watched().state_dir)
+        except (OSError, ProxyError) as error:
+            if not self._is_forgetful:
+                logger.warning("warnings.json cannot be written, so a restart may repeat warnings: %s", error)
+            self._is_forgetful = True
+            return
+        self._is_forgetful = False
+
+    def _write_status(self, report: Optional[Report]) -> None:
+        if report is None:
+            return
+        try:
             statusfile.write(self._watched().state_dir, report)
         except (OSError, ProxyError) as error:
             fault = getattr(error, "strerror", None) or str(error)
             if fault != self._unwritable:  # once until all is well again
                 logger.warning("status.json cannot be written: %s", fault)
             self._unwritable = fault
-            return None
+            return
         self._unwritable = ""
-        return report

@@ -24,7 +24,7 @@ class Envelope:
     recipients: Tuple[str, ...] = ()
     client: str = ""
     login: str = ""
-    kind: str = "message"  # "report": one of our own delivery reports
+    kind: str = "message"  # "report": one of our own delivery reports; "warning": a notice to the administrator
     accepted: float = 0.0  # seconds since 1970 by the wall clock
     ret: str = ""  # DSN RET=: FULL or HDRS (RFC 3461 4.3)
     envid: str = ""  # DSN ENVID= (RFC 3461 4.4)

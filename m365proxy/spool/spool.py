@@ -105,7 +105,7 @@ class Spool:
 
     def put(self, envelope: Envelope, accepted: Callable[[str], None] = lambda id: None) -> "Incoming":
         """Begin a message; Temporary if the disk has no room.  `accepted(id)` is called as soon as it is durable."""
-        self.check_room(for_report=envelope.kind == "report")
+        self.check_room(is_ours=envelope.kind != "message")
         now = self._clock()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
         id = f"{stamp}-{secrets.token_hex(6)}-{mailbox_tag(envelope.mailbox)}"
@@ -121,11 +121,11 @@ class Spool:
             raise
         return incoming
 
-    def check_room(self, for_report: bool = False) -> None:
-        """Temporary if no message would be accepted now, with the reason.  `for_report`: it is one of our own."""
+    def check_room(self, is_ours: bool = False) -> None:
+        """Temporary if no message would be accepted now, with the reason.  `is_ours`: a report or a warning."""
         try:
-            # Our own reports are few, and must not be the first to be refused.
-            if self._max_waiting and not for_report and self.waiting() >= self._max_waiting:
+            # What we send ourselves is little, and must not be the first to be refused.
+            if self._max_waiting and not is_ours and self.waiting() >= self._max_waiting:
                 raise Temporary(
                     f"{self._max_waiting} messages wait already (queue.max_waiting); new mail is refused until "
                     "some are sent. `m365proxy status` shows why they wait."

@@ -16,8 +16,8 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
 if TYPE_CHECKING:
-    from urllib3.connection import HTTPSConnection
-    from urllib3.connectionpool import HTTPSConnectionPool
+    from urllib3.connection import HTTPConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.poolmanager import PoolManager
 
 # What requests calls verify: the path of certificates, or True for the libraries' own.
@@ -31,6 +31,7 @@ class Session(requests.Session):
         super().__init__()
         self._adapter = _Adapter(context, trust)
         self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
         self.hooks["response"].append(_require_whole_body)
 
     def before_each(self, check: Callable[[], None]) -> None:
@@ -101,15 +102,16 @@ class _Adapter(HTTPAdapter):
             _shut_down(sock)
 
     def _watch(self, manager: PoolManager) -> None:
-        pools = cast("Dict[str, Type[HTTPSConnectionPool]]", manager.pool_classes_by_scheme)
-        base = pools["https"].ConnectionCls
-        if hasattr(base, "is_watched"):
+        pools = cast("Dict[str, Type[HTTPConnectionPool]]", manager.pool_classes_by_scheme)
+        if any(hasattr(pool.ConnectionCls, "is_watched") for pool in pools.values()):
             return
-        pool = type("Pool", (pools["https"],), {"ConnectionCls": _connection_type(base, self)})
-        manager.pool_classes_by_scheme = {**pools, "https": pool}
+        manager.pool_classes_by_scheme = {
+            scheme: type("Pool", (pool,), {"ConnectionCls": _connection_type(pool.ConnectionCls, self)})
+            for scheme, pool in pools.items()
+        }
 
 
-def _connection_type(base: Any, adapter: _Adapter) -> Type[HTTPSConnection]:
+def _connection_type(base: Any, adapter: _Adapter) -> Type[HTTPConnection]:
     """`base`: a class of connections; proxies that speak SOCKS have one of their own."""
 
     class Connection(base):  # type: ignore[misc]  # its base is known at run time only

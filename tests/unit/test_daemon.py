@@ -46,6 +46,12 @@ def make_daemon(program, caplog):
         daemon.stop()
 
 
+def sweep(daemon):
+    """What is done once a day."""
+    [chore] = [chore for chore in daemon._chores if chore._name == "sweep"]
+    chore._action()
+
+
 def reload(daemon, program, caplog, **settings):
     """What the log says of a reload with other settings."""
     caplog.clear()
@@ -116,7 +122,7 @@ def test_another_state_dir_does_not_cut_off_the_running_program(make_daemon, pro
     (program.directory / "state" / "control" / "reload,").touch()
     daemon._obey()
     assert "reloaded" in caplog.text
-    daemon._sweep()
+    sweep(daemon)
     assert not (program.directory / "elsewhere").exists() and "cannot be" not in caplog.text
 
 
@@ -161,7 +167,7 @@ def test_the_daily_work_goes_by_the_config_of_a_reload(make_daemon, program, cap
     done = []
     monkeypatch.setattr(daemon._daily, "run", lambda config: done.append(config.queue.keep_failed_days))
     reload(daemon, program, caplog, queue={"min_free_mb": 0, "keep_failed_days": 7})
-    daemon._sweep()
+    sweep(daemon)
     assert done == [7]
 
 

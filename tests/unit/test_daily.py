@@ -1,15 +1,11 @@
-"""The daily work: what is warned of, and what it hands to those who remove things."""
+"""The daily work: what it hands to those who remove things."""
 
-import datetime
 import logging
 import os
 import types
 
 import pytest
 from configs import HASHED, configured
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from m365proxy import daily
 from m365proxy.account import spool_of
@@ -74,45 +70,6 @@ def make(tmp_path, monkeypatch, caplog):
         return harness
 
     return make
-
-
-def certificate_of_days(path, days):
-    """The settings for a certificate that ends in so many days."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(days=1000))
-    made = builder.not_valid_after(now + datetime.timedelta(days=days, hours=1)).sign(key, hashes.SHA256())
-    (path / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    return {"tls": {"tls_cert": "cert.pem", "tls_key": "key.pem"}}
-
-
-@pytest.mark.parametrize(
-    "days, said", [(40, ""), (21, ""), (20, "expires in 20 days"), (0, "expires in 0 days"), (-3, "has expired")]
-)
-def test_it_warns_of_the_end_of_the_certificate(make, tmp_path, caplog, days, said):
-    make().run(**certificate_of_days(tmp_path, days))
-    assert said in caplog.text and ("tls.tls_cert" in caplog.text) == bool(said)
-
-
-def test_it_says_nothing_of_a_certificate_that_the_program_renews_itself(make, caplog):
-    make().run(tls={"tls_cert": "auto"})
-    assert caplog.text == ""
-
-
-@pytest.mark.parametrize("days, warned", [(10, True), (400, False)])
-def test_it_warns_of_the_end_of_the_secret(make, caplog, days, warned):
-    end = str(datetime.date.today() + datetime.timedelta(days=days))
-    make().run(client_secret="s3cret", client_secret_expires=end, permissions="send")
-    assert (f"ends on {end}" in caplog.text) == warned
-
-
-def test_a_certificate_that_is_missing_holds_up_nothing_else(make, caplog):
-    harness = make()
-    old = harness.put_failed(days=400)
-    harness.run(tls={"tls_cert": "nowhere.pem", "tls_key": "key.pem"})
-    assert "nowhere.pem" in caplog.text
-    assert harness.spool.find(old) is None and len(harness.swept) == 1
 
 
 @pytest.mark.parametrize("away, keep_days, stays", [(False, 90, False), (False, 92, True), (True, 1, True)])

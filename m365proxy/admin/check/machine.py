@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Iterator, List, Optional
 
-from ...errors import CannotCreate
+from ...errors import CannotCreate, ConfigError
 from ...system import files, log
 from ...system.clock import clock_is_plausible
 from ..terminal import Mark
@@ -231,6 +231,26 @@ def log_file(subject: Subject) -> Iterator[Result]:
     if path:
         log.check_file(path)
     yield Result(Mark.OK, "log", f"{path} is writable" if path else "goes to standard error")
+
+
+def notify(subject: Subject) -> Iterator[Result]:
+    """Whether notify_command is there; no line without one.  Nothing is sent."""
+    import shutil
+
+    words = subject.config.notify_command
+    if not words:
+        return
+    found = shutil.which(words[0])
+    if found:
+        yield Result(Mark.OK, "notify", f"{found} can be run for warnings; `m365proxy test --notify` tries it")
+    else:
+        yield Result(
+            Mark.WRONG,
+            "notify",
+            f"notify_command: {log.clean(words[0])} is no program that {_me()} may run.",
+            "Give its whole path, and make it executable.",
+            ConfigError.exit_status,
+        )
 
 
 def clock(_subject: Subject) -> Iterator[Result]:

@@ -29,6 +29,7 @@ STAGES = (
     Stage("files", Group.MACHINE, machine.rights),
     Stage("disk", Group.MACHINE, machine.disk),
     Stage("log", Group.MACHINE, machine.log_file),
+    Stage("notify", Group.MACHINE, machine.notify),
     Stage("port", Group.MACHINE, ports.ports),
     Stage("clock", Group.MACHINE, machine.clock),
     Stage("dns", Group.MICROSOFT, network.dns, ("config",), True),

@@ -27,6 +27,7 @@ from ...config.types import (
     ListOf,
     Mistake,
     NetworkRange,
+    NoticeUrl,
     Number,
     Object,
     Objects,
@@ -130,7 +131,7 @@ class _Config:
             return [self._shown(type.item, name, item) for item in items]
         if isinstance(type, (Boolean, Number, Choice, Date, SentItems)):
             return value
-        if isinstance(type, (SecretText, ProxyUrl)):
+        if isinstance(type, (SecretText, ProxyUrl, NoticeUrl)):
             return self._secret(type, value)
         if isinstance(type, (NetworkRange, BindAddress)):
             return self._pseudonyms.network(NetworkRange()(value))

@@ -56,6 +56,12 @@ def test_no_sentence_contains_a_secret(folder):
         ("https_proxy", "http://user:12345678@proxy:port"),
         ("https_proxy", {"url": "socks://12345678@proxy"}),
         ("https_proxy", {"url": "http://proxy", "user": "u", "password": "12345678\n"}),
+        ("notify_url", "ftp://12345678@ntfy.contoso.com/12345678"),
+        ("notify_url", "https://ntfy.contoso.com/12345678 "),
+        ("notify_url", ["https://ntfy.contoso.com/12345678"]),
+        ("notify_command", ["/usr/local/bin/page", 12345678]),
+        ("notify_command", [["12345678"]]),
+        ("notify_command", "12345678\n"),
         ("mailboxes", {"scanner@contoso.com": "12345678"}),
         ("mailboxes", ["12345678"]),
         ("mailboxes", [{**MAILBOX, "password": 12345678}]),
@@ -352,6 +358,7 @@ def test_secrets_do_not_show_in_a_repr(load):
         ({**QUIET, "status_port": 1, "status_password": "s3cret"}, 0o644, True),
         ({**QUIET, "https_proxy": "http://u:p@proxy"}, 0o644, True),
         ({**QUIET, "https_proxy": "http://proxy"}, 0o644, False),
+        ({**QUIET, "notify_url": "https://ntfy.contoso.com/topic"}, 0o644, True),
     ],
 )
 def test_secrets_others_can_read(tmp_path, document, mode, warned):

@@ -27,6 +27,7 @@ from m365proxy.config import types
         (types.ListOf(types.Integer(1, 5)), 3, (3,)),
         (types.SecretText(), " a b ", " a b "),
         (types.Url("https"), "https://graph.microsoft.com/", "https://graph.microsoft.com"),
+        (types.NoticeUrl(), "http://u:p@host:8080/a/?b={status}&c", "http://u:p@host:8080/a/?b={status}&c"),
     ],
 )
 def test_types_accept(type_, value, expected):
@@ -71,6 +72,13 @@ def test_types_accept(type_, value, expected):
         (types.Url("https"), "https://[::1"),
         (types.Url("https"), "https://host/?q"),
         (types.Url("https"), "https://ho st"),
+        (types.NoticeUrl(), "ntfy://host/topic"),
+        (types.NoticeUrl(), "https:///topic"),
+        (types.NoticeUrl(), "https://host/a b"),
+        (types.NoticeUrl(), "https://host/?a\nb"),
+        (types.NoticeUrl(), "https://host/#a"),
+        (types.NoticeUrl(), "https://host/ä"),
+        (types.NoticeUrl(), "https://host/" + "a" * 1000),
         (types.ListOf(types.ADDRESS), {"a": 1}),
         (types.THUMBPRINT, "g" * 40),
         (types.Path(), ""),

@@ -18,7 +18,7 @@ A, B, C, ADMIN = "alerts@contoso.com", "scans@contoso.com", "paper@contoso.com",
 
 class Harness:
     def __init__(self, path, mailboxes=(A, B), notify=None, **more):
-        self.now = 0.0
+        self.now, self.clock_now = 0.0, NOW
         self.accepted = []
         self.spool = Spool(str(path / "queue"))
         self.spool.make()
@@ -29,7 +29,7 @@ class Harness:
             notify=notify,
             host="gw",
             monotonic=lambda: self.now,
-            clock=lambda: NOW,
+            clock=lambda: self.clock_now,
             **more,
         )
 
@@ -89,6 +89,19 @@ def test_at_most_one_report_a_mailbox_in_fifteen_minutes_and_then_all_since(harn
     harness.now = 900.0
     assert harness.reporter.work() == 0.0
     assert all(id.encode() in harness.reports()[2][2] for id in later)
+
+
+def test_a_warning_of_ours_is_not_reported_and_not_kept(harness):
+    id = harness.fail(kind="warning")
+    [entry] = harness.spool.entries(Place.FAILED)
+    envelope, file = harness.spool.open(entry)
+    file.close()
+    for seconds, left in ((1.0, 1), (900.0, 0)):
+        harness.clock_now = envelope.accepted + seconds
+        harness.now += 900.0
+        assert bool(harness.reporter.work()) == bool(left)  # somebody may still wait for it
+        assert len(list(harness.spool.entries())) == left
+    assert harness.accepted == [] and harness.spool.find(id) is None
 
 
 def test_what_an_earlier_run_did_not_report_is_reported(harness, tmp_path):

@@ -9,22 +9,53 @@ from snapshots import ALERTS, NOW, PROGRAM, SIGNED_IN, watch
 from m365proxy.monitoring.monitor import Monitor
 from m365proxy.spool.overview import Overview
 from m365proxy.spool.spool import Spool
-from m365proxy.system import events, statusfile
+from m365proxy.system import events, files, statusfile
 from m365proxy.system.events import EventLog
 
 
+class Notices:
+    """Takes them at once."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, notice, snapshot, settle):
+        self.sent.append(notice)
+        settle(notice, True)
+
+    def stop(self):
+        pass
+
+
 @pytest.fixture
-def make_monitor(tmp_path):
+def notices():
+    return Notices()
+
+
+def expired():
+    """A sign-in that is lost."""
+    return {**SIGNED_IN, "needs_sign_in": True, "error": "It has expired. Run `m365proxy login`."}
+
+
+def full(*_arguments, **_more):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.fixture
+def make_monitor(tmp_path, notices):
     made = []
 
-    def make(clock=time.time, program=PROGRAM, **more):
+    def make(clock=time.time, program=PROGRAM, sign_in=lambda: SIGNED_IN, **more):
+        spool = Spool(str(tmp_path / "queue"))
+        spool.make()
         made.append(
             Monitor(
                 lambda: watch(tmp_path),
-                Overview(Spool(str(tmp_path / "queue"))),
-                lambda: SIGNED_IN,
+                Overview(spool),
+                sign_in,
                 lambda: program,
                 clock=clock,
+                notices=notices,
                 **more,
             )
         )
@@ -88,19 +119,61 @@ def test_counters_that_the_disk_does_not_take_stop_nothing(make_monitor, tmp_pat
 
 
 def test_a_disk_that_takes_nothing_is_survived_and_logged_once(make_monitor, monkeypatch, caplog):
-    monitor = make_monitor()
+    monitor, names = make_monitor(), iter("abcd")
 
-    names = iter("abcd")
-
-    def full(directory, status):
+    def filled(directory, status):
         raise OSError(28, "No space left on device", next(names))
 
     with monkeypatch.context() as patch:
-        patch.setattr(statusfile, "write", full)
-        assert monitor.tick() is monitor.tick() is None
+        patch.setattr(statusfile, "write", filled)
+        monitor.tick()
+        monitor.tick()
     said = [record.getMessage() for record in caplog.records]
     assert said == ["status.json cannot be written: No space left on device"]
-    assert monitor.tick() is not None
+    monitor.tick()
+    assert monitor.report()["unwritable"] == ""
+
+
+def test_a_full_disk_keeps_nobody_from_being_warned(make_monitor, notices, monkeypatch, caplog):
+    seconds = [0.0]
+    monitor = make_monitor(clock=lambda: NOW, monotonic=lambda: seconds[0], sign_in=expired)
+    monkeypatch.setattr(statusfile, "write", full)
+    monkeypatch.setattr(files, "replace", full)
+    for _ in range(3):
+        assert "sign-in" in [finding["key"] for finding in monitor.tick()["findings"]]
+        seconds[0] += 600.0
+    first, second = notices.sent
+    assert first.keys == {"sign-in"} and "sign-in" in second.keys and len(second.keys) == 2
+    assert caplog.text.count("warnings.json") == 1
+
+
+def test_a_queue_that_cannot_be_read_is_no_report(make_monitor, monkeypatch):
+    monitor = make_monitor()
+    monkeypatch.setattr(Overview, "look", full)
+    assert monitor.tick() is None
+
+
+def test_what_is_warned_of_outlives_a_restart(make_monitor, notices):
+    seconds, wall = [0.0], [NOW]
+    for sign_in, begin in ((expired, [NOW + 50.0]), (expired, [NOW + 50.0]), (lambda: SIGNED_IN, [])):
+        monitor = make_monitor(lambda: wall[0], monotonic=lambda: seconds[0], sign_in=sign_in)
+        for _ in range(20):
+            seconds[0] += 50.0
+            wall[0] += 50.0
+            report = monitor.tick()
+        monitor.stop()
+        assert [finding["since"] for finding in report["findings"]] == begin
+    assert [(len(notice.standing), len(notice.over)) for notice in notices.sent] == [(1, 0), (0, 1)]
+
+
+def test_without_notices_the_log_says_it(make_monitor, caplog):
+    seconds = [0.0]
+    monitor = make_monitor(clock=lambda: NOW, monotonic=lambda: seconds[0], sign_in=expired)
+    monitor._notices = None
+    for _ in range(20):
+        seconds[0] += 50.0
+        monitor.tick()
+    assert [record.getMessage() for record in caplog.records] == ["It has expired. Run: m365proxy login"]
 
 
 def test_devices_are_kept_over_a_restart(make_monitor, tmp_path):
@@ -115,10 +188,6 @@ def test_devices_are_kept_over_a_restart(make_monitor, tmp_path):
 def test_a_disk_that_takes_nothing_is_reported_until_it_does_again(make_monitor, monkeypatch):
     monitor = make_monitor()
     assert monitor.report()["unwritable"] == ""
-
-    def full(directory, status):
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patched:
         patched.setattr(statusfile, "write", full)
         monitor.tick()

@@ -243,3 +243,16 @@ def test_a_config_with_secrets_that_all_may_read_is_a_line(tmp_path):
     path.chmod(0o644)
     found = lines(machine.config, load.load(str(path), {}))
     assert f"Run `chmod o-rwx {path}`." in [line.remedy for line in found]
+
+
+@pytest.mark.parametrize("command", [None, (sys.executable, "-c", "s3cret")])
+def test_a_program_for_warnings_that_can_be_run(config, command):
+    found = lines(machine.notify, dataclasses.replace(config, notify_command=command))
+    assert [line.mark for line in found] == ([Mark.OK] if command else [])
+    assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize("command", ["/nowhere/page", os.path.dirname(__file__), __file__, "no-such-program"])
+def test_a_program_for_warnings_that_cannot_be_run(config, command):
+    (line,) = lines(machine.notify, dataclasses.replace(config, notify_command=(command, "s3cret")))
+    assert (line.mark, line.exit_status) == (Mark.WRONG, 78) and "s3cret" not in str(line)

@@ -1,0 +1,46 @@
+"""`test --notify`: what it says of each way, and its exit status."""
+
+import io
+
+import pytest
+from configs import configured
+
+from m365proxy.admin import testnotice
+from m365proxy.admin.terminal import Terminal
+from m365proxy.errors import Temporary, UsageError
+from m365proxy.monitoring import command, webhook
+
+WAYS = {
+    "notify": "admin@contoso.com",
+    "notify_url": "https://u:s3cret@ntfy.contoso.com/t0ken",
+    "notify_command": ["page-admin", "s3cret"],
+}
+
+
+def run(path, **settings):
+    """The exit status, and what is printed."""
+    out = io.StringIO()
+    return testnotice.run(configured(path, **settings), Terminal(out, {"COLUMNS": "500"})), out.getvalue()
+
+
+def test_it_says_what_to_set_where_nothing_is(tmp_path):
+    with pytest.raises(UsageError, match="set notify, notify_url or notify_command"):
+        run(tmp_path)
+
+
+def test_each_way_has_its_line(tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        raise Temporary("ntfy.contoso.com answered 403.")
+
+    monkeypatch.setattr(webhook, "post", refuse)
+    monkeypatch.setattr(command, "run", lambda *_arguments: "taken by page-admin")
+    status, said = run(tmp_path, **WAYS)
+    assert "notify: m365proxy is not running" in said and status == 3
+    assert "notify_url: ntfy.contoso.com answered 403." in said and "notify_command: taken by page-admin" in said
+    assert "s3cret" not in said and "t0ken" not in said
+
+
+def test_all_is_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(webhook, "post", lambda *_arguments: "taken by ntfy.contoso.com (200)")
+    status, said = run(tmp_path, notify_url=WAYS["notify_url"])
+    assert status is None and "taken by ntfy.contoso.com (200)" in said
