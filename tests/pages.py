@@ -1,5 +1,7 @@
 """Pages to look at, the same each time: what `render` takes, made up, with an event log in a directory."""
 
+import collections
+import html.parser
 import logging
 import os
 import time
@@ -27,6 +29,46 @@ REFUSED = (
 HOSTILE = (
     "<script>document.title='owned'</script>\"'><img src=x onerror=alert(1)> \u202ekcab\u2066 \x00\x1b[31m &lt; `x` "
 )
+
+
+# Elements without an end tag (HTML, 13.1.2).
+VOID = {"meta", "link", "br", "img", "input"}
+
+ELEMENTS = {
+    *("html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section", "footer", "h1", "h2", "p"),
+    *("a", "ol", "li", "div", "code", "dl", "dt", "dd", "table", "caption", "thead", "tbody", "tr", "th", "td"),
+    *("span", "time", "details", "summary"),
+}
+ATTRIBUTES = {
+    *("lang", "charset", "name", "content", "http-equiv", "id", "class", "scope", "href", "data-label"),
+}
+
+
+class Reader(html.parser.HTMLParser):
+    """What a browser makes of a page; fails on what it had to mend."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.counts, self.attributes, self.text = [], collections.Counter(), [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.counts[tag] += 1
+        self.attributes += attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+    def handle_comment(self, data):
+        raise AssertionError(data)
 
 
 SETTING = Setting(host="pi", program="sudo m365proxy")

@@ -14,7 +14,7 @@ from ..system.clock import ago
 from . import messages, response, tables
 from .render import Html, code, fill, join, prose
 from .response import Response
-from .source import Source
+from .source import Kept, Source
 from .style import STYLE
 
 # Things to do that are shown.
@@ -23,16 +23,13 @@ _FINDINGS = 50
 # Messages that are shown, and how many octets of the event log are read for them.
 _MESSAGES, _OCTETS = 200, 1024 * 1024
 
-# Seconds after which a browser asks again.
-_REFRESH = 60
-
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="refresh" content="{refresh}">
+{refresh}
 <title>{verdict} - {host}</title>
 <style>{style}</style>
 </head>
@@ -40,7 +37,7 @@ _PAGE = """<!DOCTYPE html>
 <header class="{tone}">
 <p>m365proxy on {host}</p>
 <h1>{verdict}</h1>
-<p>As of <time>{when}</time>. This page is renewed every minute.</p>
+<p>As of <time>{when}</time>. {how}</p>
 </header>
 <nav><a href="#queue">Queue</a> <a href="#mailboxes">Mailboxes</a> <a href="#messages">Messages</a>
 <a href="#devices">Devices</a></nav>
@@ -54,6 +51,10 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
+_REFRESH = Html('<meta http-equiv="refresh" content="60">')
+_RENEWED = Html('This page is renewed every minute: <a href="/still">hold it still</a> to read on.')
+_STILL = Html('<a href="/">Renew it every minute</a>')
+
 _SECTION = """<section id="{id}">
 <h2>{heading}</h2>
 {content}
@@ -61,16 +62,26 @@ _SECTION = """<section id="{id}">
 
 
 class Setting(NamedTuple):
-    """What stays the same from page to page."""
+    """What does not depend on the moment."""
 
     host: str  # this machine's name
     program: str  # what starts this program in a shell
+    is_renewed: bool = True  # by the browser, every minute
 
 
 def show(source: Source) -> Response:
     """The page as it is now.  OSError or Temporary if the queue cannot be listed."""
-    setting = Setting(socket.gethostname(), source.program)
-    content = source.page.get(lambda: render(source.report(), source.monitor.devices.views(), setting).encode())
+    return _show(source, source.page, True)
+
+
+def show_still(source: Source) -> Response:
+    """The same, but nothing that was unfolded is folded again after a minute."""
+    return _show(source, source.still_page, False)
+
+
+def _show(source: Source, kept: Kept, is_renewed: bool) -> Response:
+    setting = Setting(socket.gethostname(), source.program, is_renewed)
+    content = kept.get(lambda: render(source.report(), source.monitor.devices.views(), setting).encode())
     return response.html(content, STYLE)
 
 
@@ -86,7 +97,8 @@ def render(report: Report, devices: Sequence[DeviceView], setting: Setting) -> H
     ]
     return fill(
         _PAGE,
-        refresh=_REFRESH,
+        refresh=_REFRESH if setting.is_renewed else "",
+        how=_RENEWED if setting.is_renewed else _STILL,
         style=STYLE,
         host=setting.host,
         verdict=report["verdict"],

@@ -33,6 +33,7 @@ class Page(NamedTuple):
 
 PAGES: Dict[str, Page] = {
     "/": Page(page.show),
+    "/still": Page(page.show_still),
     "/livez": Page(health.live, is_open=True),
     "/readyz": Page(health.ready, is_open=True),
     "/healthz": Page(health.healthy),

@@ -51,7 +51,7 @@ class Source:
         """`program`: what starts this program in a shell."""
         self.monitor = monitor
         self.program = program
-        self.page = Kept(monotonic)
+        self.page, self.still_page = Kept(monotonic), Kept(monotonic)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._last: Optional[Report] = None

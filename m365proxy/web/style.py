@@ -26,8 +26,9 @@ h1::before { content: "\\2713\\a0"; color: var(--good); }
 h2 { font-size: 1.15rem; margin-bottom: .5rem; }
 a { color: var(--link); }
 nav { margin: 0 0 1rem; }
-nav a { display: inline-block; padding: .25rem 1rem .25rem 0; }
-ol, ul { margin: 0; padding-left: 1.5rem; }
+nav a { display: inline-block; padding: .25rem .75rem .25rem 0; }
+p.quiet { margin-bottom: .5rem; }
+ol { margin: 0; padding-left: 1.5rem; }
 #todo li { margin-bottom: .75rem; }
 code { font: .9em/1.5 ui-monospace, monospace; background: var(--code); border-radius: .25rem; padding: .1em .35em;
   user-select: all; -webkit-user-select: all; }
@@ -47,7 +48,8 @@ summary { cursor: pointer; }
 .message { border-top: 1px solid var(--line); padding: .35rem 0; }
 .message ol { list-style: none; margin: .35rem .4rem; padding-left: .9rem; border-left: 2px solid var(--line); }
 .mark { border-radius: 1rem; padding: .05rem .6rem; font-size: .875rem; display: inline-block; background: var(--code);
-  max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; vertical-align: bottom; }
+  max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  vertical-align: text-bottom; line-height: 1.45; }
 .message .mark { min-width: 5.5rem; text-align: center; }
 .mark.good { color: var(--good); background: var(--good-back); }
 .mark.bad { color: var(--bad); background: var(--bad-back); }

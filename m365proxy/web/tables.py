@@ -73,6 +73,8 @@ def queue(taken: Snapshot, program: str) -> Html:
     total = f"{view['waiting']} waiting, {view['sending']} being sent, {view['held']} held, {view['failed']} failed"
     if view["oldest"]:
         total += f"; the oldest for {ago(taken['written'] - view['oldest'])}"
+    if not (view["waiting"] or view["sending"] or view["held"] or view["failed"]):
+        return Html("<p>Nothing waits, and nothing failed.</p>")
     if not view["groups"]:
         return fill("<p>{total}.</p>", total=total)
     names = snapshot.names_by_tag(taken)
@@ -116,11 +118,8 @@ def mailboxes(taken: Snapshot, program: str) -> Html:
     speaking = sum(map(_speaks, taken["mailboxes"].values()))
     shown = len(names) if len(names) <= _FEW else min(_ROWS, speaking)
     rows = [_mailbox(name, taken["mailboxes"][name], program) for name in names]
-    parts = [
-        table(f"{len(names)} {_of(names)}, {speaking} of them with waiting mail or trouble.", _MAILBOX, rows[:shown])
-    ]
-    if not shown:
-        parts = [fill("<p>{count} mailboxes, none of them with waiting mail or trouble.</p>", count=len(names))]
+    caption = f"{len(names)} {_of(names)}, {speaking or 'none'} of them with waiting mail or trouble."
+    parts = [table(caption, _MAILBOX, rows[:shown]) if shown else fill("<p>{caption}</p>", caption=caption)]
     if rows[shown:]:
         others = table("", _MAILBOX, rows[shown:])
         parts.append(fill(_FOLDED, count=len(rows) - shown, others=others))

@@ -1,58 +1,17 @@
 """The page as text.  Browsers see it in tests/e2e/test_page.py."""
 
-import collections
-import html.parser
 import re
 
 import pages
 import pytest
 from web_harness import StandInMonitor
 
-from m365proxy.web.page import render, show
+from m365proxy.web.page import render, show, show_still
 from m365proxy.web.source import Source
-
-# Elements without an end tag (HTML, 13.1.2).
-VOID = {"meta", "link", "br", "img", "input"}
-
-ELEMENTS = {
-    *("html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section", "footer", "h1", "h2", "p"),
-    *("a", "ol", "li", "div", "code", "dl", "dt", "dd", "table", "caption", "thead", "tbody", "tr", "th", "td"),
-    *("span", "time", "details", "summary"),
-}
-ATTRIBUTES = {
-    *("lang", "charset", "name", "content", "http-equiv", "id", "class", "scope", "href", "data-label"),
-}
-
-
-class Reader(html.parser.HTMLParser):
-    """What a browser makes of a page; fails on what it had to mend."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.counts, self.attributes, self.text = [], collections.Counter(), [], ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.counts[tag] += 1
-        self.attributes += attributes
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-    def handle_comment(self, data):
-        raise AssertionError(data)
 
 
 def read(page):
-    reader = Reader(str(render(*page)))
+    reader = pages.Reader(str(render(*page)))
     reader.text = " ".join(reader.text.split())
     return reader
 
@@ -115,9 +74,9 @@ def test_without_an_event_log(directory):
 
 def test_nothing_in_it_is_anything_but_text(directory):
     page = str(render(*pages.hostile(directory)))
-    reader = Reader(page)
-    assert set(reader.counts) <= ELEMENTS
-    assert {name for name, _ in reader.attributes} <= ATTRIBUTES
+    reader = pages.Reader(page)
+    assert set(reader.counts) <= pages.ELEMENTS
+    assert {name for name, _ in reader.attributes} <= pages.ATTRIBUTES
     assert reader.counts["title"] == reader.counts["style"] == 1
     assert page.count("&lt;script&gt;") > 40
     assert all(character.isprintable() or character == "\n" for character in page)
@@ -128,9 +87,9 @@ def test_every_text_of_a_snapshot_is_shown_escaped_or_not_at_all(directory):
     report, devices, setting = pages.troubled(directory)
     planted = {**_planted(report), "state_dir": str(directory)}
     page = str(render(planted, _planted(devices), setting))
-    reader = Reader(page)
-    assert set(reader.counts) <= ELEMENTS and "<script" not in page and "onerror=alert(1)&gt;" in page
-    assert {name for name, _ in reader.attributes} <= ATTRIBUTES
+    reader = pages.Reader(page)
+    assert set(reader.counts) <= pages.ELEMENTS and "<script" not in page and "onerror=alert(1)&gt;" in page
+    assert {name for name, _ in reader.attributes} <= pages.ATTRIBUTES
 
 
 def _planted(value):
@@ -160,3 +119,11 @@ def test_its_style_is_the_one_that_the_header_allows():
     shown = show(Source(StandInMonitor()))
     [style] = re.findall(b"<style>(.*?)</style>", shown.body, re.DOTALL)
     assert shown.style.encode() == style and shown.status == 200
+
+
+def test_it_is_renewed_unless_it_is_to_be_still():
+    source = Source(StandInMonitor())
+    assert b'<meta http-equiv="refresh" content="60">' in show(source).body
+    assert b'href="/still"' in show(source).body
+    still = show_still(source).body
+    assert b"refresh" not in still and b'<a href="/">' in still and b"All is well" in still

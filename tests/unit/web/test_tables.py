@@ -25,7 +25,9 @@ def test_a_table_has_heads_for_its_columns_and_rows():
 
 
 def test_an_empty_queue_needs_no_table():
-    assert tables.queue(snapshot_of(), "m365proxy") == "<p>0 waiting, 0 being sent, 0 held, 0 failed.</p>"
+    assert tables.queue(snapshot_of(), "m365proxy") == "<p>Nothing waits, and nothing failed.</p>"
+    sending = snapshot_of(queue={"sending": 1})
+    assert tables.queue(sending, "m365proxy") == "<p>0 waiting, 1 being sent, 0 held, 0 failed.</p>"
 
 
 def test_the_queue_with_its_reasons(tmp_path):
