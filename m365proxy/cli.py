@@ -124,7 +124,9 @@ def _add_queue(commands: "argparse._SubParsersAction[_Parser]") -> None:
     actions.add_parser("retry", help="send a message now, or all that wait or have failed").add_argument(
         "id", metavar="ID|all"
     )
-    actions.add_parser("drop", help="delete a message for good").add_argument("id", metavar="ID")
+    actions.add_parser("drop", help="delete a message for good, or all that have failed").add_argument(
+        "id", metavar="ID|failed"
+    )
 
 
 def _add_mail(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Callable, Iterable, List, Optional, Tuple
 
 from ..account import event_log, spool_of
 from ..config.sections import Config
 from ..errors import InUse, UsageError
-from ..spool import overview
-from ..spool.envelope import DamagedMessage
 from ..spool.spool import Spool
 from ..spool.state import Entry, Phase, Place, State
-from ..system import clock, control, log
-from . import status
+from ..system import control, log
+from . import queueview, status
+from .init.nextsteps import Call
 from .running import at_rest, is_running
-
-# Octets of a message's header that `queue show` prints.
-_HEADER_SHOWN = 8 * 1024
+from .terminal import Terminal
 
 # Phases in which a message may have been sent.
 _DOUBTFUL = (Phase.POSTING, Phase.HELD)
@@ -38,13 +36,14 @@ _LOOKS = 5
 def list_messages(config: Config, as_json: bool) -> Optional[int]:
     spool = spool_of(config)
     entries = sorted(spool.entries(), key=lambda entry: entry.id) if status.has_queue(config) else []
-    for entry in entries:
-        message = _described(spool, entry)
-        if message is None:
-            continue  # it was sent while we looked
-        print(json.dumps(message) if as_json else _line(message))
-    if not entries and not as_json:
-        print("The queue is empty.")
+    described = (queueview.described(spool, entry) for entry in entries)
+    messages = (message for message in described if message is not None)  # None: it was sent while we looked
+    if as_json:
+        for message in messages:
+            print(json.dumps(message))
+    else:
+        program = Call(config.path, os.environ)("").rstrip()
+        queueview.show_list(Terminal(sys.stdout, os.environ), messages, program)
     return None
 
 
@@ -53,15 +52,10 @@ def show(config: Config, typed: str) -> Optional[int]:
     spool = spool_of(config)
     id = _whole_id(config, spool, typed)
     entry = _entry(config, spool, id)
-    message = _described(spool, entry)
+    message = queueview.described(spool, entry)
     if message is None:
         raise _changed(id)
-    for name, value in message.items():
-        if value not in ("", [], 0, 0.0):
-            shown = ", ".join(value) if isinstance(value, list) else value
-            print(f"{name.replace('_', ' ') + ':':<13} {log.clean(shown, 2000)}")
-    print(f"{'file:':<13} {spool.path(entry)}\n")
-    _print_header(spool, entry)
+    queueview.show_message(Terminal(sys.stdout, os.environ), spool, entry, message)
     return None
 
 
@@ -121,8 +115,11 @@ def _note(config: Config, event: str, ids: Iterable[str]) -> None:
 
 
 def drop(config: Config, typed: str) -> Optional[int]:
-    """Delete a message for good."""
+    """Delete a message for good; with "failed", all that have failed."""
     spool = spool_of(config)
+    if typed == "failed":
+        _drop_failed(config, spool)
+        return None
     id = _whole_id(config, spool, typed)
     entry, state = _take(config, spool, id, spool.drop)
     _note(config, "dropped", [id])
@@ -132,6 +129,30 @@ def drop(config: Config, typed: str) -> Optional[int]:
     if state.draft is not None and state.draft.id:
         print(f"A draft of it may remain in Drafts of {log.clean(state.draft.mailbox)}.")
     return None
+
+
+def _drop_failed(config: Config, spool: Spool) -> None:
+    dropped = []
+    for entry in list(spool.entries(Place.FAILED)) if status.has_queue(config) else ():
+        if _drop_if_failed(spool, entry.id):
+            dropped.append(entry.id)
+    _note(config, "dropped", dropped)
+    if dropped:
+        print(f"{len(dropped)} failed {'message is' if len(dropped) == 1 else 'messages are'} deleted.")
+    else:
+        print("No message has failed.")
+
+
+def _drop_if_failed(spool: Spool, id: str) -> bool:
+    """Whether it was there, and failed, and is deleted."""
+    for _ in range(_LOOKS):
+        entry = spool.find(id)
+        if entry is None or entry.place is not Place.FAILED:
+            break  # somebody else was first, perhaps with `retry`
+        with contextlib.suppress(FileNotFoundError):  # the report on it was written in this moment
+            spool.drop(entry)
+            return True
+    return False
 
 
 def _take(config: Config, spool: Spool, id: str, action: Callable[[Entry], None]) -> Tuple[Entry, State]:
@@ -179,58 +200,3 @@ def _changed(id: str) -> InUse:
 def _is_id(id: str) -> bool:
     """Whether it may be an id.  It comes from a person: nothing may lead out of the queue's directories."""
     return bool(id) and not set(id) & set("/\\.") and id.isprintable()
-
-
-def _described(spool: Spool, entry: Entry) -> Optional[Dict[str, Any]]:
-    """A message as `queue` shows it; None if it is gone by now."""
-    message: Dict[str, Any] = {"id": entry.id, "state": overview.state_of(entry)}
-    try:
-        envelope, file = spool.open(entry)
-        with file:
-            message["size"] = os.fstat(file.fileno()).st_size - file.tell()
-        message.update(
-            mailbox=envelope.mailbox,
-            sender=envelope.sender,
-            recipients=list(envelope.recipients),
-            client=envelope.client,
-            kind=envelope.kind,
-        )
-    except DamagedMessage as error:
-        message["error"] = str(error)
-    except FileNotFoundError:
-        return None
-    state = spool.state(entry.id)
-    if state is not None:
-        message.update(
-            attempts=state.attempts,
-            due=state.due,
-            error=state.error,
-            code=state.code,
-            request_id=state.request_id,
-            message_id=state.message_id,
-        )
-    message["age_seconds"] = overview.seconds_since(overview.accepted_time(entry.id), time.time())
-    return message
-
-
-def _line(message: Dict[str, Any]) -> str:
-    recipients: List[str] = message.get("recipients", [])
-    more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
-    line = (
-        f"{message['id']}  {message['state']:<7}  {clock.ago(message['age_seconds']):>7}  "
-        f"{message.get('size', 0):>9}  {log.clean(message.get('mailbox', '?'))} -> "
-        f"{log.clean(recipients[0] if recipients else '?')}{more}"
-    )
-    return line + (f"\n    {log.clean(message['error'], 500)}" if message.get("error") else "")
-
-
-def _print_header(spool: Spool, entry: Entry) -> None:
-    try:
-        _, file = spool.open(entry)
-    except (DamagedMessage, FileNotFoundError):
-        return
-    with file:
-        for line in file.read(_HEADER_SHOWN).splitlines():
-            if not line:
-                return
-            print(log.clean(line, 1000))

@@ -239,7 +239,7 @@ def certificate_days(cert: str) -> int:
 
 
 def expiry_sentence(cert: str, days: int) -> str:
-    when = "has expired" if days < 0 else f"expires in {days} {'day' if days == 1 else 'days'}"
+    when = "expires in 1 day" if days == 1 else "has expired" if days < 0 else f"expires in {days} days"
     return f"tls.tls_cert: {cert} {when}. Renew it, then run `m365proxy reload`."
 
 

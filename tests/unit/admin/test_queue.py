@@ -72,18 +72,6 @@ def test_the_list_has_the_state_of_each(config, spool, capsys):
     assert sorted(states(config, capsys)) == ["failed", "held", "sending", "waiting"]
 
 
-def test_a_line_and_the_whole_of_a_message(config, spool, capsys):
-    id = put(spool)
-    spool.save_state(id, State(error="no answer\x1b"))
-    queue.list_messages(config, as_json=False)
-    line, error = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{id}  waiting") and line.endswith("scanner@contoso.com -> a@contoso.com and 1 more")
-    assert error.strip().startswith("no answer") and "\x1b" not in error
-    queue.show(config, id)
-    said = capsys.readouterr().out
-    assert "recipients:   a@contoso.com, b@example.org" in said and said.endswith("Subject: x\nX-Y: z\n")
-
-
 @pytest.mark.parametrize("id", ["", "none", "../new/x", "a\nb"])
 @pytest.mark.parametrize("action", [queue.show, queue.retry, queue.drop])
 def test_what_is_no_message(config, spool, action, id):
@@ -184,3 +172,40 @@ def test_a_beginning_that_several_have_names_them(config, spool, monkeypatch):
         queue.drop(config, ids[0][:16])
     assert str(refused.value).startswith("7 messages have an ID that begins so: " + ", ".join(ids[:5]) + " ...")
     assert len(list(spool.entries())) == 7
+
+
+def test_drop_failed_leaves_everything_else(config, spool, capsys):
+    kept = [put(spool), held(spool)]
+    reported, failed = (spool.claim(put(spool)) for _ in range(2))
+    for claim in (reported, failed):
+        claim.fail()
+    spool.mark_reported([spool.find(reported.id)])
+    queue.drop(config, "failed")
+    assert capsys.readouterr().out == "2 failed messages are deleted.\n"
+    assert sorted(entry.id for entry in spool.entries()) == sorted(kept)
+    queue.drop(config, "failed")
+    assert capsys.readouterr().out == "No message has failed.\n"
+
+
+def test_drop_failed_before_the_first_start(config, capsys):
+    queue.drop(config, "failed")
+    assert capsys.readouterr().out == "No message has failed.\n"
+
+
+def test_drop_failed_while_one_is_reported_and_one_retried(config, spool, monkeypatch, capsys):
+    reported, retried = (spool.claim(put(spool)) for _ in range(2))
+    for claim in (reported, retried):
+        claim.fail()
+    drop = spool.drop
+
+    def meanwhile(self, entry):
+        if entry.phase is not Phase.REPORTED:
+            spool.mark_reported([entry])
+            if entry.id == retried.id:
+                spool.requeue(spool.find(entry.id))
+        drop(entry)
+
+    monkeypatch.setattr("m365proxy.spool.spool.Spool.drop", meanwhile)
+    queue.drop(config, "failed")
+    assert capsys.readouterr().out == "1 failed message is deleted.\n"
+    assert [(entry.id, entry.place) for entry in spool.entries()] == [(retried.id, Place.NEW)]
