@@ -188,6 +188,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             self._exchange(Call(self.command, path, query, headers, b""), length, fault, welcome)
         except Cut:
+            self._done(None)  # it is over before the client learns of that
             self._leave()
         finally:
             self._done(None)

@@ -225,7 +225,7 @@ class Harness:
 
     def __exit__(self, *_):
         self.listener.close()
-        self.connections.stop(5)
+        self.connections.stop(PATIENCE)
 
     def client(self, greeted=True):
         talk = Talk(self.listener.port, self.listener.server_address[0])

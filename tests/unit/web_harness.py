@@ -4,6 +4,7 @@ import contextlib
 import socket
 
 from snapshots import snapshot_of
+from waiting import PATIENCE
 
 from m365proxy.monitoring.counters import Counters
 from m365proxy.monitoring.devices import Devices
@@ -34,7 +35,7 @@ class Talk:
     """A client that sends octets and reads responses."""
 
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self.file = self.socket.makefile("rb")
 
     def send(self, data):

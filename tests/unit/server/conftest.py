@@ -1,5 +1,6 @@
 import pytest
 from server_harness import bound
+from waiting import PATIENCE
 
 
 @pytest.fixture
@@ -16,4 +17,4 @@ def listen():
     yield make
     for listener in listeners:
         listener.close()
-        listener._connections.stop(5)
+        listener._connections.stop(PATIENCE)

@@ -71,13 +71,17 @@ def test_an_address_that_is_not_ours():
 
 
 def test_the_port_can_be_had_again_at_once(listen):
-    listener = listen()
-    with connect(listener) as sock:
-        line(sock)
-        sock.sendall(b"end\r\n")
-        assert line(sock) == b""  # our side closed first: TIME_WAIT is here
-    listener.close()
-    assert listen(port=listener.port).port == listener.port
+    had = 0
+    for _ in range(3):
+        listener = listen()
+        with connect(listener) as sock:
+            line(sock)
+            sock.sendall(b"end\r\n")
+            assert line(sock) == b""  # our side closed first: TIME_WAIT is here
+        listener.close()
+        with contextlib.suppress(InUse):  # another program may have been quicker, but not each time
+            had += listen(port=listener.port).port == listener.port
+    assert had
 
 
 @pytest.mark.parametrize(

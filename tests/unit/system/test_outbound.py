@@ -195,9 +195,16 @@ def failure(outbound, url, **more):
     return plain(caught.value)
 
 
-def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+class Closed:
+    """A port that is held, so that nobody else gets it, and where nobody listens."""
+
+    def __init__(self):
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+
+    def close(self):
+        self.socket.close()
 
 
 # The way
@@ -244,7 +251,7 @@ def test_no_proxy_is_asked_for_each_url(serve, certificate, monkeypatch):
 
 def test_direct_ignores_the_environment(serve, certificate, monkeypatch):
     web = serve(Web, certificate=certificate[0])
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{serve(Closed).port}")
     assert get(Outbound(ca_file=certificate[1], direct=True), f"https://127.0.0.1:{web.port}/").text == "ok"
 
 
@@ -345,7 +352,7 @@ def test_sentences_of_the_way(serve, certificate):
     url = "http://127.0.0.1:%d/secret?token=S3cret"
     tls = serve(Web, certificate=certificate[0])
     cases = [
-        (f"http://127.0.0.1:{closed_port()}/", "No connection to 127.0.0.1: Connection refused."),
+        (f"http://127.0.0.1:{serve(Closed).port}/", "No connection to 127.0.0.1: Connection refused."),
         (url % serve(Web, b"").port, "The connection to 127.0.0.1 was closed before"),
         (url % serve(Web, b"hello\r\n\r\n").port, "What 127.0.0.1 answered is not HTTP."),
         (f"https://127.0.0.1:{serve(Blunt).port}/", "TLS with 127.0.0.1 failed (wrong version number)."),
@@ -490,7 +497,10 @@ def test_a_body_cut_short_is_an_error(serve, length):
             lambda serve: serve(Proxy, 0, refusal="403 No").port,
             "The proxy refuses connections to graph.test (status 403).",
         ),
-        (lambda serve: closed_port(), "No connection to the proxy (on the way to graph.test): Connection refused."),
+        (
+            lambda serve: serve(Closed).port,
+            "No connection to the proxy (on the way to graph.test): Connection refused.",
+        ),
         (lambda serve: serve(Web, b"").port, "The connection to "),
     ],
 )
