@@ -88,7 +88,7 @@ def own_imports(path):
 
 def _own_imports(path):
     package = path.relative_to(PACKAGE).parts[:-1]
-    for node in sources.nodes(path):
+    for node in sources.parsed(path).imports:
         if isinstance(node, ast.ImportFrom) and node.level:
             base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
             for alias in node.names:
@@ -145,7 +145,7 @@ def test_foreign_imports_are_the_three():
     allowed = DEPENDENCIES | _standard() - {"asyncio"}
     wrong = []
     for name, path in modules():
-        for node in sources.nodes(path):
+        for node in sources.parsed(path).imports:
             imported = []
             if isinstance(node, ast.Import):
                 imported = [alias.name for alias in node.names]
@@ -162,24 +162,13 @@ def _standard():
     return set(names)
 
 
-def catch_all(node):
-    """Whether `except` or `suppress` takes every exception and does not raise it again."""
-    if isinstance(node, ast.ExceptHandler):
-        raises_again = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
-        return not raises_again and (
-            node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException")
-        )
-    suppresses = isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "suppress"
-    return suppresses and any(getattr(kind, "id", "") in ("Exception", "BaseException") for kind in node.args)
-
-
 def test_broad_excepts_are_listed_with_their_reason():
     found = {
         f"{name}: {function.name}"
         for name, path in modules()
-        for node in filter(catch_all, sources.nodes(path))
-        for function in sources.functions(path)
-        if function.lineno <= node.lineno <= function.end_lineno
+        for line in sources.parsed(path).catching_all
+        for function in sources.parsed(path).functions
+        if function.first <= line <= function.last
     }
     assert found == set(BROAD)
 

@@ -46,8 +46,8 @@ def test_functions_are_short():
     long = {
         f"{name}: {function.name}"
         for name, path in modules()
-        for function in sources.functions(path)
-        if function.end_lineno - function.lineno >= LONGEST_FUNCTION
+        for function in sources.parsed(path).functions
+        if function.last - function.first >= LONGEST_FUNCTION
     }
     assert long == set()
 

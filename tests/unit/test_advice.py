@@ -3,7 +3,6 @@
 What devices and the log are told is followed in tests/e2e/test_advice.py.
 """
 
-import ast
 import functools
 import json
 import pathlib
@@ -25,10 +24,8 @@ BAD = ROOT / "tests" / "bad_configs"
 @functools.lru_cache(None)
 def texts():
     """All texts of the package, and of the pages that quote them."""
-    nodes = (node for path in sources.paths() for node in sources.nodes(path))
-    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
-    pages = ((ROOT / "docs" / name).read_text("utf-8") for name in ("troubleshooting.md", "knownissues.md"))
-    return {*(value for value in constants if isinstance(value, str)), *pages}
+    pages = {(ROOT / "docs" / name).read_text("utf-8") for name in ("troubleshooting.md", "knownissues.md")}
+    return pages.union(*map(sources.strings, sources.paths()))
 
 
 def test_a_command_in_a_message_is_one():
