@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from typing import Callable, Dict, Mapping, Optional
@@ -26,6 +27,9 @@ _LEAST_TRIES = 10
 
 # A message is given up for its age only if our clock differs from Graph's by at most so many seconds.
 _CLOCK_DIFFERENCE = 300.0
+
+# Failed attempts of which an administrator need not know if the trouble may pass by itself: about a minute's.
+_PASSING = 3
 
 # A message that waits longer than this (seconds) leaves no draft behind.
 _DRAFT_KEPT = 900.0
@@ -164,7 +168,7 @@ class Conclusions:
         jitter = random.random() * min(0.1 * error.seconds, _MOST_JITTER)
         lane.note_error(str(error), self._clock())
         if lane.pause(error.seconds + jitter):
-            logger.warning(
+            logger.info(  # Exchange's way of working; the Graph client warns of long ones
                 "%s waits, its messages keep their place: %s",
                 lane.mailbox,
                 error,
@@ -242,7 +246,9 @@ class Conclusions:
             self._delivery.drop_draft(claim)
         claim.state.due = self._clock() + delay
         claim.defer()
-        logger.warning(
+        may_pass = verdict.then is Then.TRANSIENT and claim.state.attempts < _PASSING
+        logger.log(
+            logging.INFO if may_pass else logging.WARNING,
             "%s deferred for %d s: %s",
             claim.id,
             delay,

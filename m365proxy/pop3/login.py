@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import ssl
 from typing import TYPE_CHECKING, Callable, Optional, Protocol, Sequence
 
@@ -165,7 +166,9 @@ class Login:
         try:
             begun = self._open(name, user)
         except (ProxyError, BrokenOff) as error:
-            _log.warning("%s user %s: the mailbox cannot be opened: %s", self._peer, log.quote(name), error)
+            # Another session has it: two clients that poll do that now and then.
+            level = logging.INFO if isinstance(error, InUse) else logging.WARNING
+            _log.log(level, "%s user %s: the mailbox cannot be opened: %s", self._peer, log.quote(name), error)
             if isinstance(error, BrokenOff):
                 raise
             return refusal(f"[{_code(error)}] {error}")

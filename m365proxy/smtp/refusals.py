@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Optional, Set
 
 from ..logins.users import User
@@ -56,11 +57,12 @@ class RefusalLog:
         """At the end of the session: log how many refused senders and recipients got no line."""
         more = self._addresses - _NAMED
         if more > 0:
-            logger.info("refused from %s%s: %d more senders and recipients", self._peer, _who(user), more)
+            logger.warning("refused from %s%s: %d more senders and recipients", self._peer, _who(user), more)
 
     def _log(self, reply: Reply, user: Optional[User], command: str = "") -> None:
         text = " ".join(reply.lines)
-        logger.info(
+        logger.log(
+            logging.WARNING if reply.code >= 500 else logging.INFO,  # a device that sends nothing until it is mended
             "refused from %s%s: %s%s %s",
             self._peer,
             _who(user),

@@ -12,12 +12,16 @@ import traceback
 from typing import Any, Optional
 
 from ..errors import CannotCreate
+from .restraint import Restraint
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _LONGEST = 2000
 
 _SYSLOG = "/dev/log"
+
+# Seconds to wait for a syslog that takes no line, and until it is tried again.
+_SYSLOG_PATIENCE, _SYSLOG_PAUSE = 0.5, 10.0
 
 # Levels and their priorities of syslog (RFC 5424 6.2.1).
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
@@ -104,6 +108,23 @@ class _LogFile(logging.handlers.WatchedFileHandler):
             print(self.format(record), file=sys.stderr, flush=True)
 
 
+class _Syslog(logging.handlers.SysLogHandler):
+    """A syslog that hangs costs its lines only: the standard one waits for it for ever, and so would all mail."""
+
+    _paused_until = 0.0  # monotonic
+
+    def _connect_unixsocket(self, address: str) -> None:
+        super()._connect_unixsocket(address)  # type: ignore[misc]
+        self.socket.settimeout(_SYSLOG_PATIENCE)  # type: ignore[attr-defined]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if time.monotonic() >= self._paused_until:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._paused_until = time.monotonic() + _SYSLOG_PAUSE
+
+
 def setup(level: str = "INFO", file: str = "", syslog: bool = False, events: Optional[logging.Handler] = None) -> None:
     """Send the program's log to stderr, or to `file` (re-opened after rotation), and to syslog if asked.
 
@@ -117,9 +138,12 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False, events: Opt
     root.addHandler(_main_handler(file))
     if syslog:
         _add_syslog(root)
+    restraint = Restraint(get("log"))
     for handler in root.handlers:
         handler.setLevel(level)
+        handler.addFilter(restraint.allows_line)
     if events is not None:
+        events.addFilter(restraint.allows_event)
         root.addHandler(events)
     root.setLevel(logging.WARNING)
     for library in ("msal", "urllib3"):
@@ -157,7 +181,7 @@ def _add_syslog(root: logging.Logger) -> None:
     """A syslog that cannot be reached costs its lines only, not the service."""
     address = _SYSLOG if os.path.exists(_SYSLOG) else ("localhost", 514)
     try:
-        handler = logging.handlers.SysLogHandler(address, facility=logging.handlers.SysLogHandler.LOG_MAIL)
+        handler = _Syslog(address, facility=_Syslog.LOG_MAIL)
     except OSError as error:
         print(f"logging.syslog cannot be reached: {error.strerror}; m365proxy runs without it.", file=sys.stderr)
         return

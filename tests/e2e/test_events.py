@@ -1,8 +1,10 @@
 """The event log of the running program: what became of each message, and who was refused."""
 
+import contextlib
 import json
 import poplib
 import smtplib
+import socket
 
 import pytest
 from program import ALERTS, PASSWORD, SCANS, wait_until
@@ -119,3 +121,28 @@ def test_it_has_all_steps_whatever_the_log_shows(make_program):
     submit(program)
     wait_until(lambda: [event for event in events(program) if event["event"] == "delivered"])
     assert "accepted" not in program.said()
+
+
+def test_mail_that_goes_well_has_two_lines(program):
+    """It is accepted, and delivered.  A mailbox's first message also says which way it went."""
+    submit(program)
+    wait_until(lambda: " delivered for " in program.said() and program.queue() == [], what="the first delivery")
+    before = len(program.said())
+    submit(program)
+    wait_until(lambda: " delivered for " in program.said()[before:], what="the delivery")
+    lines = program.said()[before:].splitlines()
+    assert [" accepted " in line for line in lines] == [True, False] and " delivered for " in lines[1]
+
+
+def test_who_never_speaks_tls_does_not_fill_log_and_event_log(make_program):
+    program = make_program(smtps_port=0)
+    program.sign_in().start()
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", program.port("smtps")), 30) as client:
+            client.sendall(b"\0" * 50)
+            with contextlib.suppress(ConnectionError):
+                assert not client.recv(100)
+    submit(program)
+    wait_until(lambda: " delivered for " in program.said(), what="the delivery")
+    assert program.said().count("TLS handshake failed") == 30
+    assert [event["event"] for event in events(program)].count("TLS failed") == 30

@@ -117,6 +117,7 @@ def test_a_refused_send_is_repeated_with_the_same_draft(harness, wait_until, sta
 
 def test_storms_of_429_multiply_no_requests_and_are_waited_for(harness, wait_until, caplog):
     """By clocks that stand still: what does not wait goes on at once."""
+    caplog.set_level("INFO")
     harness.sandbox.latency, harness.now, seconds = 0.01, 1000.0, 100
     for number, (method, path) in enumerate([("POST", "/messages$"), ("PATCH", "/messages/"), ("POST", "/send$")]):
         harness.sandbox.faults.add(

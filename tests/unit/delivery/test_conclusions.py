@@ -8,10 +8,16 @@ from waiting import PATIENCE
 
 from m365proxy.delivery import conclusions, reachability
 from m365proxy.delivery.courier import Courier
+from m365proxy.delivery.outcome import Then
 from m365proxy.errors import TokenRefused
 from m365proxy.graph.answer import NoAnswer, Throttled
 from m365proxy.spool.spool import Claim
 from m365proxy.spool.state import Place, State
+
+
+@pytest.fixture(autouse=True)
+def _all_lines(caplog):
+    caplog.set_level("INFO")
 
 
 @pytest.fixture
@@ -26,6 +32,25 @@ def test_a_transient_refusal_is_tried_again(harness):
     h.put()
     h.settle()
     assert len(h.delivery.log) == 3
+
+
+def test_a_deferred_message_is_a_warning_once_it_does_not_pass_by_itself(harness, caplog):
+    """`journalctl -p warning` shows what an administrator must look at."""
+    answers = [LATER, LATER, LATER, SENT]
+    h = harness(FakeDelivery(lambda body: answers.pop(0)), interval=0.05)
+    h.courier.start()
+    h.put()
+    h.settle()
+    levels = [record.levelname for record in caplog.records if "deferred" in record.getMessage()]
+    assert levels == ["INFO", "INFO", "WARNING"]
+
+
+def test_what_an_administrator_must_change_is_a_warning_at_once(harness, caplog):
+    h = harness(FakeDelivery(lambda body: LATER._replace(then=Then.ADMINISTRATOR)))
+    h.courier.start()
+    h.put()
+    h.settle([("new", "")])
+    assert [record.levelname for record in caplog.records if "deferred" in record.getMessage()] == ["WARNING"]
 
 
 def test_a_deferred_message_keeps_its_history_and_its_due_time(harness):

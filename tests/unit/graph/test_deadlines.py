@@ -43,6 +43,7 @@ def time_is_up(harness, once):
 @pytest.mark.parametrize("kind", ["drip", "drip_after", "drip_head"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_drips_ends_and_is_named_once(harness, caplog, kind, stream):
+    caplog.set_level("INFO")
     fault = harness.faults.add(kind, path="sendMail", seconds=0.01)
 
     def has_begun():

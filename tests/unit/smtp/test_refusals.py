@@ -83,3 +83,9 @@ def test_of_many_the_first_are_named_and_the_rest_counted(refusals):
     lines = refusals.lines()
     assert [f"r{number}@contoso.com" in line for number, line in enumerate(lines)] == [True] * 10 + [False]
     assert lines[-1] == "refused from 192.0.2.7 (scanner@contoso.com): 490 more senders and recipients"
+
+
+@pytest.mark.parametrize("reply, level", [(POLICY, "WARNING"), (replies.TOO_MANY_RECIPIENTS, "INFO")])
+def test_what_will_be_refused_the_next_time_too_is_a_warning(refusals, caplog, reply, level):
+    refusals.note(reply, user(), "RCPT", "TO:<x@example.org>")
+    assert [record.levelname for record in caplog.records] == [level]

@@ -107,6 +107,50 @@ def test_a_syslog_that_cannot_be_reached_is_told_and_no_more(tmp_path, restored,
     assert told[1].endswith("INFO smtp: one")
 
 
+@pytest.fixture
+def syslog(tmp_path, monkeypatch):
+    """The socket of a syslog daemon."""
+    path = str(tmp_path / "devlog")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(path)
+        listening.settimeout(10)
+        monkeypatch.setattr(log, "_SYSLOG", path)
+        yield listening
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there is no syslog")
+def test_syslog_gets_the_same_words_as_the_file(tmp_path, restored, syslog):
+    """With the facility mail (2) and the priority of the level (RFC 5424 6.2.1)."""
+    path = tmp_path / "log"
+    log.setup("DEBUG", str(path), syslog=True)
+    for level in ("error", "warning", "info", "debug"):
+        getattr(log.get("test"), level)("what\nhappened to größer")
+    got = [syslog.recv(4096).decode().rstrip("\0") for _ in range(4)]
+    words = [line.partition("Z ")[2] for line in path.read_text("utf-8").splitlines()]
+    assert words[0] == "ERROR test: what\\x0ahappened to größer"
+    assert got == [f"<{16 + priority}>m365proxy: {text}" for priority, text in zip((3, 4, 6, 7), words)]
+
+
+def test_a_flood_is_restrained(tmp_path, restored):
+    path = tmp_path / "log"
+    log.setup("INFO", str(path))
+    for number in range(40):
+        log.get("test").warning("login failed %d", number)
+    log.get("test").info("the end")
+    assert [line.rpartition(" ")[2] for line in path.read_text().splitlines()] == [*map(str, range(30)), "end"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there is no syslog")
+def test_a_syslog_that_hangs_stops_nothing(tmp_path, restored, syslog, monkeypatch):
+    """A socket takes a few lines that nobody reads; then the standard handler would wait for ever."""
+    monkeypatch.setattr(log, "_SYSLOG_PATIENCE", 0.01)
+    path = tmp_path / "log"
+    log.setup("INFO", str(path), syslog=True)
+    for _ in range(2000):
+        log.get("test").info("one")
+    assert len(path.read_text().splitlines()) == 2000
+
+
 @pytest.mark.parametrize("redirected", [False, True])
 def test_the_journal_gets_priorities_and_no_time(tmp_path, restored, monkeypatch, redirected):
     """`journalctl -p warning` shows what matters.  A file that stderr leads to is no journal."""
