@@ -124,10 +124,10 @@ class Program:
             tenant.outside.clear()
         self.sandbox.forget()
 
-    def start(self, **environ):
+    def start(self, command=COMMAND, **environ):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "--config", str(self.config)],
+                [*command, "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

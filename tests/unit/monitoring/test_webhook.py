@@ -1,12 +1,11 @@
 """The POST of a notice: what is sent, what counts as taken, and servers that do not answer as they should."""
 
-import http.server
 import json
 import os
 import socket
-import threading
 
 import pytest
+from receiver import Receiver
 
 from m365proxy.errors import Temporary
 from m365proxy.monitoring import webhook
@@ -15,48 +14,6 @@ from m365proxy.system.outbound import Outbound
 
 FINDING = {"key": "held", "sentence": "1 message is held.", "commands": ["m365proxy queue list"], "since": 1.8e9}
 NOTICE = Notice((FINDING,))
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Takes notices on loopback, and answers as the test wants."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status, self.headers, self.drips = 200, {}, False
-        self.got = []  # (method and path, headers, body)
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def url(self, path="/mail-gateway", credentials=""):
-        return f"http://{credentials}127.0.0.1:{self.server_address[1]}{path}"
-
-    def close(self):
-        self.over.set()
-        self.shutdown()
-        self.thread.join()
-        self.server_close()
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((f"POST {self.path}", dict(self.headers), body))
-        if self.server.drips:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not self.server.over.wait(0.01):
-                self.wfile.write(b"x")
-            return
-        self.send_response(self.server.status)
-        for name, value in self.server.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(b"a text that nobody reads")
-
-    def log_message(self, *arguments):
-        pass
 
 
 @pytest.fixture
