@@ -186,9 +186,9 @@ MUTATIONS = (
     Mutation(
         "password-by-its-beginning",
         "the whole password has to be right",
-        "logins/users.py",
-        'hmac.compare_digest(self._token("", password), self._token("", found.stored))',
-        "found.stored.startswith(password)",
+        "logins/verifier.py",
+        'hmac.compare_digest(self._token("", password), self._token("", stored))',
+        "stored.startswith(password)",
         "tests/unit/logins/test_users.py",
     ),
     Mutation(

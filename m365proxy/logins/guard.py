@@ -35,6 +35,7 @@ _LIMIT = 10000
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
+_Result = TypeVar("_Result")
 
 
 class Guard:
@@ -75,19 +76,27 @@ class Guard:
         if self._one_time.use(login, service, password):
             logger.info("%s logs in from %s with a one-time password of `m365proxy test`", log.quote(login, 100), peer)
             return self.users.trusted(login, service)
-        where = _where(peer)
         # By the user name alone: with a folder behind it each guess would be the first one of a pair.
-        pair = (where, self.users.name(login, service))
+        name = self.users.name(login, service)
+        return self.attempt(name, peer, lambda: self.users.check(login, password, service, peer))
+
+    def attempt(self, name: str, peer: str, check: Callable[[], _Result]) -> _Result:
+        """What `check` returns, which tries one password for a user name; its LoginRefused takes time.
+
+        Raises LoginRefused, too, without a check, while too many failures block it; and Temporary.
+        """
+        where = _where(peer)
+        pair = (where, name)
         if where == "loopback" or within(peer, self.exempt):
-            return self.users.check(login, password, service, peer)
+            return check()
         with self._attempt(where, pair):
             try:
-                user = self.users.check(login, password, service, peer)
+                found = check()
             except LoginRefused as error:
                 refusal, delay = error, self._note_failure(where, pair)
             else:
                 self._note_success(pair)
-                return user
+                return found
         self._sleep(delay)
         raise refusal
 

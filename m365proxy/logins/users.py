@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hmac
 import os
-import threading
-from typing import Callable, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, Optional, Protocol, Sequence, Tuple
 
-from ..errors import Permanent, Temporary
+from ..errors import Permanent
 from ..mime.addresses import address_matches
 from ..system.networks import Network, within
 from . import passwords
 from .mailboxes import MailboxSettings
-from .passwords import SALT_OCTETS, is_hash, octets, scrypt_parts, spellings
+from .passwords import octets
+from .verifier import Verifier
 
 # Under this key, which lives as long as the program, a User remembers which password is configured.
 _MARK_KEY = os.urandom(32)
-
-# Runs of scrypt at once: 32 MiB together, which a router with 128 MiB can spare.
-_SCRYPT_RUNS = 2
 
 
 class LoginRefused(Permanent):
@@ -98,16 +94,12 @@ class _Login:
         self.user = user
         self.networks = networks
         self.stored = stored
-        self.salt_and_key = scrypt_parts(stored) if is_hash(stored) else None
 
 
 class Users:
     """All user names of the configuration.  May be used from any thread.
 
-    A check costs one scrypt run for each spelling of the password that is
-    tried, whatever the user name is.  A password that was right once costs
-    none the next time: it is remembered as an HMAC, under a key that lives as
-    long as this object.
+    What a check costs (`Verifier`) does not depend on the user name.
     """
 
     def __init__(
@@ -118,15 +110,9 @@ class Users:
         scrypt: Callable[[bytes, bytes], bytes] = passwords.scrypt,
     ):
         """`scrypt_wait_seconds` is how long a check may wait for its turn; `scrypt` takes password and salt."""
-        self._scrypt = scrypt
-        self._wait_seconds = scrypt_wait_seconds
-        self._turns = threading.BoundedSemaphore(_SCRYPT_RUNS)
-        self._secret = os.urandom(32)
-        self._nobody = os.urandom(SALT_OCTETS)
+        self._verifier = Verifier(scrypt_wait_seconds, scrypt)
         self._logins: Dict[str, _Login] = {}
         self._mailboxes: Dict[str, User] = {}
-        # One entry at most for each user name; single dict operations need no lock.
-        self._remembered: Dict[str, bytes] = {}
         for mailbox in mailboxes:
             self._add(mailbox)
 
@@ -143,16 +129,10 @@ class Users:
         refusal = self._refusal(found, service, peer)
         if found is None or refusal:
             # It costs as much as a wrong password, and what is remembered is not asked: nobody can tell them apart.
-            with self._turn():
-                for spelling in spellings(password):
-                    self._scrypt(octets(spelling), self._nobody)
+            self._verifier.refuse(password)
             raise LoginRefused(refusal)
-        tokens = {self._token(name, spelling): spelling for spelling in spellings(password)}
-        if not self._remembers(name, tokens):
-            with self._turn():
-                # Many may have waited for the first check of one password; they need no run of their own.
-                if not self._remembers(name, tokens):
-                    self._remembered[name] = self._verify(found, tokens)
+        if not self._verifier.is_right(name, password, found.stored):
+            raise LoginRefused("wrong password")
         return found.user.reading(folder) if folder else found.user
 
     def current(self, user: User, service: str, peer: str) -> Optional[User]:
@@ -222,35 +202,3 @@ class Users:
         if found.networks is not None and peer is not None and not within(peer, found.networks):
             return "the user name is not for this network"
         return ""
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """A with block in which one scrypt run may be made; Temporary if no turn comes in time."""
-        if not self._turns.acquire(timeout=self._wait_seconds):
-            raise Temporary("Too many devices are logging in at once; try again in a minute.")
-        try:
-            yield
-        finally:
-            self._turns.release()
-
-    def _token(self, name: str, password: str) -> bytes:
-        return hmac.digest(self._secret, octets(name) + b"\0" + octets(password), "sha256")
-
-    def _remembers(self, name: str, tokens: Iterable[bytes]) -> bool:
-        remembered = self._remembered.get(name, b"")
-        return any(hmac.compare_digest(remembered, token) for token in tokens)
-
-    def _verify(self, found: _Login, tokens: Mapping[bytes, str]) -> bytes:
-        """One scrypt run for each spelling of the password; the right one's token, LoginRefused if all are wrong."""
-        for token, spelling in tokens.items():
-            if self._is_right(found, spelling):
-                return token
-        raise LoginRefused("wrong password")
-
-    def _is_right(self, found: _Login, password: str) -> bool:
-        if found.salt_and_key is not None:
-            salt, key = found.salt_and_key
-            return hmac.compare_digest(self._scrypt(octets(password), salt), key)
-        self._scrypt(octets(password), self._nobody)  # it takes as long as with a hash
-        # All digests have one length: the time of a comparison tells nothing about the password's.
-        return hmac.compare_digest(self._token("", password), self._token("", found.stored))

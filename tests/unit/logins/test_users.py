@@ -13,6 +13,7 @@ from m365proxy.logins import passwords
 from m365proxy.logins.guard import Guard
 from m365proxy.logins.passwords import hash_password, spellings
 from m365proxy.logins.users import LoginRefused, User, Users
+from m365proxy.logins.verifier import Verifier
 from m365proxy.system.choices import DeleteRule
 
 PEER = "192.168.1.9"
@@ -343,19 +344,20 @@ def test_memory_holds_no_password_and_one_entry_for_each_user_name(runs):
             harness.check("ups", f"wrong{number}", "smtp", PEER)
         except LoginRefused:
             harness.check("Ups" if number % 2 else "UPS", "plain", "smtp", PEER)
-    assert list(harness._remembered) == ["ups"]
-    (token,) = harness._remembered.values()
+    remembered = harness._verifier._remembered
+    assert list(remembered) == ["ups"]
+    (token,) = remembered.values()
     assert len(token) == 32 and b"plain" not in token
     other = Users([mailbox(password="plain", login="ups")], scrypt=runs)
     other.check("ups", "plain", "smtp", PEER)
-    assert other._remembered["ups"] != token  # the key is made anew
+    assert other._verifier._remembered["ups"] != token  # the key is made anew
 
 
-class Watched(Users):
+class Watched(Verifier):
     """Tells when a check has found nothing in memory and asks for its turn."""
 
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.arrived = threading.Semaphore(0)
 
     def _turn(self):
@@ -364,9 +366,10 @@ class Watched(Users):
 
 
 def test_two_hundred_clients_with_one_password_cost_two_runs(runs):
-    harness = Watched([mailbox(password="plain")], scrypt=runs, scrypt_wait_seconds=20)
+    harness = Users([mailbox(password="plain")])
+    harness._verifier = watched = Watched(20, runs)
     runs.go_on.clear()
-    releaser = threading.Thread(target=lambda: ([harness.arrived.acquire() for _ in range(200)], runs.go_on.set()))
+    releaser = threading.Thread(target=lambda: ([watched.arrived.acquire() for _ in range(200)], runs.go_on.set()))
     releaser.start()
     answers = together(lambda _: harness.check("scanner@contoso.com", "plain", "smtp", PEER), 200)
     releaser.join(20)
