@@ -30,6 +30,7 @@ from .delivery.uploads import LargeDrafts
 from .delivery.warningmail import WarningMail
 from .entra.registration import private_key
 from .errors import CannotCreate, ConfigError, Temporary
+from .listening import status_access, tls_contexts
 from .logins.guard import Guard
 from .logins.users import User, Users
 from .maildrop.maildrop import Maildrops
@@ -40,7 +41,6 @@ from .monitoring.notices import Notices
 from .monitoring.snapshot import ProgramView
 from .pop3 import session as pop3
 from .pop3.session import Pop3Session
-from .server import autocert, tls
 from .server.client import Client, ListenerSettings, Session
 from .server.clienthello import ClientHellos
 from .server.connections import Connections
@@ -64,7 +64,7 @@ from .system.outbound import Outbound
 from .system.signals import Asked
 from .system.systemd import Notifier
 from .system.threads import Repeating, survive
-from .web.statusport import StatusPort
+from .web.statusport import Access, StatusPort
 
 logger = log.get("daemon")
 
@@ -116,7 +116,7 @@ class Daemon:
         self._stop_asked = threading.Event()
         self._asked: "Asked[str]" = asked if asked is not None else queue.SimpleQueue()
         # A certificate of our own making needs the state directory: start() makes it.
-        self._tls = {} if config.tls.tls_cert == "auto" else self._tls_contexts(config)
+        self._tls = {} if config.tls.tls_cert == "auto" else tls_contexts(config, config, self._state_dir)
         self._users = Users(config.mailboxes)
         self._guard = Guard(
             self._users,
@@ -139,7 +139,7 @@ class Daemon:
         self._daily = Daily(config, self.account, self.spool)
         self._started = time.time()
         self._monitor = self._make_monitor(event_log)
-        self._status_port = StatusPort(self._monitor, program)
+        self._status_port = StatusPort(self._monitor, self._guard, program)
         self._chores = self._make_chores()
 
     # Starting.
@@ -155,7 +155,7 @@ class Daemon:
         try:
             self.spool.make()
             self._control.make()
-            self._tls = self._tls or self._tls_contexts(self.config)
+            self._tls = self._tls or tls_contexts(self.config, self.config, state_dir)
             self.courier = self._make_courier()
             self._client_hellos = ClientHellos(os.path.join(state_dir, "tls_first.json"), self.config.tls_first)
             self._maildrops = Maildrops(
@@ -169,7 +169,9 @@ class Daemon:
             for wanted in self.config.sockets:
                 self._listen(wanted)
             if self.config.status_port is not None:
-                self._status_port.open(status_addresses(self.config), self.config.status_port)
+                self._status_port.open(
+                    status_addresses(self.config), self.config.status_port, self._status_access(self.config)
+                )
             for directory in (state_dir, *(os.path.join(state_dir, name) for name in ("seen", "control", "maildrop"))):
                 files.remove_unfinished(directory)
             self._monitor.start()
@@ -274,17 +276,8 @@ class Daemon:
         """ "smtp 127.0.0.1:2525", "smtps 192.0.2.1:465" and so on, with the ports really bound."""
         return [listener.place for listener in (*self.listeners, *self._status_port.listeners)]
 
-    def _tls_contexts(self, config: Config) -> Dict[str, ssl.SSLContext]:
-        """A TLS context with the config's certificate for each min_version of the sockets; {} without a certificate."""
-        cert, key = config.tls.tls_cert, config.tls.tls_key
-        if not cert:
-            return {}
-        sockets = self._built.sockets
-        versions = {socket.min_version for socket in sockets if socket.tls is not TlsMode.NONE}
-        if cert == "auto" and versions:
-            cert = key = autocert.ensure(self._state_dir, autocert.own_names([wanted.address for wanted in sockets]))
-        # the config is checked: a certificate in a file has its key
-        return {version: tls.server_context(cert, key or cert, version) for version in versions}
+    def _status_access(self, config: Config) -> Access:
+        return status_access(self._built, config, self._tls, self._state_dir)
 
     def _make_policy(self, config: Config) -> Policy:
         may_send_large = self._built.permissions is Permissions.FULL
@@ -409,7 +402,7 @@ class Daemon:
         """Put users, rules and certificates of the config file to use; a file with mistakes changes nothing."""
         try:
             config = configuration.load(self.config.path)
-            contexts = self._tls_contexts(config)
+            contexts = tls_contexts(self._built, config, self._state_dir)
         except ConfigError as error:
             for problem in error.problems:
                 logger.error("not reloaded: %s", problem)
@@ -430,6 +423,7 @@ class Daemon:
         """Everything that changes without a restart."""
         self._users = self._guard.users = Users(config.mailboxes)
         self.config = config
+        self._status_port.set_access(self._status_access(config))
         self._plaintext_networks[:] = config.plaintext_networks
         self._gateways = default_gateways()
         self._guard.exempt = config.proxy_protocol_from

@@ -166,6 +166,8 @@ def _certificate(read: SimpleNamespace, is_sound: Sound) -> Iterator[str]:
             wanting.append("tls.required is true")
         if read.tls_first:
             wanting.append("tls_first is set")
+        if read.status_password and read.status_port is not None:
+            wanting.append("status_password is set")
         wanting += [f"{socket.key} wants TLS" for socket in read.sockets if socket.tls != TlsMode.NONE]
     for want in dict.fromkeys(wanting):
         yield f'{want}, but there is no certificate; set tls.tls_cert ("auto" makes a self-signed one).'
@@ -233,7 +235,10 @@ def plain_passwords(config: Config) -> List[str]:
     entries: List[Union[MailboxConfig, LoginConfig]] = []
     for mailbox in config.mailboxes:
         entries += [mailbox, *mailbox.logins]
-    return [f"{entry.key}.password" for entry in entries if entry.password and not is_hash(entry.password)]
+    found = [f"{entry.key}.password" for entry in entries if entry.password and not is_hash(entry.password)]
+    if config.status_password and not is_hash(config.status_password):
+        found.append("status_password")
+    return found
 
 
 def _plain_passwords(config: Config) -> Iterator[str]:

@@ -280,7 +280,7 @@ def _gateways(config: Config) -> Iterator[str]:
 def _exposed(config: Config, mode: int) -> Iterator[str]:
     """A warning if other users can read secrets in the file."""
     is_readable = sys.platform != "win32" and bool(mode & stat.S_IROTH)
-    secrets = config.client_secret or config.status_password or config.notify_url or "@" in (config.https_proxy or "")
+    secrets = config.client_secret or config.notify_url or "@" in (config.https_proxy or "")
     if is_readable and (secrets or plain_passwords(config)):
         yield (
             f"{config.path} holds secrets in plain text, and every user of this machine can read it; "

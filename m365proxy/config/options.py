@@ -33,6 +33,7 @@ from .types import (
     RelayNetworks,
     SecretText,
     SentItems,
+    StatusPassword,
     Tenant,
     Text,
     Url,
@@ -41,11 +42,9 @@ from .types import (
 
 _TEXT, _SECRET, _BOOLEAN, _PORT = Text(), SecretText(), Boolean(), Port()
 _BIND, _NETWORKS = ListOf(BindAddress(), least=1), ListOf(NETWORK)
-_HTTPS = Url("https")
-_SERVICES = ListOf(WordOf(Service), least=1)
+_HTTPS, _SERVICES = Url("https"), ListOf(WordOf(Service), least=1)
 _TLS_VERSION = Choice("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-_NIL = "00000000-0000-0000-0000-000000000000"
-_HASH = "scrypt$16384$8$1$..."
+_NIL, _HASH = "00000000-0000-0000-0000-000000000000", "scrypt$16384$8$1$..."
 
 OPTIONS = (
     # The account and the app registration
@@ -458,8 +457,15 @@ OPTIONS = (
         None,
         "Program to run for warnings, and its arguments. It gets the text on its standard input.",
     ),
-    Option("status_port", _PORT, None, "Port for health over HTTP, on this machine only.", restart=True),
-    Option("status_password", _SECRET, None, "Password of the status page, in plain text.", needs=("status_port",)),
+    Option(
+        "status_port",
+        _PORT,
+        None,
+        "Port for the status page, health and metrics over HTTP: on this machine only or, with a certificate and "
+        "status_password, over HTTPS on the addresses of bind.",
+        restart=True,
+    ),
+    Option("status_password", StatusPassword(), None, "Password of the status page.", needs=("status_port",)),
     Option("logging", Object(), {}, "The log.", restart=True),
     Option(
         "logging.level",

@@ -7,6 +7,7 @@ from typing import List
 
 from .options import OPTIONS
 from .sections import Config
+from .sockets import is_status_encrypted
 
 
 def needing_restart(running: Config, reloaded: Config) -> List[str]:
@@ -18,6 +19,11 @@ def needing_restart(running: Config, reloaded: Config) -> List[str]:
             changed.append("tls.tls_cert")  # a first certificate turns STARTTLS on, and having none turns it off
         elif not changed:
             changed.append("smtp_port")  # beside listeners, its default opens a port only if it is written out
+    if "status_port" not in changed and is_status_encrypted(running) != is_status_encrypted(reloaded):
+        # It listens elsewhere then.
+        had_certificate, has_certificate = bool(running.tls.tls_cert), bool(reloaded.tls.tls_cert)
+        key = "status_password" if had_certificate == has_certificate else "tls.tls_cert"
+        changed += [key] if key not in changed else []
     return changed
 
 

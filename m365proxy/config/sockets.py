@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Iterator, Sequence, Union
+from typing import Iterator, Sequence
 
 from ..system.choices import Service, TlsMode
 from .sections import Config, Socket
@@ -62,6 +62,16 @@ def _of_listener(read: SimpleNamespace, listener: SimpleNamespace, usual: TlsMod
         )
 
 
-def status_addresses(config: Union[Config, SimpleNamespace]) -> Sequence[str]:
-    """Where status_port listens."""
-    return ("127.0.0.1", "::1")
+def status_addresses(config: Config) -> Sequence[str]:
+    """Where status_port listens: where nobody can read on the way."""
+    return config.bind if is_status_encrypted(config) else ("127.0.0.1", "::1")
+
+
+def is_status_encrypted(config: Config) -> bool:
+    """Whether status_port is for other machines, too: over TLS, and with a password."""
+    return config.status_port is not None and bool(config.tls.tls_cert and config.status_password)
+
+
+def status_tls_version(config: Config) -> str:
+    """The minimum for status_port; a lower tls.min_version is for old devices, and no browser needs it."""
+    return max(config.tls.min_version, "TLSv1.2")

@@ -26,6 +26,9 @@ _OTHER_HASHES = (
     (re.compile(r"\{(SSHA|SHA|CRYPT|BLF-CRYPT|SHA512-CRYPT)\}"), "a hash of another program"),
 )
 
+# Characters of the status page's password at least.
+_STATUS_PASSWORD = 8
+
 _GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 
@@ -125,6 +128,16 @@ class Password(SecretText):
         for pattern, name in _OTHER_HASHES:
             if pattern.match(secret):
                 raise Mistake(("", f"is {name}, which cannot be checked here; {HASH_HINT}"))
+        return secret
+
+
+class StatusPassword(Password):
+    """One that is asked for over the network, where every address may try some."""
+
+    def __call__(self, value: object) -> Secret:
+        secret = super().__call__(value)
+        if len(secret) < _STATUS_PASSWORD:
+            raise Mistake(("", f"is shorter than {_STATUS_PASSWORD} characters; choose one that is harder to guess"))
         return secret
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, NamedTuple, Tuple
+import threading
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import ProxyError
+from ..logins.guard import Guard
+from ..server import tls
+from ..system import log
 from . import health, metrics, page, response
+from .gate import Gate
+from .hosts import Hosts
 from .response import Response
 from .source import Source
+
+logger = log.get("web")
+
+# Clients whose refusals are remembered, so that each is logged once.
+_REMEMBERED = 1000
 
 
 class Request(NamedTuple):
@@ -44,18 +55,58 @@ PAGES: Dict[str, Page] = {
 class Site:
     """Any thread may call."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, guard: Guard):
         self._source = source
+        self._gate = Gate(guard)
+        self._hosts = Hosts(lambda: _names_in(self._certificate))
+        self._certificate = ""
+        self._lock = threading.Lock()
+        self._refused: Dict[str, None] = {}
+
+    def set_access(self, certificate: str, password: Optional[str]) -> None:
+        """`certificate`: the file whose names this port may be asked by, "" without.  `password`: None without."""
+        self._gate.set_password(password)
+        self._certificate = certificate
+        self._hosts.forget()
 
     def respond(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             return response.refusal(405, ("Allow", "GET, HEAD"))
+        if len(request.hosts) != 1 and (request.hosts or request.version == "HTTP/1.1"):
+            return response.refusal(400, why="A request needs one Host field.")
+        if request.hosts and not self._hosts.are_allowed(request.hosts[0]):
+            self._log_refusal(request)
+            return response.refusal(
+                421, why="Ask by an IP address, by localhost, or by a name in the certificate (tls.tls_cert)."
+            )
         found = PAGES.get(request.path)
         if found is None:
             return response.refusal(404)
+        refusal = None if found.is_open else self._gate.refusal(request.authorization, request.peer)
+        return refusal or self._made(found)
+
+    def _log_refusal(self, request: Request) -> None:
+        """Once for each client: a page that tries this tries it again and again."""
+        with self._lock:
+            if request.peer in self._refused:
+                return
+            self._refused[request.peer] = None
+            if len(self._refused) > _REMEMBERED:
+                del self._refused[next(iter(self._refused))]
+        logger.info("refused %s, who asks for %s: see tls.tls_cert", request.peer, log.quote(request.hosts[0], 100))
+
+    def _made(self, found: Page) -> Response:
         try:
             return found.make(self._source)
         except ProxyError as error:
             return response.refusal(503, why=str(error))
         except OSError as error:
             return response.refusal(503, why=f"The state of things cannot be found out: {error.strerror or error}.")
+
+
+def _names_in(certificate: str) -> List[str]:
+    try:
+        found = tls.names_in(certificate) if certificate else None
+    except (OSError, ValueError):
+        found = None
+    return [*found.names] if found else []

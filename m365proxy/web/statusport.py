@@ -5,13 +5,16 @@ Nothing of HTTP is imported before a port is opened: most installations have non
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Sequence
+import ssl
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence
 
 from ..errors import CannotCreate
+from ..logins.guard import Guard
 from ..monitoring.monitor import Monitor
 from ..server.client import Client, ListenerSettings, ServedProtocol, Session
 from ..server.listener import Listener
 from ..system.choices import TlsMode
+from ..system.networks import Network
 from .visitors import Visitors
 
 if TYPE_CHECKING:
@@ -29,30 +32,51 @@ PROTOCOL = ServedProtocol(
 )
 
 
+class Access(NamedTuple):
+    """Who may read, and how.  Without TLS there is no password, as it could be read on the way."""
+
+    tls: Optional[ssl.SSLContext] = None
+    certificate: str = ""  # its file; the port may be asked by the names in it
+    password: Optional[str] = None  # plain or hashed
+    networks: Optional[Sequence[Network]] = None  # who may connect; None: everybody
+
+
 class StatusPort:
     """Has no listeners before `open`; `close` ends its clients, too."""
 
-    def __init__(self, monitor: Monitor, program: str = "m365proxy"):
-        """`program`: what starts this program in a shell; the page's commands begin so."""
+    def __init__(self, monitor: Monitor, guard: Guard, program: str = "m365proxy"):
+        """`guard` makes guessing slow.  `program` starts this program in a shell; the page's commands begin so."""
         self.listeners: List[Listener] = []
         self._monitor = monitor
+        self._guard = guard
         self._program = program
         self._site: Site
         self._visitors = Visitors()
 
-    def open(self, addresses: Sequence[str], port: int) -> None:
+    def open(self, addresses: Sequence[str], port: int, access: Access) -> None:
         """Bind and listen.  InUse or CannotCreate; an address of IPv6 is left out if the machine has none."""
         from .site import Site
         from .source import Source
 
-        self._site = Site(Source(self._monitor, self._program))
-        settings = ListenerSettings(PROTOCOL, tls_mode=TlsMode.NONE, handshake_seconds=_HANDSHAKE_SECONDS)
+        self._site = Site(Source(self._monitor, self._program), self._guard)
+        mode = TlsMode.NONE if access.tls is None else TlsMode.IMPLICIT
+        settings = ListenerSettings(PROTOCOL, tls_mode=mode, handshake_seconds=_HANDSHAKE_SECONDS)
         for address in addresses:
             try:
-                self.listeners.append(Listener(address, port, settings, self._session, self._visitors, None))
+                self.listeners.append(Listener(address, port, settings, self._session, self._visitors))
             except CannotCreate:
-                if address != "::1":
+                if address != "::1" or not self.listeners:
                     raise
+        self.set_access(access)
+
+    def set_access(self, access: Access) -> None:
+        """Exchange it while running, for the next connection; with or without TLS stays as it was at the start."""
+        if not self.listeners:
+            return
+        for listener in self.listeners:
+            listener.tls = access.tls
+        self._visitors.set_networks((), access.networks)
+        self._site.set_access(access.certificate, access.password)
 
     def start(self) -> None:
         for listener in self.listeners:

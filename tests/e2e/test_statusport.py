@@ -1,21 +1,115 @@
-"""The status port of the running program."""
+"""The status port of the running program, asked by curl."""
 
-import http.client
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from program import wait_until
+from tools import need
+
+from m365proxy.server import tls
+
+PASSWORD = "a drawer full of screws"
 
 
-def ask(program, path):
-    """(status, text) of a path."""
-    connection = http.client.HTTPConnection("127.0.0.1", program.port("status"), timeout=20)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
+class Answer:
+    def __init__(self, text):
+        head, _, self.body = text.partition("\r\n\r\n")
+        first, *fields = head.split("\r\n")
+        self.status = int(first.split()[1])
+        self.header = {name.lower(): value for name, _, value in (field.partition(": ") for field in fields)}
+
+
+def curl(program, path, *options, name="127.0.0.1", scheme="http"):
+    """What curl gets; None if it gets no answer."""
+    url = f"{scheme}://{name}:{program.port('status')}{path}"
+    words = [need("curl"), "--noproxy", "*", "-sS", "--http1.1", "-i", "--max-time", "30", *options, url]
+    done = subprocess.run(words, capture_output=True, timeout=60, env={"HOME": "/nonexistent"})
+    return Answer(done.stdout.decode()) if done.stdout else None
+
+
+def over_tls(program, path, *options, name="localhost"):
+    trust = ["--cacert", str(program.certificate), "--resolve", f"{name}:{program.port('status')}:127.0.0.1"]
+    return curl(program, path, *trust, *options, name=name, scheme="https")
+
+
+def with_password(password):
+    return ["--user", f"admin:{password}"]
 
 
 def test_it_is_named_in_the_log_and_answers(make_program):
     program = make_program(status_port=0).sign_in().start()
     assert f"status 127.0.0.1:{program.port('status')}" in program.said()
-    assert ask(program, "/livez") == (200, "ok\n")
+    for path in ("/livez", "/readyz", "/healthz"):
+        found = curl(program, path)
+        assert (found.status, found.body) == (200, "ok\n"), path
+    assert curl(program, "/").status == curl(program, "/metrics").status == 200
+    assert curl(program, "/livez", name="localhost").status == 200
+    assert curl(program, "/livez", "-H", "Host: rebound.example.org").status == 421
+    assert curl(program, "/livez", "-X", "POST", "-d", "x").header["allow"] == "GET, HEAD"
     assert program.stop() == 0
+
+
+def test_a_lost_sign_in_is_not_healthy_and_all_the_same_ready(make_program):
+    program = make_program(status_port=0).start()
+    assert [curl(program, path).status for path in ("/livez", "/readyz", "/healthz")] == [200, 200, 503]
+    assert "m365proxy login" not in curl(program, "/readyz").body
+    assert "Nobody is signed in" in curl(program, "/healthz").body
+
+
+def test_with_certificate_and_password_it_is_over_tls(make_program):
+    program = make_program(status_port=0, status_password=PASSWORD).sign_in().start()
+    assert curl(program, "/livez") is None
+    assert over_tls(program, "/livez").status == over_tls(program, "/readyz").status == 200
+    refused = over_tls(program, "/healthz")
+    assert refused.status == 401 and refused.header["www-authenticate"].startswith("Basic ")
+    assert over_tls(program, "/healthz", *with_password("wrong")).status == 401
+    assert over_tls(program, "/healthz", *with_password(PASSWORD)).status == 200
+    assert 'web: login failed from 127.0.0.1 user "admin": wrong password' in program.said()
+    assert PASSWORD not in program.said()
+
+
+def test_a_reload_changes_certificate_and_password_and_takes_neither_away(make_program):
+    program = make_program(status_port=0, status_password=PASSWORD).sign_in().start()
+    assert over_tls(program, "/healthz", *with_password(PASSWORD)).status == 200
+    certificate, key = tls.self_signed(["gateway.contoso.com"])
+    program.certificate.write_bytes(certificate)
+    (program.directory / "key.pem").write_bytes(key)
+    program.configure(status_password="another one")
+    assert program.command("reload").returncode == 0
+    wait_until(lambda: "reloaded" in program.said())
+    name = "gateway.contoso.com"
+    found = [over_tls(program, "/healthz", *with_password(one), name=name).status for one in (PASSWORD, "another one")]
+    assert found == [401, 200]
+    program.configure(status_password=None)
+    assert program.command("reload").returncode == 0
+    wait_until(lambda: "a change of status_password needs a restart" in program.said())
+    assert over_tls(program, "/healthz", name=name).status == 401
+
+
+def test_a_full_queue_is_alive_and_not_ready(make_program):
+    program = make_program(status_port=0, queue={"min_free_mb": 1024 * 1024}).sign_in().start()
+    assert [curl(program, path).status for path in ("/livez", "/readyz", "/healthz")] == [200, 503, 503]
+    assert "new mail is refused" in curl(program, "/healthz").body
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_program_that_was_stopped_by_a_signal_goes_on(make_program):
+    program = make_program(status_port=0).sign_in().start()
+    program.process.send_signal(signal.SIGSTOP)
+    try:
+        assert curl(program, "/livez", "--max-time", "1") is None
+    finally:
+        program.process.send_signal(signal.SIGCONT)
+    assert curl(program, "/livez").status == 200
+    assert program.stop(signal.SIGKILL) == -signal.SIGKILL
+
+
+def test_a_state_directory_that_is_gone_is_not_ready(make_program):
+    program = make_program(status_port=0).sign_in().start()
+    shutil.rmtree(program.directory / "state" / "queue")
+    wait_until(lambda: curl(program, "/readyz").status == 503)
+    assert curl(program, "/livez").status == 200
+    assert curl(program, "/healthz").status == 503

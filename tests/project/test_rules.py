@@ -31,8 +31,9 @@ MAY_IMPORT = {
     "web": "monitoring logins server spool system errors",
     "account": "config monitoring spool entra graph system",
     "daily": "account config delivery server spool system errors",
-    "daemon": "account daily config smtp pop3 web monitoring logins delivery maildrop server mime spool entra graph "
-    "system errors",
+    "listening": "config web server system",
+    "daemon": "account daily listening config smtp pop3 web monitoring logins delivery maildrop server mime spool "
+    "entra graph system errors",
     "sandbox": "server system",
     "admin": "account daemon sandbox monitoring config logins delivery server mime spool entra graph system errors",
     "cli": "admin daemon config system errors",

@@ -98,6 +98,8 @@ FOLLOWED = [
     ("sent_items_with_send_only", "remove it", [put("mailboxes.0.sent_items", REMOVED)]),
     ("sent_items_with_send_only", 'set "full"', [put("permissions", "full")]),
     ("status_password_alone", "set both", [put("status_port", 8025)]),
+    ("status_password_short", "choose one", [put("status_password", "harder to guess")]),
+    ("status_password_without_certificate", "set tls.tls_cert", [AUTO]),
     ("status_port_taken", "change one", [put("status_port", 8025)]),
     ("tls_listener_without_certificate", "set tls.tls_cert", [AUTO]),
     ("tls_port_without_certificate", "set tls.tls_cert", [AUTO]),

@@ -6,9 +6,16 @@ import socket
 from snapshots import snapshot_of
 from waiting import PATIENCE
 
+from m365proxy.logins.guard import Guard
+from m365proxy.logins.users import Users
 from m365proxy.monitoring.counters import Counters
 from m365proxy.monitoring.devices import Devices
 from m365proxy.monitoring.monitor import report_on
+
+
+def guard(failures=3):
+    """One that asks nobody, and does not make anybody wait."""
+    return Guard(Users([]), failures=failures, sleep=lambda seconds: None)
 
 
 class StandInMonitor:
@@ -34,8 +41,10 @@ class StandInMonitor:
 class Talk:
     """A client that sends octets and reads responses."""
 
-    def __init__(self, port):
+    def __init__(self, port, tls=None):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.file = self.socket.makefile("rb")
 
     def send(self, data):
@@ -60,11 +69,15 @@ class Talk:
         body = b"" if method == "HEAD" else self.file.read(int(header["Content-Length"]))
         return int(line.split()[1]), header, body.decode()
 
+    def rest(self):
+        """What is sent until the end of the connection."""
+        with contextlib.suppress(ConnectionError):
+            return self.file.read()
+        return b""
+
     def ended(self):
         """Whether the other side has closed the connection, and sent nothing more."""
-        with contextlib.suppress(ConnectionError):
-            return self.file.read(1) == b""
-        return True
+        return self.rest() == b""
 
     def close(self):
         self.file.close()

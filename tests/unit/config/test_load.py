@@ -10,7 +10,7 @@ import stat
 import sys
 
 import pytest
-from configs import MAILBOX, MINIMAL, QUIET, problems, sockets
+from configs import CERT, MAILBOX, MINIMAL, QUIET, problems, sockets
 
 from m365proxy.config import load as config
 from m365proxy.config.options import keys_of
@@ -337,9 +337,10 @@ def test_secrets_do_not_show_in_a_repr(load):
     loaded = load(
         {
             **MINIMAL,
+            **CERT,
             "client_secret": "s3cret",
             "status_port": 8080,
-            "status_password": "s3cret",
+            "status_password": "s3cret s3cret",
             "https_proxy": {"url": "http://proxy", "user": "u", "password": "s3cret"},
         }
     )
@@ -355,7 +356,7 @@ def test_secrets_do_not_show_in_a_repr(load):
         (MINIMAL, 0o640, False),
         (QUIET, 0o644, False),
         ({**QUIET, "client_secret": "s3cret"}, 0o644, True),
-        ({**QUIET, "status_port": 1, "status_password": "s3cret"}, 0o644, True),
+        ({**QUIET, **CERT, "status_port": 1, "status_password": "s3cret s3cret"}, 0o644, True),
         ({**QUIET, "https_proxy": "http://u:p@proxy"}, 0o644, True),
         ({**QUIET, "https_proxy": "http://proxy"}, 0o644, False),
         ({**QUIET, "notify_url": "https://ntfy.contoso.com/topic"}, 0o644, True),

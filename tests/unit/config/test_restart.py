@@ -91,3 +91,19 @@ def test_the_default_port_beside_listeners(load):
     listeners = {**MINIMAL, "listeners": [{"protocol": "smtp", "port": 25, "tls": "none"}]}
     without, written_out = load(listeners), load({**listeners, "smtp_port": 2525})
     assert needing_restart(without, written_out) == needing_restart(written_out, without) == ["smtp_port"]
+
+
+PAGE = {**BASE, "status_port": 8025, "status_password": "a drawer full"}
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"status_password": "another one"}, []),
+        ({"status_password": None}, ["status_password"]),
+        ({"status_password": None, "tls": {}}, ["tls.tls_cert"]),
+        ({"status_password": None, "status_port": None}, ["status_port"]),
+    ],
+)
+def test_the_status_port_stays_where_it_is(load, changes, expected):
+    assert needing_restart(load(PAGE), load({**PAGE, **changes})) == expected

@@ -1,17 +1,19 @@
 import pytest
-from web_harness import StandInMonitor, Talk
+from web_harness import StandInMonitor, Talk, guard
 
-from m365proxy.web.statusport import StatusPort
+from m365proxy.web.statusport import Access, StatusPort
+
+NOBODY_ELSE = Access()
 
 
 @pytest.fixture
 def make_port():
     made = []
 
-    def make(monitor=None):
-        port = StatusPort(monitor or StandInMonitor())
+    def make(monitor=None, access=NOBODY_ELSE):
+        port = StatusPort(monitor or StandInMonitor(), guard())
         made.append(port)
-        port.open(["127.0.0.1"], 0)
+        port.open(["127.0.0.1"], 0, access)
         port.start()
         return port
 
@@ -22,15 +24,15 @@ def make_port():
 
 @pytest.fixture
 def talk(make_port):
-    """talk(port=None): a new client of a status port."""
+    """talk(port=None, tls=None): a new client of a status port."""
     made = []
     only = []
 
-    def make(port=None):
+    def make(port=None, tls=None):
         if port is None:
             only[:] = only or [make_port()]
             port = only[0]
-        made.append(Talk(port.listeners[0].port))
+        made.append(Talk(port.listeners[0].port, tls))
         return made[-1]
 
     yield make

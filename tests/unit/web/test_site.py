@@ -1,17 +1,20 @@
 """What is behind which path."""
 
+import pathlib
+
 import pytest
-from web_harness import StandInMonitor
+from web_harness import StandInMonitor, guard
 
 from m365proxy.errors import Temporary
+from m365proxy.server import tls
 from m365proxy.web.site import PAGES, Request, Site
 from m365proxy.web.source import Source
 
 REQUEST = Request("127.0.0.1", "GET", "/livez", ("localhost",), "HTTP/1.1", "")
 
 
-def respond(monitor=None, **changes):
-    return Site(Source(monitor or StandInMonitor())).respond(REQUEST._replace(**changes))
+def respond(monitor=None, site=None, **changes):
+    return (site or Site(Source(monitor or StandInMonitor()), guard())).respond(REQUEST._replace(**changes))
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -43,3 +46,52 @@ def test_what_cannot_be_found_out(error, said):
     found = respond(monitor, path="/healthz")
     assert found.status == 503
     assert found.body.startswith(said) and b"secret" not in found.body
+
+
+@pytest.mark.parametrize(
+    "hosts, version, status",
+    [
+        (("localhost:8025",), "HTTP/1.1", 200),
+        ((), "HTTP/1.0", 200),  # health checks of load balancers
+        ((), "HTTP/1.1", 400),
+        (("localhost", "localhost"), "HTTP/1.1", 400),
+        (("localhost", "localhost"), "HTTP/1.0", 400),
+        (("rebound.example.org",), "HTTP/1.1", 421),
+        (("rebound.example.org",), "HTTP/1.0", 421),
+    ],
+)
+@pytest.mark.parametrize("path", ["/livez", "/"])
+def test_the_name_it_is_asked_by(hosts, version, status, path):
+    assert respond(hosts=hosts, version=version, path=path).status == status
+
+
+def test_a_refused_name_is_logged_once_for_each_client_and_not_sent_back(caplog):
+    caplog.set_level("INFO", "m365proxy.web")
+    site = Site(Source(StandInMonitor()), guard())
+    for peer in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+        found = respond(site=site, peer=peer, hosts=("<b>.example.org\x1b",))
+        assert b"example" not in found.body
+    assert [record.getMessage() for record in caplog.records] == [
+        f'refused {peer}, who asks for "<b>.example.org\\\\x1b": see tls.tls_cert'
+        for peer in ("192.0.2.1", "192.0.2.2")
+    ]
+
+
+def test_names_in_the_certificate_are_read_again_after_it_was_changed(certificate, tmp_path):
+    site = Site(Source(StandInMonitor()), guard())
+    paths = [tmp_path / "one.pem", tmp_path / "two.pem", tmp_path / "none.pem"]
+    for path, name in zip(paths, ("relay.contoso.com", "gateway.contoso.com")):
+        path.write_bytes(tls.self_signed([name], pathlib.Path(certificate[1]).read_bytes())[0])
+    found = []
+    for path in paths:
+        site.set_access(str(path), None)
+        found.append(respond(site=site, hosts=("gateway.contoso.com",)).status)
+    assert found == [421, 200, 421]
+
+
+def test_with_a_password_only_what_is_for_orchestrators_is_open():
+    site = Site(Source(StandInMonitor()), guard())
+    site.set_access("", "a drawer full")
+    assert {path for path in PAGES if respond(site=site, path=path).status == 200} == {"/livez", "/readyz"}
+    assert respond(site=site, path="/none").status == 404
+    assert respond(site=site, path="/", authorization="Basic YWRtaW46YSBkcmF3ZXIgZnVsbA==").status == 200
