@@ -163,14 +163,14 @@ def troubled(directory):
     return report, _devices(*_TROUBLED), SETTING
 
 
-def huge(directory):
-    """500 mailboxes and 10,000 messages, of which some are in trouble."""
+def huge(directory, logged=10_000):
+    """500 mailboxes, of which some are in trouble, and so many messages in the event log."""
     names = tuple(f"device{number:03}@branch{number % 40}.contoso.com" for number in range(500))
     counters = _counted({name: number % 30 for number, name in enumerate(names)})
     for name in names[::7]:
         counters.note(NOW, {"event": "deferred", "mailbox": name, "reason": BUSY.replace(ERP, name)})
     with Log(directory) as log:
-        for number in range(10_000):
+        for number in range(logged):
             when = NOW - 50_000 + 5 * number
             if number % 9:
                 log.deliver(when, names[number % 500], [SUPPORT, INVOICES])
