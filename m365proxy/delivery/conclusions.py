@@ -173,7 +173,11 @@ class Conclusions:
                 lane.mailbox,
                 error,
                 extra=events.step(
-                    "throttled", mailbox=lane.mailbox, seconds=error.seconds, request_id=error.request_id
+                    "throttled",
+                    mailbox=lane.mailbox,
+                    seconds=error.seconds,
+                    request_id=error.request_id,
+                    reason=str(error),
                 ),
             )
         if error.request_id and claim.entry.phase is Phase.CLAIMED:

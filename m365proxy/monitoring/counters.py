@@ -274,6 +274,7 @@ _ACTIONS: Dict[str, Callable[[Counters, float, Mapping[str, Value]], None]] = {
     "doubtful": Counters._troubled,
     "held": Counters._troubled,
     "failed": Counters._troubled,
+    "throttled": Counters._troubled,
     "login failed": Counters._login_failed,
     "TLS failed": Counters._tls_failed,
 }

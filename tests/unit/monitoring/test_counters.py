@@ -20,6 +20,14 @@ def counters():
     return counters
 
 
+def test_a_mailbox_that_graph_wants_left_alone_is_in_trouble(counters):
+    before = counters.totals()
+    counters.note(NOW + 9, {"event": "throttled", "mailbox": ALERTS, "seconds": 60.0, "reason": "Wait."})
+    memory = counters.mailbox(ALERTS)
+    assert (memory.last_error, memory.last_error_time, memory.last_code) == ("Wait.", NOW + 9, "")
+    assert counters.totals() == before
+
+
 def test_steps_are_counted(counters):
     counters.note(NOW, {"event": "held", "mailbox": ALERTS})
     counters.note(NOW, {"event": "doubtful", "mailbox": ALERTS})
