@@ -20,7 +20,7 @@ from .terminal import Terminal
 _LABEL = 12
 
 # How much is printed; `--json` has all of it.
-_FINDINGS, _REASONS, _MAILBOXES = 20, 5, 20
+_FINDINGS, _REASONS, _MAILBOXES = 10, 5, 20
 
 # Characters of what is to be done, and of a reason.
 _SENTENCE, _REASON = 2000, 300

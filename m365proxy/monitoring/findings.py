@@ -57,7 +57,7 @@ STALLED = 60
 # Enhanced status codes (RFC 3463): a mailbox that is full, and what passes by itself.
 _FULL, _PASSING = "4.2.2", "4.4."
 
-_QUEUE_LIST = "m365proxy queue list"
+_QUEUE_LIST, _RETRY_ALL = "m365proxy queue list", "m365proxy queue retry all"
 
 _COMMAND = re.compile(r"`([^`]+)`")
 _LAST_ADVICE = re.compile(r" Run `[^`]+`\.$")
@@ -205,7 +205,7 @@ def _given_up(snapshot: Snapshot) -> Iterator[_Found]:
             "failed",
             f"{_messages(failed, 'was', 'were')} given up, and kept in failed/. See why. Then send all again, or "
             "delete them.",
-            (_QUEUE_LIST, "m365proxy queue retry all", "m365proxy queue drop failed"),
+            (_QUEUE_LIST, _RETRY_ALL, "m365proxy queue drop failed"),
         )
 
 
@@ -239,7 +239,11 @@ def _of_mailbox(name: str, box: MailboxView, groups: List[Group], snapshot: Snap
         if some:
             count = sum(group["count"] for group in some)
             sentence, commands = _advised(some[0]["reason"])
-            yield f"{kind} {name}", f"{_messages(count, 'waits', 'wait')}: {sentence}", commands
+            yield (
+                f"{kind} {name}",
+                f"{_messages(count, 'waits', 'wait')}: {sentence} After that, send at once what waits.",
+                [*commands, _RETRY_ALL],
+            )
     oldest = _oldest(groups)
     is_paused = snapshot["paused"] or snapshot["sign_in"]["error"]
     if refused or is_paused or not _is_long(oldest, snapshot):

@@ -61,7 +61,7 @@ def test_a_full_mailbox(program):
     listed = program.command("queue", "list").stdout
     assert listed.count("is full") == 1 and listed.count(SCANS) == 3
     program.sandbox.tenant.full.clear()
-    assert program.command("queue", "retry", "all").returncode == 0
+    typed(program, "queue retry all")
     wait_until(lambda: program.queue() == [], what="the delivery")
     assert is_well(program)
 

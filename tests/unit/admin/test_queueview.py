@@ -1,6 +1,7 @@
 """How messages of the queue are shown: a list for people, one message, and JSON."""
 
 import io
+import pathlib
 import time
 
 import pytest
@@ -152,3 +153,21 @@ def test_a_message_that_has_just_left(spool):
     entry = spool.find(put(spool))
     spool.drop(entry)
     assert queueview.described(spool, entry) is None
+
+
+def test_the_page_on_status_shows_what_is_listed():
+    said = listed(
+        message(
+            "20270115T031402-fdaf5edb358a-fad91c20", state="held", error="No answer came.", mailbox="ups@contoso.com"
+        ),
+        message("20270115T074507-6c435edb358a-fad91c20", error=FULL, size=49_000, recipients=["support@contoso.com"]),
+        message(
+            "20270115T074802-baad5edb358a-fad91c20",
+            error=FULL,
+            size=1_200_000,
+            recipients=["support@contoso.com", 2, 3],
+        ),
+        message("20270115T075136-611e5edb358a-fad91c20", error=FULL, size=67_000, recipients=["archive@contoso.com"]),
+    )
+    page = (pathlib.Path(__file__).resolve().parents[3] / "docs" / "status.md").read_text("utf-8")
+    assert f"```\n$ sudo m365proxy queue list\n{said}```\n" in page

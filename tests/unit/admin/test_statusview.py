@@ -1,6 +1,7 @@
 """What `status` prints for people."""
 
 import io
+import pathlib
 import time
 
 import pytest
@@ -84,6 +85,8 @@ def test_what_to_do_comes_with_its_commands_as_they_are_typed_here():
         "       Add-RecipientPermission x\n"
         "     (soon), then run:\n"
         "       sudo m365proxy login\n"
+        "     After that, send at once what waits.\n"
+        "       sudo m365proxy queue retry all\n"
         "  3. tls.tls_cert: /etc/cert.pem expires in 1 day. Renew it, then run:\n"
         "       sudo m365proxy reload\n"
         "\n"
@@ -188,9 +191,9 @@ def test_many_findings_and_many_mailboxes_with_trouble_are_cut_off():
     queue = {"waiting": 500, "groups": groups, "waiting_by_tag": by_tag}
     said = printed(watched=watch(mailboxes=tuple(names)), queue=queue)
     assert said.startswith("Attention: 500 things to do\n")
-    assert "     and 480 more: `m365proxy status --json` shows all\n" in said
+    assert "     and 490 more: `m365proxy status --json` shows all\n" in said
     assert said.endswith("480 other mailboxes: 0 sent, 0 failed in 24 h, 480 waiting\n")
-    assert len(said.splitlines()) < 60
+    assert len(said.splitlines()) < 80
 
 
 @pytest.mark.parametrize("width", [40, 80])
@@ -216,3 +219,43 @@ def test_nothing_from_outside_reaches_the_terminal_raw():
         paused="odd \x07 pause.",
     )
     assert "\x1b" not in said and "\x07" not in said
+
+
+def test_the_page_on_status_shows_what_is_printed():
+    """Its first block is what is printed of this."""
+    scanner, ups = "scanner@contoso.com", "ups@contoso.com"
+    large = "The message is larger than ups@contoso.com may send. To allow up to 150 MB: `Set-Mailbox ups`"
+    full = "The mailbox scanner@contoso.com is full. Make room in it (Sent Items counts too)."
+    counters = Counters()
+    for number in range(212):
+        counters.note(NOW - 900 - number, {"event": "delivered", "mailbox": scanner})
+    counters.note(NOW - 360, {"event": "deferred", "mailbox": scanner, "reason": full})
+    for number in range(4):
+        counters.note(NOW - 7200 - number, {"event": "delivered", "mailbox": ups})
+    counters.note(NOW - 10900, {"event": "failed", "mailbox": ups, "reason": large})
+    said = printed(
+        sudo="sudo ",
+        watched=watch(mailboxes=(scanner, ups)),
+        counters=counters,
+        sign_in={"signed_in_at": NOW - 41 * 86400, "last_refresh": NOW - 5 * 3600},
+        program={
+            **snapshot_program(),
+            "pid": 812,
+            "started": NOW - 3 * 86400,
+            "listeners": ["smtp 192.168.1.10:25", "smtps 192.168.1.10:465", "pop3 192.168.1.10:110"],
+        },
+        disk_free_mb=8006,
+        certificate={"path": "/etc/ssl/mail.pem", "days": 61},
+        queue={
+            "waiting": 5,
+            "failed": 1,
+            "oldest": NOW - 900,
+            "groups": [
+                group(full, 5, status="4.2.2", tag=mailbox_tag(scanner)),
+                group(large, 1, "failed", "5.3.4", mailbox_tag(ups)),
+            ],
+            "waiting_by_tag": {mailbox_tag(scanner): 5},
+        },
+    )
+    page = (pathlib.Path(__file__).resolve().parents[3] / "docs" / "status.md").read_text("utf-8")
+    assert f"```\n$ sudo m365proxy status\n{said}```\n" in page

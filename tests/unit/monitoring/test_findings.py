@@ -171,8 +171,8 @@ def test_each_has_a_key_of_its_own():
         ),
         (
             queue(group(DENIED, status="4.7.0", count=3)),
-            f"3 messages wait: {DENIED}",
-            ["Add-RecipientPermission alerts@contoso.com"],
+            f"3 messages wait: {DENIED} After that, send at once what waits.",
+            ["Add-RecipientPermission alerts@contoso.com", "m365proxy queue retry all"],
         ),
         (
             queue(group(SLOW, status="4.4.5", count=41, oldest=NOW - 3 * HOUR)),
