@@ -75,6 +75,7 @@ class Monitor:
         self._saved = self._ticked = monotonic()
         self._unwritable = ""
         self._is_forgetful = False  # the disk does not take warnings.json
+        self._is_uncounted = False  # ... nor counters.json
         self._followers = events.Followers([self.counters.note, self.devices.note], event_log)
         self._file: CounterFile  # made by start(): it needs the state directory
 
@@ -164,7 +165,11 @@ class Monitor:
             self._file.save(content, end, stopped)
             self.devices.save(self._watched().state_dir)
         except (OSError, ProxyError) as error:
-            logger.warning("counters.json and devices.json cannot be written: %s", error)
+            if not self._is_uncounted:
+                logger.warning("counters.json and devices.json cannot be written: %s", error)
+            self._is_uncounted = True
+            return
+        self._is_uncounted = False
 
     def _write_warnings(self) -> None:
         try:

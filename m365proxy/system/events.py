@@ -30,6 +30,8 @@ _FILES = 8
 
 _ENDING = ".jsonl"
 
+_encoder = json.JSONEncoder(ensure_ascii=False)
+
 # Characters of a text; some come from outside.
 _LONGEST = 500
 
@@ -314,9 +316,7 @@ def _ends_with_line(path: str) -> bool:
 def _line(created: float, fields: Mapping[str, Value]) -> bytes:
     """One event, with its time in UTC."""
     known = {name: _cleaned(value) for name, value in fields.items() if value is not None}
-    return (
-        json.dumps({"time": _stamp(created), **known}, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-    )
+    return _encoder.encode({"time": _stamp(created), **known}).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _stamp(seconds: float) -> str:
@@ -324,8 +324,8 @@ def _stamp(seconds: float) -> str:
 
 
 def _cleaned(value: Value) -> Value:
-    if isinstance(value, str):
-        return log.clean(value, _LONGEST)
+    if isinstance(value, str):  # nearly all are clean, and there are many in each event
+        return value if len(value) <= _LONGEST and value.isprintable() else log.clean(value, _LONGEST)
     if isinstance(value, Sequence):
         return [log.clean(item, _LONGEST) for item in value]
     return value
