@@ -374,6 +374,31 @@ MUTATIONS = (
         "def replace(path: str, content: bytes, mode: int = 0o644",
         "tests/unit/system/test_files.py",
     ),
+    # Warnings.
+    Mutation(
+        "warned-again-and-again",
+        "a warning is sent once a day",
+        "monitoring/warnings.py",
+        "warning.told_ago, warning.is_told = 0.0, True",
+        "warning.is_told = True",
+        "tests/unit/monitoring/test_warnings.py",
+    ),
+    Mutation(
+        "warned-of-a-moment",
+        "what stands for less than 10 minutes is not sent",
+        "monitoring/warnings.py",
+        "warning.phase is _Phase.NEW and warning.seconds >= self.hold",
+        "warning.phase is _Phase.NEW",
+        "tests/unit/monitoring/test_warnings.py",
+    ),
+    Mutation(
+        "key-in-the-environment",
+        "the program of notify_command does not get the key of the sign-in",
+        "monitoring/command.py",
+        '_OURS = ("M365PROXY_", ',
+        "_OURS = (",
+        "tests/unit/monitoring/test_command.py",
+    ),
 )
 
 

@@ -52,6 +52,12 @@ def test_credentials_in_the_url_become_a_header(receiver, outbound):
     assert headers["Authorization"].startswith("Basic ") and "s3cret" not in line
 
 
+def test_it_goes_through_the_proxy(receiver):
+    webhook.post(Outbound(receiver.url(""), environ={}), "http://ntfy.contoso.com/mail-gateway", NOTICE)
+    [(line, _, _)] = receiver.got
+    assert line == "POST http://ntfy.contoso.com/mail-gateway"
+
+
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 429, 500, 503])
 def test_what_is_no_2xx_is_not_taken(receiver, outbound, status):
     receiver.status, receiver.headers = status, {"Location": "/elsewhere"}
