@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .config.sections import Config
 
 COMMANDS = (
-    *("run", "init", "configure", "login", "logout", "check", "status", "queue", "trace", "test", "card"),
+    *("run", "init", "configure", "login", "logout", "check", "status", "queue", "trace", "test", "card", "devices"),
     *("hash-password", "reload", "report", "demo"),
 )
 
@@ -85,6 +85,16 @@ def parser() -> argparse.ArgumentParser:
         "card", help="print what to type into a device: server, port, encryption, user name, From"
     )
     card.add_argument("login", metavar="LOGIN", help="the user name the device is to use, or a mailbox's address")
+    devices = commands.add_parser("devices", help="show who connected, what they do, and what to set")
+    devices.add_argument("--json", action="store_true", help="print one JSON object")
+    devices.add_argument(
+        "--learn",
+        metavar="SPAN",
+        help="for 30m or the like, show what comes in while you try a device, then what to change",
+    )
+    devices.add_argument(
+        "--apply", action="store_true", help="with --learn: write the changes into the config, and reload"
+    )
     commands.add_parser("hash-password", help="hash a password for the config")
     commands.add_parser("reload", help="make the running program read its config and certificates again")
     report = commands.add_parser(
@@ -281,6 +291,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "trace": _trace,
         "test": _test,
         "card": _card,
+        "devices": _devices,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
         "reload": lambda arguments: commands.reload(_config(arguments, owner=True)),
         "report": _report,
@@ -381,6 +392,19 @@ def _report(arguments: argparse.Namespace) -> Optional[int]:
     from .admin.report import report
 
     return report.report(arguments.config, arguments.output, os.environ)
+
+
+def _devices(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin.devices import learn, table
+
+    if arguments.learn is None:
+        if arguments.apply:
+            raise UsageError("--apply goes with --learn: `m365proxy devices --learn 30m --apply`.")
+        return table.show(_config(arguments, owner=True), arguments.json)
+    if arguments.json:
+        raise UsageError("--json does not go with --learn.")
+    # The config belongs to root, or to whoever else may change it.
+    return learn.learn(_config(arguments, owner=not arguments.apply), arguments.learn, arguments.apply)
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:

@@ -397,6 +397,8 @@ class Daemon:
             self.write_status()
         elif word == "login":
             self._guard.admit_once(id)
+        elif word == "watch":
+            self._connections.quirks.watch(float(id))
 
     def reload(self) -> None:
         """Put users, rules and certificates of the config file to use; a file with mistakes changes nothing."""

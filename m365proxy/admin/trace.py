@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from typing import Dict, List, Optional, Set
 
@@ -17,7 +16,7 @@ from ..spool import overview
 from ..spool.spool import Spool
 from ..spool.state import Entry, Phase, Place, State
 from ..system import events, log
-from . import status
+from . import spans, status
 from .terminal import Terminal
 
 # So many messages are shown, the last ones; a device that sends all day has thousands.
@@ -153,7 +152,4 @@ def _in_queue(id: str, spool: Optional[Spool]) -> str:
 
 def begin_of(span: str, now: float) -> float:
     """When a span such as 90s, 30m, 2h or 7d began (seconds since 1970); UsageError if it is none."""
-    found = re.fullmatch(r"(\d{1,6})([smhd])", span.strip().lower())
-    if found is None:
-        raise UsageError(f"--since takes a time such as 30m, 2h or 7d, not {log.quote(span, 40)}.")
-    return max(0.0, now - int(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found.group(2)])
+    return max(0.0, now - spans.seconds_of(span, "--since"))

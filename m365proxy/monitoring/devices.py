@@ -6,18 +6,17 @@ what is missing there after a kill is taken from the event log.
 
 from __future__ import annotations
 
-import calendar
 import collections
+import contextlib
 import json
 import os
 import threading
-import time
-from typing import Any, List, Mapping, Sequence, Tuple, TypedDict
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, TypedDict
 
 from ..server.quirks import Habit
 from ..server.tls import OLD_VERSIONS
 from ..system import events, files, jsontext
-from ..system.events import Value
+from ..system.events import Position, Value
 from .troubles import LOGIN_TROUBLES, WORDS, Trouble, trouble_in
 
 _NAME = "devices.json"
@@ -152,8 +151,7 @@ class Devices:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._devices: "collections.OrderedDict[str, _Device]" = collections.OrderedDict()  # last seen last
-        self._upto = 0.0  # when the last step was
-        self._is_saved = True
+        self._written = 0  # the hash of what is in the file
 
     def note(self, when: float, step: Mapping[str, Value]) -> None:
         """Take in a step of the log; `when`: seconds since 1970."""
@@ -169,8 +167,6 @@ class Devices:
             else:
                 self._devices.move_to_end(client)
             device.note(when, step)
-            self._upto = when
-            self._is_saved = False
 
     def views(self) -> List[DeviceView]:
         """All of them, the last seen first."""
@@ -179,47 +175,38 @@ class Devices:
 
     # Keeping.
 
-    def save(self, state_dir: str) -> None:
-        """Write devices.json, unsynced, if anything happened.  OSError or CannotCreate if the disk does not take it."""
+    def content(self, end: Optional[Position]) -> Dict[str, Any]:
+        """What `save` takes; `end`: where the event log ended at that moment, None if that is not known."""
         with self._lock:
-            if self._is_saved:
-                return
-            kept = {client: device.as_json() for client, device in self._devices.items()}
-            content = json.dumps({"upto": self._upto, "devices": kept}).encode()
-            self._is_saved = True
-        try:
-            files.replace(os.path.join(state_dir, _NAME), content, durable=False)
-        except BaseException:
-            self._is_saved = False
-            raise
+            return {"events": end, "devices": {client: device.as_json() for client, device in self._devices.items()}}
+
+    def save(self, state_dir: str, content: Dict[str, Any]) -> None:
+        """Write devices.json, unsynced, if anything has changed.  OSError or CannotCreate if the disk takes it not."""
+        octets = json.dumps(content).encode()
+        if hash(octets) != self._written:
+            files.replace(os.path.join(state_dir, _NAME), octets, durable=False)
+            self._written = hash(octets)
 
     def load(self, state_dir: str) -> None:
-        """Go on from devices.json and the event log; from the event log alone if the former is damaged."""
-        content = files.read(os.path.join(state_dir, _NAME))
+        """Go on from devices.json and what the event log has beyond it; from the event log alone if it is damaged."""
         try:
-            stored = jsontext.parse(content or b"{}")
+            stored = jsontext.parse(files.read(os.path.join(state_dir, _NAME)) or b'{"events": [0, 0]}')
             devices = {str(client): _Device.of_json(values) for client, values in stored.get("devices", {}).items()}
-            upto = float(stored.get("upto", 0.0))
-        except (ValueError, TypeError, AttributeError):
-            devices, upto = {}, 0.0
+            end = stored["events"] and Position(*map(int, stored["events"]))
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            devices, end = {}, Position(0, 0)
         with self._lock:
             self._devices.update(devices)
-            self._upto = upto
-        for line in events.lines(os.path.join(state_dir, "events"), upto + 0.001):
-            if b'"client": "' in line:
-                event = events.parse(line)
-                when = seconds_of(event)
-                if when:
-                    self.note(when, event)
+        if end is None:
+            return
+        with contextlib.suppress(OSError, events.Incomplete):
+            for line in events.lines_after(os.path.join(state_dir, "events"), end):
+                if b'"client": "' in line:
+                    self._replay(events.parse(line))
 
-
-def seconds_of(event: Mapping[str, Any]) -> float:
-    """The time of an event that was read from the event log (seconds since 1970); 0 if it has none."""
-    try:
-        stamp = str(event["time"])
-        return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")) + float(stamp[19:23])
-    except (KeyError, ValueError, OverflowError):
-        return 0.0
+    def _replay(self, event: Dict[str, Any]) -> None:
+        with contextlib.suppress(KeyError, ValueError, OverflowError):
+            self.note(events.time_of(event), event)
 
 
 def is_guessing(refused_logins: Sequence[str]) -> bool:

@@ -93,10 +93,10 @@ class Monitor:
         if self._notices is not None:
             self._notices.stop()
         with self._followers.held() as end:
-            content = self.counters.content()
+            content, devices = self.counters.content(), self.devices.content(end)
             self._followers.stop()
         self._write_status(self._look())
-        self._write_counters(content, end, stopped=True)
+        self._write_counters(content, devices, end, stopped=True)
         self._write_warnings()
 
     def tick(self) -> Optional[Report]:
@@ -157,13 +157,15 @@ class Monitor:
     def _save(self) -> None:
         self._saved = self._monotonic()
         with self._followers.held() as end:
-            content = self.counters.content()
-        self._write_counters(content, end)
+            content, devices = self.counters.content(), self.devices.content(end)
+        self._write_counters(content, devices, end)
 
-    def _write_counters(self, content: Dict[str, Any], end: Optional[Position], stopped: bool = False) -> None:
+    def _write_counters(
+        self, content: Dict[str, Any], devices: Dict[str, Any], end: Optional[Position], stopped: bool = False
+    ) -> None:
         try:
             self._file.save(content, end, stopped)
-            self.devices.save(self._watched().state_dir)
+            self.devices.save(self._watched().state_dir, devices)
         except (OSError, ProxyError) as error:
             if not self._is_uncounted:
                 logger.warning("counters.json and devices.json cannot be written: %s", error)

@@ -37,6 +37,7 @@ _SENTENCES = {
     "TLS failed": "TLS handshake failed: {reason}",
     "session ended": "session ended: {reason}",
     "first seen": "{what}",
+    "seen": "{what}",
     "throttled": "Graph asked to leave {mailbox} alone for {seconds} s",
 }
 

@@ -185,6 +185,7 @@ class Listener(socketserver.ThreadingTCPServer):
         try:
             if proxy and not self._read_proxy_header(client):
                 return
+            self._connections.quirks.tell(client.peer, f"connected to port {self.port} ({self.protocol})")
             pause = self._connections.greeting_pause(client.peer)
             if pause:
                 time.sleep(pause)
@@ -198,6 +199,8 @@ class Listener(socketserver.ThreadingTCPServer):
         except Exception:  # the last resort of a session: it must not take the process along
             self.handle_error(None, (client.peer,))
         finally:
+            if not client.made_progress:
+                self._connections.quirks.tell(client.peer, "left without a login or a message")
             client.connection.close()
             self._connections.leave(client)
 

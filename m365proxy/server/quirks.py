@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Dict, Optional, Tuple
+import time
+from typing import Callable, Dict, Optional, Tuple
 
 from ..system import events, log
 from ..system.choices import Word
@@ -13,6 +14,9 @@ logger = log.get("smtp")
 
 # Peculiarities remembered, the oldest forgotten first; a device has a handful, an attacker can invent any number.
 _QUIRKS = 1000
+
+# What is told while somebody watches, at most: a flood of clients must not fill the event log.
+_TALES = 2000
 
 
 class Habit(Word):
@@ -28,7 +32,10 @@ class Habit(Word):
 class Quirks:
     """Peculiarities of clients, logged once for each address.  May be used from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._watched_until = float("-inf")
+        self._tales = 0
         self._lock = threading.Lock()
         self._seen: Dict[Tuple[str, str], None] = {}
 
@@ -41,10 +48,19 @@ class Quirks:
                 del self._seen[next(iter(self._seen))]
         log_first(peer, what, level, habit)
 
-    def forget(self) -> None:
-        """Log each peculiarity once more: somebody is watching."""
+    def watch(self, seconds: float) -> None:
+        """Somebody watches for so long: log each peculiarity once more, and what `tell` says meanwhile."""
         with self._lock:
             self._seen.clear()
+            self._watched_until = self._clock() + seconds
+            self._tales = 0
+
+    def tell(self, peer: str, what: str) -> None:
+        """Log what a client does, if somebody watches."""
+        if self._clock() >= self._watched_until or self._tales >= _TALES:
+            return
+        self._tales += 1
+        logger.info("seen from %s: %s", peer, what, extra=events.step("seen", client=peer, what=what))
 
 
 def log_first(peer: str, what: str, level: int = logging.INFO, habit: Optional[Habit] = None) -> None:

@@ -9,8 +9,8 @@ from . import files, log
 
 logger = log.get("control")
 
-# "queued" comes with a message's id, "login" with the digest of a one-time password.
-WORDS = ("queued", "reload", "flush", "status", "login")
+# "queued" comes with a message's id, "login" with the digest of a one-time password, "watch" with seconds.
+WORDS = ("queued", "reload", "flush", "status", "login", "watch")
 
 
 class Control:

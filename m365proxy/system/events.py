@@ -264,6 +264,39 @@ def lines_after(directory: str, position: Position) -> Iterator[bytes]:
             yield from file
 
 
+class Tail:
+    """What is written from now on, file by file."""
+
+    def __init__(self, directory: str):
+        """OSError if the directory cannot be read; it may be missing."""
+        self._directory = directory
+        self._number, self._offset = _end(directory)
+        self._begun = b""  # a line whose end was not there yet
+
+    def read(self) -> List[bytes]:
+        """The lines since the last call.  A line may be damaged: `parse` says so."""
+        numbers = self._numbers()
+        if numbers and numbers[-1] < self._number:  # the directory was moved away, and there is a new one
+            self._number = self._offset = 0
+        for number in (number for number in numbers if number >= self._number):
+            if number > self._number:
+                self._number, self._offset = number, 0
+            path = path_of(self._directory, number)
+            # It may be missing: the program has just deleted its oldest file.
+            with contextlib.suppress(FileNotFoundError), files.open_shared(path) as file:
+                file.seek(self._offset)
+                self._begun += file.read()
+                self._offset = file.tell()
+        *whole, self._begun = self._begun.split(b"\n")
+        return whole
+
+    def _numbers(self) -> List[int]:
+        try:
+            return _numbers(self._directory)
+        except FileNotFoundError:
+            return []
+
+
 def parse(line: bytes) -> Dict[str, Any]:
     """The fields of a line; {} if it was cut off by a power cut or a full disk."""
     try:

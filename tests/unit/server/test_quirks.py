@@ -38,8 +38,25 @@ def test_what_is_worse_than_a_peculiarity_is_a_warning(quirks, caplog):
 def test_who_watches_sees_each_once_more(quirks, logged):
     for _ in range(2):
         quirks.note("192.0.2.1", "it says HELO twice")
-        quirks.forget()
+        quirks.watch(60.0)
     assert len(logged()) == 2
+
+
+def test_what_clients_do_is_told_while_somebody_watches(logged):
+    now = [0.0]
+    quirks = Quirks(lambda: now[0])
+    quirks.tell("192.0.2.1", "connected before")
+    quirks.watch(60.0)
+    for now[0] in (0.0, 59.0, 60.0):
+        quirks.tell("192.0.2.1", f"connected at {now[0]:.0f}")
+    assert logged() == ["seen from 192.0.2.1: connected at 0", "seen from 192.0.2.1: connected at 59"]
+
+
+def test_no_flood_is_told(quirks, logged):
+    quirks.watch(60.0)
+    for _ in range(2500):
+        quirks.tell("192.0.2.1", "connected")
+    assert len(logged()) == 2000
 
 
 def test_its_step_says_in_a_word_what_something_can_be_set_for(quirks, caplog):

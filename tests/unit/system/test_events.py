@@ -386,3 +386,48 @@ def test_the_time_of_an_event(directory):
     assert events.time_of({"time": "2026-11-30T00:53:20.045Z"}) == 1796000000.0
     with pytest.raises(ValueError):
         events.time_of({"time": "yesterday"})
+
+
+# -- what is written from now on -------------------------------------------
+
+
+def test_a_tail_has_what_comes_later_over_several_files(directory):
+    before = events.EventLog(directory, 80_000)
+    before.note("accepted", id="0")
+    tail = events.Tail(directory)
+    small = events.EventLog(directory, 80)
+    for id in ("1", "2"):
+        small.note("accepted", id=id)
+    small.close()
+    before.close()
+    assert [events.parse(line)["id"] for line in tail.read()] == ["1", "2"]
+    assert tail.read() == []
+
+
+def test_a_tail_of_nothing_begins_with_the_first_event(directory):
+    tail = events.Tail(directory)
+    assert tail.read() == []
+    log = events.EventLog(directory, 80_000)
+    log.note("accepted", id="1")
+    log.close()
+    assert len(tail.read()) == 1
+
+
+def test_a_tail_goes_on_in_a_new_directory(directory, tmp_path):
+    log = events.EventLog(directory, 80)
+    for id in ("1", "2"):
+        log.note("accepted", id=id)
+    tail = events.Tail(directory)
+    os.rename(directory, tmp_path / "moved away")
+    log.note("accepted", id="3")
+    log.close()
+    assert [events.parse(line)["id"] for line in tail.read()] == ["3"]
+
+
+def test_a_tail_gives_whole_lines_only(directory):
+    os.mkdir(directory)
+    tail = events.Tail(directory)
+    for part, lines in ((b'{"time": "x", ', []), (b'"event": "y"}\n{', [b'{"time": "x", "event": "y"}'])):
+        with open(events.path_of(directory, 1), "ab") as file:
+            file.write(part)
+        assert tail.read() == lines
