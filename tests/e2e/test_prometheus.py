@@ -107,6 +107,8 @@ def test_a_kill_loses_no_count_and_counts_nothing_twice(relay):
         wait_until(lambda kills=kills: metrics(relay)["messages_delivered_total"] == 3 * kills, what="delivery")
         before = metrics(relay)
         relay.stop(signal.SIGKILL)
+        status = json.loads(relay.command("status", "--json").stdout)
+        assert status["mailboxes"][ALERTS]["sent_24h"] == 3 * kills
         relay.start()
         after = metrics(relay)
         kept = [name for name in before if name.startswith(("messages_", "delivery_"))]

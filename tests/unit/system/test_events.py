@@ -320,6 +320,17 @@ def test_followers_get_each_step_after_it_is_written(directory):
     assert seen == [(12.5, "accepted", 1)]
 
 
+def test_an_event_that_the_disk_does_not_take_is_followed(directory):
+    in_its_place_a_file(directory)
+    event_log = events.EventLog(directory, 8000)
+    seen = []
+    followers = events.Followers([lambda when, step: seen.append(step["id"])], event_log)
+    for id in ("1", "2"):
+        followers.handle(logging.makeLogRecord(dict(events.step("accepted", id=id))))
+    event_log.close()
+    assert seen == ["1", "2"]
+
+
 def test_followers_stand_in_the_place_of_the_event_log(directory):
     root, event_log = logging.getLogger(), events.EventLog(directory, 8000)
     before = list(root.handlers)
