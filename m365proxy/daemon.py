@@ -460,7 +460,7 @@ class Daemon:
             deaf=[] if self._stopped else [one.place for one in self.listeners if not one.is_accepting],
             connections=len(self._connections),
             paused=courier["paused"],
-            clock_skew=self.account.graph.skew,
+            clock_skew=self.account.graph.skew_left(),
             sent={name: lane["sent"] for name, lane in courier["mailboxes"].items()},
         )
 

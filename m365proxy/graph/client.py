@@ -106,6 +106,10 @@ class Graph:
         seen = self._seen
         return seen[0] + self._monotonic() - seen[1] if seen else self._clock()
 
+    def skew_left(self) -> float:
+        """What is left of the skew that was seen (seconds): our clock may have been set since, and Graph not asked."""
+        return min(self.skew, self.now() - self._clock(), key=abs)
+
     def throttled_for(self, mailbox: str) -> float:
         """Seconds for which Graph wants no request for this mailbox; 0 if it may be asked."""
         return max(0.0, self._mailbox(mailbox).throttled_until - self._monotonic())

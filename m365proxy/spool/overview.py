@@ -14,10 +14,10 @@ from .spool import Spool, tag_of
 from .state import Entry, Phase, Place, State
 
 # Of so many messages, the oldest, the reasons are read: each is a file of its own.
-_READ = 1000
+_READ = 500
 
-# A listing that took one second is not repeated within so many.
-_REST = 20.0
+# A listing that took one second is not repeated within so many: looking takes 2 % of the time at most.
+_REST = 50.0
 
 # A directory that was changed so recently (nanoseconds) may change again without another time of change.
 _RECENT = 2_000_000_000

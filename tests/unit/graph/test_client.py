@@ -475,6 +475,23 @@ def test_skew_is_learnt_from_the_date(harness, clock):
         assert abs(harness.graph.now() - harness.tenant.clock()) < 3
 
 
+def test_a_clock_that_was_set_has_no_skew_left_before_graph_is_asked_again(harness, clock):
+    wall = [2_000_000_000.0]
+    harness.wall = lambda: wall[0]
+    assert harness.graph.skew_left() == 0
+    harness.tenant.clock = lambda: 2_000_000_600.0
+    harness.get()
+    assert abs(harness.graph.skew_left() - 600) < 3
+    clock.now += 60.0
+    wall[0] += 660.0
+    assert abs(harness.graph.skew_left()) < 3
+    # A machine that slept, whose monotonic clock stood still, is not taken for one whose clock is wrong.
+    harness.tenant.clock = lambda: wall[0]
+    harness.get()
+    wall[0] += 7200.0
+    assert abs(harness.graph.skew_left()) < 3
+
+
 def test_nobody_but_graph_sets_the_clock(harness):
     harness.tenant.clock = lambda: 1000.0
     harness.faults.add("portal")

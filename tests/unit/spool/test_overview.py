@@ -137,7 +137,7 @@ def test_a_listing_that_takes_long_is_not_repeated_soon(spool, monkeypatch):
     put(spool)
     seen.look()
     assert len(listings) == 1
-    now[0] += 20.0
+    now[0] += 50.0
     seen.look()
     assert len(listings) == 2
 
