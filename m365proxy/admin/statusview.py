@@ -152,6 +152,7 @@ class StatusView:
         for count, state, reason in named[:_REASONS]:
             rows.append(("", f"{_messages(count)}{'' if state == 'waiting' else f' ({state})'}: {_brief(reason)}"))
         others = sum(count for count, *_ in named[_REASONS:])
+        others += queue["unread"]
         if others:
             rows.append(("", f"{_messages(others)} for other reasons: `{self._program} queue list`"))
         return rows

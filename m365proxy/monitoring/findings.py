@@ -237,7 +237,7 @@ def _of_mailbox(name: str, box: MailboxView, groups: List[Group], snapshot: Snap
         ("refused", [group for group in refused if group["status"] != _FULL]),
     ):
         if some:
-            count = sum(group["count"] for group in some)
+            count = box["waiting"] if len(some) == len(groups) else sum(group["count"] for group in some)
             sentence, commands = _advised(some[0]["reason"])
             yield (
                 f"{kind} {name}",
@@ -251,8 +251,9 @@ def _of_mailbox(name: str, box: MailboxView, groups: List[Group], snapshot: Snap
     has_failed = box["last_error_time"] > box["last_delivery"]
     reason = next((group["reason"] for group in groups if group["reason"]), box["last_error"] if has_failed else "")
     if reason:
-        count = sum(group["count"] for group in groups)
-        what = f"{_messages(count, 'waits', 'wait')} in {name}, the oldest {_since(oldest, snapshot)}: {reason}"
+        # Not the sum of the groups: of a long queue only the oldest messages are in them.
+        waiting = _messages(box["waiting"], "waits", "wait")
+        what = f"{waiting} in {name}, the oldest {_since(oldest, snapshot)}: {reason}"
         yield f"queue {name}", what, (_QUEUE_LIST,)
 
 

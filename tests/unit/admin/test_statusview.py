@@ -72,7 +72,12 @@ def test_what_to_do_comes_with_its_commands_as_they_are_typed_here():
         counters=counters,
         sign_in={"error": "Nobody is signed in. Run `m365proxy login`.", "needs_sign_in": True, "user": ""},
         paused="Nobody is signed in. Run `m365proxy login`.",
-        queue={"waiting": 3, "oldest": NOW - 60, "groups": [group(DENIED, 3, status="4.7.0")]},
+        queue={
+            "waiting": 3,
+            "oldest": NOW - 60,
+            "groups": [group(DENIED, 3, status="4.7.0")],
+            "waiting_by_tag": {TAG: 3},
+        },
         certificate={"path": "/etc/cert.pem", "days": 1},
         secret_days=40,
     )
@@ -100,7 +105,7 @@ def test_what_to_do_comes_with_its_commands_as_they_are_typed_here():
         "            3 messages: Access denied.\n"
         "\n"
         "mailbox             sent 24 h  failed 24 h  waiting  last delivery\n"
-        "alerts@contoso.com          1            0        0  2 h ago\n"
+        "alerts@contoso.com          1            0        3  2 h ago\n"
         "    last error 5 min ago: Access denied.\n"
     )
 
@@ -151,12 +156,12 @@ def test_equal_reasons_of_several_mailboxes_are_one_line(monkeypatch):
         group("Odd.", 1, "held"),
         group("", 5),
     ]
-    said = printed(queue={"waiting": 46, "held": 1, "failed": 2, "groups": groups})
+    said = printed(queue={"waiting": 47, "held": 1, "failed": 2, "groups": groups, "unread": 1})
     assert (
-        "queue       46 waiting, 1 held, 2 failed\n"
+        "queue       47 waiting, 1 held, 2 failed\n"
         "            41 messages: No route.\n"
         "            2 messages (failed): The mailbox alerts@contoso.com is full.\n"
-        "            1 message for other reasons: `m365proxy queue list`\n"
+        "            2 messages for other reasons: `m365proxy queue list`\n"
     ) in said
 
 

@@ -179,6 +179,18 @@ def test_each_has_a_key_of_its_own():
             f"41 messages wait in {ALERTS}, the oldest for 3 h: {SLOW}",
             ["m365proxy queue list"],
         ),
+        (
+            queue(
+                group(SLOW, status="4.4.5", count=500, oldest=NOW - 3 * HOUR), waiting_by_tag={TAG: 7000}, unread=6500
+            ),
+            f"7000 messages wait in {ALERTS}, the oldest for 3 h: {SLOW}",
+            ["m365proxy queue list"],
+        ),
+        (
+            queue(group(FULL, status="4.2.2", count=500), waiting_by_tag={TAG: 7000}, unread=6500),
+            f"7000 messages wait: {FULL}",
+            ["m365proxy queue retry all"],
+        ),
         ({"clock_skew": 600.0}, r"The clock of this machine is 10 min behind Microsoft's, so sign-ins", None),
         ({"clock_skew": -600.0}, r"The clock of this machine is 10 min ahead of Microsoft's, so sign-ins", None),
         ({"secret_days": 1}, "The client secret or certificate of the app registration ends in 1 day.", []),
