@@ -17,7 +17,7 @@ from ..logins.passwords import hash_password as hashed
 from ..system import files, jsontext, log
 from ..system.signals import Asked
 from ..system.systemd import Notifier
-from . import invocation
+from . import invocation, packaged
 from .owner import become_owner, owner_to_become
 from .running import is_running
 from .terminal import Mark, Terminal
@@ -108,7 +108,8 @@ def run(config: Config, notifier: Notifier, asked: "Asked[str]") -> Optional[int
 
     steps = event_log(config)
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog, steps)
-    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=invocation.program(config.path))
+    program = ("sudo " if packaged.is_service() else "") + invocation.program(config.path)
+    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=program)
     daemon.start()
     daemon.serve()
     return None
@@ -168,7 +169,7 @@ def check_broken(error: ConfigError) -> None:
 
 def status(config: Config, as_json: bool) -> Optional[int]:
     """How all stands; 1 if there is something to do, 3 if nothing runs."""
-    from . import packaged, status
+    from . import status
 
     unit = packaged.unit_of(config.path)  # which only root can see
     become_owner(config.state_dir)

@@ -26,6 +26,11 @@ def group() -> Optional[int]:
         return None
 
 
+def is_service() -> bool:
+    """Whether this process runs as the user of the service: administrators need sudo for its files."""
+    return sys.platform != "win32" and _user() == os.geteuid()
+
+
 def unit_of(path: str) -> str:
     """The unit with a config at this path, if this is root and the service is installed; else ""."""
     if group() is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections
 from typing import Dict, List, Mapping, Sequence, Tuple
 
+from ..monitoring import wording
 from ..monitoring.findings import Finding
 from ..monitoring.monitor import Report
-from ..monitoring.snapshot import MailboxView, SignInView
-from ..monitoring.stories import local_time
+from ..monitoring.snapshot import MailboxView
 from ..spool.overview import QueueView
 from ..system import log
 from ..system.clock import ago
@@ -24,9 +24,6 @@ _FINDINGS, _REASONS, _MAILBOXES = 10, 5, 20
 
 # Characters of what is to be done, and of a reason.
 _SENTENCE, _REASON = 2000, 300
-
-# An error is news for so long (seconds).
-_NEWS = 86400
 
 # Right-aligned columns of the table of mailboxes, and the width of the last one.
 _COLUMNS = ("sent 24 h", "failed 24 h", "waiting")
@@ -103,48 +100,19 @@ class StatusView:
     # How things stand.
 
     def _rows(self, report: Report, now: float) -> List[Tuple[str, str]]:
-        rows = [("running", self._running(report, now)), ("sign-in", self._sign_in(report["sign_in"], now))]
+        rows = [("running", wording.running(report)), ("sign-in", log.clean(wording.sign_in(report["sign_in"], now)))]
         if report["running"] and report["paused"]:
             rows.append(("sending", f"paused: {_brief(report['paused'])}"))
         if report["running"]:
             rows += [("" if number else "ports", place) for number, place in enumerate(report["listeners"])]
         if report["disk_free_mb"] is not None:
-            rows.append(("disk", _disk(report["disk_free_mb"], report["min_free_mb"])))
-        rows += _ends(report)
+            rows.append(("disk", wording.disk(report["disk_free_mb"], report["min_free_mb"])))
+        rows += ((label, log.clean(text)) for label, text in wording.ends(report))
         rows += self._queue(report["queue"], now)
         return rows
 
-    def _running(self, report: Report, now: float) -> str:
-        if not report["running"]:
-            return "no"
-        if not report["written"]:
-            return "yes, but it has written nothing about itself"
-        since = f"since {local_time(report['started'])}, " if report["started"] else ""
-        text = f"{since}pid {report['pid']}, version {report['version']}, {report['connections']} connections"
-        if any(finding["key"] == "stale" for finding in report["findings"]):
-            text += f" (this and the ports as of {local_time(report['written'])})"
-        return text
-
-    def _sign_in(self, sign_in: SignInView, now: float) -> str:
-        if not sign_in["user"]:
-            return "none"
-        text = log.clean(sign_in["user"])
-        if sign_in["signed_in_at"]:
-            text += f", since {ago(now - sign_in['signed_in_at'])}"
-        if sign_in["last_refresh"]:
-            text += f", renewed {ago(now - sign_in['last_refresh'])} ago"
-        return text + (" (see above)" if sign_in["error"] else "")
-
     def _queue(self, queue: QueueView, now: float) -> List[Tuple[str, str]]:
-        counts = {
-            "waiting": queue["waiting"],
-            "being sent": queue["sending"],
-            "held": queue["held"],
-            "failed": queue["failed"],
-        }
-        some = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-        age = f"; the oldest waits for {ago(now - queue['oldest'])}" if queue["oldest"] else ""
-        rows = [("queue", (some or "empty") + age)]
+        rows = [("queue", wording.queue(queue, now))]
         reasons: Dict[Tuple[str, str], int] = collections.defaultdict(int)
         for group in queue["groups"]:
             reasons[group["state"], group["reason"]] += group["count"]
@@ -162,7 +130,7 @@ class StatusView:
     def _show_mailboxes(self, boxes: Mapping[str, MailboxView], now: float) -> None:
         shown = sorted(boxes)
         if len(boxes) > _MAILBOXES:
-            shown = [name for name in shown if _is_news(boxes[name], now)]
+            shown = [name for name in shown if wording.is_news(boxes[name], now)]
             shown.sort(key=lambda name: -boxes[name]["waiting"])
             shown = shown[:_MAILBOXES]
         width = max(map(len, ["mailbox", *shown]))
@@ -196,32 +164,9 @@ def _cells(name: str, width: int, figures: Sequence[str], last: str) -> str:
     return f"{name:<{width}}{columns}  {last}"
 
 
-def _is_news(box: MailboxView, now: float) -> bool:
-    has_failed = box["last_error_time"] > max(box["last_delivery"], now - _NEWS)
-    return bool(box["waiting"] or box["failed_24h"] or has_failed)
-
-
 def _brief(reason: str) -> str:
     """What is so, without what to do: that is said once, above, or by `queue list`."""
     return log.clean(split(reason)[0], _REASON)
-
-
-def _disk(free: int, least: int) -> str:
-    return f"{free} MB free" + (f" (below {least} MB new mail is refused)" if least else "")
-
-
-def _ends(report: Report) -> List[Tuple[str, str]]:
-    certificate, days = report["certificate"], report["secret_days"]
-    rows = []
-    if certificate is not None:
-        rows.append(("certificate", f"{log.clean(certificate['path'])}, {_left(certificate['days'])}"))
-    if days is not None:
-        rows.append(("app secret", _left(days)))
-    return rows
-
-
-def _left(days: int) -> str:
-    return "expired" if days < 0 else f"valid for {days} {'day' if days == 1 else 'days'}"
 
 
 def _messages(number: int) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Sequence, cast
 
-from ..monitoring import stories
+from ..monitoring import stories, wording
 from ..monitoring.devices import DeviceView
-from ..monitoring.findings import Finding
+from ..monitoring.findings import DatedFinding, Finding
 from ..monitoring.monitor import Report
-from ..system.clock import ago
 from . import messages, response, tables
-from .render import Html, code, fill, join, prose
+from .render import Html, code, fill, join, moment, prose
 from .response import Response
 from .source import Kept, Source
 from .style import STYLE
@@ -45,7 +44,7 @@ _PAGE = """<!DOCTYPE html>
 {sections}
 </main>
 <footer>
-<p>m365proxy {version}. This page only shows. Run commands on {host}; with the Debian package, by sudo.</p>
+<p>m365proxy {version}. This page only shows. Run commands on {host}.</p>
 </footer>
 </body>
 </html>
@@ -89,7 +88,7 @@ def render(report: Report, devices: Sequence[DeviceView], setting: Setting) -> H
     """The page of a report, with the last messages of the event log."""
     sections = [
         *([_section("todo", "What to do", _todo(report["findings"], setting.program))] if report["findings"] else []),
-        _section("glance", "At a glance", _glance(report, setting)),
+        _section("glance", "At a glance", _glance(report, setting.program)),
         _section("queue", "Queue", tables.queue(report, setting.program)),
         _section("mailboxes", "Mailboxes", tables.mailboxes(report, setting.program)),
         _section("messages", "The last messages", _messages(report, setting.program)),
@@ -124,48 +123,27 @@ def _todo(found: Sequence[Finding], program: str) -> Html:
 
 
 def _finding(finding: Finding, program: str) -> Html:
+    since = cast(DatedFinding, finding).get("since", 0.0)  # all that the running program reports have it
     commands = join((code(command, program) for command in finding["commands"]), " ")
     return fill(
-        "<li>{sentence}{commands}</li>",
+        "<li>{sentence}{since}{commands}</li>",
         sentence=prose(finding["sentence"], program),
+        since=fill(' <span class="quiet">Since {when}.</span>', when=moment(since)) if since else "",
         commands=fill(' <div class="commands">{all}</div>', all=commands) if commands else "",
     )
 
 
-def _glance(report: Report, setting: Setting) -> Html:
-    now = report["written"]
-    rows = [
-        ("Running", f"since {stories.local_time(report['started'])}, for {ago(now - report['started'])}"),
-        ("Sign-in", _sign_in(report)),
-        *([("Sending", f"paused: {report['paused']}")] if report["paused"] else []),
-        ("Ports", ", ".join(report["listeners"]) or "none"),
-        ("Clients", f"{report['connections']} connected"),
-    ]
-    free, certificate, secret = report["disk_free_mb"], report["certificate"], report["secret_days"]
+def _glance(report: Report, program: str) -> Html:
+    now, free = report["written"], report["disk_free_mb"]
+    rows = [("running", wording.running(report)), ("sign-in", wording.sign_in(report["sign_in"], now))]
+    if report["paused"]:
+        rows.append(("sending", f"paused: {report['paused']}"))
+    rows.append(("ports", ", ".join(report["listeners"])))
     if free is not None:
-        rows.append(("Disk", f"{free} MB free; mail is accepted down to {report['min_free_mb']} MB"))
-    if certificate is not None:
-        rows.append(("TLS certificate", f"{_days(certificate['days'])}: {certificate['path']}"))
-    if secret is not None:
-        rows.append(("Client secret", _days(secret)))
-    cells = (
-        fill("<dt>{name}</dt> <dd>{value}</dd>", name=name, value=prose(value, setting.program)) for name, value in rows
-    )
+        rows.append(("disk", wording.disk(free, report["min_free_mb"])))
+    rows += wording.ends(report)
+    cells = (fill("<dt>{name}</dt> <dd>{value}</dd>", name=name, value=prose(value, program)) for name, value in rows)
     return fill("<dl>\n{rows}\n</dl>", rows=join(cells))
-
-
-def _sign_in(report: Report) -> str:
-    sign_in = report["sign_in"]
-    if sign_in["error"]:
-        return sign_in["error"]
-    if not sign_in["user"]:
-        return "none; run `m365proxy login`"
-    since = sign_in["signed_in_at"]
-    return sign_in["user"] + (f", since {stories.local_time(since)}" if since else "")
-
-
-def _days(days: int) -> str:
-    return f"{days} days left" if days >= 0 else f"expired {-days} days ago"
 
 
 def _messages(report: Report, program: str) -> Html:

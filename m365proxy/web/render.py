@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable
 
+from ..monitoring.stories import local_time
 from ..system import log
 from ..system.choices import Word
 
@@ -60,3 +61,8 @@ def code(command: str, program: str) -> Html:
 def mark(word: str, tone: Tone) -> Html:
     """A word in a colour that means the same."""
     return fill('<span class="mark {tone}">{word}</span>', tone=tone.value, word=word)
+
+
+def moment(seconds: float) -> Html:
+    """A moment (seconds since 1970) to the minute, in this machine's time zone; nothing if it is 0."""
+    return fill("<time>{when}</time>", when=local_time(seconds)[:16]) if seconds else Html("")

@@ -35,6 +35,7 @@ code { font: .9em/1.5 ui-monospace, monospace; background: var(--code); border-r
 .commands code { display: table; margin-top: .35rem; padding: .25rem .6rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.5rem; margin: 0; }
 dt { color: var(--quiet); }
+dt::first-letter { text-transform: uppercase; }
 dd { margin: 0; }
 table { width: 100%; border-collapse: collapse; }
 caption { text-align: left; padding-bottom: .5rem; }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence, Tuple
 
-from ..monitoring import snapshot, stories
+from ..monitoring import snapshot, wording
 from ..monitoring.devices import DeviceView
 from ..monitoring.snapshot import MailboxView, Snapshot
 from ..spool.overview import Group
 from ..system import log
-from ..system.clock import ago
-from .render import Html, Tone, escape, fill, join, mark, prose
+from .render import Html, Tone, escape, fill, join, mark, moment, prose
 
 # Rows that are shown of each table; the rest is counted.
 _ROWS = 100
@@ -70,11 +69,8 @@ def _kind(column: Column) -> Html:
 def queue(taken: Snapshot, program: str) -> Html:
     """What waits, is held or has failed, grouped by its reason."""
     view = taken["queue"]
-    total = f"{view['waiting']} waiting, {view['sending']} being sent, {view['held']} held, {view['failed']} failed"
-    if view["oldest"]:
-        total += f"; the oldest for {ago(taken['written'] - view['oldest'])}"
-    if not (view["waiting"] or view["sending"] or view["held"] or view["failed"]):
-        return Html("<p>Nothing waits, and nothing failed.</p>")
+    said = wording.queue(view, taken["written"])
+    total = said[:1].upper() + said[1:]
     if not view["groups"]:
         return fill("<p>{total}.</p>", total=total)
     names = snapshot.names_by_tag(taken)
@@ -95,7 +91,7 @@ def _group(group: Group, mailbox: str, program: str) -> Tuple[object, ...]:
         _address(mailbox),
         mark(group["state"], tone),
         group["count"],
-        _moment(group["oldest"]),
+        moment(group["oldest"]),
         prose(group["reason"], program) or "not tried yet",
     )
 
@@ -105,8 +101,8 @@ def _group(group: Group, mailbox: str, program: str) -> Tuple[object, ...]:
 _MAILBOX = [
     Column("Mailbox"),
     Column("Waiting", True),
-    Column("Sent in 24 h", True),
-    Column("Failed in 24 h", True),
+    Column("Sent 24 h", True),
+    Column("Failed 24 h", True),
     Column("Last delivery"),
     Column("Last error"),
 ]
@@ -114,10 +110,11 @@ _MAILBOX = [
 
 def mailboxes(taken: Snapshot, program: str) -> Html:
     """Those with something to say first; if there are many, the others are folded away."""
-    names = sorted(taken["mailboxes"], key=lambda name: (not _speaks(taken["mailboxes"][name]), name))
-    speaking = sum(map(_speaks, taken["mailboxes"].values()))
+    boxes, now = taken["mailboxes"], taken["written"]
+    names = sorted(boxes, key=lambda name: (not wording.is_news(boxes[name], now), name))
+    speaking = sum(wording.is_news(box, now) for box in boxes.values())
     shown = len(names) if len(names) <= _FEW else min(_ROWS, speaking)
-    rows = [_mailbox(name, taken["mailboxes"][name], program) for name in names]
+    rows = [_mailbox(name, boxes[name], program) for name in names]
     caption = f"{len(names)} {_of(names)}, {speaking or 'none'} of them with waiting mail or trouble."
     parts = [table(caption, _MAILBOX, rows[:shown]) if shown else fill("<p>{caption}</p>", caption=caption)]
     if rows[shown:]:
@@ -136,15 +133,10 @@ def _of(names: Sequence[str]) -> str:
     return "mailbox" if len(names) == 1 else "mailboxes"
 
 
-def _speaks(box: MailboxView) -> bool:
-    """Whether it wants an administrator's eye."""
-    return bool(box["waiting"] or box["failed_24h"]) or box["last_error_time"] > box["last_delivery"]
-
-
 def _mailbox(name: str, box: MailboxView, program: str) -> Tuple[object, ...]:
     error = fill(
         "{when} {error}",
-        when=_moment(box["last_error_time"]),
+        when=moment(box["last_error_time"]),
         error=prose(log.clean(box["last_error"], _ERROR), program),
     )
     return (
@@ -152,7 +144,7 @@ def _mailbox(name: str, box: MailboxView, program: str) -> Tuple[object, ...]:
         box["waiting"],
         box["sent_24h"],
         box["failed_24h"],
-        _moment(box["last_delivery"]),
+        moment(box["last_delivery"]) or "none yet",
         error if box["last_error"] else "",
     )
 
@@ -179,16 +171,11 @@ def _device(view: DeviceView, program: str) -> Tuple[object, ...]:
     advice = join((prose(sentence, program) for sentence in view["advice"]), " ")
     return (
         _address(view["client"]),
-        _moment(view["last_seen"]),
+        moment(view["last_seen"]),
         _address(view["mailbox"]),
         ", ".join(view["does"]),
         advice,
     )
-
-
-def _moment(seconds: float) -> Html:
-    """A moment to the minute; nothing if it is 0."""
-    return fill("<time>{when}</time>", when=stories.local_time(seconds)[:16]) if seconds else Html("")
 
 
 def _address(name: str) -> Html:

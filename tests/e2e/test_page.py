@@ -161,7 +161,7 @@ def test_in_a_text_browser_it_reads_from_top_to_bottom(serve, in_utc, tmp_path):
         "    sudo m365proxy queue list\n",
         " 3. 41 messages wait in erp@contoso.com",
         "At a glance\n",
-        "Sign-in\n    relay@contoso.com, since",
+        "sign-in\n    relay@contoso.com, since",
         "Queue\n",
         "erp@contoso.com",
         "Mailboxes\n",

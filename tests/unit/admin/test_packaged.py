@@ -24,6 +24,13 @@ def test_the_service_of_a_config(monkeypatch, path, group, unit):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such users")
+@pytest.mark.parametrize("user, is_service", [(None, False), (0, True), (1, False)])
+def test_whether_this_is_the_service(monkeypatch, user, is_service):
+    monkeypatch.setattr(packaged, "_user", lambda: None if user is None else os.geteuid() + user)
+    assert packaged.is_service() is is_service
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such users")
 @pytest.mark.parametrize(
     "directory, file, is_user, is_group, closed",
     [
