@@ -399,6 +399,15 @@ MUTATIONS = (
         "_OURS = (",
         "tests/unit/monitoring/test_command.py",
     ),
+    # The page.
+    Mutation(
+        "page-not-escaped",
+        "what comes from outside is text on the page, and nothing else",
+        "web/render.py",
+        "Html(log.clean(value, _LONGEST).translate(_REFERENCES))",
+        "Html(log.clean(value, _LONGEST))",
+        "tests/unit/web/test_render.py tests/unit/web/test_page.py",
+    ),
 )
 
 

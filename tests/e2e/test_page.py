@@ -14,9 +14,10 @@ import browser
 import pages
 import pytest
 from program import ALERTS, PASSWORD, SCANS, wait_until
+from web_harness import guard
 
 from m365proxy.web import page as module
-from m365proxy.web.statusport import StatusPort
+from m365proxy.web.statusport import Access, StatusPort
 from m365proxy.web.style import STYLE
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -38,9 +39,9 @@ def serve(tmp_path, monkeypatch):
         monitor = types.SimpleNamespace(
             report=lambda: report, devices=types.SimpleNamespace(views=lambda: devices), is_alive=lambda: True
         )
-        port = StatusPort(monitor, setting.program)
+        port = StatusPort(monitor, guard(), setting.program)
         made.append(port)
-        port.open(["127.0.0.1"], 0)
+        port.open(["127.0.0.1"], 0, Access())
         port.start()
         return f"http://127.0.0.1:{port.listeners[0].port}/"
 
