@@ -14,6 +14,9 @@ from .findings import DatedFinding
 # Things that the text names; the page and `status` show all.
 _NAMED = 10
 
+# ... and the JSON: receivers have limits, ntfy one of 128 KiB, Teams one of 28 KiB.
+_LISTED = 20
+
 # Characters of one thing, so that all are together below 4,096 octets: the most that ntfy takes.
 _LONGEST = 250
 
@@ -73,10 +76,15 @@ class Notice(NamedTuple):
             "text": f"{title}\n{text}",
             "status": self.health.value,
             "priority": 4 if self.standing else 3,  # of ntfy: high, default
-            "findings": [dict(finding) for finding in self.standing],
-            "over": [{**finding, "ended": end} for finding, end in self.over],
+            "count": len(self.standing),
+            "findings": [_listed(finding) for finding in self.standing[:_LISTED]],
+            "over": [{**_listed(finding), "ended": end} for finding, end in self.over[:_LISTED]],
         }
         return json.dumps(content).encode()
+
+
+def _listed(finding: DatedFinding) -> Dict[str, Any]:
+    return {**finding, "sentence": log.clean(finding["sentence"], 2 * _LONGEST)}
 
 
 def _block(sentence: str, when: str, commands: Sequence[str]) -> str:

@@ -53,6 +53,7 @@ def test_json():
         "text": f"{notice.title}\n{notice.text}",
         "status": "down",
         "priority": 4,
+        "count": 1,
         "findings": [FINDING],
         "over": [{**OTHER, "ended": BEGIN + 60}],
     }
@@ -63,6 +64,8 @@ def test_many_things_are_a_short_text():
     text = Notice(many, tuple((one, BEGIN) for one in many)).text
     assert "- and 490 more: see `m365proxy status`" in text
     assert len(Notice(many).text.encode()) <= 4096
+    posted = json.loads(Notice(many).as_json())
+    assert (posted["count"], len(posted["findings"])) == (500, 20) and len(Notice(many).as_json()) < 128 * 1024
 
 
 def test_no_control_character_gets_in():
