@@ -72,9 +72,9 @@ def test_what_is_reported_is_what_is_written(make_monitor, tmp_path):
     assert monitor.tick() == monitor.report() == statusfile.read(str(tmp_path))
 
 
-def test_steps_in_the_log_are_counted_over_a_restart(make_monitor, monkeypatch):
+def test_steps_in_the_log_are_counted_over_a_restart(make_monitor, caplog):
     logger = logging.getLogger("m365proxy.courier")
-    monkeypatch.setattr(logger, "level", logging.INFO)
+    caplog.set_level(logging.INFO, logger.name)
     for id in ("1", "2"):
         monitor = make_monitor()
         logger.info("sent", extra=events.step("delivered", id=id, mailbox=ALERTS))
@@ -82,9 +82,9 @@ def test_steps_in_the_log_are_counted_over_a_restart(make_monitor, monkeypatch):
     assert make_monitor().report()["mailboxes"][ALERTS]["sent_24h"] == 2
 
 
-def test_a_kill_is_made_good_by_the_event_log(make_monitor, tmp_path, monkeypatch):
+def test_a_kill_is_made_good_by_the_event_log(make_monitor, tmp_path, caplog):
     logger = logging.getLogger("m365proxy.courier")
-    monkeypatch.setattr(logger, "level", logging.INFO)
+    caplog.set_level(logging.INFO, logger.name)
     event_log = EventLog(str(tmp_path / "events"), 8000)
     logging.getLogger().addHandler(event_log)
     killed = make_monitor(event_log=event_log)
