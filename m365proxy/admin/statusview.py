@@ -19,8 +19,8 @@ from .terminal import Terminal
 # The width of what stands before a line's text.
 _LABEL = 12
 
-# How much is printed; `--json` has all of it.
-_FINDINGS, _REASONS, _MAILBOXES = 10, 5, 20
+# How much is printed: things to do of one kind, names, reasons, mailboxes.  `--json` has all of it.
+_ALIKE, _NAMED, _REASONS, _MAILBOXES = 3, 10, 5, 20
 
 # Characters of what is to be done, and of a reason.
 _SENTENCE, _REASON = 2000, 300
@@ -63,10 +63,20 @@ class StatusView:
     # What to do.
 
     def _show_findings(self, found: Sequence[Finding]) -> None:
-        for number, finding in enumerate(found[:_FINDINGS], 1):
+        number = 0
+        further: Dict[str, List[str]] = {}
+        seen: Dict[str, int] = collections.Counter()
+        for finding in found:
+            kind, _, mailbox = finding["key"].partition(" ")
+            seen[kind] += 1
+            if seen[kind] > _ALIKE:
+                further.setdefault(kind, []).append(log.clean(mailbox))
+                continue
+            number += 1
             self._show_finding(f"{number:>3}. " if len(found) > 1 else "  ", finding)
-        if len(found) > _FINDINGS:
-            self._terminal.line(f"     and {len(found) - _FINDINGS} more: `{self._program} status --json` shows all")
+        for kind, names in further.items():
+            which = ", ".join(names[:_NAMED]) + (", ..." if names[_NAMED:] else "")
+            self._hang("     ", f"and {len(names)} more ({kind}): {which}")
 
     def _show_finding(self, head: str, finding: Finding) -> None:
         """The sentence, with its commands in lines of their own, and then those that are not in it."""
