@@ -40,7 +40,7 @@ class Counter(Word):
     FAILED = "failed"
     HELD = "held"
     LOGIN_FAILED = "login failed"  # by service
-    TLS_FAILED = "TLS failed"
+    TLS_FAILED = "TLS failed"  # by service
     REFUSED = "refused"  # by the reply's code and enhanced code: "550 5.7.60"
     SESSIONS = "sessions"  # by service
     CONNECTIONS_REFUSED = "connections refused"  # by service
@@ -187,7 +187,7 @@ class Counters:
         self._totals[Counter.LOGIN_FAILED, str(step.get("service", ""))] += 1
 
     def _tls_failed(self, when: float, step: Mapping[str, Value]) -> None:
-        self._totals[Counter.TLS_FAILED, ""] += 1
+        self._totals[Counter.TLS_FAILED, str(step.get("service", ""))] += 1
 
     def _remembered(self, step: Mapping[str, Value]) -> MailboxMemory:
         name = str(step.get("mailbox") or "")

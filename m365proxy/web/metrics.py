@@ -71,7 +71,8 @@ def _quoted(text: str) -> str:
 
 
 def _number(figure: float) -> str:
-    return str(int(figure)) if float(figure).is_integer() else repr(float(figure))
+    """With three decimals at most, as counters.json has them: no sum is less after a restart than it was before."""
+    return str(int(figure)) if float(figure).is_integer() else repr(round(float(figure), 3))
 
 
 # How rows get their figures.
@@ -93,9 +94,14 @@ def _by_label(counter: Counter) -> Callable[[Report, _Totals], List[_Sample]]:
 
 
 def _by_service(counter: Counter) -> Callable[[Report, _Totals], List[_Sample]]:
-    return lambda report, totals: [
-        ("", (service.value,), totals.get((counter, service.value), 0)) for service in Service
-    ]
+    """For mail always, for the status port if there is anything."""
+
+    def samples(report: Report, totals: _Totals) -> List[_Sample]:
+        counted = {label: total for (one, label), total in totals.items() if one is counter}
+        found = {**{service.value: 0.0 for service in Service}, **counted}
+        return [("", (service,), total) for service, total in found.items()]
+
+    return samples
 
 
 def _deliveries(report: Report, totals: _Totals) -> Iterator[_Sample]:
@@ -204,7 +210,7 @@ METRICS = (
         ("code", "enhanced"),
     ),
     _counter("logins_failed", "Logins with a wrong name or password.", _by_service(Counter.LOGIN_FAILED), ("service",)),
-    _counter("tls_handshakes_failed", "TLS handshakes that failed.", _total(Counter.TLS_FAILED)),
+    _counter("tls_handshakes_failed", "TLS handshakes that failed.", _by_service(Counter.TLS_FAILED), ("service",)),
     _counter("pop3_messages_retrieved", "Messages that POP3 clients have fetched.", _total(Counter.RETRIEVED)),
     # Microsoft.
     _counter(

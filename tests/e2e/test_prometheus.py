@@ -151,13 +151,20 @@ def test_without_an_event_log_counters_begin_at_zero_after_a_kill(make_program):
     assert not (relay.directory / "state" / "events").exists()
 
 
-def test_prometheus_scrapes_it_and_loads_the_alerts(relay, tmp_path):
+@pytest.mark.parametrize("is_protected", [False, True], ids=["on the machine", "with TLS and password"])
+def test_prometheus_scrapes_it_and_loads_the_alerts(make_program, tmp_path, is_protected):
     program = need("prometheus")
+    relay = make_program(status_port=0, **({"status_password": PASSWORD} if is_protected else {})).sign_in().start()
     send(relay, 1)
-    (tmp_path / "prometheus.yml").write_text(
-        f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{RULES}]\nscrape_configs:\n"
-        f"  - job_name: m365proxy\n    static_configs: [{{targets: ['127.0.0.1:{relay.port('status')}']}}]\n"
-    )
+    scrape = {"job_name": "m365proxy", "static_configs": [{"targets": [f"127.0.0.1:{relay.port('status')}"]}]}
+    if is_protected:
+        scrape.update(
+            scheme="https",
+            tls_config={"ca_file": str(relay.certificate)},
+            basic_auth={"username": "prometheus", "password": PASSWORD},
+        )
+    config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": [str(RULES)]}
+    (tmp_path / "prometheus.yml").write_text(json.dumps({**config, "scrape_configs": [scrape]}))  # YAML reads it, too
     log = tmp_path / "log"
     words = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0"]
     with open(log, "wb") as file:

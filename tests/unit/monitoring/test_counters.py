@@ -32,7 +32,7 @@ def test_steps_are_counted(counters):
     counters.note(NOW, {"event": "held", "mailbox": ALERTS})
     counters.note(NOW, {"event": "doubtful", "mailbox": ALERTS})
     counters.note(NOW, {"event": "login failed", "service": "pop3"})
-    counters.note(NOW, {"event": "TLS failed", "client": "192.0.2.1"})
+    counters.note(NOW, {"event": "TLS failed", "service": "smtp", "client": "192.0.2.1"})
     counters.note(NOW, {"event": "of another program"})
     assert counters.totals() == {
         (Counter.ACCEPTED, ""): 1,
@@ -44,7 +44,7 @@ def test_steps_are_counted(counters):
         (Counter.FAILED, ""): 1,
         (Counter.HELD, ""): 1,
         (Counter.LOGIN_FAILED, "pop3"): 1,
-        (Counter.TLS_FAILED, ""): 1,
+        (Counter.TLS_FAILED, "smtp"): 1,
     }
 
 

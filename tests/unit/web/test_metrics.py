@@ -12,6 +12,7 @@ from m365proxy.monitoring.counters import Counter, Counters
 from m365proxy.monitoring.monitor import report_on
 from m365proxy.web import metrics
 
+SERVICES = ("smtp", "pop3", "status")
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
@@ -29,6 +30,7 @@ def test_what_was_counted():
     counters = Counters()
     counters.note(NOW, {"event": "accepted", "size": 700})
     counters.note(NOW, {"event": "login failed", "service": "pop3"})
+    counters.note(NOW, {"event": "TLS failed", "service": "status"})
     counters.note_session("smtp")
     counters.note_refusal("550 5.7.60")
     counters.note_answer(202)
@@ -39,6 +41,8 @@ def test_what_was_counted():
     assert shown["m365proxy_messages_accepted_bytes_total"] == "700"
     assert shown['m365proxy_logins_failed_total{service="pop3"}'] == "1"
     assert shown['m365proxy_logins_failed_total{service="smtp"}'] == "0"
+    handshakes = {name: shown[f'm365proxy_tls_handshakes_failed_total{{service="{name}"}}'] for name in SERVICES}
+    assert handshakes == {"smtp": "0", "pop3": "0", "status": "1"}
     assert shown['m365proxy_sessions_total{service="smtp"}'] == "1"
     assert shown['m365proxy_smtp_refusals_total{code="550",enhanced="5.7.60"}'] == "1"
     assert shown['m365proxy_graph_requests_total{status="202"}'] == "1"
@@ -50,7 +54,7 @@ def test_what_was_counted():
 def test_each_counter_is_shown(counter):
     counters = Counters()
     labels = {Counter.REFUSED: "550 5.7.1", Counter.DELIVERED_WITHIN: "5", Counter.GRAPH_REQUESTS: "200"}
-    of_service = (Counter.SESSIONS, Counter.CONNECTIONS_REFUSED, Counter.LOGIN_FAILED)
+    of_service = (Counter.SESSIONS, Counter.CONNECTIONS_REFUSED, Counter.LOGIN_FAILED, Counter.TLS_FAILED)
     counters.add(counter, labels.get(counter, "smtp" if counter in of_service else ""), 4711)
     assert "4711" in rendered(counters).values()
 
@@ -64,6 +68,16 @@ def test_deliveries_are_a_histogram():
     assert buckets == {"1": "2", "2": "2", "5": "3", "3600": "3", "21600": "4"}
     assert shown['m365proxy_delivery_seconds_bucket{le="+Inf"}'] == shown["m365proxy_delivery_seconds_count"] == "5"
     assert shown["m365proxy_delivery_seconds_sum"] == "104005.75"
+
+
+def test_a_restart_makes_no_sum_less():
+    counters, later = Counters(), Counters()
+    for number in range(3):
+        counters.note(NOW, {"event": "delivered", "id": str(number), "mailbox": ALERTS, "seconds": 0.1})
+    counters.note_throttling(1.23456)
+    later.restore(counters.content())
+    assert rendered(later) == rendered(counters)
+    assert rendered(later)["m365proxy_delivery_seconds_sum"] == "0.3"
 
 
 def test_how_things_stand():
