@@ -6,6 +6,7 @@ from typing import Iterator, Sequence
 
 from ..monitoring import stories
 from ..monitoring.stories import Event, Story
+from ..spool.overview import accepted_time
 from .render import Html, Tone, fill, join, mark, prose
 
 # Of a message that was tried for days, the first and the last steps are shown.
@@ -58,7 +59,9 @@ def _message(story: Story, program: str) -> Html:
 
 def _who(story: Story) -> str:
     if not story.accepted:
-        return f"of {stories.text(story.last, 'mailbox') or 'a mailbox'}, accepted before this log begins"
+        accepted = accepted_time(story.id)
+        when = stories.local_time(accepted) if accepted else "earlier"
+        return f"of {stories.text(story.last, 'mailbox') or 'a mailbox'}, accepted {when}"
     return f"{stories.text(story.accepted, 'sender') or '<>'} to {stories.recipients(story.accepted)}"
 
 

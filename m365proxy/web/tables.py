@@ -163,7 +163,8 @@ def devices(views: Sequence[DeviceView], program: str) -> Html:
     caption = f"{len(views)} clients, {waiting} of them with something to set."
     shown = table(caption, _DEVICE, [_device(view, program) for view in ordered[:_ROWS]])
     more = len(ordered) - _ROWS
-    note = fill('<p class="quiet">{text}</p>', text=f"{more} more are not shown.")
+    text = f"{more} more are not shown; `m365proxy devices` lists all."
+    note = fill('<p class="quiet">{text}</p>', text=prose(text, program))
     return join([shown, note]) if more > 0 else shown
 
 

@@ -71,3 +71,10 @@ def test_sentences(event, told):
 @pytest.mark.parametrize("moment", ["", "9", "9999-99-99T00:00:00"])
 def test_a_time_that_is_none_is_shown_as_it_is(moment):
     assert stories.local({"time": moment, "event": "x"}) == moment
+
+
+@pytest.mark.parametrize("recipients", [1, 40])
+def test_as_many_as_are_wanted_if_there_is_room_for_them(event_log, directory, recipients):
+    for number in range(50):
+        event_log.note("accepted", id=f"id{number:02}", recipients=["support@fabrikam.com"] * recipients)
+    assert [story.id for story in stories.latest(directory, 20, 40_000)] == [f"id{n}" for n in range(49, 29, -1)]

@@ -7,6 +7,7 @@ import pytest
 
 from m365proxy.monitoring import stories
 from m365proxy.monitoring.stories import Story
+from m365proxy.spool.overview import accepted_time
 from m365proxy.web.messages import messages
 
 TIME = "2026-11-29T09:42:07.311Z"
@@ -52,9 +53,10 @@ def test_the_way_of_a_message_as_trace_tells_it(tmp_path):
 
 
 def test_a_message_that_was_accepted_long_ago():
-    html = messages([Story("id", [event("deferred", mailbox=pages.ERP, reason="No.")])], "m365proxy")
-    assert f"of {pages.ERP}, accepted before this log begins" in html
-    assert "of a mailbox, accepted before" in messages([Story("id", [event("dropped")])], "m365proxy")
+    id = "20261124T094207-7991cf5d-18580a40"
+    html = messages([Story(id, [event("deferred", mailbox=pages.ERP, reason="No.")])], "m365proxy")
+    assert f"of {pages.ERP}, accepted {stories.local_time(accepted_time(id))}" in html
+    assert "of a mailbox, accepted earlier" in messages([Story("id", [event("dropped")])], "m365proxy")
 
 
 def test_a_bounce_has_no_sender():
