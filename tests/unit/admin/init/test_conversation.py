@@ -236,9 +236,7 @@ def test_printing_writes_nothing(console):
 
 def test_printing_shows_no_secret_that_the_config_holds_and_says_what_its_passwords_are_for(console):
     mailbox = {"username": "alerts@contoso.com", "password": "drawer full of devices"}
-    console.path.write_text(
-        json.dumps({**MINIMAL, "mailboxes": [mailbox], "status_port": 0, "status_password": "wide open"})
-    )
+    console.path.write_text(json.dumps({**MINIMAL, "mailboxes": [mailbox], "client_secret": "wide open"}))
     assert console.run("--print", "--add-login", "printer") == 0
     assert "drawer" not in console.out and "wide open" not in console.out and '"password": "***"' in console.out
     assert '"digest": "***"' in console.out  # passwords could be tried against it

@@ -36,7 +36,7 @@ def test_what_fits_its_option_is_shown_with_pseudonyms():
         "allowed_domains": ["*", "contoso.com"],
         "notify": None,
         "queue": {"retry_interval": 5},
-        "status_password": "another",
+        "status_password": "another one",
         "client_secret_expires": "2027-03-31",
     }
     assert shown(document) == {
@@ -63,7 +63,7 @@ def test_what_fits_its_option_is_shown_with_pseudonyms():
         "allowed_domains": ["*", "domain-1"],
         "notify": None,
         "queue": {"retry_interval": 5},
-        "status_password": "<secret>",
+        "status_password": "<plain password>",
         "client_secret_expires": "2027-03-31",
     }
 
