@@ -1,12 +1,16 @@
 """The status port of the running program, asked by curl."""
 
+import contextlib
 import os
 import shutil
 import signal
+import smtplib
+import socket
 import subprocess
 
 import pytest
-from program import wait_until
+from program import ALERTS, wait_until
+from program import PASSWORD as DEVICE_PASSWORD
 from tools import need
 
 from m365proxy.server import tls
@@ -113,3 +117,80 @@ def test_a_state_directory_that_is_gone_is_not_ready(make_program):
     wait_until(lambda: curl(program, "/readyz").status == 503)
     assert curl(program, "/livez").status == 200
     assert curl(program, "/healthz").status == 503
+
+
+def test_two_hundred_slow_clients_keep_neither_probes_nor_mail_from_their_answer(make_program):
+    program = make_program(status_port=0).sign_in().start()
+    with contextlib.ExitStack() as slow:
+        for number in range(200):
+            sock = slow.enter_context(socket.create_connection(("127.0.0.1", program.port("status")), timeout=20))
+            with contextlib.suppress(OSError):  # cut already
+                sock.sendall((b"", b"GET /li", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\nHost: ")[number % 4])
+        assert [curl(program, path).status for path in ("/livez", "/readyz", "/healthz", "/")] == [200] * 4
+        with smtplib.SMTP("127.0.0.1", program.port("smtp"), timeout=60) as device:
+            device.login(ALERTS, DEVICE_PASSWORD)
+            device.sendmail(ALERTS, ["admin@contoso.com"], "Subject: x\r\n\r\ny")
+    wait_until(lambda: program.queue() == [])
+
+
+GARBAGE = [
+    os.urandom(100_000),
+    b"\0" * 100_000,
+    b"\r\n" * 10_000,
+    b"GET /" + b"../" * 400_000 + b" HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 50_000,
+    b"GET / HTTP/1.1\r\nHost: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\nContent-Length: -1\r\nHost: localhost\r\n\r\n",
+    b"HELO printer\r\nMAIL FROM:<a@contoso.com>\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+]
+
+
+def send(program, data):
+    """Send octets, and wait for the end of the connection."""
+    sock = socket.create_connection(("127.0.0.1", program.port("status")), timeout=60)
+    with sock, contextlib.suppress(OSError):
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(65536):
+            pass
+
+
+@pytest.mark.parametrize("password", [None, PASSWORD], ids=["plain", "tls"])
+def test_garbage_costs_nothing_but_its_connection(make_program, password):
+    program = make_program(status_port=0, **({"status_password": password} if password else {})).sign_in().start()
+    for data in GARBAGE:
+        send(program, data)
+    found = over_tls(program, "/livez") if password else curl(program, "/livez")
+    assert found.status == 200
+    assert " ERROR " not in program.said()
+
+
+def test_haproxy_sees_which_gateway_takes_mail(make_program, tmp_path):
+    haproxy = need("haproxy")
+    well = make_program(status_port=0, status_password=PASSWORD).sign_in().start()
+    full = make_program(status_port=0, status_password=PASSWORD, queue={"min_free_mb": 1024 * 1024}).sign_in().start()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    lines = [
+        *("defaults", " mode tcp", " timeout connect 10s", " timeout client 60s", " timeout server 60s"),
+        *("listen stats", f" bind 127.0.0.1:{port}", " mode http", " stats enable", " stats uri /stats"),
+        *("listen smtp", f" bind unix@{tmp_path}/smtp", " option httpchk GET /readyz"),
+    ]
+    for name, program in (("well", well), ("full", full)):
+        check = f"check port {program.port('status')} check-ssl verify none inter 100ms"
+        lines.append(f" server {name} 127.0.0.1:{program.port('smtp')} send-proxy-v2 {check}")
+    (tmp_path / "haproxy.cfg").write_text("\n".join([*lines, ""]))
+    process = subprocess.Popen([haproxy, "-db", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: states(port, smtp=("well", "full")) == {"well": "UP", "full": "DOWN"}, what="HAProxy")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def states(port, **servers):
+    """What HAProxy says of each server; {} while it starts."""
+    words = [need("curl"), "--noproxy", "*", "-sS", f"http://127.0.0.1:{port}/stats;csv"]
+    rows = [line.split(",") for line in subprocess.run(words, capture_output=True, text=True).stdout.splitlines()]
+    return {row[1]: row[17].split()[0] for row in rows if len(row) > 17 and row[1] in servers.get(row[0], ())}

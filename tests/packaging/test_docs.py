@@ -58,7 +58,7 @@ def marked(*languages, pages=None):
 def installation(tmp_path_factory):
     """A directory with m365proxy on PATH, and a config that is signed in to the stand-in tenant."""
     directory = tmp_path_factory.mktemp("docs")
-    program = Program(directory).sign_in()
+    program = Program(directory, status_port=0).sign_in()
     (directory / "bin").mkdir()
     launcher = directory / "bin" / "m365proxy"
     launcher.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
@@ -67,7 +67,8 @@ def installation(tmp_path_factory):
     sudo.write_text('#!/bin/sh\nexec "$@"\n')
     sudo.chmod(0o755)
     program.environ.update(PATH=f"{directory / 'bin'}:{os.environ['PATH']}", M365PROXY_CONFIG=str(program.config))
-    yield program.start()  # the commands of the pages are for a running program
+    program.start()  # the commands of the pages are for a running program
+    yield program
     program.close()
 
 
@@ -76,7 +77,7 @@ def test_shell_blocks_run_or_say_that_they_do_not(text, installation):
     if text.startswith(NOT_RUN):
         pytest.skip(text.splitlines()[0].lstrip("# "))
     done = subprocess.run(
-        ["sh", "-euc", text],
+        ["sh", "-euc", text.replace(":8025/", f":{installation.port('status')}/")],
         env=installation.environ,
         cwd=installation.directory,
         capture_output=True,
