@@ -245,7 +245,7 @@ class Daemon:
             config.limits.connections_per_client,
             config.proxy_protocol_from,
             config.allowed_networks,
-            note_session=self._counters.note_session,
+            note_session=lambda service, peer: self._monitor.note_session(service, peer),
             note_refused=self._counters.note_refused_connection,
         )
 

@@ -21,7 +21,7 @@ from .troubles import LOGIN_TROUBLES, WORDS, Trouble, trouble_in
 
 _NAME = "devices.json"
 
-# Clients remembered; the one that has been away longest is forgotten first.
+# Clients remembered; the one that has been away longest is forgotten first, those that never sent mail before others.
 _MOST = 1000
 
 # User names remembered of a client, and of those that were refused.
@@ -33,6 +33,8 @@ GUESSES = 4
 # Seconds within which a device that could not log in tries to send all the same.
 _SESSION = 60.0
 
+_POP3 = "pop3"
+
 # Characters of a refusal.
 _LONGEST = 200
 
@@ -43,6 +45,8 @@ class DeviceView(TypedDict):
     client: str  # its address; behind a proxy, the one that the proxy gave
     first_seen: float
     last_seen: float
+    sessions: int  # those of the last minute before a kill are not known
+    services: List[str]  # "smtp", "pop3": those it has connected to
     messages: int  # accepted
     last_message: float
     mailbox: str  # of the last message
@@ -65,17 +69,18 @@ class _Device:
 
     __slots__ = (
         *("first_seen", "last_seen", "messages", "last_message", "mailbox", "logins", "auth", "tls", "helo"),
-        *("habits", "refusals", "refused_logins", "trouble", "trouble_time", "refusal"),
+        *("habits", "refusals", "refused_logins", "trouble", "trouble_time", "refusal", "sessions", "services"),
     )
 
     def __init__(self, when: float):
         self.first_seen = self.last_seen = when
-        self.messages = self.refusals = 0
+        self.messages = self.refusals = self.sessions = 0
         self.last_message = self.trouble_time = 0.0
         self.mailbox = self.auth = self.tls = self.trouble = self.refusal = ""
         self.logins: Tuple[str, ...] = ()
         self.refused_logins: Tuple[str, ...] = ()
         self.habits: Tuple[str, ...] = ()
+        self.services: Tuple[str, ...] = ()
         self.helo = False
 
     def note(self, when: float, step: Mapping[str, Value]) -> None:
@@ -115,6 +120,8 @@ class _Device:
             client=client,
             first_seen=self.first_seen,
             last_seen=self.last_seen,
+            sessions=self.sessions,
+            services=list(self.services),
             messages=self.messages,
             last_message=self.last_message,
             mailbox=self.mailbox,
@@ -159,14 +166,27 @@ class Devices:
         if not isinstance(client, str) or not client:
             return
         with self._lock:
-            device = self._devices.get(client)
-            if device is None:
-                device = self._devices[client] = _Device(when)
-                if len(self._devices) > _MOST:
-                    self._devices.popitem(last=False)
-            else:
-                self._devices.move_to_end(client)
-            device.note(when, step)
+            self._device(client, when).note(when, step)
+
+    def note_session(self, when: float, service: str, client: str) -> None:
+        """A client was let in at a port for `service`."""
+        with self._lock:
+            device = self._device(client, when)
+            device.last_seen = when
+            device.sessions += 1
+            device.services = _with(device.services, service)
+
+    def _device(self, client: str, when: float) -> _Device:
+        """That of a client, a new one perhaps; under the lock."""
+        device = self._devices.get(client)
+        if device is None:
+            if len(self._devices) >= _MOST:
+                # Strangers that only connect must not push out the administrator's own.
+                gone = (name for name, one in self._devices.items() if not one.messages)
+                del self._devices[next(gone, next(iter(self._devices)))]
+            device = self._devices[client] = _Device(when)
+        self._devices.move_to_end(client)
+        return device
 
     def views(self) -> List[DeviceView]:
         """All of them, the last seen first."""
@@ -231,6 +251,8 @@ def _does(device: _Device) -> List[str]:
     if device.messages:
         found.append(device.tls or "no TLS")
         found.append(f"AUTH {device.auth}" if device.auth else "no login")
+    if _POP3 in device.services:
+        found.append("POP3")
     if device.helo:
         found.append("HELO only")
     if Habit.TLS_AT_ONCE.value in device.habits:
@@ -241,7 +263,7 @@ def _does(device: _Device) -> List[str]:
         found.append("guesses passwords")
     elif device.trouble:
         found.append(_words(device.trouble))
-    return found
+    return found or ["connects, and sends nothing"]
 
 
 def _words(trouble: str) -> str:

@@ -99,6 +99,11 @@ class Monitor:
         self._write_counters(content, devices, end, stopped=True)
         self._write_warnings()
 
+    def note_session(self, service: str, client: str) -> None:
+        """A client was let in."""
+        self.counters.note_session(service)
+        self.devices.note_session(self._clock(), service, client)
+
     def tick(self) -> Optional[Report]:
         """Warn of what is due, write status.json, and the counters now and then; None if the queue cannot be listed."""
         self._ticked = self._monotonic()

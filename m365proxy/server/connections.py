@@ -34,13 +34,14 @@ class Connections:
         allowed: Optional[Sequence[Network]] = None,
         clock: Callable[[], float] = time.monotonic,
         *,
-        note_session: Callable[[str], object] = lambda protocol: None,
+        note_session: Callable[[str, str], object] = lambda protocol, peer: None,
         note_refused: Callable[[str], object] = lambda protocol: None,
     ):
         """At most `total` clients at once, and `per_client` connections from one address.
 
         `proxies` must say whose connection they pass on (PROXY protocol); `allowed` may connect, None for all.
-        `note_session` and `note_refused` are told the protocol of each client that is let in, or turned away.
+        `note_session` and `note_refused` are told the protocol of each client that is let in, or turned away; the
+        former its address, too.
         """
         self.note_session = note_session
         self.note_refused = note_refused

@@ -192,7 +192,7 @@ class Listener(socketserver.ThreadingTCPServer):
             tls_first = self._settings.tls_mode is TlsMode.IMPLICIT or self._begins_with_tls(client)
             if tls_first and not self._start_tls(client):
                 return
-            self._connections.note_session(self.protocol)
+            self._connections.note_session(self.protocol, client.peer)
             self._make_session(client).run()
         except WireError as error:
             logger.debug("%s connection from %s ended: %s", self.protocol, client.peer, handshake.reason(error))

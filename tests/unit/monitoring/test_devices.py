@@ -82,6 +82,28 @@ def test_a_login_that_was_refused_and_works_now_is_no_guess():
     assert seen(*steps)["does"] == ["TLSv1.2", "AUTH LOGIN"]
 
 
+@pytest.mark.parametrize(
+    "services, does",
+    [(["smtp"], ["connects, and sends nothing"]), (["pop3"], ["POP3"]), (["smtp", "pop3", "smtp"], ["POP3"])],
+)
+def test_who_only_connects_or_fetches_mail_is_known_too(services, does):
+    found = Devices()
+    for number, service in enumerate(services):
+        found.note_session(NOW + number, service, PRINTER)
+    (view,) = found.views()
+    assert (view["sessions"], view["last_seen"], view["does"]) == (len(services), NOW + len(services) - 1, does)
+    assert set(view["services"]) == set(services)
+
+
+def test_who_only_connects_pushes_out_no_device():
+    found = Devices()
+    found.note(NOW, accepted())
+    for number in range(1500):
+        found.note_session(NOW, "smtp", f"stranger {number}")
+    names = [view["client"] for view in found.views()]
+    assert (len(names), names[0], names[-1]) == (1000, "stranger 1499", PRINTER)
+
+
 def test_steps_without_a_client_are_of_no_device():
     found = Devices()
     found.note(NOW, {"event": "delivered", "id": "1"})
@@ -110,6 +132,7 @@ def test_a_thousand_take_less_than_a_megabyte():
 
 def test_they_are_kept_over_a_restart(tmp_path):
     before, after = Devices(), Devices()
+    before.note_session(NOW, "smtp", PRINTER)
     for step in (accepted(helo=True), failed("mfp-2")):
         before.note(NOW, step)
     save(before, tmp_path)

@@ -105,7 +105,7 @@ def test_counters_are_saved_each_minute(make_monitor, tmp_path):
     saved = tmp_path / "counters.json"
     for seconds, is_saved in ((59, False), (1, True), (59, False), (1, True)):
         saved.unlink(missing_ok=True)
-        monitor.counters.note_session("smtp")
+        monitor.note_session("smtp", "192.0.2.9")
         now[0] += seconds
         monitor.tick()
         assert saved.exists() is is_saved

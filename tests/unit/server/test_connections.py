@@ -120,7 +120,11 @@ def test_a_refusal_names_the_client_and_the_limit(listen, caplog):
 
 def test_who_is_let_in_and_who_is_turned_away_is_counted(listen):
     let_in, refused = [], []
-    listener = listen(connections=Connections(total=1, note_session=let_in.append, note_refused=refused.append))
+    listener = listen(
+        connections=Connections(
+            total=1, note_session=lambda service, peer: let_in.append(service), note_refused=refused.append
+        )
+    )
     with connect(listener) as one:
         assert line(one) != BUSY
         for _ in range(2):

@@ -53,7 +53,7 @@ def talk_through(harness, header):
 
 def test_a_client_that_may_not_connect_is_counted_as_turned_away():
     let_in, refused = [], []
-    noted = {"note_session": let_in.append, "note_refused": refused.append}
+    noted = {"note_session": lambda service, peer: let_in.append((service, peer)), "note_refused": refused.append}
     with Harness(connections=Connections(allowed=OFFICE, **noted)) as harness, harness.client(greeted=False) as talk:
         assert talk.reply() == REFUSED
     for header, reply in ((first("198.51.100.1"), REFUSED), (b"EHLO x\r\n" * 20, "")):
@@ -61,7 +61,7 @@ def test_a_client_that_may_not_connect_is_counted_as_turned_away():
             assert talk.reply() == reply
     with visit(first("192.0.2.7"), connections=behind(OFFICE, **noted)) as (_, talk):
         assert talk.reply().startswith("220 ")
-    assert (let_in, refused) == (["smtp"], ["smtp"] * 3)
+    assert (let_in, refused) == ([("smtp", "192.0.2.7")], ["smtp"] * 3)
 
 
 @contextlib.contextmanager
