@@ -73,6 +73,8 @@ PLANTED = {
     "proxy_protocol_from": ["10.77.33.3"],
     "allowed_domains": ["empfaenger-firma.example"],
     "notify": "edv.leitung@kunde-nord.example",
+    "notify_url": "https://glocke:Klingel-7-Wort@ruf.kunde-nord.example/nord-ablage?token=t0psecret8",
+    "notify_command": ["/srv/kunde-nord/rufe-nord", "Pager-Kennwort-99"],
     "status_password": "Status=Kennwort",
     "logging.file": "/srv/kunde-nord/protokolle/nord.log",
     "state_dir": "/srv/kunde-nord/zustand",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import stat
 import sys
 import time
@@ -142,13 +143,16 @@ def test_a_server_that_is_away_gets_it_later(make_program, receiver):
     assert "t0ken" not in program.said() and "s3cret" not in program.said()
 
 
-def test_a_stop_during_a_notice_leaves_it_to_the_next_run(make_program, receiver):
+@pytest.mark.parametrize(
+    "how, status", [(signal.SIGTERM, 0), pytest.param(getattr(signal, "SIGKILL", 9), -9, marks=posix)]
+)
+def test_a_stop_during_a_notice_leaves_it_to_the_next_run(make_program, receiver, how, status):
     program = make_program(notify_url=receiver.url())
     receiver.hangs = True
     put_failed(program)
     program.sign_in().start(COMMAND)
     wait_until(lambda: receiver.got)
-    assert program.stop() == 0
+    assert program.stop(how) == status
     receiver.hangs = False
     program.start(COMMAND)
     wait_until(lambda: "notify_url: notice taken" in program.said())

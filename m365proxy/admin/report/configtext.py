@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, Dict, Iterator, Optional
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ...config.option import Option
 from ...config.options import keys_of
@@ -131,7 +131,11 @@ class _Config:
             return [self._shown(type.item, name, item) for item in items]
         if isinstance(type, (Boolean, Number, Choice, Date, SentItems)):
             return value
-        if isinstance(type, (SecretText, ProxyUrl, NoticeUrl)):
+        if name == "notify_command" and value.startswith(("/", "\\")):
+            return self._pseudonyms.path(value)
+        if isinstance(type, NoticeUrl):
+            return self._notice_url(value)
+        if isinstance(type, (SecretText, ProxyUrl)):
             return self._secret(type, value)
         if isinstance(type, (NetworkRange, BindAddress)):
             return self._pseudonyms.network(NetworkRange()(value))
@@ -175,6 +179,15 @@ class _Config:
         if isinstance(type, Password):
             return "<hashed password>" if is_hash(value) else "<plain password>"
         return SECRET
+
+    def _notice_url(self, value: str) -> str:
+        """Whoever knows the URL can use it, so all behind the host is a secret."""
+        parts = urlsplit(value)
+        words = [parts.username or "", parts.password or "", *parts.path.split("/")]
+        words += [word for _, word in parse_qsl(parts.query)]
+        for word in (value, *words):
+            self._pseudonyms.hide(unquote(word))
+        return f"{parts.scheme}://{self._pseudonyms.host(parts.hostname or '')}/{SECRET}"
 
     def _relay(self, value: Dict[str, str]) -> Dict[str, str]:
         pseudonyms = self._pseudonyms
