@@ -21,6 +21,9 @@ from .troubles import LOGIN_TROUBLES, WORDS, Trouble, trouble_in
 
 _NAME = "devices.json"
 
+# The service in steps of the status port, whose clients are people and probes.
+_STATUS = "status"
+
 # Clients remembered; the one that has been away longest is forgotten first, those that never sent mail before others.
 _MOST = 1000
 
@@ -163,7 +166,7 @@ class Devices:
     def note(self, when: float, step: Mapping[str, Value]) -> None:
         """Take in a step of the log; `when`: seconds since 1970."""
         client = step.get("client")
-        if not isinstance(client, str) or not client:
+        if not isinstance(client, str) or not client or step.get("service") == _STATUS:
             return
         with self._lock:
             self._device(client, when).note(when, step)

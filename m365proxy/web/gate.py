@@ -11,7 +11,7 @@ from ..errors import Temporary
 from ..logins.guard import Guard
 from ..logins.users import LoginRefused
 from ..logins.verifier import Verifier
-from ..system import log
+from ..system import events, log
 from . import response
 from .response import Response
 
@@ -55,7 +55,8 @@ class Gate:
             self._guard.attempt(_NAME, peer, lambda: _verify(password, *expected))
         except LoginRefused as error:
             # In the words that fail2ban knows.
-            logger.warning("login failed from %s user %s: %s", peer, log.quote(user, 100), error.reason)
+            extra = events.step("login failed", service="status", client=peer, login=user, reason=error.reason)
+            logger.warning("login failed from %s user %s: %s", peer, log.quote(user, 100), error.reason, extra=extra)
             return response.refusal(401, _CHALLENGE, why="The password was not accepted.")
         except Temporary as error:
             return response.refusal(503, why=str(error))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import smtplib
@@ -9,12 +10,13 @@ import socket
 import subprocess
 
 import pytest
-from program import ALERTS, wait_until
+from program import ALERTS, ROOT, wait_until
 from program import PASSWORD as DEVICE_PASSWORD
 from tools import need
 
 from m365proxy.server import tls
 
+FILTER = ROOT / "etc" / "fail2ban" / "filter.d" / "m365proxy.conf"
 PASSWORD = "a drawer full of screws"
 
 
@@ -71,7 +73,11 @@ def test_with_certificate_and_password_it_is_over_tls(make_program):
     assert refused.status == 401 and refused.header["www-authenticate"].startswith("Basic ")
     assert over_tls(program, "/healthz", *with_password("wrong")).status == 401
     assert over_tls(program, "/healthz", *with_password(PASSWORD)).status == 200
-    assert 'web: login failed from 127.0.0.1 user "admin": wrong password' in program.said()
+    (line,) = [line for line in program.said().splitlines() if "login failed" in line]
+    assert line.endswith('web: login failed from 127.0.0.1 user "admin": wrong password')
+    expression = re.search(r"^failregex = (.*)$", FILTER.read_text(), re.MULTILINE).group(1)
+    expression = expression.replace("%(__prefix_line)s", "").replace("<ADDR>", "127.0.0.1")
+    assert re.match(expression, line.partition(" ")[2])  # fail2ban takes the time away
     assert PASSWORD not in program.said()
 
 

@@ -110,6 +110,12 @@ def test_steps_without_a_client_are_of_no_device():
     assert found.views() == []
 
 
+def test_who_looks_at_the_status_page_is_no_device():
+    devices = Devices()
+    devices.note(NOW, {**failed(), "service": "status"})
+    assert devices.views() == []
+
+
 def test_the_one_away_longest_is_forgotten():
     found = Devices()
     for number in (*range(1000), 0, 1000):

@@ -76,6 +76,10 @@ def test_guessing_is_blocked_and_logged_in_the_words_that_fail2ban_knows(caplog)
         f'login failed from {PEER} user "admin": blocked for a while after too many failures from there',
     ]
     assert PASSWORD not in caplog.text and "wrong one" not in caplog.text
+    assert {(record.event["event"], record.event["service"]) for record in caplog.records} == {
+        ("login failed", "status")
+    }
+    assert "wrong one" not in str([record.event for record in caplog.records])
 
 
 def test_a_browser_that_has_not_asked_for_the_password_yet_has_not_failed(caplog):
