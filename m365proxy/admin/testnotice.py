@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Optional
 
 from ..account import Account, notice_ways, spool_of
@@ -25,14 +24,16 @@ def run(config: Config, terminal: Terminal) -> Optional[int]:
     ways = notice_ways(config)
     if not any(ways):
         raise UsageError("No way for warnings is configured: set notify, notify_url or notify_command in the config.")
-    logging.getLogger("m365proxy").addHandler(logging.NullHandler())  # the lines below say the same
     is_up = is_running(config)
     mail = WarningMail(spool_of(config), lambda id: control.request(config.state_dir, "queued", id), _PATIENCE)
 
     def latest() -> Any:
         if not is_up:
             raise NotRunning("m365proxy is not running, so no mail is sent. Start it, and test again.")
-        return latest_status(config.state_dir)
+        status = latest_status(config.state_dir)
+        if "mailboxes" not in status:
+            raise NotRunning("m365proxy runs, but has written no status. `m365proxy status` shows why.")
+        return status
 
     account = Account(config)
     notices = Notices(lambda: ways, mail.send, account.outbound)

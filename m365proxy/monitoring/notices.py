@@ -155,14 +155,12 @@ class Notices:
                 return False
             try:
                 said = attempt()
-            except ProxyError as error:
-                logger.warning("%s: no notice: %s", way, error)
-            except OSError as error:
-                logger.warning("%s: no notice: %s", way, error.strerror or error)
-            else:
-                logger.info("%s: notice %s", way, said)
-                return True
-        return False
+            except (ProxyError, OSError) as error:
+                if not self._stopped.is_set():  # else it was cut off
+                    logger.warning("%s: no notice: %s", way, getattr(error, "strerror", None) or error)
+                return False
+        logger.info("%s: notice %s", way, said)
+        return True
 
 
 class _Sending:

@@ -40,6 +40,13 @@ def test_each_way_has_its_line(tmp_path, monkeypatch):
     assert "s3cret" not in said and "t0ken" not in said
 
 
+def test_a_program_that_has_written_nothing_sends_no_mail(tmp_path, monkeypatch):
+    monkeypatch.setattr(testnotice, "is_running", lambda config: True)
+    monkeypatch.setattr(testnotice, "latest_status", lambda state_dir: {})
+    status, said = run(tmp_path, notify=WAYS["notify"])
+    assert status == 3 and "has written no status" in said
+
+
 def test_all_is_well(tmp_path, monkeypatch):
     monkeypatch.setattr(webhook, "post", lambda *_arguments: "taken by ntfy.contoso.com (200)")
     status, said = run(tmp_path, notify_url=WAYS["notify_url"])

@@ -140,7 +140,7 @@ def test_a_notice_that_arrives_when_there_is_a_newer_one_has_arrived(harness, wa
     assert harness.settled == [(older, True), (newer, True)]
 
 
-def test_a_stop_tries_nothing_more_and_settles_nothing(harness, wait_until):
+def test_a_stop_tries_nothing_more_and_settles_nothing(harness, wait_until, caplog):
     harness.ways = Ways("", URL, ())
     harness.hold[Way.URL] = threading.Event()
     harness.fail[Way.URL] = 9
@@ -152,7 +152,7 @@ def test_a_stop_tries_nothing_more_and_settles_nothing(harness, wait_until):
     harness.hold[Way.URL].set()
     stopping.join()
     harness.join()
-    assert len(harness.tried) == 1 and harness.settled == []
+    assert len(harness.tried) == 1 and harness.settled == [] and caplog.text == ""
 
 
 def test_a_fault_in_a_way_is_no_notice_that_is_never_settled(harness, monkeypatch):
