@@ -192,6 +192,22 @@ MUTATIONS = (
         "tests/unit/logins/test_users.py",
     ),
     Mutation(
+        "status-page-without-password",
+        "the status page is shown to nobody without its password",
+        "web/site.py",
+        "refusal = None if found.is_open else self._gate.refusal(request.authorization, request.peer)",
+        "refusal = None",
+        "tests/unit/web/test_site.py",
+    ),
+    Mutation(
+        "status-page-by-any-name",
+        "the status page is asked by this machine's names only",
+        "web/hosts.py",
+        "return name in self._own or _is_address(name) or self._is_certified(name)",
+        "return True",
+        "tests/unit/web/test_hosts.py",
+    ),
+    Mutation(
         "never-blocked",
         "passwords cannot be guessed without end",
         "logins/guard.py",

@@ -139,7 +139,7 @@ def check(config: Config, offline: bool, as_json: bool) -> Optional[int]:
     """A line for each check as it comes; the exit status of the first stage that failed."""
     from .check import ports, report, runner, subject
 
-    holders = ports.holders(config.sockets)  # root sees more
+    holders = ports.holders(ports.wanted_by(config))  # root sees more
     dropped_root = become_owner(config.state_dir)
     running = False
     with contextlib.suppress(PermissionError, CannotCreate):  # a line of `check` says that the directory is closed

@@ -9,9 +9,10 @@ import re
 import shlex
 import socket
 import sys
-from typing import Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Protocol, Tuple
 
-from ...config.sections import Socket
+from ...config.sections import Config
+from ...config.sockets import is_status_encrypted, status_addresses
 from ...errors import InUse
 from ...server.listener import bind_error
 from ...system import log, statusfile
@@ -26,13 +27,45 @@ _LISTENING = "0A"
 _UNIT = re.compile(r"/system\.slice/(?:[^/\n]+\.slice/)*([\w.@:\\-]+\.service)(?:/|$)", re.MULTILINE)
 
 
+class Wanted(Protocol):
+    """A socket that the config asks for; `key` says where."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
+class _StatusSocket(NamedTuple):
+    address: str
+    port: int
+    name: str = "status"
+    key: str = "status_port"
+
+
 def ports(subject: Subject) -> Iterator[Result]:
     """A line for each socket of the config."""
     if subject.running:
         yield from _of_running(subject)
         return
-    for wanted in subject.config.sockets:
+    for wanted in wanted_by(subject.config):
         yield _free(wanted, subject)
+
+
+def wanted_by(config: Config) -> List[Wanted]:
+    """The sockets of a config.  Without IPv6 status_port does without its ::1, which is left out here."""
+    found: List[Wanted] = list(config.sockets)
+    if config.status_port is not None:
+        addresses = status_addresses(config) if is_status_encrypted(config) else status_addresses(config)[:1]
+        found += [_StatusSocket(address, config.status_port) for address in addresses]
+    return found
 
 
 def place(address: str, port: int) -> str:
@@ -43,7 +76,7 @@ def _of_running(subject: Subject) -> Iterator[Result]:
     """Whether the program listens where the config says; a port of 0 is any."""
     status = statusfile.read(subject.config.state_dir)
     listeners = status.get("listeners") or []
-    for wanted in subject.config.sockets:
+    for wanted in wanted_by(subject.config):
         name = f"{wanted.name} {place(wanted.address, wanted.port)}"
         start = name[: -len("0")] if wanted.port == 0 else ""
         found = [one for one in listeners if one == name or (start and str(one).startswith(start))]
@@ -63,7 +96,7 @@ def _restart(pid: object) -> str:
     return f"Run `systemctl restart {shlex.quote(unit)}`." if unit else "Stop the program, and start it again."
 
 
-def _free(wanted: Socket, subject: Subject) -> Result:
+def _free(wanted: Wanted, subject: Subject) -> Result:
     family = socket.AF_INET6 if ":" in wanted.address else socket.AF_INET
     where = f"{wanted.name} {place(wanted.address, wanted.port)}"
     try:
@@ -84,7 +117,7 @@ def _free(wanted: Socket, subject: Subject) -> Result:
     return Result(Mark.OK, "port", f"{where} is free")
 
 
-def _busy(wanted: Socket, subject: Subject) -> Result:
+def _busy(wanted: Wanted, subject: Subject) -> Result:
     found = Holder.of_port(wanted.port, wanted.address)
     who = subject.holders.get(wanted.port) or (found.text if found else "")
     if not who:
@@ -95,7 +128,7 @@ def _busy(wanted: Socket, subject: Subject) -> Result:
     return Result(Mark.WRONG, "port", sentence, f"{stop}, or choose another port: {wanted.key}.", InUse.exit_status)
 
 
-def holders(sockets: Iterable[Socket]) -> Dict[int, str]:
+def holders(sockets: Iterable[Wanted]) -> Dict[int, str]:
     """Who listens on these ports now: root sees it of every program, other users of their own."""
     found = {wanted.port: Holder.of_port(wanted.port, wanted.address) for wanted in sockets if wanted.port}
     return {port: holder.text for port, holder in found.items() if holder}

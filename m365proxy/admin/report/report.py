@@ -105,7 +105,7 @@ class _Composer:
         except ConfigError as error:
             self._problems += error.problems
         if self._config is not None:
-            self._holders = ports.holders(self._config.sockets)  # root sees more
+            self._holders = ports.holders(ports.wanted_by(self._config))  # root sees more
         try:
             self._dropped_root = become_owner(self._state_dir())
         except ProxyError as error:

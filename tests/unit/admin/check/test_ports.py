@@ -156,3 +156,11 @@ def test_implicit_tls_has_the_name_that_the_running_program_gives_it(config):
         socket = dataclasses.replace(tls, tls=mode)
         (line,) = lines(dataclasses.replace(config, sockets=(socket,)), running=True)
         assert line.mark is mark
+
+
+def test_the_status_port_is_one_of_them(config, holder):
+    quiet = with_ports(config, 0)
+    free, busy = (lines(dataclasses.replace(quiet, status_port=port))[1:] for port in (0, holder))
+    assert [line.sentence for line in free] == ["status 127.0.0.1:0 is free"]
+    assert [line.mark for line in busy] == [Mark.WRONG]
+    assert sys.platform != "linux" or "status_port" in busy[0].remedy
