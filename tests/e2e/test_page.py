@@ -199,3 +199,32 @@ def test_the_page_of_the_running_program(chromium, make_program):
     for said in ("All is well", f"sent {ALERTS} to {SCANS}", "not sent: ", "127.0.0.1", "no TLS, AUTH"):
         assert said in text, said
     assert "Secret" not in text
+
+
+@browser.needed
+def test_a_client_cannot_write_into_the_page(chromium, make_program):
+    """Everything that a client may choose, by a client that has a login and by one that has none."""
+    program = make_program(status_port=0).sign_in().start()
+    script = "<script>document.title='owned'</script><img/src=x/onerror=alert(1)>"
+    odd = "'onload='&lt{`x`}@contoso.com"  # an address as RFC 5321 has them
+    with smtplib.SMTP("localhost", program.port("smtp"), local_hostname=script, timeout=30) as smtp:
+        smtp.ehlo()
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            smtp.login(script, "wrong")
+        smtp.login(ALERTS, PASSWORD)
+        smtp.docmd("MAIL", f"FROM:<{script}@contoso.com>")
+        smtp.rset()
+        smtp.docmd("RCPT", f'TO:<"{script}"@contoso.com>')
+        smtp.rset()
+        smtp.sendmail(ALERTS, [SCANS, odd], f"From: {ALERTS}\r\nSubject: {script}\r\n\r\nx\r\n")
+    address = f"http://127.0.0.1:{program.port('status')}/"
+
+    def shown():
+        dom, said = chromium.elements(address)
+        assert said == []
+        reader = pages.Reader(dom)
+        assert set(reader.counts) <= pages.ELEMENTS and reader.counts["title"] == 1
+        assert {name for name, _ in reader.attributes} <= pages.ATTRIBUTES
+        return reader.text
+
+    wait_until(lambda: f"{ALERTS} to {SCANS}, {odd}" in shown(), what="the page of the message")
