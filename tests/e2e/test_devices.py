@@ -247,8 +247,6 @@ def test_what_was_learnt_works(name, make_program, learn):
     if needs_restart:
         program.stop()
         program.start()
-    else:
-        wait_until(lambda: "reloaded" in program.said(), what="the reload")
     assert play(program)
 
 

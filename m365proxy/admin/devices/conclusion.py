@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import time
 from typing import Callable, Dict, List, Sequence, TypeVar
 
 from ...config.restart import needing_restart
@@ -17,12 +18,15 @@ from ..init import configfile, nextsteps, spelling
 from ..init.installation import Installation
 from ..init.nextsteps import Call
 from ..init.questions import Asked, Question
-from ..running import is_running
+from ..running import is_running, latest_status
 from ..terminal import Mark, Terminal
 from .observation import Sighting
 from .proposals import Proposal, Surroundings, proposals
 
 T = TypeVar("T")
+
+# Seconds within which the program obeys.
+_OBEYS = 5.0
 
 
 class Conclusion:
@@ -115,11 +119,22 @@ class Conclusion:
         if needing_restart(installation.before, config) or not is_running(config):
             self._mark(Mark.ATTENTION, nextsteps.of_service(installation.before, config, self._call))
         else:
-            control.request(config.state_dir, "reload")
-            self._mark(Mark.OK, "The running program uses it from the next connection on.")
+            self._reload(config.state_dir)
         for sentence in after:
             self._mark(Mark.ATTENTION, sentence)
         self._say("Then try on the device once more.")
+
+    def _reload(self, state_dir: str) -> None:
+        """Have the running program use the config, and wait until it does."""
+        control.request(state_dir, "reload")
+        end = time.monotonic() + _OBEYS
+        while control.is_waiting(state_dir, "reload"):
+            if time.monotonic() > end:
+                self._mark(Mark.ATTENTION, f"The program does not obey. Once it does: `{self._call('reload')}`")
+                return
+            time.sleep(0.05)
+        latest_status(state_dir)  # it writes that after the reload
+        self._mark(Mark.OK, "The running program uses it from the next connection on.")
 
     def _nothing_came(self) -> None:
         """What keeps a device from even getting here."""

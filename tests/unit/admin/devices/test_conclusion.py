@@ -40,6 +40,7 @@ def draw(tmp_path, monkeypatch):
         monkeypatch.setattr(module.nextsteps.running, "is_running", lambda config: True)
         monkeypatch.setattr(module, "default_gateways", list)
         monkeypatch.setattr(module.control, "request", lambda state_dir, word, id="": asked.append(word))
+        monkeypatch.setattr(module, "latest_status", lambda state_dir: asked.append("status"))
         shown = io.StringIO()
         terminal = Terminal(shown, {"COLUMNS": "1000"})
         if typed is not None:
@@ -78,7 +79,13 @@ def test_without_apply_it_is_only_shown(draw):
 def test_several_devices_are_written_together_and_the_program_reloads(draw):
     shown = draw({PRINTER: sighting(Trouble.NO_LOGIN), UPS: sighting(Trouble.NO_LOGIN)}, apply=True)
     assert draw.written()["relay_networks"] == {PRINTER: SCANNER, UPS: SCANNER}
-    assert "Written: " in shown and "Kept as it was: " in shown and draw.asked == ["reload"]
+    assert "Written: " in shown and "Kept as it was: " in shown and draw.asked == ["reload", "status"]
+
+
+def test_a_program_that_does_not_obey_is_said(draw, monkeypatch):
+    monkeypatch.setattr(module, "_OBEYS", -1.0)
+    monkeypatch.setattr(module.control, "is_waiting", lambda *_: True)
+    assert "The program does not obey." in draw({PRINTER: sighting(Trouble.NO_LOGIN)}, apply=True)
 
 
 def test_what_needs_a_restart_is_said(draw, monkeypatch):
