@@ -19,6 +19,7 @@ import tempfile
 import time
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
+from ..account import event_log
 from ..config import load as configuration
 from ..config.sections import Config
 from ..daemon import Daemon
@@ -58,7 +59,6 @@ class _Steps:
 
 def run(serve: bool) -> Optional[int]:
     """Send a mail and fetch it; with `serve`, keep running afterwards."""
-    log.setup("INFO" if serve else "WARNING")
     steps = _Steps()
     print("m365proxy demo: a device's mail by SMTP to a stand-in tenant, and back by POP3")
     with tempfile.TemporaryDirectory(prefix="m365proxy-demo-") as directory, contextlib.ExitStack() as stack:
@@ -67,7 +67,11 @@ def run(serve: bool) -> Optional[int]:
         passwords = {name: secrets.token_urlsafe(9) for name in (_ALERTS, _SCANS)}
         outbound = Outbound(None, sandbox.ca_file, direct=True)
         asked = signals.listen() if serve else None
-        daemon = Daemon(_config(directory, sandbox, passwords), outbound, environ={}, asked=asked)
+        config = _config(directory, sandbox, passwords)
+        steps_taken = event_log(config)
+        log.setup("INFO" if serve else "WARNING", events=steps_taken)
+        stack.callback(log.setup, "WARNING")  # closes the event log before its directory goes
+        daemon = Daemon(config, outbound, environ={}, asked=asked, event_log=steps_taken)
         files.make_directory(daemon.config.state_dir)
         daemon.account.tokens.login(lambda text: None)
         steps.done("signed in with the device code flow of msal")
@@ -104,6 +108,7 @@ def _config(directory: str, sandbox: Sandbox, passwords: Dict[str, str]) -> Conf
         "mailboxes": [{"username": name, "password": hash_password(word)} for name, word in passwords.items()],
         "smtp_port": 0,
         "pop3_port": 0,
+        "status_port": 0,
         "tls": {"tls_cert": "cert.pem", "tls_key": "key.pem"},
         "state_dir": "state",
     }
@@ -171,11 +176,16 @@ def _wait_for(condition: Callable[[], bool], failure: str) -> None:
         time.sleep(0.01)
 
 
+def _status_port(daemon: Daemon) -> str:
+    return next(place.partition(" ")[2] for place in daemon.addresses() if place.startswith("status "))
+
+
 def _serve(daemon: Daemon, passwords: Dict[str, str], smtp_port: int, pop3_port: int, certificate: str) -> None:
     """Keep running, and print commands for another terminal."""
     lines: List[str] = [
         "",
-        "Running until Ctrl-C. Commands to try in another terminal:",
+        f"Running until Ctrl-C. How it stands, in a browser: http://{_status_port(daemon)}/",
+        "Commands to try in another terminal:",
         "",
         f"swaks --server 127.0.0.1:{smtp_port} --tls --auth-user {_ALERTS} --auth-password '{passwords[_ALERTS]}' "
         f"--from {_ALERTS} --to {_SCANS}",

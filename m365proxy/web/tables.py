@@ -115,7 +115,7 @@ def mailboxes(taken: Snapshot, program: str) -> Html:
     speaking = sum(wording.is_news(box, now) for box in boxes.values())
     shown = len(names) if len(names) <= _FEW else min(_ROWS, speaking)
     rows = [_mailbox(name, boxes[name], program) for name in names]
-    caption = f"{len(names)} {_of(names)}, {speaking or 'none'} of them with waiting mail or trouble."
+    caption = f"{_count(names, 'mailbox', 'mailboxes')}, {speaking or 'none'} of them with waiting mail or trouble."
     parts = [table(caption, _MAILBOX, rows[:shown]) if shown else fill("<p>{caption}</p>", caption=caption)]
     if rows[shown:]:
         others = table("", _MAILBOX, rows[shown:])
@@ -127,10 +127,6 @@ _FOLDED = """<details>
 <summary>{count} other mailboxes</summary>
 {others}
 </details>"""
-
-
-def _of(names: Sequence[str]) -> str:
-    return "mailbox" if len(names) == 1 else "mailboxes"
 
 
 def _mailbox(name: str, box: MailboxView, program: str) -> Tuple[object, ...]:
@@ -160,7 +156,7 @@ def devices(views: Sequence[DeviceView], program: str) -> Html:
         return Html("<p>None came yet.</p>")
     ordered = sorted(views, key=lambda view: not view["advice"])
     waiting = sum(bool(view["advice"]) for view in views)
-    caption = f"{len(views)} clients, {waiting} of them with something to set."
+    caption = f"{_count(views, 'client', 'clients')}, {waiting or 'none'} of them with something to set."
     shown = table(caption, _DEVICE, [_device(view, program) for view in ordered[:_ROWS]])
     more = len(ordered) - _ROWS
     text = f"{more} more are not shown; `m365proxy devices` lists all."
@@ -182,3 +178,7 @@ def _device(view: DeviceView, program: str) -> Tuple[object, ...]:
 def _address(name: str) -> Html:
     """A mailbox, in one line where that leaves room for the other columns."""
     return fill('<span class="name">{name}</span>', name=name) if len(name) <= _SHORT else escape(name)
+
+
+def _count(things: Sequence[object], one: str, several: str) -> str:
+    return f"{len(things)} {one if len(things) == 1 else several}"

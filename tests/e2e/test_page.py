@@ -4,16 +4,18 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import smtplib
 import struct
 import subprocess
 import time
 import types
+import urllib.request
 
 import browser
 import pages
 import pytest
-from program import ALERTS, PASSWORD, SCANS, wait_until
+from program import ALERTS, COMMAND, PASSWORD, SCANS, wait_until
 from web_harness import guard
 
 from m365proxy.web import page as module
@@ -228,3 +230,18 @@ def test_a_client_cannot_write_into_the_page(chromium, make_program):
         return reader.text
 
     wait_until(lambda: f"{ALERTS} to {SCANS}, {odd}" in shown(), what="the page of the message")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console sends Ctrl-C to the tests, too")
+def test_the_demo_shows_its_page(tmp_path):
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([*COMMAND, "demo", "--serve"], stdout=subprocess.PIPE, text=True, env=environ) as demo:
+        try:
+            found = next(filter(None, (re.search("http://[^ ]*/$", line) for line in demo.stdout)))
+            with urllib.request.urlopen(found.group(), timeout=30) as answer:
+                page = answer.read().decode()
+        finally:
+            demo.send_signal(signal.SIGINT)
+            demo.stdout.read()
+    assert demo.returncode == 0 and list(tmp_path.iterdir()) == []
+    assert "<h1>All is well</h1>" in page and "handed over to Exchange" in page

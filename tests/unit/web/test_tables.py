@@ -112,3 +112,9 @@ def test_of_very_many_devices_some_are_shown(tmp_path):
     _, devices, _ = pages.huge(tmp_path, logged=0)
     html = tables.devices(devices, "m365proxy")
     assert len(rows(html)) == 101 and f"{len(devices) - 100} more are not shown; <code>m365proxy devices</code>" in html
+
+
+def test_one_is_one(tmp_path):
+    _, devices, _ = pages.well(tmp_path)
+    assert "1 client, none of them with something to set." in tables.devices(devices[:1], "m365proxy")
+    assert "1 mailbox, none of them with waiting mail or trouble." in tables.mailboxes(snapshot_of(), "m365proxy")
