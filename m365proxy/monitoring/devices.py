@@ -165,8 +165,8 @@ class Devices:
 
     def note(self, when: float, step: Mapping[str, Value]) -> None:
         """Take in a step of the log; `when`: seconds since 1970."""
-        client = step.get("client")
-        if not isinstance(client, str) or not client or step.get("service") == _STATUS:
+        client = client_of(step)
+        if not client:
             return
         with self._lock:
             self._device(client, when).note(when, step)
@@ -230,6 +230,12 @@ class Devices:
     def _replay(self, event: Dict[str, Any]) -> None:
         with contextlib.suppress(KeyError, ValueError, OverflowError):
             self.note(events.time_of(event), event)
+
+
+def client_of(step: Mapping[str, Any]) -> str:
+    """The client of a step; "" if it has none, or one of the status port."""
+    client = step.get("client")
+    return client if isinstance(client, str) and step.get("service") != _STATUS else ""
 
 
 def is_guessing(refused_logins: Sequence[str]) -> bool:

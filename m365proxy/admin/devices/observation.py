@@ -6,7 +6,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Set
 
 from ...monitoring import stories
-from ...monitoring.devices import is_guessing
+from ...monitoring.devices import client_of, is_guessing
 from ...monitoring.troubles import WORDS, Trouble, trouble_in
 from ...system import log
 from ..terminal import Mark
@@ -79,8 +79,8 @@ class Observation:
     def _line(self, event: Mapping[str, Any]) -> Optional[Line]:
         if not event:
             return None
-        client = event.get("client")
-        if isinstance(client, str):
+        client = client_of(event)
+        if client:
             return self._of_client(client, event)
         sender = self._clients_of_ids.get(str(event.get("id")))
         if sender is None or event["event"] not in _OUTCOMES:

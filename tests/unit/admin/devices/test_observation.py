@@ -5,6 +5,7 @@ import pytest
 from m365proxy.admin.devices.observation import Observation
 from m365proxy.admin.terminal import Mark
 from m365proxy.monitoring.troubles import Trouble
+from m365proxy.server.listener import NOT_ALLOWED
 
 PRINTER = "192.168.10.21"
 TIME = {"time": "2026-11-29T09:42:07.311Z"}
@@ -55,6 +56,12 @@ def test_what_is_neither(observation):
         (Mark.INFO, f"{PRINTER}: connected to port 25")
     ]
     assert shown(observation, {}, {**TIME, "event": "throttled"}) == []
+
+
+def test_a_browser_that_may_not_see_the_status_page_gets_no_network_of_its_own(observation):
+    event = {**TIME, "event": "refused", "client": PRINTER, "service": "status", "reason": NOT_ALLOWED}
+    assert shown(observation, event) == []
+    assert observation.clients == {}
 
 
 def test_who_tries_every_second_is_shown_now_and_then(observation):
