@@ -38,7 +38,7 @@ class _Warning:
     """A finding and its course.
 
     since: when it was found first, seconds since 1970.
-    ended: when it was over, likewise; 0 before.
+    ended: when it was gone last, likewise; 0 if never.
     is_found: whether the latest report has it.
     seconds: for how long it has been found if it is new, or has been gone if it is not.
     told_ago: seconds since the last notice of it; None if there was none.
@@ -121,13 +121,13 @@ class Warnings:
 
     def _miss(self, key: str, now: float) -> None:
         warning = self._known[key]
-        warning.is_found = False
+        if warning.is_found:
+            warning.is_found, warning.ended = False, now
         if warning.phase is _Phase.NEW:
             self._change(warning, _Phase.OVER)
         elif warning.phase is _Phase.STANDING and warning.seconds >= self.hold:
             self._change(warning, _Phase.OVER)
-            warning.ended = now
-            logger.info("over: %s", _line(warning.finding))
+            logger.info("over: %s", log.clean(warning.finding["sentence"], 1000))
         is_under_way = self._sending is not None and key in self._sending.keys
         if _has_ended(warning) and self._may_be_told(warning) and not is_under_way:
             del self._known[key]

@@ -109,6 +109,20 @@ def test_what_is_gone_ten_minutes_is_over_and_that_is_told_once(harness):
     assert harness.told() == [] and harness.warnings.is_empty
 
 
+def test_the_end_is_when_it_was_seen_no_more(harness):
+    harness.find("held")
+    harness.run(HOUR)
+    harness.find()
+    harness.run(MINUTE)
+    harness.find("held")
+    harness.run(HOUR)
+    harness.find()
+    end = NOW + harness.wall + TICK
+    harness.run(HOUR)
+    [(finding, ended)] = harness.unsettled.over
+    assert (finding["since"], ended) == (NOW + TICK, end)
+
+
 def test_what_comes_back_every_hour_is_told_once_a_day_with_its_end(harness):
     for _ in range(48):
         harness.find("held")
@@ -256,7 +270,7 @@ def test_the_log_says_begin_and_end_once(harness, caplog):
     harness.run(HOUR)
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
     said = "Something is wrong. Run: m365proxy queue list"
-    assert lines == [("WARNING", said), ("INFO", f"over: {said}")]
+    assert lines == [("WARNING", said), ("INFO", "over: Something is wrong.")]
 
 
 def test_the_log_says_each_day_that_it_lasts(harness, caplog):
