@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -30,7 +31,7 @@ _FILES = 8
 
 _ENDING = ".jsonl"
 
-_encoder = json.JSONEncoder(ensure_ascii=False)
+_encoder = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for each event
 
 # Characters of a text; some come from outside.
 _LONGEST = 500
@@ -69,6 +70,7 @@ class EventLog(logging.Handler):
         self._file_octets = max(1, octets // _FILES)
         self._file: Optional[io.FileIO] = None
         self._path = ""  # that of the file
+        self._identity = (0, 0)  # its device and inode
         self._paused_until = 0.0  # monotonic; 0 while the disk takes what is written
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -122,7 +124,7 @@ class EventLog(logging.Handler):
 
     def _open(self) -> io.FileIO:
         """The newest file, or the next one if that is full or was taken away."""
-        if self._file is not None and self._goes_on(self._file):
+        if self._file is not None and self._goes_on():
             return self._file
         self._close_file()
         files.make_private(self._directory)
@@ -136,9 +138,11 @@ class EventLog(logging.Handler):
         self._file = files.open_unbuffered(self._path)
         if not _ends_with_line(self._path):
             self._file.write(b"\n")
+        opened = os.fstat(self._file.fileno())
+        self._identity = (opened.st_dev, opened.st_ino)
         return self._file
 
-    def _goes_on(self, file: io.FileIO) -> bool:
+    def _goes_on(self) -> bool:
         """Whether the open file has room, and `trace` finds it.
 
         A command may have written into it, or an administrator have removed or moved it, or the directory.
@@ -147,7 +151,7 @@ class EventLog(logging.Handler):
             found = os.stat(self._path)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return found.st_size < self._file_octets and os.path.samestat(found, os.fstat(file.fileno()))
+        return found.st_size < self._file_octets and (found.st_dev, found.st_ino) == self._identity
 
     def _close_file(self) -> None:
         file, self._file = self._file, None
@@ -353,12 +357,18 @@ def _line(created: float, fields: Mapping[str, Value]) -> bytes:
 
 
 def _stamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03}Z"
+    return f"{_second(int(seconds))}.{int(seconds * 1000) % 1000:03}Z"
+
+
+@functools.lru_cache(1)
+def _second(seconds: int) -> str:
+    """Kept for the other events of a busy second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _cleaned(value: Value) -> Value:
     if isinstance(value, str):  # nearly all are clean, and there are many in each event
         return value if len(value) <= _LONGEST and value.isprintable() else log.clean(value, _LONGEST)
-    if isinstance(value, Sequence):
+    if isinstance(value, (list, tuple)):  # to ask for a Sequence would take longer than all the rest
         return [log.clean(item, _LONGEST) for item in value]
     return value

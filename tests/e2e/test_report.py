@@ -80,7 +80,10 @@ PLANTED = {
     "state_dir": "/srv/kunde-nord/zustand",
 }
 # Words that are in the planted values, and say nothing.
-HARMLESS = {"https", "http", "move", "scrypt", "example", "pem", "log", "srv", "127.0.0.1", "3128", "frau", "datei"}
+HARMLESS = {
+    *("https", "http", "move", "scrypt", "example", "pem", "log", "srv", "token"),
+    *("127.0.0.1", "3128", "frau", "datei"),
+}
 
 
 def is_naming(option):
@@ -103,7 +106,7 @@ def planted(path):
         if "assword" in path or "secret" in path:
             yield text
             continue
-        for piece in [text, *re.split(r"[\s/@:~$*]+|\.(?=example|pem|log)", text)]:
+        for piece in [text, *re.split(r"[\s/@:~$*?=]+|\.(?=example|pem|log)", text)]:
             if len(piece) > 3 and piece.lower() not in HARMLESS and not piece.isdigit():
                 yield piece
 

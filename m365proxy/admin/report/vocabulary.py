@@ -43,13 +43,13 @@ MODULES = frozenset(_MODULES_TEXT.split())
 
 # Names of users, logins and machines by which nobody can be recognised, and words that are in sentences of ours.
 _COMMON_TEXT = """
-inbox archive junk drafts root admin administrator system nobody user users test demo default guest login logins
-mail mails smtp smtps pop3 pop3s imap info office support service device devices printer print scanner scan scans
-scanning copier camera monitor monitoring alert alerts relay backup noreply no-reply postmaster sales contact server
-host network networks domain address addresses mailbox mailboxes message messages password secret certificate
-microsoft exchange graph tenant windows linux debian ubuntu raspbian raspberrypi openwrt alpine fedora container
-docker python openssl status queue report check event events config none null true false name text value client
-server sign-in com net org local onmicrosoft
+inbox archive junk drafts auth token topic webhook hooks services root admin administrator system nobody user users
+test demo default guest login logins mail mails smtp smtps pop3 pop3s imap info office support service device
+devices printer print scanner scan scans scanning copier camera monitor monitoring alert alerts relay backup noreply
+no-reply postmaster sales contact server host network networks domain address addresses mailbox mailboxes message
+messages password secret certificate microsoft exchange graph tenant windows linux debian ubuntu raspbian
+raspberrypi openwrt alpine fedora container docker python openssl status queue report check event events config none
+null true false name text value client server sign-in com net org local onmicrosoft
 """
 _COMMON = frozenset(_COMMON_TEXT.split())
 
