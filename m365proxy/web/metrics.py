@@ -226,8 +226,8 @@ METRICS = (
     ),
     _gauge(
         "sign_in_valid",
-        "Whether the sign-in at Microsoft is valid: 1 or 0.",
-        lambda report, totals: _one(not report["sign_in"]["error"]),
+        "0: the sign-in at Microsoft is missing or lost; else 1, also while Microsoft does not answer.",
+        lambda report, totals: _one(not report["sign_in"]["needs_sign_in"]),
     ),
     _gauge("token_renewal_age_seconds", "Since the sign-in was last renewed.", _renewal),
     _gauge(

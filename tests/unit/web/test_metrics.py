@@ -113,6 +113,11 @@ def test_how_things_stand():
     assert {name: shown[f"m365proxy_{name}"] for name in expected} == expected
 
 
+def test_a_sign_in_that_could_not_be_renewed_for_now_is_not_lost():
+    shown = rendered(sign_in={"error": "login.microsoftonline.com cannot answer now.", "needs_sign_in": False})
+    assert (shown["m365proxy_sign_in_valid"], shown['m365proxy_findings{kind="sign-in"}']) == ("1", "1")
+
+
 def test_what_is_not_known_is_left_out():
     shown = rendered(sign_in={"last_refresh": 0.0}, disk_free_mb=None)
     for name in ("token_renewal_age_seconds", "disk_free_bytes", "certificate_remaining_seconds"):
