@@ -36,13 +36,13 @@ def tls_contexts(built: Config, config: Config, state_dir: str) -> Dict[str, ssl
 
 
 def status_access(built: Config, config: Config, contexts: Dict[str, ssl.SSLContext], state_dir: str) -> Access:
-    """As `tls_contexts`, whose result is `contexts`.  A password is never taken away without a restart."""
+    """As `tls_contexts`, whose result is `contexts`.  What a reload takes away is empty: the port keeps what it had."""
     if not is_status_encrypted(built):
         return Access()
-    certificate = config.tls.tls_cert or built.tls.tls_cert or ""
+    certificate = config.tls.tls_cert or ""
     return Access(
         tls=contexts[status_tls_version(built)],
         certificate=autocert.path_in(state_dir) if certificate == "auto" else certificate,
-        password=config.status_password or built.status_password,
+        password=config.status_password,
         networks=(*config.allowed_networks, *_LOOPBACK),
     )

@@ -186,9 +186,8 @@ def _ports(read: SimpleNamespace) -> Iterator[str]:
                 f"{one.key} and {other.key} both want port {one.port} on {_shared(one.address, other.address)}; "
                 "change one."
             )
-    for socket in read.sockets:
-        if read.status_port and socket.port == read.status_port:
-            yield f"status_port and {socket.key} both want port {socket.port}; change one."
+    for key in dict.fromkeys(socket.key for socket in read.sockets if socket.port == read.status_port != 0):
+        yield f"status_port and {key} both want port {read.status_port}; change one."
 
 
 def _overlap(one: str, other: str) -> bool:

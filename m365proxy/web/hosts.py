@@ -37,10 +37,11 @@ class Hosts:
         return name in self._own or _is_address(name) or self._is_certified(name)
 
     def _is_certified(self, name: str) -> bool:
-        if self._more is None:
-            self._more = frozenset(one.lower() for one in self._certified())
+        more = self._more
+        if more is None:
+            more = self._more = frozenset(one.lower() for one in self._certified())
         _, _, domain = name.partition(".")
-        return name in self._more or f"*.{domain}" in self._more
+        return name in more or f"*.{domain}" in more
 
 
 def _is_address(name: str) -> bool:

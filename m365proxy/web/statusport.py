@@ -51,6 +51,7 @@ class StatusPort:
         self._guard = guard
         self._program = program
         self._site: Site
+        self._access = Access()
         self._visitors = Visitors()
 
     def open(self, addresses: Sequence[str], port: int, access: Access) -> None:
@@ -70,9 +71,16 @@ class StatusPort:
         self.set_access(access)
 
     def set_access(self, access: Access) -> None:
-        """Exchange it while running, for the next connection; with or without TLS stays as it was at the start."""
+        """Exchange it while running, for the next connection; with or without TLS stays as it was at the start.
+
+        Without a password or certificate, those of the last time stay.
+        """
         if not self.listeners:
             return
+        access = self._access = access._replace(
+            certificate=access.certificate or self._access.certificate,
+            password=access.password or self._access.password,
+        )
         for listener in self.listeners:
             listener.tls = access.tls
         self._visitors.set_networks((), access.networks)

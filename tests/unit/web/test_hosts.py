@@ -55,6 +55,21 @@ def test_not_ours(hosts, host):
     assert not hosts.are_allowed(host)
 
 
+def test_a_reload_in_the_middle_of_a_question():
+    class Reloading(str):
+        def lower(self):
+            return self
+
+        def __eq__(self, other):  # while it is looked for, another thread reloads
+            hosts.forget()
+            return False
+
+        __hash__ = str.__hash__
+
+    hosts = Hosts(lambda: [Reloading("relay.contoso.com"), "*.contoso.com"])
+    assert hosts.are_allowed("relay.contoso.com")
+
+
 def test_the_certificate_is_read_when_it_is_needed_and_once():
     read = []
     hosts = Hosts(lambda: read.append(1) or ["relay.contoso.com"])

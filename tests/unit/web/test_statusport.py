@@ -66,6 +66,16 @@ def test_over_tls_with_a_password_which_a_reload_may_change(make_port, talk, cer
     assert client.ask("/healthz", basic("another one"))[0] == 200
 
 
+def test_a_password_that_is_taken_away_stays_and_no_older_one_is_good_again(make_port, talk, certificate):
+    access = Access(server_context(certificate), certificate[0], PASSWORD)
+    port = make_port(access=access)
+    port.set_access(access._replace(password="another one"))
+    port.set_access(access._replace(password=None, certificate=""))
+    client = talk(port, tls=ssl.create_default_context(cafile=certificate[0]))
+    asked = [client.ask("/healthz", *more)[0] for more in ([], [basic(PASSWORD)], [basic("another one")])]
+    assert asked == [401, 401, 200]
+
+
 def test_plain_http_on_a_tls_port_gets_no_answer(make_port, talk, certificate):
     client = talk(make_port(access=Access(server_context(certificate), certificate[0], PASSWORD)))
     client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
