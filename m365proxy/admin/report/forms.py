@@ -6,6 +6,7 @@ import base64
 import ipaddress
 import json
 import re
+import unicodedata
 import urllib.parse
 from typing import Iterable, List, Pattern
 
@@ -51,9 +52,10 @@ _FORMS = (
     r"(?P<path>(?:@PATHS@|(?<![\w.<%-])(?:[a-z]:)?[\\/]+)[^\s:\"'`<>|,;]*)",
     r"(?P<names_of>@NAMES@)",
     rf"(?P<guid>(?<![\w-]){GUID}(?![\w-]))",
-    r"(?P<ip>(?:(?<![\w:.-])(?:\d{1,3}(?:\.\d{1,3}){3}|\d{1,3}(?:-\d{1,3}){3})(?![\w-]|\.\d)"
+    r"(?P<ip>(?:(?<!\d)(?<!\d\.)\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)"
+    r"|(?<!\d)(?<!\d[-.])\d{1,3}(?:-\d{1,3}){3}(?!\d|[-.]\d)"
     r"|(?<![\w:.-])(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}(?![\w:-])"
-    r"|(?<![\w:.-])(?=[0-9a-f]*:[0-9a-f]*:)[0-9a-f:]{2,39}(?:\.\d{1,3}){0,3}(?:%\w{1,16})?(?![\w:]))(?:/\d{1,3}\b)?)",
+    r"|(?:(?<![\w:.-])|(?<=ipv6:))(?=[0-9a-f]*:[0-9a-f]*:)[0-9a-f:]{2,39}(?:\.\d{1,3}){0,3}(?:%\w{1,16})?(?![\w:]))(?:/\d{1,3}\b)?)",
     r"(?P<opaque>(?<![\w+/-])(?:[0-9a-f]{16,}|(?=\S*\d)(?=\S*[a-z])(?-i:(?=\S*[A-Z]))[\w+/~.-]{24,}"
     r"|[\w+/-]{60,})=*(?![\w+/-]))",
     r"(?P<host>(?<![\w.\]-])(?:\w[\w-]*\.)+[^\W\d_][^\W_]+(?:-+[^\W_]+)*(?![\w-]))",
@@ -93,6 +95,8 @@ def spelled(text: str, encoded: bool = False) -> str:
         }
         spellings |= {json.dumps(cased)[1:-1], json.dumps(cased, ensure_ascii=False)[1:-1]}
     spellings |= {"".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)}
+    spellings |= {unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)}
+    spellings = {text, *(spelling.lower() for spelling in spellings)}  # case is ignored, and each one more takes time
     if encoded:
         octets = text.encode("utf-8", "surrogatepass")
         spellings |= {base64.b64encode(octets).decode().rstrip("="), octets.hex()}

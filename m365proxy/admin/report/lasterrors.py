@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import re
 from typing import Any, Callable, Deque, Dict, Iterator, Mapping
 
@@ -65,17 +66,24 @@ def lines(directory: str, pseudonyms: Pseudonyms) -> Iterator[str]:
         if name in last:
             last[name].append(line)
             counts[name] += 1
+    shown = {name: [event for event in map(events.parse, last[name]) if event] for name in _EVENTS}
+    for event in itertools.chain(*shown.values()):
+        _learn(event, pseudonyms)
     for name in _EVENTS:
         if counts[name]:
             more = f", the last {_SHOWN}" if counts[name] > _SHOWN else ""
             yield f"{name} ({counts[name]}{more}):"
-            yield from (f"  {_line(event, pseudonyms)}" for event in map(events.parse, last[name]) if event)
+            yield from (f"  {_line(event, pseudonyms)}" for event in shown[name])
+
+
+def _learn(event: Mapping[str, Any], pseudonyms: Pseudonyms) -> None:
+    """The names in an event, before any sentence is shown that may hold them."""
+    for name in ("login", "client", "mailbox", "sender", "recipients"):
+        if event.get(name):
+            _shown(name, event[name], pseudonyms)
 
 
 def _line(event: Mapping[str, Any], pseudonyms: Pseudonyms) -> str:
-    for name, kind in (("login", Kind.LOGIN), ("client", Kind.DEVICE)):  # also where sentences name them
-        if isinstance(event.get(name), str) and event[name]:
-            _name_of(kind, event[name], pseudonyms)
     time = event["time"] if re.fullmatch(r"[\d:.TZ-]+", event["time"]) else "?"
     fields = [f"{name}={_shown(name, event[name], pseudonyms)}" for name in _FIELDS if name in event]
     return " ".join([time, *fields])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import unicodedata
 import urllib.parse
 from collections import Counter
 from typing import Any, Dict, Iterator, List, Match, Optional, Pattern, Set
@@ -180,7 +181,15 @@ class Pseudonyms:
         if self._forms is None:
             names = (name for name in self._names if len(name) >= _SHORTEST and not vocabulary.is_known(name))
             self._forms = forms.compiled(map(forms.spelled, names), map(forms.spelled, self._paths))
-        return self._forms.sub(self._replaced, text)
+        found = self._forms
+        text = found.sub(self._replaced, text)
+        self._forms = found  # what was found by its form is found again: a new pattern takes a moment to make
+        return text
+
+    def scrub_whole(self, text: str) -> str:
+        """`scrub` at the end: without the names that became known on the way, too."""
+        self._forms = None
+        return self.scrub(text)
 
     def scrub_foreign(self, text: str) -> str:
         """`scrub` for a text that came from outside, or holds such: what it quotes may be anything, and goes too."""
@@ -259,7 +268,7 @@ class Pseudonyms:
 
     def _names_of(self, text: str) -> str:
         for meant in (text, urllib.parse.unquote(text), urllib.parse.unquote_plus(text), _unescaped(text)):
-            found = self._names.get(" ".join(meant.lower().split()))
+            found = self._names.get(" ".join(unicodedata.normalize("NFC", meant).lower().split()))
             if found:
                 return found
         return self.name(Kind.NAME, text)
@@ -274,7 +283,12 @@ class Pseudonyms:
         if forms.MAC.fullmatch(place):
             return self.name(Kind.DEVICE, place.replace("-", ":")) + slash + bits
         if not forms.is_ip(place.partition("%")[0]):
-            return text  # a time of day
+            if ":" in place:
+                return text  # a time of day
+            place = ".".join(str(int(part)) for part in place.split("."))  # 192.168.010.007
+            if not forms.is_ip(place):
+                return self.name(Kind.NAME, place)
+            text = place + slash + bits
         if slash:
             try:
                 return self.network(ipaddress.ip_network(text, strict=False))

@@ -69,7 +69,7 @@ def compose(explicit: Optional[str], environ: Mapping[str, str]) -> str:
     parts = [f"m365proxy report of {day}\n\n{_PREFACE}"]
     for title, section in made.sections():
         parts.append(f"== {title} ==\n\n{section}")
-    text = made.pseudonyms.scrub("\n\n".join(parts))  # what became known on the way is out of the parts before, too
+    text = made.pseudonyms.scrub_whole("\n\n".join(parts))
     legend = "\n".join(made.pseudonyms.legend())
     return f"{text}\n\n== Devices ==\n\n{legend}" if legend else text
 

@@ -1,6 +1,6 @@
 import pytest
 
-from m365proxy.admin.report import lasterrors
+from m365proxy.admin.report import lasterrors, pseudonyms
 from m365proxy.admin.report.pseudonyms import Pseudonyms
 from m365proxy.system.events import EventLog
 
@@ -77,3 +77,23 @@ def test_what_succeeded_is_no_error(told):
 def test_a_damaged_line_is_left_out(tmp_path):
     (tmp_path / "00000001.jsonl").write_bytes(b'{"time": "2026-11-29T09:42:07.311Z", "event": "held", "rea\n')
     assert list(lasterrors.lines(str(tmp_path), Pseudonyms())) == ["held (1):"]
+
+
+def test_as_many_patterns_are_made_for_many_names_as_for_few(told, monkeypatch):
+    made = []
+    compiled = pseudonyms.forms.compiled
+    monkeypatch.setattr(pseudonyms.forms, "compiled", lambda *names: made.append(names) or compiled(*names))
+    lines = told(
+        *(
+            {
+                "event": "failed",
+                "client": f"192.0.2.{number}",
+                "login": f"scanner{number}",
+                "recipients": [f"x@other{number}.example"],
+                "reason": f"No host named nas.site{number}.example for other{number}.",
+            }
+            for number in range(15)
+        )
+    )
+    assert lines[15].endswith('reason="No host named host-15 for domain-15."')
+    assert len(made) == 1
