@@ -124,10 +124,10 @@ class Program:
             tenant.outside.clear()
         self.sandbox.forget()
 
-    def start(self, command=COMMAND, **environ):
+    def start(self, command=None, **environ):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--config", str(self.config)],
+                [*(command or COMMAND), "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
