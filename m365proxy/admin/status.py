@@ -69,7 +69,7 @@ def look(config: Config) -> Report:
     if trouble or not is_whole(told):
         trouble = trouble or findings.other_version(str(told.get("version") or "unknown"))
         return _own(config, account, _program(told), trouble, told.get("written") or 0.0)
-    return _hastened(cast(Report, told), account)
+    return _hastened(_with_the_disk_of_now(cast(Report, told)), account)
 
 
 def is_whole(told: Dict[str, Any]) -> bool:
@@ -100,6 +100,16 @@ def _own(
 def _program(told: Dict[str, Any]) -> ProgramView:
     """What it told of itself, another version perhaps."""
     return cast(ProgramView, {**_UNKNOWN, **{key: told[key] for key in _UNKNOWN if key in told}})
+
+
+def _with_the_disk_of_now(told: Report) -> Report:
+    """A disk that is full keeps the running program from writing that it is full."""
+    free = snapshot.free_mb(told["state_dir"])
+    if free is None:
+        return told
+    now = report_on(cast(Report, {**told, "disk_free_mb": free}))
+    is_news = [finding["key"] for finding in now["findings"]] != [finding["key"] for finding in told["findings"]]
+    return now if is_news else told
 
 
 def _hastened(told: Report, account: Account) -> Report:

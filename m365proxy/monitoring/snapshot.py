@@ -134,7 +134,7 @@ def take(
         sign_in=sign_in,
         queue=queue,
         mailboxes={name: _mailbox(name, queue, counters, now, sent.get(name, {})) for name in watched.mailboxes},
-        disk_free_mb=_free_mb(watched.state_dir),
+        disk_free_mb=free_mb(watched.state_dir),
         min_free_mb=watched.min_free_mb,
         certificate=_certificate(watched.certificate, now),
         secret_days=_secret_days(watched, now),
@@ -161,7 +161,8 @@ def _mailbox(name: str, queue: QueueView, counters: Counters, now: float, sent: 
     )
 
 
-def _free_mb(directory: str) -> Optional[int]:
+def free_mb(directory: str) -> Optional[int]:
+    """What is free on the disk of a directory; None if it cannot be known."""
     try:
         return files.free_bytes(directory) // _MB
     except OSError:

@@ -74,6 +74,12 @@ class Program:
 
 
 @pytest.fixture
+def full_disk(monkeypatch):
+    """From now on the disk is full."""
+    return lambda: monkeypatch.setattr(snapshot.files, "free_bytes", lambda directory: 0)
+
+
+@pytest.fixture
 def running(config, monkeypatch):
     monkeypatch.setattr("m365proxy.admin.running._ANSWERS", 0.0)
     program = Program(config)
@@ -121,6 +127,14 @@ def test_what_it_wrote_long_ago_is_known_to_be_old_and_the_rest_is_looked_at_ane
     assert (report["running"], report["pid"], report["listeners"]) == (True, 7, PROGRAM["listeners"])
     assert abs(report["written"] - (time.time() - age)) < 20
     assert report["mailboxes"][SCANNER]["waiting"] == report["mailboxes"][SCANNER]["sent_24h"] == 1
+
+
+def test_a_disk_that_was_full_before_the_program_could_write_so(config, running, signed_in, full_disk):
+    running.write(age=2)
+    full_disk()
+    report = status.look(config)
+    assert (report["verdict"], keys(report)) == ("Attention: 1 thing to do", ["disk full"])
+    assert (report["pid"], report["disk_free_mb"]) == (7, 0)
 
 
 def test_of_a_program_that_never_wrote_anything(config, running, signed_in):
