@@ -11,11 +11,12 @@ import contextlib
 import json
 import os
 import threading
+import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, TypedDict
 
 from ..server.quirks import Habit
 from ..server.tls import OLD_VERSIONS
-from ..system import events, files, jsontext
+from ..system import events, files, jsontext, log
 from ..system.events import Position, Value
 from .troubles import LOGIN_TROUBLES, WORDS, Trouble, trouble_in
 
@@ -38,7 +39,7 @@ _SESSION = 60.0
 
 _POP3 = "pop3"
 
-# Characters of a refusal.
+# Characters of a refusal, and of a user name.
 _LONGEST = 200
 
 
@@ -93,7 +94,7 @@ class _Device:
         if step["event"] == "accepted":
             self._accept(when, step)
         elif step["event"] == "login failed":
-            self.refused_logins = _with(self.refused_logins, str(step.get("login", "")))
+            self.refused_logins = _with(self.refused_logins, _login_of(step))
         habit = step.get("habit")
         if habit:
             self.habits = _with(self.habits, str(habit))
@@ -113,9 +114,9 @@ class _Device:
         self.trouble = ""  # whatever it was
         self.mailbox, self.auth, self.tls = (str(step.get(name) or "") for name in ("mailbox", "auth", "tls"))
         self.helo = bool(step.get("helo"))
-        login = step.get("login")
+        login = _login_of(step)
         if login:
-            self.logins = _with(self.logins, str(login))
+            self.logins = _with(self.logins, login)
             self.refused_logins = tuple(one for one in self.refused_logins if one != login)
 
     def view(self, client: str) -> DeviceView:
@@ -147,11 +148,13 @@ class _Device:
 
     @classmethod
     def of_json(cls, values: Sequence[Any]) -> _Device:
-        """ValueError, TypeError or AttributeError if it is damaged."""
+        """ValueError, TypeError, AttributeError or OverflowError if it is damaged."""
         made = cls(0.0)
         for name, value in zip(cls.__slots__, values):
             present = getattr(made, name)
             setattr(made, name, tuple(map(str, value)) if isinstance(present, tuple) else type(present)(value))
+        for when in (made.first_seen, made.last_seen, made.last_message, made.trouble_time):
+            time.localtime(when)  # as whoever shows it does
         return made
 
 
@@ -216,7 +219,7 @@ class Devices:
             stored = jsontext.parse(files.read(os.path.join(state_dir, _NAME)) or b'{"events": [0, 0]}')
             devices = {str(client): _Device.of_json(values) for client, values in stored.get("devices", {}).items()}
             end = stored["events"] and Position(*map(int, stored["events"]))
-        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError):
             devices, end = {}, Position(0, 0)
         with self._lock:
             self._devices.update(devices)
@@ -246,6 +249,11 @@ def is_guessing(refused_logins: Sequence[str]) -> bool:
 def refusal_of(step: Mapping[str, Value]) -> str:
     """A refusal in its own words."""
     return str(step.get("reply") or step.get("reason") or step.get("what") or "")
+
+
+def _login_of(step: Mapping[str, Value]) -> str:
+    """The user name of a step; what a client sends for one may be of any length."""
+    return log.clean(step.get("login") or "", _LONGEST)
 
 
 def _with(known: Tuple[str, ...], new: str) -> Tuple[str, ...]:

@@ -67,7 +67,7 @@ def proposals(client: str, troubles: Mapping[Trouble, Step], around: Surrounding
 
 def _safe(proposal: Proposal, trouble: Trouble, client: str, around: Surroundings) -> Proposal:
     """The proposal; without its change if that would let in more than one device of the administrator's."""
-    if proposal.change is None or trouble not in _OPENING:
+    if proposal.change is None or trouble not in (*_OPENING, *_WEAKENING):
         return proposal
     try:
         address = ipaddress.ip_address(client)
@@ -76,7 +76,7 @@ def _safe(proposal: Proposal, trouble: Trouble, client: str, around: Surrounding
     else:
         if not (address.is_private or address.is_loopback or address.is_link_local):
             why = "It comes from the internet, so no change is proposed. If it is yours, change the config by hand."
-        elif client in around.gateways:
+        elif client in around.gateways and trouble in _OPENING:
             why = "It is a gateway of this machine, which may hide other clients (NAT), so no change is proposed."
         else:
             return proposal
@@ -85,6 +85,9 @@ def _safe(proposal: Proposal, trouble: Trouble, client: str, around: Surrounding
 
 # Those whose change lets an address in.
 _OPENING = (Trouble.NOT_ALLOWED, Trouble.NO_LOGIN, Trouble.LOGIN_WITHOUT_TLS, Trouble.LOGIN_ELSEWHERE)
+
+# Those whose change is for all who may connect, or for later, and which any scanner on the internet brings about.
+_WEAKENING = (Trouble.OLD_TLS, Trouble.BARE_LF, Trouble.TLS_AT_ONCE)
 
 
 def _unknown_login(client: str, step: Step, around: Surroundings) -> Proposal:

@@ -136,6 +136,25 @@ def test_a_thousand_take_less_than_a_megabyte():
     assert size < 1024 * 1024
 
 
+def test_of_a_long_user_name_the_beginning_is_remembered():
+    view = seen(accepted(login="mfp" * 1000), *(failed("x" * 9000) for _ in range(5)), failed("mfp" * 1000))
+    assert [len(name) for name in view["logins"] + view["refused_logins"]] == [200, 200, 200]
+    assert seen(failed("x" * 9000), accepted(login="x" * 9000))["refused_logins"] == []
+
+
+@pytest.mark.parametrize("when", [1e300, float("inf"), float("nan"), 10**400])
+def test_a_moment_that_is_none_damages_the_file(when, tmp_path):
+    found = Devices()
+    found.note(NOW, accepted())
+    content = found.content(None)
+    for number in range(4):
+        content["devices"][PRINTER][number] = when
+        (tmp_path / "devices.json").write_text(json.dumps(content))
+        after = Devices()
+        after.load(str(tmp_path))
+        assert after.views() == []
+
+
 def test_they_are_kept_over_a_restart(tmp_path):
     before, after = Devices(), Devices()
     before.note_session(NOW, "smtp", PRINTER)

@@ -146,6 +146,14 @@ def test_nothing_is_proposed_that_lets_in_more_than_a_device(trouble, client, ga
     assert why in found and found.endswith("-")
 
 
+@pytest.mark.parametrize("trouble", [Trouble.OLD_TLS, Trouble.BARE_LF, Trouble.TLS_AT_ONCE])
+def test_a_stranger_who_has_not_logged_in_opens_no_port(trouble, propose):
+    (found,) = propose(trouble, client="93.184.215.14", **CERT)
+    assert "It comes from the internet" in found and found.endswith("-")
+    (found,) = propose(trouble, client=PRINTER, gateways=(PRINTER,), **CERT)
+    assert "may hide other clients" not in found
+
+
 def test_no_free_port(propose, monkeypatch):
     monkeypatch.setattr(module.freeports, "trouble", lambda addresses, port, ours=(): "is in use")
     (found,) = propose(Trouble.BARE_LF)
