@@ -89,8 +89,8 @@ def show_list(terminal: Terminal, messages: Iterable[Dict[str, Any]], program: s
 
 def _length(ids: List[str]) -> int:
     """How much of each ID distinguishes it from the others."""
-    length = _SHORT
-    while len({id[:length] for id in ids}) < len(ids):
+    length, different = _SHORT, set(ids)  # a copy put back beside its message has the same
+    while len({id[:length] for id in different}) < len(different):
         length += 2
     return length
 

@@ -12,6 +12,7 @@ import math
 import threading
 from typing import Any, Callable, Collection, Deque, Dict, FrozenSet, Mapping, Optional, Tuple
 
+from ..system import jsontext
 from ..system.choices import Word
 from ..system.events import Value
 
@@ -242,9 +243,9 @@ class Counters:
 
 def _memory(kept: Mapping[str, Any]) -> MailboxMemory:
     memory = MailboxMemory()
-    memory.last_delivery = float(kept["last_delivery"])
+    memory.last_delivery = jsontext.number(kept["last_delivery"])
     memory.last_error = str(kept["last_error"])
-    memory.last_error_time = float(kept["last_error_time"])
+    memory.last_error_time = jsontext.number(kept["last_error_time"])
     memory.last_code = str(kept["last_code"])
     memory.hours = {int(hour): (int(sent), int(failed)) for hour, sent, failed in kept["hours"]}
     return memory

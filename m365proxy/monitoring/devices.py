@@ -18,6 +18,7 @@ from ..server.quirks import Habit
 from ..server.tls import OLD_VERSIONS
 from ..system import events, files, jsontext, log
 from ..system.events import Position, Value
+from .counters import DAMAGED
 from .troubles import LOGIN_TROUBLES, WORDS, Trouble, trouble_in
 
 _NAME = "devices.json"
@@ -219,13 +220,13 @@ class Devices:
             stored = jsontext.parse(files.read(os.path.join(state_dir, _NAME)) or b'{"events": [0, 0]}')
             devices = {str(client): _Device.of_json(values) for client, values in stored.get("devices", {}).items()}
             end = stored["events"] and Position(*map(int, stored["events"]))
-        except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError):
+        except (OSError, *DAMAGED):
             devices, end = {}, Position(0, 0)
         with self._lock:
             self._devices.update(devices)
         if end is None:
             return
-        with contextlib.suppress(OSError, events.Incomplete):
+        with contextlib.suppress(OSError, events.Incomplete, *DAMAGED):
             for line in events.lines_after(os.path.join(state_dir, "events"), end):
                 if b'"client": "' in line:
                     self._replay(events.parse(line))

@@ -223,7 +223,8 @@ def _waiting(snapshot: Snapshot) -> Iterator[_Found]:
         yield from found
         rest += [] if found else groups
     if _is_long(_oldest(rest), snapshot):
-        waiting = sum(group["count"] for group in rest)
+        # Not the sum of the groups: of a long queue only the oldest messages are in them.
+        waiting = sum(queue["waiting_by_tag"].get(tag, 0) for tag in {group["tag"] for group in rest})
         text = f"{_messages(waiting, 'waits', 'wait')}, the oldest {_since(_oldest(rest), snapshot)}."
         yield "queue", text, (_QUEUE_LIST,)
     yield from _orphaned(snapshot)
@@ -251,7 +252,6 @@ def _of_mailbox(name: str, box: MailboxView, groups: List[Group], snapshot: Snap
     has_failed = box["last_error_time"] > box["last_delivery"]
     reason = next((group["reason"] for group in groups if group["reason"]), box["last_error"] if has_failed else "")
     if reason:
-        # Not the sum of the groups: of a long queue only the oldest messages are in them.
         waiting = _messages(box["waiting"], "waits", "wait")
         what = f"{waiting} in {name}, the oldest {_since(oldest, snapshot)}: {reason}"
         yield f"queue {name}", what, (_QUEUE_LIST,)

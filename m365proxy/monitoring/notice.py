@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
@@ -14,10 +15,13 @@ from .findings import DatedFinding
 # Things that the text names; the page and `status` show all.
 _NAMED = 10
 
-# ... and the JSON: receivers have limits, ntfy one of 128 KiB, Teams one of 28 KiB.
-_LISTED = 20
+# Octets of what is to do and of what is over: the text stays below 4,096, the most that ntfy takes.
+_TO_DO, _OVER = 2700, 1200
 
-# Characters of one thing, so that all are together below 4,096 octets: the most that ntfy takes.
+# ... and of each list in the JSON, which has the text twice: it stays below 28 KiB, the most that Teams takes.
+_LIST = 5500
+
+# Characters of one thing.
 _LONGEST = 250
 
 
@@ -58,13 +62,13 @@ class Notice(NamedTuple):
             _block(finding["sentence"], f"since {_moment(finding['since'])}", finding["commands"])
             for finding in self.standing
         ]
-        text = "\n".join(_shortened(blocks))
+        text = "\n".join(_shortened(blocks, _TO_DO))
         if self.over:
             ended = [
                 _block(finding["sentence"], f"from {_moment(finding['since'])} to {_moment(end)}", ())
                 for finding, end in self.over
             ]
-            text += ("\n\n" if text else "") + "No more:\n" + "\n".join(_shortened(ended))
+            text += ("\n\n" if text else "") + "No more:\n" + "\n".join(_shortened(ended, _OVER))
         return text
 
     def as_json(self) -> bytes:
@@ -77,10 +81,20 @@ class Notice(NamedTuple):
             "status": self.health.value,
             "priority": 4 if self.standing else 3,  # of ntfy: high, default
             "count": len(self.standing),
-            "findings": [_listed(finding) for finding in self.standing[:_LISTED]],
-            "over": [{**_listed(finding), "ended": end} for finding, end in self.over[:_LISTED]],
+            "findings": _fitting([_listed(finding) for finding in self.standing], _LIST),
+            "over": _fitting([{**_listed(finding), "ended": end} for finding, end in self.over], _LIST),
         }
-        return json.dumps(content).encode()
+        return _json(content)
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def _fitting(found: List[Dict[str, Any]], octets: int) -> List[Dict[str, Any]]:
+    """As many from the beginning as fit into so many octets of JSON."""
+    sizes = itertools.accumulate(len(_json(one)) + len(", ") for one in found)
+    return [one for one, end in zip(found, sizes) if end <= octets]
 
 
 def _listed(finding: DatedFinding) -> Dict[str, Any]:
@@ -92,9 +106,12 @@ def _block(sentence: str, when: str, commands: Sequence[str]) -> str:
     return "\n".join([said, *(f"  Run: {log.clean(command)}" for command in commands)])
 
 
-def _shortened(blocks: List[str]) -> List[str]:
-    more = len(blocks) - _NAMED
-    return blocks[:_NAMED] + ([f"- and {more} more: see `m365proxy status`"] if more > 0 else [])
+def _shortened(blocks: List[str], octets: int) -> List[str]:
+    """At most _NAMED from the beginning, in so many octets; and how many more there are."""
+    sizes = itertools.accumulate(len(block.encode()) + len("\n") for block in blocks[:_NAMED])
+    shown = [block for block, end in zip(blocks, sizes) if end <= octets]
+    more = len(blocks) - len(shown)
+    return shown + ([f"- and {more} more: see `m365proxy status`"] if more else [])
 
 
 def _moment(seconds: float) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 
 from ..system import files, jsontext, log
 from ..system.choices import Word
+from .counters import DAMAGED
 from .findings import DatedFinding, Finding
 from .notice import Notice
 
@@ -189,15 +190,19 @@ class Warnings:
             raise
 
     def load(self, state_dir: str) -> None:
-        """Go on from warnings.json; from nothing if there is none, or it is damaged.
+        """Go on from warnings.json; from nothing if there is none, or it is damaged or cannot be read.
 
         For a warning, no time has passed while the program did not run.
         """
-        content = files.read(os.path.join(state_dir, _NAME))
+        path = os.path.join(state_dir, _NAME)
         try:
-            stored = jsontext.parse(content or b"[]")
+            stored = jsontext.parse(files.read(path) or b"[]")
             known = {warning["finding"]["key"]: _restored(warning) for warning in stored}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except OSError as error:
+            logger.warning("%s cannot be read, so warnings may be repeated: %s", path, error.strerror or error)
+            return
+        except DAMAGED:
+            logger.warning("%s is damaged, so warnings may be repeated.", path)
             return
         with self._lock:
             self._known, self._looked = known, self._monotonic()
@@ -223,7 +228,7 @@ def _line(finding: Finding) -> str:
 
 
 def _restored(stored: Dict[str, Any]) -> _Warning:
-    """From warnings.json; ValueError, TypeError or KeyError if it is damaged."""
+    """From warnings.json; one of DAMAGED if it is damaged."""
     finding = stored["finding"]
     told_ago = stored["told_ago"]
     return _Warning(
@@ -232,11 +237,11 @@ def _restored(stored: Dict[str, Any]) -> _Warning:
             sentence=str(finding["sentence"]),
             commands=[str(command) for command in finding["commands"]],
         ),
-        since=float(stored["since"]),
-        ended=float(stored["ended"]),
+        since=jsontext.number(stored["since"]),
+        ended=jsontext.number(stored["ended"]),
         phase=_Phase(stored["phase"]),
         is_found=bool(stored["is_found"]),
-        seconds=float(stored["seconds"]),
-        told_ago=None if told_ago is None else float(told_ago),
+        seconds=jsontext.number(stored["seconds"]),
+        told_ago=None if told_ago is None else jsontext.number(told_ago),
         is_told=bool(stored["is_told"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Union
 
 
@@ -12,3 +13,11 @@ def parse(content: Union[str, bytes]) -> Any:
         return json.loads(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def number(value: Any) -> float:
+    """A number of a JSON text as float; ValueError, TypeError or OverflowError if it is none, or infinite."""
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError("not a number")
+    return found

@@ -98,6 +98,11 @@ def test_an_id_is_shown_as_long_as_it_takes_to_tell_it_from_others():
     assert "  20261129T094207-94bb5edb  2026" in said and "  20261129T094207-94bb5edd  2026" in said
 
 
+def test_a_message_that_is_there_twice_is_listed_twice():
+    id = "20261129T094207-94bb00000000-d0c5c1ac"
+    assert listed(message(id), message(id, state="failed")).count("  20261129T094207-94bb  ") == 2
+
+
 def test_a_damaged_message_is_listed():
     said = listed({"id": "20261129T094207-94bb5edb358a-fad91c20", "state": "failed", "error": "No envelope."})
     assert said.startswith("1 failed: No envelope.\n  20261129T094207-94bb  2026-11-29 09:42     0 B  ?\n")

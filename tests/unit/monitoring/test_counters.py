@@ -111,6 +111,9 @@ def test_a_clock_that_was_in_the_past_drives_no_others_out():
     assert memory.last_day(NOW) == (1, 0)
 
 
+BOX = {"last_delivery": 0, "last_error": "", "last_error_time": 0, "last_code": "", "hours": []}
+
+
 def test_content_is_restored(counters):
     later = Counters()
     later.restore(counters.content())
@@ -130,13 +133,9 @@ def test_content_is_restored(counters):
         {"latest": 7},
         {"mailboxes": []},
         {"mailboxes": {ALERTS: {}}},
-        {
-            "mailboxes": {
-                ALERTS: dict(
-                    last_delivery=0, last_error="", last_error_time=0, last_code="", hours=[[float("inf"), 1, 1]]
-                )
-            }
-        },
+        {"mailboxes": {ALERTS: {**BOX, "hours": [[float("inf"), 1, 1]]}}},
+        {"mailboxes": {ALERTS: {**BOX, "last_delivery": float("inf")}}},
+        {"mailboxes": {ALERTS: {**BOX, "last_error_time": float("nan")}}},
     ],
 )
 def test_damaged_content_changes_nothing(counters, change):

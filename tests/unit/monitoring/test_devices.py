@@ -182,7 +182,13 @@ def test_what_was_not_saved_before_a_kill_is_in_the_event_log(keeps, tmp_path):
     assert after.views() == killed.views()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"devices": {"x": 5}}', '{"devices": []}', '{"upto": "x"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{", '{"devices": {"x": 5}}', '{"devices": []}', '{"upto": "x"}'),
+        *('{"events": [0, -5]}', '{"events": [Infinity, 0]}', '{"events": [0, 1e999]}'),
+    ],
+)
 def test_a_damaged_file_is_none(content, tmp_path):
     (tmp_path / "devices.json").write_text(content)
     found = Devices()

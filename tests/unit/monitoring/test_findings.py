@@ -191,6 +191,11 @@ def test_each_has_a_key_of_its_own():
             f"7000 messages wait: {FULL}",
             ["m365proxy queue retry all"],
         ),
+        (
+            queue(group(count=500, oldest=NOW - 3 * HOUR), waiting_by_tag={TAG: 7000}, unread=6500),
+            "7000 messages wait, the oldest for 3 h.",
+            ["m365proxy queue list"],
+        ),
         ({"clock_skew": 600.0}, r"The clock of this machine is 10 min behind Microsoft's, so sign-ins", None),
         ({"clock_skew": -600.0}, r"The clock of this machine is 10 min ahead of Microsoft's, so sign-ins", None),
         ({"secret_days": 1}, "The client secret or certificate of the app registration ends in 1 day.", []),

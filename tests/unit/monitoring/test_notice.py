@@ -60,12 +60,21 @@ def test_json():
 
 
 def test_many_things_are_a_short_text():
-    many = tuple({**FINDING, "key": str(n), "sentence": "größer " * 100} for n in range(500))
-    text = Notice(many, tuple((one, BEGIN) for one in many)).text
-    assert "- and 490 more: see `m365proxy status`" in text
-    assert len(Notice(many).text.encode()) <= 4096
-    posted = json.loads(Notice(many).as_json())
-    assert (posted["count"], len(posted["findings"])) == (500, 20) and len(Notice(many).as_json()) < 128 * 1024
+    many = tuple({**FINDING, "key": str(n)} for n in range(500))
+    notice = Notice(many, tuple((one, BEGIN) for one in many))
+    assert notice.text.count("\n- and 490 more: see `m365proxy status`") == 2
+    posted = json.loads(notice.as_json())
+    assert posted["count"] == 500 and posted["findings"] == list(many[: len(posted["findings"])])
+    assert posted["over"] == [{**one, "ended": BEGIN} for one in many[: len(posted["over"])]] and posted["over"]
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "漢", "\U0001f4e7", "\udc80", '"'])
+def test_however_long_and_foreign_all_receivers_take_it(letter):
+    many = tuple({**FINDING, "key": str(n), "sentence": letter * 3000} for n in range(500))
+    notice = Notice(many, tuple((one, BEGIN) for one in many))
+    assert len(notice.text.encode()) < 4096 and "No more:\n- " in notice.text
+    posted = notice.as_json()
+    assert len(posted) < 28 * 1024 and json.loads(posted)["findings"] and json.loads(posted)["over"]
 
 
 def test_no_control_character_gets_in():

@@ -1,6 +1,8 @@
 """Which findings are told of, when, and how often, whatever the clock does."""
 
+import json
 import logging
+import math
 import random
 
 import pytest
@@ -306,6 +308,24 @@ def test_a_damaged_file_begins_anew(tmp_path, content):
     harness.find("held")
     harness.run(HOUR)
     assert harness.told() == [(["held"], [])]
+
+
+@pytest.mark.parametrize("name", ["since", "ended", "seconds", "told_ago"])
+@pytest.mark.parametrize("value", [math.inf, math.nan, "x", []])
+def test_times_that_are_none_begin_anew(harness, tmp_path, name, value):
+    harness.find("held")
+    harness.run(HOUR)
+    harness.warnings.save(harness.directory)
+    [stored] = json.loads((tmp_path / "warnings.json").read_text())
+    (tmp_path / "warnings.json").write_text(json.dumps([{**stored, name: value}]))
+    again = Harness(tmp_path)
+    assert again.warnings.is_empty
+
+
+def test_what_cannot_be_read_is_said_and_begins_anew(tmp_path, caplog):
+    (tmp_path / "warnings.json").mkdir()
+    assert Harness(tmp_path).warnings.is_empty
+    assert "warnings.json cannot be read, so warnings may be repeated: " in caplog.text
 
 
 def test_what_the_disk_does_not_take_is_still_to_be_saved(harness):

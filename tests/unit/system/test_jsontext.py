@@ -13,6 +13,17 @@ def test_values(value):
     assert jsontext.parse(text) == jsontext.parse(text.encode()) == value
 
 
+@pytest.mark.parametrize("text, found", [("5", 5.0), ("0.25", 0.25), ("-1", -1.0)])
+def test_numbers(text, found):
+    assert jsontext.number(jsontext.parse(text)) == found
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-1e999", "null", "[]", '"x"', "1" * 400])
+def test_what_is_no_number(text):
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        jsontext.number(jsontext.parse(text))
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", b"\xff\xfe", pytest.param("[" * 200_000, id="nested"), pytest.param('{"a":' * 200_000, id="objects")],
