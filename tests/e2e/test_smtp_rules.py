@@ -272,3 +272,6 @@ def test_networks_change_with_a_reload(running):
 def test_the_jail_uses_the_filter():
     jail = (FAIL2BAN / "jail.d" / "m365proxy.conf").read_text()
     assert "\n[m365proxy]\n" in jail and "\nfilter = m365proxy\n" in jail
+    # Who guesses at the status page is kept out there, too.
+    (ports,) = re.findall(r"^port = (.+)$", jail, re.MULTILINE)
+    assert f'"status_port": {ports.split(",")[-1]}' in (ROOT / "docs" / "monitoring.md").read_text("utf-8")
