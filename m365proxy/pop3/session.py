@@ -16,7 +16,7 @@ from ..server import handshake
 from ..server.client import ServedProtocol
 from ..server.connection import CRLF, Closed, Connection, Injection, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
-from ..system import log
+from ..system import events, log
 from ..system.networks import Network
 from .login import Login, Maildrops
 from .signsoflife import SECONDS, BrokenOff, SignsOfLife
@@ -239,7 +239,9 @@ class Pop3Session:
                 transaction.deleted,
             )
         elif self._faults or reason not in (_QUIT, _LOST):
-            _log.info("%s: session ended before login (%s, %d errors)", self._peer, reason, self._faults)
+            why = f"{reason}, {self._faults} errors"
+            extra = events.step("session ended", service="pop3", client=self._peer, reason=why)
+            _log.info("%s: session ended before login (%s)", self._peer, why, extra=extra)
 
 
 def _why_not(word: bytes, logged_in: bool) -> str:

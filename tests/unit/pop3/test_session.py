@@ -62,6 +62,9 @@ def test_errors_end_the_session_with_one_line(caplog):
         harness.ended()
     ours = [record.getMessage() for record in caplog.records]
     assert ours == ["127.0.0.1: session ended before login (too many errors, 3 errors)"]
+    (step,) = (record.event for record in caplog.records)  # without it nothing bounds the lines of one client
+    reason = "too many errors, 3 errors"
+    assert step == {"event": "session ended", "service": "pop3", "client": "127.0.0.1", "reason": reason}
 
 
 def test_a_connection_that_only_looks_leaves_no_line(caplog):
