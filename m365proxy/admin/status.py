@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import time
-from typing import Any, Dict, Mapping, Optional, Sequence, cast
+from typing import Any, Dict, List, Mapping, Optional, Sequence, cast
 
 from ..account import Account, spool_of, watched
 from ..config.sections import Config
@@ -15,7 +15,7 @@ from ..errors import NotRunning
 from ..monitoring import findings, snapshot
 from ..monitoring.counterfile import CounterFile
 from ..monitoring.counters import Counters
-from ..monitoring.findings import Finding
+from ..monitoring.findings import DatedFinding, Finding
 from ..monitoring.monitor import Report, report_on
 from ..monitoring.snapshot import ProgramView, SignInView
 from ..spool.overview import Overview
@@ -129,4 +129,9 @@ def _changed(told: Report, sign_in: SignInView, paused: str) -> Report:
     """With another sign-in, and what follows from that."""
     changed = told.copy()
     changed["sign_in"], changed["paused"] = sign_in, paused
-    return report_on(changed)
+    report = report_on(changed)
+    begun = {finding["key"]: finding.get("since") for finding in cast(List[DatedFinding], told["findings"])}
+    report["findings"] = [
+        DatedFinding(**finding, since=begun.get(finding["key"]) or time.time()) for finding in report["findings"]
+    ]
+    return report

@@ -25,6 +25,10 @@ _ALIKE, _NAMED, _REASONS, _MAILBOXES = 3, 10, 5, 20
 # Characters of what is to be done, and of a reason.
 _SENTENCE, _REASON = 2000, 300
 
+# Things to do for which the log is looked into, and such that end by a restart of the service, perhaps after more.
+_IN_THE_LOG = ("stale", "stalled")
+_RESTART = ("stale", "stalled", "deaf", "version", "secret ends", "secret expired")
+
 # Right-aligned columns of the table of mailboxes, and the width of the last one.
 _COLUMNS = ("sent 24 h", "failed 24 h", "waiting")
 _LAST, _LAST_WIDTH = "last delivery", 13
@@ -96,9 +100,11 @@ class StatusView:
         """As they are to be typed here."""
         if self._unit and finding["key"] == "stopped":
             return [f"{self._sudo}systemctl start {self._unit}"]
-        if self._unit and finding["key"] == "stale":
-            return [f"{self._sudo}journalctl -u {self._unit} -n 50"]
         commands = []
+        if self._unit and finding["key"] in _IN_THE_LOG:
+            commands.append(f"{self._sudo}journalctl -u {self._unit} -n 50")
+        if self._unit and finding["key"] in _RESTART:
+            commands.append(f"{self._sudo}systemctl restart {self._unit}")
         for command in finding["commands"]:
             program, _, rest = command.partition(" ")
             commands.append(f"{self._program} {rest}" if program == "m365proxy" else command)

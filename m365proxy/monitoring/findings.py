@@ -109,6 +109,7 @@ def _all(snapshot: Snapshot) -> Iterator[_Found]:
     disk_low, disk_full = _disk(snapshot)
     yield from _hanging(snapshot)
     yield from disk_full or _refusing(snapshot)
+    yield from _unreadable(snapshot)
     yield from _sending(snapshot)
     yield from _clock(snapshot)
     yield from ended
@@ -144,6 +145,16 @@ def _refusing(snapshot: Snapshot) -> Iterator[_Found]:
     elif snapshot["unwritable"]:
         place = snapshot["state_dir"]
         yield "disk unwritable", f"{place} cannot be written to: {snapshot['unwritable']}. Check its disk.", ()
+
+
+def _unreadable(snapshot: Snapshot) -> Iterator[_Found]:
+    if snapshot["unreadable"]:
+        place = os.path.join(snapshot["state_dir"], "queue")
+        sentence = (
+            f"{place} cannot be read: {snapshot['unreadable']}. What is said of the queue is as it was before. Check "
+            "its disk, and who may read what is in it."
+        )
+        yield "disk unreadable", sentence, ("m365proxy check",)
 
 
 def _disk(snapshot: Snapshot) -> Tuple[List[_Found], List[_Found]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, cast
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, cast
 
 from ..errors import ProxyError
-from ..spool.overview import Overview
+from ..spool.overview import Overview, QueueView
 from ..system import events, log, statusfile
 from ..system.events import EventLog, Position
 from . import findings, snapshot
@@ -126,11 +126,10 @@ class Monitor:
             self._write_warnings()
 
     def report(self) -> Report:
-        """The state of things now.  OSError if the queue cannot be listed."""
+        """The state of things now."""
         now = self._clock()
-        taken = snapshot.take(
-            self._watched(), self._overview.look(), self._sign_in(), self.counters, now, self._program()
-        )
+        queue, unreadable = self._queue()
+        taken = snapshot.take(self._watched(), queue, self._sign_in(), self.counters, now, self._program())
         report = report_on(
             cast(
                 Snapshot,
@@ -138,12 +137,20 @@ class Monitor:
                     **taken,
                     "stalled": self._stalled(),
                     "refusing": self._overview.refusal(),
+                    "unreadable": unreadable,
                     "unwritable": self._unwritable,
                 },
             )
         )
         report["findings"] = [self._warnings.date(finding, now) for finding in report["findings"]]
         return report
+
+    def _queue(self) -> Tuple[QueueView, str]:
+        """The queue, and why it cannot be listed; then it is as it was: of that, too, somebody has to be warned."""
+        try:
+            return self._overview.look(), ""
+        except OSError as error:
+            return self._overview.latest, error.strerror or str(error)
 
     def is_alive(self) -> bool:
         """Whether the listeners accept and the daemon's loop turns.  Asks no disk."""

@@ -93,6 +93,7 @@ class Snapshot(TypedDict):
     deaf: List[str]
     stalled: int  # seconds since the daemon's loop last turned, which it does every 5; 0 if it does not run
     refusing: str  # why new mail is refused for now; "" if it is accepted
+    unreadable: str  # why the queue cannot be listed, and is shown as it was seen last; "" if it can
     unwritable: str  # why status.json could not be written the last time; "" if it could
     connections: int
     paused: str
@@ -127,6 +128,7 @@ def take(
         deaf=program["deaf"] if program else [],
         stalled=0,
         refusing="",
+        unreadable="",
         unwritable="",
         connections=program["connections"] if program else 0,
         paused=program["paused"] if program else "",

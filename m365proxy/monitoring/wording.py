@@ -21,7 +21,9 @@ def running(report: Report) -> str:
     if not report["written"]:
         return "yes, but it has written nothing about itself"
     since = f"since {local_time(report['started'])}, " if report["started"] else ""
-    text = f"{since}pid {report['pid']}, version {report['version']}, {report['connections']} connections"
+    count = report["connections"]
+    clients = f"{count} {'connection' if count == 1 else 'connections'}"
+    text = f"{since}pid {report['pid']}, version {report['version']}, {clients}"
     if any(finding["key"] == "stale" for finding in report["findings"]):
         text += f" (this and the ports as of {local_time(report['written'])})"
     return text

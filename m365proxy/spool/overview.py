@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import collections
 import os
+import threading
 import time
 from typing import Callable, Dict, Iterable, List, Tuple, TypedDict
 
@@ -70,12 +71,23 @@ class Overview:
         self._view = EMPTY
         self._seen: Tuple[int, ...] = ()
         self._rests_until = 0.0  # monotonic
+        self._lock = threading.Lock()
 
     def look(self) -> QueueView:
         """The queue as it is, or was a moment ago if it is long.  OSError if it cannot be listed.
 
         There is no directory before the first start: the queue is empty then.
+        Any thread may call; those that come while it is listed wait for that.
         """
+        with self._lock:
+            return self._look()
+
+    @property
+    def latest(self) -> QueueView:
+        """The queue as it was seen last."""
+        return self._view
+
+    def _look(self) -> QueueView:
         begun = self._monotonic()
         if begun < self._rests_until:
             return self._view

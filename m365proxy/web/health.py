@@ -20,7 +20,7 @@ def ready(source: Source) -> Response:
         report = source.report()
     except (OSError, ProxyError):
         return _short(False)
-    return _short(not (report["deaf"] or report["refusing"] or report["unwritable"]))
+    return _short(not (report["deaf"] or report["refusing"] or report["unreadable"] or report["unwritable"]))
 
 
 def healthy(source: Source) -> Response:

@@ -158,6 +158,15 @@ def test_a_sign_in_shows_at_once(config, running):
     assert (report["verdict"], report["sign_in"]["user"], report["paused"]) == ("All is well", config.user, "")
 
 
+def test_what_remains_after_a_sign_in_has_its_begin(config, running):
+    running.write(paused="Nobody is signed in.", stalled=60)
+    told = statusfile.read(config.state_dir)
+    statusfile.write(config.state_dir, {**told, "findings": [{**one, "since": 5.0} for one in told["findings"]]})
+    Account(config).token_file.sign_in(config.user, "contoso", "{}", time.time())
+    os.utime(Account(config).token_file.path, (time.time() + 1, time.time() + 1))
+    assert [(one["key"], one["since"]) for one in status.look(config)["findings"]] == [("stalled", 5.0)]
+
+
 def test_a_sign_in_does_not_end_a_pause_of_another_kind(config, running, signed_in):
     running.write(paused="Graph does not answer.")
     os.utime(Account(config).token_file.path, (time.time() + 1, time.time() + 1))

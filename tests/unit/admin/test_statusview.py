@@ -124,8 +124,19 @@ def test_what_is_old_says_from_when_it_is():
     report = report_on(snapshot_of(), stale(NOW - 240, NOW))
     report["written"] = NOW - 240
     said = printed_of(report, unit="m365proxy")
-    assert "has written no status for 4 min" in said and "\n    journalctl -u m365proxy -n 50\n" in said
+    assert (
+        "has written no status for 4 min" in said
+        and "\n    journalctl -u m365proxy -n 50\n    systemctl restart m365proxy\n" in said
+    )
     assert "(this and the ports as of 2027-01-15 07:56:00)" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"deaf": ["smtp 127.0.0.1:2525"]}, {"stalled": 60}, {"secret_days": 3}, {"secret_days": -1}]
+)
+def test_what_ends_by_a_restart_says_how(changes):
+    assert "\n    sudo systemctl restart m365proxy\n" in printed(unit="m365proxy", sudo="sudo ", **changes)
+    assert "systemctl" not in printed(unit="", sudo="sudo ", **changes)
 
 
 def test_a_program_that_told_nothing():

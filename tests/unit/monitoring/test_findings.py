@@ -112,6 +112,7 @@ CASES = {
     "the loop hangs": ({"stalled": 60}, ["stalled"]),
     "mail is refused": ({"refusing": "10 messages wait already (queue.max_waiting)."}, ["refusing"]),
     "mail is refused as the disk is full": ({"disk_free_mb": 63, "refusing": "Less is free."}, ["disk full"]),
+    "the queue cannot be listed": ({"unreadable": "Stale file handle"}, ["disk unreadable"]),
     "the disk takes nothing": ({"unwritable": "Read-only file system"}, ["disk unwritable"]),
     "nothing is taken by a full disk": ({"disk_free_mb": 0, "unwritable": "No space left on device"}, ["disk full"]),
     "unknown room": ({"disk_free_mb": None}, []),

@@ -154,10 +154,22 @@ def test_a_full_disk_keeps_nobody_from_being_warned(make_monitor, notices, monke
     assert caplog.text.count("warnings.json") == 1
 
 
-def test_a_queue_that_cannot_be_read_is_no_report(make_monitor, monkeypatch):
-    monitor = make_monitor()
-    monkeypatch.setattr(Overview, "look", full)
-    assert monitor.tick() is None
+def test_of_a_queue_that_cannot_be_read_somebody_is_warned(make_monitor, notices, monkeypatch):
+    seconds = [0.0]
+    monitor = make_monitor(monotonic=lambda: seconds[0])
+
+    def unreadable(overview):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(Overview, "look", unreadable)
+    report = monitor.tick()
+    assert (report["unreadable"], [one["key"] for one in report["findings"]]) == (
+        "Stale file handle",
+        ["disk unreadable"],
+    )
+    seconds[0] = 600.0
+    monitor.tick()
+    assert [notice.keys for notice in notices.sent] == [{"disk unreadable"}]
 
 
 def test_what_is_warned_of_outlives_a_restart(make_monitor, notices):

@@ -1,6 +1,7 @@
 """The queue at a glance."""
 
 import os
+import threading
 import time
 
 import pytest
@@ -140,6 +141,43 @@ def test_a_listing_that_takes_long_is_not_repeated_soon(spool, monkeypatch):
     now[0] += 50.0
     seen.look()
     assert len(listings) == 2
+
+
+def test_who_comes_while_it_is_listed_lists_nothing_again(spool, monkeypatch):
+    begun, go_on, listings, seen = threading.Event(), threading.Event(), [], []
+
+    def slow(spool):
+        listings.append(1)
+        begun.set()
+        assert go_on.wait(60)
+        return EMPTY
+
+    monkeypatch.setattr(overview, "_view", slow)
+    shared = Overview(spool, clock_ns=lambda: time.time_ns() + 3_000_000_000)
+    first, second = (threading.Thread(target=lambda: seen.append(shared.look())) for _ in range(2))
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    second.join(0.2)  # long enough to list it, if it could
+    go_on.set()
+    first.join(60)
+    second.join(60)
+    assert (len(listings), seen) == (1, [EMPTY, EMPTY])
+
+
+def test_what_was_seen_last_stays_known(spool, monkeypatch):
+    shared = Overview(spool, lambda: 0.0)
+    assert shared.latest == EMPTY
+    put(spool)
+    seen = shared.look()
+
+    def failing(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(overview, "_changed", failing)
+    with pytest.raises(OSError):
+        shared.look()
+    assert shared.latest == seen and seen["waiting"] == 1
 
 
 def test_why_mail_is_refused(tmp_path, spool):

@@ -16,6 +16,7 @@ LOST = {"sign_in": {"error": "The sign-in is gone.", "needs_sign_in": True}}
         (LOST, (200, 200, 503)),
         ({"refusing": "10 messages wait already."}, (200, 503, 503)),
         ({"unwritable": "No space left on device"}, (200, 503, 503)),
+        ({"unreadable": "Input/output error"}, (200, 503, 503)),
         ({"deaf": ["smtp 127.0.0.1:2525"]}, (503, 503, 503)),
         ({"disk_free_mb": 1, "refusing": "Less than queue.min_free_mb is free."}, (200, 503, 503)),
         ({"queue": {"held": 1}}, (200, 200, 503)),
