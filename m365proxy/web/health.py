@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from ..errors import ProxyError
+from ..monitoring.findings import Finding
 from ..system import log
 from . import response
+from .render import as_typed
 from .response import Response
 from .source import Source
+
+# Characters of a sentence, and of the commands after it.
+_LONGEST = 1000
 
 
 def live(source: Source) -> Response:
@@ -24,11 +29,16 @@ def ready(source: Source) -> Response:
 
 
 def healthy(source: Source) -> Response:
-    """Whether there is anything to do; each thing on a line of its own."""
+    """Whether there is anything to do; each thing on a line of its own, with its commands."""
     found = source.report()["findings"]
     if not found:
         return _short(True)
-    return response.text(503, [log.clean(finding["sentence"], 1000) for finding in found])
+    return response.text(503, [_line(finding, source.program) for finding in found])
+
+
+def _line(finding: Finding, program: str) -> str:
+    commands = ", ".join(f"`{as_typed(command, program)}`" for command in finding["commands"])
+    return log.clean(finding["sentence"], _LONGEST) + (f" Run: {log.clean(commands, _LONGEST)}" if commands else "")
 
 
 def _short(well: bool) -> Response:

@@ -53,9 +53,12 @@ def prose(text: str, program: str) -> Html:
 
 def code(command: str, program: str) -> Html:
     """A command that is selected as a whole."""
-    if command.startswith("m365proxy "):
-        command = program + command[len("m365proxy") :]
-    return fill("<code>{command}</code>", command=command)
+    return fill("<code>{command}</code>", command=as_typed(command, program))
+
+
+def as_typed(command: str, program: str) -> str:
+    """A command with what starts this program in the place of its `m365proxy`."""
+    return program + command[len("m365proxy") :] if command.startswith("m365proxy ") else command
 
 
 def mark(word: str, tone: Tone) -> Html:

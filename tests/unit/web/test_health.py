@@ -27,11 +27,17 @@ def test_which_is_red(changes, statuses):
     assert tuple(make(source).status for make in (live, ready, healthy)) == statuses
 
 
-def test_healthz_gives_each_reason_on_a_line():
-    source = Source(StandInMonitor(paused="x\r\ny", queue={"held": 1}))
+def test_healthz_gives_each_reason_on_a_line_with_what_to_run():
+    source = Source(StandInMonitor(paused="x\r\ny", queue={"held": 1}), "sudo m365proxy --config a.json")
     first, second = healthy(source).body.decode().splitlines()
-    assert first.endswith(" x\\x0d\\x0ay")
-    assert second == source.report()["findings"][1]["sentence"]
+    assert first.endswith(" x\\x0d\\x0ay Run: `sudo m365proxy --config a.json check`")
+    sentence = source.report()["findings"][1]["sentence"]
+    assert second == f"{sentence} Run: `sudo m365proxy --config a.json queue list`"
+
+
+def test_healthz_says_nothing_to_run_where_there_is_nothing():
+    source = Source(StandInMonitor(deaf=["smtp 127.0.0.1:2525"]))
+    assert healthy(source).body.decode() == source.report()["findings"][0]["sentence"] + "\n"
 
 
 def test_what_is_open_gives_no_reason():
