@@ -20,6 +20,10 @@ logger = log.get("web")
 # Clients whose refusals are remembered, so that each is logged once.
 _REMEMBERED = 1000
 
+_UNLISTED = (
+    "The queue cannot be listed: {reason}. Check the disk of state_dir, and that it belongs to the service's user."
+)
+
 
 class Request(NamedTuple):
     """A request, as far as anything goes by it."""
@@ -101,7 +105,7 @@ class Site:
         except ProxyError as error:
             return response.refusal(503, why=str(error))
         except OSError as error:
-            return response.refusal(503, why=f"The state of things cannot be found out: {error.strerror or error}.")
+            return response.refusal(503, why=_UNLISTED.format(reason=error.strerror or error))
 
 
 def _names_in(certificate: str) -> List[str]:

@@ -36,7 +36,10 @@ def test_there_is_nothing_else(path):
 @pytest.mark.parametrize(
     "error, said",
     [
-        (OSError(5, "Input/output error", "/secret/place"), b"The state of things cannot be found out: Input/output"),
+        (
+            OSError(5, "Input/output error", "/secret/place"),
+            b"The queue cannot be listed: Input/output error. Check the disk of state_dir",
+        ),
         (Temporary("The disk is slow."), b"The disk is slow.\n"),
     ],
 )
