@@ -35,6 +35,9 @@ _LOGINS = 5
 # A client that was refused with so many user names guesses passwords.
 GUESSES = 4
 
+# Seconds: who had no trouble for so long, and sends, guessed nothing; somebody mistyped.
+_DAY = 86400.0
+
 # Seconds within which a device that could not log in tries to send all the same.
 _SESSION = 60.0
 
@@ -116,6 +119,8 @@ class _Device:
         self.mailbox, self.auth, self.tls = (str(step.get(name) or "") for name in ("mailbox", "auth", "tls"))
         self.helo = bool(step.get("helo"))
         login = _login_of(step)
+        if when - self.trouble_time > _DAY:
+            self.refused_logins = ()
         if login:
             self.logins = _with(self.logins, login)
             self.refused_logins = tuple(one for one in self.refused_logins if one != login)

@@ -89,9 +89,9 @@ def spelled(text: str, encoded: bool = False) -> str:
     for cased in {text, text.lower(), text.upper(), text.title()}:  # where letters are encoded, case is too
         spellings |= {
             cased,
-            urllib.parse.quote(cased, safe=""),
-            urllib.parse.quote(cased),
-            urllib.parse.quote_plus(cased),
+            urllib.parse.quote(cased, "", errors="surrogatepass"),
+            urllib.parse.quote(cased, errors="surrogatepass"),
+            urllib.parse.quote_plus(cased, errors="surrogatepass"),
         }
         spellings |= {json.dumps(cased)[1:-1], json.dumps(cased, ensure_ascii=False)[1:-1]}
     spellings |= {"".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)}

@@ -82,6 +82,15 @@ def test_a_login_that_was_refused_and_works_now_is_no_guess():
     assert seen(*steps)["does"] == ["TLSv1.2", "AUTH LOGIN"]
 
 
+def test_user_names_that_were_wrong_once_are_forgotten_a_day_after_it_sent_without_trouble():
+    found = Devices()
+    for number in range(4):
+        found.note(NOW + number, failed(str(number)))
+    for hours, guesses in ((1, True), (23, True), (25, False)):
+        found.note(NOW + hours * 3600, accepted())
+        assert ("guesses passwords" in found.views()[0]["does"]) is guesses
+
+
 @pytest.mark.parametrize(
     "services, does",
     [(["smtp"], ["connects, and sends nothing"]), (["pop3"], ["POP3"]), (["smtp", "pop3", "smtp"], ["POP3"])],
