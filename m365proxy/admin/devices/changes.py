@@ -42,7 +42,8 @@ def listening(listener: Document, smtp_port: int) -> Change:
         if not listeners and document.get("smtp_port") is None:
             document["smtp_port"] = smtp_port
             shown.append(_option("smtp_port", smtp_port))
-        document["listeners"] = listeners = [*listeners, dict(listener)]
+        if listener not in listeners:  # it may be there for another device
+            document["listeners"] = listeners = [*listeners, dict(listener)]
         return "\n".join([*shown, _option("listeners", listeners)])
 
     return change

@@ -47,7 +47,7 @@ class Conclusion:
             self._nothing_came()
             return
         installation = Installation.read(self._config.path, self._call.plain(self._command))
-        around = Surroundings(installation.before, default_gateways(), self._mailbox_for, self._call)
+        around = Surroundings(installation.before, default_gateways(), self._mailbox_for, self._call, {})
         wanted: List[Proposal] = []
         for client, sighting in clients.items():
             self._terminal.line(self._terminal.bold(log.clean(client)))
@@ -58,6 +58,8 @@ class Conclusion:
         self._terminal.line()
         if wanted and self._apply:
             self._write(installation, [one.after for one in wanted if one.after])
+        elif self._apply:
+            self._say("Nothing was written.")
         elif wanted:
             self._say(
                 "Nothing was written. Put into the config what you want, or learn again with --apply, which writes "

@@ -43,13 +43,15 @@ class Surroundings(NamedTuple):
 
     `gateways`: addresses that may hide other clients (NAT).  `mailbox_for`:
     which mailbox an address is to send from without a login; "" if nobody can
-    say.  `call`: how a command of this program is typed here.
+    say.  `call`: how a command of this program is typed here.  `ports`: those
+    that were proposed for listeners, by what the listener is.
     """
 
     config: Config
     gateways: Sequence[str]
     mailbox_for: Callable[[str], str]
     call: Callable[[str], str]
+    ports: Dict[str, int]
 
 
 def proposals(client: str, troubles: Mapping[Trouble, Step], around: Surroundings) -> List[Proposal]:
@@ -180,11 +182,12 @@ def _bare_lf(client: str, step: Step, around: Surroundings) -> Proposal:
 
 def _port_of_its_own(around: Surroundings, service: Service, listener: Mapping[str, object], sentence: str) -> Proposal:
     config = around.config
-    taken = [socket.port for socket in config.sockets]
+    taken = [*(socket.port for socket in config.sockets), *around.ports.values()]
     free = (port for port in _PORTS[service] if port not in taken and not freeports.trouble(config.bind, port))
-    port = next(free, 0)
+    port = around.ports.get(str(listener)) or next(free, 0)
     if not port:
         return Proposal(f"{sentence} but no port from {_PORTS[service][0]} on is free.")
+    around.ports[str(listener)] = port
     first, *rest = listener.items()
     whole = dict([first, ("port", port), *rest])
     return Proposal(sentence, changes.listening(whole, config.smtp_port), f"Set port {port} on the device.")

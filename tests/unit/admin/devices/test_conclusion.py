@@ -95,6 +95,23 @@ def test_what_needs_a_restart_is_said(draw, monkeypatch):
     assert draw.asked == []
 
 
+def test_devices_with_the_same_need_share_a_port_and_others_have_their_own(draw, monkeypatch):
+    monkeypatch.setattr("m365proxy.admin.init.freeports.trouble", lambda *_: "")
+    clients = {PRINTER: sighting(Trouble.BARE_LF, Trouble.OLD_TLS), UPS: sighting(Trouble.BARE_LF)}
+    draw(clients, apply=True, tls={"tls_cert": "auto"})
+    assert draw.written()["listeners"] == [
+        {"protocol": "smtp", "port": 2526, "lf_only_clients": True},
+        {"protocol": "smtp", "port": 2527, "min_version": "TLSv1"},
+    ]
+
+
+@pytest.mark.parametrize("typed", [None, "no\n"])
+def test_if_nothing_was_taken_over_it_says_that_nothing_was_written(typed, draw):
+    mailboxes = [HASHED] if typed else TWO
+    shown = draw({UPS: sighting(Trouble.NO_LOGIN)}, apply=True, typed=typed, mailboxes=mailboxes)
+    assert shown.endswith("Nothing was written.\n")
+
+
 def test_each_change_is_asked_for_at_a_terminal(draw):
     clients = {PRINTER: sighting(Trouble.NO_LOGIN), UPS: sighting(Trouble.NO_LOGIN)}
     shown = draw(clients, apply=True, typed="perhaps\nno\n\n")

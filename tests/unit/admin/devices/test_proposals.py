@@ -25,7 +25,11 @@ def propose(tmp_path):
 
     def make(*troubles, client=PRINTER, mailbox=SCANNER, gateways=(), step=None, **settings):
         around = Surroundings(
-            configured(tmp_path, **settings), gateways, lambda client: mailbox, lambda command: f"m365proxy {command}"
+            configured(tmp_path, **settings),
+            gateways,
+            lambda client: mailbox,
+            lambda command: f"m365proxy {command}",
+            {},
         )
         document = {"mailboxes": settings.get("mailboxes", [MAILBOX])}
         found = proposals(client, {trouble: step or {} for trouble in troubles}, around)
