@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 from typing import Iterator, Mapping, Tuple
+from urllib.parse import unquote
 
 from ... import __version__
 from ...system import files
@@ -45,13 +46,15 @@ def learn(pseudonyms: Pseudonyms, environ: Mapping[str, str]) -> None:
         _learn_user(pseudonyms, getpass.getuser())
     for user in (environ.get("SUDO_USER", ""), os.path.basename(home)):
         _learn_user(pseudonyms, user)
-    for path in (home, os.getcwd(), sys.prefix, sys.argv[0]):
-        pseudonyms.path(os.path.abspath(path))
+    for path in (home, "", sys.prefix, sys.argv[0]):
+        with contextlib.suppress(OSError):  # where we are was removed
+            pseudonyms.path(os.path.abspath(path))
     pseudonyms.hide(environ.get("M365PROXY_KEY", ""))
     for name, value in environ.items():
         if name.lower() in _PROXIES and "@" in value:
             for part in re.split(r"[:/]+", value.rpartition("@")[0])[1:]:
                 pseudonyms.hide(part)
+                pseudonyms.hide(unquote(part))
 
 
 def learn_state(pseudonyms: Pseudonyms, state_dir: str) -> None:

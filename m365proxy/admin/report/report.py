@@ -194,16 +194,22 @@ def _created(path: str) -> BinaryIO:
 
 
 def _write(file: BinaryIO, text: str, path: str) -> None:
-    with file:
-        file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    try:
+        with file:
+            file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            files.remove(path)
+        raise files.cannot_create(
+            f"{path} cannot be written: {error.strerror}. Name another file with --output.", error
+        ) from None
     print(f"Written to {path}.", file=sys.stderr)
 
 
 def _ask(text: str) -> None:
     """Write it if whoever sits there says so."""
     name = time.strftime("m365proxy-report-%Y%m%d-%H%M%S.txt")
-    directory = os.getcwd() if os.access(os.getcwd(), os.W_OK) else tempfile.gettempdir()
-    path = os.path.join(directory, name)
+    path = os.path.join(os.path.abspath(os.curdir) if os.access(os.curdir, os.W_OK) else tempfile.gettempdir(), name)
     print(f"\nThis is all of it. Write it to {path}? [y/N] ", end="", flush=True, file=sys.stderr)
     if sys.stdin is not None and sys.stdin.readline().strip().lower() in ("y", "yes"):
         _write(_created(path), text, path)

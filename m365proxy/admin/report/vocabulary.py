@@ -25,7 +25,7 @@ letsencrypt live archive acme python3 python venv .venv site-packages dist-packa
 programs program appdata roaming m365proxy .m365proxy m365proxy.py m365proxy.json config.json status.json
 counters.json routes.json tls_first.json tokens.enc token.key tokens.enc.bad installation lock queue new cur failed
 state events control maildrop seen fullchain.pem privkey.pem cert.pem key.pem chain.pem app-key.pem
-ca-certificates.crt v1.0 livez readyz healthz metrics
+ca-certificates.crt v1.0 livez readyz healthz metrics devices.json warnings.json doc examples
 """
 PATHS = frozenset(_PATHS_TEXT.split())
 

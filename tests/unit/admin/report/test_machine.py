@@ -37,3 +37,20 @@ def test_secrets_and_ids_of_the_state(tmp_path):
     pseudonyms = Pseudonyms()
     machine.learn_state(pseudonyms, str(tmp_path))
     assert pseudonyms.scrub("A-KEY-OF-FERNET 0123abcd") == "<secret> <secret>"
+
+
+def test_a_directory_that_was_removed_is_no_obstacle(monkeypatch):
+    def fail(*path):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("os.getcwd", fail)
+    monkeypatch.setattr("sys.argv", ["m365proxy.py"])
+    pseudonyms = Pseudonyms()
+    machine.learn(pseudonyms, {"SUDO_USER": "adele"})
+    assert pseudonyms.scrub("adele") != "adele"
+
+
+def test_a_proxy_s_password_is_hidden_as_it_is_typed_too():
+    pseudonyms = Pseudonyms()
+    machine.learn(pseudonyms, {"https_proxy": "http://me:pr0xy%40word@proxy:3128"})
+    assert pseudonyms.scrub("pr0xy@word, pr0xy%40word") == "<secret>, <secret>"

@@ -1,5 +1,7 @@
 """What needs no sockets; with a config that can be used it is in tests/e2e/test_report.py."""
 
+import errno
+import io
 import os
 import sys
 
@@ -43,6 +45,20 @@ def test_a_file_is_written_at_the_end_and_never_over_another(config, capsys):
 def test_a_file_that_cannot_be_made(config):
     with pytest.raises(CannotCreate, match="--output"):
         report.report(str(config), str(config.parent / "nowhere" / "out.txt"), {})
+
+
+def test_a_full_disk_leaves_no_file(config, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, octets):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = config.parent / "out.txt"
+    monkeypatch.setattr(report.files, "create", lambda name: path.touch() or Full())
+    with pytest.raises(
+        CannotCreate, match="out.txt cannot be written: No space left on device. Name another"
+    ) as failure:
+        report.report(str(config), str(path), {})
+    assert failure.value.exit_status == 74 and not path.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no modes there")
