@@ -136,9 +136,10 @@ class StatusView:
         for count, state, reason in named[:_REASONS]:
             rows.append(("", f"{_messages(count)}{'' if state == 'waiting' else f' ({state})'}: {_brief(reason)}"))
         others = sum(count for count, *_ in named[_REASONS:])
-        others += queue["unread"]
-        if others:
-            rows.append(("", f"{_messages(others)} for other reasons: `{self._program} queue list`"))
+        rest = [f"{_messages(others)} for other reasons"] if others else []
+        rest += [f"{_messages(queue['unread'])} not looked into"] if queue["unread"] else []
+        if rest:
+            rows.append(("", f"{'; '.join(rest)}: `{self._program} queue list`"))
         return rows
 
     # Mailboxes.

@@ -7,7 +7,7 @@ from typing import Any, Optional
 from ..account import Account, notice_ways, spool_of
 from ..config.sections import Config
 from ..delivery.warningmail import WarningMail
-from ..errors import NotRunning, ProxyError, UsageError
+from ..errors import NotRunning, ProxyError, Temporary, UsageError
 from ..monitoring.notices import Notices
 from ..system import control
 from . import invocation
@@ -43,7 +43,7 @@ def run(config: Config, terminal: Terminal) -> Optional[int]:
     for way, attempt in notices.test(latest):
         try:
             steps.done(f"{way}: {attempt()}")
-        except ProxyError as error:
-            steps.done(f"{way}: {error}", Mark.WRONG)
-            status = status or error.exit_status
+        except (ProxyError, OSError) as error:
+            steps.done(f"{way}: {getattr(error, 'strerror', None) or error}", Mark.WRONG)
+            status = status or (error.exit_status if isinstance(error, ProxyError) else Temporary.exit_status)
     return status

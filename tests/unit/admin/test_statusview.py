@@ -172,8 +172,14 @@ def test_equal_reasons_of_several_mailboxes_are_one_line(monkeypatch):
         "queue       47 waiting, 1 held, 2 failed\n"
         "            41 messages: No route.\n"
         "            2 messages (failed): The mailbox alerts@contoso.com is full.\n"
-        "            2 messages for other reasons: `m365proxy queue list`\n"
+        "            1 message for other reasons; 1 message not looked into:\n"
+        "            `m365proxy queue list`\n"
     ) in said
+
+
+def test_what_was_not_looked_into_is_no_other_reason():
+    said = printed(queue={"waiting": 10_000, "groups": [group("", 500)], "unread": 9500})
+    assert "            9500 messages not looked into: `m365proxy queue list`\n" in said
 
 
 def many(count):

@@ -40,6 +40,17 @@ def test_each_way_has_its_line(tmp_path, monkeypatch):
     assert "s3cret" not in said and "t0ken" not in said
 
 
+def test_a_disk_that_fails_keeps_no_other_way_from_being_tried(tmp_path, monkeypatch):
+    def fail(*_arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(testnotice, "is_running", lambda config: True)
+    monkeypatch.setattr(testnotice, "latest_status", fail)
+    monkeypatch.setattr(command, "run", lambda *_arguments: "taken by page-admin")
+    status, said = run(tmp_path, **{**WAYS, "notify_url": None})
+    assert "notify: Input/output error" in said and "notify_command: taken by page-admin" in said and status == 69
+
+
 def test_a_program_that_has_written_nothing_sends_no_mail(tmp_path, monkeypatch):
     monkeypatch.setattr(testnotice, "is_running", lambda config: True)
     monkeypatch.setattr(testnotice, "latest_status", lambda state_dir: {})
