@@ -105,7 +105,7 @@ class Monitor:
         self.devices.note_session(self._clock(), service, client)
 
     def tick(self) -> Optional[Report]:
-        """Warn of what is due, write status.json, and the counters now and then; None if the queue cannot be listed."""
+        """Warn of what is due, write status.json, and the counters now and then; None if there is no report."""
         self._ticked = self._monotonic()
         report = self._look()
         if report is not None:

@@ -37,7 +37,7 @@ class Metric(NamedTuple):
 
 
 def respond(source: Source) -> Response:
-    """The figures as they are now.  OSError if the queue cannot be listed."""
+    """The figures as they are now.  Temporary if listing the queue takes too long."""
     return Response(200, render(source.report(), source.monitor.counters).encode("utf-8", "replace"), MEDIA_TYPE)
 
 

@@ -69,7 +69,7 @@ class Setting(NamedTuple):
 
 
 def show(source: Source) -> Response:
-    """The page as it is now.  OSError or Temporary if the queue cannot be listed."""
+    """The page as it is now.  Temporary if listing the queue takes too long."""
     return _show(source, source.page, True)
 
 

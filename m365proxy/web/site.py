@@ -20,8 +20,9 @@ logger = log.get("web")
 # Clients whose refusals are remembered, so that each is logged once.
 _REMEMBERED = 1000
 
-_UNLISTED = (
-    "The queue cannot be listed: {reason}. Check the disk of state_dir, and that it belongs to the service's user."
+_UNKNOWN = (
+    "The state of things cannot be found out: {reason}. Check the disk of state_dir, and that it belongs to the "
+    "service's user."
 )
 
 
@@ -105,7 +106,7 @@ class Site:
         except ProxyError as error:
             return response.refusal(503, why=str(error))
         except OSError as error:
-            return response.refusal(503, why=_UNLISTED.format(reason=error.strerror or error))
+            return response.refusal(503, why=_UNKNOWN.format(reason=error.strerror or error))
 
 
 def _names_in(certificate: str) -> List[str]:

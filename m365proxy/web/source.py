@@ -58,7 +58,7 @@ class Source:
         self._taken = 0.0  # monotonic
 
     def report(self) -> Report:
-        """The state of things.  OSError if the queue cannot be listed, Temporary if that takes too long."""
+        """The state of things.  Temporary if listing the queue takes too long."""
         if not self._lock.acquire(timeout=_PATIENCE):
             raise Temporary("The queue is still being listed; the disk is slow. Ask again in a minute.")
         try:

@@ -38,7 +38,7 @@ def test_there_is_nothing_else(path):
     [
         (
             OSError(5, "Input/output error", "/secret/place"),
-            b"The queue cannot be listed: Input/output error. Check the disk of state_dir",
+            b"The state of things cannot be found out: Input/output error. Check the disk of state_dir",
         ),
         (Temporary("The disk is slow."), b"The disk is slow.\n"),
     ],
