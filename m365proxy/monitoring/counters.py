@@ -50,9 +50,12 @@ class Counter(Word):
     THROTTLED_SECONDS = "throttled seconds"
 
 
-# Of these there is no step in the event log for each.
+# Of these there is no step in the event log for each: some have none, and of what a client does without sending a
+# message, the log leaves out what is too much (system/restraint.py).
 UNREPORTED = frozenset(
     (
+        Counter.LOGIN_FAILED,
+        Counter.TLS_FAILED,
         Counter.REFUSED,
         Counter.SESSIONS,
         Counter.CONNECTIONS_REFUSED,

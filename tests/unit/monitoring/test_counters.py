@@ -66,7 +66,8 @@ def test_what_has_no_step_is_counted_where_it_happens():
         (Counter.GRAPH_REQUESTS, "none"): 1,
         (Counter.THROTTLED_SECONDS, ""): 2.5,
     }
-    assert {counter for counter, _ in counters.totals()} == counting.UNREPORTED
+    restrained = {Counter.LOGIN_FAILED, Counter.TLS_FAILED}  # they have steps, but not always
+    assert {counter for counter, _ in counters.totals()} == counting.UNREPORTED - restrained
 
 
 @pytest.mark.parametrize(
