@@ -79,25 +79,33 @@ def retry(config: Config, typed: str) -> Optional[int]:
 def _retry_all(config: Config, spool: Spool) -> None:
     tried: List[str] = []
     held = 0
-    for entry in list(spool.entries()) if status.has_queue(config) else ():
-        held += entry.phase is Phase.HELD
-        state = spool.state(entry.id) if entry.place is Place.NEW else None
-        if entry.place is Place.FAILED or (state is not None and state.due > time.time()):
-            with contextlib.suppress(UsageError, InUse):  # the program has taken it meanwhile
-                _take(config, spool, entry.id, spool.requeue)
-                tried.append(entry.id)
-    _note(config, "retried", tried)
-    for id in tried:
-        _report_queued(config, id)
+    try:
+        for entry in list(spool.entries()) if status.has_queue(config) else ():
+            held += entry.phase is Phase.HELD
+            state = spool.state(entry.id) if entry.place is Place.NEW else None
+            if entry.place is Place.FAILED or (state is not None and state.due > time.time()):
+                with contextlib.suppress(UsageError, InUse):  # the program has taken it meanwhile
+                    _take(config, spool, entry.id, spool.requeue)
+                    tried.append(entry.id)
+    finally:  # the disk may be full before the last one; those before it must not be forgotten
+        _note(config, "retried", tried)
+        for id in tried:
+            _report_queued(config, id)
     if tried:
-        print(f"{len(tried)} waiting or failed messages will be tried again now.")
+        print(f"{_messages(len(tried), 'waiting or failed')} will be tried again now.")
     else:
         print("No message waits for a later attempt.")
     if held:
         print(
-            f"{held} held messages are left as they are, because they may have been sent. See `m365proxy queue list`, "
-            "then retry or drop each by its ID."
+            f"{_messages(held, 'held')} {'is left as it is' if held == 1 else 'are left as they are'}, because "
+            f"{'it' if held == 1 else 'they'} may have been sent. See `m365proxy queue list`, then retry or drop each "
+            "by its ID."
         )
+
+
+def _messages(number: int, kind: str) -> str:
+    """ "1 held message", "2 held messages"."""
+    return f"{number} {kind} {'message' if number == 1 else 'messages'}"
 
 
 def _report_queued(config: Config, id: str) -> None:
@@ -133,12 +141,14 @@ def drop(config: Config, typed: str) -> Optional[int]:
 
 def _drop_failed(config: Config, spool: Spool) -> None:
     dropped = []
-    for entry in list(spool.entries(Place.FAILED)) if status.has_queue(config) else ():
-        if _drop_if_failed(spool, entry.id):
-            dropped.append(entry.id)
-    _note(config, "dropped", dropped)
+    try:
+        for entry in list(spool.entries(Place.FAILED)) if status.has_queue(config) else ():
+            if _drop_if_failed(spool, entry.id):
+                dropped.append(entry.id)
+    finally:  # the disk may fail before the last one
+        _note(config, "dropped", dropped)
     if dropped:
-        print(f"{len(dropped)} failed {'message is' if len(dropped) == 1 else 'messages are'} deleted.")
+        print(f"{_messages(len(dropped), 'failed')} {'is' if len(dropped) == 1 else 'are'} deleted.")
     else:
         print("No message has failed.")
 

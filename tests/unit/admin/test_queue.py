@@ -10,8 +10,9 @@ from m365proxy.account import spool_of
 from m365proxy.admin import queue
 from m365proxy.errors import InUse, UsageError
 from m365proxy.spool.envelope import Envelope
+from m365proxy.spool.spool import Spool
 from m365proxy.spool.state import DraftPhase, DraftState, Phase, Place, State
-from m365proxy.system import files
+from m365proxy.system import events, files
 
 ENVELOPE = Envelope(
     "scanner@contoso.com", "scanner@contoso.com", ("a@contoso.com", "b@example.org"), "192.0.2.7", "ups"
@@ -102,8 +103,31 @@ def test_retry_all_leaves_held_messages(config, spool, capsys):
     failed.fail()
     queue.retry(config, "all")
     said = capsys.readouterr().out
-    assert said.startswith("2 waiting or failed messages will be tried again now.\n1 held messages are left")
+    assert said.startswith(
+        "2 waiting or failed messages will be tried again now.\n1 held message is left as it is, because it may"
+    )
     assert spool.find(doubtful).phase is Phase.HELD and spool.find(failed.id).place is Place.NEW
+
+
+@pytest.mark.parametrize("word, event", [("retry", "retried"), ("drop", "dropped")])
+def test_a_disk_that_fails_before_the_last_one_forgets_none_before_it(config, spool, running, monkeypatch, word, event):
+    for _ in range(3):
+        spool.claim(put(spool)).fail()
+    done, name = [], "requeue" if word == "retry" else "drop"
+    real = getattr(Spool, name)
+
+    def failing(spool, entry):
+        if len(done) == 2:
+            raise OSError(28, "No space left on device")
+        real(spool, entry)
+        done.append(entry.id)
+
+    monkeypatch.setattr(Spool, name, failing)
+    with pytest.raises(OSError):
+        queue.retry(config, "all") if word == "retry" else queue.drop(config, "failed")
+    told = [events.parse(line) for line in events.lines(os.path.join(config.state_dir, "events"))]
+    assert [(one["event"], one["id"]) for one in told] == [(event, id) for id in done]
+    assert asked(config) == (sorted(f"queued,{id}" for id in done) if word == "retry" else [])
 
 
 def test_retry_all_with_nothing_to_do(config, capsys):
