@@ -15,6 +15,9 @@ _LINES, _SECONDS = 30, 600.0
 # Kinds remembered; the one that began first is forgotten first.
 _MOST = 10_000
 
+# Characters of a line that are kept, to say what was left out.
+_LONGEST = 500
+
 # Events on a message that have a line each time: somebody has to decide about every one of these.
 _ALWAYS = ("failed", "held")
 
@@ -27,7 +30,7 @@ class _Run:
     def __init__(self, begun: float):
         self.begun = begun
         self.count = 0
-        self.last: Optional[logging.LogRecord] = None  # the last one that was left out
+        self.last = (logging.NOTSET, "")  # level and text of the last one that was left out
 
     @property
     def left_out(self) -> int:
@@ -76,7 +79,7 @@ class Restraint:
             run = self._runs.setdefault(kind, _Run(now))
             run.count += 1
             if run.left_out:
-                run.last = record
+                run.last = record.levelno, record.getMessage()[:_LONGEST]  # a record may have much more with it
             return over, bool(run.left_out)
 
     def _take_over(self, now: float) -> List[_Run]:
@@ -91,10 +94,9 @@ class Restraint:
         return over
 
     def _tell(self, run: _Run) -> None:
-        if run.last is not None:
-            level, message = run.last.levelno, run.last.getMessage()
-            extra = {"left_out": False}
-            self._logger.log(level, "%d more lines like this one were left out: %s", run.left_out, message, extra=extra)
+        level, message = run.last
+        extra = {"left_out": False}
+        self._logger.log(level, "%d more lines like this one were left out: %s", run.left_out, message, extra=extra)
 
 
 def _kind(record: logging.LogRecord) -> Optional[_Kind]:

@@ -1,4 +1,5 @@
 import logging
+import weakref
 
 import pytest
 
@@ -118,6 +119,22 @@ def test_sentences_made_elsewhere_are_kinds_of_their_own(setting):
     for number in range(100):
         setting.logger.warning("%s", f"mistake {number} in the config")
     assert len(setting.log.lines) == 100
+
+
+def test_of_a_line_that_was_left_out_its_text_is_kept_and_nothing_else(setting):
+    class Login(str):
+        pass
+
+    for number in range(32):
+        login = Login(f"{number} {'x' * 5000}")
+        setting.logger.warning("login failed: %s", login, extra=events.step("x", client="192.0.2.7", login=login))
+    is_kept = weakref.ref(login)
+    del login
+    assert is_kept() is None
+    setting.now = 601.0
+    setting.logger.info("something else")
+    assert setting.log.lines[30].startswith("WARNING 2 more lines like this one were left out: login failed: 31 xxx")
+    assert len(setting.log.lines[30]) < 600
 
 
 def test_many_clients_do_not_fill_the_memory(setting, monkeypatch):
