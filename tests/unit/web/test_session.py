@@ -1,6 +1,9 @@
 """HTTP on the wire: what is answered to clients of every kind."""
 
 import pytest
+from waiting import wait_until
+
+from m365proxy.web.visitors import Visitors
 
 
 def test_a_connection_serves_several_requests(talk):
@@ -98,3 +101,21 @@ def test_who_takes_no_response_in_time_is_cut(talk, monkeypatch):
     client = talk()
     client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert client.file.read().endswith(b"\r\n\r\n")
+
+
+def test_a_probe_has_achieved_something_and_is_not_slowed_down_when_it_comes_again(make_port, talk, monkeypatch):
+    left = []
+    leave = Visitors.leave
+    monkeypatch.setattr(Visitors, "leave", lambda self, one: left.append(one.made_progress) or leave(self, one))
+    client = talk()
+    client.ask("/livez")
+    client.close()
+    assert wait_until(lambda: left) == [True]
+
+
+def test_who_has_to_take_a_response_may_be_cut_for_it(talk, monkeypatch):
+    turns = []
+    for name in ("wait_for", "attend_to"):
+        monkeypatch.setattr(Visitors, name, lambda self, one, name=name: turns.append(name))
+    talk().ask("/livez")
+    assert turns == ["wait_for", "attend_to", "wait_for"]

@@ -80,6 +80,15 @@ def test_a_refused_name_is_logged_once_for_each_client_and_not_sent_back(caplog)
     ]
 
 
+def test_of_many_who_are_refused_only_some_are_remembered(caplog, monkeypatch):
+    monkeypatch.setattr("m365proxy.web.site._REMEMBERED", 2)
+    caplog.set_level("INFO", "m365proxy.web")
+    site = Site(Source(StandInMonitor()), guard())
+    for peer in "abcba":
+        respond(site=site, peer=peer, hosts=("rebound.example.org",))
+    assert [record.getMessage().split(",")[0][-1] for record in caplog.records] == ["a", "b", "c", "a"]
+
+
 def test_names_in_the_certificate_are_read_again_after_it_was_changed(certificate, tmp_path):
     site = Site(Source(StandInMonitor()), guard())
     paths = [tmp_path / "one.pem", tmp_path / "two.pem", tmp_path / "none.pem"]

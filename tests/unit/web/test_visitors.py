@@ -54,6 +54,14 @@ def test_one_that_sent_its_request_is_not_cut_and_then_is_the_last_in_the_line(f
     assert cut(clients) == [False, True, True]
 
 
+def test_who_has_left_is_not_cut_in_the_place_of_another(full):
+    visitors, clients = full
+    visitors.leave(clients[0])
+    for _ in range(2):
+        visitors.enter(client(Wire()))
+    assert cut(clients) == [False, True, False]
+
+
 def test_while_all_are_attended_to_nobody_is_cut_until_there_are_too_many(full):
     visitors, clients = full
     for _ in range(2):
