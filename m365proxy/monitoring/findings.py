@@ -89,7 +89,9 @@ def stale(written: float, now: float) -> List[Finding]:
     """
     if abs(now - written) <= _STALE:
         return []
-    since = f"for {ago(now - written)}" if 0 < written < now else "since its start"
+    since = f"for {ago(now - written)}" if written < now else "since the clock was set back"
+    if not written:
+        since = "since its start"
     sentence = (
         f"m365proxy runs, but has written no status {since}: it hangs, or the disk is full. Look into its log. "
         "If nothing there helps, restart it."

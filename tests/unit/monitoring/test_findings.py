@@ -229,7 +229,7 @@ def test_the_verdict(running, count, said):
         (NOW - 30, None),
         (NOW, None),
         (NOW - 240, "has written no status for 4 min"),
-        (NOW + 3600, "has written no status since its start"),  # the clock was set back
+        (NOW + 3600, "has written no status since the clock was set back"),
         (0.0, "has written no status since its start"),
     ],
 )
