@@ -106,7 +106,7 @@ class _Device:
             self.refusals += 1
             if not (trouble is Trouble.NO_LOGIN and self._has_just_failed_to_log_in(when)):
                 self.trouble, self.trouble_time = trouble.value, when
-                self.refusal = refusal_of(step)[:_LONGEST]
+                self.refusal = log.clean(refusal_of(step), _LONGEST)
 
     def _has_just_failed_to_log_in(self, when: float) -> bool:
         """Many go on to MAIL all the same: the 530 for it is not what matters."""

@@ -151,6 +151,10 @@ def test_of_a_long_user_name_the_beginning_is_remembered():
     assert seen(failed("x" * 9000), accepted(login="x" * 9000))["refused_logins"] == []
 
 
+def test_a_refusal_that_is_cut_short_says_so():
+    assert seen({**NOT_LOGGED_IN, "reply": "550 " + "x" * 300})["refusal"] == "550 " + "x" * 195 + "…"
+
+
 @pytest.mark.parametrize("when", [1e300, float("inf"), float("nan"), 10**400])
 def test_a_moment_that_is_none_damages_the_file(when, tmp_path):
     found = Devices()
