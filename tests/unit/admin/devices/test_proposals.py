@@ -1,5 +1,7 @@
 """What is proposed for each trouble, and what is never proposed."""
 
+import copy
+
 import pytest
 from configs import MAILBOX, configured
 
@@ -31,7 +33,7 @@ def propose(tmp_path):
             lambda command: f"m365proxy {command}",
             {},
         )
-        document = {"mailboxes": settings.get("mailboxes", [MAILBOX])}
+        document = {"mailboxes": copy.deepcopy(settings.get("mailboxes", [MAILBOX]))}
         found = proposals(client, {trouble: step or {} for trouble in troubles}, around)
         return [f"{one.sentence} {one.change(document) if one.change else '-'} {one.after}".strip() for one in found]
 
