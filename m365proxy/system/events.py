@@ -39,6 +39,9 @@ _LONGEST = 500
 # Seconds until a disk that took no event is tried again.
 _WAIT = 10.0
 
+# Seconds for which the open file is trusted to be where it was: each look would let other threads go first.
+_TRUST = 1.0
+
 
 def step(event: str, **fields: Value) -> Mapping[str, Dict[str, Value]]:
     """`extra` of the log line on a step.  No field may hold a subject, a text of a mail, or a secret."""
@@ -71,6 +74,8 @@ class EventLog(logging.Handler):
         self._file: Optional[io.FileIO] = None
         self._path = ""  # that of the file
         self._identity = (0, 0)  # its device and inode
+        self._size = 0  # its octets at the last look, and those written since
+        self._trusted_until = 0.0  # monotonic
         self._paused_until = 0.0  # monotonic; 0 while the disk takes what is written
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -110,6 +115,7 @@ class EventLog(logging.Handler):
         except CannotCreate as error:
             self._pause(str(error))
             return
+        self._size += written
         if written < len(line):
             self._pause("the disk is full")
         elif self._paused_until:
@@ -138,20 +144,27 @@ class EventLog(logging.Handler):
         self._file = files.open_unbuffered(self._path)
         if not _ends_with_line(self._path):
             self._file.write(b"\n")
-        opened = os.fstat(self._file.fileno())
-        self._identity = (opened.st_dev, opened.st_ino)
+        self._trust(os.fstat(self._file.fileno()))
         return self._file
+
+    def _trust(self, found: os.stat_result) -> None:
+        self._identity, self._size = (found.st_dev, found.st_ino), found.st_size
+        self._trusted_until = time.monotonic() + _TRUST
 
     def _goes_on(self) -> bool:
         """Whether the open file has room, and `trace` finds it.
 
         A command may have written into it, or an administrator have removed or moved it, or the directory.
         """
-        try:
-            found = os.stat(self._path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return found.st_size < self._file_octets and (found.st_dev, found.st_ino) == self._identity
+        if time.monotonic() >= self._trusted_until:
+            try:
+                found = os.stat(self._path)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            if (found.st_dev, found.st_ino) != self._identity:
+                return False
+            self._trust(found)
+        return self._size < self._file_octets
 
     def _close_file(self) -> None:
         file, self._file = self._file, None

@@ -185,9 +185,26 @@ def test_a_file_that_cannot_be_closed_fails_nobody(logger, directory, monkeypatc
     assert [event["id"] for event in written(directory)] == ["kept"]
 
 
+@pytest.fixture
+def a_second_later(monkeypatch):
+    """Each event comes when the open file has to be looked at again."""
+    monkeypatch.setattr(events, "_TRUST", -1.0)
+
+
+def test_the_open_file_is_not_looked_at_for_each_event(logger, directory, monkeypatch):
+    logger.info("x", extra=events.step("accepted", id="1"))
+    looks, stat = [], os.stat
+    monkeypatch.setattr(events.os, "stat", lambda path, **more: looks.append(path) or stat(path, **more))
+    monkeypatch.setattr(events, "_TRUST", 1000.0)
+    for _ in range(20):
+        logger.info("x", extra=events.step("delivered", id="1"))
+    assert looks.count(events.path_of(directory, 1)) <= 1
+    assert len(written(directory)) == 21
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows removes no open file")
 @pytest.mark.parametrize("how", [shutil.rmtree, lambda directory: os.rename(directory, directory + ".old")])
-def test_events_do_not_go_where_nobody_finds_them(logger, directory, how):
+def test_events_do_not_go_where_nobody_finds_them(a_second_later, logger, directory, how):
     logger.info("x", extra=events.step("accepted", id="1"))
     how(directory)
     logger.info("x", extra=events.step("accepted", id="2"))
@@ -195,7 +212,7 @@ def test_events_do_not_go_where_nobody_finds_them(logger, directory, how):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows moves no open file")
-def test_a_file_in_the_place_of_the_directory_while_the_program_runs(logger, directory, caplog):
+def test_a_file_in_the_place_of_the_directory_while_the_program_runs(a_second_later, logger, directory, caplog):
     logger.info("x", extra=events.step("accepted", id="1"))
     os.rename(directory, directory + ".old")
     in_its_place_a_file(directory)
@@ -203,7 +220,7 @@ def test_a_file_in_the_place_of_the_directory_while_the_program_runs(logger, dir
     assert "Move the file away." in caplog.text
 
 
-def test_what_a_command_writes_counts_for_the_size_of_the_file(logger, directory):
+def test_what_a_command_writes_counts_for_the_size_of_the_file(a_second_later, logger, directory):
     logger.info("x", extra=events.step("accepted", id="1"))
     command = events.EventLog(directory, 8000)
     for _ in range(20):
