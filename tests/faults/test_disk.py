@@ -41,7 +41,7 @@ def spool(tmp_path):
 
 @pytest.fixture
 def disk(monkeypatch, spool):
-    return FaultyDisk(monkeypatch)
+    return FaultyDisk(monkeypatch, spool.directory)
 
 
 @pytest.fixture
