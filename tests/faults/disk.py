@@ -14,9 +14,9 @@ STEPS = ("create", "sync_file", "move", "remove", "sync_directory")
 
 
 class FaultyDisk:
-    """Counts the calls of the file layer below a directory ("": all), and raises at one of them, or from one on ("sticky").
+    """Counts the calls of the file layer, and raises at one of them, or from one on ("sticky").
 
-    `short`: every write(2) takes only so many octets.
+    `directory`: only what is below it counts ("": all).  `short`: every write(2) takes only so many octets.
     """
 
     def __init__(self, monkeypatch: Any, directory: str = ""):
