@@ -10,6 +10,7 @@ import collections
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, TypedDict
@@ -116,7 +117,10 @@ class _Device:
         self.messages += 1
         self.last_message = when
         self.trouble = ""  # whatever it was
-        self.mailbox, self.auth, self.tls = (str(step.get(name) or "") for name in ("mailbox", "auth", "tls"))
+        # Each once in memory, however many devices have the same.
+        self.mailbox, self.auth, self.tls = (
+            sys.intern(str(step.get(name) or "")) for name in ("mailbox", "auth", "tls")
+        )
         self.helo = bool(step.get("helo"))
         login = _login_of(step)
         if when - self.trouble_time > _DAY:
