@@ -181,7 +181,7 @@ def test_haproxy_sees_which_gateway_takes_mail(make_program, tmp_path):
     lines = [
         *("defaults", " mode tcp", " timeout connect 10s", " timeout client 60s", " timeout server 60s"),
         *("listen stats", f" bind 127.0.0.1:{port}", " mode http", " stats enable", " stats uri /stats"),
-        *("listen smtp", f" bind unix@{tmp_path}/smtp", " option httpchk GET /readyz"),
+        *("listen smtp", f" bind abns@m365proxy-{port}", " option httpchk GET /readyz"),
     ]
     for name, program in (("well", well), ("full", full)):
         check = f"check port {program.port('status')} check-ssl verify none inter 100ms"
