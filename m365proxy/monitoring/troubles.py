@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ..server import handshake
-from ..server.listener import NOT_ALLOWED
 from ..server.quirks import Habit
+from ..server.sessions import NOT_ALLOWED
 from ..system.choices import Word
 from ..system.events import Value
 

@@ -41,11 +41,16 @@ class Client:
         settings: ListenerSettings,
         tls: Optional[ssl.SSLContext] = None,
         is_stopping: Callable[[], bool] = lambda: False,
+        port: int = 0,
     ):
-        """`tls` is the certificate that was configured when the client connected, None without one."""
+        """`tls` is the certificate that was configured when the client connected, None without one.
+
+        `port`: the one it connected to.
+        """
         self.connection = connection
         self.settings = settings
         self.tls = tls
+        self.port = port
         self.receiving = False  # a message is coming in: an orderly stop waits for its end
         self._is_stopping = is_stopping
         self._made_progress = False

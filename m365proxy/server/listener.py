@@ -9,36 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import socket
 import socketserver
 import ssl
 import threading
-import time
 from typing import Any, Callable, Optional, Tuple
 
 from ..errors import CannotCreate, InUse, ProxyError
-from ..system import events, log
 from ..system.choices import TlsMode, listener_name
 from ..system.networks import normalise_address
-from . import clienthello, handshake, proxyprotocol
 from .client import Client, ListenerSettings, Session
-from .connection import Connection, TimedOut, WireError
 from .connections import Connections
-from .quirks import Habit
-from .tls import OLD_VERSIONS
-
-logger = log.get("server")
-
-# Seconds a proxy has for its PROXY header, which it sends at once.
-_HEADER_SECONDS = 5.0
+from .sessions import NOT_ALLOWED, Sessions, note_fault
 
 # How long the accept thread rests when the system has no descriptor or memory left (seconds).
 _SHORTAGE_PAUSE = 0.1
-
-# Why a client may not connect; `devices` knows it by these words.
-NOT_ALLOWED = "it is not in allowed_networks"
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -71,7 +57,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self.protocol = settings.protocol.name
         self.tls = tls
         self._settings = settings
-        self._make_session = make_session
+        self._sessions = Sessions(settings, make_session, connections)
         self._connections = connections
         self._closing = threading.Event()
         self._thread: Optional[threading.Thread] = None
@@ -149,23 +135,20 @@ class Listener(socketserver.ThreadingTCPServer):
         peer = normalise_address(client_address[0])
         proxy = self._connections.is_proxy(peer)
         if not proxy and not self._connections.may_connect(peer):
-            self._log_refused(peer, NOT_ALLOWED)
+            self._sessions.log_refused(peer, NOT_ALLOWED)
             self._turn_away(request, self._settings.protocol.not_allowed)
             return
-        connection = Connection(request, peer, tls_begun=self._note_old_tls)
-        client = Client(connection, self._settings, self.tls, self._connections.is_stopping)
+        client = self._sessions.client(request, peer, self.port, self.tls)
         refusal = self._connections.enter(client)
         if not refusal:
-            name = f"{self.protocol} {peer}"
-            thread = threading.Thread(target=self._serve, args=(client, proxy), name=name, daemon=True)
             try:
                 request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                thread.start()
+                self._sessions.start(client, proxy)
                 return
             except (RuntimeError, MemoryError, OSError) as error:  # no thread, no memory, or the client is gone
                 self._connections.leave(client)
                 refusal = str(error)
-        self._log_refused(peer, refusal)
+        self._sessions.log_refused(peer, refusal)
         self._turn_away(request, self._settings.protocol.busy)
 
     def _turn_away(self, request: socket.socket, line: bytes) -> None:
@@ -175,104 +158,9 @@ class Listener(socketserver.ThreadingTCPServer):
                 request.send(line)
         self.shutdown_request(request)
 
-    def _log_refused(self, peer: str, refusal: str, proxy: str = "") -> None:
-        self._connections.note_refused(self.protocol)
-        who = f"{peer} through {proxy}" if proxy else peer
-        extra = events.step("refused", service=self.protocol, client=peer, reason=refusal)
-        self._connections.log_refusal(f"connection refused from {who}: {refusal}", peer, extra)
-
-    def _serve(self, client: Client, proxy: bool) -> None:
-        try:
-            if proxy and not self._read_proxy_header(client):
-                return
-            self._connections.quirks.tell(client.peer, f"connected to port {self.port} ({self.protocol})")
-            pause = self._connections.greeting_pause(client.peer)
-            if pause:
-                time.sleep(pause)
-            tls_first = self._settings.tls_mode is TlsMode.IMPLICIT or self._begins_with_tls(client)
-            if tls_first and not self._start_tls(client):
-                return
-            self._connections.note_session(self.protocol, client.peer)
-            self._make_session(client).run()
-        except WireError as error:
-            logger.debug("%s connection from %s ended: %s", self.protocol, client.peer, handshake.reason(error))
-        except Exception:  # the last resort of a session: it must not take the process along
-            self.handle_error(None, (client.peer,))
-        finally:
-            if not client.made_progress:
-                self._connections.quirks.tell(client.peer, "left without a login or a message")
-            client.connection.close()
-            self._connections.leave(client)
-
-    def _read_proxy_header(self, client: Client) -> bool:
-        """Read from a proxy whose connection it passes on; whether that client may come in.
-
-        What a proxy does on its own account, or for a client whose address it
-        does not know, is allowed if the proxy itself may connect.  It has no
-        other right that goes by address.
-        """
-        proxy = client.peer
-        deadline = time.monotonic() + _HEADER_SECONDS
-        try:
-            header = proxyprotocol.read(lambda count: client.connection.receive_exactly(count, deadline))
-        except (proxyprotocol.Malformed, TimedOut) as error:
-            reason = str(error) or "none arrived in time"
-            self._connections.note_refused(self.protocol)
-            self._connections.log_refusal(
-                f"connection refused from {proxy}: its PROXY header is missing or wrong ({reason}); "
-                "proxy_protocol_from is for proxies that send one"
-            )
-            return False
-        source = normalise_address(header)
-        refusal = self._connections.rename(client, source or f"proxy:{proxy}")
-        line = self._settings.protocol.busy
-        if not refusal and not self._connections.may_connect(source or proxy):
-            refusal, line = NOT_ALLOWED, self._settings.protocol.not_allowed
-        if refusal:
-            self._log_refused(source or client.peer, refusal, proxy if source else "")
-            if self._settings.tls_mode is not TlsMode.IMPLICIT:
-                client.connection.write(line)
-        return not refusal
-
-    def _note_old_tls(self, connection: Connection) -> None:
-        version = connection.tls_version
-        if version in OLD_VERSIONS:
-            self._connections.quirks.note(
-                connection.peer,
-                f"{version}, which is not secure; min_version allows it",
-                logging.WARNING,
-                Habit.OLD_TLS,
-            )
-
-    def _begins_with_tls(self, client: Client) -> bool:
-        """Whether a client that is known for it begins TLS before the banner; only such clients are waited for."""
-        hellos = self._settings.client_hellos
-        if hellos is None or self._settings.tls_mode is not TlsMode.STARTTLS or client.tls is None:
-            return False
-        if not hellos.expected(client.peer):
-            return False
-        return client.connection.first_octet(clienthello.PATIENCE) == clienthello.FIRST_OCTET
-
-    def _start_tls(self, client: Client) -> bool:
-        """Do the handshake; False if there is no certificate.  WireError if it fails."""
-        if client.tls is None:  # a reload took it away
-            self._connections.note_refused(self.protocol)
-            self._connections.log_refusal(
-                f"connection refused from {client.peer}: port {self.port} is for TLS, and no tls_cert is configured"
-            )
-            return False
-        try:
-            client.connection.start_tls(client.tls, self._settings.handshake_seconds)
-        except WireError as error:
-            handshake.log_failure(self.protocol, client.peer, error, at_once=True)
-            raise
-        return True
-
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """One line for a fault that no session expected; socketserver would print a traceback."""
-        peer = normalise_address(client_address[0])
-        with contextlib.suppress(Exception):  # a log that fails must not keep the connection open
-            logger.error("%s connection from %s ended by an error in this program", self.protocol, peer, exc_info=True)
+        """One line for a fault in accepting; socketserver would print a traceback."""
+        note_fault(self.protocol, normalise_address(client_address[0]))
 
 
 def bind_error(error: OSError, address: str, port: int) -> ProxyError:

@@ -15,7 +15,7 @@ from smtp_harness import LOOPBACK, PASSWORD, Harness, Talk, Users, user
 from m365proxy.logins.guard import Guard
 from m365proxy.pop3 import session as pop3
 from m365proxy.server import listener as server
-from m365proxy.server import proxyprotocol
+from m365proxy.server import proxyprotocol, sessions
 from m365proxy.server.client import ListenerSettings
 from m365proxy.server.clienthello import ClientHellos
 from m365proxy.server.connections import Connections
@@ -154,7 +154,7 @@ def test_a_proxy_without_header_gets_no_word(garbage, logged):
 
 
 def test_a_silent_proxy_has_a_deadline(monkeypatch, logged, wait_until):
-    monkeypatch.setattr(server, "_HEADER_SECONDS", 0.05)
+    monkeypatch.setattr(sessions, "_HEADER_SECONDS", 0.05)
     with Harness(connections=behind()) as harness:
         with talk_through(harness, b"PROXY") as talk:
             assert talk.closed()

@@ -5,7 +5,7 @@ import pytest
 from m365proxy.admin.devices.observation import Observation
 from m365proxy.admin.terminal import Mark
 from m365proxy.monitoring.troubles import Trouble
-from m365proxy.server.listener import NOT_ALLOWED
+from m365proxy.server.sessions import NOT_ALLOWED
 
 PRINTER = "192.168.10.21"
 TIME = {"time": "2026-11-29T09:42:07.311Z"}
