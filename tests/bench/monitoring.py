@@ -1,36 +1,33 @@
 """What history and figures cost: with and without event log, counters and status port, by turns in one run.
 
-    python tests/bench/monitoring.py [--messages N] [--deliveries N] [--rounds N] [--directory DIR]
-
-The real program as a child process, twice, against a stand-in tenant each; smtp-source of Postfix is its client.
-"Neither" has no event log and no status port, and what follows the steps of messages is taken out of it, which no
-config can do.  Processor time is compared and not the rate, which goes up and down with everything else on the machine.
-Linux only.
+The real program, twice, against a stand-in tenant each; smtp-source of Postfix is its client.  "Neither" has no event
+log and no status port, and what follows the steps of messages is taken out of it, which no config can do.  Processor
+time is compared and not the rate, which goes up and down with everything else on the machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import os
 import pathlib
-import statistics
 import sys
 import tempfile
 import time
+from typing import Dict, Iterator, Sequence
 
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[place]) for place in (1, 2)]
+import program as harness
+from bench.accept import source
+from bench.deliver import delivery_cost
+from bench.measuring import Bench, Tree, by_turns, line, sample, title
+from bench.servers import running
+from program import ROOT, Program
+from waiting import wait_until
 
-import program as harness  # noqa: E402
-from bench.smtp import memory, row, running, source  # noqa: E402
-from program import ROOT, wait_until  # noqa: E402
-
-from m365proxy.monitoring.counterfile import CounterFile  # noqa: E402
-from m365proxy.monitoring.counters import Counters  # noqa: E402
+from m365proxy.monitoring.counterfile import CounterFile
+from m365proxy.monitoring.counters import Counters
 
 NOW = 1_800_000_000.0
-BOXES, SCRAPES = 500, 50
 STEPS = {
     "accepted": {"event": "accepted", "id": "x", "mailbox": "alerts@contoso.com", "size": 4096},
     "delivered": {"event": "delivered", "id": "x", "mailbox": "alerts@contoso.com", "seconds": 1.5},
@@ -47,116 +44,90 @@ sys.exit(main())
 """
 
 
+WITHOUT, WITH = "neither", "event log, counters and status port"
+
+
 @contextlib.contextmanager
-def both(directory, signed_in):
-    """(without all of it, with all of it), both running."""
-    directory.mkdir()
+def both(bench: Bench, signed_in: bool) -> Iterator[Dict[str, Program]]:
+    """Both programs, running; the status port was asked once."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # for -c
     with contextlib.ExitStack() as stack:
         usual, harness.COMMAND = harness.COMMAND, [sys.executable, "-c", _BARE]
         try:
-            without = stack.enter_context(running(directory / "without", signed_in=signed_in, logging={"events_mb": 0}))
+            without = running(bench.place("without"), signed_in=signed_in, logging={"events_mb": 0})
+            programs = {WITHOUT: stack.enter_context(without)}
         finally:
             harness.COMMAND = usual
-        yield without, stack.enter_context(running(directory / "with", signed_in=signed_in, status_port=0))
+        programs[WITH] = stack.enter_context(running(bench.place("with"), signed_in=signed_in, status_port=0))
+        yield programs
 
 
-def by_turns(programs, rounds, work):
-    """Processor time of `work(program)`, a list for each; the order changes each round, the first round is left out."""
-    found = [[] for _ in programs]
-    for number in range(rounds + 1):
-        for index in sorted(range(len(programs)), reverse=bool(number % 2)):
-            spent = work(programs[index])
-            if number:  # all is loaded and known
-                found[index].append(spent)
-    return found
+def _tree(program: Program) -> Tree:
+    return Tree(program.process.pid)
 
 
-def compare(what, costs):
-    plain, full = map(statistics.median, costs)
-    ratio = statistics.median(more / less for less, more in zip(*costs))  # a round's two had the same conditions
-    row(f"processor time to {what} one, neither", f"{plain:.3f} ms")
-    row("... event log, counters and status port", f"{full:.3f} ms", f"{100 * (ratio - 1):+.1f} % (budget +2 %)")
+def _compare(what: str, found: Dict[str, Sequence[float]], form: str, note: str, others: Sequence[float] = ()) -> None:
+    line(what, found[WITH], found[WITHOUT], form=form, note=note, others=others)
 
 
-def processor_time(pid):
-    """Seconds that a process and its threads have used."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def scrape(program):
+def _scrape(program: Program) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", program.port("status"), timeout=20)
     connection.request("GET", "/metrics")
     assert connection.getresponse().read()
     connection.close()
 
 
-def accept(directory, messages, rounds):
-    """Milliseconds of processor time for a message, each way by turns.  Nobody is signed in: all stays queued."""
+def _accept(bench: Bench, messages: int) -> None:
+    """Nobody is signed in: all stays queued."""
 
-    def work(program):
-        before = processor_time(program.process.pid)
-        source(program.port("smtp"), messages, one_each=False)
-        return 1000 * (processor_time(program.process.pid) - before) / messages
+    def work(program: Program):
+        return sample(_tree(program), messages, lambda: source(program.port("smtp"), messages, one_each=False))
 
-    with both(directory / "accept", signed_in=False) as (without, with_all):
-        scrape(with_all)
-        compare("accept", by_turns((without, with_all), rounds, work))
-        before = processor_time(with_all.process.pid)
-        for _ in range(SCRAPES):
-            scrape(with_all)
-        spent = 1000 * (processor_time(with_all.process.pid) - before) / SCRAPES
-        row("processor time of one scrape", f"{spent:.1f} ms", f"{len(with_all.queue())} messages are queued")
-        plain, full = (memory(program.process.pid) for program in (without, with_all))
-        row(f"resident memory, {len(with_all.queue())} queued, neither", f"{plain:.1f} MB")
-        row("... event log, status port, scraped", f"{full:.1f} MB", f"{full - plain:+.1f} MB (budget +2 MB)")
-
-
-def deliver(directory, messages, rounds):
-    """Milliseconds of processor time for a message from the queue to a tenant that answers at once."""
-
-    def work(program):
-        delivered = program.sandbox.tenant.delivered
-        total = len(delivered) + messages
-        program.sandbox.offline()
-        source(program.port("smtp"), messages, one_each=False)
-        wait_until(lambda: program.status()["paused"], 60, "the pause")
-        before = processor_time(program.process.pid)
-        program.sandbox.online()
-        wait_until(lambda: len(delivered) == total, 600, "the deliveries")
-        wait_until(lambda: not program.queue(), 60, "an empty queue")
-        return 1000 * (processor_time(program.process.pid) - before) / messages
-
-    with both(directory / "deliver", signed_in=True) as (without, with_all):
-        scrape(with_all)
-        compare("deliver", by_turns((without, with_all), rounds, work))
+    with both(bench, signed_in=False) as programs:
+        _scrape(programs[WITH])
+        found = by_turns(programs, bench.rounds, work)
+        costs = {name: [one.cost for one in samples] for name, samples in found.items()}
+        others = [one.others for samples in found.values() for one in samples]
+        _compare("processor time to accept a message", costs, "{:.3f} ms", "budget 1.02", others)
+        count = bench.choose(50, 20)
+        scrapes = sample(_tree(programs[WITH]), count, lambda: [_scrape(programs[WITH]) for _ in range(count)])
+        queued = len(programs[WITH].queue())
+        line("processor time of one scrape", [scrapes.cost], form="{:.1f} ms", note=f"{queued} messages are queued")
+        memory = {name: [_tree(program).memory()] for name, program in programs.items()}
+        _compare(f"resident memory, {queued} queued", memory, "{:.1f} MB", "budget 2 MB more")
 
 
-def idle(directory):
+def _deliver(bench: Bench, messages: int) -> None:
+    with both(bench, signed_in=True) as programs:
+        _scrape(programs[WITH])
+        found = by_turns(programs, bench.rounds, lambda program: delivery_cost(program, messages))
+        costs = {name: [cost for cost, _ in samples] for name, samples in found.items()}
+        others = [load for samples in found.values() for _, load in samples]
+        _compare("processor time to deliver a message", costs, "{:.3f} ms", "budget 1.02", others)
+
+
+def _idle(bench: Bench) -> None:
     """Resident memory, signed in, after the libraries were loaded for some messages."""
-    with both(directory / "idle", signed_in=True) as programs:
-        for program in programs:
+    with both(bench, signed_in=True) as programs:
+        for program in programs.values():
             source(program.port("smtp"), 20, one_each=False)
             wait_until(lambda: not program.queue(), 60, "an empty queue")  # noqa: B023
         time.sleep(15)  # memory is given back
-        plain, full = (memory(program.process.pid) for program in programs)
-        row("resident memory, idle, neither", f"{plain:.1f} MB")
-        row("... event log, counters and status port", f"{full:.1f} MB", f"{full - plain:+.1f} MB (budget +2 MB)")
-        scrape(programs[1])
-        full = memory(programs[1].process.pid)
-        row("... after the first scrape", f"{full:.1f} MB", f"{full - plain:+.1f} MB (budget +2 MB)")
+        for when in ("idle", "idle, after the first scrape"):
+            memory = {name: [_tree(program).memory()] for name, program in programs.items()}
+            _compare(f"resident memory, {when}", memory, "{:.1f} MB", "budget 2 MB more")
+            _scrape(programs[WITH])
 
 
-def count():
+def _count(boxes: int = 500) -> None:
     """What counting a step costs, and what 500 mailboxes do."""
     counters = Counters()
     for event, step in STEPS.items():
         begun, times = time.process_time(), 100_000
         for _ in range(times):
             counters.note(NOW, step)
-        row(f"counting one step: {event}", f"{1e6 * (time.process_time() - begun) / times:.1f} us")
-    for number in range(BOXES):
+        line(f"counting one step: {event}", [1e6 * (time.process_time() - begun) / times], form="{:.1f} us")
+    for number in range(boxes):
         for hour in range(24):
             counters.note(NOW - 3600 * hour, {**STEPS["delivered"], "mailbox": f"mailbox-{number}@contoso.com"})
     with tempfile.TemporaryDirectory() as directory:
@@ -164,23 +135,16 @@ def count():
         CounterFile(directory, counters).save(counters.content(), None)
         spent = 1000 * (time.process_time() - begun)
         size = (pathlib.Path(directory) / "counters.json").stat().st_size
-        row(f"counters.json of {BOXES} mailboxes", f"{size / 1000:.0f} kB", f"{spent:.0f} ms of the processor a minute")
+        line(f"counters.json of {boxes} mailboxes, written", [spent], form="{:.0f} ms", note=f"{size / 1000:.0f} kB")
 
 
-def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--messages", type=int, default=1000, help="of one round")
-    options.add_argument("--deliveries", type=int, default=200, help="of one round")
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--directory", help="where the queues are to be")
-    chosen = options.parse_args()
-    count()
-    with tempfile.TemporaryDirectory(prefix="m365proxy-bench-", dir=chosen.directory) as name:
-        directory = pathlib.Path(name)
-        idle(directory)
-        accept(directory, chosen.messages, chosen.rounds)
-        deliver(directory, chosen.deliveries, chosen.rounds)
+def monitoring(bench: Bench) -> None:
+    """what event log, counters and status port cost a message, and how much memory"""
+    title("Monitoring", "with all", "with neither")
+    _count()
+    _idle(bench)
+    _accept(bench, bench.choose(1000, 600))
+    _deliver(bench, bench.choose(200, 100))
 
 
-if __name__ == "__main__":
-    main()
+PARTS = (monitoring,)
