@@ -367,15 +367,7 @@ class Graph:
         if body is None and request.method in ("POST", "PUT", "PATCH"):
             headers["Content-Length"] = "0"  # 411 otherwise (message-send.md)
         try:
-            return session.request(
-                request.method,
-                request.url,
-                headers=headers,
-                data=body,
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT_SECONDS, request.seconds),
-            )
+            return session.exchange(request.method, request.url, headers, body, (CONNECT_SECONDS, request.seconds))
         except (requests.RequestException, OSError) as error:
             sentence = self._outbound.plain(error)
             raise NoAnswer(sentence, maybe_processed(error, body)) from None

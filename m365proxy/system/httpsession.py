@@ -7,12 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import socket
 import ssl
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, MutableMapping, Optional, Tuple, Type, Union, cast
+import urllib.parse
+from typing import (
+    IO,
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Mapping,
+    MutableMapping,
+    Optional,
+    Protocol,
+    Tuple,
+    Type,
+    Union,
+    cast,
+)
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
 
 if TYPE_CHECKING:
@@ -24,6 +41,18 @@ if TYPE_CHECKING:
 Trust = Union[str, bool]
 
 
+# A URL that needs none of the repairs that requests makes.
+_PLAIN_URL = re.compile(r"https://[a-z0-9.-]+(:[0-9]+)?/([A-Za-z0-9/_~$@?=&'()*+,;:-]|%[0-9A-F]{2}|\.(?!\.?/))*")
+
+
+class Body(Protocol):
+    """What is sent: `read` as of a file; an empty one is sent as no octets at all."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, size: int = -1) -> bytes: ...
+
+
 class Session(requests.Session):
     """Can be interrupted while it waits for an answer, and asks at the last moment whether a request may leave."""
 
@@ -33,6 +62,32 @@ class Session(requests.Session):
         self.mount("https://", self._adapter)
         self.mount("http://", self._adapter)
         self.hooks["response"].append(_require_whole_body)
+
+    def exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: Optional[Body], timeout: Tuple[float, float]
+    ) -> requests.Response:
+        """One request as it is given; the head of its answer.  Raises what `request` raises.
+
+        `request` gets ready for what ours never need: cookies, redirects, other kinds of bodies, settings to merge.
+        That takes longer than all the rest of a request.  `timeout`: seconds for connecting, and of silence.
+        """
+        request = requests.PreparedRequest()
+        request.method, request.url = method, url
+        request.headers = CaseInsensitiveDict({**self.headers, **headers})
+        if not _PLAIN_URL.fullmatch(url):
+            request.prepare_url(url, None)
+        if body is not None:
+            request.headers["Content-Length"] = str(len(body))
+            request.body = cast("Any", body if len(body) else None)
+        response = self._adapter.send(
+            request, stream=True, timeout=timeout, verify=self.verify, proxies=dict(self.proxies_for(url))
+        )
+        _require_whole_body(response)
+        return response
+
+    def proxies_for(self, url: str) -> Mapping[str, str]:
+        """The proxies on the way to a URL, by its scheme."""
+        return cast("Mapping[str, str]", self.proxies)
 
     def before_each(self, check: Callable[[], None]) -> None:
         """Call `check` when a request's connection is ready and none of its octets has left.
@@ -55,6 +110,17 @@ class Session(requests.Session):
 class EnvironmentSession(Session):
     """Asks the environment for proxies, and for nothing else."""
 
+    def __init__(self, context: ssl.SSLContext, trust: Trust):
+        super().__init__(context, trust)
+        self._found: Dict[str, Dict[str, str]] = {}  # by scheme and host: looking through the environment takes long
+
+    def proxies_for(self, url: str) -> Mapping[str, str]:
+        parts = urllib.parse.urlsplit(url)
+        place = f"{parts.scheme}://{parts.netloc}"
+        if place not in self._found:
+            self._found[place] = get_environ_proxies(url)
+        return self._found[place]
+
     def merge_environment_settings(
         self,
         url: Union[str, bytes, None],
@@ -63,7 +129,7 @@ class EnvironmentSession(Session):
         verify: Any,
         cert: Any,
     ) -> Any:
-        proxies = dict(get_environ_proxies(url or ""), **(proxies or {}))
+        proxies = {**get_environ_proxies(url or ""), **(proxies or {})}
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
 

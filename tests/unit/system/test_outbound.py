@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime
 import ipaddress
+import re
 import shutil
 import socket
 import ssl
@@ -183,9 +184,28 @@ def serve():
         server.close()
 
 
-def get(outbound, url, **more):
+def get(outbound, url, headers=None):
     with outbound.session() as session:
-        return session.get(url, timeout=(5, 5), allow_redirects=False, **more)
+        return request_by(session, url, headers or {})
+
+
+def usual(session, url, headers):
+    return session.get(url, timeout=(5, 5), allow_redirects=False, headers=headers)
+
+
+def exchange(session, url, headers):
+    response = session.exchange("GET", url, headers, None, (5, 5))
+    assert response.content is not None  # read while the session is open
+    return response
+
+
+request_by = usual
+
+
+@pytest.fixture(params=[usual, exchange])
+def each_way(request, monkeypatch):
+    """Requests as others make them, and as the Graph client does."""
+    monkeypatch.setattr(sys.modules[__name__], "request_by", request.param)
 
 
 def failure(outbound, url, **more):
@@ -210,7 +230,7 @@ class Closed:
 # The way
 
 
-def test_explicit_proxy_with_credentials(serve, certificate):
+def test_explicit_proxy_with_credentials(serve, certificate, each_way):
     web = serve(Web, certificate=certificate[0])
     proxy = serve(Proxy, web.port, "svc", PASSWORD)
     out = Outbound(f"http://{CREDENTIALS}@127.0.0.1:{proxy.port}", certificate[1])
@@ -219,7 +239,7 @@ def test_explicit_proxy_with_credentials(serve, certificate):
     assert "proxy-authorization" not in web.heads[0].lower()
 
 
-def test_explicit_proxy_beats_the_environment(serve, certificate, monkeypatch):
+def test_explicit_proxy_beats_the_environment(serve, certificate, monkeypatch, each_way):
     web = serve(Web, certificate=certificate[0])
     ours, theirs = serve(Proxy, web.port), serve(Proxy, web.port)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{theirs.port}")
@@ -229,7 +249,7 @@ def test_explicit_proxy_beats_the_environment(serve, certificate, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-def test_proxy_of_the_environment(serve, certificate, monkeypatch, name):
+def test_proxy_of_the_environment(serve, certificate, monkeypatch, name, each_way):
     web = serve(Web, certificate=certificate[0])
     proxy = serve(Proxy, web.port)
     monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -237,26 +257,27 @@ def test_proxy_of_the_environment(serve, certificate, monkeypatch, name):
     assert proxy.connections == 1
 
 
-def test_no_proxy_is_asked_for_each_url(serve, certificate, monkeypatch):
+def test_no_proxy_is_asked_for_each_url(serve, certificate, monkeypatch, each_way):
     web = serve(Web, certificate=certificate[0])
     proxy = serve(Proxy, web.port)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
     with Outbound(ca_file=certificate[1]).session() as session:
-        assert session.get(f"https://127.0.0.1:{web.port}/", timeout=5).text == "ok"
-        assert proxy.connections == 0
-        assert session.get("https://graph.test/", timeout=5).text == "ok"
-        assert proxy.connections == 1
+        for times in (1, 2):
+            assert request_by(session, f"https://127.0.0.1:{web.port}/", {}).text == "ok"
+            assert proxy.connections == times - 1
+            assert request_by(session, "https://graph.test/", {}).text == "ok"
+            assert proxy.connections == times
 
 
-def test_direct_ignores_the_environment(serve, certificate, monkeypatch):
+def test_direct_ignores_the_environment(serve, certificate, monkeypatch, each_way):
     web = serve(Web, certificate=certificate[0])
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{serve(Closed).port}")
     assert get(Outbound(ca_file=certificate[1], direct=True), f"https://127.0.0.1:{web.port}/").text == "ok"
 
 
 @pytest.mark.parametrize("proxied", [False, True])
-def test_netrc_is_never_used(serve, tmp_path, monkeypatch, proxied):
+def test_netrc_is_never_used(serve, tmp_path, monkeypatch, proxied, each_way):
     web = serve(Web)
     (tmp_path / ".netrc").write_text("default login trap password trap\n")
     (tmp_path / ".netrc").chmod(0o600)
@@ -269,7 +290,7 @@ def test_netrc_is_never_used(serve, tmp_path, monkeypatch, proxied):
     assert "authorization" not in web.heads[1].lower()
 
 
-def test_user_agent(serve):
+def test_user_agent(serve, each_way):
     from m365proxy import __version__
 
     web = serve(Web)
@@ -279,17 +300,61 @@ def test_user_agent(serve):
     assert "User-Agent: other/1\r\n" in web.heads[1]
 
 
-def test_nothing_is_tried_twice(serve):
+def test_nothing_is_tried_twice(serve, each_way):
     web = serve(Web, b"")
     assert "closed before the answer" in failure(Outbound(), f"http://127.0.0.1:{web.port}/")
     assert web.connections == 1
+
+
+class Octets:
+    """A body."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def read(self, size=-1):
+        data, self.data = self.data, b""
+        return data
+
+
+def test_an_exchange_is_sent_as_it_is_and_keeps_no_cookies(serve):
+    web = serve(Web, b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+    with Outbound().session() as session:
+        for body in (None, Octets(b"four"), Octets(b"")):
+            url = f"http://127.0.0.1:{web.port}/v1.0/m%2Fx?$filter=a%20eq%20'b'"
+            session.exchange("POST", url, {"X-One": "1", "User-Agent": "other"}, body, (5, 5)).close()
+    lengths = [re.findall("content-length: ([0-9]+)", head.lower()) for head in web.heads]
+    assert lengths[1:] == [["4"], ["0"]]
+    for head in web.heads:
+        assert head.startswith("POST /v1.0/m%2Fx?$filter=a%20eq%20'b' HTTP/1.1\r\n")
+        assert "X-One: 1\r\n" in head and "User-Agent: other\r\n" in head and "Accept-Encoding: gzip" in head
+        assert not any(word in head.lower() for word in ("cookie", "transfer-encoding"))
+
+
+@pytest.mark.parametrize(
+    "given, sent",
+    [
+        ("/a b?c=d e", "/a%20b?c=d%20e"),
+        ("/caf\u00e9", "/caf%C3%A9"),
+        ("/a/../b#c", "/b"),
+        ("", "/"),
+        ("/%zz", "/%25zz"),
+    ],
+)
+def test_an_exchange_repairs_an_odd_url_as_every_request_does(serve, certificate, each_way, given, sent):
+    web = serve(Web, certificate=certificate[0])
+    assert get(Outbound(ca_file=certificate[1]), f"https://127.0.0.1:{web.port}{given}").text == "ok"
+    assert web.heads[0].startswith(f"GET {sent} HTTP/1.1\r\n")
 
 
 # Trust
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_trust_from_the_environment(serve, certificate, name):
+def test_trust_from_the_environment(serve, certificate, name, each_way):
     web = serve(Web, certificate=certificate[0])
     url = f"https://127.0.0.1:{web.port}/"
     assert get(Outbound(environ={name: certificate[1]}), url).text == "ok"
@@ -347,7 +412,7 @@ def test_unusable_ca_file(tmp_path, origin, content, word):
 # What the errors say
 
 
-def test_sentences_of_the_way(serve, certificate):
+def test_sentences_of_the_way(serve, certificate, each_way):
     out = Outbound(environ=CLEAN)
     url = "http://127.0.0.1:%d/secret?token=S3cret"
     tls = serve(Web, certificate=certificate[0])
@@ -481,7 +546,7 @@ def test_a_request_is_checked_when_its_connection_is_ready(serve, certificate, p
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
-def test_a_body_cut_short_is_an_error(serve, length):
+def test_a_body_cut_short_is_an_error(serve, length, each_way):
     web = serve(Web, b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\nA\r\nabc")
     url = f"http://127.0.0.1:{web.port}/"
     assert "closed before the answer was complete" in failure(Outbound(), url)
@@ -504,7 +569,7 @@ def test_a_body_cut_short_is_an_error(serve, length):
         (lambda serve: serve(Web, b"").port, "The connection to "),
     ],
 )
-def test_sentences_of_the_proxy(serve, make, sentence):
+def test_sentences_of_the_proxy(serve, make, sentence, each_way):
     out = Outbound(f"http://svc:S3cret@127.0.0.1:{make(serve)}", environ=CLEAN)
     said = failure(out, "https://graph.test/x?token=S3cret")
     assert said.startswith(sentence), said
@@ -514,7 +579,7 @@ def test_sentences_of_the_proxy(serve, make, sentence):
 @pytest.mark.parametrize(
     "proxy", ["socks5://svc:S3cret@proxy.test:1080", "http:///x", "http://svc:S3cret@proxy.test:port"]
 )
-def test_unusable_proxy_of_the_environment(monkeypatch, proxy):
+def test_unusable_proxy_of_the_environment(monkeypatch, proxy, each_way):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     said = failure(Outbound(environ=CLEAN), "https://graph.test/")
     assert said == "The proxy's URL cannot be used: check https_proxy, or HTTPS_PROXY in the environment."
