@@ -73,14 +73,14 @@ class Session(requests.Session):
         """
         request = requests.PreparedRequest()
         request.method, request.url = method, url
-        request.headers = CaseInsensitiveDict({**self.headers, **headers})
+        request.headers = CaseInsensitiveDict({**cast("Mapping[str, str]", self.headers), **headers})
         if not _PLAIN_URL.fullmatch(url):
             request.prepare_url(url, None)
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
             request.body = cast("Any", body if len(body) else None)
         response = self._adapter.send(
-            request, stream=True, timeout=timeout, verify=self.verify, proxies=dict(self.proxies_for(url))
+            request, stream=True, timeout=timeout, verify=True, proxies=dict(self.proxies_for(url))
         )
         _require_whole_body(response)
         return response
