@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import sources
+from cases import each
 from sources import PACKAGE, ROOT
 
 import m365proxy
@@ -217,7 +218,7 @@ def test_the_map_says_what_each_folder_may_import():
     assert said == {folder: set(others.split()) for folder, others in MAY_IMPORT.items()}
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.(?:py|md))`", INTERNALS))))
+@each("name", sorted(set(re.findall(r"`([\w/]+\.(?:py|md))`", INTERNALS))))
 def test_files_that_internals_names_exist(name):
     assert path_of(name).is_file(), f"docs/internals.md names {name}"
 

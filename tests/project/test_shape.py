@@ -6,6 +6,7 @@ import subprocess
 import mutations
 import pytest
 import sources
+from cases import each
 from sources import PACKAGE, ROOT
 
 UNIT = ROOT / "tests" / "unit"
@@ -93,7 +94,7 @@ def test_tests_that_the_readme_names_exist():
         assert list((ROOT / "tests").glob(pattern)), f"tests/README.md names {name}"
 
 
-@pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.name)
+@each("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.name)
 def test_mutations_follow_the_code(mutation):
     assert sources.text(PACKAGE / mutation.file).count(mutation.old) == 1
     assert all((ROOT / path).exists() for path in mutation.tests.split())

@@ -5,7 +5,7 @@ import inspect
 import pathlib
 import re
 
-import pytest
+from cases import each
 
 from m365proxy import errors
 from m365proxy.errors import ConfigError, ProxyError
@@ -14,7 +14,7 @@ TROUBLESHOOTING = pathlib.Path(__file__).resolve().parents[2] / "docs" / "troubl
 ALL = [one for _, one in inspect.getmembers(errors, inspect.isclass)]
 
 
-@pytest.mark.parametrize("error", ALL)
+@each("error", ALL)
 def test_every_error_is_of_the_tree_and_its_exit_status_is_in_the_manual(error):
     table = TROUBLESHOOTING.read_text("utf-8").partition("## Exit status")[2]
     documented = {int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-import pytest
+from cases import each
 from pop3_harness import MESSAGES, Harness
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "dialogs").glob("pop3_*.txt"))
@@ -31,7 +31,7 @@ def test_there_are_scripts():
     assert len(SCRIPTS) >= 10
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@each("path", SCRIPTS, ids=lambda path: path.stem)
 def test_dialog(path):
     script = path.read_text("utf-8").splitlines()
     with _settings(script) as harness:

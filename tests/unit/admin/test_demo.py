@@ -5,6 +5,7 @@ import email.policy
 from email.message import EmailMessage
 
 import pytest
+from cases import each
 
 from m365proxy.admin import demo
 
@@ -22,7 +23,7 @@ def test_a_mail_that_was_written_and_read_again_is_the_same():
     assert demo._compare(sent, email.message_from_bytes(bytes(sent), policy=email.policy.SMTP)) == 2
 
 
-@pytest.mark.parametrize(
+@each(
     "change, words",
     [
         ({"subject": "Gr??e"}, "the subject changed"),

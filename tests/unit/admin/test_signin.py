@@ -5,6 +5,7 @@ import os
 import pathlib
 
 import pytest
+from cases import each
 from configs import configured
 
 from m365proxy.admin import invocation, signin
@@ -50,7 +51,7 @@ def test_a_terminal_shows_the_code_large_and_as_text():
     assert "m365proxy status" in page
 
 
-@pytest.mark.parametrize("columns, large", [(80, True), (63, True), (62, False), (40, False), (20, False)])
+@each("columns, large", [(80, True), (63, True), (62, False), (40, False), (20, False)])
 def test_no_line_is_wider_than_the_terminal(columns, large):
     page = shown(columns, NO_COLOR="1")
     assert ("█" in page) is large

@@ -5,6 +5,7 @@ import pathlib
 import time
 
 import pytest
+from cases import each
 from snapshots import ALERTS, NOW, snapshot_of, watch
 
 from m365proxy.admin import statusview
@@ -131,9 +132,7 @@ def test_what_is_old_says_from_when_it_is():
     assert "(this and the ports as of 2027-01-15 07:56:00)" in " ".join(said.split())
 
 
-@pytest.mark.parametrize(
-    "changes", [{"deaf": ["smtp 127.0.0.1:2525"]}, {"stalled": 60}, {"secret_days": 3}, {"secret_days": -1}]
-)
+@each("changes", [{"deaf": ["smtp 127.0.0.1:2525"]}, {"stalled": 60}, {"secret_days": 3}, {"secret_days": -1}])
 def test_what_ends_by_a_restart_says_how(changes):
     assert "\n    sudo systemctl restart m365proxy\n" in printed(unit="m365proxy", sudo="sudo ", **changes)
     assert "systemctl" not in printed(unit="", sudo="sudo ", **changes)

@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from cases import each
 
 from m365proxy.admin import terminal
 from m365proxy.admin.terminal import Mark, Terminal
@@ -69,9 +70,7 @@ def test_a_closed_stream_shows_nothing():
     Terminal(None, {}).line("nobody sees this")
 
 
-@pytest.mark.parametrize(
-    "columns, width", [("40", 40), ("3", 20), ("0", 80), ("", 80), ("many", 80), ("²", 80), ("200", 200)]
-)
+@each("columns, width", [("40", 40), ("3", 20), ("0", 80), ("", 80), ("many", 80), ("²", 80), ("200", 200)])
 def test_the_width_is_what_the_environment_says(columns, width):
     assert made(COLUMNS=columns).width == width
 
@@ -91,7 +90,7 @@ def test_interactive_is_with_somebody_at_both_ends(monkeypatch):
         assert not made(tty=False).interactive
 
 
-@pytest.mark.parametrize(
+@each(
     "kind, plain, ascii, coloured",
     [
         (Mark.OK, "✓", "ok", "\x1b[32m✓\x1b[0m"),
@@ -112,7 +111,7 @@ def test_bold():
     assert made(tty=False).bold("here") == "here"
 
 
-@pytest.mark.parametrize(
+@each(
     "text, wrapped",
     [
         ("", ""),

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from cases import each
 
 from m365proxy.account import spool_of
 from m365proxy.admin import trace
@@ -245,14 +246,12 @@ def test_damaged_lines_are_passed_over(config, event_log, tell):
     assert "accepted from" in tell("scan1")
 
 
-@pytest.mark.parametrize(
-    "span, seconds", [("90s", 90), ("30m", 1800), ("2h", 7200), ("7D", 604800), (" 2h ", 7200), ("999999d", 1e10)]
-)
+@each("span, seconds", [("90s", 90), ("30m", 1800), ("2h", 7200), ("7D", 604800), (" 2h ", 7200), ("999999d", 1e10)])
 def test_spans(span, seconds):
     assert trace.begin_of(span, 1e10) == max(0.0, 1e10 - seconds)
 
 
-@pytest.mark.parametrize("span", ["", "2", "h", "2 h", "-2h", "2026-11-29", "1e3h"])
+@each("span", ["", "2", "h", "2 h", "-2h", "2026-11-29", "1e3h"])
 def test_what_is_no_span(span):
     with pytest.raises(UsageError, match="such as 30m, 2h or 7d"):
         trace.begin_of(span, 1e10)

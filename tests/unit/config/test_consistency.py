@@ -3,12 +3,13 @@
 import json
 
 import pytest
+from cases import each
 from configs import CERT, HASHED, MINIMAL, QUIET
 
 from m365proxy.config import load as config
 
 
-@pytest.mark.parametrize(
+@each(
     "document, starts",
     [
         (QUIET, []),

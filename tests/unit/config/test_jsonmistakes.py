@@ -1,11 +1,12 @@
 """What is said about a file that is not JSON; the folders json_* of tests/bad_configs have the rest."""
 
 import pytest
+from cases import each
 
 from m365proxy.errors import ConfigError
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         '"password": "hunter2" "x"',

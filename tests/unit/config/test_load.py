@@ -10,6 +10,7 @@ import stat
 import sys
 
 import pytest
+from cases import each
 from configs import CERT, MAILBOX, MINIMAL, QUIET, problems, sockets
 
 from m365proxy.config import load as config
@@ -23,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 BAD = sorted(path for path in (ROOT / "tests" / "bad_configs").iterdir() if path.is_dir())
 
 
-@pytest.mark.parametrize("folder", BAD, ids=lambda folder: folder.name)
+@each("folder", BAD, ids=lambda folder: folder.name)
 def test_a_bad_config_gets_exactly_its_sentences(folder):
     path = folder / "config.json"
     with pytest.raises(ConfigError) as caught:
@@ -37,7 +38,7 @@ def test_there_are_enough_bad_configs():
     assert len(BAD) >= 25
 
 
-@pytest.mark.parametrize("folder", BAD, ids=lambda folder: folder.name)
+@each("folder", BAD, ids=lambda folder: folder.name)
 def test_no_sentence_contains_a_secret(folder):
     said = (folder / "expected.txt").read_text("utf-8")
     content = (folder / "config.json").read_bytes()
@@ -46,7 +47,7 @@ def test_no_sentence_contains_a_secret(folder):
     assert content == b"" or said
 
 
-@pytest.mark.parametrize(
+@each(
     "key, value",
     [
         ("client_secret", 12345678),
@@ -314,7 +315,7 @@ def test_null_is_not_set(load):
     assert with_null == without
 
 
-@pytest.mark.parametrize(
+@each(
     "proxy, url",
     [
         ("http://proxy.contoso.com:3128/", "http://proxy.contoso.com:3128"),
@@ -420,7 +421,7 @@ def test_state_directory(load, environ, expected):
     assert load(MINIMAL, environ).state_dir == expected
 
 
-@pytest.mark.parametrize("megabytes, octets", [(0.5, 1766022), (1, 2483469), (80, 115840053), (150, 216282597)])
+@each("megabytes, octets", [(0.5, 1766022), (1, 2483469), (80, 115840053), (150, 216282597)])
 def test_size_limit(megabytes, octets):
     """limit x 4/3 x 78/76 + 1 MiB"""
     assert config.size_limit(megabytes) == octets

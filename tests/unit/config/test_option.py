@@ -1,10 +1,10 @@
-import pytest
+from cases import each
 
 from m365proxy.config.option import Option
 from m365proxy.config.types import Text
 
 
-@pytest.mark.parametrize(
+@each(
     "path, section, name",
     [
         ("user", "", "user"),

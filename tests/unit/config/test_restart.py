@@ -1,6 +1,6 @@
 """What needs a restart: a change of the options that the table marks, and of nothing else."""
 
-import pytest
+from cases import each
 from configs import CERT, MAILBOX, MINIMAL
 
 from m365proxy.config.options import OPTIONS
@@ -50,7 +50,7 @@ def test_every_marked_option_is_tried():
     assert set(OTHERS) == {option.path for option in OPTIONS if option.restart}
 
 
-@pytest.mark.parametrize("path, value", OTHERS.items(), ids=OTHERS)
+@each("path, value", OTHERS.items(), ids=OTHERS)
 def test_a_change_of_a_marked_option(load, path, value):
     section, _, name = path.rpartition(".")
     other = {**BASE, section: {**BASE.get(section, {}), name: value}} if section else {**BASE, path: value}
@@ -60,7 +60,7 @@ def test_a_change_of_a_marked_option(load, path, value):
     assert needing_restart(load(before), load(other)) == [path]
 
 
-@pytest.mark.parametrize(
+@each(
     "settings",
     [
         {},
@@ -96,7 +96,7 @@ def test_the_default_port_beside_listeners(load):
 PAGE = {**BASE, "status_port": 8025, "status_password": "a drawer full"}
 
 
-@pytest.mark.parametrize(
+@each(
     "changes, expected",
     [
         ({"status_password": "another one"}, []),

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Optional, Tuple
 
-import pytest
+from cases import each
 from configs import MINIMAL
 
 from m365proxy.config import types
@@ -43,7 +43,7 @@ def test_every_section_of_the_table_has_a_class():
     assert {option.section for option in OPTIONS} - {"https_proxy"} == set(CLASSES)
 
 
-@pytest.mark.parametrize("section", CLASSES)
+@each("section", CLASSES)
 def test_the_class_of_a_section_has_the_options_of_the_table(section):
     expected = {option.name: annotation(option) for option in keys_of(section)}
     found = typing.get_type_hints(CLASSES[section])
@@ -52,7 +52,7 @@ def test_the_class_of_a_section_has_the_options_of_the_table(section):
     assert {name: kind for name, kind in found.items() if name not in added} == expected
 
 
-@pytest.mark.parametrize("section", [*CLASSES.values(), Socket])
+@each("section", [*CLASSES.values(), Socket])
 def test_defaults_are_in_the_table_only_and_nothing_changes(section):
     fields = dataclasses.fields(section)
     assert all(field.default is field.default_factory is dataclasses.MISSING for field in fields)

@@ -1,10 +1,10 @@
 """The sockets to open, from the keys *_port and from listeners."""
 
-import pytest
+from cases import each
 from configs import CERT, MINIMAL, sockets
 
 
-@pytest.mark.parametrize(
+@each(
     "settings_, expected",
     [
         ({}, [("smtp", "127.0.0.1", 2525, "none")]),

@@ -3,11 +3,12 @@
 import ipaddress
 
 import pytest
+from cases import each
 
 from m365proxy.config import types
 
 
-@pytest.mark.parametrize(
+@each(
     "type_, value, expected",
     [
         (types.ADDRESS, "O'Brien+x@Contoso.com", "o'brien+x@contoso.com"),
@@ -34,7 +35,7 @@ def test_types_accept(type_, value, expected):
     assert type_(value) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "type_, value",
     [
         (types.ADDRESS, "a@b@contoso.com"),

@@ -1,6 +1,7 @@
 """How long uploads to a mailbox wait for their turn.  The clock goes on only when somebody sleeps."""
 
 import pytest
+from cases import each
 
 from m365proxy.delivery.budget import MOST, WINDOW, UploadBudget
 
@@ -30,7 +31,7 @@ class Harness:
         return self.now - began
 
 
-@pytest.mark.parametrize(
+@each(
     "steps",  # seconds after the step before, octets, seconds it waits
     [
         [(0, HALF, 0), (100, HALF, 0)],

@@ -2,7 +2,7 @@
 
 import errno
 
-import pytest
+from cases import each
 
 from m365proxy.delivery.diskretries import DiskRetries, explain
 
@@ -21,7 +21,7 @@ def test_never_more_rarely_than_all_other_tries():
     assert [retries.add_failure("a") for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY])
+@each("code", [errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY])
 def test_the_log_names_what_may_have_the_file_open(code):
     assert "virus scanner" in explain(OSError(code, "no", "new/x"))
 

@@ -6,6 +6,7 @@ import email.policy
 import io
 
 import pytest
+from cases import each
 
 from m365proxy.delivery.dsn import Failure, build, read_original
 from m365proxy.mime import header, prepare
@@ -95,7 +96,7 @@ def test_recipients_with_notify_never_are_left_out():
     assert b"x@example.org" not in built(failure(envelope))
 
 
-@pytest.mark.parametrize("status", ["", "nonsense", "5.1", "5.1.3\r\nX: y"])
+@each("status", ["", "nonsense", "5.1", "5.1.3\r\nX: y"])
 def test_a_missing_status_is_a_permanent_one(status):
     assert groups(parsed(built(failure(state=dataclasses.replace(REFUSED, status=status)))))[1]["Status"] == "5.0.0"
 

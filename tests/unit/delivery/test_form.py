@@ -3,7 +3,7 @@
 import os
 import random
 
-import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,8 +55,8 @@ MESSAGES = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 5, 100_000])
-@pytest.mark.parametrize("name", MESSAGES)
+@each("size", [1, 5, 100_000])
+@each("name", MESSAGES)
 def test_kinds_of_parts(name, size):
     raw, kinds, leaves = MESSAGES[name]
     form = read(b"From: a@b\r\nX-Foo: 1\r\n" + raw, size)
@@ -64,7 +64,7 @@ def test_kinds_of_parts(name, size):
     assert {b"from", b"x-foo"} <= form.fields
 
 
-@pytest.mark.parametrize(
+@each(
     "raw, telling",
     [
         (b"From: a@b\r\nTo: a@b\r\nThread-Index: x\r\nX-MS-Has-Attach: x\r\n" + PLAIN, False),
@@ -96,7 +96,7 @@ AFTER = [
 ]
 
 
-@pytest.mark.parametrize("after, missing", AFTER)
+@each("after, missing", AFTER)
 def test_what_is_missing(after, missing):
     assert read(BEFORE).missing_in(read(after)) == missing
 

@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import pytest
+from cases import each
 
 from m365proxy.delivery import jsonheader, jsonmail
 from m365proxy.mime import prepare
@@ -65,7 +66,7 @@ def test_properties_of_almost_nothing():
     }
 
 
-@pytest.mark.parametrize(
+@each(
     "field, importance",
     [
         (b"Importance: High", "high"),
@@ -173,7 +174,7 @@ def test_what_is_left_out_is_named(head):
     assert header_of(b"From: scanner@contoso.com\r\n" + head).left_out == LEFT_OUT[head]
 
 
-@pytest.mark.parametrize(
+@each(
     "head, read, delivery",
     [
         (b"Disposition-Notification-To: scanner@contoso.com", True, False),

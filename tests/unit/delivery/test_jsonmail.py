@@ -14,6 +14,7 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
 import pytest
+from cases import each
 
 from m365proxy.delivery import jsonmail
 from m365proxy.errors import Permanent
@@ -148,7 +149,7 @@ STRUCTURES = {
 }
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@each("name", STRUCTURES)
 def test_body_and_files(name):
     part, (kind, content), names = STRUCTURES[name]
     mail = compose_body(part)
@@ -179,7 +180,7 @@ def test_attached_message_is_exact():
     assert (attachment.name, attachment.content_type) == ("Gr\u00fc\u00dfe.eml", "application/octet-stream")
 
 
-@pytest.mark.parametrize(
+@each(
     "html, inline",
     [
         ('<img src="cid:logo@contoso">', True),
@@ -202,7 +203,7 @@ def test_no_inline_without_html():
     assert not found.inline
 
 
-@pytest.mark.parametrize(
+@each(
     "head, octets, shown",
     [
         (b"text/plain; charset=utf-8", "Gr\u00fc\u00dfe \u20ac".encode(), "Gr\u00fc\u00dfe \u20ac"),
@@ -248,7 +249,7 @@ def test_the_largest_json_fits_a_request(character):
     assert len(json.dumps(mail.message, ensure_ascii=False).encode()) < 4_000_000
 
 
-@pytest.mark.parametrize(
+@each(
     "headers, name",
     [
         (b"Content-Type: application/pdf\n", "attachment1.pdf"),
@@ -281,7 +282,7 @@ def test_a_sound_file_in_uuencode_is_decoded():
     assert b"".join(file.chunks()) == b"abc"
 
 
-@pytest.mark.parametrize(
+@each(
     "octets, charset, shown",
     [
         ("T\u00fcr".encode("latin-1"), b"utf-8", "T\u00fcr"),
@@ -389,7 +390,7 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", LEFT_OUT)
+@each("name", LEFT_OUT)
 def test_what_is_left_out_of_the_parts_is_named(name):
     part, left_out = LEFT_OUT[name]
     assert list(compose_body(part).left_out) == left_out
@@ -401,7 +402,7 @@ def test_what_is_left_out_begins_with_the_header():
     assert compose_body(part).left_out == ("User-Agent", "plain text alternative")
 
 
-@pytest.mark.parametrize(
+@each(
     "head, kind",
     [
         (b"text/calendar; charset=utf-8; method=REQUEST", "text/calendar; charset=utf-8; method=REQUEST"),
@@ -423,7 +424,7 @@ def test_the_text_that_is_shown_has_the_line_ends_it_has_in_mime():
     assert compose(raw).message["body"]["content"] == "one\r\ntwo\r\nthree\r\nfour\r\n"
 
 
-@pytest.mark.parametrize(
+@each(
     "label, content, right",
     [
         ("; charset=utf-8", b"T\xfcr", "text/csv; charset=windows-1252"),

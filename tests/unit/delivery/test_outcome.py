@@ -1,4 +1,5 @@
 import pytest
+from cases import each
 
 from m365proxy.delivery import outcome
 from m365proxy.delivery.outcome import Outcome, Then
@@ -9,7 +10,7 @@ TRANSIENT, PERMANENT, ADMINISTRATOR = Then
 NAMES = {"mailbox": "alerts@contoso.com", "user": "relay@contoso.com", "host": "graph.microsoft.com"}
 
 
-@pytest.mark.parametrize(
+@each(
     "http,code,from_graph,sent,then",
     [
         (202, "", True, SENT, PERMANENT),
@@ -57,7 +58,7 @@ def test_only_graphs_own_words_are_permanent():
             assert verdict.outcome is AMBIGUOUS and verdict.then != PERMANENT
 
 
-@pytest.mark.parametrize(
+@each(
     "http,from_graph,words",
     [
         (200, True, "200 instead of 202"),
@@ -93,7 +94,7 @@ def test_sentences_name_the_powershell_line():
     assert "Add-RecipientPermission alerts@contoso.com -Trustee relay@contoso.com" in denied.sentence
 
 
-@pytest.mark.parametrize(
+@each(
     "attempts,interval,wait,delay",
     [
         (1, 300, 0, 5),
@@ -117,7 +118,7 @@ def test_failures_without_an_answer(maybe, sent):
     assert (verdict.outcome, verdict.then) == (sent, TRANSIENT)
 
 
-@pytest.mark.parametrize("http, from_graph", [(200, True), (503, True), (302, True), (502, False), (407, False)])
+@each("http, from_graph", [(200, True), (503, True), (302, True), (502, False), (407, False)])
 def test_what_only_makes_a_draft_sent_nothing(http, from_graph):
     assert outcome.of_answer(http, "", from_graph, **NAMES).outcome is Outcome.AMBIGUOUS
     before = outcome.of_answer(http, "", from_graph, sends=False, **NAMES)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import entra_harness
 import pytest
+from cases import each
 from entra_harness import USER, Canned, sentence_of
 
 from m365proxy.entra import http
@@ -110,7 +111,7 @@ def test_every_number_of_the_fact_sheet_has_a_sentence():
         assert not text.startswith(general), text
 
 
-@pytest.mark.parametrize(
+@each(
     "answer, expected",
     [
         ({}, "Microsoft refuses the sign-in for now. (no reason given)"),
@@ -230,7 +231,7 @@ def test_answers_have_a_time_limit_however_they_drip(harness, monkeypatch, kind)
         assert client.post(url).status_code == 400, "the client is of use afterwards"
 
 
-@pytest.mark.parametrize("status", [301, 302, 304, 307])
+@each("status", [301, 302, 304, 307])
 def test_redirect_is_no_answer(status):
     with HttpClient(CannedOutbound(Canned("{}", status))) as client, pytest.raises(Temporary, match="is not Microsoft"):
         client.post("https://login.test/x")
@@ -249,8 +250,8 @@ def test_every_request_has_time_limits_and_no_redirects():
         assert more["timeout"] == (10.0, 30.0) and more["allow_redirects"] is False
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503, 599])
-@pytest.mark.parametrize("header, seconds", [("17", 17.0), ("2.5", 0.0), ("-1", 0.0), ("", 0.0), ("9" * 40, 0.0)])
+@each("status", [408, 429, 500, 503, 599])
+@each("header, seconds", [("17", 17.0), ("2.5", 0.0), ("-1", 0.0), ("", 0.0), ("9" * 40, 0.0)])
 def test_busy(status, header, seconds):
     out = CannedOutbound(Canned('{"error": "invalid_grant"}', status, {"Retry-After": header}))
     with HttpClient(out) as client, pytest.raises(Busy) as error:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import entra_harness
 import pytest
+from cases import each
 from entra_harness import sentence_of
 
 from m365proxy.entra.http import Misconfigured
@@ -23,7 +24,7 @@ harness = entra_harness.harness
 pytestmark = pytest.mark.filterwarnings("ignore:Attempted too soon")
 
 
-@pytest.mark.parametrize(
+@each(
     "arguments, expected",
     [
         (
@@ -203,7 +204,7 @@ def test_missing_library(harness, monkeypatch):
 GRAPH = "https://graph.microsoft.com"
 
 
-@pytest.mark.parametrize(
+@each(
     "scope, granted, missing",
     [
         (None, ["Mail.Send", "Mail.Send.Shared", "User.Read"], []),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from cases import each
 from cryptography.fernet import Fernet
 
 from m365proxy.entra.tokenfile import KeyUnusable, TokenFile, TokenFileDamaged, merge
@@ -310,8 +311,8 @@ MERGES = {
 }
 
 
-@pytest.mark.parametrize("field", ["last_modification_time", "cached_at"])
-@pytest.mark.parametrize("name", MERGES)
+@each("field", ["last_modification_time", "cached_at"])
+@each("name", MERGES)
 def test_merge(name, field):
     base, ours, theirs, merged = MERGES[name]
 

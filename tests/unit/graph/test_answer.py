@@ -7,6 +7,7 @@ import urllib.parse
 
 import graph_harness
 import pytest
+from cases import each
 from graph_harness import ALERTS, INBOX, MAIL
 
 from m365proxy.graph import answer as answer_module
@@ -19,7 +20,7 @@ harness = graph_harness.harness
 NOW, LATER = "Sun, 06 Nov 1994 08:49:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
-@pytest.mark.parametrize(
+@each(
     "value, date, seconds",
     [
         (None, NOW, 0.0),
@@ -61,7 +62,7 @@ def answer_of(body, status=200, **headers):
     return Answer(Response(status, body, headers), lambda reusable: None)
 
 
-@pytest.mark.parametrize(
+@each(
     "body, code",
     [
         (b'{"error": {"code": "Outer"}}', "Outer"),
@@ -82,12 +83,12 @@ def test_code_is_the_innermost(body, code):
     assert answer_of(body, 400).code == code
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[1]", b"7", b"{", b"<html>", b"\xff", b"[" * 200_000])
+@each("body", [b"", b"null", b"[1]", b"7", b"{", b"<html>", b"\xff", b"[" * 200_000])
 def test_json_is_an_object_or_empty(body):
     assert answer_of(body).json() == {}
 
 
-@pytest.mark.parametrize(
+@each(
     "status, body, request_id, from_graph",
     [
         (202, b"", "r", True),

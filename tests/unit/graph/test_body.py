@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import graph_harness
-import pytest
+from cases import each
 from graph_harness import ALERTS, MAIL
 
 from m365proxy.graph.body import Body, base64_body
@@ -40,8 +40,8 @@ def test_a_body_is_read_in_small_pieces(harness):
     assert max(lead) <= 120_000
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 57, 1000])
-@pytest.mark.parametrize("cut", [1, 2, 3, 7, 1000])
+@each("size", [0, 1, 2, 3, 57, 1000])
+@each("cut", [1, 2, 3, 7, 1000])
 def test_base64_body(size, cut):
     raw = bytes(range(256)) * 4
     raw = raw[:size]

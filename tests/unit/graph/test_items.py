@@ -1,6 +1,7 @@
 from datetime import datetime, timezone
 
 import pytest
+from cases import each
 
 from m365proxy.graph import items
 from m365proxy.graph.answer import GraphTrouble
@@ -33,7 +34,7 @@ def test_an_item_has_an_id():
     assert items.item_of(Reply({"id": "A", "subject": "x"})) == {"id": "A", "subject": "x"}
 
 
-@pytest.mark.parametrize("value", [{}, {"id": ""}, {"id": 5}, {"subject": "x"}])
+@each("value", [{}, {"id": ""}, {"id": 5}, {"subject": "x"}])
 def test_an_answer_without_an_id_is_no_item(value):
     with pytest.raises(GraphTrouble, match="HTTP 200.*no item"):
         items.item_of(Reply(value))
@@ -45,7 +46,7 @@ def test_a_date_of_graph(text):
     assert items.seconds_of(text) == 1769850000.0
 
 
-@pytest.mark.parametrize("text", ["", None, 5, "2026-01-31", "31.1.2026 09:00:00", {}])
+@each("text", ["", None, 5, "2026-01-31", "31.1.2026 09:00:00", {}])
 def test_what_is_no_date(text):
     assert items.date_of(text) is None
     assert items.seconds_of(text) == 0.0

@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import pytest
+from cases import each
 
 from m365proxy.delivery import outcome
 from m365proxy.graph import refusals
@@ -105,14 +106,14 @@ def check(sentence, who):
         assert "-User" not in sentence and "-Trustee" not in sentence  # nobody is given rights to what is his own
 
 
-@pytest.mark.parametrize("tried", [refusals.SEND, refusals.READ, refusals.LARGE])
-@pytest.mark.parametrize("http,code", KNOWN)
+@each("tried", [refusals.SEND, refusals.READ, refusals.LARGE])
+@each("http,code", KNOWN)
 def test_every_refusal_says_what_to_do(http, code, tried):
     for who, words in WHO.items():
         check(refusals.sentence(tried, http=http, code=code, **words), who)
 
 
-@pytest.mark.parametrize("http,code", KNOWN + TROUBLE)
+@each("http,code", KNOWN + TROUBLE)
 def test_every_verdict_says_what_to_do(http, code):
     for who, words in WHO.items():
         check(outcome.of_answer(http, code, True, host="graph.microsoft.com", **words).sentence, who)
@@ -143,7 +144,7 @@ def test_an_account_is_told_of_the_right_for_what_it_tried():
         assert f"Add-MailboxPermission {SHARED} -User {USER} -AccessRights FullAccess" in texts[tried]
 
 
-@pytest.mark.parametrize(
+@each(
     "address,word",
     [
         ("scanner@contoso.com", "scanner@contoso.com"),

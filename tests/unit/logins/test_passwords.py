@@ -1,4 +1,5 @@
 import pytest
+from cases import each
 
 from m365proxy.errors import UsageError
 from m365proxy.logins import passwords
@@ -30,7 +31,7 @@ def test_an_empty_password_is_not_hashed():
 HASH = "scrypt$16384$8$1$zM5XIPAKNOIvYMzgW3+Nmg==$O//FsePlVdkLgv4wBzfqDTlD3ifJ40LBU59N26RPpHs="
 
 
-@pytest.mark.parametrize(
+@each(
     "stored, words",
     [
         (HASH[:-1] + "*", "not a whole scrypt hash"),

@@ -1,10 +1,11 @@
 import pytest
+from cases import each
 
 from m365proxy.logins import sasl
 from m365proxy.logins.sasl import Malformed
 
 
-@pytest.mark.parametrize(
+@each(
     "text, octets",
     [("YWJj", b"abc"), ("YWI=", b"ab"), ("YWI", b"ab"), ("YQ", b"a"), (" YWJj ", b"abc"), ("=", b""), ("", b"")],
 )
@@ -12,13 +13,13 @@ def test_unbase64(text, octets):
     assert sasl.unbase64(text) == octets
 
 
-@pytest.mark.parametrize("text", ["Y", "YWJ*", "YW Jj", "ü", "YW=Jj", "-_-_"])
+@each("text", ["Y", "YWJ*", "YW Jj", "ü", "YW=Jj", "-_-_"])
 def test_no_base64(text):
     with pytest.raises(Malformed):
         sasl.unbase64(text)
 
 
-@pytest.mark.parametrize("octets, text", [(b"abc", "abc"), ("ü".encode(), "ü"), (b"\xfc", "ü"), (b"", "")])
+@each("octets, text", [(b"abc", "abc"), ("ü".encode(), "ü"), (b"\xfc", "ü"), (b"", "")])
 def test_credential(octets, text):
     assert sasl.credential(octets) == text
 
@@ -32,7 +33,7 @@ def test_plain():
 STRAY = ["\r", "\n", "\0", "\r\n", "\r\n\0", "\0\0"]
 
 
-@pytest.mark.parametrize("stray", STRAY)
+@each("stray", STRAY)
 def test_what_strays_behind_a_user_name_is_none_of_it(stray):
     octets = stray.encode()
     assert sasl.user_name(b"a\r\0b" + octets) == "a\r\0b"
@@ -50,7 +51,7 @@ def test_a_password_where_the_user_name_belongs_is_not_taken_for_one(octets):
         sasl.plain(octets)
 
 
-@pytest.mark.parametrize("octets", [b"", b"user", b"\0user", b"\0user\0p\0p", b"\0user\0\0p"])
+@each("octets", [b"", b"user", b"\0user", b"\0user\0p\0p", b"\0user\0\0p"])
 def test_no_plain(octets):
     with pytest.raises(Malformed):
         sasl.plain(octets)

@@ -7,6 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from cases import each
 
 from m365proxy.errors import Permanent, Temporary
 from m365proxy.logins import passwords
@@ -165,7 +166,7 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize("name, password, service, peer, outcome", CHECKS)
+@each("name, password, service, peer, outcome", CHECKS)
 def test_check(name, password, service, peer, outcome):
     harness = QuickUsers(HARNESS)
     if "@" in outcome:
@@ -216,7 +217,7 @@ def test_the_user_of_a_relaying_network():
         QuickUsers(HARNESS).user_of_mailbox("nobody@contoso.com")
 
 
-@pytest.mark.parametrize(
+@each(
     "address, expected",
     [
         ("scanner@contoso.com", True),
@@ -437,7 +438,7 @@ FOLDERS = [
 ]
 
 
-@pytest.mark.parametrize("login, folder", FOLDERS)
+@each("login, folder", FOLDERS)
 def test_a_folder_after_the_login(login, folder):
     more = SimpleNamespace(login="ups+door", password="plain", networks=None, services=None)
     harness = QuickUsers([mailbox(password="plain", login="ups", logins=[more])])
@@ -446,7 +447,7 @@ def test_a_folder_after_the_login(login, folder):
     assert harness.check("ups", "plain", "pop3", PEER).folder == "inbox"
 
 
-@pytest.mark.parametrize(
+@each(
     "login, password, service",
     [
         ("ups+Scans", "wrong", "pop3"),
@@ -463,7 +464,7 @@ def test_a_folder_opens_nothing_else(login, password, service):
         harness.check(login, password, service, PEER)
 
 
-@pytest.mark.parametrize(
+@each(
     "login, service, name",
     [
         ("UPS", "smtp", "ups"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email
 
-import pytest
+from cases import each
 
 from m365proxy.maildrop.folding import folded
 from m365proxy.mime.encodings import canonical, ended
@@ -22,8 +22,8 @@ FOLDS = [
 ]
 
 
-@pytest.mark.parametrize("piece", [1, 700, 1 << 20])
-@pytest.mark.parametrize("message, lengths", FOLDS)
+@each("piece", [1, 700, 1 << 20])
+@each("message, lengths", FOLDS)
 def test_lines_poplib_stops_at_are_folded_and_no_octet_is_lost(message, lengths, piece):
     chunks = (message[start : start + piece] for start in range(0, len(message), piece))
     got = b"".join(folded(ended(canonical(chunks, doubled=False))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from cases import each
 
 from m365proxy.errors import InUse
 from m365proxy.maildrop.locks import FolderLocks, SessionHandle
@@ -27,7 +28,7 @@ class Rig:
         return str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each(
     "told, sentence",
     [
         ([(0, 1000)], "1000 messages; try again later."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from cases import each
 
 from m365proxy.maildrop.order import Order
 
@@ -14,7 +14,7 @@ def after(count, *asked):
     return order
 
 
-@pytest.mark.parametrize(
+@each(
     "asked, ahead",
     [
         ([0], [1, 2, 3, 4]),
@@ -41,7 +41,7 @@ def test_the_window_grows_to_a_bound():
     assert len(list(after(200, *range(100)).ahead())) == 64
 
 
-@pytest.mark.parametrize(
+@each(
     "asked, lines",
     [
         ([0], None),

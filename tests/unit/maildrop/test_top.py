@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cases import each
 
 from m365proxy.maildrop.top import Top, top
 
@@ -18,8 +19,8 @@ TOPS = [
 ]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize("lines, wanted", TOPS)
+@each("size", [1, 2, 3, 5, 100])
+@each("lines, wanted", TOPS)
 def test_the_top_does_not_depend_on_the_pieces(size, lines, wanted):
     pieces = [MESSAGE[at : at + size] for at in range(0, len(MESSAGE), size)]
     asked = iter(pieces)

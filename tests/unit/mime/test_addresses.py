@@ -1,13 +1,14 @@
 """Mail addresses and the patterns they are compared with."""
 
 import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m365proxy.mime import addresses
 
 
-@pytest.mark.parametrize(
+@each(
     "address, patterns, expected",
     [
         ("A@Contoso.com", ["a@contoso.com"], True),
@@ -49,7 +50,7 @@ def test_a_name_ends_with_its_address():
     assert found == [("Doe, John", "a@x.org"), ("Jane", "b@x.org"), ("", "c@x.org"), ("x", "d@x.org")]
 
 
-@pytest.mark.parametrize("text, name", NAMES)
+@each("text, name", NAMES)
 def test_display_names_are_read(text, name):
     assert [mailbox.name for mailbox in addresses.parse(text)] == [name]
 
@@ -61,7 +62,7 @@ def test_hostile_lists_are_read_in_linear_time(unit):
     addresses.parse(unit * 20_000)  # a quadratic reader needs minutes
 
 
-@pytest.mark.parametrize("unit", ["@", "@[", "@a,", '@"', " @"])
+@each("unit", ["@", "@[", "@a,", '@"', " @"])
 def test_hostile_routes_are_read_in_linear_time(unit):
     assert addresses.parse("<" + unit * 50_000 + ">, a@x.org")[-1].address == "a@x.org"
 
@@ -80,12 +81,12 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("text, address", SPELLINGS)
+@each("text, address", SPELLINGS)
 def test_an_address_is_read_in_its_plain_spelling(text, address):
     assert [mailbox.address for mailbox in addresses.parse(text)] == [address]
 
 
-@pytest.mark.parametrize(
+@each(
     "address, plain",
     [
         ('"a"@x.org', "a@x.org"),
@@ -102,7 +103,7 @@ def test_plain(address, plain):
     assert addresses.plain(address) == plain
 
 
-@pytest.mark.parametrize(
+@each(
     "address, reason",
     [
         ("root", "it has no domain"),
@@ -134,7 +135,7 @@ def test_an_objection_is_made_to_what_is_not_valid(address):
         assert bool(addresses.objection(address, smtputf8)) != addresses.valid_address(address, smtputf8)
 
 
-@pytest.mark.parametrize(
+@each(
     "address, plain, smtputf8",
     [
         ("a@contoso.com", True, True),
@@ -188,7 +189,7 @@ def test_a_domain_is_the_one_its_owner_registered():
     assert not addresses.valid_address("u@☕.de", smtputf8=True)
 
 
-@pytest.mark.parametrize(
+@each(
     "domain",
     [
         "straße.de",
@@ -216,7 +217,7 @@ def test_a_domain_is_written_as_the_library_of_requests_writes_it(domain):
     assert addresses.valid_address(f"u@{domain}", smtputf8=True)
 
 
-@pytest.mark.parametrize(
+@each(
     "domain",
     ["evil\uff20contoso.com", "evil\uff0fcontoso.com", "a℀b.com", "a b.cöm", "ü\u00ad.com", "ü.com.", "ü\ud800"],
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import codecs
 
-import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m365proxy.mime import charsets
 
 
-@pytest.mark.parametrize(
+@each(
     "charset, name",
     [
         ("UTF-8", "utf_8"),
@@ -54,7 +54,7 @@ def test_every_name_is_a_codec_of_python():
         codecs.lookup(name)
 
 
-@pytest.mark.parametrize(
+@each(
     "octets, charset, text",
     [
         (b"T\xfcr", "iso-8859-1", "Tür"),

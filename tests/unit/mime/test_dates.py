@@ -7,6 +7,7 @@ import time
 from datetime import datetime, timezone
 
 import pytest
+from cases import each
 
 from m365proxy.mime import dates
 
@@ -39,7 +40,7 @@ SOUND = [
 ]
 
 
-@pytest.mark.parametrize("value", SOUND)
+@each("value", SOUND)
 def test_what_every_program_reads_stays(value):
     assert dates.restored(value.encode()) == value
 
@@ -100,7 +101,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("value, right", ODD, ids=[row[0] for row in ODD])
+@each("value, right", ODD, ids=[row[0] for row in ODD])
 def test_what_can_be_read_keeps_its_moment(value, right, here):
     assert dates.restored(value.encode()) == right
     assert dates.restored(right.encode()) == right
@@ -126,7 +127,7 @@ def test_without_a_zone_it_is_this_machine_s(value, berlin, shanghai, here):
     assert dates.restored(value.encode()) == right
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         *("", "yesterday", "0", "28 Nov 2026", "10:00:00", "Sat, 28 2026 10:00:00 +0000", "Nov 2026 10:00"),

@@ -6,7 +6,7 @@ import base64
 import os
 import quopri
 
-import pytest
+from cases import each
 
 from m365proxy.mime import encodings
 
@@ -15,7 +15,7 @@ def chunked(data: bytes, size: int):
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, 100_000])
+@each("size", [1, 2, 3, 5, 7, 64, 100_000])
 def test_decoding_does_not_depend_on_the_chunks(size):
     content = bytes(octet for octet in os.urandom(600) if octet not in b"\r\n")
     encoded = base64.encodebytes(content)
@@ -26,7 +26,7 @@ def test_decoding_does_not_depend_on_the_chunks(size):
     assert base64.b64decode(b"".join(encodings.to_base64(chunked(content, size)))) == content
 
 
-@pytest.mark.parametrize(
+@each(
     "encoding, encoded, content",
     [
         ("base64", b"QUJD", b"ABC"),
@@ -61,8 +61,8 @@ def test_base64_lines():
     assert b"".join(encodings.to_base64([b"", b""])) == b""
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
-@pytest.mark.parametrize(
+@each("size", [1, 2, 3, 100])
+@each(
     "raw, expected",
     [
         (b"a\r\nb\nc\rd", b"a\r\nb\r\nc\r\nd"),
@@ -77,7 +77,7 @@ def test_canonical_line_ends(raw, expected, size):
     assert b"".join(encodings.canonical(chunked(raw, size))) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "chunks, wanted",
     [
         ([b"a\r\nb\r\n"], b"a\r\nb\r\n"),
@@ -97,8 +97,8 @@ def test_line_ends_without_doubled_returns_and_one_at_the_end(chunks, wanted):
     assert b"".join(encodings.ended(encodings.canonical(chunks, doubled=False))) == wanted
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
-@pytest.mark.parametrize(
+@each("size", [1, 2, 3, 4, 100])
+@each(
     "raw, wanted",
     [
         (b"\xef\xbb\xbfabc", b"abc"),
@@ -116,8 +116,8 @@ def test_a_byte_order_mark_is_left_out_before_everything_only(raw, wanted, size)
     assert b"" not in pieces
 
 
-@pytest.mark.parametrize("doubled", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 3])
+@each("doubled", [False, True])
+@each("size", [1, 2, 3])
 def test_no_line_end_is_split_between_chunks(size, doubled):
     raw = b"a\r\nb\r\r\nc\nd\r\r\r\r\r\ne\r"
     pieces = list(encodings.canonical(chunked(raw, size), doubled))

@@ -7,6 +7,7 @@ import email.policy
 import io
 
 import pytest
+from cases import each
 
 from m365proxy.mime import addresses, charsets, header, words
 
@@ -53,14 +54,14 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("raw, fields, body", [row[1:] for row in BLOCKS], ids=[row[0] for row in BLOCKS])
+@each("raw, fields, body", [row[1:] for row in BLOCKS], ids=[row[0] for row in BLOCKS])
 def test_read(raw, fields, body):
     block = read(b"before" + raw, offset=6)
     assert pairs(block) == fields
     assert (b"before" + raw)[block.body :] == body
 
 
-@pytest.mark.parametrize(
+@each(
     "raw, sound",
     [
         (b"A: x\r\nB: y\r\n z\r\n\r\n", True),
@@ -142,7 +143,7 @@ FROMS = [
 ]
 
 
-@pytest.mark.parametrize("value, expected", FROMS)
+@each("value, expected", FROMS)
 def test_from_addresses(value, expected):
     assert header.from_addresses(read(b"From: " + value + b"\r\n\r\n")) == expected
 
@@ -172,12 +173,12 @@ EMITTED = [
 ]
 
 
-@pytest.mark.parametrize("name, value, expected", [row[1:] for row in EMITTED], ids=[row[0] for row in EMITTED])
+@each("name, value, expected", [row[1:] for row in EMITTED], ids=[row[0] for row in EMITTED])
 def test_emit(name, value, expected):
     assert header.emit(header.Field(name, value)) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "value",
     [
         b"x" * 5000,

@@ -10,7 +10,7 @@ import email.header
 import email.policy
 import io
 
-import pytest
+from cases import each
 
 from m365proxy.delivery import jsonmail
 from m365proxy.mime import prepare
@@ -99,8 +99,8 @@ def expected(text: str, got):
     return {name: shapes.get(name, "{}").format(text) for name in got}
 
 
-@pytest.mark.parametrize("way", [as_mime, as_json])
-@pytest.mark.parametrize("declared, codec, text", CHARSETS)
+@each("way", [as_mime, as_json])
+@each("declared, codec, text", CHARSETS)
 def test_raw_octets(declared, codec, text, way):
     got = way(message(declared, text.encode(codec)))
     assert got == expected(text, got)
@@ -124,8 +124,8 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("way", [as_mime, as_json])
-@pytest.mark.parametrize("octets, text", WORDS)
+@each("way", [as_mime, as_json])
+@each("octets, text", WORDS)
 def test_words(octets, text, way):
     got = way(message("", octets))
     wanted = {name: " ".join(value.split()) for name, value in expected(text, got).items()}

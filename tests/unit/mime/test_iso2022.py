@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ def test_what_python_writes(text, codec):
     assert iso2022.decoded(octets) == text
 
 
-@pytest.mark.parametrize(
+@each(
     "octets, text",
     [
         ("가각 a\n나".encode("iso2022_kr"), "가각 a\n나"),
@@ -37,7 +38,7 @@ def test_sequences(octets, text):
     assert iso2022.decoded(octets) == text
 
 
-@pytest.mark.parametrize(
+@each(
     "octets, escaped",
     [
         (b"\x1b$B%9\x1b(B", True),

@@ -6,6 +6,7 @@ import os
 import tracemalloc
 
 import pytest
+from cases import each
 from messages import charsets as all_charsets
 
 from m365proxy.mime import labels
@@ -97,13 +98,13 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("size", [1, 3, 10_000])
-@pytest.mark.parametrize("text, charset, declared, label", TEXTS)
+@each("size", [1, 3, 10_000])
+@each("text, charset, declared, label", TEXTS)
 def test_labels(text, charset, declared, label, size):
     assert real(text.encode(charset), declared, size) == label
 
 
-@pytest.mark.parametrize(
+@each(
     "octets, declared, label",
     [
         # Cut inside a character, as small devices do it, or damaged at one place.
@@ -125,7 +126,7 @@ def test_damaged_texts(octets, declared, label):
     assert real(octets, declared, 1000) == label
 
 
-@pytest.mark.parametrize("name, text", list(all_charsets()), ids=str)
+@each("name, text", list(all_charsets()), ids=str)
 def test_every_charset_that_is_known_is_believed(name, text):
     assert real(text.encode(name), name) == name
 

@@ -4,6 +4,7 @@ import base64
 import io
 
 import pytest
+from cases import each
 
 from m365proxy.mime import limits, parts
 from m365proxy.mime.limits import obstacle
@@ -16,7 +17,7 @@ def of(raw):
     return obstacle(parts.scan(file), file)
 
 
-@pytest.mark.parametrize(
+@each(
     "content_type",
     [
         b"multipart/signed; boundary=b; protocol=x/y",
@@ -30,7 +31,7 @@ def test_signed_and_encrypted_mail(content_type):
     assert of(b"Content-Type: " + content_type + b"\n\n" + BODY).startswith("Signed or encrypted mail")
 
 
-@pytest.mark.parametrize(
+@each(
     "inner, refused",
     [
         (b"multipart/signed; boundary=b", True),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from cases import each
 
 from m365proxy.mime import parameters
 
 
-@pytest.mark.parametrize(
-    "unit", ['a="', 'a="\\";', ";", "a", "a*1=", " ", "a =", "; a", 'name="', ";name=a;b", "boundary=a b "]
-)
+@each("unit", ['a="', 'a="\\";', ";", "a", "a*1=", " ", "a =", "; a", 'name="', ";name=a;b", "boundary=a b "])
 def test_hostile_parameters_are_read_in_linear_time(unit):
     parameters.parse("text/plain; " + unit * 30_000)  # a quadratic reader needs minutes
 
 
-@pytest.mark.parametrize(
+@each(
     "name, text, written",
     [
         ("charset", "utf-8", b"x/y;\r\n charset=utf-8"),
@@ -30,8 +28,8 @@ def test_parameters_written(name, text, written):
     assert value.lines() == written
 
 
-@pytest.mark.parametrize("text", ["\u00dc" * 300, "a" * 300 + ".pdf", "\u65e5\u672c\u8a9e" * 30 + ".pdf"])
-@pytest.mark.parametrize("name", ["name", "filename"])
+@each("text", ["\u00dc" * 300, "a" * 300 + ".pdf", "\u65e5\u672c\u8a9e" * 30 + ".pdf"])
+@each("name", ["name", "filename"])
 def test_long_names_survive(name, text):
     value = parameters.Value("x/y", {})
     value.set(name, text)
@@ -40,7 +38,7 @@ def test_long_names_survive(name, text):
     assert parameters.parse("".join(line.decode("ascii") for line in lines)).get(name) == text
 
 
-@pytest.mark.parametrize(
+@each(
     "value, text",
     [
         ("filename*=utf-8''%C3%BC.pdf", "ü.pdf"),

@@ -6,6 +6,7 @@ import io
 import tracemalloc
 
 import pytest
+from cases import each
 
 from m365proxy.mime import encodings, header
 from m365proxy.mime import parts as mime
@@ -167,7 +168,7 @@ TREES = [
 ]
 
 
-@pytest.mark.parametrize("raw, expected", [row[1:] for row in TREES], ids=[row[0] for row in TREES])
+@each("raw, expected", [row[1:] for row in TREES], ids=[row[0] for row in TREES])
 def test_trees(raw, expected):
     assert outline(raw, scan(raw)) == expected
 
@@ -189,9 +190,7 @@ def test_preamble_and_epilogue_are_told():
     assert scan(multipart(b"--b\r\n\r\none\r\n")).epilogue_start is None
 
 
-@pytest.mark.parametrize(
-    "size", [0, 1, encodings.CHUNK, 256 * 1024 - 70, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 700_001]
-)
+@each("size", [0, 1, encodings.CHUNK, 256 * 1024 - 70, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 700_001])
 def test_boundaries_anywhere_in_the_reading_window(size):
     body = b"x" * size
     raw = multipart(b"--b\r\n\r\n" + body + b"\r\n--b" + b" " * 150 + b"\r\n\r\ntwo\r\n--b--\r\n")
@@ -278,7 +277,7 @@ def test_memory_does_not_grow_with_a_part(tmp_path):
     assert peak < 3_000_000
 
 
-@pytest.mark.parametrize(
+@each(
     "fields, expected",
     [
         (b"Content-Type: application/pdf; name=a.pdf", {"content_type": "application/pdf", "filename": "a.pdf"}),

@@ -11,6 +11,7 @@ import re
 import tracemalloc
 
 import pytest
+from cases import each
 from messages import (
     BECOMES_TEXT,
     CLOSED_EARLY,
@@ -172,7 +173,7 @@ SINGLE = [
 ]
 
 
-@pytest.mark.parametrize("raw, fields, content", [row[1:] for row in SINGLE], ids=[row[0] for row in SINGLE])
+@each("raw, fields, content", [row[1:] for row in SINGLE], ids=[row[0] for row in SINGLE])
 def test_single_parts(raw, fields, content):
     octets = sent(raw)
     assert is_sendable(octets)
@@ -198,9 +199,9 @@ ENCODERS = {
 }
 
 
-@pytest.mark.parametrize("encoding", ENCODERS)
-@pytest.mark.parametrize("octets, declared, right", LABELS)
-@pytest.mark.parametrize("kind", ["text/plain; charset={}; format=flowed", "text/html; charset={}"])
+@each("encoding", ENCODERS)
+@each("octets, declared, right", LABELS)
+@each("kind", ["text/plain; charset={}; format=flowed", "text/html; charset={}"])
 def test_a_text_goes_out_with_the_charset_it_is_in(octets, declared, right, encoding, kind):
     """Alone, as a part, and in an attached message that is rewritten."""
     part = f"Content-Type: {kind.format(declared)}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
@@ -241,14 +242,14 @@ def test_base64_goes_on_as_it_is_unless_its_lines_are_too_long():
     assert content_fields(head + base64.b64encode(content)) == [VERSION, "Content-Type: application/pdf", BASE64]
 
 
-@pytest.mark.parametrize("length, copied", [(900, True), (997, True), (999, False), (70_000, False)])
-@pytest.mark.parametrize("before", [0, 1, 65_530, 65_536, 65_537])
+@each("length, copied", [(900, True), (997, True), (999, False), (70_000, False)])
+@each("before", [0, 1, 65_530, 65_536, 65_537])
 def test_long_lines_are_found_wherever_they_stand(length, copied, before):
     body = (b"x" * 79 + b"\r\n") * (before // 81) + b"y" * (before % 81) + b"\r\n" + b"z" * length + b"\r\nend\r\n"
     assert (body_of(b"\r\n" + body) == body) is copied
 
 
-@pytest.mark.parametrize("shift", range(4))
+@each("shift", range(4))
 def test_line_ends_on_a_reading_border_are_no_stray_ones(shift):
     body = b"x" * shift + b"\r\n" * 40_000
     assert body_of(b"Content-Type: application/x\r\n\r\n" + body) == body
@@ -410,8 +411,8 @@ REPAIRS = [
 ]
 
 
-@pytest.mark.parametrize("body, expected", [row[1:] for row in REPAIRS], ids=[row[0] for row in REPAIRS])
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+@each("body, expected", [row[1:] for row in REPAIRS], ids=[row[0] for row in REPAIRS])
+@each("line_end", [b"\r\n", b"\n"])
 def test_repairs_in_multiparts(body, expected, line_end):
     head = b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
     raw = (head + crlf(body)).replace(b"\r\n", line_end)
@@ -422,8 +423,8 @@ BROKEN = b"\0 \xff " + b"x" * 2000
 MESSAGE = b"Content-Type: message/rfc822\r\n\r\nSubject: s\r\nX: \0 \xff\r\n\r\n" + BROKEN
 
 
-@pytest.mark.parametrize("depth", [0, 1, 5])
-@pytest.mark.parametrize("head", [b"", b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"])
+@each("depth", [0, 1, 5])
+@each("head", [b"", b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"])
 def test_messages_in_messages_are_repaired(head, depth):
     inner = MESSAGE
     for _ in range(depth):
@@ -441,7 +442,7 @@ def test_messages_in_messages_are_repaired(head, depth):
 UU = b"begin 644 \xdcbersicht.bin\r\n#86)C\r\n`\r\nend\r\n"
 
 
-@pytest.mark.parametrize(
+@each(
     "head, kind, name",
     [
         (b"Content-Transfer-Encoding: x-uuencode\r\n", "application/octet-stream", "\u00dcbersicht.bin"),
@@ -449,7 +450,7 @@ UU = b"begin 644 \xdcbersicht.bin\r\n#86)C\r\n`\r\nend\r\n"
         (b"Content-Type: a/b; name=x.bin\r\nContent-Transfer-Encoding: X-UUE\r\n", "a/b", "x.bin"),
     ],
 )
-@pytest.mark.parametrize("inside", [False, True])
+@each("inside", [False, True])
 def test_a_file_in_uuencode_goes_as_base64(head, kind, name, inside):
     raw = head + b"\r\n" + UU
     if inside:
@@ -530,7 +531,7 @@ def test_parts_of_messages_in_messages_count():
         prepare(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + inner * 20)
 
 
-@pytest.mark.parametrize(
+@each(
     "head",
     [
         b"Content-Type: message/delivery-status\r\n\r\n",
@@ -540,13 +541,13 @@ def test_parts_of_messages_in_messages_count():
     ],
     ids=["report", "x-uuencode", "uue", "signed in a message"],
 )
-@pytest.mark.parametrize("octets", [b"a\0b", b"x" * 999])
+@each("octets", [b"a\0b", b"x" * 999])
 def test_what_cannot_be_repaired_is_refused(head, octets):
     with pytest.raises(Permanent, match="damaged"):
         prepare(head + octets)
 
 
-@pytest.mark.parametrize(
+@each(
     "content_type, boundary",
     [
         (b'multipart/mixed boundary="x"', b"x"),
@@ -562,7 +563,7 @@ def test_what_cannot_be_repaired_is_refused(head, octets):
         (b"multipart/mixed; boundary=foo charset=utf-8", b"foo"),
     ],
 )
-@pytest.mark.parametrize("inside", [False, True])
+@each("inside", [False, True])
 def test_a_type_read_leniently_goes_out_for_strict_readers(content_type, boundary, inside):
     raw = b"Content-Type: " + content_type + b"\r\n\r\n--" + boundary + b"\r\n\r\none\r\n--" + boundary + b"--"
     if inside:
@@ -574,7 +575,7 @@ def test_a_type_read_leniently_goes_out_for_strict_readers(content_type, boundar
     assert sent(octets).partition(b"MIME-Version")[2] == octets.partition(b"MIME-Version")[2]
 
 
-@pytest.mark.parametrize(
+@each(
     "given, written",
     [
         (b"filename=Scan 2024 01.pdf", b'filename="Scan 2024 01.pdf"'),
@@ -596,7 +597,7 @@ def test_an_encoding_with_a_comment_goes_out_without():
     assert content_fields(head + b"QUJD\r\n") == [VERSION, "Content-Type: application/pdf", BASE64]
 
 
-@pytest.mark.parametrize("boundary", ["gr\u00fc\u00df", "x" * 100, "a b\u00e9", "b\\*"])
+@each("boundary", ["gr\u00fc\u00df", "x" * 100, "a b\u00e9", "b\\*"])
 def test_boundaries_that_few_can_read_are_replaced(boundary):
     raw = (
         f'Content-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n--{boundary}\r\n\r\n'
@@ -620,8 +621,8 @@ def test_a_boundary_that_begins_another_is_replaced():
     assert leaves(octets) == leaves(raw)
 
 
-@pytest.mark.parametrize("kind", [b"signed", b"encrypted"])
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+@each("kind", [b"signed", b"encrypted"])
+@each("line_end", [b"\r\n", b"\n"])
 def test_signed_content_is_not_touched(kind, line_end):
     head = b"Subject: x\r\nContent-Type: multipart/" + kind + b"; boundary=s; micalg=pgp-sha256\r\n\r\n"
     assert body_of((head + SIGNED).replace(b"\r\n", line_end)) == SIGNED
@@ -649,8 +650,8 @@ def test_a_header_too_large_is_refused():
 # ---------------------------------------------------------------- fidelity
 
 
-@pytest.mark.parametrize("name", MADE)
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+@each("name", MADE)
+@each("line_end", [b"\r\n", b"\n"])
 def test_fidelity(name, line_end):
     raw = canonical(MADE[name]()).replace(b"\r\n", line_end)
     octets = sent(raw)
@@ -658,7 +659,7 @@ def test_fidelity(name, line_end):
     assert leaves(octets) == leaves(raw)
 
 
-@pytest.mark.parametrize("path", corpus(), ids=os.path.basename)
+@each("path", corpus(), ids=os.path.basename)
 def test_fidelity_on_the_standard_library_s_messages(path):
     with open(path, "rb") as file:
         raw = file.read()

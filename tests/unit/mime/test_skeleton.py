@@ -5,6 +5,7 @@ import email.policy
 import io
 
 import pytest
+from cases import each
 
 from m365proxy.mime import prepare
 from m365proxy.mime.skeleton import skeleton
@@ -121,7 +122,7 @@ STRUCTURES = {
 }
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@each("name", STRUCTURES)
 def test_the_largest_files_are_taken_out(name):
     content, left, taken, has_files = STRUCTURES[name]
     whole, made = made_of(HEAD + content)

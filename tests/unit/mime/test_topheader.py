@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from cases import each
 
 from m365proxy.errors import Permanent
 from m365proxy.mime import addresses, header
@@ -117,9 +118,7 @@ RECIPIENTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "raw, to, cc, bcc, was_to, was_cc", [row[1:] for row in RECIPIENTS], ids=[row[0] for row in RECIPIENTS]
-)
+@each("raw, to, cc, bcc, was_to, was_cc", [row[1:] for row in RECIPIENTS], ids=[row[0] for row in RECIPIENTS])
 def test_the_envelope_decides(raw, to, cc, bcc, was_to, was_cc):
     found = fields(raw + b"\r\n", recipients=["a@contoso.com", "b@contoso.com", "B@contoso.com"])
     expected = {"To": to, "Cc": cc, "Bcc": bcc, "X-Original-To": was_to, "X-Original-Cc": was_cc}
@@ -151,7 +150,7 @@ def test_a_domain_is_not_taken_for_one_that_looks_like_it():
     assert (found["Bcc"], found["X-Original-To"]) == (["u@xn--strae-oqa.de"], ["u@strasse.de"])
 
 
-@pytest.mark.parametrize("bad", ["ü@contoso.com", "a", "a@b\r\nBcc: c@x.org", "a b@x.org", ""])
+@each("bad", ["ü@contoso.com", "a", "a@b\r\nBcc: c@x.org", "a b@x.org", ""])
 def test_an_address_no_header_can_hold_is_refused(bad):
     with pytest.raises(Permanent):
         top(b"", recipients=[bad])
@@ -224,7 +223,7 @@ AUTHORS = [
 ]
 
 
-@pytest.mark.parametrize("raw, author, reply_to", AUTHORS)
+@each("raw, author, reply_to", AUTHORS)
 def test_author(raw, author, reply_to):
     found = fields(raw + b"\r\n")
     assert found["From"] == [author]
@@ -239,7 +238,7 @@ def test_the_caller_says_who_may_be_author():
     assert found["Reply-To"] == ["a@x.org"]
 
 
-@pytest.mark.parametrize(
+@each(
     "client, replace, expected",
     [
         (b"<a@x.org>", False, "<a@x.org>"),
@@ -257,7 +256,7 @@ def test_message_id(client, replace, expected):
     assert b"\r\nMessage-ID: " + expected.encode() + b"\r\n" in made.emit()
 
 
-@pytest.mark.parametrize(
+@each(
     "client, ours, expected",
     [
         ("Mon, 2 Jan 2023 03:04:05 +0100", 0.0, "Mon, 2 Jan 2023 03:04:05 +0100"),

@@ -7,6 +7,7 @@ import os
 import tracemalloc
 
 import pytest
+from cases import each
 
 from m365proxy.mime import uuencode
 
@@ -33,9 +34,9 @@ def trimmed(text: bytes) -> bytes:
 CONTENTS = [b"", b"x", b"\0\0\0\0", bytes(range(256)), b"\xff" * 45, b"\0" * 46, b"abc" * 100]
 
 
-@pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("grave", [False, True])
-@pytest.mark.parametrize("size", [1, 7, 10_000])
+@each("content", CONTENTS)
+@each("grave", [False, True])
+@each("size", [1, 7, 10_000])
 def test_sound_files(content, grave, size):
     for text in (
         encoded(content, grave=grave),
@@ -49,7 +50,7 @@ def test_sound_files(content, grave, size):
         assert b"".join(pieces) == content and b"" not in pieces
 
 
-@pytest.mark.parametrize("name", [b"\xdcbersicht.pdf", b"a b.pdf", b"", "Ü.pdf".encode(), b"end"])
+@each("name", [b"\xdcbersicht.pdf", b"a b.pdf", b"", "Ü.pdf".encode(), b"end"])
 def test_names(name):
     assert uuencode.examined([encoded(b"x", name)]).name == name
 
@@ -72,15 +73,15 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("text, reason", DAMAGED, ids=[row[1] for row in DAMAGED])
-@pytest.mark.parametrize("size", [1, 50, 10_000])
+@each("text, reason", DAMAGED, ids=[row[1] for row in DAMAGED])
+@each("size", [1, 50, 10_000])
 def test_damaged_ones_are_named_by_their_line(text, reason, size):
     with pytest.raises(uuencode.Damaged) as caught:
         uuencode.examined(chunked(text, size))
     assert str(caught.value) == reason
 
 
-@pytest.mark.parametrize("content", [b"x", b"ab", bytes(range(46)), bytes(range(47))])
+@each("content", [b"x", b"ab", bytes(range(46)), bytes(range(47))])
 def test_what_fills_a_line_up_means_nothing(content):
     """Some encoders fill the last group of a line with whatever is in their memory."""
     *lines, zero, end, last = encoded(content).split(b"\r\n")

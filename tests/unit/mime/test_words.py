@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m365proxy.mime import words
 
 
-@pytest.mark.parametrize(
+@each(
     "encoded, text",
     [
         ("=?utf-8?q?a_b?=", "a b"),
@@ -72,7 +73,7 @@ MENDED = [
 ]
 
 
-@pytest.mark.parametrize("octets, text", [row[1:] for row in MENDED], ids=[row[0] for row in MENDED])
+@each("octets, text", [row[1:] for row in MENDED], ids=[row[0] for row in MENDED])
 def test_improper_words_are_written_anew(octets, text):
     mended = words.mended(octets)
     assert words.is_proper(octets) is (text is None)
@@ -87,7 +88,7 @@ def test_a_word_that_would_tear_a_list():
     assert words.mended(octets, in_phrases=True) == b"=?utf-8?b?TcO8bGxlciwgQm9i?= <b@x.org>"
 
 
-@pytest.mark.parametrize(
+@each(
     "octets, fallback, text",
     [
         ("Störung".encode(), "", "Störung"),
@@ -143,7 +144,7 @@ def test_hostile_words_are_read_in_linear_time(unit):
     words.text(b"=?utf-8?b?" + unit * (100_000 // len(unit)))
 
 
-@pytest.mark.parametrize("value", ["ü", "a ü  b", "日本語" * 60, "=?utf-8?q?a?=", "x" * 2000, 'ü_?= ="', "😀" * 40])
+@each("value", ["ü", "a ü  b", "日本語" * 60, "=?utf-8?q?a?=", "x" * 2000, 'ü_?= ="', "😀" * 40])
 def test_words_round_trip(value):
     line = words.encoded(value)
     assert line.isascii()

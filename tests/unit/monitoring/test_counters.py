@@ -1,6 +1,7 @@
 """What is counted, and what is remembered of mailboxes."""
 
 import pytest
+from cases import each
 
 from m365proxy.monitoring import counters as counting
 from m365proxy.monitoring.counters import Counter, Counters
@@ -70,9 +71,7 @@ def test_what_has_no_step_is_counted_where_it_happens():
     assert {counter for counter, _ in counters.totals()} == counting.UNREPORTED - restrained
 
 
-@pytest.mark.parametrize(
-    "seconds, bound", [(0, "1"), (1, "1"), (1.001, "2"), (3600, "3600"), (86400.1, "+Inf"), (None, None)]
-)
+@each("seconds, bound", [(0, "1"), (1, "1"), (1.001, "2"), (3600, "3600"), (86400.1, "+Inf"), (None, None)])
 def test_a_delivery_counts_below_its_bound(seconds, bound):
     counters = Counters()
     counters.note(NOW, {"event": "delivered", "id": "1", "mailbox": ALERTS, "seconds": seconds})

@@ -5,6 +5,7 @@ import logging
 import tracemalloc
 
 import pytest
+from cases import each
 from snapshots import ALERTS, NOW
 
 from m365proxy.monitoring.devices import Devices
@@ -39,7 +40,7 @@ def save(devices, directory, end=None):
     devices.save(str(directory), devices.content(end))
 
 
-@pytest.mark.parametrize(
+@each(
     "steps, does, advice",
     [
         ([accepted()], ["TLSv1.2", "AUTH LOGIN"], ""),

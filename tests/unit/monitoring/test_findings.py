@@ -1,6 +1,6 @@
 """What is found in a snapshot."""
 
-import pytest
+from cases import each
 from snapshots import ALERTS, NOW, snapshot_of
 
 from m365proxy.cli import parser
@@ -144,7 +144,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("changes, keys", CASES.values(), ids=CASES)
+@each("changes, keys", CASES.values(), ids=CASES)
 def test_what_is_found(changes, keys):
     found = findings.find(snapshot_of(**changes))
     assert [finding["key"] for finding in found] == keys
@@ -162,7 +162,7 @@ def test_each_has_a_key_of_its_own():
         assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize(
+@each(
     "changes, sentence, commands",
     [
         (
@@ -209,7 +209,7 @@ def test_its_words_and_commands(changes, sentence, commands):
     assert commands is None or finding["commands"] == commands
 
 
-@pytest.mark.parametrize(
+@each(
     "running, count, said",
     [
         (True, 0, "All is well"),
@@ -223,7 +223,7 @@ def test_the_verdict(running, count, said):
     assert findings.verdict(running, found) == said
 
 
-@pytest.mark.parametrize(
+@each(
     "written, said",
     [
         (NOW - 30, None),

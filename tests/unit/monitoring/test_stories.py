@@ -1,6 +1,7 @@
 """What became of messages, from the event log.  Most sentences are tested where `trace` prints them."""
 
 import pytest
+from cases import each
 
 from m365proxy.monitoring import stories
 from m365proxy.monitoring.stories import Story
@@ -55,7 +56,7 @@ def test_damaged_lines_have_no_part_in_a_story():
     assert stories.parsed([b'{"time": "2026', b"\n", b"\xff\n", b"[]\n"]) == []
 
 
-@pytest.mark.parametrize(
+@each(
     "event, told",
     [
         ({"event": "delivered", "seconds": 6.25, "request_id": REQUEST}, "after 6.2 s (request-id " + REQUEST + ")"),

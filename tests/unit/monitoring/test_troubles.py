@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from cases import each
 from smtp_harness import user
 
 from m365proxy.logins.guard import Guard
@@ -82,7 +83,7 @@ def test_a_peculiarity(habit, trouble, steps):
     assert [trouble_in(step) for step in steps()] == [trouble]
 
 
-@pytest.mark.parametrize(
+@each(
     "reason, trouble",
     [
         (Users._refusal(None, "smtp", CLIENT), Trouble.UNKNOWN_LOGIN),
@@ -111,7 +112,7 @@ def test_a_blocked_login():
     assert trouble_in(events.step("login failed", reason=refused.value.reason)["event"]) is Trouble.LOGIN_BLOCKED
 
 
-@pytest.mark.parametrize(
+@each(
     "fields, trouble",
     [
         ({"event": "refused", "reason": "it is not in allowed_networks"}, Trouble.NOT_ALLOWED),

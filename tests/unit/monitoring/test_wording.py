@@ -1,6 +1,7 @@
 """How things stand, in words.  What both `status` and the page say every day is tested with them."""
 
 import pytest
+from cases import each
 from snapshots import ALERTS, NOW, SIGNED_IN, snapshot_of
 
 from m365proxy.monitoring import wording
@@ -21,7 +22,7 @@ def test_whether_it_runs(changes, said):
     assert wording.running(report_on(snapshot_of(**changes))) == said
 
 
-@pytest.mark.parametrize(
+@each(
     "changes, said",
     [
         ({}, "relay@contoso.com, since 24 h, renewed 60 min ago"),
@@ -60,7 +61,7 @@ def test_the_queue(changes, said):
     assert wording.queue({**EMPTY, **changes}, NOW) == said
 
 
-@pytest.mark.parametrize(
+@each(
     "steps, is_news",
     [
         ([], False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ def test_a_reader_of_dots_gets_every_octet(lines, ended, cuts):
     assert message == data or message == data + b"\r\n"
 
 
-@pytest.mark.parametrize(
+@each(
     "chunks, sent",
     [
         ([], b".\r\n"),

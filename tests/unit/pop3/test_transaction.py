@@ -7,6 +7,7 @@ import poplib
 import random
 
 import pytest
+from cases import each
 from pop3_harness import SILENCE, Harness, listening
 
 from m365proxy.errors import Permanent, SignInNeeded, Temporary
@@ -41,7 +42,7 @@ def test_poplib_gets_every_octet(name):
         client.quit()
 
 
-@pytest.mark.parametrize("length", [998, 999, 1000, 32 * 1024 - 1, 32 * 1024, 100_000])
+@each("length", [998, 999, 1000, 32 * 1024 - 1, 32 * 1024, 100_000])
 def test_lines_of_any_length_pass(length):
     raw = b"A: b\r\n\r\n." + b"x" * length + b"\r\n.end\r\n"
     with Harness([raw]).logged_in() as harness:
@@ -154,7 +155,7 @@ def test_the_mailbox_is_free_before_quit_is_answered(command):
     assert order.index("closed") < order.index(b"+OK Bye.\r\n")
 
 
-@pytest.mark.parametrize(
+@each(
     "trouble, answer",
     [
         (Temporary("Graph is away."), b"-ERR [SYS/TEMP] Graph is away."),
@@ -162,7 +163,7 @@ def test_the_mailbox_is_free_before_quit_is_answered(command):
         (Permanent("This message is gone."), b"-ERR This message is gone."),
     ],
 )
-@pytest.mark.parametrize("command", [b"RETR 2", b"TOP 2 5"])
+@each("command", [b"RETR 2", b"TOP 2 5"])
 def test_one_message_that_cannot_be_had_ends_nothing(trouble, answer, command):
     with Harness(errors=2).logged_in() as harness:
         harness.drop.trouble[1] = trouble

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from cases import each
 
 from m365proxy.pop3.verbs import Reply, Verb, listing, ok
 
@@ -14,7 +14,7 @@ class State:
         return ok(repr(arguments))
 
 
-@pytest.mark.parametrize(
+@each(
     "rest, least, most, answer",
     [
         (b"", 0, 0, ok("()")),

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import sandbox_harness
+from cases import each
 from sandbox_harness import (
     ALERTS,
     IMMUTABLE,
@@ -310,8 +311,8 @@ def test_batch_refused(graph):
 # --- letters
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
+@each(
+    "value, expected",
     [
         ("a@b.c", [("", "a@b.c")]),
         ('"Last, First" <a@b.c>, d@e', [("Last, First", "a@b.c"), ("", "d@e")]),
@@ -325,7 +326,7 @@ def test_addresses(value, expected):
     assert letter.addresses(f"To: {value}\r\n\r\n".encode(), "to") == expected
 
 
-@pytest.mark.parametrize("value", ["a", "a b@c", "<>", "a@b@c", "a@", "@b"])
+@each("value", ["a", "a b@c", "<>", "a@b@c", "a@", "@b"])
 def test_no_addresses(value):
     with pytest.raises(letter.BadAddress):
         letter.addresses(f"To: {value}\r\n\r\n".encode(), "to")

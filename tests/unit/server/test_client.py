@@ -2,7 +2,7 @@
 
 import ssl
 
-import pytest
+from cases import each
 from server_harness import PROTOCOLS, client_of
 
 from m365proxy.server.client import Client, ListenerSettings
@@ -12,8 +12,8 @@ from m365proxy.system.choices import TlsMode
 PEER = "192.0.2.7"
 
 
-@pytest.mark.parametrize("has_certificate", [True, False])
-@pytest.mark.parametrize("mode", TlsMode)
+@each("has_certificate", [True, False])
+@each("mode", TlsMode)
 def test_starttls_is_offered_in_its_mode_and_with_a_certificate_only(mode, has_certificate):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if has_certificate else None
     client = Client(Connection(None, PEER), ListenerSettings(PROTOCOLS["smtp"], mode), tls)

@@ -1,6 +1,7 @@
 import ipaddress
 
 import pytest
+from cases import each
 from server_harness import BUSY, client_of, connect, line, server_context, session_threads
 
 from m365proxy.server.connection import Closed, WireError
@@ -45,7 +46,7 @@ def test_per_client(listen):
     assert connections.enter(client_of("192.0.2.1"))
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "198.51.100.9"])
+@each("peer", ["127.0.0.1", "127.8.8.8", "::1", "198.51.100.9"])
 def test_loopback_and_proxies_stand_for_many(peer):
     connections = Connections(per_client=1, proxies=(ipaddress.ip_network("198.51.100.0/24"),))
     assert [connections.enter(client_of(peer)) for _ in range(50)] == [""] * 50

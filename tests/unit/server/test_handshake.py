@@ -4,6 +4,7 @@ import socket
 import ssl
 
 import pytest
+from cases import each
 from server_harness import connect, old_tls, server_context
 from smtp_harness import Harness
 
@@ -17,7 +18,7 @@ def logged(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-@pytest.mark.parametrize(
+@each(
     "error, words",
     [
         (Closed("HTTP_REQUEST"), "the client spoke HTTP (HTTP_REQUEST)"),

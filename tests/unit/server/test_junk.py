@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 import smtp_harness
+from cases import each
 from pop3_harness import MESSAGES
 from pop3_harness import Harness as Pop3Harness
 from smtp_harness import PASSWORD, user
@@ -173,7 +174,7 @@ def test_pop3_before_login(caplog):
     assert "before login (too many commands that achieve nothing" in caplog.text
 
 
-@pytest.mark.parametrize("commands", [[b"NOOP"], [b"CAPA"], [b"RSET"], [b"DELE 1", b"RSET"], [b"STAT"], [b"UIDL"]])
+@each("commands", [[b"NOOP"], [b"CAPA"], [b"RSET"], [b"DELE 1", b"RSET"], [b"STAT"], [b"UIDL"]])
 def test_pop3_after_login(commands):
     junk = Junk()
     with Pop3Harness(junk=junk.counter).logged_in() as harness:

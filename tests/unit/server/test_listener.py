@@ -6,6 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from cases import each
 from server_harness import BUSY, bound, connect, connected, line, server_context, session_threads
 from smtp_harness import Harness
 
@@ -83,7 +84,7 @@ def test_the_port_can_be_had_again_at_once(listen):
     assert had
 
 
-@pytest.mark.parametrize(
+@each(
     "number, address, port, kind, words",
     [
         (errno.EADDRINUSE, "::1", 2525, InUse, "[::1]:2525 is in use"),

@@ -5,6 +5,7 @@ import ipaddress
 import struct
 
 import pytest
+from cases import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +44,7 @@ def second(command=0x21, stream=0x11, source="192.0.2.7", target="198.51.100.1",
 SIX = {"stream": 0x21, "source": "2001:db8::7", "target": "2001:db8::1"}
 
 
-@pytest.mark.parametrize(
+@each(
     "header, client",
     [
         (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 25\r\n", "192.0.2.7"),
@@ -70,7 +71,7 @@ def test_headers(header, client):
             read(header[:end])
 
 
-@pytest.mark.parametrize(
+@each(
     "octets",
     [
         b"EHLO device.contoso.com\r\n",

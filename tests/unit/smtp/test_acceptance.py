@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 from smtp_harness import Harness, user
@@ -77,7 +78,7 @@ def test_a_foreign_author_is_refused_at_any_size(octets):
 UNREADABLE = ["", "Scanner", "printer@", "Xerox <@>", "<scan@[192.168.1.5]>", "scan@-", '"Kopierer @ 2.OG" <>']
 
 
-@pytest.mark.parametrize("author", UNREADABLE)
+@each("author", UNREADABLE)
 def test_an_author_nobody_can_read_is_repaired(author):
     assert check(mail(100, sender=author.encode())) is None
 
@@ -102,7 +103,7 @@ def test_a_bounce_of_a_bounce_is_refused(options):
     assert (reply.code, reply.enhanced) == (554, "5.4.6")
 
 
-@pytest.mark.parametrize("author", [b"MAILER-DAEMON", b"Mailer-Daemon@my_nas", b"Mailer-Daemon@[192.168.1.5]", b""])
+@each("author", [b"MAILER-DAEMON", b"Mailer-Daemon@my_nas", b"Mailer-Daemon@[192.168.1.5]", b""])
 def test_a_bounce_of_a_bounce_is_refused_whatever_its_author_is(author):
     returned = b"--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: MAILER-DAEMON@nas.contoso.com\r\n\r\nx\r\n--b--\r\n"
     raw = b"From: " + author + b"\r\n" + BOUNDARY + b"\r\n" + returned

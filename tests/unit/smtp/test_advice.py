@@ -3,7 +3,7 @@
 import ipaddress
 import json
 
-import pytest
+from cases import each
 from smtp_harness import user
 
 from m365proxy.smtp import advice
@@ -17,7 +17,7 @@ def last(address):
     return f'or add "rewrite_from": true {HERE}: such mail then comes from {address}'
 
 
-@pytest.mark.parametrize(
+@each(
     "address, options, ways",
     [
         (

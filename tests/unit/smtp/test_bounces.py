@@ -3,12 +3,13 @@
 import io
 
 import pytest
+from cases import each
 
 from m365proxy.mime import parts
 from m365proxy.smtp import bounces
 
 
-@pytest.mark.parametrize(
+@each(
     "null_sender, authors, expected",
     [
         (True, ["MAILER-DAEMON@nas"], True),  # Postfix, sendmail, OpenSMTPD
@@ -38,10 +39,8 @@ def bounce(kind, returned):
     )
 
 
-@pytest.mark.parametrize(
-    "kind", [b"message/rfc822", b"text/rfc822-headers", b"Message/Global", b"message/global-headers"]
-)
-@pytest.mark.parametrize(
+@each("kind", [b"message/rfc822", b"text/rfc822-headers", b"Message/Global", b"message/global-headers"])
+@each(
     "returned, expected",
     [
         (b"From: cron@contoso.com\r\nAuto-Submitted: auto-generated\r\nSubject: backup\r\n", False),

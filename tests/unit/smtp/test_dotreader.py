@@ -1,6 +1,6 @@
 """Both readers against references that split the whole at line ends."""
 
-import pytest
+from cases import each
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -59,7 +59,7 @@ def test_dot_reader_octet_by_octet(data):
     assert read_all(in_chunks(data, range(len(data))), DotReader()) == read_all([data], DotReader())
 
 
-@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r\n.\r\r\n", b"\n.\r"])
+@each("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r\n.\r\r\n", b"\n.\r"])
 def test_only_crlf_dot_crlf_ends_data(end):
     reader = DotReader()
     reader.feed(b"text" + end + b"MAIL FROM:<>")

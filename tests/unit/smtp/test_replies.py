@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+from cases import each
 
 from m365proxy.smtp import replies
 from m365proxy.smtp.replies import Reply
@@ -69,7 +70,7 @@ def test_every_reply_is_looked_at():
     assert len(CONSTANTS) > 40
 
 
-@pytest.mark.parametrize("name", sorted({**CONSTANTS, **MADE}))
+@each("name", sorted({**CONSTANTS, **MADE}))
 def test_reply(name):
     reply = {**CONSTANTS, **MADE}[name]
     lines = bytes(reply).split(b"\r\n")
@@ -99,7 +100,7 @@ def test_text_from_outside_cannot_make_a_line():
     assert bytes(replies.queued("a\r\n250 b")) == b"250 2.0.0 Ok: queued as a??250 b\r\n"
 
 
-@pytest.mark.parametrize(
+@each(
     "code, enhanced, lines",
     [
         (99, None, ("x",)),

@@ -2,6 +2,7 @@ import contextlib
 import re
 
 import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from m365proxy.mime.addresses import valid_address
 from m365proxy.smtp import syntax
 
 
-@pytest.mark.parametrize(
+@each(
     "line, verb, argument",
     [
         (b"", "", ""),
@@ -26,7 +27,7 @@ def test_command(line, verb, argument):
     assert syntax.command(line) == (verb, argument)
 
 
-@pytest.mark.parametrize(
+@each(
     "argument, address, parameters",
     [
         ("FROM:<a@b.example>", "a@b.example", {}),
@@ -85,7 +86,7 @@ def test_path(argument, address, parameters):
     assert syntax.path(argument, "FROM") == (address, parameters)
 
 
-@pytest.mark.parametrize(
+@each(
     "argument",
     [
         "",
@@ -168,22 +169,18 @@ def test_what_is_not_for_the_log():
     assert syntax.without_secrets('MAIL FROM:"Name" <a@b>') == 'MAIL FROM:"Name" <a@b>'
 
 
-@pytest.mark.parametrize(
-    "argument, wanted", [("0", (0, False)), ("12", (12, False)), ("12 LAST", (12, True)), (" 12  last ", (12, True))]
-)
+@each("argument, wanted", [("0", (0, False)), ("12", (12, False)), ("12 LAST", (12, True)), (" 12  last ", (12, True))])
 def test_chunk(argument, wanted):
     assert syntax.chunk(argument) == wanted
 
 
-@pytest.mark.parametrize(
-    "argument", ["", "LAST", "x", "-1", "+1", "1.0", "1 FIRST", "1 LAST x", "\u0661", "\u00b2", "9" * 21]
-)
+@each("argument", ["", "LAST", "x", "-1", "+1", "1.0", "1 FIRST", "1 LAST x", "\u0661", "\u00b2", "9" * 21])
 def test_no_chunk(argument):
     with pytest.raises(Malformed):
         syntax.chunk(argument)
 
 
-@pytest.mark.parametrize(
+@each(
     "parameters, wanted",
     [
         ({}, {}),
@@ -199,7 +196,7 @@ def test_delivery_notes(parameters, wanted):
     assert syntax.delivery_notes(parameters) == syntax.DeliveryNotes(**wanted)
 
 
-@pytest.mark.parametrize(
+@each(
     "value, known",
     [
         ("", True),

@@ -1,4 +1,4 @@
-import pytest
+from cases import each
 from smtp_harness import user
 
 from m365proxy.smtp import advice, replies
@@ -24,9 +24,7 @@ def test_the_envelope_is_what_was_said():
     )
 
 
-@pytest.mark.parametrize(
-    "notify, silent", [("", False), ("NEVER", True), ("DELAY", True), ("FAILURE", False), ("DELAY,FAILURE", False)]
-)
+@each("notify, silent", [("", False), ("NEVER", True), ("DELAY", True), ("FAILURE", False), ("DELAY,FAILURE", False)])
 def test_a_report_of_failure_is_wanted_unless_something_else_was_asked_for(notify, silent):
     transaction = Transaction("", False, DeliveryNotes())
     transaction.add("jones@example.org", DeliveryNotes(notify=notify))
@@ -39,7 +37,7 @@ def test_recipients_are_the_same_in_any_case():
     assert "jones@example.ORG" in transaction and "smith@example.org" not in transaction
 
 
-@pytest.mark.parametrize(
+@each(
     "address, rewrite, chosen",
     [
         ("scanner@contoso.com", False, "scanner@contoso.com"),
@@ -56,7 +54,7 @@ def test_the_sender(address, rewrite, chosen):
     assert choose_sender(address, False, user(rewrite_from=rewrite)) == chosen
 
 
-@pytest.mark.parametrize(
+@each(
     "address, smtputf8, chosen",
     [
         ("Jones@Contoso.com", False, "Jones@Contoso.com"),

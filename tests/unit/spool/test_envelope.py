@@ -2,7 +2,7 @@
 
 import io
 
-import pytest
+from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
 from smtp_harness import Harness, user
@@ -41,7 +41,7 @@ def test_what_is_written_can_be_read(envelope):
     assert again(envelope) == envelope
 
 
-@pytest.mark.parametrize("size", [1000, 2**20, 2**22 - 1000, 2**22, 2**23])
+@each("size", [1000, 2**20, 2**22 - 1000, 2**22, 2**23])
 def test_of_any_size_it_is_read_or_not_written(size):
     envelope = Envelope("a@contoso.com", recipients=("b@contoso.com",), orcpt=("x" * 1000,) * (size // 1000))
     try:

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from cases import each
 
 from m365proxy.spool import overview
 from m365proxy.spool.envelope import Envelope
@@ -32,7 +33,7 @@ def test_when_a_message_was_accepted(id, seconds):
     assert overview.accepted_time(id) == seconds
 
 
-@pytest.mark.parametrize("moment, seconds", [(0.0, 0), (60.0, 40), (100.5, 0), (200.0, 0)])
+@each("moment, seconds", [(0.0, 0), (60.0, 40), (100.5, 0), (200.0, 0)])
 def test_a_clock_that_was_set_back_makes_no_age_below_zero(moment, seconds):
     assert overview.seconds_since(moment, 100.0) == seconds
 

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from cases import each
 
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
@@ -17,7 +18,7 @@ def draft(phase, posted=False):
     return DraftState(phase, **KNOWN, posted=posted)
 
 
-@pytest.mark.parametrize(
+@each(
     "place,name,entry",
     [
         (Place.NEW, "ID", Entry("ID", Place.NEW)),
@@ -32,7 +33,7 @@ def test_a_file_name_is_read_as_it_was_written(place, name, entry):
     assert Entry.from_file_name(place, name) == entry and entry.file_name == name
 
 
-@pytest.mark.parametrize(
+@each(
     "place,name",
     [
         (Place.NEW, "ID.told"),
@@ -55,7 +56,7 @@ def test_a_file_name_that_the_queue_does_not_give_is_no_message(place, name):
     assert Entry.from_file_name(place, name) is None
 
 
-@pytest.mark.parametrize(
+@each(
     "state",
     [
         State(),
@@ -91,7 +92,7 @@ OF_3_0_0 = [
 ]
 
 
-@pytest.mark.parametrize("written,known", OF_3_0_0, ids=str)
+@each("written,known", OF_3_0_0, ids=str)
 def test_a_state_of_3_0_0_is_read(written, known):
     content = json.dumps({"attempts": 2, "due": 5.5, "draft": written, "posted": 9.0, "clock_ok": False})
     state = State.from_json(content.encode())

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from cases import each
 
 from m365proxy.system.choices import DeletePolicy, DeleteRule, Service, TlsMode, listener_name
 
@@ -15,7 +16,7 @@ def test_in_a_file_a_word_is_what_the_config_says():
     assert TlsMode("starttls") is TlsMode.STARTTLS
 
 
-@pytest.mark.parametrize(
+@each(
     "protocol, tls, name",
     [
         (Service.SMTP, TlsMode.IMPLICIT, "smtps"),
@@ -29,7 +30,7 @@ def test_names_of_listeners(protocol, tls, name):
     assert listener_name(protocol, tls) == name
 
 
-@pytest.mark.parametrize(
+@each(
     "text, policy, folder",
     [
         ("trash", DeletePolicy.TRASH, ""),
@@ -43,7 +44,7 @@ def test_delete_rules(text, policy, folder):
     assert DeleteRule.parse(text) == (policy, folder)
 
 
-@pytest.mark.parametrize("text", ["", "Trash", "delete", ":Done", "Done/Scans"])
+@each("text", ["", "Trash", "delete", ":Done", "Done/Scans"])
 def test_what_is_no_delete_rule(text):
     with pytest.raises(ValueError):
         DeleteRule.parse(text)

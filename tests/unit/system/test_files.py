@@ -7,6 +7,7 @@ import time
 import types
 
 import pytest
+from cases import each
 
 from m365proxy.errors import CannotCreate, InUse
 from m365proxy.system import files
@@ -146,7 +147,7 @@ def test_move_over_a_rename_that_windows_refuses_for_a_moment(tmp_path, monkeypa
     assert (tmp_path / "b").read_text() == "x"
 
 
-@pytest.mark.parametrize("number, status", [("ENOSPC", 74), ("EROFS", 74), ("EIO", 74), ("EACCES", 73), ("ENOENT", 73)])
+@each("number, status", [("ENOSPC", 74), ("EROFS", 74), ("EIO", 74), ("EACCES", 73), ("ENOENT", 73)])
 def test_a_full_or_failing_disk_has_an_exit_status_of_its_own(number, status):
     failure = files.cannot_create("No.", OSError(getattr(errno, number), "why"))
     assert (str(failure), failure.exit_status) == ("No.", status)

@@ -3,11 +3,12 @@ import os
 import socket
 
 import pytest
+from cases import each
 
 from m365proxy.system import log
 
 
-@pytest.mark.parametrize(
+@each(
     "raw,cleaned",
     [
         ("plain", "plain"),

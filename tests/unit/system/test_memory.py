@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from cases import each
 
 from m365proxy.system import memory
 
@@ -39,7 +40,7 @@ def test_large_blocks_go_back():
     assert kept["with"] < 16 < kept["without"]
 
 
-@pytest.mark.parametrize(
+@each(
     "seen, times",
     [
         ([0, 10, 0, 0], 0),

@@ -1,6 +1,6 @@
 import ipaddress
 
-import pytest
+from cases import each
 
 from m365proxy.system.networks import client_network, is_loopback, normalise_address, within
 
@@ -9,7 +9,7 @@ def networks(*names):
     return tuple(map(ipaddress.ip_network, names))
 
 
-@pytest.mark.parametrize(
+@each(
     "address, names, expected",
     [
         ("10.1.2.3", ["10.0.0.0/8"], True),
@@ -27,7 +27,7 @@ def test_within(address, names, expected):
     assert within(address, networks(*names)) is expected
 
 
-@pytest.mark.parametrize(
+@each(
     "address, wanted",
     [
         ("192.0.2.1", "192.0.2.1"),
@@ -42,7 +42,7 @@ def test_normalise_address(address, wanted):
     assert normalise_address(address) == wanted
 
 
-@pytest.mark.parametrize(
+@each(
     "address, network",
     [
         ("192.0.2.1", "192.0.2.1"),
@@ -55,8 +55,6 @@ def test_client_network(address, network):
     assert client_network(address) == network
 
 
-@pytest.mark.parametrize(
-    "address, loopback", [("127.8.8.8", True), ("::1", True), ("192.0.2.1", False), ("proxy:127.0.0.1", False)]
-)
+@each("address, loopback", [("127.8.8.8", True), ("::1", True), ("192.0.2.1", False), ("proxy:127.0.0.1", False)])
 def test_is_loopback(address, loopback):
     assert is_loopback(address) == loopback

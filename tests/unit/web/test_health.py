@@ -1,6 +1,6 @@
 """Which path is red for what."""
 
-import pytest
+from cases import each
 from web_harness import StandInMonitor
 
 from m365proxy.web.health import healthy, live, ready
@@ -9,7 +9,7 @@ from m365proxy.web.source import Source
 LOST = {"sign_in": {"error": "The sign-in is gone.", "needs_sign_in": True}}
 
 
-@pytest.mark.parametrize(
+@each(
     "changes, statuses",
     [
         ({}, (200, 200, 200)),

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from cases import each
 
 from m365proxy.web.hosts import Hosts
 
@@ -15,7 +16,7 @@ def hosts(monkeypatch):
     return Hosts(lambda: CERTIFIED)
 
 
-@pytest.mark.parametrize(
+@each(
     "host",
     [
         *("localhost", "LOCALHOST:8025", "localhost.", "gateway", "Gateway:8025"),
@@ -27,7 +28,7 @@ def test_ours(hosts, host):
     assert hosts.are_allowed(host)
 
 
-@pytest.mark.parametrize(
+@each(
     "host",
     [
         *(

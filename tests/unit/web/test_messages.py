@@ -3,7 +3,7 @@
 import re
 
 import pages
-import pytest
+from cases import each
 
 from m365proxy.monitoring import stories
 from m365proxy.monitoring.stories import Story
@@ -21,7 +21,7 @@ def text(html):
     return " ".join(re.sub("<.*?>", "", html).split())
 
 
-@pytest.mark.parametrize(
+@each(
     "last, word, tone",
     [
         ("accepted", "accepted", "wait"),

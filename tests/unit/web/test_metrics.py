@@ -5,7 +5,7 @@ import pathlib
 import re
 from types import SimpleNamespace
 
-import pytest
+from cases import each
 from snapshots import ALERTS, NOW, snapshot_of
 
 from m365proxy.monitoring.counters import Counter, Counters
@@ -50,7 +50,7 @@ def test_what_was_counted():
     assert shown["m365proxy_throttled_seconds_total"] == "2.5"
 
 
-@pytest.mark.parametrize("counter", Counter)
+@each("counter", Counter)
 def test_each_counter_is_shown(counter):
     counters = Counters()
     labels = {Counter.REFUSED: "550 5.7.1", Counter.DELIVERED_WITHIN: "5", Counter.GRAPH_REQUESTS: "200"}

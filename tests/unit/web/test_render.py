@@ -1,6 +1,7 @@
 """Escaping."""
 
 import pytest
+from cases import each
 
 from m365proxy.web.render import Html, code, escape, fill, join, prose
 
@@ -32,7 +33,7 @@ def test_what_was_filled_is_not_escaped_again():
     assert fill("<td>{cell}</td>", cell=join([fill("<b>{x}</b>", x="<"), escape(">")])) == "<td><b>&lt;</b>\n&gt;</td>"
 
 
-@pytest.mark.parametrize(
+@each(
     "text, html",
     [
         ("Run `m365proxy login`.", "Run <code>sudo m365proxy login</code>."),

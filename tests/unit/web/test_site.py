@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+from cases import each
 from web_harness import StandInMonitor, guard
 
 from m365proxy.errors import Temporary
@@ -17,18 +18,18 @@ def respond(monitor=None, site=None, **changes):
     return (site or Site(Source(monitor or StandInMonitor()), guard())).respond(REQUEST._replace(**changes))
 
 
-@pytest.mark.parametrize("path", PAGES)
+@each("path", PAGES)
 def test_every_page_is_shown(path):
     assert respond(path=path).status == 200
 
 
-@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "get", ""])
+@each("method", ["POST", "DELETE", "OPTIONS", "get", ""])
 def test_a_method_that_is_not_for_reading(method):
     found = respond(method=method)
     assert (found.status, found.headers) == (405, (("Allow", "GET, HEAD"),))
 
 
-@pytest.mark.parametrize("path", ["/none", "livez", "/livez/", "/../livez", "*", ""])
+@each("path", ["/none", "livez", "/livez/", "/../livez", "*", ""])
 def test_there_is_nothing_else(path):
     assert respond(path=path).status == 404
 
@@ -51,7 +52,7 @@ def test_what_cannot_be_found_out(error, said):
     assert found.body.startswith(said) and b"secret" not in found.body
 
 
-@pytest.mark.parametrize(
+@each(
     "hosts, version, status",
     [
         (("localhost:8025",), "HTTP/1.1", 200),
@@ -63,7 +64,7 @@ def test_what_cannot_be_found_out(error, said):
         (("rebound.example.org",), "HTTP/1.0", 421),
     ],
 )
-@pytest.mark.parametrize("path", ["/livez", "/"])
+@each("path", ["/livez", "/"])
 def test_the_name_it_is_asked_by(hosts, version, status, path):
     assert respond(hosts=hosts, version=version, path=path).status == status
 

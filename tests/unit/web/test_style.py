@@ -2,7 +2,7 @@
 
 import re
 
-import pytest
+from cases import each
 
 from m365proxy.web.style import STYLE
 
@@ -26,8 +26,8 @@ def luminance(colour):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
-@pytest.mark.parametrize("front, back", PAIRS)
+@each("colours", [LIGHT, DARK], ids=["light", "dark"])
+@each("front, back", PAIRS)
 def test_every_text_can_be_read(colours, front, back):
     assert set(colours) == {*dict(PAIRS), *dict(map(reversed, PAIRS)), "line"}
     lighter, darker = sorted((luminance(colours[front]), luminance(colours[back])), reverse=True)

@@ -3,7 +3,7 @@
 import re
 
 import pages
-import pytest
+from cases import each
 from snapshots import NOW, snapshot_of, watch
 
 from m365proxy.monitoring.counters import Counters
@@ -61,7 +61,7 @@ def boxes(count, troubled=(), now=NOW):
     return snapshot_of(watched=watch(mailboxes=tuple(names)), counters=counters, now=now)
 
 
-@pytest.mark.parametrize("count, shown", [(1, 1), (12, 12), (13, 2), (500, 2)])
+@each("count, shown", [(1, 1), (12, 12), (13, 2), (500, 2)])
 def test_those_with_something_to_say_come_first(count, shown):
     troubled = [0] if count == 1 else [count - 1, 5]
     html = tables.mailboxes(boxes(count, troubled), "m365proxy")

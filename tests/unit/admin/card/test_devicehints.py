@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-import pytest
+from cases import each
 
 from m365proxy.admin.card.devicehints import HINTS, Facts, hints
 from m365proxy.admin.card.entrances import Entrance
@@ -42,7 +42,7 @@ ADVICE = {
 }
 
 
-@pytest.mark.parametrize("name", ADVICE)
+@each("name", ADVICE)
 def test_advice(name):
     facts, number, words = ADVICE[name]
     advice = HINTS[number].advice(facts)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from cases import each
 
 from m365proxy.admin.check import machine
 from m365proxy.admin.check.subject import Subject
@@ -220,7 +221,7 @@ def test_a_clock_that_nobody_set(config, monkeypatch):
     assert line.mark is Mark.ATTENTION and "1970-01-02" in line.sentence
 
 
-@pytest.mark.parametrize(
+@each(
     "tools, remedy",
     [
         (["chronyc", "timedatectl"], "Let it be set by NTP: `timedatectl set-ntp true`"),

@@ -3,7 +3,7 @@
 import io
 import json
 
-import pytest
+from cases import each
 
 from m365proxy.admin.check.report import Report, as_json, summary
 from m365proxy.admin.check.result import Group, Result
@@ -98,7 +98,7 @@ def test_what_is_skipped_for_one_reason_is_one_line():
     assert shown.count("\n\n") == 2  # a group, and the last line
 
 
-@pytest.mark.parametrize(
+@each(
     "remedy, lines",
     [
         ("Run `m365proxy login`.", ["    m5 -c x login"]),
@@ -121,7 +121,7 @@ def test_commands_stand_on_lines_of_their_own_and_start_the_program_as_it_was_st
     assert shown[2 + len(lines)] == ""
 
 
-@pytest.mark.parametrize(
+@each(
     "results, words",
     [
         ([FINE], "All is well."),

@@ -2,7 +2,7 @@
 
 import errno
 
-import pytest
+from cases import each
 
 from m365proxy.admin.check import result
 from m365proxy.admin.check.result import Result
@@ -10,7 +10,7 @@ from m365proxy.admin.terminal import Mark
 from m365proxy.errors import ConfigError, InUse, Temporary
 
 
-@pytest.mark.parametrize(
+@each(
     "text, sentence, remedy",
     [
         ("Nobody is signed in. Run `m365proxy login`.", "Nobody is signed in.", "Run `m365proxy login`."),
@@ -30,7 +30,7 @@ def test_the_first_sentence_is_what_is_so(text, sentence, remedy):
     assert result.split(text) == (sentence, remedy)
 
 
-@pytest.mark.parametrize(
+@each(
     "error, sentence, remedy, status",
     [
         (InUse("It is used. Stop it."), "It is used.", "Stop it.", 75),

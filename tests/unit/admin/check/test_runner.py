@@ -1,6 +1,6 @@
 """The order of the stages: what is skipped when something before it failed, and whose exit status counts."""
 
-import pytest
+from cases import each
 
 from m365proxy.admin.check import runner
 from m365proxy.admin.check.result import Group, Result
@@ -77,6 +77,6 @@ def test_the_first_stage_that_is_wrong_decides_the_exit_status():
     assert runner.exit_status([Result(Mark.OK, "config", "")]) == 0
 
 
-@pytest.mark.parametrize("stage", runner.STAGES, ids=lambda stage: stage.name)
+@each("stage", runner.STAGES, ids=lambda stage: stage.name)
 def test_a_stage_needs_only_what_comes_before(stage):
     assert set(stage.needs) <= {one.name for one in runner.STAGES[: runner.STAGES.index(stage)]}

@@ -1,11 +1,11 @@
 """What is checked: the ways to Microsoft that a config and the environment give."""
 
-import pytest
+from cases import each
 
 from m365proxy.admin.check.subject import Subject, Way
 
 
-@pytest.mark.parametrize(
+@each(
     "proxy, host, port, is_encrypted",
     [
         ("", "graph.microsoft.com", 443, False),

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+from cases import each
 
 from m365proxy.admin.devices import changes
 from m365proxy.errors import UsageError
@@ -11,7 +12,7 @@ SCANNER = "scanner@contoso.com"
 PRINTER = "192.168.10.21"
 
 
-@pytest.mark.parametrize(
+@each(
     "change, before, added, shown",
     [
         (
@@ -87,11 +88,11 @@ def test_a_change(change, before, added, shown):
     assert document == {"user": "relay@contoso.com", **before, **added}
 
 
-@pytest.mark.parametrize(
+@each(
     "change",
     [changes.rewriting(SCANNER), changes.sending_as(SCANNER, "x@contoso.com"), changes.admitting("x", PRINTER)],
 )
-@pytest.mark.parametrize("mailboxes", [[], None, [{"username": "ups@contoso.com"}], ["x"]])
+@each("mailboxes", [[], None, [{"username": "ups@contoso.com"}], ["x"]])
 def test_what_is_gone_meanwhile_is_said(change, mailboxes):
     with pytest.raises(UsageError, match="of the config any more"):
         change({"mailboxes": mailboxes})

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+from cases import each
 from configs import MAILBOX, configured
 
 from m365proxy.admin.devices import proposals as module
@@ -48,7 +49,7 @@ def refused(reply):
     return {"mailbox": SCANNER, "reply": f"{reply.code} {' '.join(reply.lines)}"}
 
 
-@pytest.mark.parametrize(
+@each(
     "trouble, settings, step, said",
     [
         (Trouble.NO_LOGIN, {}, {}, f'"relay_networks": {{"{PRINTER}": "{SCANNER}"}}'),
@@ -135,10 +136,8 @@ def test_if_nobody_says_which_mailbox_none_is_written(propose):
     assert found.endswith("(or another mailbox) -")
 
 
-@pytest.mark.parametrize(
-    "trouble", [Trouble.NOT_ALLOWED, Trouble.NO_LOGIN, Trouble.LOGIN_WITHOUT_TLS, Trouble.LOGIN_ELSEWHERE]
-)
-@pytest.mark.parametrize(
+@each("trouble", [Trouble.NOT_ALLOWED, Trouble.NO_LOGIN, Trouble.LOGIN_WITHOUT_TLS, Trouble.LOGIN_ELSEWHERE])
+@each(
     "client, gateways, why",
     [
         ("93.184.215.14", (), "It comes from the internet"),

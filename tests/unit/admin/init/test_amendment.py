@@ -4,6 +4,7 @@ import copy
 import ipaddress
 
 import pytest
+from cases import each
 from configs import MINIMAL
 
 from m365proxy.admin.init import amendment, answers, configfile
@@ -63,13 +64,13 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("change", [{}, *CHANGES])
+@each("change", [{}, *CHANGES])
 def test_a_new_config_says_what_was_answered(change):
     answered = FIRST._replace(**change)
     assert said(amended({}, None, answered, *answered.mailboxes)) == in_order(answered)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@each("change", CHANGES)
 def test_one_change_and_back(change):
     """What was not asked about stays, wherever it stands."""
     first = amended({}, None, FIRST, BOX)
@@ -96,8 +97,8 @@ def test_listeners_that_stay_keep_what_is_set_for_them():
     assert "listeners" not in amended(document, present, present._replace(smtp=(Door(25),), pop3=()))
 
 
-@pytest.mark.parametrize("port", [2526, 465])
-@pytest.mark.parametrize("old, new", [("implicit", None), ("starttls", "implicit"), (None, "implicit")])
+@each("port", [2526, 465])
+@each("old, new", [("implicit", None), ("starttls", "implicit"), (None, "implicit")])
 def test_a_listener_gets_the_tls_that_was_answered(port, old, new):
     listener = {"protocol": "smtp", "port": port, "#": "the old printer", **({"tls": old} if old else {})}
     document = {**MINIMAL, "tls": {"tls_cert": "auto"}, "smtp_port": 25, "listeners": [listener]}
@@ -135,7 +136,7 @@ def test_a_user_beside_the_applications_secret_signs_nobody_in_and_both_stay():
     assert amended(document, present, present._replace(smtp=(Door(26),))) == {**document, "smtp_port": 26}
 
 
-@pytest.mark.parametrize(
+@each(
     "document, left",
     [
         (

@@ -9,6 +9,7 @@ import stat
 import sys
 
 import pytest
+from cases import each
 from configs import HASHED, MINIMAL
 from init_harness import comments_of
 
@@ -55,7 +56,7 @@ def test_short_lists_are_on_one_line_and_long_ones_are_not():
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 100000, b"\xff\xfe\xfa", b'{"a": NaN'])
+@each("content", [b"", b"{", b"[]", b"[" * 100000, b"\xff\xfe\xfa", b'{"a": NaN'])
 def test_what_is_no_config_is_a_sentence(content):
     with pytest.raises(ConfigError, match=r"/c\.json"):
         configfile.parse(content, "/c.json")
@@ -79,7 +80,7 @@ def test_what_init_wrote_is_known_again():
     assert not configfile.is_as_written(read)
 
 
-@pytest.mark.parametrize(
+@each(
     "tenant, client, has_ids, name",
     [
         ("contoso.com", MINIMAL["client_id"], True, "contoso.com"),

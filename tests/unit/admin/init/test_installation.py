@@ -5,6 +5,7 @@ import stat
 import sys
 
 import pytest
+from cases import each
 from configs import HASHED, MINIMAL
 from init_harness import CLIENT, IDS, TENANT
 
@@ -52,7 +53,7 @@ def test_a_sample_answers_nothing_and_keeps_the_rest(document):
         assert found.before.smtp_port == 26 and found.document["smtp_port"] == 26
 
 
-@pytest.mark.parametrize(
+@each(
     "changes, tenant, account",
     [
         ({}, "contoso.com", "relay@contoso.com"),

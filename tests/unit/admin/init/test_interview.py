@@ -4,6 +4,7 @@ import ipaddress
 import pathlib
 
 import pytest
+from cases import each
 from init_harness import TENANT, KnownTenants, busy_ports, giving, typing
 
 from m365proxy.admin.init import interview, spelling
@@ -28,7 +29,7 @@ def answered(present=None, tenants=None, **answers):
     return found, shown.getvalue()
 
 
-@pytest.mark.parametrize("devices", [(LAN,), EVERYWHERE, EVERYWHERE[:1], EVERYWHERE[::-1]])
+@each("devices", [(LAN,), EVERYWHERE, EVERYWHERE[:1], EVERYWHERE[::-1]])
 def test_without_encryption_nobody_gets_in_by_enter_who_could_not_before(devices):
     before, _ = answered(tls="none", plaintext="none")
     before = before._replace(devices=devices)
@@ -62,7 +63,7 @@ def test_the_defaults_are_good_enough_for_most():
     )
 
 
-@pytest.mark.parametrize(
+@each(
     "answers, expected",
     [
         ({"sign_in": "application"}, {"app_only": True, "account": ""}),
@@ -88,7 +89,7 @@ def test_what_follows_from_an_answer(answers, expected):
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "answers, sentence",
     [
         ({"tenant": "contosso.com"}, "The answer tenant: Microsoft knows no tenant contosso.com."),

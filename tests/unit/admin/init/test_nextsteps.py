@@ -1,6 +1,7 @@
 """What comes next: commands as the program was called, and what the service does."""
 
 import pytest
+from cases import each
 from configs import configured
 
 from m365proxy.admin.init import nextsteps
@@ -42,7 +43,7 @@ def test_what_makes_the_program_use_it(tmp_path, monkeypatch, is_up, unit, setti
     assert said in nextsteps.of_service(before, configured(tmp_path, **settings), CALL)
 
 
-@pytest.mark.parametrize(
+@each(
     "facts, words",
     [
         (

@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from cases import each
 from init_harness import giving, typing
 
 from m365proxy.admin.init.questions import Doubt, Question, read_answers
@@ -22,7 +23,7 @@ def question(default="7"):
     return Question("count", "How many?", number, default)
 
 
-@pytest.mark.parametrize(
+@each(
     "lines, answer, said",
     [
         ([""], 7, ["How many?", "[7]: "]),
@@ -55,9 +56,7 @@ def test_the_end_of_the_input_is_no_answer(lines):
         questions.ask(question())
 
 
-@pytest.mark.parametrize(
-    "answers, answer", [({}, 7), ({"count": 8}, 8), ({"count": "8"}, 8), ({"count": 13}, 13), ({"#count": "x"}, 7)]
-)
+@each("answers, answer", [({}, 7), ({"count": 8}, 8), ({"count": "8"}, 8), ({"count": 13}, 13), ({"#count": "x"}, 7)])
 def test_answers_of_a_file(answers, answer):
     questions, shown = giving()
     questions = type(questions)(answers, ["count"], questions._terminal)
@@ -66,7 +65,7 @@ def test_answers_of_a_file(answers, answer):
     assert ("bad luck" in shown.getvalue()) == (answer == 13)
 
 
-@pytest.mark.parametrize(
+@each(
     "answers, sentence",
     [
         ({"count": "x"}, "The answer count: x is no number."),
@@ -91,7 +90,7 @@ def test_an_answer_without_default_must_be_there():
         questions.ask(question(None))
 
 
-@pytest.mark.parametrize(
+@each(
     "value, typed",
     [
         (None, ""),

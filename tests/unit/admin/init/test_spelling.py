@@ -3,6 +3,7 @@
 import ipaddress
 
 import pytest
+from cases import each
 
 from m365proxy.admin.init import spelling
 from m365proxy.admin.init.spelling import Door
@@ -12,7 +13,7 @@ NET = ipaddress.ip_network
 BOXES = ["scanner@contoso.com", "alerts@contoso.com"]
 
 
-@pytest.mark.parametrize(
+@each(
     "read, value",
     [
         (lambda: spelling.tenant("Contoso.COM"), "contoso.com"),
@@ -43,7 +44,7 @@ def test_what_is_understood(read, value):
     assert read() == value
 
 
-@pytest.mark.parametrize(
+@each(
     "read, sentence",
     [
         (lambda: spelling.tenant("admin@contoso.com"), 'Did you mean "contoso.com"?'),
@@ -82,7 +83,7 @@ def test_what_is_not_says_what_would_be(read, sentence):
     assert sentence in str(caught.value) and len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("typed", ["here", "any", "192.0.2.0/24 fd00::/64", "192.0.2.7"])
+@each("typed", ["here", "any", "192.0.2.0/24 fd00::/64", "192.0.2.7"])
 def test_devices_are_spelled_as_they_are_read(typed):
     assert spelling.spell_devices(spelling.devices(typed)) == typed
 

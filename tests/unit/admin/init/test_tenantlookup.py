@@ -1,6 +1,7 @@
 """Whose a domain is, by what Microsoft answers to everybody."""
 
 import pytest
+from cases import each
 from init_harness import OTHER, TENANT, KnownTenants
 
 from m365proxy.admin.init import tenantlookup
@@ -8,7 +9,7 @@ from m365proxy.admin.init.tenantlookup import NoTenant, Tenants
 from m365proxy.errors import Temporary
 
 
-@pytest.mark.parametrize(
+@each(
     "address, tenant, others, doubt",
     [
         ("scanner@contoso.com", "contoso.com", [], ""),
@@ -25,7 +26,7 @@ def test_a_mailbox_outside_the_tenant(address, tenant, others, doubt):
     assert doubt in found and bool(found) == bool(doubt)
 
 
-@pytest.mark.parametrize(
+@each(
     "address, tenant, others, doubt",
     [
         ("scanner@contoso.com", "contoso.com", [], ""),

@@ -5,7 +5,7 @@ What a part does is tried with the real az in e2e/test_tenantscript.py.
 
 import re
 
-import pytest
+from cases import each
 
 from m365proxy.admin.init import tenantparts
 
@@ -31,7 +31,7 @@ def commands(text):
     return re.sub(r"(?:`|(?<=\|))\n\s*", "", "\n".join(lines)).splitlines()
 
 
-@pytest.mark.parametrize("part", sorted(PARTS))
+@each("part", sorted(PARTS))
 def test_whether_az_did_it_is_looked_at(part):
     lines = commands(PARTS[part])
     for number, line in enumerate(lines):
@@ -40,7 +40,7 @@ def test_whether_az_did_it_is_looked_at(part):
             assert "$LASTEXITCODE" in after or "Assert-Az" in after, line
 
 
-@pytest.mark.parametrize("part", sorted(PARTS))
+@each("part", sorted(PARTS))
 def test_no_cmdlet_of_exchange_fails_without_a_word(part):
     """A script's $ErrorActionPreference does not reach into a module: each call says -ErrorAction itself."""
     for line in commands(PARTS[part]):
@@ -48,7 +48,7 @@ def test_no_cmdlet_of_exchange_fails_without_a_word(part):
             assert "-ErrorAction" in line, line
 
 
-@pytest.mark.parametrize("part", sorted(PARTS))
+@each("part", sorted(PARTS))
 def test_whatever_changes_something_is_one_of_two_ways(part):
     """The other one says that it is there already, or goes on to the next."""
     lines = commands(PARTS[part])
@@ -88,7 +88,7 @@ def test_what_the_end_uses_is_set_at_the_beginning():
     assert PARTS["APP"].index("$tenantId = ") < PARTS["APP"].index("$clientId = ")
 
 
-@pytest.mark.parametrize("part", sorted(PARTS))
+@each("part", sorted(PARTS))
 def test_blocks_are_closed_where_the_parts_meet(part):
     """A part may open what a later one closes; the whole may not."""
     depth = PARTS[part].count("{") - PARTS[part].count("}")

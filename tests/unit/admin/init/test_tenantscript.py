@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cases import each
 
 from m365proxy.admin.init.tenantscript import Ids, Plan, PlannedMailbox, literal, parse_ids, script
 from m365proxy.errors import UsageError
@@ -109,8 +110,8 @@ def with_answers(text):
     return top + commands[commands.index("Connect-ExchangeOnline") :]
 
 
-@pytest.mark.parametrize("form", ["delegated", "send only", "app-only"])
-@pytest.mark.parametrize(
+@each("form", ["delegated", "send only", "app-only"])
+@each(
     "hostile",
     [
         "o'brien",
@@ -139,21 +140,21 @@ def test_no_answer_becomes_code(form, hostile, app_only):
     assert rest[0] == rest[1]
 
 
-@pytest.mark.parametrize("where", ["tenant", "account", "app_name", "mailboxes"])
-@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x1b", "\x85", "\u2028"])
+@each("where", ["tenant", "account", "app_name", "mailboxes"])
+@each("character", ["\n", "\r", "\0", "\x1b", "\x85", "\u2028"])
 def test_control_characters_are_refused(where, character):
     value = f"a{character}b"
     with pytest.raises(UsageError, match="control character"):
         script(plan(**{where: (PlannedMailbox(value, True),) if where == "mailboxes" else value}))
 
 
-@pytest.mark.parametrize("name", ["", "-Force", "@/etc/passwd", " m365proxy", "_", "o'brien", "x" * 65])
+@each("name", ["", "-Force", "@/etc/passwd", " m365proxy", "_", "o'brien", "x" * 65])
 def test_names_that_are_none(name):
     with pytest.raises(UsageError, match="begin with a letter or a digit"):
         script(plan(app_name=name))
 
 
-@pytest.mark.parametrize(
+@each(
     "text, expected",
     [("a", "'a'"), ("", "''"), ("o'b", "'o''b'"), ("$a`n", "'$a`n'"), ("\u2019", "'\u2019\u2019'")],
 )
@@ -228,7 +229,7 @@ def test_no_certificate(app_only, text):
         script(app_only._replace(certificate=text))
 
 
-@pytest.mark.parametrize(
+@each(
     "attachment_limit_mb, expected",
     [(1, "0"), (24, "0"), (24.9, "36"), (25, "36"), (80, "111"), (109, "150"), (110, "150"), (150, "150")],
 )
@@ -323,7 +324,7 @@ def test_the_ids_come_last_and_are_understood():
 LINE = f"m365proxy ids: tenant_id={TENANT} client_id={CLIENT}"
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         LINE,
@@ -349,7 +350,7 @@ def test_a_tenant_may_be_named_by_its_domain():
     assert parse_ids(f"tenant_id=contoso.com client_id={CLIENT}") == Ids("contoso.com", CLIENT)
 
 
-@pytest.mark.parametrize(
+@each(
     "line, sentence",
     [
         ("", "There are no ids"),

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from cases import each
 
 from m365proxy.admin.report import configtext
 from m365proxy.admin.report.pseudonyms import Pseudonyms
@@ -72,7 +73,7 @@ def test_what_fits_its_option_is_shown_with_pseudonyms():
     }
 
 
-@pytest.mark.parametrize(
+@each(
     "document,expected",
     [
         ({"smtp_port": "hunter2"}, {"smtp_port": "<wrong: text>"}),

@@ -3,6 +3,7 @@ import re
 import urllib.parse
 
 import pytest
+from cases import each
 
 from m365proxy.admin.report import forms
 
@@ -14,7 +15,7 @@ def found(text):
     return [(match.lastgroup, match.group()) for match in FORMS.finditer(text)]
 
 
-@pytest.mark.parametrize(
+@each(
     "text,expected",
     [
         ("to x@contoso.com, y@[192.0.2.1]", [("address", "x@contoso.com"), ("address", "y@[192.0.2.1]")]),
@@ -52,7 +53,7 @@ def test_base64_of_any_length_is_opaque():
         assert found(f"AUTH PLAIN {text} x") == [("opaque", text)]
 
 
-@pytest.mark.parametrize("name", ["a b/c", "Özdemir", "x\ty", 'say "x"', "100%", "half\ud800"])
+@each("name", ["a b/c", "Özdemir", "x\ty", 'say "x"', "100%", "half\ud800"])
 def test_a_name_is_found_however_it_is_spelled(name):
     pattern = re.compile(forms.word(forms.spelled(name)), re.IGNORECASE)
     quoted = urllib.parse.quote(name, "", errors="surrogatepass")
@@ -65,7 +66,7 @@ def test_the_longer_one_goes_first():
     assert not re.search(forms.any_of([]), "anything")
 
 
-@pytest.mark.parametrize(
+@each(
     "word,expected",
     [("mailbox-1", True), ("network-2/24", True), ("name-3.pem", True), ("5.7.1", True), ("->", True), ("x", False)],
 )

@@ -1,14 +1,15 @@
 import pytest
+from cases import each
 
 from m365proxy.admin.report import vocabulary
 
 
-@pytest.mark.parametrize("word", ["smtp_port", "mailboxes", "TLSv1.2", "starttls", "auto", "printer", "Root"])
+@each("word", ["smtp_port", "mailboxes", "TLSv1.2", "starttls", "auto", "printer", "Root"])
 def test_words_of_the_config_and_of_everybody_are_known(word):
     assert vocabulary.is_known(word)
 
 
-@pytest.mark.parametrize("word", ["hunter2", "contoso", "m.mueller", ""])
+@each("word", ["hunter2", "contoso", "m.mueller", ""])
 def test_others_are_not(word):
     assert not vocabulary.is_known(word)
 

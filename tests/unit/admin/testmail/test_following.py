@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from cases import each
 from waiting import PATIENCE
 
 from m365proxy.account import spool_of
@@ -320,7 +321,7 @@ def find(seconds=PATIENCE, **found):
     return Mailboxes(Graph(**found), "<it's>", "It").find(ALERTS, ("inbox", "junkemail"), seconds)
 
 
-@pytest.mark.parametrize(
+@each(
     "found, folder",
     [
         ({"inbox": [[MAIL]]}, "inbox"),

@@ -2,7 +2,7 @@
 
 import re
 
-import pytest
+from cases import each
 
 from m365proxy.admin.testmail import pdf
 
@@ -30,7 +30,7 @@ def test_its_objects_are_where_its_table_says():
     assert text.count(b"Tj") == 2 and b"(One) Tj" in text
 
 
-@pytest.mark.parametrize(
+@each(
     "line, shown",
     [
         ("a (b) \\c", b"(a \\(b\\) \\\\c)"),

@@ -4,6 +4,7 @@ import email
 import email.policy
 
 import pytest
+from cases import each
 
 from m365proxy.admin.testmail.scan import Scan
 
@@ -44,7 +45,7 @@ def test_it_is_known_by_either_field(field):
     assert scan.is_named_in(bytes(mail))
 
 
-@pytest.mark.parametrize(
+@each(
     "change, same",
     [
         (lambda octets: b"Received: from here\r\n" + octets, True),
