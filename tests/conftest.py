@@ -33,13 +33,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SLOW_FOLDERS = {"corpus", "e2e", "faults", "fuzz", "packaging"}
 
 # A test is slow if it, one of its fixtures, or a function or class of tests/ that these use, has one of these names in
-# its code: what opens a socket or starts a program, a stand-in tenant or a listener; also what measures memory, fills a
-# queue with thousands of messages or makes a file of many megabytes.
+# its code: what opens a socket or starts a program, a stand-in tenant or a listener; also what measures memory, hashes
+# passwords, fills a queue with thousands of messages or a page with hundreds of mailboxes, makes a file of many
+# megabytes or reads a flood.
 SLOW_NAMES = {
     *("Sandbox", "Listener", "Outbound", "HTTPServer", "ThreadingHTTPServer", "ThreadingTCPServer"),
     "StatusPort",
     *("create_connection", "create_server", "bind", "connect", "subprocess", "Popen", "multiprocessing"),
-    *("tracemalloc", "fill", "truncate"),
+    *("tracemalloc", "hash_password", "Verifier", "set_password", "fill", "huge", "truncate", "flood"),
 }
 
 
@@ -92,13 +93,20 @@ def _is_of_tests(value) -> bool:
 
 def pytest_configure(config):
     gc.disable()  # until all is collected: nothing of that goes before the end, and looking through it again takes long
+    if _is_fast_tier(config):
+        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            os.environ.pop(name, None)  # each Outbound would read the whole file, and nothing here goes out
     config.addinivalue_line("markers", "slow: not of the fast tier; set by tests/conftest.py, never by hand")
 
 
 def pytest_ignore_collect(collection_path, config):
     """The fast tier does not even read the folders that are slow altogether."""
     slow = collection_path.parent == TESTS and collection_path.name in SLOW_FOLDERS
-    return (slow and config.option.markexpr == "not slow") or None
+    return (slow and _is_fast_tier(config)) or None
+
+
+def _is_fast_tier(config) -> bool:
+    return config.option.markexpr == "not slow"
 
 
 @functools.lru_cache(None)

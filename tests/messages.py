@@ -16,6 +16,11 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
 
+def flood(piece, times: int):
+    """A long text of one piece.  Reading it takes a while: tests of it are not of the fast tier."""
+    return piece * times
+
+
 def canonical(octets: bytes) -> bytes:
     return re.sub(rb"\r{0,4}\n|\r", b"\r\n", octets)
 

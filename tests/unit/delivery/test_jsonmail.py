@@ -15,6 +15,7 @@ from email.mime.text import MIMEText
 
 import pytest
 from cases import each
+from messages import flood
 
 from m365proxy.delivery import jsonmail
 from m365proxy.errors import Permanent
@@ -231,7 +232,7 @@ def test_charsets(head, octets, shown):
 @pytest.mark.parametrize("subtype, name", [("plain", "attachment1.txt"), ("html", "attachment1.html")])
 @pytest.mark.parametrize("character", ["x", "\u00fc", "\u20ac", '"'])
 def test_a_very_long_text_is_attached(subtype, name, character):
-    content = character * (1_000_100 // len(character.encode()))
+    content = flood(character, 1_000_100 // len(character.encode()))
     mail = compose_body(multi("mixed", text(content, subtype), pdf()))
     assert mail.message["body"]["contentType"] == "text" and "attached" in mail.message["body"]["content"]
     assert [a.name for a in mail.attachments] == [name, "scan.pdf"]
@@ -240,7 +241,7 @@ def test_a_very_long_text_is_attached(subtype, name, character):
 
 @pytest.mark.parametrize("character", ["x", '"', "\U0001f4e0"])
 def test_the_largest_json_fits_a_request(character):
-    part = text(character * (999_990 // len(character.encode())))
+    part = text(flood(character, 999_990 // len(character.encode())))
     part["From"] = "scanner@contoso.com"
     recipients = [f"{'x' * 50}{n}@{'d' * 60}.contoso.com" for n in range(1000)]
     part["To"] = ", ".join(f'"{character * 60}" <{address}>' for address in recipients)

@@ -4,6 +4,7 @@ import pytest
 from cases import each
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import flood
 
 from m365proxy.mime import addresses
 
@@ -59,12 +60,12 @@ def test_display_names_are_read(text, name):
     "unit", ['"', "(", "<", '<\\"', '\\"', "a@", "a:", "=?utf-8?q?", '<"', "(\\", "a]", "[x]", '"a"@', "(a)", "a,"]
 )
 def test_hostile_lists_are_read_in_linear_time(unit):
-    addresses.parse(unit * 20_000)  # a quadratic reader needs minutes
+    addresses.parse(flood(unit, 20_000))  # a quadratic reader needs minutes
 
 
 @each("unit", ["@", "@[", "@a,", '@"', " @"])
 def test_hostile_routes_are_read_in_linear_time(unit):
-    assert addresses.parse("<" + unit * 50_000 + ">, a@x.org")[-1].address == "a@x.org"
+    assert addresses.parse("<" + flood(unit, 50_000) + ">, a@x.org")[-1].address == "a@x.org"
 
 
 SPELLINGS = [

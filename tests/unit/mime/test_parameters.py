@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from cases import each
+from messages import flood
 
 from m365proxy.mime import parameters
 
 
 @each("unit", ['a="', 'a="\\";', ";", "a", "a*1=", " ", "a =", "; a", 'name="', ";name=a;b", "boundary=a b "])
 def test_hostile_parameters_are_read_in_linear_time(unit):
-    parameters.parse("text/plain; " + unit * 30_000)  # a quadratic reader needs minutes
+    parameters.parse("text/plain; " + flood(unit, 30_000))  # a quadratic reader needs minutes
 
 
 @each(

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from messages import flood
 
 from m365proxy.monitoring.notice import Health, Notice
 
@@ -70,7 +71,7 @@ def test_many_things_are_a_short_text():
 
 @pytest.mark.parametrize("letter", ["x", "ü", "漢", "\U0001f4e7", "\udc80", '"'])
 def test_however_long_and_foreign_all_receivers_take_it(letter):
-    many = tuple({**FINDING, "key": str(n), "sentence": letter * 3000} for n in range(500))
+    many = tuple({**FINDING, "key": str(n), "sentence": flood(letter, 3000)} for n in range(500))
     notice = Notice(many, tuple((one, BEGIN) for one in many))
     assert len(notice.text.encode()) < 4096 and "No more:\n- " in notice.text
     posted = notice.as_json()
