@@ -128,6 +128,7 @@ class Daemon:
         self._gateways = default_gateways()
         self._plaintext_networks = list(config.plaintext_networks)  # one list for all sessions, which a reload changes
         self._policy = self._make_policy(config)
+        self._hostname = socket.gethostname()
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
         self._after_rush = memory.AfterRush()
@@ -305,7 +306,7 @@ class Daemon:
         if client.settings.protocol is smtp.PROTOCOL:
             return SmtpSession(
                 client,
-                hostname=socket.gethostname(),
+                hostname=self._hostname,
                 users=self._guard,
                 accept=self._accept,
                 policy=self._policy,

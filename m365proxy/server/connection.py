@@ -13,6 +13,8 @@ import ssl
 import time
 from typing import Callable, Optional
 
+from .waits import waits_on
+
 CRLF = b"\r\n"
 
 # One recv, and the most that is buffered for reading beyond one line.
@@ -66,6 +68,7 @@ class Connection:
         self._tls_begun = tls_begun
         self.saw_cr = False  # whether the client has ever sent a CR
         self._socket = sock
+        self._waits = waits_on(sock)
         self._write_seconds = write_seconds
         self._in = bytearray()
         self._out = bytearray()
@@ -138,8 +141,7 @@ class Connection:
         # A failed TLS send holds on to the buffer it was given.
         data, self._out = self._out, bytearray()
         try:
-            self._socket.settimeout(self._write_seconds)
-            self._socket.sendall(data)
+            self._waits.send(data, self._write_seconds)
         except (socket.timeout, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise TimedOut from None
         except (OSError, ValueError) as error:
@@ -153,6 +155,7 @@ class Connection:
         try:
             # Ours before the handshake begins, so that interrupt and cut reach it.
             self._socket = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+            self._waits = waits_on(self._socket)
             self._socket.settimeout(seconds)
             self._socket.do_handshake()
         except (socket.timeout, ssl.SSLWantReadError):
@@ -176,8 +179,7 @@ class Connection:
     def first_octet(self, seconds: float) -> bytes:
         """What the client sends first, left where it is; b"" if nothing comes in time.  Closed."""
         try:
-            self._socket.settimeout(seconds)
-            return self._socket.recv(1, socket.MSG_PEEK)
+            return self._waits.receive(1, time.monotonic() + seconds, socket.MSG_PEEK)
         except socket.timeout:
             return b""
         except OSError as error:
@@ -212,13 +214,9 @@ class Connection:
     def _receive(self, deadline: float, most: int = _CHUNK) -> bytes:
         self.flush()
         self._lines = 0
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimedOut
         try:
-            self._socket.settimeout(remaining)
-            data = self._socket.recv(most)
-        except (socket.timeout, ssl.SSLWantReadError):
+            data = self._waits.receive(most, deadline)
+        except socket.timeout:
             raise TimedOut from None
         except (OSError, ValueError) as error:
             raise Closed(str(error)) from None

@@ -1,4 +1,4 @@
-"""Listeners: each accepts clients at one address and port, and gives every client a thread of its own.
+"""Listeners: each accepts clients at one address and port, and gives every client a thread for itself.
 
 The accept thread of a Listener does nothing that can block.  A client's own
 thread does everything that the client may make slow, the TLS handshake of
@@ -120,6 +120,7 @@ class Listener(socketserver.ThreadingTCPServer):
             self.shutdown()
             self._thread.join()
         self.server_close()
+        self._sessions.close()
 
     def get_request(self) -> Tuple[socket.socket, Any]:
         try:

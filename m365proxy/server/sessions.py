@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import ssl
-import threading
 import time
 from typing import Callable, Optional
 
@@ -18,6 +18,7 @@ from .client import Client, ListenerSettings, Session
 from .connection import Connection, TimedOut, WireError
 from .connections import Connections
 from .quirks import Habit
+from .sessionthreads import SessionThreads
 from .tls import OLD_VERSIONS
 
 logger = log.get("server")
@@ -30,7 +31,7 @@ NOT_ALLOWED = "it is not in allowed_networks"
 
 
 class Sessions:
-    """Conducts each client of a port from its PROXY header to its end, in a thread of its own.
+    """Conducts each client of a port from its PROXY header to its end, in a thread for itself.
 
     `make_session(client)` makes a session; its run() is called once.
     """
@@ -40,6 +41,7 @@ class Sessions:
         self._protocol = settings.protocol.name
         self._make_session = make_session
         self._connections = connections
+        self._threads = SessionThreads(self._protocol)
 
     def client(self, sock: socket.socket, peer: str, port: int, tls: Optional[ssl.SSLContext]) -> Client:
         """The client at the other end of a connection to `port`."""
@@ -51,8 +53,11 @@ class Sessions:
 
         The client has entered `connections`, and leaves them at its end.  `proxy`: whether it sends a PROXY header.
         """
-        name = f"{self._protocol} {client.peer}"
-        threading.Thread(target=self._serve, args=(client, proxy), name=name, daemon=True).start()
+        self._threads.start(f"{self._protocol} {client.peer}", functools.partial(self._serve, client, proxy))
+
+    def close(self) -> None:
+        """No client comes any more; running sessions go on."""
+        self._threads.close()
 
     def log_refused(self, peer: str, refusal: str, proxy: str = "") -> None:
         """Log that a client was turned away, and why; `proxy`: the one it came through."""

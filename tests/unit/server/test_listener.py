@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from cases import each
-from server_harness import BUSY, bound, connect, connected, line, server_context, session_threads
+from server_harness import BUSY, Echo, bound, connect, connected, line, server_context, session_threads
 from smtp_harness import Harness
 
 from m365proxy.errors import CannotCreate, InUse
@@ -27,6 +27,25 @@ def test_every_client_has_a_session(listen):
         assert (line(one), line(two)) == (b"1\r\n", b"2\r\n")
         assert {thread.name for thread in session_threads()} == {"smtp 127.0.0.1", f"accept smtp {listener.port}"}
         assert all(thread.daemon for thread in session_threads())
+
+
+def test_clients_one_after_another_have_the_same_thread(listen, wait_until):
+    served = []
+
+    class Noted(Echo):
+        def run(self):
+            served.append((threading.current_thread(), threading.current_thread().name))
+            super().run()
+
+    listener = listen(Noted)
+    for _ in range(10):
+        with connect(listener) as sock:
+            line(sock)
+        wait_until(lambda: listener._sessions._threads._waiting)
+    assert len({thread for thread, _ in served}) == 1
+    assert [name for _, name in served] == ["smtp 127.0.0.1"] * 10
+    listener.close()
+    wait_until(lambda: not served[0][0].is_alive())
 
 
 def has_ipv6():
