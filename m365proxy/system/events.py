@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import calendar
 import contextlib
-import functools
 import io
 import json
 import logging
 import os
+import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ..errors import CannotCreate
 from . import files, jsontext, log
+from .groupwriter import GroupWriter
 
 logger = log.get("events")
 
@@ -31,7 +32,7 @@ _FILES = 8
 
 _ENDING = ".jsonl"
 
-_encoder = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for each event
+_encoder = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for each text
 
 # Characters of a text; some come from outside.
 _LONGEST = 500
@@ -59,6 +60,14 @@ class Incomplete(Exception):
     """The event log does not have all that was written after a position."""
 
 
+class Step(NamedTuple):
+    """What a record says of a step."""
+
+    when: float  # seconds since 1970
+    fields: Mapping[str, Value]
+    is_written: bool = True  # to the event log; of what a client does, that leaves out what is too much
+
+
 class EventLog(logging.Handler):
     """Writes the steps among the log's records to numbered files in a directory.
 
@@ -70,6 +79,8 @@ class EventLog(logging.Handler):
         """`octets` is the size of all files together.  The directory is made for the first event."""
         super().__init__()
         self._directory = directory
+        self._writer = GroupWriter(self.write, _tell_lost)
+        self._writing = threading.Lock()  # of what is below; nobody waits for it but while followers come and go
         self._file_octets = max(1, octets // _FILES)
         self._file: Optional[io.FileIO] = None
         self._path = ""  # that of the file
@@ -78,14 +89,27 @@ class EventLog(logging.Handler):
         self._trusted_until = 0.0  # monotonic
         self._paused_until = 0.0  # monotonic; 0 while the disk takes what is written
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As of all handlers, but without a lock."""
+        is_written = bool(self.filter(record))
+        if is_written:
+            self.emit(record)
+        return is_written
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's step, if it has one.  Called with the handler's lock, by logging."""
+        """Write the record's step, if it has one."""
         fields = getattr(record, "event", None)
-        if isinstance(fields, dict) and time.monotonic() >= self._paused_until:
-            try:
-                self._write(_line(record.created, fields))
-            except Exception:  # as in all handlers of logging: mail that was sent would be looked for again and again
-                self.handleError(record)
+        if isinstance(fields, dict):
+            self._writer.put(Step(record.created, fields))
+
+    def write(self, steps: Sequence[Step]) -> None:
+        """Write what is to be written of these, with one system call."""
+        with self._writing:
+            if time.monotonic() >= self._paused_until:
+                try:
+                    self._write(b"".join([_line(step) for step in steps if step.is_written]))
+                except Exception:  # mail that was sent would be looked for again and again
+                    logger.exception("events could not be written")
 
     def note(self, event: str, **fields: Value) -> None:
         """Write a step that has no log line: what a command does, which prints for people instead."""
@@ -99,16 +123,15 @@ class EventLog(logging.Handler):
             return None
 
     def close(self) -> None:
-        self.acquire()
-        try:
+        with self._writer.held(), self._writing:
             self._close_file()
-        finally:
-            self.release()
         super().close()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
+        if not lines:
+            return
         try:
-            written = self._open().write(line)
+            written = self._open().write(lines)
         except OSError as error:
             self._pause(error.strerror or str(error))
             return
@@ -116,7 +139,7 @@ class EventLog(logging.Handler):
             self._pause(str(error))
             return
         self._size += written
-        if written < len(line):
+        if written < len(lines):
             self._pause("the disk is full")
         elif self._paused_until:
             self._paused_until = 0.0
@@ -176,7 +199,7 @@ class EventLog(logging.Handler):
 class Followers(logging.Handler):
     """Hands each step among the log's records, and when it happened (seconds since 1970), to those who follow them.
 
-    They are called in the thread that logs, one record after the other: they must be quick, and must not log.
+    They are called one record after the other, in a thread that logs: they must be quick, and must not log.
     With an event log it stands in its place among the log's handlers, and writes each step there first: while it is
     `held`, the files have exactly the steps that were followed.
     """
@@ -189,6 +212,7 @@ class Followers(logging.Handler):
         super().__init__()
         self._followers = followers
         self._event_log = event_log
+        self._writer = GroupWriter(self._take, _tell_lost)
 
     def start(self) -> None:
         """Follow the whole log from now on."""
@@ -201,22 +225,33 @@ class Followers(logging.Handler):
     @contextlib.contextmanager
     def held(self) -> Iterator[Optional[Position]]:
         """A with block in which no step is followed; where the event log ends, None if there is none or it is lost."""
-        self.acquire()
-        try:
+        with self._writer.held():
             yield self._event_log.end() if self._event_log is not None else None
-        finally:
-            self.release()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As of all handlers, but without a lock, and all records pass."""
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._event_log is not None:
-            self._event_log.handle(record)
         fields = getattr(record, "event", None)
         if isinstance(fields, dict):
+            is_written = self._event_log is not None and bool(self._event_log.filter(record))
+            self._writer.put(Step(record.created, fields, is_written))
+
+    def _take(self, steps: List[Step]) -> None:
+        if self._event_log is not None:
+            self._event_log.write(steps)
+        for step in steps:
             try:
                 for follow in self._followers:
-                    follow(record.created, fields)
-            except Exception:  # as in all handlers of logging: mail that was sent would be looked for again and again
-                self.handleError(record)
+                    follow(step.when, step.fields)
+            except Exception:  # mail that was sent would be looked for again and again
+                logger.exception("a step could not be counted")
+
+
+def _tell_lost(count: int) -> None:
+    logger.warning("%d events were lost: the disk took none for too long", count)
 
 
 def _exchange(old: Optional[logging.Handler], new: Optional[logging.Handler]) -> None:
@@ -363,25 +398,26 @@ def _ends_with_line(path: str) -> bool:
         return file.read(1) in (b"", b"\n")
 
 
-def _line(created: float, fields: Mapping[str, Value]) -> bytes:
-    """One event, with its time in UTC."""
-    known = {name: _cleaned(value) for name, value in fields.items() if value is not None}
-    return _encoder.encode({"time": _stamp(created), **known}).encode("utf-8", "backslashreplace") + b"\n"
+def _line(step: Step) -> bytes:
+    """One event, with its time in UTC; b"" if a value is none that JSON knows."""
+    try:
+        fields = [f'"{name}": {_text(value)}' for name, value in step.fields.items() if value is not None]
+    except (TypeError, ValueError):  # the fault is in one step, and others are written with it
+        logger.exception("an event could not be written")
+        return b""
+    return f'{{"time": "{_stamp(step.when)}", {", ".join(fields)}}}\n'.encode("utf-8", "backslashreplace")
+
+
+def _text(value: Value) -> str:
+    """A value in JSON, made safe.  What most are is asked first: there are many in each event."""
+    if isinstance(value, str):
+        return _encoder.encode(value if len(value) <= _LONGEST and value.isprintable() else log.clean(value, _LONGEST))
+    if type(value) is int:  # not bool; the encoder takes longer for a number than for a text
+        return str(value)
+    if isinstance(value, (list, tuple)):  # to ask for a Sequence would take longer than all the rest
+        return f"[{', '.join([_text(item) for item in value])}]"
+    return _encoder.encode(value)
 
 
 def _stamp(seconds: float) -> str:
-    return f"{_second(int(seconds))}.{int(seconds * 1000) % 1000:03}Z"
-
-
-@functools.lru_cache(1)
-def _second(seconds: int) -> str:
-    """Kept for the other events of a busy second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def _cleaned(value: Value) -> Value:
-    if isinstance(value, str):  # nearly all are clean, and there are many in each event
-        return value if len(value) <= _LONGEST and value.isprintable() else log.clean(value, _LONGEST)
-    if isinstance(value, (list, tuple)):  # to ask for a Sequence would take longer than all the rest
-        return [log.clean(item, _LONGEST) for item in value]
-    return value
+    return f"{log.utc(int(seconds))}.{int(seconds * 1000) % 1000:03}Z"

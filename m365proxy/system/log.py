@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import logging.handlers
 import os
 import sys
 import time
 import traceback
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from ..errors import CannotCreate
+from .groupwriter import GroupWriter
 from .restraint import Restraint
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -47,22 +49,27 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
+@functools.lru_cache(1)
+def utc(seconds: int) -> str:
+    """A time (seconds since 1970) as "2026-11-29T13:05:00"; kept for the other lines of a busy second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
 class _OneLine(logging.Formatter):
     """Time in UTC, level, logger, message; an exception shrinks to its last frame."""
 
     def __init__(self, stamp: bool):
-        form = "%(levelname)s %(noun)s: %(message)s"
-        super().__init__(("%(asctime)sZ " if stamp else "") + form, "%Y-%m-%dT%H:%M:%S")
-        self.converter = time.gmtime
+        super().__init__()
+        self._stamp = stamp
 
     def format(self, record: logging.LogRecord) -> str:
-        record.asctime = self.formatTime(record, self.datefmt)
-        record.noun = record.name.rpartition("m365proxy.")[2]
-        record.message = record.getMessage()
-        parts = [self.formatMessage(record)]
+        noun = record.name.rpartition("m365proxy.")[2]
+        line = f"{record.levelname} {noun}: {record.getMessage()}"
+        if self._stamp:
+            line = f"{utc(int(record.created))}Z {line}"
         if record.exc_info:
-            parts.append(self.formatException(record.exc_info))
-        return clean(": ".join(parts), _LONGEST)
+            line = f"{line}: {self.formatException(record.exc_info)}"
+        return clean(line, _LONGEST)
 
     def formatException(self, info: Any) -> str:
         kind, error, trace = info
@@ -90,22 +97,58 @@ def _is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-class _LogFile(logging.handlers.WatchedFileHandler):
+class _Lines(logging.StreamHandler):  # type: ignore[type-arg]  # it has none on Python 3.9
+    """A stream of lines; nobody waits for a lock while somebody writes."""
+
+    def __init__(self, *arguments: Any, **more: Any):
+        super().__init__(*arguments, **more)
+        self._writer = GroupWriter(self._write, self._tell_lost)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As of all handlers, but without a lock."""
+        is_written = bool(self.filter(record))
+        if is_written:
+            self.emit(record)
+        return is_written
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._writer.put(self.format(record))
+        except Exception:  # as in all handlers of logging
+            self.handleError(record)
+
+    def close(self) -> None:
+        with self._writer.held():
+            super().close()
+
+    def _write(self, lines: List[str]) -> None:
+        """With one system call, if they are not many."""
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            self._append("\n".join([*lines, ""]))
+
+    def _append(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+    def _tell_lost(self, count: int) -> None:
+        self._write([f"WARNING log: {count} lines were lost: nobody took them for too long"])
+
+
+class _LogFile(_Lines, logging.handlers.WatchedFileHandler):
     """A log file whose loss stops nothing: lines it does not take go to stderr.
 
     The standard one raises in the caller's face if the file cannot be opened
     again after a rotation; a device would get a 451 for mail that is queued.
     """
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def _append(self, text: str) -> None:
         try:
-            super().emit(record)
+            self.reopenIfNeeded()
+            if self.stream is None:
+                self.stream = self._open()
+            super()._append(text)
         except (OSError, ValueError):
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(Exception):
-            print(self.format(record), file=sys.stderr, flush=True)
+            print(text, end="", file=sys.stderr, flush=True)
 
 
 class _Syslog(logging.handlers.SysLogHandler):
@@ -150,11 +193,14 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False, events: Opt
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they log URLs and claims
     logging.getLogger("m365proxy").setLevel(level if level == "DEBUG" else "INFO")  # counters follow all steps
     logging.raiseExceptions = False
+    # What no line shows need not be found out for each (Python's Logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _main_handler(file: str) -> logging.Handler:
     if not file:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        handler: logging.Handler = _Lines(sys.stderr)
         handler.setFormatter(_JournalLine(stamp=False) if _is_journal() else _OneLine(stamp=True))
         return handler
     handler = _log_file(file)

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import stat
+import threading
 
 import pytest
 
@@ -346,6 +347,83 @@ def test_an_event_that_the_disk_does_not_take_is_followed(directory):
         followers.handle(logging.makeLogRecord(dict(events.step("accepted", id=id))))
     event_log.close()
     assert seen == ["1", "2"]
+
+
+class Hanging(files.io.FileIO):
+    """A file on a disk that hangs."""
+
+    began, goes_on, writes = threading.Semaphore(0), threading.Event(), []
+
+    def write(self, data):
+        self.began.release()
+        assert self.goes_on.wait(30)
+        self.writes.append(data)
+        return super().write(data)
+
+
+def test_while_the_disk_hangs_nobody_waits_and_what_came_meanwhile_is_one_write(directory, monkeypatch):
+    """Counted is only what is written: after a kill no counter goes on from less than it has shown."""
+    monkeypatch.setattr(Hanging, "writes", [])
+    Hanging.goes_on.clear()
+    monkeypatch.setattr(files.io, "FileIO", Hanging)
+    event_log, seen = events.EventLog(directory, 8000), []
+    followers = events.Followers([lambda when, step: seen.append(step["id"])], event_log)
+
+    def log_step(id):
+        followers.handle(logging.makeLogRecord(dict(events.step("accepted", id=id))))
+
+    thread = threading.Thread(target=log_step, args=("1",))
+    thread.start()
+    assert Hanging.began.acquire(timeout=30)
+    for id in ("2", "3", "4"):
+        log_step(id)
+    assert seen == []
+    Hanging.goes_on.set()
+    thread.join(30)
+    with followers.held():
+        assert seen == ["1", "2", "3", "4"]
+    event_log.close()
+    assert [write.count(b"\n") for write in Hanging.writes] == [1, 3]
+
+
+def test_while_they_are_held_the_files_have_exactly_what_was_followed(directory):
+    """Also while others log: what counters.json says is true of the place that it names."""
+    event_log, seen = events.EventLog(directory, 1 << 20), []
+    followers = events.Followers([lambda when, step: seen.append(step["id"])], event_log)
+
+    def log_steps():
+        for number in range(200):
+            followers.handle(logging.makeLogRecord(dict(events.step("accepted", id=str(number)))))
+
+    threads = [threading.Thread(target=log_steps) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        with followers.held() as end:
+            if seen:
+                assert [event["id"] for event in written(directory)] == seen
+                assert end == (1, os.stat(events.path_of(directory, 1)).st_size)
+    event_log.close()
+    assert len(seen) == 800
+
+
+def test_a_fault_with_one_step_harms_no_other(directory, caplog):
+    event_log, seen = events.EventLog(directory, 8000), []
+
+    def follow(when, step):
+        if step["id"] == "2":
+            raise ValueError("a fault")
+        seen.append(step["id"])
+
+    followers = events.Followers([follow], event_log)
+    with followers.held():
+        for id in ("1", "2", object(), "3"):
+            followers.handle(logging.makeLogRecord(dict(events.step("accepted", id=id))))
+    event_log.close()
+    assert [event["id"] for event in written(directory)] == ["1", "2", "3"]
+    assert seen[0] == "1" and seen[-1] == "3" and len(seen) == 3
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["an event could not be written", "a step could not be counted"]
 
 
 def test_followers_stand_in_the_place_of_the_event_log(directory):

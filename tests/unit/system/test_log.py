@@ -1,11 +1,13 @@
+import io
 import logging
 import os
 import socket
+import threading
 
 import pytest
 from cases import each
 
-from m365proxy.system import log
+from m365proxy.system import groupwriter, log
 
 
 @each(
@@ -139,6 +141,67 @@ def test_a_flood_is_restrained(tmp_path, restored):
         log.get("test").warning("login failed %d", number)
     log.get("test").info("the end")
     assert [line.rpartition(" ")[2] for line in path.read_text().splitlines()] == [*map(str, range(30)), "end"]
+
+
+class Hanging(io.StringIO):
+    """Standard error that nobody reads for a while."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+        self.began, self.goes_on = threading.Semaphore(0), threading.Event()
+
+    def write(self, text):
+        self.began.release()
+        assert self.goes_on.wait(30)
+        self.writes.append(text)
+        return len(text)
+
+
+@pytest.fixture
+def hanging(restored, monkeypatch):
+    """It hangs with a line in hand."""
+    stream = Hanging()
+    monkeypatch.setattr("sys.stderr", stream)
+    log.setup()
+    thread = threading.Thread(target=log.get("test").info, args=("first",))
+    thread.start()
+    assert stream.began.acquire(timeout=30)
+    yield stream
+    stream.goes_on.set()
+    thread.join(30)
+
+
+def ends(stream):
+    return [[line.rpartition(" ")[2] for line in text.splitlines()] for text in stream.writes]
+
+
+def test_while_a_line_is_written_nobody_waits_and_others_are_one_write(hanging):
+    for number in range(3):
+        log.get("test").info("%d", number)
+    hanging.goes_on.set()
+    logging.getLogger().handlers[0].close()  # waits for what is still to be written, as the end of the program does
+    assert ends(hanging) == [["first"], ["0", "1", "2"]]
+    assert all(text.endswith("\n") for text in hanging.writes)
+
+
+def test_lines_that_nobody_takes_for_too_long_are_counted(hanging, monkeypatch):
+    monkeypatch.setattr(groupwriter, "_MOST", 2)
+    for number in range(5):
+        log.get("test").info("%d", number)
+    hanging.goes_on.set()
+    logging.getLogger().handlers[0].close()
+    told = "WARNING log: 3 lines were lost: nobody took them for too long\n"
+    assert [text for text in hanging.writes if "lost" in text] == [told]
+    assert [line for write in ends(hanging) for line in write if line != "long"] == ["first", "0", "1"]
+
+
+def test_a_standard_error_that_is_closed_stops_nothing(restored, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    log.setup()
+    stream.close()
+    log.get("test").info("one")
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there is no syslog")
