@@ -23,7 +23,7 @@ from .body import Body, body_maker, of_octets
 from .deadlines import Deadline, Deadlines
 from .request import CONNECT_SECONDS, Request, maybe_processed, total_seconds
 from .sessions import IDLE_SECONDS, Sessions
-from .slots import SLOTS, Slots
+from .slots import BROKEN_OFF, GAP, SLOTS, UNANSWERED, Slots
 
 if TYPE_CHECKING:
     import requests
@@ -305,18 +305,21 @@ class Graph:
             raise
 
         deadline = Deadline(self._deadlines, pooled.session, request.label)
+        waiting = False  # the request may be at Graph, and no answer has begun
 
         def release(reusable: bool) -> None:
             deadline.disarm()
             unharmed = request.cancellation.end() and not deadline.passed
-            mailbox.slots.leave()
+            mailbox.slots.leave(UNANSWERED if waiting and not unharmed else GAP if reusable else BROKEN_OFF)
             self._sessions.give_back(pooled, reusable and unharmed)
 
         try:
             request.cancellation.begin(pooled.session)
             pooled.session.before_each(lambda: self._check_throttling(mailbox))
             deadline.arm(total_seconds(request.seconds, body))
+            waiting = True
             response = self._send(pooled.session, request, body)
+            waiting = deadline.passed
             if deadline.passed:  # a head that was broken off passes for a whole one
                 response.close()
                 raise NoAnswer(f"{self.host} did not answer in time.", body is None or body.exhausted)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
-from collections import deque
-from typing import Callable, Deque
+from typing import Callable, List
 
 # Outlook service limit per app and mailbox (throttling-limits.md).
 SLOTS = 4
@@ -13,6 +13,11 @@ SLOTS = 4
 # Seconds a place stays empty after its request is over: Exchange may count a request a little longer than we see
 # it, and answers 429 to the next one then.
 GAP = 0.003
+
+# The same for a request that was broken off: Exchange learns of it a little later, or, where it had not begun to
+# answer, when it is done with the request.
+BROKEN_OFF = 0.05
+UNANSWERED = 1.0
 
 
 class Slots:
@@ -26,12 +31,14 @@ class Slots:
         self._changed = threading.Condition()
         self._running = 0
         self.wanted = 0  # calls that have a place or wait for one
-        self._ended: Deque[float] = deque()  # when the latest requests were over (monotonic)
+        self._empty: List[float] = []  # until when the places of the latest requests stay empty (monotonic), sorted
 
     @property
     def spare(self) -> int:
-        """Places that no call has or waits for."""
-        return max(0, SLOTS - self.wanted)
+        """Places that no call has or waits for, and that may be taken in a moment."""
+        with self._changed:
+            soon = self._monotonic() + BROKEN_OFF
+            return max(0, SLOTS - self.wanted - sum(1 for until in self._empty if until > soon))
 
     def enter(self, seconds: float) -> bool:
         """Take a place, waiting at most `seconds` for it; whether there was one."""
@@ -40,21 +47,20 @@ class Slots:
             self.wanted += 1
             while True:
                 now = self._monotonic()
-                while self._ended and self._ended[0] + GAP <= now:
-                    self._ended.popleft()
-                if self._running + len(self._ended) < SLOTS:
+                del self._empty[: bisect.bisect_right(self._empty, now)]
+                if self._running + len(self._empty) < SLOTS:
                     self._running += 1
                     return True
                 if now >= deadline:
                     self.wanted -= 1
                     return False
-                until = self._ended[0] + GAP if self._running < SLOTS else deadline
+                until = self._empty[0] if self._running < SLOTS else deadline
                 self._changed.wait(max(0.0, min(until, deadline) - now))
 
-    def leave(self) -> None:
-        """Give a place back."""
+    def leave(self, gap: float = GAP) -> None:
+        """Give a place back; it stays empty for `gap` seconds."""
         with self._changed:
             self._running -= 1
             self.wanted -= 1
-            self._ended.append(self._monotonic())
+            bisect.insort(self._empty, self._monotonic() + gap)
             self._changed.notify_all()

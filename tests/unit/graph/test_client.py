@@ -15,7 +15,7 @@ from graph_harness import ALERTS, INBOX, MAIL, RELAY, SCANNER, all_on_their_way,
 
 from m365proxy.errors import Permanent, SignInNeeded
 from m365proxy.graph.answer import Cancellation, Cancelled, GraphRefused, GraphTrouble, NoAnswer, Throttled
-from m365proxy.graph.slots import SLOTS
+from m365proxy.graph.slots import BROKEN_OFF, GAP, SLOTS, UNANSWERED
 
 harness = graph_harness.harness
 clock = graph_harness.clock
@@ -69,7 +69,7 @@ def test_no_slot_in_time_is_surely_not_sent(harness, monkeypatch):
         harness.send()
     assert "in use" in str(caught.value)
     for stream in streams:
-        stream.close()
+        stream.load()
     assert harness.send().status == 202
 
 
@@ -315,9 +315,24 @@ def test_no_new_token_after_a_401(harness):
 # Cancelling
 
 
+def noted_gaps(harness):
+    """For how long the places of a mailbox's requests stay empty, as they end."""
+    slots, gaps = harness.slots(), []
+    leave = slots.leave
+    slots.leave = lambda gap=GAP: gaps.append(gap) or leave(gap)
+    return gaps
+
+
+def test_the_place_of_an_answer_that_is_not_read_to_its_end_stays_empty_a_little(harness):
+    gaps = noted_gaps(harness)
+    harness.get(stream=True).close()
+    assert gaps == [BROKEN_OFF]
+
+
 @pytest.mark.parametrize("kind", ["hang", "hang_after"])
 @pytest.mark.parametrize("reused", [False, True])
 def test_a_call_that_waits_ends_when_it_is_cancelled(harness, wait_until, kind, reused):
+    gaps = noted_gaps(harness)
     if reused:
         harness.graph.read("GET", ALERTS, INBOX)
     fault = harness.faults.add(kind, mailbox=ALERTS)
@@ -334,11 +349,13 @@ def test_a_call_that_waits_ends_when_it_is_cancelled(harness, wait_until, kind, 
     wait_until(lambda: fault.hits == 1)
     cancellation.cancel()
     thread.join(10)
-    assert ended and harness.graph.spare(ALERTS) == SLOTS
+    assert ended
     with pytest.raises(Cancelled):
         harness.graph.read("GET", ALERTS, INBOX, cancellation=cancellation)
-    assert fault.hits == 1 and harness.graph.spare(ALERTS) == SLOTS
+    assert fault.hits == 1
     assert harness.graph.read("GET", ALERTS, INBOX).ok
+    # Graph may still be at work on what was broken off: another request at once could be one too many.
+    assert gaps == [GAP, UNANSWERED, BROKEN_OFF, GAP][not reused :]
 
 
 def test_a_late_cancellation_harms_no_other_call(harness):

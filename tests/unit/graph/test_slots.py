@@ -2,7 +2,7 @@
 
 import pytest
 
-from m365proxy.graph.slots import GAP, SLOTS, Slots
+from m365proxy.graph.slots import BROKEN_OFF, GAP, SLOTS, UNANSWERED, Slots
 
 
 class Clock:
@@ -49,3 +49,17 @@ def test_a_wait_ends_with_the_gap():
         slots.enter(0)
     slots.leave()
     assert slots.enter(20)
+
+
+def test_a_place_whose_request_is_perhaps_still_at_work_is_not_spare(slots, clock):
+    for gap in (UNANSWERED, BROKEN_OFF, GAP):
+        slots.enter(0)
+        slots.leave(gap)
+    assert slots.spare == SLOTS - 1
+    assert slots.enter(0) and not slots.enter(0)
+    clock.now += GAP
+    assert slots.enter(0) and not slots.enter(0)
+    clock.now += BROKEN_OFF
+    assert slots.enter(0) and not slots.enter(0)
+    clock.now += UNANSWERED
+    assert slots.enter(0) and not slots.enter(0)
