@@ -39,8 +39,10 @@ def item_of(answer: Answer) -> Dict[str, Any]:
 
 def date_of(text: object) -> Optional[datetime]:
     """An ISO date as Graph writes it ("2026-01-31T09:00:00Z"); None if `text` is none."""
+    head = str(text)[:19]
     try:
-        return datetime.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+        # Thirty times as fast as strptime, and a listing has thousands of them; but it takes a day alone, too.
+        return datetime.fromisoformat(head).replace(tzinfo=timezone.utc) if len(head) == 19 else None
     except ValueError:
         return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from typing import Callable, Container, Dict, NamedTuple, Optional, Set
+from typing import Callable, Container, Dict, FrozenSet, NamedTuple, Optional, Set
 
 from ..errors import ProxyError
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
@@ -66,29 +66,35 @@ class Failures:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._failed: "collections.OrderedDict[str, _Failed]" = collections.OrderedDict()  # by UIDL
+        self._failed: "collections.OrderedDict[str, _Failed]" = collections.OrderedDict()  # by the item's id
         self._came: Dict[str, float] = {}  # mailbox -> when a message of it last came whole
         self._lock = threading.Lock()
 
-    def known(self, uidl: str) -> bool:
+    @property
+    def all(self) -> FrozenSet[str]:
+        """The ids of all messages that are remembered."""
+        with self._lock:
+            return frozenset(self._failed)
+
+    def known(self, id: str) -> bool:
         """Whether it failed the last time it was asked for."""
         with self._lock:
-            return uidl in self._failed
+            return id in self._failed
 
-    def forget(self, mailbox: str, uidl: str) -> None:
+    def forget(self, mailbox: str, id: str) -> None:
         """The message came whole: what was noted of it is forgotten."""
         with self._lock:
             self._came[mailbox] = self._clock()
-            self._failed.pop(uidl, None)
+            self._failed.pop(id, None)
 
-    def give_up(self, uidl: str, cause: Cause) -> Cause:
+    def give_up(self, id: str, cause: Cause) -> Cause:
         """A text takes its place from now on; the cause that the text names, which stays the first."""
         with self._lock:
-            failed = self._remembered(uidl)
+            failed = self._remembered(id)
             failed.cause = failed.cause or cause
             return failed.cause
 
-    def note(self, mailbox: str, uidl: str, error: ProxyError) -> Optional[Cause]:
+    def note(self, mailbox: str, id: str, error: ProxyError) -> Optional[Cause]:
         """A client asked for it and did not get it; the cause if a text is to take its place.
 
         That is so after Graph's own answers in three sessions over five minutes,
@@ -102,7 +108,7 @@ class Failures:
         # 503 is about Exchange, not about the message.
         refusal = answer if answer is not None and answer.status != 503 else None
         with self._lock:
-            failed = self._remembered(uidl)
+            failed = self._remembered(id)
             now = self._clock()
             if failed.listed:
                 self._count(failed, refusal, now)
@@ -111,32 +117,32 @@ class Failures:
                 self._judge(failed, refusal, now)
             return failed.cause
 
-    def leave_out(self, uidls: Container[str]) -> Set[str]:
+    def leave_out(self, ids: Container[str]) -> Set[str]:
         """The messages of a new listing that are to be left out of it.  Each call counts as one listing."""
         out = set()
         with self._lock:
             now = self._clock()
-            for uidl, failed in self._failed.items():
-                if uidl not in uidls:
+            for id, failed in self._failed.items():
+                if id not in ids:
                     continue
                 if now < failed.gone_until:
-                    out.add(uidl)
+                    out.add(id)
                 elif failed.listings and failed.cause is None:
                     failed.listings -= 1
-                    out.add(uidl)
+                    out.add(id)
                 else:
                     failed.listed = True
         return out
 
-    def given_up(self, uidls: Container[str]) -> Dict[str, Cause]:
+    def given_up(self, ids: Container[str]) -> Dict[str, Cause]:
         """Which of these messages a text takes the place of, and why."""
         with self._lock:
-            return {uidl: one.cause for uidl, one in self._failed.items() if one.cause is not None and uidl in uidls}
+            return {id: one.cause for id, one in self._failed.items() if one.cause is not None and id in ids}
 
     # -- with the lock held -----------------------------------------------
 
-    def _remembered(self, uidl: str) -> _Failed:
-        failed = self._failed.setdefault(uidl, _Failed())
+    def _remembered(self, id: str) -> _Failed:
+        failed = self._failed.setdefault(id, _Failed())
         if len(self._failed) > _MOST:
             self._failed.popitem(last=False)
         return failed

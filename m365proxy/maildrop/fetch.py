@@ -64,7 +64,7 @@ class Fetcher:
     def fetch(self, item: Item, copy: Copy) -> None:
         """Fill a copy and close it.  Raises nothing: the copy says how it ended."""
         # A message that failed before is given out only when it is whole: a text may have to take its place.
-        copy.only_when_whole = self._failures.known(item.uidl)
+        copy.only_when_whole = self._failures.known(item.id)
         try:
             copy.open()
             if copy.only_when_whole:
@@ -83,7 +83,7 @@ class Fetcher:
     def _fill(self, item: Item, copy: Copy) -> None:
         try:
             self._bring(item, copy)
-            self._failures.forget(self._mailbox, item.uidl)
+            self._failures.forget(self._mailbox, item.id)
         except ProxyError as error:
             cause = self._cause(item, copy, error)
             if cause is None or not copy.restart():
@@ -96,9 +96,9 @@ class Fetcher:
         """Why a text is to take the message's place; None if it is not."""
         damage = _damage(error)
         if damage is not None:
-            cause: Optional[Cause] = self._failures.give_up(item.uidl, cause_of(damage))
+            cause: Optional[Cause] = self._failures.give_up(item.id, cause_of(damage))
         elif copy.claimed and not copy.stopped:
-            cause = self._failures.note(self._mailbox, item.uidl, error)
+            cause = self._failures.note(self._mailbox, item.id, error)
         else:
             return None
         if cause is not None:

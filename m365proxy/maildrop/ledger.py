@@ -1,5 +1,7 @@
 """What is known of a folder from earlier sessions: its messages, their exact sizes, and Graph's deltaLink.
 
+A line of JSON says what is to come, and each further one has the columns of some messages.
+
 It only saves work: if a ledger is lost or cannot be read, the folder is listed
 in full once, and sizes are estimates again until the messages were fetched.
 """
@@ -10,23 +12,26 @@ import hashlib
 import json
 import os
 import time
-from typing import Any, Callable, Dict, Iterable
+from typing import Any, Callable, Iterable, Iterator
 
 from ..system import files, jsontext, log
-from .listing import Listed
+from .table import Table
 
 _log = log.get("ledger")
 
 # Messages a ledger holds: about 10 MB.  A larger folder is listed in full every time.
-_MOST = 50_000
+_MOST = 100_000
 
-# Octets a ledger may have on disk.
-_FILE_LIMIT = 64 * 1024 * 1024
+# Messages in a line: read or written all at once, they would take as much memory again.
+_AT_ONCE = 1000
+
+# Octets a line may have on disk.
+_LINE_LIMIT = 4 * 1024 * 1024
 
 # An unchanged ledger is written again after this long (seconds), so that its deltaLink does not grow old.
 _RENEWAL = 6 * 3600.0
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Ledger:
@@ -38,44 +43,59 @@ class Ledger:
         self._path = os.path.join(directory, name + ".json")
         self._clock = clock
         self._written = 0.0
-        self.messages: Dict[str, Listed] = {}
-        self.sizes: Dict[str, int] = {}  # exact octets, by id
+        self.messages = Table()
         self.link = ""
         try:
-            content = files.read(self._path, _FILE_LIMIT)
-            if content is not None:
-                self._take(jsontext.parse(content))
+            with files.open_shared(self._path) as file:
+                self._take(iter(lambda: file.readline(_LINE_LIMIT), b""))
+        except FileNotFoundError:
+            pass
         except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-            self.messages, self.sizes, self.link = {}, {}, ""
+            self.messages, self.link = Table(), ""
             _log.info("%s cannot be used, the folder is listed in full: %s", self._path, error)
 
-    def _take(self, value: Any) -> None:
-        if value["format"] != _FORMAT:
+    def _take(self, lines: Iterator[bytes]) -> None:
+        head = jsontext.parse(next(lines, b""))
+        if head["format"] != _FORMAT:
             return
-        for id, received, size, exact in value["messages"]:
-            self.messages[str(id)] = Listed(str(id), int(size), str(received))
-            if exact:
-                self.sizes[str(id)] = int(exact)
-        self.link = str(value["link"])
-        self._written = float(value["written"])
+        messages = Table()
+        for line in lines:
+            columns = jsontext.parse(line)
+            if len(set(map(len, columns))) != 1 or set(map(type, columns[0])) != {str}:
+                raise ValueError("no columns")
+            messages.extend(*columns)
+            if len(messages) > _MOST:
+                break
+        if len(messages) != head["messages"]:
+            raise ValueError("not whole")
+        self.messages = messages
+        self.link = str(head["link"])
+        self._written = float(head["written"])
 
-    def save(self, messages: Dict[str, Listed], sizes: Dict[str, int], link: str) -> None:
+    def save(self, messages: Table, link: str) -> None:
         """Write down what is known now, if it is new.  Raises nothing: trouble is logged."""
         if len(messages) > _MOST:
-            messages = dict(list(messages.items())[-_MOST:])
+            messages = messages.rows(range(len(messages) - _MOST, len(messages)))
             link = ""  # it would report changes to messages that are not here
-        sizes = {id: size for id, size in sizes.items() if id in messages}
         age = self._clock() - self._written
-        known = messages == self.messages and sizes == self.sizes and (self.link or not link)
+        known = messages == self.messages and (self.link or not link)
         # A newer link to the same messages is not worth it: writing wears out flash memory.
         if known and 0 <= age < _RENEWAL:
             return
-        rows = [(one.id, one.received, one.size, sizes.get(one.id, 0)) for one in messages.values()]
         written = self._clock()
-        value = {"format": _FORMAT, "written": written, "link": link, "messages": rows}
+        head = {"format": _FORMAT, "written": written, "link": link, "messages": len(messages)}
+        content = bytearray(_line(head))
+        for first in range(0, len(messages), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            columns = (messages.ids, messages.received, messages.sizes, messages.exact)
+            content += _line([list(column[part]) for column in columns])
         try:
-            files.replace(self._path, json.dumps(value, separators=(",", ":")).encode("ascii"), durable=False)
+            files.replace(self._path, content, durable=False)
         except OSError as error:
             _log.warning("%s cannot be written: %s", self._path, error.strerror)
             return
-        self.messages, self.sizes, self.link, self._written = dict(messages), sizes, link, written
+        self.messages, self.link, self._written = messages, link, written
+
+
+def _line(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"

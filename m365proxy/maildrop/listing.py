@@ -9,10 +9,11 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 from ..errors import Permanent, Temporary
 from ..graph.answer import Answer, GraphRefused, GraphTrouble, NoAnswer
 from ..graph.client import Graph
-from ..graph.items import folder_path, immutable_pages
+from ..graph.items import folder_path, immutable_pages, iso_of, seconds_of
 from ..system import log
 from .folders import Folders
 from .patience import Patience
+from .table import Revision, Table
 
 _log = log.get("listing")
 
@@ -23,25 +24,17 @@ _PAGES = (1000, 500, 250, 100)
 _SIZE_TAG = 0x0E08
 _EXPAND = f"singleValueExtendedProperties($filter=id eq 'Long 0x{_SIZE_TAG:04X}')"
 
-# What a message without PR_MESSAGE_SIZE is taken for (octets).
-_SIZE_UNSAID = 4096
+# The largest size that is believed (octets).
+_SIZE_MOST = 2**40
 
 # A folder whose changes Graph does not report is listed in full for so long (seconds).
 _UNTRACKED_SECONDS = 3600.0
 
 
-class Listed(NamedTuple):
-    """A message as a listing shows it; `size` is an estimate in octets."""
-
-    id: str
-    size: int
-    received: str  # "2026-01-31T09:00:00Z", as Graph writes it
-
-
 class Tracked(NamedTuple):
     """What is in a folder now."""
 
-    messages: Dict[str, Listed]  # by id, oldest first
+    messages: Table  # oldest first; that which was handed over if nothing has changed
     link: str  # Graph's deltaLink for what changes from now on; "" where it does not report changes
     was_of_use: bool  # whether the previous link was
 
@@ -56,11 +49,11 @@ class Listings:
         self._untracked: Dict[Tuple[str, str], float] = {}  # when Graph would not report a folder's changes
         self._lock = threading.Lock()
 
-    def newest(self, mailbox: str, name: str, count: int) -> List[Listed]:
+    def newest(self, mailbox: str, name: str, count: int) -> Table:
         """The newest messages of a folder, oldest first.  Errors as Folders.find."""
         return self._list(mailbox, name, count, self._folders.patience(mailbox))
 
-    def track(self, mailbox: str, name: str, known: Dict[str, Listed], link: str) -> Tracked:
+    def track(self, mailbox: str, name: str, known: Table, link: str) -> Tracked:
         """Every message of a folder; `known` is what there was when Graph gave `link` ("": never).
 
         Errors as Folders.find.
@@ -71,14 +64,13 @@ class Listings:
         if found is None and self._may_report_changes(mailbox, folder):
             found = self._by_first_link(mailbox, name, folder, patience)
         if found is None:
-            messages = self._list(mailbox, name, 0, patience)
-            found = Tracked({one.id: one for one in messages}, "", False)
+            found = Tracked(self._list(mailbox, name, 0, patience), "", False)
         return found
 
-    def _by_link(self, mailbox: str, known: Dict[str, Listed], link: str, patience: Patience) -> Optional[Tracked]:
+    def _by_link(self, mailbox: str, known: Table, link: str, patience: Patience) -> Optional[Tracked]:
         """None if the link is of no use any more."""
         try:
-            return Tracked(*self._changes(dict(known), mailbox, "", link, patience), was_of_use=True)
+            return Tracked(*self._changes(known, mailbox, "", link, patience), was_of_use=True)
         except (Permanent, Temporary) as error:
             if isinstance(error, Temporary) and not _page_failed(error, patience):
                 raise
@@ -89,7 +81,7 @@ class Listings:
     def _by_first_link(self, mailbox: str, name: str, folder: str, patience: Patience) -> Optional[Tracked]:
         """None if Graph does not report changes of this folder."""
         try:
-            return Tracked(*self._changes({}, mailbox, folder, "", patience), was_of_use=False)
+            return Tracked(*self._changes(Table(), mailbox, folder, "", patience), was_of_use=False)
         except GraphRefused as refused:
             if refused.answer.status in (403, 404):
                 raise self._refusal(mailbox, name, refused) from None
@@ -111,14 +103,14 @@ class Listings:
         self._folders.forget(mailbox, name)
         return self._folders.explain(mailbox, name, refused)
 
-    def _list(self, mailbox: str, name: str, newest: int, patience: Patience) -> List[Listed]:
+    def _list(self, mailbox: str, name: str, newest: int, patience: Patience) -> Table:
         """Messages oldest first; all of them if `newest` is 0.
 
         A page that Graph cannot make is asked for again in a smaller size,
         from where the listing has got to.
         """
         folder = self._folders.find(mailbox, name)
-        found: Dict[str, Listed] = {}
+        found = Revision(Table())
         for size in _PAGES:
             try:
                 self._gather(found, mailbox, folder, size, newest, patience)
@@ -129,12 +121,10 @@ class Listings:
                 if size == _PAGES[-1] or not _page_failed(error, patience):
                     raise
                 _log.info("%s: a page of %d messages failed, trying smaller ones: %s", mailbox, size, error)
-        messages = list(found.values())
-        return messages[:newest][::-1] if newest else messages
+        messages = found.in_order_noted()
+        return messages.rows(range(len(messages))[:newest][::-1]) if newest else messages
 
-    def _gather(
-        self, found: Dict[str, Listed], mailbox: str, folder: str, size: int, newest: int, patience: Patience
-    ) -> None:
+    def _gather(self, found: Revision, mailbox: str, folder: str, size: int, newest: int, patience: Patience) -> None:
         """Add a listing's pages to `found`, beginning at its last message."""
         params = {
             "$select": "id,receivedDateTime",
@@ -142,22 +132,18 @@ class Listings:
             "$top": str(min(size, newest) if newest else size),
             "$expand": _EXPAND,
         }
-        last = next(reversed(found.values())).received if found else ""
+        last = found.last_received
         if last:
             # Graph filters by a property in $orderby only if it comes first in both.
-            params["$filter"] = f"receivedDateTime {'le' if newest else 'ge'} {last}"
+            params["$filter"] = f"receivedDateTime {'le' if newest else 'ge'} {iso_of(last)}"
         for page in self._folders.pages(mailbox, folder_path(folder) + "/messages", params, patience):
             for entry in page:
-                listed = _listed(entry)
                 # Mail that comes or goes meanwhile shifts the pages: some items come twice.
-                if listed is not None:
-                    found.setdefault(listed.id, listed)
+                _apply(found, entry)
             if newest and len(found) >= newest:
                 return
 
-    def _changes(
-        self, found: Dict[str, Listed], mailbox: str, folder: str, link: str, patience: Patience
-    ) -> Tuple[Dict[str, Listed], str]:
+    def _changes(self, known: Table, mailbox: str, folder: str, link: str, patience: Patience) -> Tuple[Table, str]:
         """Follow a delta query to its deltaLink (message-delta.md); begins with the folder if there is no link.
 
         Never with $top: in a delta query it limits all pages together.
@@ -167,6 +153,7 @@ class Listings:
         sizes = iter(_PAGES)
         headers = immutable_pages(next(sizes))
         followed: Set[str] = set()
+        found = Revision(known)
 
         def ask() -> Answer:
             if link:
@@ -188,7 +175,7 @@ class Listings:
             for entry in entries:
                 _apply(found, entry)
             if end:
-                return dict(sorted(found.items(), key=lambda pair: pair[1].received)), link
+                return found.oldest_first(), link
             followed.add(link)
 
 
@@ -214,26 +201,14 @@ def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List[Any], str, boo
     return entries, link, end
 
 
-def _apply(found: Dict[str, Listed], entry: Any) -> None:
+def _apply(found: Revision, entry: Any) -> None:
     """Apply one change.  It may be reported twice, and of a changed message nothing but the id may be there."""
-    listed = _listed(entry)
-    if listed is None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
         return
     if "@removed" in entry:
-        found.pop(listed.id, None)
-        return
-    before = found.get(listed.id)
-    if before is not None:
-        size = _estimate(entry) or before.size
-        listed = Listed(listed.id, size, listed.received or before.received)
-    found[listed.id] = listed
-
-
-def _listed(entry: Any) -> Optional[Listed]:
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
-        return None
-    received = entry.get("receivedDateTime")
-    return Listed(entry["id"], _estimate(entry) or _SIZE_UNSAID, received if isinstance(received, str) else "")
+        found.remove(entry["id"])
+    else:
+        found.note(entry["id"], max(0, int(seconds_of(entry.get("receivedDateTime")))), _estimate(entry))
 
 
 def _estimate(entry: Dict[str, Any]) -> int:
@@ -246,7 +221,7 @@ def _estimate(entry: Dict[str, Any]) -> int:
         try:
             # Graph writes the id in its own way: "Long 0xe08".
             if int(known["id"].rpartition(" ")[2], 16) == _SIZE_TAG:
-                return max(1, int(known["value"]) * 137 // 100)
+                return min(max(1, int(known["value"]) * 137 // 100), _SIZE_MOST)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             continue
     return 0

@@ -8,7 +8,7 @@ kept and served again, and UIDLs are made from ids, never from content.
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, Iterator, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence, Set
 
 from ..graph.client import Graph
 from ..system import files, log
@@ -18,11 +18,12 @@ from .deletion import Deletion
 from .failures import Failures
 from .fetch import Fetcher
 from .folders import Folders
-from .item import Item
+from .item import Item, Snapshot
 from .ledger import Ledger
-from .listing import Listed, Listings
+from .listing import Listings
 from .locks import FolderLock, FolderLocks, SessionHandle
 from .readahead import ReadAhead
+from .table import Table
 from .user import User
 
 _log = log.get("maildrop")
@@ -130,13 +131,15 @@ class Maildrops:
         ledger = Ledger(self._directory, (self._graph.url, self._graph.user, mailbox, folder, *form))
         if self._max_messages:
             # What changes among the others does not matter.
-            found = {one.id: one for one in self._listings.newest(mailbox, user.folder, self._max_messages)}
+            table = self._listings.newest(mailbox, user.folder, self._max_messages)
             link = ""
         else:
-            found, link, of_use = self._listings.track(mailbox, user.folder, ledger.messages, ledger.link)
+            table, link, of_use = self._listings.track(mailbox, user.folder, ledger.messages, ledger.link)
             if not of_use:
                 ledger.link = ""  # so that the new one is saved even if nothing else is new
-        items = self._shown(mailbox, [Item(one, ledger.sizes.get(one.id, 0)) for one in found.values()])
+        if table is not ledger.messages:
+            table = table.with_exact_of(ledger.messages)
+        items = self._shown(mailbox, table)
         fetcher = Fetcher(self._graph, mailbox, self._sleep, self._failures, user.pop3_fold_lines)
         ahead = ReadAhead(
             items,
@@ -149,20 +152,23 @@ class Maildrops:
         )
         if self._exact_sizes:
             ahead.measure(
-                index for index, item in enumerate(items) if not item.exact and not self._failures.known(item.uidl)
+                index for index, item in enumerate(items) if not item.exact and not self._failures.known(item.id)
             )
         deletion = Deletion(self._graph, self._folders, user, self._sleep, self._clock)
-        return Maildrop(items, ahead, deletion, ledger, found, link, lock)
+        return Maildrop(items, ahead, deletion, ledger, link, lock)
 
-    def _shown(self, mailbox: str, items: Sequence[Item]) -> Sequence[Item]:
-        """These without those that would block the others; messages that a text replaces get the size of the text."""
-        by_uidl = {item.uidl: item for item in items}
-        for uidl, cause in self._failures.given_up(by_uidl).items():
-            by_uidl[uidl].become_text(len(substitute.text(mailbox, by_uidl[uidl], cause)))
-        out = self._failures.leave_out(by_uidl)
+    def _shown(self, mailbox: str, table: Table) -> Snapshot:
+        """All but those that would block the others; messages that a text replaces get the size of the text."""
+        remembered = self._failures.all
+        rows = {id: row for row, id in enumerate(table.ids) if id in remembered} if remembered else {}
+        out = self._failures.leave_out(rows)
         if out:
             _log.info("%s: %d messages that Exchange did not give out are left out of this session", mailbox, len(out))
-        return [item for item in items if item.uidl not in out]
+        items = Snapshot(table, out)
+        for id, cause in self._failures.given_up(rows).items():
+            item = Item(items, rows[id])
+            item.become_text(len(substitute.text(mailbox, item, cause)))
+        return items
 
 
 class Maildrop:
@@ -170,11 +176,10 @@ class Maildrop:
 
     def __init__(
         self,
-        messages: Sequence[Item],
+        messages: Snapshot,
         ahead: ReadAhead,
         deletion: Deletion,
         ledger: Ledger,
-        found: Dict[str, Listed],
         link: str,
         lock: FolderLock,
     ):
@@ -182,7 +187,7 @@ class Maildrop:
         self._ahead = ahead
         self._deletion = deletion
         self._ledger = ledger
-        self._found = found
+        self._gone: Set[Item] = set()  # what this session deleted
         self._link = link
         self._lock: Optional[FolderLock] = lock
 
@@ -212,9 +217,8 @@ class Maildrop:
         assert self._lock is not None
         self._lock.report_left(len(indices))
         result = self._deletion.carry_out([self.messages[index] for index in indices], self._lock.report_left)
-        for item in result.done:
-            # Graph may report the change a little later: the message must not come again meanwhile.
-            self._found.pop(item.id, None)
+        # Graph may report the change a little later: the message must not come again meanwhile.
+        self._gone |= result.done
         return len(result.left)
 
     def close(self) -> None:
@@ -222,8 +226,7 @@ class Maildrop:
         self._ahead.close()
         lock, self._lock = self._lock, None
         if lock is not None:
-            sizes = {item.id: item.size for item in self.messages if item.exact}
             try:
-                self._ledger.save(self._found, sizes, self._link)
+                self._ledger.save(self.messages.learnt(self._gone), self._link)
             finally:
                 lock.release()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import email.utils
+from datetime import datetime, timezone
 
-from ..graph.items import date_of
 from ..mime.encodings import canonical
 from ..system import log
 from .failures import Cause
@@ -42,7 +42,7 @@ def text(mailbox: str, item: Item, cause: Cause) -> bytes:
     return b"".join(canonical([written.encode("utf-8")]))
 
 
-def _date_line(received: str) -> str:
+def _date_line(received: int) -> str:
     """A Date field from Graph's time of receipt; nothing rather than an invented one."""
-    date = date_of(received)
-    return f"Date: {email.utils.format_datetime(date)}\n" if date else ""
+    date = datetime.fromtimestamp(received, timezone.utc)
+    return f"Date: {email.utils.format_datetime(date)}\n" if received else ""

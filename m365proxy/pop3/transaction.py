@@ -85,8 +85,8 @@ class Transaction:
         if which:
             number = self._number(which)
             return ok(f"{number} {value(self._maildrop.messages[number - 1])}")
-        lines = [f"{number} {value(item)}" for number, item in self._remaining()]
-        return listing(f"{len(lines)} messages", lines)
+        lines = (f"{number} {value(item)}" for number, item in self._remaining())
+        return listing(f"{self.count - len(self._marked)} messages", lines)
 
     # -- messages ---------------------------------------------------------
 

@@ -15,7 +15,7 @@ import shutil
 import stat
 import sys
 import time
-from typing import BinaryIO, Iterator, Optional
+from typing import BinaryIO, Iterator, Optional, Union
 
 from ..errors import CannotCreate, InUse
 
@@ -131,7 +131,7 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def replace(path: str, content: bytes, mode: int = 0o600, durable: bool = True) -> None:
+def replace(path: str, content: Union[bytes, bytearray], mode: int = 0o600, durable: bool = True) -> None:
     """Exchange a file's content in one step: readers see the old or the new, whole.
 
     With `durable` the new content survives a power cut once this returns.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import poplib
+import threading
 
 import pytest
 from pop3_tenant_harness import BOX, fill, harness, mail, subjects
+from waiting import PATIENCE
 
+from m365proxy.maildrop.fetch import Fetcher
 from m365proxy.system.choices import DeleteRule
 
 __all__ = ["harness"]
@@ -34,6 +38,51 @@ def test_the_listing_of_ten_thousand_takes_ten_requests(harness):
     with harness.client() as client:
         assert client.stat()[0] == 10_000
     assert len(harness.sandbox.requests) == 10
+
+
+def test_what_a_session_asks_graph_for(harness):
+    """What a login, a RETR and a QUIT cost; whether a message was fetched ahead makes no difference."""
+
+    def asked():
+        seen = [(request.method, request.path.rpartition("/")[2]) for request in harness.sandbox.requests]
+        harness.sandbox.forget()
+        return sorted(collections.Counter(seen).items())
+
+    fill(harness, 25)
+    with harness.client() as client:
+        assert asked() == [(("GET", "delta"), 1)]
+        for number in range(1, 26):
+            client.retr(number)
+            client.retr(number)
+        assert asked() == [(("GET", "$value"), 25)]
+        for number in range(1, 22):
+            client.dele(number)
+        client.quit()
+        assert asked() == [(("POST", "$batch"), 2)]
+    for left in (4, 4):
+        with harness.client() as client:
+            assert client.stat()[0] == left and len(client.uidl()[1]) == left
+            client.quit()
+        assert asked() == [(("GET", "delta"), 1)]
+
+
+def test_a_fetch_has_a_thread_that_ends_with_it(harness, monkeypatch):
+    """However often the client asks for the message, and none stays behind."""
+    fill(harness, 30)
+    threads = []
+    fetch = Fetcher.fetch
+
+    def noted(self, item, copy):
+        threads.append(threading.current_thread())
+        fetch(self, item, copy)
+
+    monkeypatch.setattr(Fetcher, "fetch", noted)
+    with harness.client() as client:
+        for number in (*range(1, 31), *range(1, 31)):
+            client.retr(number)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(set(threads)) == 30 and not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.parametrize("kind", [{"kind": "answer", "status": 504}, {"kind": "cut"}, {"kind": "cut_answer"}])

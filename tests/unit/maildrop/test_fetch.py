@@ -75,7 +75,7 @@ def test_one_that_failed_is_left_to_the_client(rig, claimed, asked):
     """Fetched ahead it would fail again, and the client's own call be the first that counts."""
     rig.graph.values["bad"] = [Answer(chunks=[b"x\r\n"])]
     failures = Failures()
-    failures.note("scanner@contoso.com", "uidl", NoAnswer("broke off", True))
+    failures.note("scanner@contoso.com", "bad", NoAnswer("broke off", True))
     copy = Copy(str(rig.path / "1.copy"), None, lambda copy, octets: True)
     copy.claimed = claimed
     item = SimpleNamespace(id="bad", uidl="uidl", size=3)

@@ -209,7 +209,7 @@ def test_a_change_may_tell_no_more_than_the_id(rig):
     poll(rig, changes(1, 2, link="d1")).close()
     drop = poll(rig, Answer(value={"value": [{"id": "id/1+="}], "@odata.deltaLink": DELTA + "d2"}))
     assert ids(drop) == [1, 2]
-    assert (drop.messages[0].size, drop.messages[0].received) == (1370, "2026-01-01T00:00:01Z")
+    assert (drop.messages[0].size, drop.messages[0].received) == (1370, 1767225601)
 
 
 @pytest.mark.parametrize(
