@@ -52,8 +52,8 @@ from .smtp.acceptance import Intake
 from .smtp.policy import Policy
 from .smtp.session import SmtpSession
 from .spool.envelope import Envelope
+from .spool.incoming import Incoming
 from .spool.overview import Overview
-from .spool.spool import Incoming
 from .system import files, log, memory
 from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
@@ -487,6 +487,7 @@ class Daemon:
             idle = self.courier.stop(max(0.0, deadline - time.monotonic()))
         self.account.graph.close()
         self._monitor.stop()
+        self.spool.close()
         self._lock.release()
         logger.info(
             "stopped%s%s",

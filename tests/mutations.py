@@ -37,17 +37,17 @@ MUTATIONS = (
     Mutation(
         "file-not-synced",
         "a message that got its 250 is on the disk",
-        "spool/spool.py",
-        "files.sync_file(self._file)\n",
+        "spool/incoming.py",
+        "files.sync_file(file)\n",
         "pass\n",
         "tests/unit/spool tests/faults/test_powercut.py",
     ),
     Mutation(
         "directory-not-synced",
         "the name of an accepted message survives a power cut",
-        "spool/spool.py",
-        'files.move(self._path, target)\n            files.sync_directory(self._spool._path("new"))',
-        "files.move(self._path, target)",
+        "spool/incoming.py",
+        "files.move(self._path, self._target)\n            self._sync_new()",
+        "files.move(self._path, self._target)",
         "tests/unit/spool tests/faults/test_powercut.py",
     ),
     Mutation(

@@ -77,7 +77,7 @@ class Copy:
         self._taken = False  # the reader has had octets of it
         self._top: Optional[Top] = None
         self._after_top = 0
-        self._file: Optional[BinaryIO] = None
+        self._file: Optional[files.NewFile] = None
 
     # -- the writer -------------------------------------------------------
 
@@ -99,7 +99,6 @@ class Copy:
         if self.stopped:
             raise Cancelled
         self._file.write(chunk)
-        self._file.flush()
         with self._changed:
             self.size += len(chunk)
             self._changed.notify_all()
@@ -122,8 +121,7 @@ class Copy:
             if self._taken or self._phase is not Phase.COMING:
                 return False
             self.size = 0
-        self._file.seek(0)
-        self._file.truncate()
+        self._file.empty()
         self._begin()
         return True
 

@@ -11,7 +11,7 @@ from ..errors import Permanent, Temporary
 from ..logins.users import User
 from ..server.connection import Connection, TimedOut
 from ..spool.envelope import Envelope
-from ..spool.spool import Incoming
+from ..spool.incoming import Incoming
 from ..system import events, log
 from . import replies
 from .dotreader import DotReader, LfDotReader

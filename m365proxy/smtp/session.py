@@ -21,7 +21,7 @@ from ..server.connection import Closed, LineTooLong, TimedOut, WireError
 from ..server.junk import JunkCommands, TooMuchJunk
 from ..server.quirks import Habit
 from ..spool.envelope import Envelope
-from ..spool.spool import Incoming
+from ..spool.incoming import Incoming
 from ..system import events, log
 from ..system.networks import within
 from . import advice, auth, replies, syntax

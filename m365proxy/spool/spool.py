@@ -1,6 +1,6 @@
 """The queue on disk: every accepted message is one file, and its directory and name are its state.
 
-    tmp/ID                        being written by an SMTP session
+    tmp/ID                        being written by an SMTP session; a small message is in memory until its end
     new/ID                        accepted, waiting for its turn
     cur/ID.NODE.ATTEMPT.claimed   a courier prepares it; surely not sent
     cur/ID.NODE.ATTEMPT.posting   a send may have begun; after a crash it has to be looked for
@@ -17,6 +17,7 @@ once and cut off before sending.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import secrets
@@ -27,6 +28,8 @@ from typing import BinaryIO, Callable, Iterable, Iterator, List, Optional, Tuple
 from ..errors import Temporary
 from ..system import files, log
 from .envelope import Envelope, envelope_lines, read_envelope
+from .incoming import Incoming, disk_trouble
+from .room import Room
 from .state import Entry, Phase, Place, State
 
 logger = log.get("spool")
@@ -74,7 +77,8 @@ class Spool:
         `max_waiting` messages wait (0: any number)."""
         self.directory = directory
         self.node = node
-        self._min_free = min_free
+        self._room = Room(directory, min_free, monotonic)
+        self._new: Optional[files.OpenDirectory] = None
         self._max_waiting = max_waiting
         self._clock = clock
         self._monotonic = monotonic
@@ -87,9 +91,14 @@ class Spool:
         for name in DIRECTORIES:
             files.make_directory(self._path(name))
         files.make_private(self.directory)  # which closes what is below it
+        self._new = files.OpenDirectory(self._path("new"))
         states = [f"state/{name}" for name in os.listdir(self._path("state")) if name.endswith(".tmp")]
         for name in states + [f"tmp/{name}" for name in os.listdir(self._path("tmp"))]:
             _remove_unfinished(self._path(name))
+
+    def close(self) -> None:
+        """Nothing more is expected to come in; what does is taken all the same."""
+        self._new = None
 
     def sweep(self) -> None:
         """Remove files in tmp/ that have no writer any more, while the program runs."""
@@ -103,23 +112,25 @@ class Spool:
             if age > _STALE_TMP or age < -_STALE_TMP:
                 _remove_unfinished(path)
 
-    def put(self, envelope: Envelope, accepted: Callable[[str], None] = lambda id: None) -> "Incoming":
+    def put(self, envelope: Envelope, accepted: Callable[[str], None] = lambda id: None) -> Incoming:
         """Begin a message; Temporary if the disk has no room.  `accepted(id)` is called as soon as it is durable."""
         self.check_room(is_ours=envelope.kind != "message")
         now = self._clock()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
         id = f"{stamp}-{secrets.token_hex(6)}-{mailbox_tag(envelope.mailbox)}"
+        lines = envelope_lines(dataclasses.replace(envelope, accepted=now))
+        return Incoming(id, self.directory, lines, self._room, self._sync_new, functools.partial(self._note, accepted))
+
+    def _sync_new(self) -> None:
+        files.sync_directory(self._path("new"), self._new)
+
+    def _note(self, accepted: Callable[[str], None], id: str) -> None:
+        """A message is durable in new/."""
+        self._count(1)
         try:
-            file = files.create(self._path("tmp", id))
-        except OSError as error:
-            raise _disk_trouble(error) from None
-        incoming = Incoming(self, id, file, accepted)
-        try:
-            incoming.begin(dataclasses.replace(envelope, accepted=now))
-        except BaseException:
-            incoming.abort()
-            raise
-        return incoming
+            accepted(id)
+        except Exception:  # it is durable: were this an error to the client, it would send it twice
+            logger.exception("%s is in the queue, but the courier could not be informed", id)
 
     def check_room(self, is_ours: bool = False) -> None:
         """Temporary if no message would be accepted now, with the reason.  `is_ours`: a report or a warning."""
@@ -130,15 +141,9 @@ class Spool:
                     f"{self._max_waiting} messages wait already (queue.max_waiting); new mail is refused until "
                     "some are sent. `m365proxy status` shows why they wait."
                 )
-            if self._min_free and files.free_bytes(self.directory) < self._min_free:
-                raise Temporary(
-                    f"Less than queue.min_free_mb is free on the disk of {self.directory}; "
-                    "new mail is refused until there is room."
-                )
-            if files.free_inodes(self.directory) == 0:
-                raise Temporary(f"The file system of {self.directory} has no inodes left.")
+            self._room.check()
         except OSError as error:
-            raise _disk_trouble(error) from None
+            raise disk_trouble(error) from None
 
     def waiting(self) -> int:
         """Messages neither sent nor given up nor held; at most a minute out of date."""
@@ -283,88 +288,6 @@ class Spool:
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.directory, *parts)
-
-
-class Incoming:
-    """A message on its way from the wire to new/.  Ends with commit() or abort(), in one thread."""
-
-    def __init__(self, spool: Spool, id: str, file: BinaryIO, accepted: Callable[[str], None]):
-        self.id = id
-        self.size = 0  # octets of the message, without our envelope
-        self._spool = spool
-        self._file = file
-        self._path = spool._path("tmp", id)
-        self._start = 0
-        self._accepted = accepted
-
-    def begin(self, envelope: Envelope) -> None:
-        lines = envelope_lines(envelope)
-        self._start = len(lines)
-        self._write(lines)
-
-    def write(self, data: bytes) -> None:
-        """Add octets; Temporary (and the file is gone) when the disk refuses them."""
-        self.size += len(data)
-        self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self.abort()
-            raise _disk_trouble(error) from None
-
-    def open(self) -> BinaryIO:
-        """What has been written so far, from the message's first octet.  The caller closes it."""
-        try:
-            self._file.flush()
-            file = files.open_shared(self._path)
-        except OSError as error:
-            self.abort()
-            raise _disk_trouble(error) from None
-        file.seek(self._start)
-        return file
-
-    def commit(self) -> str:
-        """Make it durable and inform the courier; returns the id.
-
-        Once this has returned, power may fail.  Temporary: nothing is left behind.
-        """
-        target = self._spool._path("new", self.id)
-        try:
-            files.sync_file(self._file)
-            self._file.close()
-            files.move(self._path, target)
-            files.sync_directory(self._spool._path("new"))
-        except OSError as error:
-            self.abort()
-            _discard(target)
-            raise _disk_trouble(error) from None
-        self._spool._count(1)
-        try:
-            self._accepted(self.id)
-        except Exception:  # it is durable: were this an error to the client, it would send it twice
-            logger.exception("%s is in the queue, but the courier could not be informed", self.id)
-        return self.id
-
-    def abort(self) -> None:
-        """Leave nothing.  Safe to call at any time, also after commit()."""
-        try:
-            self._file.close()
-        except OSError:
-            pass  # the buffered rest cannot be written, and is not wanted any more
-        _discard(self._path)
-
-
-def _discard(path: str) -> None:
-    try:
-        files.remove(path)
-    except OSError as error:
-        logger.error("%s cannot be removed: %s. Remove it by hand.", path, error.strerror)
-
-
-def _disk_trouble(error: OSError) -> Temporary:
-    return Temporary(f"The queue cannot be written: {error.strerror or error}. Check the disk of state_dir.")
 
 
 class Claim:

@@ -15,7 +15,7 @@ import shutil
 import stat
 import sys
 import time
-from typing import BinaryIO, Iterator, Optional, Union
+from typing import Any, BinaryIO, Iterator, Optional, Union
 
 from ..errors import CannotCreate, InUse
 
@@ -61,10 +61,43 @@ class NoFile(OSError):
     """What has the name is no regular file, but a directory, a FIFO or the like."""
 
 
-def create(path: str, mode: int = 0o600) -> BinaryIO:
+class NewFile(io.RawIOBase):
+    """A file that is being written.  Each write is one system call: who writes little at a time has to collect it."""
+
+    def __init__(self, handle: int):
+        """`handle`: the descriptor, which is closed by this object."""
+        self._handle = handle
+
+    def fileno(self) -> int:
+        return self._handle
+
+    def write(self, data: Any) -> int:
+        """Write all of it.  OSError if the disk does not take all."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._put(rest) :]
+        return len(data)
+
+    def _put(self, data: memoryview) -> int:
+        return os.write(self._handle, data)
+
+    def empty(self) -> None:
+        """Remove what was written, and begin anew."""
+        os.ftruncate(self._handle, 0)
+        os.lseek(self._handle, 0, os.SEEK_SET)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._handle)
+
+
+def create(path: str, mode: int = 0o600) -> NewFile:
     """Open a new file for writing; FileExistsError if the name is taken."""
+    # Python's own open asks for the file's kind and position, too: three more system calls, in each of which other
+    # threads can take the interpreter's lock.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, mode), "wb")
+    return NewFile(os.open(path, flags, mode))
 
 
 def open_to_append(path: str) -> BinaryIO:
@@ -86,7 +119,7 @@ def _open_end(path: str) -> int:
     raise NoFile(errno.EINVAL, "is no regular file", path)
 
 
-def sync_file(file: BinaryIO) -> None:
+def sync_file(file: Union[BinaryIO, NewFile]) -> None:
     """Put a file's content on the disk.
 
     A failure is final for the file: the kernel may have dropped the pages, so
@@ -101,15 +134,36 @@ _UNFINISHED = re.compile(r".+\.[0-9]+\.[0-9a-f]+\.tmp")
 _UNFINISHED_SECONDS = 3600.0
 
 
-def sync_directory(path: str) -> None:
-    """Put a directory's entries on the disk.  Windows has no such call; NTFS journals them."""
+class OpenDirectory:
+    """A directory that is synced often: its descriptor stays open as long as there is this object (POSIX).
+
+    It has no method to close it: another thread could be about to sync it, and the number of the descriptor might
+    belong to another file by then.
+    """
+
+    def __init__(self, path: str):
+        self._handle = -1
+        if sys.platform != "win32":
+            self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def fileno(self) -> int:
+        return self._handle
+
+    def __del__(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+
+
+def sync_directory(path: str, opened: Optional[OpenDirectory] = None) -> None:
+    """Put a directory's entries on the disk.  Windows has no such call; NTFS journals them.
+
+    `opened`: the same directory, if it is open already.
+    """
     if sys.platform == "win32":
         return
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if opened is None:
+        opened = OpenDirectory(path)
+    os.fsync(opened.fileno())
 
 
 def move(source: str, target: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import threading
 from typing import Any, List, Optional, Tuple
@@ -40,15 +39,15 @@ class FaultyDisk:
             if name != "create":
                 return real(*args, **more)
             file = real(*args, **more)
-            raw = _Raw(self, os.dup(file.fileno()))
+            counted = _NewFile(self, os.dup(file.fileno()))
             file.close()
-            return io.BufferedWriter(raw)
+            return counted
 
         return call
 
     def _is_here(self, what: Any) -> bool:
         """Whether a path or an open file is in the directory: threads of earlier tests may still write elsewhere."""
-        return isinstance(getattr(what, "raw", None), _Raw) or str(what).startswith(self._directory)
+        return isinstance(what, _NewFile) or str(what).startswith(self._directory)
 
     def step(self, name: str) -> None:
         with self._lock:
@@ -66,11 +65,11 @@ class FaultyDisk:
             self.fail_at = self.fail_on = None
 
 
-class _Raw(io.FileIO):
+class _NewFile(files.NewFile):
     def __init__(self, disk: FaultyDisk, handle: int):
-        super().__init__(handle, "wb")
+        super().__init__(handle)
         self._disk = disk
 
-    def write(self, data: Any) -> int:
+    def _put(self, data: memoryview) -> int:
         self._disk.step("write")
-        return super().write(data[: self._disk.short] if self._disk.short else data)
+        return super()._put(data[: self._disk.short] if self._disk.short else data)

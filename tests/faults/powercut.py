@@ -137,7 +137,7 @@ class Disk:
             file.look()
             file.synced = file.written
 
-    def sync_directory(self, path: str) -> None:
+    def sync_directory(self, path: str, opened: Any = None) -> None:
         with self._lock:
             self._step("sync_directory")
             durable: List[_Change] = []

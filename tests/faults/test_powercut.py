@@ -30,10 +30,10 @@ NEVER = Verdict(Outcome.NOT_SENT, Then.PERMANENT, "never", "5.1.3")
 HOLD = Verdict(Outcome.AMBIGUOUS, Then.PERMANENT, "nobody knows", "4.4.0")
 
 
-def put(spool, accepted=lambda id: None):
+def put(spool, accepted=lambda id: None, body=BODY):
     incoming = spool.put(ENVELOPE, accepted)
-    for start in range(0, len(BODY), 65536):
-        incoming.write(BODY[start : start + 65536])
+    for start in range(0, len(body), 65536):
+        incoming.write(body[start : start + 65536])
     return incoming.commit()
 
 
@@ -84,9 +84,11 @@ def content(spool, entry):
         return file.read()
 
 
-def test_a_250_means_that_the_message_survives(bench):
+# A small message is in memory until its end.
+@pytest.mark.parametrize("body", [BODY, BODY[:4000]], ids=["large", "small"])
+def test_a_250_means_that_the_message_survives(bench, body):
     def story(spool, ready, world, done):
-        done(put(spool))
+        done(put(spool, body=body))
 
     said = unsaid = 0
     for what, after, done, _ in bench(lambda spool: None, story):
@@ -96,7 +98,7 @@ def test_a_250_means_that_the_message_survives(bench):
         if done:
             assert [entry.id for entry in entries] == done, what
         for entry in entries:
-            assert content(after, entry) == BODY, what
+            assert content(after, entry) == body, what
     assert said and unsaid > 5
 
 

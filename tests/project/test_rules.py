@@ -64,7 +64,7 @@ BROAD = {
     "server.sessions: note_fault": "a log that fails must not keep the connection open",
     "smtp.acceptance: check": "a message may hold anything; a fault in looking at it is no reason to refuse it",
     "smtp.reception: finish": "after the message is on the disk, the client must get its 250",
-    "spool.spool: commit": "after the message is on the disk, the client must get its 250",
+    "spool.spool: _note": "after the message is on the disk, the client must get its 250",
     "system.events: write": "a fault in noting a step must not pass for one in sending the mail that it is about",
     "system.events: _take": "... and a fault in counting it must not, either",
     "system.log: emit": "what cannot be logged must not stop what was to be logged",

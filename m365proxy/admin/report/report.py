@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, cast
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, cast
 
 from ...config import load as configuration
 from ...config.sections import Config
@@ -182,7 +182,7 @@ class _Composer:
         return "\n".join(lines)
 
 
-def _created(path: str) -> BinaryIO:
+def _created(path: str) -> files.NewFile:
     try:
         return files.create(path)
     except FileExistsError:
@@ -193,7 +193,7 @@ def _created(path: str) -> BinaryIO:
         ) from None
 
 
-def _write(file: BinaryIO, text: str, path: str) -> None:
+def _write(file: files.NewFile, text: str, path: str) -> None:
     try:
         with file:
             file.write(text.encode("utf-8", "backslashreplace") + b"\n")

@@ -182,7 +182,7 @@ def no_way_to_microsoft(harness):
 
 
 def no_room(harness):
-    harness.daemon.spool._min_free = 10**18
+    harness.daemon.spool._room._min_free = 10**18
 
 
 # What is wrong, settings, arguments; the exit status, the step that fails, what is said of it, and what to do.
