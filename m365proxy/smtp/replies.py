@@ -29,6 +29,7 @@ class Reply:
     code: int
     enhanced: Optional[str]
     lines: Tuple[str, ...]
+    octets: bytes = dataclasses.field(init=False, repr=False, compare=False)  # as they are sent
 
     def __post_init__(self) -> None:
         # RFC 5321 4.2: the first digit is 2 to 5, the second 0 to 5.
@@ -42,13 +43,17 @@ class Reply:
         if not self.lines:
             raise ValueError("a reply has at least one line")
         for line in self.lines:
-            if not all(" " <= character <= "~" for character in line):
+            if not (line.isascii() and line.isprintable()):
                 raise ValueError(f"{line!r} is not printable ASCII")
-        for octets in bytes(self).splitlines(keepends=True):
+        object.__setattr__(self, "octets", self._octets())
+        for octets in self.octets.splitlines(keepends=True):
             if len(octets) >= LINE_LIMIT:
                 raise ValueError(f"{octets!r} is too long")
 
     def __bytes__(self) -> bytes:
+        return self.octets
+
+    def _octets(self) -> bytes:
         text = f"{self.enhanced} " if self.enhanced else ""
         last = len(self.lines) - 1
         return b"".join(
@@ -63,7 +68,8 @@ def _reply(code: int, enhanced: Optional[str], *lines: str) -> Reply:
 
 def _shown(value: str, limit: int = 100) -> str:
     """Text from outside in a reply: printable ASCII, at most `limit` octets."""
-    text = "".join(c if " " <= c <= "~" else "?" for c in value)
+    plain = value.isascii() and value.isprintable()
+    text = value if plain else "".join(c if " " <= c <= "~" else "?" for c in value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

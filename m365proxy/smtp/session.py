@@ -213,7 +213,7 @@ class SmtpSession:
     def _say(self, reply: Reply) -> None:
         if reply.code >= 400:
             self._policy.note_refusal(f"{reply.code} {reply.enhanced}")
-        self._connection.write(bytes(reply))
+        self._connection.write(reply.octets)
 
     def _end(self, reply: Reply) -> None:
         """Say a last reply and leave the loop."""

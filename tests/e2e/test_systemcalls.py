@@ -15,7 +15,7 @@ from waiting import wait_until
 MESSAGES = 40
 
 # For a message of 4 KB, all told.
-MOST = {"kept": 44, "each": 55}
+MOST = {"kept": 20, "each": 32}
 
 _CALL = re.compile(r"^(\d+) +(?!<\.\.\. )(\w+)\(")
 
@@ -47,9 +47,11 @@ def calls_of_sessions(path):
             by_thread[found[1]][found[2]] += 1
     counts = collections.Counter()
     for of_thread in by_thread.values():
-        if of_thread["sendto"] or of_thread["accept4"] or of_thread["accept"]:
+        if of_thread["accept4"]:  # it looks up every half second, too: a slow machine must not count
+            of_thread["poll"] = min(of_thread["poll"], of_thread["accept4"])
+        if of_thread["sendto"] or of_thread["accept4"]:
             counts += of_thread
-    del counts["futex"]
+    del counts["futex"], counts["restart_syscall"]
     return counts
 
 
@@ -90,7 +92,7 @@ def test_a_message_takes_few_system_calls(make_program, tmp_path, connections):
     total = sum(counts.values()) / MESSAGES
     print(f"{connections.__name__}: {total:.1f} system calls a message beside futex{table}")
     assert counts["fsync"] + counts["fdatasync"] == 2 * MESSAGES  # the message, and its directory
-    assert counts["poll"] + counts["ioctl"] < 4 * MESSAGES
+    assert counts["poll"] + counts["ioctl"] <= MESSAGES
     assert total <= MOST[connections.__name__], table
 
 
