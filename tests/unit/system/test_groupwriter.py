@@ -70,6 +70,14 @@ def test_while_it_is_held_nothing_is_written_and_nobody_waits(disk):
     assert disk.writes == [["a", "b"]]
 
 
+def test_what_its_thread_could_not_write_yet_is_written_before_it_is_held(disk, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(disk.writer, "_write_waiting", lambda rounds: None)  # the system lets others run first
+        disk.writer.put("a")
+        with disk.writer.held():
+            assert disk.writes == [["a"]]
+
+
 def test_it_is_held_after_all_that_was_put_in_before(disk, hanging):
     disk.writer.put("second")
     found = []
