@@ -19,6 +19,7 @@ import threading
 
 import pytest
 from smtp_harness import LOOPBACK, PASSWORD, Harness, Users, user
+from waiting import wait_until
 
 from m365proxy.logins import sasl
 from m365proxy.logins.sasl import Malformed
@@ -198,7 +199,7 @@ def harnesses(certificate):
     common = {"errors": 12, "size_limit": 20000, "recipients": 5}
     proxied = Connections(proxies=LOOPBACK)
     networks = (*LOOPBACK, ipaddress.ip_network("192.0.2.0/24"))
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with contextlib.ExitStack() as stack:
         yield [
             stack.enter_context(Harness(users=Users(OWNER), **common, **more))
@@ -208,7 +209,7 @@ def harnesses(certificate):
                 {"connections": proxied, "plaintext_networks": networks},
             )
         ]
-    assert threading.active_count() <= before
+    wait_until(lambda: set(threading.enumerate()) <= before, what="the end of the threads")
 
 
 class Faults(logging.Handler):
