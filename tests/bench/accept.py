@@ -6,15 +6,18 @@ that it delivers nothing meanwhile.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
+import pathlib
 import shutil
 import subprocess
+import sys
 from typing import Dict, Iterator, List, Sequence
 
 from bench.measuring import Bench, Sample, Skipped, by_turns, context_switches, line, sample, say, system_calls, title
 from bench.servers import Server, ours, postfix
-from program import ALERTS, SCANS
+from program import ALERTS, PASSWORD, SCANS
 
 SESSIONS, SIZE = 20, 4096
 FORMS = {"a connection each": True, "kept": False}
@@ -107,6 +110,27 @@ def large(bench: Bench) -> None:
         report("a connection each", by_turns(servers, bench.rounds, _turn(messages, True, SESSIONS, 1_000_000)))
 
 
+def _submit_over_tls(port: int, messages: int) -> None:
+    """Two processes of clients: one would be slower than the servers."""
+    script = pathlib.Path(__file__).with_name("clients.py")
+    response = base64.b64encode(f"\0{ALERTS}\0{PASSWORD}".encode()).decode()
+    words = [sys.executable, str(script), port, SESSIONS // 2, messages // 2, response, ALERTS, SCANS]
+    for client in [subprocess.Popen(list(map(str, words))) for _ in range(2)]:
+        assert client.wait() == 0, "a client has failed"
+
+
+def starttls(bench: Bench) -> None:
+    """4 KB, 20 sessions, each message in a connection of its own with STARTTLS and a login"""
+    messages = bench.choose(600, 300)
+
+    def work(server: Server) -> Sample:
+        return sample(server.tree, messages, lambda: _submit_over_tls(server.port, messages))
+
+    with compared(bench) as servers:
+        title(f"Acceptance: STARTTLS and a login, {messages} messages of 4 KB, {SESSIONS} sessions", OURS, POSTFIX)
+        report("a connection each", by_turns(servers, bench.rounds, work))
+
+
 def calls(bench: Bench) -> None:
     """system calls (strace) and context switches (perf) for a message, apart from the timed rounds"""
     messages = bench.choose(1000, 400)
@@ -142,4 +166,4 @@ def _calls(server: Server, messages: int, one_each: bool):
     return sum(found.values()) / messages, f"and {futex:.1f} futex; {names}"
 
 
-PARTS = (accept, sessions, onecore, large, calls)
+PARTS = (accept, sessions, onecore, starttls, large, calls)

@@ -17,10 +17,11 @@ import time
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[place]) for place in (1, 2)]
 
-from bench import accept, deliver, monitoring, pop3  # noqa: E402
+from bench import accept, deliver, growth, memory, monitoring, pop3  # noqa: E402
 from bench.measuring import Bench, Skipped  # noqa: E402
 
-PARTS = {part.__name__: part for module in (accept, deliver, monitoring, pop3) for part in module.PARTS}
+_MODULES = (accept, deliver, pop3, memory, growth, monitoring)
+PARTS = {part.__name__: part for module in _MODULES for part in module.PARTS}
 
 
 def run(names, bench):

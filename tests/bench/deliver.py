@@ -32,12 +32,12 @@ def hold(program: Program) -> None:
     wait_until(lambda: program.status()["paused"], 60, "the pause")
 
 
-def release(program: Program, count: int) -> None:
-    """Bring the tenant back, and wait until `count` messages and the one of `hold` are delivered."""
+def release(program: Program, count: int, left: int = 0) -> None:
+    """Bring the tenant back, and wait until `count` messages and the one of `hold` are delivered and `left` wait."""
     delivered = program.sandbox.tenant.delivered
     total = len(delivered) + count + 1
     program.sandbox.online()
-    wait_until(lambda: len(delivered) == total and not program.queue(), 600, "the deliveries")
+    wait_until(lambda: len(delivered) == total and len(program.queue()) == left, 600, "the deliveries")
 
 
 def _batch(program: Program, boxes: Sequence[str], count: int) -> Tuple[float, float, float, float, int]:

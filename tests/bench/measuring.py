@@ -151,7 +151,7 @@ def sample(tree: Tree, count: int, work: Callable[[], object]) -> Sample:
     return Sample(count / seconds, 1000 * spent / count, machine.others(spent))
 
 
-def by_turns(subjects: Mapping[str, Any], rounds: int, work: Callable[[Any], Any]) -> Dict[str, List[Any]]:
+def by_turns(subjects: Mapping[Any, Any], rounds: int, work: Callable[[Any], Any]) -> Dict[Any, List[Any]]:
     """What `work(subject)` returned in each round, by name; the order changes, and a round before them is left out."""
     found: Dict[str, List[Any]] = {name: [] for name in subjects}
     for number in range(rounds + 1):
