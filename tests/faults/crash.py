@@ -237,9 +237,13 @@ def _deliver(port: int, job: Job) -> bool:
 
 def main() -> None:
     """Serve until the end of the input."""
-    import ctypes  # noqa: F401 - here, so that no fork has to
+    # All that the program imports later, so that no fork has to: hundreds of them would take half their time for it.
+    import _strptime  # noqa: F401
+    import ctypes  # noqa: F401
+    import encodings.ascii  # noqa: F401
 
     import cryptography.fernet  # noqa: F401
+    import cryptography.x509  # noqa: F401
     import msal  # noqa: F401
 
     import m365proxy.system.httpsession  # noqa: F401
