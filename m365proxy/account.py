@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import Mapping, Optional
+from typing import Callable, Mapping, Optional
 
 from .config.sections import Config
 from .entra import tokens
+from .entra.renewer import Renewer
 from .entra.tokenfile import TokenFile
 from .graph.client import Graph
 from .monitoring.counters import Counters
@@ -28,8 +29,12 @@ class Account:
         outbound: Optional[Outbound] = None,
         environ: Mapping[str, str] = os.environ,
         counters: Optional[Counters] = None,
+        renewing: Callable[..., tokens.Renewing] = Renewer,
     ):
-        """`environ` may hold the key of the sign-in; `counters` count requests to Graph."""
+        """`environ` may hold the key of the sign-in; `counters` count requests to Graph.
+
+        `renewing`: Renewer renews the sign-in in this process, RenewalProcess in another.
+        """
         self.outbound = outbound or Outbound(config.https_proxy, config.ca_file)
         authority, graph_url, resource = tokens.endpoints(config.cloud, config.graph_url, config.authority_url)
         self.token_file = TokenFile(config.state_dir, environ)
@@ -45,9 +50,10 @@ class Account:
             resource=resource,
             client_secret=config.client_secret,
             client_certificate=config.client_certificate,
+            renewing=renewing,
         )
-        app_only = bool(config.client_secret or config.client_certificate)
-        user = "" if app_only else config.user or ""
+        self.app_only = bool(config.client_secret or config.client_certificate)
+        user = "" if self.app_only else config.user or ""
         counters = counters or Counters()
         self.graph = Graph(
             self.tokens,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, NoReturn, Optional, Sequ
 
 from . import __version__
 from .errors import ConfigError, ProxyError, UsageError
-from .system import files, log, signals
+from .system import files, log, ownprocess, signals
 
 if TYPE_CHECKING:
     from .config.sections import Config
@@ -176,7 +176,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             # Mail has characters that an ASCII or Windows console cannot show.
             stream.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parse(sys.argv[1:] if argv is None else list(argv))
+        words = sys.argv[1:] if argv is None else list(argv)
+        if words == [ownprocess.RENEWAL]:
+            return _renew_sign_in()
+        arguments = _parse(words)
         if arguments.command == "run":
             arguments.asked = signals.listen()  # before anything that takes time: HUP would kill the program
         status = _commands()[arguments.command](arguments) or 0
@@ -211,6 +214,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         log.setup()
         log.get("cli").exception("unexpected error; please report it with this line")
         return 70
+
+
+def _renew_sign_in() -> int:
+    """What the running program starts this one for."""
+    from .entra import renewalprocess
+
+    renewalprocess.answer()
+    return 0
 
 
 def _has_lost_output() -> bool:

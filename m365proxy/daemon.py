@@ -28,6 +28,7 @@ from .delivery.routes import Routes
 from .delivery.sentcopies import SentCopies
 from .delivery.uploads import LargeDrafts
 from .delivery.warningmail import WarningMail
+from .entra import renewalprocess
 from .entra.registration import private_key
 from .errors import CannotCreate, ConfigError, Temporary
 from .listening import status_access, tls_contexts
@@ -110,7 +111,7 @@ class Daemon:
         self._control = Control(self._state_dir)
         self._notifier = notifier or Notifier({})
         self._counters = Counters()
-        self.account = Account(config, outbound, environ, self._counters)
+        self.account = Account(config, outbound, environ, self._counters, renewalprocess.apart)
         self.spool = spool_of(config)
         self.listeners: List[Listener] = []
         self._stop_asked = threading.Event()

@@ -114,14 +114,16 @@ def _with_the_disk_of_now(told: Report) -> Report:
 
 def _hastened(told: Report, account: Account) -> Report:
     """Show at once what the running program will have noticed within seconds: that somebody signed in or out."""
-    if account.token_file.is_newer(told["written"]):
+    if account.app_only:
+        return told
+    known = told["sign_in"]
+    if account.token_file.identity() is None:
+        return _changed(told, account.tokens.state(), told["paused"]) if known["user"] else told
+    # For a moment after its start, the program does not know since when somebody is signed in.
+    if account.token_file.is_newer(told["written"]) or not (known["signed_in_at"] or known["error"]):
         stored = account.tokens.state()
-        if stored["error"]:  # this process may lack the key that the service has
-            return told
-        paused = "" if told["sign_in"]["error"] else told["paused"]
-        return _changed(told, stored, paused)
-    if account.token_file.identity() is None and told["sign_in"]["signed_in_at"]:
-        return _changed(told, account.tokens.state(), told["paused"])
+        if not stored["error"]:  # this process may lack the key that the service has
+            return _changed(told, stored, "" if known["error"] else told["paused"])
     return told
 
 

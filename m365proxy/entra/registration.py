@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import ConfigError, Temporary
 from ..system.choices import Cloud, Permissions
+from ..system.outbound import Outbound, Settings
 from .http import HttpClient, Misconfigured, refusal
 
 # Login and Graph hosts of the national clouds (deployments.md).
@@ -43,6 +44,13 @@ def endpoints(
     return (authority_url or authority).rstrip("/"), (graph_url or graph).rstrip("/"), resource.rstrip("/")
 
 
+class AppCertificate(NamedTuple):
+    """What an app signs with: the path of a key in PEM, and its certificate's SHA-1 in hex."""
+
+    private_key: str
+    thumbprint: str
+
+
 class Registration:
     """What never changes while the program runs.  Any thread may use it."""
 
@@ -59,6 +67,14 @@ class Registration:
         client_certificate: Any = None,
     ):
         """The URLs are those of `endpoints`; for the other values see oauth.Tokens."""
+        self._settings: Dict[str, Optional[str]] = {
+            "client_id": client_id,
+            "tenant_id": tenant_id,
+            "permissions": permissions,
+            "authority_url": authority_url,
+            "resource": resource,
+            "client_secret": client_secret,
+        }
         self.client_id = client_id
         self.permissions = PERMISSIONS[permissions]
         self.scopes: List[str] = [f"{resource}/{name}" for name in self.permissions]
@@ -69,6 +85,18 @@ class Registration:
         self._outbound = outbound
         self._secret = client_secret
         self._certificate = client_certificate
+
+    def settings(self) -> Dict[str, Any]:
+        """What `of` makes the same from in another process, as JSON; it holds the secret and the proxy's password."""
+        pair = self._certificate and [self._certificate.private_key, self._certificate.thumbprint]
+        return {**self._settings, "outbound": self._outbound.settings, "client_certificate": pair}
+
+    @classmethod
+    def of(cls, settings: Dict[str, Any]) -> Registration:
+        """The registration of these `settings`."""
+        pair = settings["client_certificate"]
+        outbound = Outbound(**Settings(*settings["outbound"])._asdict())
+        return cls(**{**settings, "outbound": outbound, "client_certificate": pair and AppCertificate(*pair)})
 
     def http(self) -> HttpClient:
         """A client for one thread and one task; close it."""

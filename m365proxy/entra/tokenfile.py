@@ -52,10 +52,16 @@ class TokenFile:
 
     def __init__(self, state_dir: str, environ: Mapping[str, str] = os.environ):
         """`environ` may hold M365PROXY_KEY, or CREDENTIALS_DIRECTORY with a file m365proxy.key in it."""
+        self.state_dir = state_dir
         self.path = os.path.join(state_dir, "tokens.enc")
         self._key_path = os.path.join(state_dir, "token.key")
         self._lock_path = os.path.join(state_dir, "tokens.lock")
         self._environ = environ
+
+    def key_environ(self) -> Dict[str, str]:
+        """What of the environment the key may come from."""
+        names = ("M365PROXY_KEY", "CREDENTIALS_DIRECTORY")
+        return {name: self._environ[name] for name in names if name in self._environ}
 
     def identity(self) -> Identity:
         """Quick to get; changes when the file's content changes."""

@@ -1,8 +1,4 @@
-"""Access tokens for Graph: renewed in time, by one thread at a time, from the stored sign-in or by the app itself.
-
-msal does the protocol.  Each renewal uses an msal app of its own, so that
-msal's hidden HTTP cache cannot repeat an old refusal and no connection gets old.
-"""
+"""Access tokens for Graph: renewed in time, by one thread at a time, from the stored sign-in or by the app itself."""
 
 from __future__ import annotations
 
@@ -10,16 +6,18 @@ import contextlib
 import copy
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypedDict, Union
+from typing import Any, Callable, List, Optional, Protocol, Tuple, TypedDict, Union
 
-from ..errors import CannotCreate, InUse, ProxyError, SignInNeeded, Temporary, TokenRefused
+from ..errors import ProxyError, SignInNeeded, Temporary, TokenRefused
 from ..system import log
 from ..system.choices import Permissions
+from ..system.threads import try_start
 from .devicecode import DeviceCode, DeviceSignIn
-from .http import Busy, refusal
-from .registration import Registration, msal
+from .http import Busy
+from .registration import Registration
 from .registration import endpoints as endpoints
-from .tokenfile import Identity, SignIn, TokenFile
+from .renewer import NOBODY, Grant, Holder, Renewer
+from .tokenfile import Identity, TokenFile
 
 logger = log.get("oauth")
 
@@ -42,17 +40,14 @@ _PERSON_WAITS = (30.0, 900.0)
 _RENEWAL_SECONDS = 240.0
 
 
-class _Grant(NamedTuple):
-    """A token; `seconds` it lives; `fresh`: Entra has just issued it; `identity`: of the file that holds it.
+class Renewing(Protocol):
+    """Has Entra renew the sign-in: renewer.Renewer in this process, renewalprocess.RenewalProcess in another."""
 
-    `scope`: what Entra says it grants, with blanks; None if it says nothing.
-    """
+    def renew(self, force: bool, note: Callable[[Holder], object]) -> Grant:
+        """As renewer.Renewer.renew."""
 
-    token: str
-    seconds: float
-    fresh: bool
-    identity: Identity
-    scope: Optional[str] = None
+    def holder(self) -> Optional[Holder]:
+        """Who is signed in; None if only a renewal finds that out.  Raises SignInNeeded."""
 
 
 class _Renewal:
@@ -102,12 +97,15 @@ class Tokens:
         resource: str,
         client_secret: Optional[str] = None,
         client_certificate: Any = None,
+        renewing: Callable[[Registration, str, TokenFile], Renewing] = Renewer,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ):
         """With a secret, or a certificate (.private_key: the path of a PEM file; .thumbprint: SHA-1 in hex), the
-        app signs in by itself and `user` and `token_file` are not used.  The URLs are those of `endpoints`."""
+        app signs in by itself and `user` and `token_file` are not used.  The URLs are those of `endpoints`.
+        `renewing`: Renewer renews in this process, RenewalProcess in another.
+        """
         self._registration = Registration(
             client_id=client_id,
             tenant_id=tenant_id,
@@ -122,10 +120,12 @@ class Tokens:
         self._user = (user or "").lower()
         self._graph_url = graph_url
         self._file = token_file
+        self._renewing = renewing(self._registration, self._user, token_file)
         self._clock, self._monotonic, self._sleep = clock, monotonic, sleep
         self._lock = threading.Lock()
         self._renewal: Optional[_Renewal] = None
         self._seen: Identity = None
+        self._holder: Optional[Holder] = None  # of the file that was seen
         self._token = ""
         self._issued = self._renew_at = self._ends = 0.0  # monotonic
         self._error: Optional[ProxyError] = None
@@ -182,14 +182,17 @@ class Tokens:
             self._renewed(force=True)
 
     def state(self) -> SignInState:
-        """For `status`.  Reads only the file and asks no server."""
+        """For `status`.  Reads only the file and asks no server.
+
+        Where only a renewal finds out who is signed in, one is begun, and until it is done the user is the configured
+        one, since an unknown time.
+        """
         user, signed_in_at = f"application {self._registration.client_id}", 0.0
         trouble: Optional[ProxyError] = None
         if not self._app_only:
             user = ""
             try:
-                stored = self._stored()
-                user, signed_in_at = stored.user, stored.signed_in_at
+                user, signed_in_at = self._whose(self._identity())
             except SignInNeeded as error:
                 trouble = error
         with self._lock:
@@ -238,8 +241,30 @@ class Tokens:
         """Forget what was known if somebody else changed the file.  The caller holds the lock."""
         if identity != self._seen:
             self._seen = identity
-            self._token, self._must_renew = "", False
+            self._token, self._must_renew, self._holder = "", False, None
             self._error, self._failures, self._try_at = None, 0, 0.0
+
+    def _whose(self, identity: Identity) -> Holder:
+        """Whose sign-in the file holds; SignInNeeded if it is of no use."""
+        if identity is None:
+            raise SignInNeeded(NOBODY)
+        with self._lock:
+            self._notice(identity)
+            if self._holder is not None:
+                return self._holder
+            if isinstance(self._error, SignInNeeded):
+                raise copy.copy(self._error)
+            is_begun = self._renewal is not None or self._monotonic() < self._try_at
+        found = self._renewing.holder()
+        if found is None:
+            if not is_begun:
+                try_start(threading.Thread(target=self._find_out, name="sign-in", daemon=True))
+            return Holder(self._user, 0.0)
+        return found
+
+    def _find_out(self) -> None:
+        with contextlib.suppress(ProxyError):  # it is logged
+            self._renewed(force=True)
 
     def _renewed(self, force: bool) -> str:
         """The token of one renewal: ours, or one that is already under way."""
@@ -253,10 +278,10 @@ class Tokens:
         return renewal.wait()
 
     def _run(self, renewal: _Renewal, force: bool) -> None:
-        grant: Optional[_Grant] = None
+        grant: Optional[Grant] = None
         error: ProxyError = Temporary("The renewal of the sign-in was interrupted.")
         try:
-            grant = self._granted(force)
+            grant = self._renewing.renew(force, self._note)
         except ProxyError as trouble:
             error = trouble
         finally:
@@ -268,11 +293,17 @@ class Tokens:
                     self._put_off(error)
             renewal.finish(grant.token if grant else error)
             self._log("" if grant else str(error))
+        if grant is not None and grant.unstored:
+            logger.warning("the renewed sign-in cannot be stored: %s", grant.unstored)
 
-    def _take(self, grant: _Grant) -> None:
+    def _note(self, holder: Holder) -> None:
+        with self._lock:
+            self._holder = holder
+
+    def _take(self, grant: Grant) -> None:
         now = self._monotonic()
         life = min(grant.seconds, _LONGEST_LIFE)
-        self._token, self._seen, self._must_renew = grant.token, grant.identity, False
+        self._token, self._seen, self._holder, self._must_renew = grant.token, grant.identity, grant.holder, False
         self._renew_at = now + max(life - _EARLY_SECONDS, life / 2)
         self._ends = now + life - _LATE_SECONDS
         self._error, self._failures, self._try_at = None, 0, 0.0
@@ -298,59 +329,3 @@ class Tokens:
         elif self._logged and not trouble:
             logger.info("access to Microsoft is back")
         self._logged = trouble
-
-    def _granted(self, force: bool) -> _Grant:
-        if self._app_only:
-            return self._granted_to_app()
-        grant = self._granted_to_user(force) or self._granted_to_user(force)
-        if grant is None:
-            raise Temporary("Somebody is signing in just now.")
-        return grant
-
-    def _granted_to_app(self) -> _Grant:
-        # A new app has an empty cache, so every version of msal asks Entra, once.
-        with self._registration.confidential() as app:
-            return _grant(app.acquire_token_for_client(self._registration.app_scopes), True, None)
-
-    def _granted_to_user(self, force: bool) -> Optional[_Grant]:
-        """None if somebody signed in or out while Entra was being asked about the sign-in before."""
-        identity = self._file.identity()
-        stored = self._stored()
-        cache = msal().SerializableTokenCache()
-        cache.deserialize(stored.cache)
-        with self._registration.public(cache) as app:
-            accounts = app.get_accounts()
-            result = accounts and app.acquire_token_silent_with_error(
-                self._registration.scopes, accounts[0], force_refresh=force
-            )
-            if not result:
-                raise SignInNeeded("The stored sign-in is for another client_id or cloud. Run `m365proxy login`.")
-            grant = _grant(result, cache.has_state_changed, identity)
-        if not grant.fresh:
-            return grant
-        try:
-            current = self._file.refreshed(stored, cache.serialize())
-        except (OSError, InUse, CannotCreate) as error:
-            # The refresh token in the file still works; the sign-in is lost only if this goes on for a year.
-            logger.warning("the renewed sign-in cannot be stored: %s", error)
-            return grant
-        if current is None or current.generation != stored.generation:
-            return None
-        return grant._replace(identity=self._file.identity())
-
-    def _stored(self) -> SignIn:
-        """The stored sign-in, if it is the configured one."""
-        stored = self._file.load()
-        if stored is None:
-            raise SignInNeeded("Nobody is signed in. Run `m365proxy login`.")
-        if stored.user != self._user:
-            raise SignInNeeded(f"{stored.user} is signed in, but user is {self._user}. Run `m365proxy login`.")
-        if self._registration.known_tenant not in (None, stored.tenant):
-            raise SignInNeeded("The stored sign-in is for another tenant than tenant_id. Run `m365proxy login`.")
-        return stored
-
-
-def _grant(result: Dict[str, Any], fresh: bool, identity: Identity) -> _Grant:
-    if "access_token" not in result:
-        raise refusal(result)
-    return _Grant(str(result["access_token"]), float(result["expires_in"]), fresh, identity, result.get("scope"))

@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import urllib.parse
-from typing import TYPE_CHECKING, Iterator, Mapping, Optional
+from typing import TYPE_CHECKING, Iterator, Mapping, NamedTuple, Optional
 
 from .. import __version__
 from ..errors import ConfigError, ProxyError, Temporary
@@ -30,6 +30,15 @@ _UNREADABLE = "The file with the certificates to trust cannot be read. Check ca_
 _UNUSABLE_PROXY = "The proxy's URL cannot be used: check https_proxy, or HTTPS_PROXY in the environment."
 
 _CLOSED = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead, ssl.SSLEOFError)
+
+
+class Settings(NamedTuple):
+    """What an Outbound is made of, to make the same in another process.  The proxy's URL may hold a password."""
+
+    proxy: Optional[str]
+    ca_file: Optional[str]
+    user_agent: str
+    direct: bool
 
 
 class Outbound:
@@ -49,6 +58,7 @@ class Outbound:
         `direct`: no proxy whatever the environment says.  ConfigError if the
         file with the certificates to trust cannot be used.
         """
+        self.settings = Settings(proxy, ca_file, user_agent, direct)
         self._environment = proxy is None and not direct
         self._proxies = {"http": proxy, "https": proxy} if proxy and not direct else {}
         self._verify = _trust(ca_file, environ)

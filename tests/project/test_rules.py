@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "entra graph system errors",
     "sandbox": "server system",
     "admin": "account daemon sandbox monitoring config logins delivery server mime spool entra graph system errors",
-    "cli": "admin daemon config system errors",
+    "cli": "admin daemon config entra system errors",
     "__main__": "cli",
 }
 MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}
@@ -58,6 +58,7 @@ BROAD = {
     "delivery.courier: _do_safely": "a worker that ends would leave its mailbox without one",
     "delivery.courier: _attempt": "one message stops no other",
     "delivery.reachability: _ask": "without the next probe nothing would ever be sent again",
+    "entra.renewalprocess: answer": "whatever goes wrong in the process, the program that started it gets an answer",
     "mime.prepare: _can_be_written": "a message may hold anything; the one field is left out",
     "server.listener: _accept": "trouble with one client must not shut out all others",
     "server.sessions: _serve": "a session must not take the process along",
