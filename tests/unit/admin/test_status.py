@@ -180,6 +180,19 @@ def test_a_sign_out_shows_at_once(config, running, signed_in):
     assert keys(status.look(config)) == ["sign-in"]
 
 
+def just_started(config):
+    """The sign-in as the program knows it before its first renewal."""
+    return {"user": config.user, "signed_in_at": 0.0, "last_refresh": 0.0, "error": "", "needs_sign_in": False}
+
+
+def test_what_the_program_does_not_know_yet_is_read_from_the_file(config, running, signed_in):
+    running.write(sign_in=just_started(config))
+    os.utime(Account(config).token_file.path, (time.time() - 60, time.time() - 60))
+    assert status.look(config)["sign_in"]["signed_in_at"] > 0
+    Account(config).tokens.logout()
+    assert keys(status.look(config)) == ["sign-in"]
+
+
 def test_a_sign_in_that_only_the_service_can_read_is_believed(config, running, signed_in):
     running.write()
     shutil.copy(os.path.join(config.state_dir, "tokens.enc"), os.path.join(config.state_dir, "token.key"))
