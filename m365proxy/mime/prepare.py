@@ -31,6 +31,7 @@ from ..system import log
 from . import encodings, header, labels, parameters, parts, uuencode
 from .encodings import CRLF
 from .parts import Part
+from .survey import Survey, survey_of
 from .topheader import TopHeader
 
 logger = log.get("message")
@@ -38,9 +39,6 @@ logger = log.get("message")
 # Octets of raw MIME that certainly fit into Graph's 4 MB request once base64 has
 # made them a third larger: 3.87 MB, below both readings of "4 MB" (GF 1.3).
 LARGE_MIME_CEILING = 2_900_000
-
-# RFC 5322 2.1.1: octets of a line.  A CR before the LF is counted too, as it may be missing.
-_LONGEST_LINE = 998
 
 _IDENTITY = frozenset(("7bit", "8bit", "binary"))
 
@@ -139,19 +137,34 @@ def prepare(
     many parts, an address that no header can hold.  Any other exception is a
     fault of this program; then `prepare_unrepaired` leaves out what failed.
     """
-    bounds = parts.Bounds()
-    root = _scanned(file, start, end, bounds)
-    top = TopHeader(
-        root.header,
+    return examine(file, start, end).prepared(
         recipients=recipients,
         sender=sender,
         message_id=message_id,
         date=date,
         may_send_as=may_send_as,
         replace_message_id=replace_message_id,
-        has_tnef=any(part.is_tnef for part in root.leaves()),
     )
-    return _written(top, root, _Writer(file, root, bounds))
+
+
+class Examined(NamedTuple):
+    """A message that can be sent, and how, whatever its envelope will be."""
+
+    root: Part  # the tree of its parts
+    edit: _Edit
+    body: List[_Piece]
+
+    def prepared(self, **envelope: Any) -> Prepared:
+        """It is made ready for an envelope: arguments as for `prepare`."""
+        has_tnef = any(part.is_tnef for part in self.root.leaves())
+        return _written(TopHeader(self.root.header, has_tnef=has_tnef, **envelope), self)
+
+
+def examine(file: BinaryIO, start: int = 0, end: Optional[int] = None) -> Examined:
+    """Decide what becomes of each part of a message.  Permanent if it cannot be sent, to whomever."""
+    bounds = parts.Bounds()
+    root = _scanned(file, start, end, bounds)
+    return Examined(root, *_Writer(file, root, bounds).body(root))
 
 
 def without(prepared: Prepared, file: BinaryIO, left_out: AbstractSet[Part]) -> Prepared:
@@ -161,11 +174,11 @@ def without(prepared: Prepared, file: BinaryIO, left_out: AbstractSet[Part]) -> 
     writer = _Writer(file, root, parts.Bounds(), left_out=left_out)
     if writer.leaves_out(root):
         return Prepared(prepared.top, root, [b"MIME-Version: 1.0" + CRLF, b"Content-Type: text/plain" + CRLF], [])
-    return _written(prepared.top, root, writer)
+    return _written(prepared.top, Examined(root, *writer.body(root)))
 
 
-def _written(top: TopHeader, root: Part, writer: "_Writer") -> Prepared:
-    edit, body = writer.body(root)
+def _written(top: TopHeader, examined: Examined) -> Prepared:
+    root, edit, body = examined
     content = _content_fields(root, edit)
     ours = edit.encoding == "base64" and root.body_start < root.body_end
     ends_open = ours or (root.children and isinstance(body[-1], bytes))
@@ -221,21 +234,6 @@ class _Edit(NamedTuple):
     encoding: Optional[str] = None
 
 
-class _Survey(NamedTuple):
-    """What was found in a range of octets."""
-
-    ascii: bool
-    nul: bool
-    long_line: bool
-    stray_cr: bool
-    escape: bool
-
-    @property
-    def clean(self) -> bool:
-        """Whether it may travel as 7bit text."""
-        return self.ascii and not self.nul and not self.long_line
-
-
 class _Writer:
     """Decides what becomes of each part of a message's body."""
 
@@ -270,13 +268,13 @@ class _Writer:
 
     def _message(self, part: Part) -> Tuple[_Edit, List[_Piece]]:
         """A message in the message.  It is not sent to its own recipients, so only what is broken in it is changed."""
-        survey = _survey(self._octets(part.body_start, part.body_end))
+        survey = survey_of(self._octets(part.body_start, part.body_end))
         if survey.clean:
             return _Edit(), [self._copy(part.body_start, part.body_end)]
         if part.content_type in parts.MESSAGES and self._depth < _DEEPEST_MESSAGE:
             root = _scanned(self._file, part.body_start, part.body_end, self._bounds)
             pieces = _Writer(self._file, root, self._bounds, self._depth + 1).entity(root, True)
-            survey = _survey(chunk for piece in pieces for chunk in _chunks(piece))
+            survey = survey_of(chunk for piece in pieces for chunk in _chunks(piece))
         else:
             pieces = [self._copy(part.body_start, part.body_end)]
         if survey.nul or survey.long_line:
@@ -320,7 +318,7 @@ class _Writer:
 
     def _aside(self, start: int, end: int) -> List[_Piece]:
         """Preamble or epilogue, which no reader shows: left out unless it is clean."""
-        if start < end and _survey(self._octets(start, end)).clean:
+        if start < end and survey_of(self._octets(start, end)).clean:
             return [self._copy(start, end)]
         if start < end:
             logger.info("%d octets outside the parts of a message are left out: they are not 7-bit text", end - start)
@@ -334,7 +332,7 @@ class _Writer:
             edit = _Edit(_content(part, "text/plain"), None)
         if part.encoding == "quoted-printable":
             return self._recoded(part, edit, text, lambda: parts.decode(self._file, part))
-        survey = _survey(self._octets(start, end))
+        survey = survey_of(self._octets(start, end))
         if part.encoding == "base64":
             if not survey.clean or (text and part.disposition != "attachment"):
                 edit = self._labelled(part, edit, text, lambda: parts.decode(self._file, part))
@@ -358,7 +356,7 @@ class _Writer:
             return self._recoded(part, edit, False, lambda: _plain(self._octets(start, end)))
         return self._recoded(part, edit, False, lambda: self._octets(start, end))
 
-    def _uuencoded(self, part: Part, edit: _Edit, survey: _Survey) -> Tuple[_Edit, List[_Piece]]:
+    def _uuencoded(self, part: Part, edit: _Edit, survey: Survey) -> Tuple[_Edit, List[_Piece]]:
         """A sound file in base64; what is not exactly that goes on as it is, if it may: nothing of it is lost."""
         try:
             part.uuencoded = uuencode.examined(self._octets(part.body_start, part.body_end))
@@ -402,26 +400,6 @@ def _is_text(part: Part) -> bool:
 def _plain(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Text lines ended by CRLF, without NUL."""
     return (chunk.replace(b"\0", b"") for chunk in encodings.canonical(chunks))
-
-
-def _survey(chunks: Iterable[bytes]) -> _Survey:
-    ascii_only, nul, long_line, stray_cr, escape = True, False, False, 0, False
-    unfinished, before = 0, b""
-    for data in chunks:
-        ascii_only = ascii_only and data.isascii()
-        nul = nul or b"\0" in data
-        escape = escape or b"\x1b" in data
-        stray_cr += data.count(b"\r") - data.count(CRLF) - (before == b"\r" and data[:1] == b"\n")
-        before = data[-1:]
-        position = 0
-        # From the beginning of a line, jump to the last line end within the limit: few steps, all in C.
-        while not long_line and unfinished + len(data) - position > _LONGEST_LINE:
-            end = data.rfind(b"\n", position, max(position, position + _LONGEST_LINE + 1 - unfinished))
-            long_line = end < 0
-            position, unfinished = end + 1, 0
-        last = data.rfind(b"\n", position)
-        unfinished = unfinished + len(data) - position if last < 0 else len(data) - last - 1
-    return _Survey(ascii_only, nul, long_line, stray_cr > 0, escape)
 
 
 def _content(part: Part, kind: str = "") -> parameters.Value:

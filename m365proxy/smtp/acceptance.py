@@ -50,21 +50,19 @@ class Intake:
 
     def _check(self, file: BinaryIO, user: User, null_sender: bool) -> Optional[Reply]:
         start = file.tell()
-        authors = _authors(parts.read_header(file, start))
+        size, ceiling = file.seek(0, 2) - start, prepare.LARGE_MIME_CEILING
+        examined = prepare.examine(file, start)
+        authors = _authors(examined.root.header)
         is_bounce = bounces.is_bounce(null_sender, authors)
         if authors and not (is_bounce or user.rewrite_from or any(map(user.may_send_as, authors))):
             return advice.sender_refused(authors[0], user)
-        end = file.seek(0, 2)
-        size, ceiling = end - start, prepare.LARGE_MIME_CEILING
-        prepared = prepare.prepare(
-            file, start, recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>"
-        )
         # A mail server's author may be none that anybody can read: MAILER-DAEMON, Mailer-Daemon@my_nas.
-        if null_sender and (is_bounce or not authors) and bounces.is_of_a_bounce(file, prepared.root):
+        if null_sender and (is_bounce or not authors) and bounces.is_of_a_bounce(file, examined.root):
             return replies.BOUNCE_OF_A_BOUNCE
         if size > _SHRINKS * ceiling or size < ceiling / _GROWS:
             # Surely large, or surely small: the device need not wait until all of it is prepared.
-            return self._check_large(prepared.root, file) if size > ceiling else None
+            return self._check_large(examined.root, file) if size > ceiling else None
+        prepared = examined.prepared(recipients=[user.mailbox], sender=user.mailbox, message_id="<check@localhost>")
         return self._check_large(prepared.root, file) if prepared.exceeds(ceiling - _ADDED) else None
 
     def _check_large(self, root: parts.Part, file: BinaryIO) -> Optional[Reply]:

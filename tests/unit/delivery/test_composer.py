@@ -36,7 +36,7 @@ def test_a_message_that_could_not_be_tried_at_first_keeps_its_message_id(harness
     "where, only_odd",
     [
         ("mime.parts.scan", False),
-        ("mime.prepare._survey", False),
+        ("mime.prepare.survey_of", False),
         ("mime.encodings.to_base64", False),
         ("mime.words.decode", True),
         ("mime.parameters.parse", True),
