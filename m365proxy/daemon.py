@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import os
 import queue
 import socket
 import ssl
 import threading
 import time
-from typing import Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional
 
 from .account import Account, installation, notice_ways, spool_of, watched
 from .config import load as configuration
@@ -31,36 +29,30 @@ from .delivery.warningmail import WarningMail
 from .entra import renewalprocess
 from .entra.registration import private_key
 from .errors import CannotCreate, ConfigError, Temporary
-from .listening import status_access, tls_contexts
-from .logins.guard import Guard
-from .logins.users import User, Users
+from .listening import listener_settings, status_access, tls_contexts
 from .maildrop.maildrop import Maildrops
-from .mime import prepare
 from .monitoring.counters import Counters
 from .monitoring.monitor import Monitor
 from .monitoring.notices import Notices
 from .monitoring.snapshot import ProgramView
-from .pop3 import session as pop3
 from .pop3.session import Pop3Session
-from .server.client import Client, ListenerSettings, Session
+from .receivers.receiver import Receiver
+from .receivers.receivers import Receivers, possible_number
+from .receivers.words import Report, Task
+from .server.client import Client, Session
 from .server.clienthello import ClientHellos
 from .server.connections import Connections
 from .server.junk import JunkCommands
 from .server.listener import Listener
-from .smtp import replies
 from .smtp import session as smtp
-from .smtp.acceptance import Intake
-from .smtp.policy import Policy
-from .smtp.session import SmtpSession
 from .spool.envelope import Envelope
 from .spool.incoming import Incoming
 from .spool.overview import Overview
+from .submission import Submission, guard_of
 from .system import files, log, memory
 from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
 from .system.events import EventLog
-from .system.interfaces import default_gateways
-from .system.networks import within
 from .system.outbound import Outbound
 from .system.signals import Asked
 from .system.systemd import Notifier
@@ -118,19 +110,12 @@ class Daemon:
         self._asked: "Asked[str]" = asked if asked is not None else queue.SimpleQueue()
         # A certificate of our own making needs the state directory: start() makes it.
         self._tls = {} if config.tls.tls_cert == "auto" else tls_contexts(config, config, self._state_dir)
-        self._users = Users(config.mailboxes)
-        self._guard = Guard(
-            self._users,
-            config.limits.auth_failures,
-            config.limits.auth_block_minutes * 60.0,
-            config.proxy_protocol_from,
-        )
+        self._guard = guard_of(config)
         self._connections = self._make_connections(config)
-        self._gateways = default_gateways()
-        self._plaintext_networks = list(config.plaintext_networks)  # one list for all sessions, which a reload changes
-        self._policy = self._make_policy(config)
-        self._hostname = socket.gethostname()
+        self._submission = Submission(config, self._guard, self._connections, self._accept, self._counters.note_refusal)
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
+        self._hellos_path = os.path.join(self._state_dir, "tls_first.json")
+        self._receivers = self._make_receivers(config)
         self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
         self._after_rush = memory.AfterRush()
         self._stopped = False
@@ -158,8 +143,9 @@ class Daemon:
             self.spool.make()
             self._control.make()
             self._tls = self._tls or tls_contexts(self.config, self.config, state_dir)
+            self._receivers.start()
             self.courier = self._make_courier()
-            self._client_hellos = ClientHellos(os.path.join(state_dir, "tls_first.json"), self.config.tls_first)
+            self._client_hellos = ClientHellos(self._hellos_path, self.config.tls_first)
             self._maildrops = Maildrops(
                 self.account.graph,
                 os.path.join(state_dir, "maildrop"),
@@ -168,8 +154,8 @@ class Daemon:
                 exact_sizes=self.config.pop3.exact_sizes,
                 min_free=self.config.queue.min_free_mb * 1024 * 1024,
             )
-            for wanted in self.config.sockets:
-                self._listen(wanted)
+            for index, wanted in enumerate(self.config.sockets):
+                self._listen(index, wanted)
             if self.config.status_port is not None:
                 self._status_port.open(
                     status_addresses(self.config), self.config.status_port, self._status_access(self.config)
@@ -182,6 +168,8 @@ class Daemon:
             for listener in self.listeners:
                 listener.close()
             self._status_port.close()
+            self._receivers.ask_stop(0.0)
+            self._receivers.stop(time.monotonic() + _CALL_SECONDS)
             self._lock.release()
             raise
         for listener in self.listeners:
@@ -225,7 +213,7 @@ class Daemon:
             LargeDrafts(graph, sleep=self._pause),
             Routes(config.state_dir, graph.user, config.permissions is Permissions.FULL),
             SeenIds(os.path.join(config.state_dir, "seen")),
-            lambda mailbox, address: self._users.may_send_as(mailbox, address),
+            lambda mailbox, address: self._guard.users.may_send_as(mailbox, address),
             on_ambiguous=config.queue.on_ambiguous,
         )
         return Courier(
@@ -251,6 +239,33 @@ class Daemon:
             note_refused=self._counters.note_refused_connection,
         )
 
+    def _make_receivers(self, config: Config) -> Receivers:
+        reports: Dict[Report, Callable[..., object]] = {
+            Report.QUEUED: self._take_over,
+            Report.SESSION: lambda service, peer: self._monitor.note_session(service, peer),
+            Report.TURNED_AWAY: self._counters.note_refused_connection,
+            Report.REFUSAL: self._counters.note_refusal,
+            Report.QUIRK: self._connections.quirks.note,
+            Report.CLIENT_HELLO: self._note_hello,
+        }
+        return Receivers(
+            possible_number(config.receivers),
+            lambda channel: Receiver(config, self._tls, self._hellos_path, channel).run(),
+            self._connections,
+            reports,
+            lambda: self.courier.find_missed(),
+        )
+
+    def _take_over(self, id: str) -> None:
+        """A receiver has accepted a message."""
+        self.spool.note_accepted()
+        self.courier.add(id)
+
+    def _note_hello(self, peer: str) -> None:
+        """A receiver has found a client that begins TLS at once."""
+        self._client_hellos.note(peer)
+        self._receivers.tell(Task.CLIENT_HELLO, peer)
+
     def _make_reporter(self) -> Reporter:
         return Reporter(
             self.spool,
@@ -261,17 +276,13 @@ class Daemon:
             host=socket.gethostname(),
         )
 
-    def _listen(self, wanted: Socket) -> None:
-        settings = ListenerSettings(
-            smtp.PROTOCOL if wanted.protocol is Service.SMTP else pop3.PROTOCOL,
-            tls_mode=wanted.tls,
-            tls_required=wanted.required,
-            client_hellos=self._client_hellos,
-            lf_only_clients=wanted.lf_only_clients,
-        )
+    def _listen(self, index: int, wanted: Socket) -> None:
+        settings = listener_settings(wanted, self._client_hellos)
         tls_context = self._tls.get(wanted.min_version) if wanted.tls is not TlsMode.NONE else None
+        is_received = wanted.protocol is Service.SMTP
+        hand_over = functools.partial(self._receivers.hand_over, index) if is_received else None
         self.listeners.append(
-            Listener(wanted.address, wanted.port, settings, self._session, self._connections, tls_context)
+            Listener(wanted.address, wanted.port, settings, self._session, self._connections, tls_context, hand_over)
         )
 
     def addresses(self) -> List[str]:
@@ -281,43 +292,15 @@ class Daemon:
     def _status_access(self, config: Config) -> Access:
         return status_access(self._built, config, self._tls, self._state_dir)
 
-    def _make_policy(self, config: Config) -> Policy:
-        may_send_large = self._built.permissions is Permissions.FULL
-        size_limit = configuration.size_limit(config.attachment_limit_mb)
-        is_cut = not may_send_large and size_limit > prepare.LARGE_MIME_CEILING
-        return Policy(
-            size_limit=prepare.LARGE_MIME_CEILING if is_cut else size_limit,
-            too_large=replies.TOO_LARGE_TO_SEND_ONLY if is_cut else replies.TOO_LARGE,
-            recipients=config.limits.recipients,
-            errors=config.limits.errors,
-            command_seconds=config.limits.command_seconds,
-            data_seconds=config.limits.data_seconds,
-            session_seconds=config.limits.session_seconds,
-            plaintext_networks=self._plaintext_networks,
-            allowed_domains=config.allowed_domains,
-            relay=self._relay_user,
-            relay_networks=config.relay_networks,
-            mailboxes=[mailbox.username for mailbox in config.mailboxes if Service.SMTP in mailbox.services],
-            check_message=Intake(may_send_large).check,
-            note_refusal=self._counters.note_refusal,
-            quirks=self._connections.quirks,
-        )
-
     def _session(self, client: Client) -> Session:
         if client.settings.protocol is smtp.PROTOCOL:
-            return SmtpSession(
-                client,
-                hostname=self._hostname,
-                users=self._guard,
-                accept=self._accept,
-                policy=self._policy,
-            )
+            return self._submission.session(client)
         return Pop3Session(
             client.connection,
             users=self._guard,
             maildrops=self._maildrops,
             tls_context=client.starttls,
-            plaintext_networks=() if client.settings.tls_required else self._plaintext_networks,
+            plaintext_networks=() if client.settings.tls_required else self._submission.plaintext_networks,
             errors=self.config.limits.errors,
             handshake_seconds=client.settings.handshake_seconds,
             junk=JunkCommands(client.note_progress),
@@ -326,20 +309,6 @@ class Daemon:
 
     def _accept(self, envelope: Envelope) -> Incoming:
         return self.spool.put(envelope, self.courier.add)
-
-    def _relay_user(self, peer: str) -> Optional[User]:
-        """The user of an address that may send without login; the smallest of its networks decides."""
-        for network, mailbox in self.config.relay_networks:
-            if within(peer, [network]):
-                if peer in self._gateways:
-                    self._connections.quirks.note(
-                        peer,
-                        "mail without login from this machine's gateway, which may hide other clients (NAT)",
-                        logging.WARNING,
-                    )
-                with contextlib.suppress(KeyError):  # a reload is just removing the mailbox
-                    return self._users.user_of_mailbox(mailbox)
-        return None
 
     def _pause(self, seconds: float) -> None:
         """Wait; Temporary if the program is to stop, so that what waits ends."""
@@ -366,11 +335,17 @@ class Daemon:
             survive(functools.partial(self._carry_out, word), "control")
             survive(self._obey, "control")
             survive(self.courier.tick, "courier")
+            survive(self._count_waiting, "queue")
             if time.monotonic() - written >= _STATUS_SECONDS:
                 survive(self.write_status, "status")
                 self._after_rush.look(len(self._connections), self._connections.take_most())
+                self._receivers.tell(Task.LOOK)
                 written = time.monotonic()
         self.stop()
+
+    def _count_waiting(self) -> None:
+        if self._built.queue.max_waiting:
+            self._receivers.tell(Task.WAITING, self.spool.waiting())
 
     def ask_stop(self) -> None:
         """Any thread may ask, and a signal's handler."""
@@ -399,8 +374,10 @@ class Daemon:
             self.write_status()
         elif word == "login":
             self._guard.admit_once(id)
+            self._receivers.tell(Task.ADMIT, id)
         elif word == "watch":
             self._connections.quirks.watch(float(id))
+            self._receivers.tell(Task.WATCH, float(id))
 
     def reload(self) -> None:
         """Put users, rules and certificates of the config file to use; a file with mistakes changes nothing."""
@@ -425,15 +402,11 @@ class Daemon:
 
     def _put_to_use(self, config: Config) -> None:
         """Everything that changes without a restart."""
-        self._users = self._guard.users = Users(config.mailboxes)
         self.config = config
         self._status_port.set_access(self._status_access(config))
-        self._plaintext_networks[:] = config.plaintext_networks
-        self._gateways = default_gateways()
-        self._guard.exempt = config.proxy_protocol_from
         self._client_hellos.networks = config.tls_first
-        self._connections.set_networks(config.proxy_protocol_from, config.allowed_networks)
-        self._policy = self._make_policy(config)
+        self._submission.configure(config)
+        self._receivers.reload(config.path)
         addresses = [mailbox.username for mailbox in config.mailboxes]
         self._reporter.configure(addresses, config.notify)
         self._sent_copies.set_mailboxes(config.without_copies)
@@ -481,7 +454,9 @@ class Daemon:
         for listener in self.listeners:
             listener.close()
         self._status_port.close()
+        self._receivers.ask_stop(_STOP_SECONDS / 2)
         cut = self._connections.stop(_STOP_SECONDS / 2)
+        cut += self._receivers.stop(deadline - _CALL_SECONDS)
         idle = self.courier.stop(_CALL_SECONDS)
         if not idle:
             self.account.graph.break_off()

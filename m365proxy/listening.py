@@ -6,13 +6,28 @@ import ipaddress
 import ssl
 from typing import Dict
 
-from .config.sections import Config
+from .config.sections import Config, Socket
 from .config.sockets import is_status_encrypted, status_addresses, status_tls_version
+from .pop3 import session as pop3
 from .server import autocert, tls
-from .system.choices import TlsMode
+from .server.client import ListenerSettings
+from .server.clienthello import ClientHellos
+from .smtp import session as smtp
+from .system.choices import Service, TlsMode
 from .web.statusport import Access
 
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+def listener_settings(wanted: Socket, hellos: ClientHellos) -> ListenerSettings:
+    """How the clients of a port are treated."""
+    return ListenerSettings(
+        smtp.PROTOCOL if wanted.protocol is Service.SMTP else pop3.PROTOCOL,
+        tls_mode=wanted.tls,
+        tls_required=wanted.required,
+        client_hellos=hellos,
+        lf_only_clients=wanted.lf_only_clients,
+    )
 
 
 def tls_contexts(built: Config, config: Config, state_dir: str) -> Dict[str, ssl.SSLContext]:

@@ -443,6 +443,14 @@ OPTIONS = (
         "within 24 hours is never blocked.",
         restart=True,
     ),
+    Option(
+        "receivers",
+        Integer(0, 16),
+        None,
+        "Number of processes that receive mail. 0: the main process does. If not given: as many as there are "
+        "processors, at most 4; on Windows, and with one processor, 0.",
+        restart=True,
+    ),
     Option("notify", ADDRESS, None, "Address for warnings and reports."),
     Option(
         "notify_url",

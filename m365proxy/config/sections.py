@@ -186,6 +186,7 @@ class Config:
     queue: QueueConfig
     pop3: Pop3Config
     limits: LimitsConfig
+    receivers: Optional[int]
     notify: Optional[str]
     notify_url: Optional[Secret]
     notify_command: Optional[Tuple[Secret, ...]]

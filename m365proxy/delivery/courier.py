@@ -151,6 +151,11 @@ class Courier:
         self._lanes.add_now(id)
         self.flush()
 
+    def find_missed(self) -> None:
+        """Let everything wait that is in new/: nobody said of some of it that it is there."""
+        self._lanes.load(self._spool.entries(Place.NEW))
+        self.flush()
+
     def flush(self) -> None:
         """Start what is due; called by the timer, by new mail and after every delivery."""
         with self._lock:

@@ -51,6 +51,7 @@ class Client:
         self.settings = settings
         self.tls = tls
         self.port = port
+        self.origin = connection.peer  # the address that the connection came from: behind a proxy, the proxy's
         self.receiving = False  # a message is coming in: an orderly stop waits for its end
         self._is_stopping = is_stopping
         self._made_progress = False

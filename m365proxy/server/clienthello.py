@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Dict, Sequence
+from typing import Callable, Dict, Optional, Sequence
 
 from ..system import files, jsontext, log
 from ..system.networks import Network, within
@@ -31,9 +31,13 @@ _LIMIT = 1000
 class ClientHellos:
     """Addresses that begin with a ClientHello.  May be used from any thread."""
 
-    def __init__(self, path: str, networks: Sequence[Network] = ()):
-        """`path` is the file they are kept in; `networks` are known from the start (tls_first)."""
+    def __init__(self, path: str, networks: Sequence[Network] = (), tell: Optional[Callable[[str], object]] = None):
+        """`path` is the file they are kept in; `networks` are known from the start (tls_first).
+
+        `tell` is told each new address: another process keeps and logs it.
+        """
         self._path = path
+        self._tell = tell
         self.networks = networks  # may be exchanged while running
         self._lock = threading.Lock()
         self._known: Dict[str, None] = dict.fromkeys(_load(path))
@@ -47,12 +51,24 @@ class ClientHellos:
         with self._lock:
             if peer in self._known:
                 return
-            self._known[peer] = None
-            if len(self._known) > _LIMIT:
-                del self._known[next(iter(self._known))]
-            self._keep()  # under the lock: an older list must not overwrite a newer one
+            self._remember(peer)
+            if self._tell is None:
+                self._keep()  # under the lock: an older list must not overwrite a newer one
+        if self._tell is not None:
+            self._tell(peer)
+            return
         what = "TLS started at once on a STARTTLS port; from now on its connections start with TLS"
         quirks.log_first(peer, what, habit=Habit.TLS_AT_ONCE)
+
+    def learn(self, peer: str) -> None:
+        """Another process has noted an address."""
+        with self._lock:
+            self._remember(peer)
+
+    def _remember(self, peer: str) -> None:
+        self._known[peer] = None
+        if len(self._known) > _LIMIT:
+            del self._known[next(iter(self._known))]
 
     def _keep(self) -> None:
         try:

@@ -36,23 +36,27 @@ class Connections:
         *,
         note_session: Callable[[str, str], object] = lambda protocol, peer: None,
         note_refused: Callable[[str], object] = lambda protocol: None,
+        note_left: Callable[[Client], object] = lambda client: None,
+        quirks: Optional[Quirks] = None,
     ):
         """At most `total` clients at once, and `per_client` connections from one address.
 
         `proxies` must say whose connection they pass on (PROXY protocol); `allowed` may connect, None for all.
         `note_session` and `note_refused` are told the protocol of each client that is let in, or turned away; the
-        former its address, too.
+        former its address, too.  `note_left` is told each client whose session has ended.
         """
         self.note_session = note_session
         self.note_refused = note_refused
+        self._note_left = note_left
         self.set_networks(proxies, allowed)
-        self.quirks = Quirks()
+        self.quirks = quirks or Quirks()
         self._arrivals = Arrivals(clock)
         self._total = total
         self._per_client = per_client
         self._clock = clock
         self._changed = threading.Condition()
         self._running: Set[Client] = set()
+        self._elsewhere = 0  # clients that another process serves
         self._most = 0
         self._by_client: Dict[str, int] = {}
         self._stopping = False
@@ -60,7 +64,7 @@ class Connections:
         self._silent_until: Dict[str, float] = {}  # by client; "" is for lines about none
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._running) + self._elsewhere
 
     def is_stopping(self) -> bool:
         return self._stopping
@@ -79,20 +83,38 @@ class Connections:
     def enter(self, client: Client) -> str:
         """Count a client in; returns why it must not come in, or ""."""
         with self._changed:
-            if self._stopping:
-                return "the program is being stopped"
-            if len(self._running) >= self._total:
-                return f"{self._total} connections are open (limits.connections)"
-            refusal = self._count_in(client.peer)
+            refusal = self._enter(client.peer)
             if not refusal:
                 self._running.add(client)
-                self._most = max(self._most, len(self._running))
+                self._most = max(self._most, len(self))
         return refusal
+
+    def enter_elsewhere(self, peer: str) -> str:
+        """Count a client in that another process is to serve; returns why it must not come in, or ""."""
+        with self._changed:
+            refusal = self._enter(peer)
+            if not refusal:
+                self._elsewhere += 1
+                self._most = max(self._most, len(self))
+        return refusal
+
+    def leave_elsewhere(self, peer: str) -> None:
+        """Count a client out that another process has served."""
+        with self._changed:
+            self._elsewhere -= 1
+            self._count_out(peer)
+
+    def _enter(self, peer: str) -> str:
+        if self._stopping:
+            return "the program is being stopped"
+        if len(self) >= self._total:
+            return f"{self._total} connections are open (limits.connections)"
+        return self._count_in(peer)
 
     def take_most(self) -> int:
         """The largest number that was open at once since the last call."""
         with self._changed:
-            most, self._most = self._most, len(self._running)
+            most, self._most = self._most, len(self)
         return most
 
     def rename(self, client: Client, peer: str) -> str:
@@ -121,6 +143,7 @@ class Connections:
             self._running.remove(client)
             self._count_out(client.peer)
             self._changed.notify_all()
+        self._note_left(client)
         if not (client.made_progress or self._stands_for_many(client.peer)):
             self._arrivals.note_idle(client_network(client.peer))
 

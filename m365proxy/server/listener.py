@@ -17,7 +17,7 @@ import threading
 from typing import Any, Callable, Optional, Tuple
 
 from ..errors import CannotCreate, InUse, ProxyError
-from ..system.choices import TlsMode, listener_name
+from ..system.choices import listener_name
 from ..system.networks import normalise_address
 from .client import Client, ListenerSettings, Session
 from .connections import Connections
@@ -25,6 +25,10 @@ from .sessions import NOT_ALLOWED, Sessions, note_fault
 
 # How long the accept thread rests when the system has no descriptor or memory left (seconds).
 _SHORTAGE_PAUSE = 0.1
+
+# Gives a client to another process: its socket, its address, the port it connected to, and whether it is a proxy that
+# has to say whose connection it passes on.  False if no process takes it.
+HandOver = Callable[[socket.socket, str, int, bool], bool]
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -49,16 +53,19 @@ class Listener(socketserver.ThreadingTCPServer):
         make_session: Callable[[Client], Session],
         connections: Connections,
         tls: Optional[ssl.SSLContext] = None,
+        hand_over: Optional[HandOver] = None,
     ):
         """Bind and listen; nothing is accepted before start().  Raises InUse or CannotCreate.
 
-        `tls` may be exchanged while running; it is valid from the next connection on.
+        `tls` may be exchanged while running; it is valid from the next connection on.  `hand_over` gives clients to
+        other processes; those that it does not take are served here.
         """
         self.protocol = settings.protocol.name
         self.tls = tls
         self._settings = settings
         self._sessions = Sessions(settings, make_session, connections)
         self._connections = connections
+        self._hand_over = hand_over
         self._closing = threading.Event()
         self._thread: Optional[threading.Thread] = None
         try:
@@ -137,27 +144,12 @@ class Listener(socketserver.ThreadingTCPServer):
         proxy = self._connections.is_proxy(peer)
         if not proxy and not self._connections.may_connect(peer):
             self._sessions.log_refused(peer, NOT_ALLOWED)
-            self._turn_away(request, self._settings.protocol.not_allowed)
+            self._sessions.turn_away(request, self._settings.protocol.not_allowed)
             return
-        client = self._sessions.client(request, peer, self.port, self.tls)
-        refusal = self._connections.enter(client)
-        if not refusal:
-            try:
-                request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._sessions.start(client, proxy)
-                return
-            except (RuntimeError, MemoryError, OSError) as error:  # no thread, no memory, or the client is gone
-                self._connections.leave(client)
-                refusal = str(error)
-        self._sessions.log_refused(peer, refusal)
-        self._turn_away(request, self._settings.protocol.busy)
-
-    def _turn_away(self, request: socket.socket, line: bytes) -> None:
-        with contextlib.suppress(OSError):
-            if self._settings.tls_mode is not TlsMode.IMPLICIT:
-                request.setblocking(False)
-                request.send(line)
-        self.shutdown_request(request)
+        if self._hand_over is not None and self._hand_over(request, peer, self.port, proxy):
+            request.close()
+            return
+        self._sessions.begin(request, peer, self.port, self.tls, proxy)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """One line for a fault in accepting; socketserver would print a traceback."""

@@ -29,11 +29,17 @@ class Habit(Word):
     TLS_AT_ONCE = "TLS at once"
 
 
+# Is told an address, what it does, the level of its line, and which habit it is.
+First = Callable[[str, str, int, Optional[Habit]], object]
+
+
 class Quirks:
     """Peculiarities of clients, logged once for each address.  May be used from any thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, first: Optional[First] = None) -> None:
+        """`first` is told what is seen for the first time, instead of the log."""
         self._clock = clock
+        self._first = first or log_first
         self._watched_until = float("-inf")
         self._tales = 0
         self._lock = threading.Lock()
@@ -46,7 +52,7 @@ class Quirks:
             self._seen[peer, what] = None
             if len(self._seen) > _QUIRKS:
                 del self._seen[next(iter(self._seen))]
-        log_first(peer, what, level, habit)
+        self._first(peer, what, level, habit)
 
     def watch(self, seconds: float) -> None:
         """Somebody watches for so long: log each peculiarity once more, and what `tell` says meanwhile."""

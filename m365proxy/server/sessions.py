@@ -43,21 +43,38 @@ class Sessions:
         self._connections = connections
         self._threads = SessionThreads(self._protocol)
 
-    def client(self, sock: socket.socket, peer: str, port: int, tls: Optional[ssl.SSLContext]) -> Client:
-        """The client at the other end of a connection to `port`."""
-        connection = Connection(sock, peer, tls_begun=self._note_old_tls)
-        return Client(connection, self._settings, tls, self._connections.is_stopping, port)
+    def begin(self, sock: socket.socket, peer: str, port: int, tls: Optional[ssl.SSLContext], proxy: bool) -> bool:
+        """Begin the session of a client that connected to `port`, or turn it away.
 
-    def start(self, client: Client, proxy: bool) -> None:
-        """Begin a client's session; RuntimeError or MemoryError if there is no thread for it.
-
-        The client has entered `connections`, and leaves them at its end.  `proxy`: whether it sends a PROXY header.
+        `proxy`: whether it has to send a PROXY header.  Whether it has entered `connections`, which it leaves again.
         """
-        self._threads.start(f"{self._protocol} {client.peer}", functools.partial(self._serve, client, proxy))
+        connection = Connection(sock, peer, tls_begun=self._note_old_tls)
+        client = Client(connection, self._settings, tls, self._connections.is_stopping, port)
+        refusal = self._connections.enter(client)
+        has_entered = not refusal
+        if has_entered:
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._threads.start(f"{self._protocol} {peer}", functools.partial(self._serve, client, proxy))
+                return True
+            except (RuntimeError, MemoryError, OSError) as error:  # no thread, no memory, or the client is gone
+                self._connections.leave(client)
+                refusal = str(error)
+        self.log_refused(peer, refusal)
+        self.turn_away(sock, self._settings.protocol.busy)
+        return has_entered
 
     def close(self) -> None:
         """No client comes any more; running sessions go on."""
         self._threads.close()
+
+    def turn_away(self, sock: socket.socket, line: bytes) -> None:
+        """Say a line, if the client takes it at once, and end the connection."""
+        with sock, contextlib.suppress(OSError):
+            if self._settings.tls_mode is not TlsMode.IMPLICIT:
+                sock.setblocking(False)
+                sock.send(line)
+            sock.shutdown(socket.SHUT_WR)
 
     def log_refused(self, peer: str, refusal: str, proxy: str = "") -> None:
         """Log that a client was turned away, and why; `proxy`: the one it came through."""

@@ -157,6 +157,15 @@ class Spool:
             self._waiting = found
         return found
 
+    def note_accepted(self) -> None:
+        """Another process has put a message into new/."""
+        self._count(1)
+
+    def set_waiting(self, number: int) -> None:
+        """How many messages wait, from somebody who knows."""
+        with self._count_lock:
+            self._waiting, self._counted = number, self._monotonic()
+
     def _count(self, change: int) -> None:
         with self._count_lock:
             self._waiting += change

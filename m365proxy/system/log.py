@@ -72,12 +72,17 @@ class _OneLine(logging.Formatter):
         return clean(line, _LONGEST)
 
     def formatException(self, info: Any) -> str:
-        kind, error, trace = info
-        if logging.getLogger("m365proxy").isEnabledFor(logging.DEBUG):
-            return "".join(traceback.format_exception(kind, error, trace))
-        frames = traceback.extract_tb(trace)
-        where = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-        return f"{kind.__name__}: {error}{where}"
+        return exception_text(info)
+
+
+def exception_text(info: Any) -> str:
+    """An exception and its last frame, all frames if the log is for DEBUG; `info` as sys.exc_info gives it."""
+    kind, error, trace = info
+    if logging.getLogger("m365proxy").isEnabledFor(logging.DEBUG):
+        return "".join(traceback.format_exception(kind, error, trace))
+    frames = traceback.extract_tb(trace)
+    where = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"{kind.__name__}: {error}{where}"
 
 
 class _JournalLine(_OneLine):

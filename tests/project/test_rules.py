@@ -32,9 +32,11 @@ MAY_IMPORT = {
     "web": "monitoring logins server spool system errors",
     "account": "config monitoring spool entra graph system",
     "daily": "account config delivery server spool system errors",
-    "listening": "config web server system",
-    "daemon": "account daily listening config smtp pop3 web monitoring logins delivery maildrop server mime spool "
-    "entra graph system errors",
+    "listening": "config smtp pop3 web server system",
+    "submission": "config smtp logins mime server spool system",
+    "receivers": "account listening submission config server spool system errors",
+    "daemon": "account daily receivers listening submission config smtp pop3 web monitoring logins delivery maildrop server mime "
+    "spool entra graph system errors",
     "sandbox": "server system",
     "admin": "account daemon sandbox monitoring config logins delivery server mime spool entra graph system errors",
     "cli": "admin daemon config entra system errors",
@@ -42,7 +44,16 @@ MAY_IMPORT = {
 }
 MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}
 MAY_READ_THE_CONFIG = {
-    *("account", "daemon", "cli", "admin.check.mailboxes", "admin.commands", "admin.init.configfile", "admin.demo"),
+    *(
+        "account",
+        "daemon",
+        "submission",
+        "cli",
+        "admin.check.mailboxes",
+        "admin.commands",
+        "admin.init.configfile",
+        "admin.demo",
+    ),
     *("admin.init.conversation", "admin.invocation", "admin.init.tenantscript", "admin.report.report"),
 }
 # urllib3 comes with requests, whose errors wrap its own.

@@ -102,9 +102,9 @@ def test_a_change_that_is_taken_back_needs_no_restart(make_daemon, program, capl
 
 def test_sizes_stay_those_of_the_permissions_that_work(make_daemon, program, caplog):
     daemon = make_daemon(pop3_port=None)
-    before = daemon._policy.size_limit
+    before = daemon._submission.policy.size_limit
     reload(daemon, program, caplog, permissions="send")
-    assert daemon._policy.size_limit == before
+    assert daemon._submission.policy.size_limit == before
 
 
 def test_a_reload_logs_the_warnings_of_the_config(make_daemon, program, caplog):

@@ -1,0 +1,202 @@
+"""The receivers as the main process sees them: it hands clients to them, hears their reports, and replaces them."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import itertools
+import os
+import socket
+import sys
+import threading
+import time
+import zlib
+from typing import Any, Callable, Counter, List, Mapping, Optional
+
+from ..server.connections import Connections
+from ..system import log
+from ..system.networks import client_network, is_loopback
+from ..system.threads import survive
+from . import records
+from .channel import Channel
+from .forker import Forker
+from .words import Report, Task
+
+logger = log.get("receivers")
+
+# More do not bring more: the main process writes the log of all, and delivers.
+_MOST = 4
+
+# Seconds before a receiver that ended soon is replaced, doubled for each further one; and for how long one must have
+# worked to be replaced at once.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_LONG = 60.0
+
+
+def possible_number(wanted: Optional[int]) -> int:
+    """How many there are to be, None for as many as processors; 0 where no process can be given a connection."""
+    if sys.platform == "win32" or not hasattr(os, "sched_getaffinity"):
+        return 0
+    if wanted is not None:
+        return wanted
+    processors = len(os.sched_getaffinity(0))
+    return min(processors, _MOST) if processors > 1 else 0
+
+
+class _Receiver:
+    """One of them, from its start to its end."""
+
+    def __init__(self, channel: Channel):
+        self.channel = channel
+        self.pid = 0  # until it is ready
+        self.clients: Counter[str] = collections.Counter()  # handed over, and not left yet: by address
+        self.cut = 0  # connections, at the stop
+        self.ended = threading.Event()
+
+
+class Receivers:
+    """Any thread may hand clients over and tell them something; one starts and stops them."""
+
+    def __init__(
+        self,
+        number: int,
+        work: Callable[[Channel], None],
+        connections: Connections,
+        reports: Mapping[Report, Callable[..., object]],
+        find_missed: Callable[[], object],
+    ):
+        """`work` is what a receiver does.  `reports` are called with the values of what is reported.
+
+        `find_missed` is called after one has ended: it may have accepted a message and not reported it.
+        """
+        self._number = number
+        self._forker = Forker(lambda sock: work(Channel(sock)))
+        self._connections = connections
+        self._reports = {**reports, Report.RECORD: records.write}
+        self._find_missed = find_missed
+        self._lock = threading.Lock()
+        self._receivers: List[Optional[_Receiver]] = [None] * number
+        self._turns = itertools.count()
+        self._config = ""  # the path of the config, once it was reloaded
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begin to make them.  There may be no other thread yet."""
+        if not self._number:
+            return
+        self._forker.start()
+        for place in range(self._number):
+            threading.Thread(target=self._keep, args=(place,), name=f"receiver {place + 1}", daemon=True).start()
+
+    def hand_over(self, index: int, sock: socket.socket, peer: str, port: int, proxy: bool) -> bool:
+        """Give a client of the config's listener of this index to a receiver; False if none takes it.
+
+        The arguments are as in `Task.SERVE`.
+        """
+        receiver = self._choose(peer)
+        if receiver is None or self._connections.enter_elsewhere(peer):
+            return False
+        with self._lock:
+            receiver.clients[peer] += 1
+        if receiver.channel.send_with(sock, Task.SERVE, index, peer, port, proxy):
+            return True
+        self._leave(receiver, peer)
+        return False
+
+    def _choose(self, peer: str) -> Optional[_Receiver]:
+        """The same one for all connections of a client, so that its limits are exact.
+
+        Who stands for many clients has no limits, and goes to each in turn.
+        """
+        if not self._number:
+            return None
+        is_many = is_loopback(peer) or self._connections.is_proxy(peer)
+        turn = next(self._turns) if is_many else zlib.crc32(client_network(peer).encode())
+        receiver = self._receivers[turn % self._number]
+        return receiver if receiver is not None and receiver.pid else None
+
+    def tell(self, task: Task, *values: Any) -> None:
+        """Tell all of them."""
+        for receiver in self._receivers:
+            if receiver is not None:
+                receiver.channel.send(task, *values)
+
+    def reload(self, path: str) -> None:
+        """The config was reloaded."""
+        self._config = path
+        self.tell(Task.RELOAD, path)
+
+    def ask_stop(self, seconds: float) -> None:
+        """Have them end their sessions within so many seconds, and themselves."""
+        self._stopping.set()
+        self.tell(Task.STOP, seconds)
+
+    def stop(self, deadline: float) -> int:
+        """Wait for their end after `ask_stop`, until `deadline` (monotonic); how many connections were cut."""
+        running = [receiver for receiver in self._receivers if receiver is not None]
+        for receiver in running:
+            receiver.ended.wait(max(0.0, deadline - time.monotonic()))
+            receiver.channel.end()
+        self._forker.stop(max(0.1, deadline - time.monotonic()))
+        return sum(receiver.cut for receiver in running)
+
+    # In the thread of each place.
+
+    def _keep(self, place: int) -> None:
+        """Have a receiver in a place, one after the other."""
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            begun = time.monotonic()
+            try:
+                self._follow(place, _Receiver(Channel(self._forker.make())))
+            except OSError as error:
+                logger.error(
+                    "no process can be started that receives mail: %s. The main process receives it; restart the "
+                    "service when there is time.",
+                    error.strerror or error,
+                )
+                pause = _LONGEST_PAUSE
+                continue
+            is_old = time.monotonic() - begun > _LONG
+            pause = 0.0 if is_old else min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+
+    def _follow(self, place: int, receiver: _Receiver) -> None:
+        """Hear what a receiver reports, to its end."""
+        self._receivers[place] = receiver
+        for (report, *values), _ in receiver.channel.messages():
+            survive(functools.partial(self._hear, receiver, report, values), "receiver")
+        self._receivers[place] = None
+        with self._lock:
+            left, receiver.clients = receiver.clients, collections.Counter()
+        for peer in left.elements():
+            self._connections.leave_elsewhere(peer)
+        receiver.ended.set()
+        receiver.channel.close()
+        if not self._stopping.is_set():
+            logger.warning(
+                "a process that receives mail (pid %d) has ended unexpectedly, and so have its %d sessions; clients "
+                "try again. Another one takes its place.",
+                receiver.pid,
+                sum(left.values()),
+            )
+            survive(self._find_missed, "courier")
+
+    def _hear(self, receiver: _Receiver, report: str, values: List[Any]) -> None:
+        if report == Report.READY:
+            (receiver.pid,) = values
+            if self._config:
+                receiver.channel.send(Task.RELOAD, self._config)
+        elif report == Report.LEFT:
+            self._leave(receiver, *values)
+        elif report == Report.STOPPED:
+            (receiver.cut,) = values
+        else:
+            self._reports[Report(report)](*values)
+
+    def _leave(self, receiver: _Receiver, peer: str) -> None:
+        with self._lock:
+            is_known = receiver.clients[peer] > 0
+            if is_known:
+                receiver.clients[peer] -= 1
+        if is_known:
+            self._connections.leave_elsewhere(peer)
