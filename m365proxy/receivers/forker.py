@@ -24,12 +24,16 @@ _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 _PATIENCE = struct.pack("ll", 1, 0)
 
 
+# What a receiver does, with its end of a channel; the process ends with it.
+Work = Callable[[socket.socket], None]
+
+
 class Forker:
     """The main process's side.  Once it is started, any thread may ask for a receiver."""
 
-    def __init__(self, work: Callable[[socket.socket], None]):
-        """`work` is what a receiver does, with its end of a channel; the process ends with it."""
-        self._work = work
+    def __init__(self, prepare: Callable[[], Work]):
+        """`prepare` is called once in the small process: what all receivers have in common is in memory once."""
+        self._prepare = prepare
         self._socket: Optional[socket.socket] = None
 
     def start(self) -> None:
@@ -38,6 +42,8 @@ class Forker:
         if sys.platform == "win32":
             raise OSError
         ours, theirs = socket.socketpair()
+        gc.collect()
+        gc.freeze()  # the collectors of all these processes would touch, and so copy, what they share
         if os.fork() == 0:
             ours.close()
             _end_with(lambda: self._serve(theirs))
@@ -75,8 +81,7 @@ class Forker:
         for name in _SIGNALS:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets those that have ended
-        gc.collect()
-        gc.freeze()  # the collector would touch, and so copy, what all receivers share
+        work = self._prepare()
         while True:
             octet, attached, _, _ = control.recvmsg(1, socket.CMSG_SPACE(4))
             if not octet:
@@ -85,7 +90,7 @@ class Forker:
             with socket.socket(fileno=array.array("i", attached[0][2])[0]) as channel, contextlib.suppress(OSError):
                 if os.fork() == 0:
                     control.close()
-                    _end_with(lambda: self._work(channel))
+                    _end_with(lambda: work(channel))
 
 
 def _end_with(work: Callable[[], None]) -> None:

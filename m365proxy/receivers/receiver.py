@@ -38,10 +38,10 @@ class Receiver:
     process, because each client comes to the same receiver again; those that stand for many clients do not.
     """
 
-    def __init__(self, config: Config, tls: Mapping[str, ssl.SSLContext], hellos_path: str, channel: Channel):
+    _channel: Channel
+
+    def __init__(self, config: Config, tls: Mapping[str, ssl.SSLContext], hellos_path: str):
         """`config` is that of the start, `tls` its contexts by min_version."""
-        logging.getLogger().handlers = [records.Sender(channel)]
-        self._channel = channel
         self._built = config
         self._tls = tls
         self._connections = Connections(
@@ -49,12 +49,14 @@ class Receiver:
             config.limits.connections_per_client,
             config.proxy_protocol_from,
             config.allowed_networks,
-            note_session=lambda service, peer: channel.send(Report.SESSION, service, peer),
-            note_refused=lambda service: channel.send(Report.TURNED_AWAY, service),
-            note_left=lambda client: channel.send(Report.LEFT, client.origin),
+            note_session=lambda service, peer: self._channel.send(Report.SESSION, service, peer),
+            note_refused=lambda service: self._channel.send(Report.TURNED_AWAY, service),
+            note_left=lambda client: self._channel.send(Report.LEFT, client.origin),
             quirks=Quirks(first=self._first_seen),
         )
-        self._hellos = ClientHellos(hellos_path, config.tls_first, lambda peer: channel.send(Report.CLIENT_HELLO, peer))
+        self._hellos = ClientHellos(
+            hellos_path, config.tls_first, lambda peer: self._channel.send(Report.CLIENT_HELLO, peer)
+        )
         self._guard = guard_of(config)
         self._spool = spool_of(config)
         self._submission = Submission(
@@ -62,7 +64,7 @@ class Receiver:
             self._guard,
             self._connections,
             self._accept,
-            lambda reason: channel.send(Report.REFUSAL, reason),
+            lambda reason: self._channel.send(Report.REFUSAL, reason),
         )
         self._ports = [
             Sessions(listener_settings(wanted, self._hellos), self._submission.session, self._connections)
@@ -78,8 +80,10 @@ class Receiver:
             Task.LOOK: self._look,
         }
 
-    def run(self) -> None:
-        """Do what the main process says, until it wants no more or is gone."""
+    def run(self, sock: socket.socket) -> None:
+        """Do what the main process says, until it wants no more or is gone; `sock` is the channel's."""
+        self._channel = Channel(sock)
+        logging.getLogger().handlers = [records.Sender(self._channel)]
         self._channel.send(Report.READY, os.getpid())
         for (task, *values), descriptor in self._channel.messages():
             if task == Task.STOP:

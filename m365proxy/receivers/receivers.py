@@ -19,7 +19,7 @@ from ..system.networks import client_network, is_loopback
 from ..system.threads import survive
 from . import records
 from .channel import Channel
-from .forker import Forker
+from .forker import Forker, Work
 from .words import Report, Task
 
 logger = log.get("receivers")
@@ -60,17 +60,17 @@ class Receivers:
     def __init__(
         self,
         number: int,
-        work: Callable[[Channel], None],
+        prepare: Callable[[], Work],
         connections: Connections,
         reports: Mapping[Report, Callable[..., object]],
         find_missed: Callable[[], object],
     ):
-        """`work` is what a receiver does.  `reports` are called with the values of what is reported.
+        """`prepare`: as in Forker.  `reports` are called with the values of what is reported.
 
         `find_missed` is called after one has ended: it may have accepted a message and not reported it.
         """
         self._number = number
-        self._forker = Forker(lambda sock: work(Channel(sock)))
+        self._forker = Forker(prepare)
         self._connections = connections
         self._reports = {**reports, Report.RECORD: records.write}
         self._find_missed = find_missed
