@@ -250,7 +250,7 @@ class Daemon:
         }
         return Receivers(
             possible_number(config.receivers),
-            lambda channel: Receiver(config, self._tls, self._hellos_path, channel).run(),
+            lambda: Receiver(config, self._tls, self._hellos_path).run,
             self._connections,
             reports,
             lambda: self.courier.find_missed(),
