@@ -106,6 +106,7 @@ def _config(directory: str, sandbox: Sandbox, passwords: Dict[str, str]) -> Conf
         "graph_url": sandbox.graph_url,
         "ca_file": sandbox.ca_file,
         "mailboxes": [{"username": name, "password": hash_password(word)} for name, word in passwords.items()],
+        "receivers": 0,  # this process has threads, and so cannot be forked
         "smtp_port": 0,
         "pop3_port": 0,
         "status_port": 0,

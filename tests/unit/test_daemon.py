@@ -34,7 +34,7 @@ def make_daemon(program, caplog):
     made = []
 
     def make(asked=None, **settings):
-        program.configure(**settings)
+        program.configure(receivers=0, **settings)  # this process has threads, and so cannot be forked
         config = configuration.load(str(program.config), {})
         outbound = Outbound(None, config.ca_file, direct=True)
         made.append(Daemon(config, outbound, environ={}, asked=asked))

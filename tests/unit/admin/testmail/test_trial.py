@@ -63,7 +63,7 @@ class Harness:
         self._stack.callback(self.program.sandbox.online)
 
     def configure(self, **settings):
-        self.program.configure(**settings)
+        self.program.configure(receivers=0, **settings)
         return configuration.load(str(self.program.config), {})
 
     def test(self, sender="", recipient="", login="", ask=None):
