@@ -19,7 +19,7 @@ from ..server.connections import Connections
 from ..server.quirks import Habit, Quirks
 from ..server.sessions import Sessions
 from ..spool.envelope import Envelope
-from ..spool.spool import Incoming
+from ..spool.incoming import Incoming
 from ..submission import Submission, guard_of
 from ..system import log, memory
 from ..system.choices import TlsMode
