@@ -44,6 +44,7 @@ from .server.clienthello import ClientHellos
 from .server.connections import Connections
 from .server.junk import JunkCommands
 from .server.listener import Listener
+from .server.quirks import Habit
 from .smtp import session as smtp
 from .spool.envelope import Envelope
 from .spool.incoming import Incoming
@@ -245,7 +246,7 @@ class Daemon:
             Report.SESSION: lambda service, peer: self._monitor.note_session(service, peer),
             Report.TURNED_AWAY: self._counters.note_refused_connection,
             Report.REFUSAL: self._counters.note_refusal,
-            Report.QUIRK: self._connections.quirks.note,
+            Report.QUIRK: self._note_quirk,
             Report.CLIENT_HELLO: self._note_hello,
         }
         return Receivers(
@@ -260,6 +261,10 @@ class Daemon:
         """A receiver has accepted a message."""
         self.spool.note_accepted()
         self.courier.add(id)
+
+    def _note_quirk(self, peer: str, what: str, level: int, habit: Optional[str]) -> None:
+        """A receiver has seen a peculiarity for the first time."""
+        self._connections.quirks.note(peer, what, level, Habit(habit) if habit else None)
 
     def _note_hello(self, peer: str) -> None:
         """A receiver has found a client that begins TLS at once."""

@@ -48,6 +48,7 @@ MAY_READ_THE_CONFIG = {
         "account",
         "daemon",
         "submission",
+        "receivers.receiver",
         "cli",
         "admin.check.mailboxes",
         "admin.commands",
