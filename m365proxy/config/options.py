@@ -404,10 +404,7 @@ OPTIONS = (
         "pop3.max_messages", Integer(0, 1000000), 0, "Maximum number of messages shown, the newest ones; 0 shows all."
     ),
     Option(
-        "limits",
-        Object(),
-        {},
-        "Limits. Those for each client do not apply to loopback addresses and to proxy_protocol_from.",
+        "limits", Object(), {}, "Limits. Those for each client do not apply to loopback and to proxy_protocol_from."
     ),
     Option("limits.connections", Integer(1, 10000), 500, "Maximum number of connections at a time.", restart=True),
     Option(
@@ -421,10 +418,7 @@ OPTIONS = (
     Option("limits.recipients", Integer(1, 1000), 500, "Maximum number of recipients of a message."),
     Option("limits.command_seconds", Number(1, 3600, "seconds"), 300, "Seconds to wait for a command."),
     Option(
-        "limits.data_seconds",
-        Number(1, 86400, "seconds"),
-        600,
-        "Seconds within which a message must arrive, plus one for each 8 KiB of it.",
+        "limits.data_seconds", Number(1, 86400, "seconds"), 600, "Seconds for a message, plus one for each 8 KiB of it."
     ),
     Option("limits.session_seconds", Number(1, 86400, "seconds"), 3600, "Maximum length of a session in seconds."),
     Option(
@@ -447,8 +441,7 @@ OPTIONS = (
         "receivers",
         Integer(0, 16),
         None,
-        "Number of processes that receive mail. 0: the main process does. If not given: as many as there are "
-        "processors, at most 4; on Windows, and with one processor, 0.",
+        "Number of processes that receive mail; 0 is none. If not given: as many as processors, at most 4.",
         restart=True,
     ),
     Option("notify", ADDRESS, None, "Address for warnings and reports."),

@@ -73,6 +73,7 @@ def reload(daemon, program, caplog, **settings):
         ("logging", {"level": "DEBUG"}),
         ("queue.retry_interval", 77),
         ("limits.connections", 7),
+        ("receivers", 2),
         ("state_dir", "elsewhere"),
     ],
 )

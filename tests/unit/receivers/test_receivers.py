@@ -1,0 +1,208 @@
+import socket
+import sys
+import threading
+import time
+
+import pytest
+from waiting import wait_until
+
+from m365proxy.receivers import receivers as module
+from m365proxy.receivers.channel import Channel
+from m365proxy.receivers.receivers import Receivers, possible_number
+from m365proxy.receivers.words import Report, Task
+from m365proxy.server.connections import Connections
+
+PRINTER, SCANNER, LOOPBACK = "192.0.2.1", "192.0.2.77", "127.0.0.1"
+
+
+class Remote:
+    """A receiver that the test plays."""
+
+    def __init__(self, sock, pid):
+        self.sock = sock
+        self.channel = Channel(sock)
+        self.pid = pid
+        self._messages = self.channel.messages()
+
+    def ready(self):
+        self.channel.send(Report.READY, self.pid)
+
+    def next(self):
+        message, descriptor = next(self._messages)
+        if descriptor is not None:
+            socket.socket(fileno=descriptor).close()
+        return message
+
+    def die(self):
+        self.sock.close()
+
+
+class Forks:
+    """The forker: its receivers are Remotes."""
+
+    def __init__(self):
+        self.made = []
+        self.failing = False
+
+    def start(self):
+        pass
+
+    def make(self):
+        if self.failing:
+            raise OSError
+        ours, theirs = socket.socketpair()
+        self.made.append(Remote(theirs, 1000 + len(self.made)))
+        return ours
+
+    def stop(self, seconds):
+        pass
+
+
+class House:
+    def __init__(self, number):
+        self.connections = Connections()
+        self.queued, self.missed = [], []
+        reports = {Report.QUEUED: self.queued.append}
+        self.receivers = Receivers(number, None, self.connections, reports, lambda: self.missed.append(1))
+        self.forks = self.receivers._forker = Forks()
+
+    def start(self):
+        self.receivers.start()
+        wait_until(lambda: len(self.forks.made) == self.receivers._number)
+        for remote in self.forks.made:
+            remote.ready()
+        wait_until(lambda: all(one and one.pid for one in self.receivers._receivers))
+        return self
+
+    def hand_over(self, peer):
+        inner, outer = socket.socketpair()
+        with inner, outer:
+            return self.receivers.hand_over(0, inner, peer, 25, False)
+
+    def close(self):
+        self.receivers.ask_stop(0.0)
+        for remote in self.forks.made:
+            remote.die()
+        for one in self.receivers._receivers:
+            assert one is None or one.ended.wait(60)
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def make(number):
+        made.append(House(number))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_client_comes_to_the_same_one_each_time(make):
+    house = make(3).start()
+    assert all(house.hand_over(PRINTER) for _ in range(6))
+    assert len(house.connections) == 6
+    holders = [one for one in house.receivers._receivers if one.clients]
+    assert [one.clients[PRINTER] for one in holders] == [6]
+
+
+def test_who_stands_for_many_goes_to_each_in_turn(make):
+    house = make(3).start()
+    assert all(house.hand_over(LOOPBACK) for _ in range(6))
+    assert [one.clients[LOOPBACK] for one in house.receivers._receivers] == [2, 2, 2]
+
+
+def test_a_client_is_counted_until_it_has_left(make):
+    house = make(1).start()
+    assert house.hand_over(PRINTER)
+    remote = house.forks.made[0]
+    assert remote.next() == [Task.SERVE, 0, PRINTER, 25, False]
+    remote.channel.send(Report.LEFT, PRINTER)
+    wait_until(lambda: len(house.connections) == 0)
+    remote.channel.send(Report.LEFT, PRINTER)  # nobody is counted out twice
+    remote.channel.send(Report.QUEUED, "ID")
+    wait_until(lambda: house.queued == ["ID"])
+    assert len(house.connections) == 0
+
+
+def test_nobody_is_handed_over_to_one_that_is_not_ready(make):
+    house = make(1)
+    house.receivers.start()
+    wait_until(lambda: house.forks.made)
+    assert not house.hand_over(PRINTER) and len(house.connections) == 0
+
+
+def test_without_receivers_nobody_is_handed_over(make):
+    house = make(0).start()
+    assert not house.hand_over(PRINTER)
+    house.receivers.tell(Task.LOOK)
+
+
+def test_limits_hold(make):
+    house = make(1)
+    house.connections = house.receivers._connections = Connections(per_client=2)
+    house.start()
+    assert [house.hand_over(PRINTER) for _ in range(3)] == [True, True, False]
+
+
+def test_one_that_dies_is_replaced_and_its_clients_are_counted_out(make, caplog):
+    house = make(1).start()
+    assert house.hand_over(PRINTER) and house.hand_over(SCANNER)
+    house.receivers.reload("config.json")
+    house.forks.made[0].die()
+    wait_until(lambda: house.missed and len(house.connections) == 0)
+    assert "(pid 1000) has ended unexpectedly, and so have its 2 sessions" in caplog.text
+    wait_until(lambda: len(house.forks.made) == 2, what="the next one")
+    house.forks.made[1].ready()
+    assert house.forks.made[1].next() == [Task.RELOAD, "config.json"]
+    wait_until(lambda: house.hand_over(PRINTER))
+
+
+def test_if_there_can_be_no_other_the_main_process_serves(make, caplog, monkeypatch):
+    house = make(1).start()
+    house.forks.failing = True
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.01)
+    house.forks.made[0].die()
+    wait_until(lambda: "no process can be started" in caplog.text)
+    assert not house.hand_over(PRINTER)
+
+
+def test_a_stop_is_told_and_waited_for(make):
+    house = make(2).start()
+    ends = []
+    house.receivers.ask_stop(3.5)
+    waiting = threading.Thread(target=lambda: ends.append(house.receivers.stop(time.monotonic() + 60)))
+    for number, remote in enumerate(house.forks.made):
+        assert remote.next() == [Task.STOP, 3.5]
+        remote.channel.send(Report.STOPPED, number + 1)
+    heard = list(house.receivers._receivers)
+    wait_until(lambda: [one.cut for one in heard] == [1, 2])
+    house.receivers._receivers = heard
+    waiting.start()
+    for remote in house.forks.made:
+        remote.die()
+    waiting.join(60)
+    assert ends == [3]
+
+
+def test_a_report_that_cannot_be_followed_stops_no_other(make, caplog):
+    house = make(1).start()
+    remote = house.forks.made[0]
+    remote.channel.send("nonsense", 1)
+    remote.channel.send(Report.QUEUED, "ID")
+    wait_until(lambda: house.queued == ["ID"])
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "sched_getaffinity"), reason="there are none here")
+@pytest.mark.parametrize("processors, number", [(1, 0), (2, 2), (4, 4), (64, 4)])
+def test_as_many_as_processors(monkeypatch, processors, number):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: range(processors))
+    assert possible_number(None) == number
+    assert possible_number(1) == 1 and possible_number(0) == 0
+
+
+def test_none_on_windows(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert possible_number(None) == possible_number(3) == 0
