@@ -122,7 +122,7 @@ def test_a_reload_ends_a_right_at_once(make_main, tmp_path):
         assert wait_until(lambda: _refused(main), what="the reload")
         smtp.docmd("DATA")
         smtp.send(f"{MAIL}.\r\n")
-        assert smtp.getreply()[0] == 550
+        assert smtp.getreply()[0] == 421
     assert not list(main.spool.entries())
 
 
