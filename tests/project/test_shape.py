@@ -13,12 +13,14 @@ UNIT = ROOT / "tests" / "unit"
 
 LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
 
-# logins/mailboxes, maildrop/user and smtp/policy only list what others need; admin/commands is tested with the whole
-# program (e2e/test_commands.py), and system/httpsession through the only module that uses it (system/test_outbound.py).
+# logins/mailboxes, maildrop/user, receivers/words and smtp/policy only list what others need; admin/commands is tested
+# with the whole program (e2e/test_commands.py), and system/httpsession through the only module that uses it
+# (system/test_outbound.py).
 WITHOUT_A_FILE = {
     "admin": "commands",
     "logins": "mailboxes",
     "maildrop": "user",
+    "receivers": "words",
     "smtp": "policy",
     "system": "httpsession",
 }

@@ -40,6 +40,7 @@ OTHERS = {
     "limits.connections_per_client": 7,
     "limits.auth_failures": 7,
     "limits.auth_block_minutes": 7,
+    "receivers": 7,
     "status_port": 8025,
     "logging": {"level": "DEBUG"},
     "state_dir": "elsewhere",
