@@ -53,13 +53,14 @@ class Submission:
         self._connections = connections
         self._accept = accept
         self._note_refusal = note_refusal
+        self._hostname = socket.gethostname()
         self._gateways = default_gateways()
         self._config = config
         self.policy = self._make_policy()
 
     def session(self, client: Client) -> SmtpSession:
         return SmtpSession(
-            client, hostname=socket.gethostname(), users=self._guard, accept=self._accept, policy=self.policy
+            client, hostname=self._hostname, users=self._guard, accept=self._accept, policy=self.policy
         )
 
     def configure(self, config: Config) -> None:

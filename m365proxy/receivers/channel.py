@@ -41,12 +41,16 @@ class Channel:
 
         Whoever comes while another thread is sending leaves it to that one, and need not wait.
         """
-        self._unsent.append(_encoder.encode(message).encode() + b"\n")
+        self.add(*message)
         while self._unsent and self._sending.acquire(len(self._unsent) > _WAITING):
             try:
                 self._send_all()
             finally:
                 self._sending.release()
+
+    def add(self, *message: Any) -> None:
+        """Send this together with the next message: for what is in no hurry."""
+        self._unsent.append(_encoder.encode(message).encode() + b"\n")
 
     def _send_all(self) -> None:
         lines = [self._unsent.popleft() for _ in range(len(self._unsent))]
@@ -58,7 +62,8 @@ class Channel:
         line = _WITH_DESCRIPTOR + _encoder.encode(message).encode() + b"\n"
         with self._sending:
             try:
-                self._send_all()
+                if self._unsent:
+                    self._send_all()
                 self._attach(line, sock.fileno())
             except OSError:  # the other end hangs, or is gone
                 return False
@@ -69,7 +74,8 @@ class Channel:
             raise OSError
         rights = array.array("i", [descriptor])
         sent = self._socket.sendmsg([line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_DONTWAIT)
-        self._socket.sendall(line[sent:])
+        if sent < len(line):
+            self._socket.sendall(line[sent:])
 
     def messages(self) -> Iterator[Tuple[Message, Optional[int]]]:
         """All messages until the other end is gone, and the descriptor that came with each."""

@@ -49,7 +49,7 @@ class Receiver:
             config.limits.connections_per_client,
             config.proxy_protocol_from,
             config.allowed_networks,
-            note_session=lambda service, peer: self._channel.send(Report.SESSION, service, peer),
+            note_session=lambda service, peer: self._channel.add(Report.SESSION, service, peer),
             note_refused=lambda service: self._channel.send(Report.TURNED_AWAY, service),
             note_left=lambda client: self._channel.send(Report.LEFT, client.origin),
             quirks=Quirks(first=self._first_seen),
@@ -117,11 +117,12 @@ class Receiver:
             contexts = tls_contexts(self._built, config, self._built.state_dir)
         except (ConfigError, CannotCreate) as error:
             logger.error("a receiver keeps the config it has: %s", error)
-            return
-        if contexts or not self._tls:
-            self._tls = contexts
-        self._hellos.networks = config.tls_first
-        self._submission.configure(config)
+        else:
+            if contexts or not self._tls:
+                self._tls = contexts
+            self._hellos.networks = config.tls_first
+            self._submission.configure(config)
+        self._channel.send(Report.RELOADED)
 
     def _look(self) -> None:
         self._after_rush.look(len(self._connections), self._connections.take_most())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import itertools
 import os
+import signal
 import socket
 import sys
 import threading
@@ -32,6 +34,9 @@ _MOST = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _LONG = 60.0
 
+# How long a reload waits for receivers to have it, seconds: one that hangs must not hold up the main process.
+_RELOAD_SECONDS = 5.0
+
 
 def possible_number(wanted: Optional[int]) -> int:
     """How many there are to be, None for as many as processors; 0 where no process can be given a connection."""
@@ -51,6 +56,7 @@ class _Receiver:
         self.pid = 0  # until it is ready
         self.clients: Counter[str] = collections.Counter()  # handed over, and not left yet: by address
         self.cut = 0  # connections, at the stop
+        self.reloaded = threading.Event()
         self.ended = threading.Event()
 
 
@@ -117,14 +123,22 @@ class Receivers:
 
     def tell(self, task: Task, *values: Any) -> None:
         """Tell all of them."""
-        for receiver in self._receivers:
-            if receiver is not None:
-                receiver.channel.send(task, *values)
+        for receiver in self._running():
+            receiver.channel.send(task, *values)
+
+    def _running(self) -> List[_Receiver]:
+        return [receiver for receiver in self._receivers if receiver is not None]
 
     def reload(self, path: str) -> None:
-        """The config was reloaded."""
+        """The config was reloaded: when this returns, each receiver has it, too, unless it hangs."""
         self._config = path
-        self.tell(Task.RELOAD, path)
+        running = self._running()
+        for receiver in running:
+            receiver.reloaded.clear()
+            receiver.channel.send(Task.RELOAD, path)
+        deadline = time.monotonic() + _RELOAD_SECONDS
+        for receiver in running:
+            receiver.reloaded.wait(max(0.0, deadline - time.monotonic()))
 
     def ask_stop(self, seconds: float) -> None:
         """Have them end their sessions within so many seconds, and themselves."""
@@ -132,10 +146,15 @@ class Receivers:
         self.tell(Task.STOP, seconds)
 
     def stop(self, deadline: float) -> int:
-        """Wait for their end after `ask_stop`, until `deadline` (monotonic); how many connections were cut."""
-        running = [receiver for receiver in self._receivers if receiver is not None]
+        """Wait for their end after `ask_stop`, until `deadline` (monotonic); how many connections were cut.
+
+        One that hangs is killed: it must not hold the lock of the state directory any longer.
+        """
+        running = self._running()
         for receiver in running:
-            receiver.ended.wait(max(0.0, deadline - time.monotonic()))
+            if not receiver.ended.wait(max(0.0, deadline - time.monotonic())) and receiver.pid:
+                with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                    os.kill(receiver.pid, signal.SIGKILL)
             receiver.channel.end()
         self._forker.stop(max(0.1, deadline - time.monotonic()))
         return sum(receiver.cut for receiver in running)
@@ -170,6 +189,7 @@ class Receivers:
             left, receiver.clients = receiver.clients, collections.Counter()
         for peer in left.elements():
             self._connections.leave_elsewhere(peer)
+        receiver.reloaded.set()
         receiver.ended.set()
         receiver.channel.close()
         if not self._stopping.is_set():
@@ -188,6 +208,8 @@ class Receivers:
                 receiver.channel.send(Task.RELOAD, self._config)
         elif report == Report.LEFT:
             self._leave(receiver, *values)
+        elif report == Report.RELOADED:
+            receiver.reloaded.set()
         elif report == Report.STOPPED:
             (receiver.cut,) = values
         else:

@@ -30,4 +30,5 @@ class Report(Word):
     REFUSAL = "refusal"  # a reply's code and enhanced code
     QUIRK = "quirk"  # a client's address, what it does, the level of its line, the habit
     CLIENT_HELLO = "client hello"  # an address that begins TLS at once
+    RELOADED = "reloaded"  # after Task.RELOAD
     STOPPED = "stopped"  # after Task.STOP: how many connections were cut

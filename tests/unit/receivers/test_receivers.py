@@ -1,3 +1,4 @@
+import signal
 import socket
 import sys
 import threading
@@ -150,14 +151,42 @@ def test_limits_hold(make):
 def test_one_that_dies_is_replaced_and_its_clients_are_counted_out(make, caplog):
     house = make(1).start()
     assert house.hand_over(PRINTER) and house.hand_over(SCANNER)
-    house.receivers.reload("config.json")
+    reloading = threading.Thread(target=house.receivers.reload, args=("config.json",))
+    reloading.start()
     house.forks.made[0].die()
+    reloading.join(60)
     wait_until(lambda: house.missed and len(house.connections) == 0)
     assert "(pid 1000) has ended unexpectedly, and so have its 2 sessions" in caplog.text
     wait_until(lambda: len(house.forks.made) == 2, what="the next one")
     house.forks.made[1].ready()
     assert house.forks.made[1].next() == [Task.RELOAD, "config.json"]
     wait_until(lambda: house.hand_over(PRINTER))
+
+
+def test_a_reload_ends_when_all_have_carried_it_out(make):
+    house = make(2).start()
+    reloading = threading.Thread(target=house.receivers.reload, args=("config.json",))
+    reloading.start()
+    for remote in house.forks.made:
+        assert remote.next() == [Task.RELOAD, "config.json"]
+        assert reloading.is_alive()
+        remote.channel.send(Report.RELOADED)
+    reloading.join(60)
+    assert not reloading.is_alive()
+
+
+def test_a_reload_does_not_wait_for_one_that_hangs(make, monkeypatch):
+    monkeypatch.setattr(module, "_RELOAD_SECONDS", 0.01)
+    house = make(1).start()
+    house.receivers.reload("config.json")
+    assert house.forks.made[0].next() == [Task.RELOAD, "config.json"]
+
+
+def test_one_that_hangs_is_killed_at_the_stop(make, monkeypatch):
+    killed = []
+    monkeypatch.setattr(module.os, "kill", lambda pid, number: killed.append((pid, number)))
+    make(1).start().receivers.stop(time.monotonic())
+    assert killed == [(1000, signal.SIGKILL)]
 
 
 def test_if_there_can_be_no_other_the_main_process_serves(make, caplog, monkeypatch):
