@@ -2,13 +2,13 @@
 
 import collections
 import contextlib
-import pathlib
 import re
 import signal
 import smtplib
 import subprocess
 
 import pytest
+from processes import tree_of
 from program import ALERTS, SCANS
 from tools import need
 from waiting import wait_until
@@ -21,20 +21,11 @@ MOST = {"kept": 21, "each": 35}
 _CALL = re.compile(r"^(\d+) +(?!<\.\.\. )(\w+)\(")
 
 
-def processes_of(pid):
-    """A process, and those that came from it."""
-    found = [pid]
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += processes_of(int(child))
-    return found
-
-
 @contextlib.contextmanager
 def traced(program, path):
     """Calls of the threads of the program and its receivers in the with block are written to a file."""
     said = path.with_suffix(".said")
-    pids = processes_of(program.process.pid)
+    pids = tree_of(program.process.pid)
     named = [word for pid in pids for word in ("-p", str(pid))]
     with open(said, "wb") as stderr:
         tracer = subprocess.Popen([need("strace"), "-f", "-e", "signal=none", "-o", str(path), *named], stderr=stderr)

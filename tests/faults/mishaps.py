@@ -1,4 +1,4 @@
-"""What else befalls a running program: a disk that is full for a moment, a clock that is set, a reload, a new sign-in.
+"""What else befalls a running program: one of its processes is killed, a disk is full for a moment, a clock is set, ...
 
 The child looks into the directory that the environment names (`ENVIRON`); the parent puts files there.
 """
@@ -15,6 +15,8 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
+from processes import tree_of
+
 if TYPE_CHECKING:
     from program import Program
 
@@ -25,6 +27,9 @@ _FULL, _CLOCK = "full", "clock"
 
 # Seconds a clock is set forth or back at most: less than the day after which leftovers are removed.
 _CLOCK_STEP = 12 * 3600
+
+# "" is nothing.
+_NAMES = ("process killed", "full disk", "clock", "reload", "sign-in", "reload and sign-in", "")
 
 
 # The child's side.
@@ -80,10 +85,12 @@ class Mishaps:
 
     def one(self) -> None:
         """Let something happen to the running program, or nothing."""
-        name = self.dice.choice(("full disk", "clock", "reload", "sign-in", "reload and sign-in", ""))
+        name = self.dice.choice(_NAMES)
         if not name:
             return
         self.seen[name] = self.seen.get(name, 0) + 1
+        if name == "process killed":
+            self._kill_one()
         if name == "full disk":
             self._fill_disk()
         if name == "clock":
@@ -98,6 +105,13 @@ class Mishaps:
         with contextlib.suppress(FileNotFoundError):
             (self._directory / _FULL).unlink()
         self._clock(0.0)
+
+    def _kill_one(self) -> None:
+        """SIGKILL for a receiver, or for the process that makes them."""
+        others = tree_of(self._program.process.pid)[1:]
+        if others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.dice.choice(others), signal.SIGKILL)
 
     def _fill_disk(self) -> None:
         (self._directory / _FULL).touch()
