@@ -59,9 +59,7 @@ class Submission:
         self.policy = self._make_policy()
 
     def session(self, client: Client) -> SmtpSession:
-        return SmtpSession(
-            client, hostname=self._hostname, users=self._guard, accept=self._accept, policy=self.policy
-        )
+        return SmtpSession(client, hostname=self._hostname, users=self._guard, accept=self._accept, policy=self.policy)
 
     def configure(self, config: Config) -> None:
         """Put a config that was reloaded to use: for the guard and the connections, too."""

@@ -184,7 +184,12 @@ def test_a_script_that_somebody_changed_is_kept(tmp_path):
         ("/etc/m365proxy/contoso.json", 77, False, {"state_dir": "/var/lib/m365proxy/contoso"}),
         ("/etc/m365proxy.json", None, False, {}),
         ("/srv/m365proxy.json", 77, False, {}),
-        ("/etc/m365proxy.json", None, True, {"state_dir": "/etc/m365proxy", "queue": {"min_free_mb": 4}}),
+        (
+            "/etc/m365proxy.json",
+            None,
+            True,
+            {"state_dir": "/etc/m365proxy", "queue": {"min_free_mb": 4}, "receivers": 0},
+        ),
     ],
 )
 def test_the_service_and_commands_have_one_state_directory(monkeypatch, path, group, openwrt, places):
@@ -192,7 +197,7 @@ def test_the_service_and_commands_have_one_state_directory(monkeypatch, path, gr
     monkeypatch.setattr(installation.machine, "is_openwrt", lambda: openwrt)
     found = opened({}, path)
     answered(found)
-    assert {key: found.document[key] for key in ("state_dir", "queue") if key in found.document} == places
+    assert {key: found.document[key] for key in ("state_dir", "queue", "receivers") if key in found.document} == places
 
 
 def test_on_windows_the_state_is_beside_the_config(monkeypatch):
