@@ -72,7 +72,7 @@ def test_the_story_of_a_message(program):
 def test_what_an_administrator_did_is_there_too(make_program):
     program = make_program().start()  # nobody is signed in
     submit(program)
-    (id,) = [event["id"] for event in events(program)]
+    (id,) = [event["id"] for event in wait_until(lambda: events(program), what="the event")]
     for action, word in (("retry", "retried"), ("drop", "dropped")):
         assert program.command("queue", action, id).returncode == 0
         assert events(program)[-1] == {"event": word, "id": id}
@@ -90,8 +90,15 @@ def test_who_was_refused(shared_program):
     with pytest.raises(poplib.error_proto):
         pop3.pass_("hunter2")
     pop3.close()
-    # Mail of the test before this one, with the same program, may be delivered meanwhile.
-    found = [event for event in events(shared_program)[before:] if event["event"] in ("login failed", "refused")]
+
+    def refusals():
+        """Mail of the test before this one, with the same program, may be delivered meanwhile."""
+        return [event for event in events(shared_program)[before:] if event["event"] in ("login failed", "refused")]
+
+    wait_until(
+        lambda: {"smtp", "pop3"} <= {event.get("service") for event in refusals()} and "refused" in str(refusals())
+    )
+    found = refusals()
     assert {event["client"] for event in found} == {"127.0.0.1"}
     by_smtp, *_, refused, by_pop3 = found  # smtplib tries each of two mechanisms
     assert (by_smtp["event"], by_smtp["service"], by_smtp["login"]) == ("login failed", "smtp", ALERTS)
@@ -144,5 +151,7 @@ def test_who_never_speaks_tls_does_not_fill_log_and_event_log(make_program):
                 assert not client.recv(100)
     submit(program)
     wait_until(lambda: " delivered for " in program.said(), what="the delivery")
+    wait_until(lambda: program.said().count("TLS handshake failed") >= 30)
+    wait_until(lambda: [event["event"] for event in events(program)].count("TLS failed") >= 30)
     assert program.said().count("TLS handshake failed") == 30
     assert [event["event"] for event in events(program)].count("TLS failed") == 30

@@ -74,8 +74,6 @@ def test_what_happens_is_counted(relay):
     with LineClient(relay.port("smtp")) as client:
         client.line()
         client.ask("AUTH PLAIN " + base64.b64encode(b"\0nobody\0wrong").decode())
-    wait_until(lambda: metrics(relay)["messages_delivered_total"] == 2, what="delivery")
-    found = metrics(relay)
     expected = {
         "messages_accepted_total": 2,
         "messages_deferred_total": 1,
@@ -90,7 +88,7 @@ def test_what_happens_is_counted(relay):
         "sign_in_valid": 1,
         'queue_messages{state="held"}': 0,
     }
-    assert {name: found[name] for name in expected} == expected
+    wait_until(lambda: expected.items() <= metrics(relay).items(), what=f"{expected}")
 
 
 def test_promtool_finds_nothing_to_say_of_the_metrics(relay):

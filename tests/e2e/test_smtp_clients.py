@@ -82,8 +82,9 @@ class Case:
         assert [address.addr_spec for address in mail["From"].addresses] == [ALERTS]
         assert [address.addr_spec for address in mail["To"].addresses] == [SCANS]
         assert mail["Date"] and mail["Message-ID"]
+        accepted = rf"accepted \S+ from 127\.0\.0\.1: mailbox={ALERTS} .*"
         assert mail.get_content().replace("\r\n", "\n").rstrip("\n") == TEXT.rstrip("\n")
-        (line,) = re.findall(rf"accepted \S+ from 127\.0\.0\.1: mailbox={ALERTS} .*", self.program.said())[-1:]
+        line = wait_until(lambda: re.findall(accepted, self.program.said()), what="the line")[-1]
         assert ("tls=none" in line) == (self.way == "none")
 
 

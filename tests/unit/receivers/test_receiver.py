@@ -31,7 +31,8 @@ class Main:
         self.ended = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._work, args=(receiver, theirs), daemon=True).start()
-        threading.Thread(target=self._hear, daemon=True).start()
+        self.hearing = threading.Thread(target=self._hear, daemon=True)
+        self.hearing.start()
 
     def _work(self, receiver, sock):
         with sock:
@@ -64,6 +65,8 @@ class Main:
     def close(self):
         self.channel.end()
         assert self.ended.wait(60)
+        self.hearing.join(60)
+        self.channel.close()
         self._listening.close()
 
 
