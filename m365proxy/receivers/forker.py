@@ -93,6 +93,13 @@ class Forker:
                     _end_with(lambda: work(channel))
 
 
+def kill(pid: int) -> None:
+    """End a process that was forked, whatever it does."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError):  # it has ended just now
+            os.kill(pid, signal.SIGKILL)
+
+
 def _end_with(work: Callable[[], None]) -> None:
     """Do the work of a process that was forked, and end without what the main process would do at its end."""
     try:

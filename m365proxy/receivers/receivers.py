@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import functools
 import itertools
 import os
-import signal
 import socket
 import sys
 import threading
@@ -21,7 +19,7 @@ from ..system.networks import client_network, is_loopback
 from ..system.threads import survive
 from . import records
 from .channel import Channel
-from .forker import Forker, Work
+from .forker import Forker, Work, kill
 from .words import Report, Task
 
 logger = log.get("receivers")
@@ -153,8 +151,7 @@ class Receivers:
         running = self._running()
         for receiver in running:
             if not receiver.ended.wait(max(0.0, deadline - time.monotonic())) and receiver.pid:
-                with contextlib.suppress(ProcessLookupError):  # it has ended just now
-                    os.kill(receiver.pid, signal.SIGKILL)
+                kill(receiver.pid)
             receiver.channel.end()
         self._forker.stop(max(0.1, deadline - time.monotonic()))
         return sum(receiver.cut for receiver in running)
