@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 
+import spawner
 from waiting import wait_until
 
 from m365proxy.account import Account
@@ -23,7 +24,7 @@ from m365proxy.system import files
 from m365proxy.system.outbound import Outbound
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.executable, str(ROOT / "m365proxy.py")]
+COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.executable, spawner.PROGRAM]
 
 # A line as an administrator types it, where the program is: the single file is tested in a root of its own.
 SHELL = [*(COMMAND[:2] if COMMAND[0] == "chroot" else ()), "sh", "-c"]
@@ -48,8 +49,12 @@ _NOT_OURS = (
 class Program:
     """One installation: directory, config, tenant; started and stopped at will."""
 
-    def __init__(self, directory, beside=None, **settings):
-        """`beside`: another installation whose tenant is used."""
+    def __init__(self, directory, beside=None, forked=True, **settings):
+        """`beside`: another installation whose tenant is used.
+
+        `forked`: whether it may be a fork of a process that has all modules (spawner); not where memory, or what is
+        imported when, is looked at, or where something is changed before others copy it.
+        """
         self.directory = pathlib.Path(directory)
         self.beside = beside
         self.sandbox = beside.sandbox if beside else Sandbox(mailboxes=(RELAY, ALERTS, SCANS), user=RELAY)
@@ -78,6 +83,7 @@ class Program:
         self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _NOT_OURS}
         self.environ.update(HOME=str(self.directory), PYTHONUNBUFFERED="1", PYTHONWARNINGS="default")
         self.process = None
+        self._forked = forked
         self.log = self.directory / "log"
 
     def configure(self, **settings):
@@ -88,15 +94,9 @@ class Program:
     def command(self, *words, stdin="", config=True, timeout=60, **environ):
         """Run one command to its end; the completed process with its texts."""
         chosen = ["--config", str(self.config)] if config else []
-        return subprocess.run(
-            [*COMMAND, *chosen, *words],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=dict(self.environ, **environ),
-            cwd=self.directory,
-        )
+        env = dict(self.environ, **environ)
+        run = spawner.run if self._forked else spawner.run_new
+        return run([*COMMAND, *chosen, *words], stdin, env=env, cwd=self.directory, timeout=timeout)
 
     def login(self):
         """The login command; the completed process."""
@@ -126,7 +126,8 @@ class Program:
 
     def start(self, command=None, **environ):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
+            popen = spawner.popen if self._forked else subprocess.Popen
+            self.process = popen(
                 [*(command or COMMAND), "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -26,15 +26,15 @@ sys.exit(main())
 """
 
 
-def started(directory, **environ):
-    program = Program(directory).sign_in().start(**environ)
+def started(program, **environ):
+    program.sign_in().start(**environ)
     program.sandbox.tenant.drops_headers = program.sandbox.tenant.regenerate = False
     return program
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    program = started(tmp_path_factory.mktemp("corpus"))
+    program = started(Program(tmp_path_factory.mktemp("corpus")))
     try:
         yield program
         assert "Traceback" not in program.said()
@@ -79,7 +79,7 @@ def test_small_mail_arrives_as_it_was_sent(small):
 def test_the_parts_of_large_mail_arrive_as_they_were_sent(tmp_path, monkeypatch, exchange):
     """As MIME with the large files added, and as JSON."""
     monkeypatch.setattr(programs, "COMMAND", [sys.executable, "-c", ALL_LARGE])
-    program = started(tmp_path, PYTHONPATH=str(programs.ROOT))
+    program = started(Program(tmp_path, forked=False), PYTHONPATH=str(programs.ROOT))
     program.sandbox.tenant.mime_drafts_take_files = exchange
     try:
         found, refused = carried(program)

@@ -91,7 +91,10 @@ def test_a_sign_in_is_stored_although_the_connection_dropped(waiting):
 
 
 def stopped(program):
-    """The program runs, but cannot write its status any more; it holds no lock that a command would wait for."""
+    """The program runs, but cannot write its status any more; it holds no lock that a command would wait for.
+
+    It has to be a child of this process, whom the system tells that it is stopped.
+    """
     process = program.start().process
 
     def is_stopped():
@@ -109,14 +112,14 @@ def stopped(program):
 
 
 def test_status_shows_a_sign_in_at_once(make_program):
-    program = stopped(make_program())
+    program = stopped(make_program(forked=False))
     program.login()
     shown = program.command("status").stdout
     assert shown.startswith("All is well\n") and f"{RELAY}, since" in shown and "paused" not in shown
 
 
 def test_status_shows_at_once_that_nobody_is_signed_in(make_program):
-    program = stopped(make_program().sign_in())
+    program = stopped(make_program(forked=False).sign_in())
     assert f"{RELAY}, since" in program.command("status").stdout
     program.command("logout")
     assert "Nobody is signed in" in program.command("status").stdout

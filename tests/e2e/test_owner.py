@@ -19,7 +19,7 @@ def program():
     # pytest's own directories are closed to other users, as is the stand-in tenant's certificate.
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chmod(directory, 0o755)
-        made = Program(directory)
+        made = Program(directory, forked=False)  # whether all is imported before it is another user is part of it
         made.configure(ca_file=shutil.copyfile(made.sandbox.ca_file, made.directory / "ca.pem").name)
         made.sign_in()
         state = made.directory / "state"

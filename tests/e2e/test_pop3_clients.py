@@ -147,7 +147,8 @@ sys.exit(main())
 def slow(tmp_path_factory):
     if os.environ.get("M365PROXY_TEST_COMMAND"):
         pytest.skip("an installed program gives a sign of life every 20 seconds")
-    program = Program(tmp_path_factory.mktemp("slow"))
+    # What is changed has been copied in a process that has all modules.
+    program = Program(tmp_path_factory.mktemp("slow"), forked=False)
     try:
         program.login()
         with pytest.MonkeyPatch.context() as patch:

@@ -28,7 +28,7 @@ def peak(process):
 
 @pytest.fixture
 def program(tmp_path):
-    made = Program(tmp_path)
+    made = Program(tmp_path, forked=False)  # a fork begins with the memory of what it is one of
     made.sign_in().start()
     yield made
     made.close()
