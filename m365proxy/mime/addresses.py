@@ -70,8 +70,11 @@ def valid_address(address: str, smtputf8: bool = False) -> bool:
     as are quoted local parts and address literals: Graph fails a whole
     message for one address it cannot read.
     """
-    if "@" not in address or len(address) > _LONGEST:
-        return False
+    return "@" in address and len(address) <= _LONGEST and _is_valid(address, smtputf8)
+
+
+@functools.lru_cache(maxsize=1024)  # each address is looked at several times
+def _is_valid(address: str, smtputf8: bool) -> bool:
     if not address.isascii():
         if not smtputf8:
             return False

@@ -14,6 +14,16 @@ from ..mime import addresses
 
 _BLANK = " \t"
 
+_BLANKS = re.compile(r"[ \t]+")
+
+# What nearly all clients write: an address without route, quotes and blanks, and parameters (RFC 5321 4.1.2).
+_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]*[A-Za-z0-9-]"
+_PARAMETER = r"[A-Za-z0-9-]+(?:=[!#-'*-;=?-~]*)?"
+_PLAIN_PATHS = {
+    keyword: re.compile(rf"{keyword}:<({_ADDRESS})>((?: {_PARAMETER})*)", re.IGNORECASE | re.ASCII)
+    for keyword in ("FROM", "TO")
+}
+
 # A quoted string, also one that is not closed; a comment; any other character.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|\([^()]*\)|.', re.DOTALL)
 
@@ -29,7 +39,7 @@ _KNOWN_PARAMETERS = {"MAIL": ("SIZE", "BODY", "AUTH", "RET", "ENVID", "SMTPUTF8"
 def command(line: bytes) -> Tuple[str, str]:
     """(verb in upper case, argument); the verb is "" for an empty line."""
     text = line.decode("utf-8", "surrogateescape").strip(_BLANK)
-    verb, *rest = re.split(r"[ \t]+", text, maxsplit=1)
+    verb, *rest = _BLANKS.split(text, maxsplit=1)
     return (verb.upper() if verb.isascii() else verb), (rest[0] if rest else "")
 
 
@@ -41,6 +51,11 @@ def path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
     The address comes without its source route, needless quotes and blanks, and
     a dot at its end.
     """
+    found = _PLAIN_PATHS[keyword].fullmatch(argument)
+    return (found[1], _parameters(found[2])) if found else _tolerant_path(argument, keyword)
+
+
+def _tolerant_path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
     start = re.match(rf"{keyword}(?:[ \t]*:|[ \t])[ \t]*", argument, re.IGNORECASE)
     if not start:
         raise Malformed(keyword)
@@ -48,7 +63,7 @@ def path(argument: str, keyword: str) -> Tuple[str, Dict[str, str]]:
     simple = _address(address)
     if "@" in before and _address(before).lower() != simple.lower():
         raise Malformed("two addresses")
-    return simple, _parameters(after)
+    return simple, _parameters(_without_comments(after))
 
 
 def _split(tokens: List[str]) -> Tuple[List[str], List[str], List[str]]:
@@ -98,13 +113,17 @@ def unknown_parameters(verb: str, parameters: Dict[str, str]) -> List[str]:
     return [key for key in parameters if key not in _KNOWN_PARAMETERS[verb]]
 
 
-def _parameters(tokens: Sequence[str]) -> Dict[str, str]:
-    found: Dict[str, str] = {}
+def _without_comments(tokens: Iterable[str]) -> str:
     text = ""
     for token in tokens:
         # A comment is a word of its own; in a word, brackets belong to the value.
         text += " " if _is_blank(token) and not text[-1:].strip(_BLANK) else token
-    for word in re.split(r"[ \t]+", text.strip(_BLANK)):
+    return text
+
+
+def _parameters(text: str) -> Dict[str, str]:
+    found: Dict[str, str] = {}
+    for word in _BLANKS.split(text.strip(_BLANK)):
         key, _, value = word.partition("=")
         if "@" in key:
             raise Malformed("a second address")  # taken for a parameter, it would silently get no mail
@@ -129,6 +148,8 @@ class DeliveryNotes(NamedTuple):
 
 def delivery_notes(parameters: Dict[str, str]) -> DeliveryNotes:
     """RET, ENVID, ORCPT and NOTIFY as far as they are well formed."""
+    if not parameters:
+        return DeliveryNotes()
     ret = parameters.get("RET", "").upper()
     return DeliveryNotes(
         ret=ret if ret in ("FULL", "HDRS") else "",

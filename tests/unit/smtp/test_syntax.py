@@ -157,6 +157,18 @@ def test_no_address_is_made_of_two(text):
         assert address in re.sub(r'[ \t"\\]|\([^()]*\)', "", text)
 
 
+@given(st.lists(st.sampled_from([*PIECES, "<", ">", "@", " ", "a", "SIZE=1", "-"]), max_size=12).map("".join))
+def test_a_plain_path_is_read_as_any_other(text):
+    argument = "TO:<a@" + text
+    results = []
+    for read in (syntax.path, syntax._tolerant_path):
+        try:
+            results.append(read(argument, "TO"))
+        except Malformed:
+            results.append(None)
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize(
     "unit", ['"', "(", "<", ">", "\\", "(\\", " ", "<a ", "=<", "@", "@[", ".", '" ', "(a", " .", "<@["]
 )
