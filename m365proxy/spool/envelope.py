@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, BinaryIO, Dict, List, Tuple
+from typing import Any, BinaryIO, Dict, List, NamedTuple, Tuple
 
 from ..errors import Permanent
 
@@ -15,8 +14,7 @@ _END = b"X-M365Proxy-End: 1\r\n"
 _LIMIT = 4 * 1024 * 1024
 
 
-@dataclasses.dataclass(frozen=True)
-class Envelope:
+class Envelope(NamedTuple):
     """Who sends to whom (RFC 5321 2.3.1), and how the message came here."""
 
     mailbox: str

@@ -16,7 +16,6 @@ once and cut off before sending.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import os
@@ -51,6 +50,7 @@ def _remove_unfinished(path: str) -> None:
         logger.warning("%s, which was never finished, cannot be removed: %s", path, error.strerror or error)
 
 
+@functools.lru_cache(maxsize=1024)  # those of the config, again and again
 def mailbox_tag(mailbox: str) -> str:
     """The part of an id that stands for the mailbox, so that a listing is enough to sort the queue."""
     return hashlib.sha256(mailbox.lower().encode()).hexdigest()[:8]
@@ -118,7 +118,7 @@ class Spool:
         now = self._clock()
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
         id = f"{stamp}-{secrets.token_hex(6)}-{mailbox_tag(envelope.mailbox)}"
-        lines = envelope_lines(dataclasses.replace(envelope, accepted=now))
+        lines = envelope_lines(envelope._replace(accepted=now))
         return Incoming(id, self.directory, lines, self._room, self._sync_new, functools.partial(self._note, accepted))
 
     def _sync_new(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 
 from ..errors import CannotCreate
 from . import files, jsontext, log
-from .groupwriter import GroupWriter
+from .groupwriter import GroupWriter, UnlockedHandler
 
 logger = log.get("events")
 
@@ -68,7 +68,7 @@ class Step(NamedTuple):
     is_written: bool = True  # to the event log; of what a client does, that leaves out what is too much
 
 
-class EventLog(logging.Handler):
+class EventLog(UnlockedHandler):
     """Writes the steps among the log's records to numbered files in a directory.
 
     Nothing is synced.  Events that the disk does not take are lost, and nothing
@@ -88,13 +88,6 @@ class EventLog(logging.Handler):
         self._size = 0  # its octets at the last look, and those written since
         self._trusted_until = 0.0  # monotonic
         self._paused_until = 0.0  # monotonic; 0 while the disk takes what is written
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """As of all handlers, but without a lock."""
-        is_written = bool(self.filter(record))
-        if is_written:
-            self.emit(record)
-        return is_written
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record's step, if it has one."""
@@ -196,7 +189,7 @@ class EventLog(logging.Handler):
                 file.close()
 
 
-class Followers(logging.Handler):
+class Followers(UnlockedHandler):
     """Hands each step among the log's records, and when it happened (seconds since 1970), to those who follow them.
 
     They are called one record after the other, in a thread that logs: they must be quick, and must not log.
@@ -227,11 +220,6 @@ class Followers(logging.Handler):
         """A with block in which no step is followed; where the event log ends, None if there is none or it is lost."""
         with self._writer.held():
             yield self._event_log.end() if self._event_log is not None else None
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """As of all handlers, but without a lock, and all records pass."""
-        self.emit(record)
-        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         fields = getattr(record, "event", None)

@@ -220,7 +220,8 @@ def read(path: str, limit: int = 16 * 1024 * 1024) -> Optional[bytes]:
     """A small file's content (at most `limit` octets), or None if there is no such file."""
     try:
         with open_shared(path) as file:
-            return file.read(limit)
+            # With a limit, Python takes so much memory before it reads.
+            return file.read(limit if os.fstat(file.fileno()).st_size > limit else -1)
     except FileNotFoundError:
         return None
 

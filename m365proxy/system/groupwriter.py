@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import math
 import threading
 from typing import Callable, Deque, Generic, Iterator, List, TypeVar
@@ -83,3 +84,14 @@ class GroupWriter(Generic[T]):
             with self._counting:
                 lost, self._lost = self._lost, 0
             self._tell_lost(lost)
+
+
+class UnlockedHandler(logging.Handler):
+    """A handler of the log that needs no lock, because a GroupWriter does its writing."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As of all handlers, but without a lock."""
+        is_written = bool(self.filter(record))
+        if is_written:
+            self.emit(record)
+        return is_written

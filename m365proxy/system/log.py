@@ -13,7 +13,7 @@ import traceback
 from typing import Any, List, Optional
 
 from ..errors import CannotCreate
-from .groupwriter import GroupWriter
+from .groupwriter import GroupWriter, UnlockedHandler
 from .restraint import Restraint
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -102,19 +102,12 @@ def _is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-class _Lines(logging.StreamHandler):  # type: ignore[type-arg]  # it has none on Python 3.9
+class _Lines(UnlockedHandler, logging.StreamHandler):  # type: ignore[type-arg]  # it has none on Python 3.9
     """A stream of lines; nobody waits for a lock while somebody writes."""
 
     def __init__(self, *arguments: Any, **more: Any):
         super().__init__(*arguments, **more)
         self._writer = GroupWriter(self._write, self._tell_lost)
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """As of all handlers, but without a lock."""
-        is_written = bool(self.filter(record))
-        if is_written:
-            self.emit(record)
-        return is_written
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -83,14 +83,14 @@ def test_a_report_on_one_message():
 
 
 def test_envid_and_orcpt_come_back_decoded():
-    envelope = dataclasses.replace(ENVELOPE, envid="QQ+3D1", orcpt=("X@example.org rfc822;first+2Blast@example.com",))
+    envelope = ENVELOPE._replace(envid="QQ+3D1", orcpt=("X@example.org rfc822;first+2Blast@example.com",))
     first, one, other = groups(parsed(built(failure(envelope))))
     assert first["Original-Envelope-Id"] == "QQ=1"
     assert one["Original-Recipient"] == "rfc822; first+last@example.com" and "Original-Recipient" not in other
 
 
 def test_recipients_with_notify_never_are_left_out():
-    envelope = dataclasses.replace(ENVELOPE, silent=("X@example.org",))
+    envelope = ENVELOPE._replace(silent=("X@example.org",))
     _, *listed = groups(parsed(built(failure(envelope))))
     assert [group["Final-Recipient"] for group in listed] == ["rfc822; y@example.org"]
     assert b"x@example.org" not in built(failure(envelope))
@@ -103,7 +103,7 @@ def test_a_missing_status_is_a_permanent_one(status):
 
 @pytest.mark.parametrize("accepted", [0.0, 1000.0])
 def test_no_date_is_made_up_where_the_clock_was_wrong(accepted):
-    envelope = dataclasses.replace(ENVELOPE, accepted=accepted)
+    envelope = ENVELOPE._replace(accepted=accepted)
     content = built(failure(envelope, dataclasses.replace(REFUSED, last_attempt=accepted)))
     assert b"Arrival-Date" not in content and b"Last-Attempt-Date" not in content and b"1970" not in content
 
