@@ -56,6 +56,7 @@ def running(
         directory,
         mailboxes=[{"username": name, "password": PASSWORD} for name in mailboxes],
         relay_networks={"127.0.0.0/8": ALERTS},
+        forked=False,  # what a fork shares with its parent is not its own
         **settings,
     )
     for name in mailboxes:
