@@ -30,7 +30,7 @@ def spool(tmp_path, clock):
 
 
 def put(spool, kind="message"):
-    incoming = spool.put(Envelope(**{**ENVELOPE.__dict__, "kind": kind}))
+    incoming = spool.put(ENVELOPE._replace(kind=kind))
     incoming.write(b"x")
     return incoming.commit()
 
