@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, NoReturn, Optional, Sequ
 
 from . import __version__
 from .errors import ConfigError, ProxyError, UsageError
-from .system import files, log, ownprocess, signals
+from .system import files, libraries, log, ownprocess, signals
 
 if TYPE_CHECKING:
     from .config.sections import Config
@@ -21,20 +21,6 @@ if TYPE_CHECKING:
 COMMANDS = (
     *("run", "init", "configure", "login", "logout", "check", "status", "queue", "trace", "test", "card", "devices"),
     *("hash-password", "reload", "report", "demo"),
-)
-
-
-_LIBRARIES = (
-    "msal",
-    "requests",
-    "cryptography",
-    "urllib3",
-    "jwt",
-    "idna",
-    "certifi",
-    "charset_normalizer",
-    "cffi",
-    "_cffi_backend",
 )
 
 
@@ -196,7 +182,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _complain(str(error))
         return error.exit_status
     except ImportError as error:
-        _complain(_not_imported(error))
+        _complain(libraries.explain(error))
         return 69
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -233,21 +219,6 @@ def _has_lost_output() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return True
     return False
-
-
-def _not_imported(error: ImportError) -> str:
-    """A missing or broken library, as a sentence with the next step."""
-    name = error.name or "of its libraries"
-    what = "is missing" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({log.clean(error)})"
-    if name.split(".")[0] in _LIBRARIES:
-        return (
-            f"The Python library {name} {what}. Debian: apt install python3-msal python3-requests "
-            "python3-cryptography; elsewhere: pip install msal requests cryptography."
-        )
-    return (
-        f"Python's module {name} {what}. Install all of Python (Debian: apt install python3), and make sure that "
-        f"the user the program runs as may read {sys.prefix}."
-    )
 
 
 def _parse(argv: List[str]) -> argparse.Namespace:

@@ -8,7 +8,11 @@ from typing import Dict
 # Seconds to the next tries: a scanner or backup holds a file for a moment only.
 _WAITS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
-# Another program has the file open: a sharing violation on Windows is EACCES.
+# What Windows says when another program has the file, or a part of it, for itself (winerror.h: ERROR_SHARING_VIOLATION,
+# ERROR_LOCK_VIOLATION).
+_HELD = (32, 33)
+
+# Another program may have the file open.
 _IN_USE = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY)
 
 
@@ -31,6 +35,8 @@ class DiskRetries:
 
 def explain(error: OSError) -> str:
     """The error as part of a sentence, with what to do."""
+    if getattr(error, "winerror", None) in _HELD:
+        return f"{error}; another program, such as a virus scanner, holds it. Exclude state_dir from scans and backups"
     if error.errno in _IN_USE:
         return (
             f"{error}; another program, such as a virus scanner or a backup, has it open, or this user may not use it. "

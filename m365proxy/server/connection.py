@@ -186,13 +186,26 @@ class Connection:
             raise Closed(str(error)) from None
 
     def hung_up(self) -> bool:
-        """Whether the client has ended its side, as far as the system knows without reading."""
+        """Whether the client has ended its side, as far as the system knows; nothing is waited for."""
         if not hasattr(select, "poll"):
-            return False
+            return self._is_at_end()
         poll = select.poll()
         # Without POLLRDHUP (Linux only) the end shows as POLLHUP, which is always reported.
         poll.register(self._socket, getattr(select, "POLLRDHUP", 0))
         return bool(poll.poll(0))
+
+    def _is_at_end(self) -> bool:
+        """As `hung_up`, on Windows: the end shows only behind what was sent before it, which is kept for later."""
+        while len(self._in) < _CHUNK:
+            try:
+                data = self._waits.receive_now(_CHUNK)
+            except (OSError, ValueError):
+                return True
+            if not data:
+                return data is not None
+            self.saw_cr = self.saw_cr or b"\r" in data
+            self._in += data
+        return False
 
     def interrupt(self) -> None:
         """Wake a reader from another thread: it sees the end of the client's data."""

@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 import time
-from typing import Callable, Union
+from typing import Callable, Optional, Union
 
 # What a call raises whose limit is over.
 _IN_VAIN = (BlockingIOError, socket.timeout, ssl.SSLWantReadError)
@@ -55,6 +55,17 @@ class Waits:
                 return self._socket.recv(most, flags)
             except _IN_VAIN:
                 self._limit = 0.0  # the next wait is for all that remains
+
+    def receive_now(self, most: int) -> Optional[bytes]:
+        """What has come in already, at most so many octets; None if nothing has, b"" at the end.  Raises OSError."""
+        self._limit = 0.0
+        self._socket.setblocking(False)
+        try:
+            return self._socket.recv(most)
+        except _IN_VAIN:
+            return None
+        finally:
+            self._socket.setblocking(True)
 
     def send(self, data: Union[bytes, bytearray], seconds: float) -> None:
         """Send all of it; the limit is for the whole.  Raises socket.timeout, OSError."""

@@ -26,5 +26,17 @@ def test_the_log_names_what_may_have_the_file_open(code):
     assert "virus scanner" in explain(OSError(code, "no", "new/x"))
 
 
+def sharing_violation(code=32):
+    """As Windows reports it; elsewhere OSError takes no winerror."""
+    error = PermissionError(errno.EACCES, "The process cannot access the file because it is being used by another process")
+    error.winerror = code
+    return error
+
+
+@each("code", [32, 33])
+def test_a_sharing_violation_is_named_as_such(code):
+    assert "another program, such as a virus scanner, holds it." in explain(sharing_violation(code))
+
+
 def test_a_failing_disk_is_no_virus_scanner():
     assert explain(OSError(errno.EIO, "Input/output error")).endswith("Check the disk of state_dir")

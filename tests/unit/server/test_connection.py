@@ -1,4 +1,5 @@
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -6,6 +7,7 @@ import threading
 
 import pytest
 from server_harness import connected, server_context
+from waiting import wait_until
 
 from m365proxy.server.connection import Closed, Connection, Injection, LineTooLong, TimedOut
 
@@ -147,6 +149,46 @@ def test_interrupt_wakes_a_reader(pair):
     assert result == ["closed"]
 
 
+@pytest.fixture(params=["as here", "as on Windows"])
+def polling(request, monkeypatch):
+    """With select.poll, where it is, and without it."""
+    if request.param == "as on Windows":
+        monkeypatch.delattr(select, "poll", raising=False)
+
+
+def test_a_client_that_hangs_up_is_noticed(pair, polling):
+    connection, client = pair
+    assert not connection.hung_up()
+    client.sendall(b"two\r\nlines\r\n")
+    assert not connection.hung_up()
+    client.close()
+    wait_until(connection.hung_up, what="the end")
+    assert [connection.read_line(100, 1) for _ in range(2)] == [b"two", b"lines"]
+    with pytest.raises(Closed):
+        connection.read_line(100, 1)
+
+
+def test_a_client_that_is_there_can_be_asked_for_and_read_from(pair, polling):
+    connection, client = pair
+    client.sendall(b"before\r\n")
+    assert not connection.hung_up()
+    assert connection.read_line(100, 1) == b"before"
+    thread = threading.Timer(0.01, client.sendall, (b"after\r\n",))
+    thread.start()
+    assert connection.read_line(100, 5) == b"after"
+    thread.join()
+
+
+def test_looking_for_the_end_keeps_a_bounded_amount(pair, polling):
+    connection, client = pair
+    client.setblocking(False)
+    for _ in range(100):
+        with contextlib.suppress(BlockingIOError):
+            client.send(b"x" * 65536)
+        assert not connection.hung_up()
+    assert len(connection._in) < 200_000
+
+
 @pytest.fixture
 def contexts(certificate):
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -169,6 +211,23 @@ def test_tls(pair, contexts):
         connection.write(b"reply\r\n")
         connection.flush()
         assert secure.recv(100) == b"reply\r\n"
+
+
+def test_a_tls_client_that_hangs_up_is_noticed(pair, contexts, polling):
+    connection, client = pair
+    server, trusting = contexts
+    thread = threading.Thread(target=connection.start_tls, args=(server, 5))
+    thread.start()
+    secure = trusting.wrap_socket(client, server_hostname="localhost")
+    thread.join()
+    with secure:
+        assert not connection.hung_up()
+        secure.sendall(b"QUIT\r\n")
+        secure.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):  # the end of TLS is said, and not answered
+            secure.unwrap()
+    wait_until(connection.hung_up, what="the end")
+    assert connection.read_line(100, 1) == b"QUIT"
 
 
 def test_octets_ahead_of_the_handshake(pair, contexts):
