@@ -28,7 +28,7 @@ def test_the_log_names_what_may_have_the_file_open(code):
 
 def sharing_violation(code=32):
     """As Windows reports it; elsewhere OSError takes no winerror."""
-    error = PermissionError(errno.EACCES, "The process cannot access the file because it is being used by another process")
+    error = PermissionError(errno.EACCES, "The process cannot access the file")
     error.winerror = code
     return error
 

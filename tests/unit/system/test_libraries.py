@@ -20,7 +20,7 @@ IN_CRYPTOGRAPHY = "C:\\m365proxy\\Lib\\site-packages\\cryptography\\hazmat\\bind
         (ModuleNotFoundError("no", name="_ssl"), "linux", "module _ssl is missing. Install all of Python"),
         (ModuleNotFoundError("no", name="msal"), "win32", f'Install it: "{sys.executable}" -m pip install msal'),
         (ImportError(BROKEN, name="_rust", path=IN_CRYPTOGRAPHY), "win32", "Install the Microsoft Visual C++"),
-        (ImportError(BROKEN, name="_rust", path=IN_CRYPTOGRAPHY), "win32", "library cryptography cannot be loaded (DLL"),
+        (ImportError(BROKEN, name="_rust", path=IN_CRYPTOGRAPHY), "win32", "library cryptography cannot be loaded"),
         (ImportError("DLL load failed", name="_ssl", path="C:\\Python\\DLLs\\_ssl.pyd"), "win32", "Visual C++"),
         (ModuleNotFoundError("no", name="_ssl"), "win32", "module _ssl is missing. Run Python's installer again"),
     ],
