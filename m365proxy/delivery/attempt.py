@@ -113,6 +113,9 @@ class Delivery:
         except Permanent as error:
             return Verdict(Outcome.NOT_SENT, Then.PERMANENT, str(error), "5.6.0")
         draft = claim.state.draft
+        if claim.state.interrupted:
+            mailboxes = [route.url_mailbox for route in self._routes.candidates(envelope.mailbox) if route.drafts]
+            self._steps.clear_up_interrupted(claim, mailboxes, envelope.accepted)
         if draft is not None:
             try:
                 known = self._go_on(message, draft)

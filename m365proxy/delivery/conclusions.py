@@ -137,13 +137,12 @@ class Conclusions:
     def remove(self, lane: Lane, claim: Claim) -> Optional[Turn]:
         """It was sent: whatever the disk says, it is not sent again."""
         try:
-            claim.remove_sent()
+            claim.remove_sent(lambda: self._sent(claim))
         except OSError as error:
             logger.error(
                 "%s was sent, but its file cannot be removed: %s. Check the disk of state_dir.", claim.id, error
             )
             return lane.turn_in(_REMOVE_AGAIN, Work.REMOVE, claim)
-        self._sent(claim)
         return None
 
     def give_up(self, lane: Lane, claim: Claim, envelope: Optional[Envelope], verdict: Verdict) -> None:

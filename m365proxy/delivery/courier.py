@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Callable, Dict, List, Optional, TypedDict
+from typing import Callable, Dict, List, Optional, Tuple, TypedDict
 
 from ..errors import SignInNeeded, Temporary, TokenRefused
 from ..graph.answer import GraphTrouble, NoAnswer, Throttled
@@ -216,21 +216,32 @@ class Courier:
 
     def _work(self) -> None:
         while True:
-            job = self._take()
-            if job is None:
+            job, is_over = self._take()
+            if is_over:
                 return
+            if job is None:
+                self._tidy()
+                continue
             self.flush()
             self._lanes.finish(job, self._do_safely(job))
             self.flush()
 
-    def _take(self) -> Optional[Job]:
-        """The worker's next job; None if it has to end."""
+    def _take(self) -> Tuple[Optional[Job], bool]:
+        """The worker's next job, or whether the worker is over; neither: there is something to tidy up before."""
         with self._lock:
             job = None if self._stopping or self._reach.paused else self._lanes.take()
-            if job is None:
+            is_over = job is None and self._spool.is_tidy
+            if is_over:
                 self._workers -= 1
                 self._idle.notify_all()
-            return job
+            return job, is_over
+
+    def _tidy(self) -> None:
+        """Messages that were sent are gone for good once the disk says so: one sync for all of them."""
+        try:
+            self._spool.tidy()
+        except OSError as error:
+            logger.error("Messages were sent, and may be looked for after a power cut: %s.", explain(error))
 
     def _do_safely(self, job: Job) -> Optional[Turn]:
         try:

@@ -6,7 +6,8 @@ before anything that cannot be repeated.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Set
+import time
+from typing import Any, Dict, Iterable, Optional, Set
 
 from ..graph.answer import GraphRefused
 from ..graph.client import Graph
@@ -83,7 +84,7 @@ class DraftSteps:
         """The intention is on disk before a draft is asked for, so that an orphan can be found."""
         claim.state.draft = DraftState(DraftPhase.ASKED, mailbox)
         claim.state.drafted = self._graph.now()
-        claim.save_state()
+        claim.note_intention()
 
     def clear_up(self, claim: Claim, draft: DraftState) -> None:
         """A draft was asked for, and the answer got lost: remove it, or note that it is to be removed.
@@ -101,6 +102,16 @@ class DraftSteps:
             if doubtful and state.stray != mailbox:
                 state.stray, state.strayed = mailbox, state.drafted
         state.draft = None
+
+    def clear_up_interrupted(self, claim: Claim, mailboxes: Iterable[str], accepted: float) -> None:
+        """A power cut took the state of the first try: a draft may have been asked for through any of these mailboxes.
+
+        `accepted`: when the message was, by this machine's clock; no draft of it is older.
+        """
+        claim.state.drafted = self._graph.now() - max(0.0, time.time() - accepted)
+        for mailbox in mailboxes:
+            self.clear_up(claim, DraftState(DraftPhase.ASKED, mailbox))
+        claim.state.interrupted = False
 
     def discard(self, claim: Claim) -> None:
         """Delete a draft that was never sent, nor meant to be as it is."""

@@ -146,9 +146,11 @@ class State:
     whole_drafts: int = 0  # how many drafts of MIME were made of it, if it is large
     draft: Optional[DraftState] = None
     drafted: float = 0.0  # Graph's clock when the draft was asked for
+    interrupted: bool = False  # a power cut took the state of the first try, which may have asked for a draft
     # An earlier draft that may exist beside it because the answer got lost: its mailbox, and when it was asked for.
     stray: str = ""
     strayed: float = 0.0
+    sending: bool = False  # a send may have begun, though after a power cut the file's name may not say so
     posted: float = 0.0  # Graph's clock when the last send began
     looks: int = 0  # how often an ambiguous outcome was looked at
     still_draft: float = 0.0  # Graph's clock when a look first found it still to be a draft

@@ -114,10 +114,10 @@ def test_a_sent_file_the_disk_keeps_is_not_sent_again(harness, monkeypatch):
     refusals = [OSError(30, "Read-only file system")] * 3
     real = Claim.remove_sent
 
-    def remove_sent(claim):
+    def remove_sent(claim, then):
         if refusals:
             raise refusals.pop()
-        real(claim)
+        real(claim, then)
 
     monkeypatch.setattr(Claim, "remove_sent", remove_sent)
     h.courier.start()

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import os
 from email.mime.application import MIMEApplication
 from email.mime.multipart import MIMEMultipart
 
@@ -27,6 +28,7 @@ from m365proxy.mime import prepare
 from m365proxy.sandbox import uploads
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.state import DraftPhase, DraftState, Place, State
+from m365proxy.system import files
 
 
 @pytest.fixture
@@ -143,6 +145,27 @@ def test_all_that_interrupted_attempts_left_is_removed(harness, wait_until):
 def test_an_orphan_of_an_interrupted_create_is_removed(harness, wait_until):
     harness.sandbox.faults.add("cut_after", path="/messages$", method="POST")
     harness.open().put()
+    settle(harness, wait_until)
+    assert harness.places() == [] and len(harness.tenant.delivered) == 1
+    assert harness.tenant.created_drafts == 2 and harness.tenant.items(ALERTS, "drafts") == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"attem'])
+def test_an_orphan_of_a_power_cut_is_removed_whatever_became_of_the_state(harness, wait_until, content):
+    """The draft was made, and the state of the first try did not get on the disk."""
+    harness.open()
+    harness.courier.add = lambda id: None
+    claim = harness.spool.claim(harness.put(ALWAYS))
+    envelope, file = claim.open()
+    with file:
+        message = harness.delivery._composer.prepare(claim, envelope, file)
+        harness.delivery._steps.ask(claim, ALERTS)
+        harness.drafts.create(ALERTS, message.prepared)
+    state = harness.path / "queue" / "state" / (claim.id + ".json")
+    state.unlink() if content is None else state.write_bytes(content)
+    harness.close()
+    assert len(harness.tenant.items(ALERTS, "drafts")) == 1
+    harness.open()
     settle(harness, wait_until)
     assert harness.places() == [] and len(harness.tenant.delivered) == 1
     assert harness.tenant.created_drafts == 2 and harness.tenant.items(ALERTS, "drafts") == []
@@ -354,3 +377,22 @@ def test_a_draft_that_is_not_known_everywhere_yet_is_marked_soon(harness, wait_u
     harness.put()
     settle(harness, wait_until)
     assert len(harness.tenant.delivered) == 1 and harness.tenant.created_drafts == 1
+
+
+def test_a_delivery_takes_three_requests_and_few_syncs(harness, wait_until, monkeypatch):
+    harness.open().put()  # the first one learns the way
+    settle(harness, wait_until)
+    harness.sandbox.forget()
+    incoming = harness.spool.put(Envelope(ALERTS, ALERTS, (SCANS,)), harness.courier.add)
+    incoming.write(MAIL)
+    synced = []
+    real = files.sync_file, files.sync_directory
+    monkeypatch.setattr(files, "sync_file", lambda file: synced.append("file") or real[0](file))
+    monkeypatch.setattr(
+        files, "sync_directory", lambda path, *opened: synced.append(os.path.basename(path)) or real[1](path, *opened)
+    )
+    incoming.commit()
+    settle(harness, wait_until)
+    assert [request.method for request in harness.sandbox.requests] == ["POST", "PATCH", "POST"]
+    # Acceptance; the draft is asked for; posting; gone.
+    assert synced == ["file", "new", "cur", "file", "state", "cur"]

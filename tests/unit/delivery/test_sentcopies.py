@@ -154,7 +154,7 @@ def test_a_lost_answer_is_settled_by_the_copy_before_it_goes(harness, wait_until
 def test_a_kill_before_the_message_left_the_queue_leaves_no_copy(harness, wait_until, monkeypatch):
     """Between Graph's 202 and the end of the file: the copy proves that it was sent, and then goes too."""
     tries = []
-    monkeypatch.setattr(Claim, "remove_sent", lambda claim: tries.append(claim) or blocked())
+    monkeypatch.setattr(Claim, "remove_sent", lambda claim, then: tries.append(claim) or blocked())
     harness.put()
     wait_until(lambda: tries)
     assert waiting(harness) == [], "its message is still in the queue"

@@ -134,6 +134,52 @@ def test_recovery_reads_no_message(spool, monkeypatch):
     assert len(list(again.entries(Place.NEW))) == 20
 
 
+def test_recovery_of_a_first_claim_whose_state_is_lost_says_so(spool):
+    claim = spool.claim(put(spool))
+    claim.note_intention()
+    os.unlink(os.path.join(spool.directory, "state", claim.id + ".json"))
+    again = Spool(spool.directory)
+    assert again.recover() == [] and again.state(claim.id).interrupted
+
+
+def test_a_send_that_may_have_begun_is_known_by_the_state_too(spool):
+    """After a power cut the name may be an older one."""
+    claim = spool.claim(put(spool))
+    claim.mark_posting()
+    posting = spool.path(claim.entry)
+    os.rename(posting, posting.replace(".posting", ".claimed"))
+    [entry] = Spool(spool.directory).recover()
+    assert entry.phase == "posting" and places(spool) == [("cur", "posting")]
+    claim = spool.resume(entry)
+    claim.unpost()
+    assert Spool(spool.directory).recover() == [] and places(spool) == [("new", "")]
+
+
+def test_what_was_sent_is_synced_by_the_next_claim_and_kept_known_until_then(spool, monkeypatch):
+    steps, gone = [], []
+    for name in ("sync_file", "sync_directory"):
+        real = getattr(files, name)
+        monkeypatch.setattr(
+            files,
+            name,
+            lambda what, name=name, real=real: steps.append((name, os.path.basename(str(what)))) or real(what),
+        )
+    ids = [put(spool), put(spool)]
+    steps.clear()
+    for id in ids:
+        claim = spool.claim(id)
+        claim.state.draft = DraftState(DraftPhase.ASKED, ENVELOPE.mailbox)
+        claim.note_intention()
+        claim.state.draft = DraftState(DraftPhase.READY, ENVELOPE.mailbox, "x")
+        claim.mark_posting()
+        claim.remove_sent(lambda id=id: gone.append(id))
+    assert [(name if name == "sync_file" else where) for name, where in steps] == ["cur", "sync_file", "state"] * 2
+    assert gone == ids[:1] and spool.state(ids[0]) is None and spool.state(ids[1]) is not None
+    assert not spool.is_tidy
+    spool.tidy()
+    assert gone == ids and spool.is_tidy and everything(spool) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"attempts": "x", "unknown": 1}', b"\xff\xfe", b"null"])
 def test_a_broken_state_file_does_not_stop_a_message(spool, content):
     id = put(spool)
