@@ -34,6 +34,8 @@ _IMPORTED_LATER = (
     "pwd",
     "subprocess",
     "email.generator",
+    "email.policy",
+    "html",
     "encodings.ascii",
     "encodings.cp1252",
     "encodings.idna",

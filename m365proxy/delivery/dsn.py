@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import email.base64mime
-import email.policy
 import email.utils
 import re
 import secrets
@@ -112,7 +111,9 @@ def build_notice(subject: str, text: str, *, author: str, to: str) -> bytes:
 
 def text_of(report: BinaryIO) -> str:
     """The text for people in a report of ours; "" if it cannot be found."""
-    part = email.message_from_binary_file(report, policy=email.policy.default).get_body(("plain",))
+    from email.policy import default  # half a megabyte, for what is seldom asked
+
+    part = email.message_from_binary_file(report, policy=default).get_body(("plain",))
     return part.get_content() if part is not None else ""
 
 

@@ -7,7 +7,6 @@ the body's text is read into memory.
 
 from __future__ import annotations
 
-import html
 import re
 import urllib.parse
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
@@ -302,4 +301,6 @@ def bounded(name: str) -> str:
 
 def _content_ids(text: str) -> Set[str]:
     """The Content-IDs an HTML text refers to (RFC 2392), in lower case."""
+    import html  # half a megabyte, for large mail with pictures in its text
+
     return {urllib.parse.unquote(html.unescape(found)).lower() for found in _CID.findall(text)}

@@ -6,6 +6,8 @@ import os
 import signal
 import smtplib
 import ssl
+import subprocess
+import sys
 import threading
 import time
 
@@ -19,6 +21,9 @@ from m365proxy.delivery import sentcopies
 from m365proxy.errors import SignInNeeded
 from m365proxy.system import signals
 from m365proxy.system.outbound import Outbound
+
+# What takes half a megabyte and more each.
+SELDOM = ("msal", "jwt", "cryptography", "requests", "html", "email.policy", "email.headerregistry")
 
 
 @pytest.fixture
@@ -275,3 +280,9 @@ def test_a_clear_session_goes_by_the_networks_of_a_reload(make_daemon, program, 
         smtp.login(ALERTS, PASSWORD)
         reload(daemon, program, caplog, plaintext_networks=["10.0.0.0/8"])
         assert smtp.mail(ALERTS)[0] == 421
+
+
+def test_nothing_is_loaded_that_a_gateway_seldom_needs():
+    code = f"import sys, m365proxy.daemon; print([name for name in {SELDOM} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
