@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import itertools
 import os
@@ -46,10 +47,23 @@ def possible_number(wanted: Optional[int]) -> int:
     return min(processors, _MOST) if processors > 1 else 0
 
 
+def _bind(pid: int, place: int) -> None:
+    """Let a receiver run on one processor only, another one for each place.
+
+    Its threads take turns at the interpreter.  On several processors each system call of one wakes another that wants
+    the interpreter, and both wait for each other; on one processor it goes on at once, in half the time.
+    """
+    if sys.platform != "win32" and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # it has ended, or this is not allowed
+            processors = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(pid, {processors[place % len(processors)]})
+
+
 class _Receiver:
     """One of them, from its start to its end."""
 
-    def __init__(self, channel: Channel):
+    def __init__(self, place: int, channel: Channel):
+        self.place = place
         self.channel = channel
         self.pid = 0  # until it is ready
         self.clients: Counter[str] = collections.Counter()  # handed over, and not left yet: by address
@@ -164,7 +178,7 @@ class Receivers:
         while not self._stopping.wait(pause):
             begun = time.monotonic()
             try:
-                self._follow(place, _Receiver(Channel(self._forker.make())))
+                self._follow(_Receiver(place, Channel(self._forker.make())))
             except OSError as error:
                 logger.error(
                     "no process can be started that receives mail: %s. The main process receives it; restart the "
@@ -176,12 +190,12 @@ class Receivers:
             is_old = time.monotonic() - begun > _LONG
             pause = 0.0 if is_old else min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
 
-    def _follow(self, place: int, receiver: _Receiver) -> None:
+    def _follow(self, receiver: _Receiver) -> None:
         """Hear what a receiver reports, to its end."""
-        self._receivers[place] = receiver
+        self._receivers[receiver.place] = receiver
         for (report, *values), _ in receiver.channel.messages():
             survive(functools.partial(self._hear, receiver, report, values), "receiver")
-        self._receivers[place] = None
+        self._receivers[receiver.place] = None
         with self._lock:
             left, receiver.clients = receiver.clients, collections.Counter()
         for peer in left.elements():
@@ -200,7 +214,9 @@ class Receivers:
 
     def _hear(self, receiver: _Receiver, report: str, values: List[Any]) -> None:
         if report == Report.READY:
-            (receiver.pid,) = values
+            (pid,) = values
+            _bind(pid, receiver.place)  # before its first thread, which is for its first client
+            receiver.pid = pid
             if self._config:
                 receiver.channel.send(Task.RELOAD, self._config)
         elif report == Report.LEFT:

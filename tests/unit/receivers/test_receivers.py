@@ -1,3 +1,4 @@
+import os
 import signal
 import socket
 import sys
@@ -14,6 +15,9 @@ from m365proxy.receivers.words import Report, Task
 from m365proxy.server.connections import Connections
 
 PRINTER, SCANNER, LOOPBACK = "192.0.2.1", "192.0.2.77", "127.0.0.1"
+
+# Of the first receiver: no process has it.
+_PID = 2**30
 
 
 class Remote:
@@ -52,7 +56,7 @@ class Forks:
         if self.failing:
             raise OSError
         ours, theirs = socket.socketpair()
-        self.made.append(Remote(theirs, 1000 + len(self.made)))
+        self.made.append(Remote(theirs, _PID + len(self.made)))
         return ours
 
     def stop(self, seconds):
@@ -109,6 +113,25 @@ def test_a_client_comes_to_the_same_one_each_time(make):
     assert [one.clients[PRINTER] for one in holders] == [6]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there are none here")
+def test_each_has_a_processor_of_its_own(make, monkeypatch):
+    bound = {}
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {2, 5})
+    monkeypatch.setattr(module.os, "sched_setaffinity", bound.__setitem__)
+    house = make(3).start()
+    places = {one.pid: one.place for one in house.receivers._receivers}
+    assert bound == {pid: {(2, 5, 2)[place]} for pid, place in places.items()}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there are none here")
+def test_one_that_cannot_be_bound_works_all_the_same(make, monkeypatch):
+    def refuse(pid, processors):
+        raise PermissionError
+
+    monkeypatch.setattr(module.os, "sched_setaffinity", refuse)
+    assert make(1).start().hand_over(PRINTER)
+
+
 def test_who_stands_for_many_goes_to_each_in_turn(make):
     house = make(3).start()
     assert all(house.hand_over(LOOPBACK) for _ in range(6))
@@ -156,7 +179,7 @@ def test_one_that_dies_is_replaced_and_its_clients_are_counted_out(make, caplog)
     house.forks.made[0].die()
     reloading.join(60)
     wait_until(lambda: house.missed and len(house.connections) == 0)
-    assert "(pid 1000) has ended unexpectedly, and so have its 2 sessions" in caplog.text
+    assert f"(pid {_PID}) has ended unexpectedly, and so have its 2 sessions" in caplog.text
     wait_until(lambda: len(house.forks.made) == 2, what="the next one")
     house.forks.made[1].ready()
     assert house.forks.made[1].next() == [Task.RELOAD, "config.json"]
@@ -186,7 +209,7 @@ def test_one_that_hangs_is_killed_at_the_stop(make, monkeypatch):
     killed = []
     monkeypatch.setattr(module.os, "kill", lambda pid, number: killed.append((pid, number)))
     make(1).start().receivers.stop(time.monotonic())
-    assert killed == [(1000, signal.SIGKILL)]
+    assert killed == [(_PID, signal.SIGKILL)]
 
 
 def test_if_there_can_be_no_other_the_main_process_serves(make, caplog, monkeypatch):
@@ -224,7 +247,7 @@ def test_a_report_that_cannot_be_followed_stops_no_other(make, caplog):
     wait_until(lambda: house.queued == ["ID"])
 
 
-@pytest.mark.skipif(not hasattr(__import__("os"), "sched_getaffinity"), reason="there are none here")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="there are none here")
 @pytest.mark.parametrize("processors, number", [(1, 0), (2, 2), (4, 4), (64, 4)])
 def test_as_many_as_processors(monkeypatch, processors, number):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: range(processors))
