@@ -9,12 +9,13 @@ ROOTS=${XDG_CACHE_HOME:-$HOME/.cache}/m365proxy-roots
 
 # "bare" has what the single file asks for and nothing else; "full" what the .deb depends on, and the tests' tools,
 # "boot" what the .deb depends on and systemd itself.  "plain" has nothing, not even Python; what the .deb depends on
-# is downloaded, so that apt can install it without a network.
+# is downloaded, so that apt can install it without a network.  "windows" has wine, and what .ci/windows makes its Python of.
 packages_of() {
   case $1 in
     bare) echo python3 python3-cryptography ;;
     plain) echo ca-certificates python3 python3-cryptography python3-msal python3-requests ;;
     boot) echo python3-cryptography python3-msal python3-requests systemd systemd-sysv dbus ;;
+    windows) echo gcc-mingw-w64-x86-64-win32 libpython3.13-stdlib wine wine64 ;;
     full) echo python3 python3-cryptography python3-msal python3-requests ca-certificates \
             python3-pytest python3-pytest-timeout python3-pytest-xdist swaks libnet-ssleay-perl libauthen-sasl-perl \
             libauthen-ntlm-perl curl msmtp mpop fetchmail ;;
