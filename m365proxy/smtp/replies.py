@@ -7,6 +7,7 @@ checks the constants; a test makes every reply that has a variable part.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import Iterable, Optional, Sequence, Tuple
 
@@ -76,15 +77,18 @@ def _shown(value: str, limit: int = 100) -> str:
 # Greetings and the end
 
 
+@functools.lru_cache(maxsize=16)  # as those below: the same for nearly all sessions
 def greeting(hostname: str) -> Reply:
     return _reply(220, None, f"{_shown(hostname)} ESMTP m365proxy")  # RFC 5321 3.1
 
 
+@functools.lru_cache(maxsize=16)
 def helo(hostname: str) -> Reply:
     return _reply(250, None, _shown(hostname))  # RFC 5321 4.1.1.1
 
 
-def ehlo(hostname: str, extensions: Iterable[str]) -> Reply:
+@functools.lru_cache(maxsize=16)
+def ehlo(hostname: str, extensions: Tuple[str, ...]) -> Reply:
     return _reply(250, None, _shown(hostname), *extensions)  # RFC 5321 4.1.1.1
 
 

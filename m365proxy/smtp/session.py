@@ -294,7 +294,7 @@ class SmtpSession:
         if self._may_log_in():
             extensions.append("AUTH LOGIN PLAIN")  # this order: some try the first only, and know LOGIN
         self._saw_no_auth = self._user is None and not self._may_log_in()
-        return replies.ehlo(self._hostname, [*extensions, "ENHANCEDSTATUSCODES", "CHUNKING", "SMTPUTF8", "HELP"])
+        return replies.ehlo(self._hostname, (*extensions, "ENHANCEDSTATUSCODES", "CHUNKING", "SMTPUTF8", "HELP"))
 
     def _helo(self, argument: str) -> Reply:
         self._reset()

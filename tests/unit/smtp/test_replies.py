@@ -14,7 +14,7 @@ NASTY = "ü\r\n250 x\0" + "a" * 1000
 MADE = {
     "greeting": replies.greeting(NASTY),
     "helo": replies.helo(NASTY),
-    "ehlo": replies.ehlo(NASTY, ["SIZE 1", "HELP"]),
+    "ehlo": replies.ehlo(NASTY, ("SIZE 1", "HELP")),
     "help_text": replies.help_text(["NOOP"]),
     "sender_refused": replies.sender_refused(NASTY, NASTY, [NASTY, NASTY]),
     "sender_syntax": replies.sender_syntax(NASTY),
