@@ -42,6 +42,9 @@ class Channel:
         Whoever comes while another thread is sending leaves it to that one, and need not wait.
         """
         self.add(*message)
+        self._send_unless_another_does()
+
+    def _send_unless_another_does(self) -> None:
         while self._unsent and self._sending.acquire(len(self._unsent) > _WAITING):
             try:
                 self._send_all()
@@ -52,8 +55,15 @@ class Channel:
         """Send this together with the next message: for what is in no hurry."""
         self._unsent.append(_encoder.encode(message).encode() + b"\n")
 
+    def flush(self) -> None:
+        """Return when all is sent that any thread has left to another one."""
+        with self._sending:
+            self._send_all()
+
     def _send_all(self) -> None:
         lines = [self._unsent.popleft() for _ in range(len(self._unsent))]
+        if not lines:
+            return
         with contextlib.suppress(OSError):
             self._socket.sendall(b"".join(lines))
 
@@ -62,11 +72,11 @@ class Channel:
         line = _WITH_DESCRIPTOR + _encoder.encode(message).encode() + b"\n"
         with self._sending:
             try:
-                if self._unsent:
-                    self._send_all()
+                self._send_all()
                 self._attach(line, sock.fileno())
             except OSError:  # the other end hangs, or is gone
                 return False
+        self._send_unless_another_does()  # what came meanwhile was left to this thread
         return True
 
     def _attach(self, line: bytes, descriptor: int) -> None:

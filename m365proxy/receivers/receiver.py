@@ -88,6 +88,7 @@ class Receiver:
         for (task, *values), descriptor in self._channel.messages():
             if task == Task.STOP:
                 self._channel.send(Report.STOPPED, self._connections.stop(*values))
+                self._channel.flush()  # the process ends now
                 return
             survive(functools.partial(self._do, task, values, descriptor), "receiver")
 

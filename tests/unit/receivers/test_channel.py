@@ -52,6 +52,37 @@ def test_a_descriptor_comes_with_its_message(ends):
         assert next(found) == (["after"], None)
 
 
+def test_what_comes_while_a_descriptor_is_sent_is_not_forgotten(ends, monkeypatch):
+    one, other = ends
+    attach = one._attach
+
+    def interrupted(line, descriptor):
+        thread = threading.Thread(target=one.send, args=("meanwhile",))
+        thread.start()
+        thread.join(60)
+        attach(line, descriptor)
+
+    monkeypatch.setattr(one, "_attach", interrupted)
+    inner, outer = socket.socketpair()
+    with inner, outer:
+        assert one.send_with(inner, "serve")
+        found = other.messages()
+        message, descriptor = next(found)
+        os.close(descriptor)
+        assert (message, next(found)[0]) == (["serve"], ["meanwhile"])
+
+
+def test_flush_waits_for_what_another_thread_sends(ends):
+    one, other = ends
+    with one._sending:
+        one.send("left to the other")
+        flushing = threading.Thread(target=one.flush)
+        flushing.start()
+        assert flushing.is_alive()
+    flushing.join(60)
+    assert next(other.messages())[0] == ["left to the other"]
+
+
 def test_the_end_is_the_end_of_the_messages(ends):
     one, other = ends
     one.send("last")
