@@ -71,6 +71,10 @@ WINDOWS = """
         delattr(signal, name)
     del socket.AF_UNIX
     shutil.disk_usage = lambda path: types.SimpleNamespace(free=1 << 40)  # Linux's would need statvfs
+    begin = subprocess.Popen.__init__
+    def popen(self, *values, creationflags=0, **more):
+        begin(self, *values, **more)  # Linux's refuses them
+    subprocess.Popen.__init__ = popen
     sys.platform = "win32"
     from m365proxy import cli
     from m365proxy.system import files
