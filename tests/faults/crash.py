@@ -158,6 +158,7 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
     from m365proxy.delivery import uploads
     from m365proxy.delivery.reporter import Reporter
     from m365proxy.mime import prepare
+    from m365proxy.system import ownprocess
 
     logging.basicConfig(
         filename=os.path.join(os.path.dirname(job.config), LOG), level=logging.INFO, format="%(asctime)s %(message)s"
@@ -170,6 +171,7 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
     steps = _Steps(job, report)
     _watch(steps)
     Daemon._refresh_later = lambda self, seconds: None  # the renewal of the sign-in at start is no part of this
+    ownprocess.is_possible = lambda: False  # a new interpreter for each renewal would take longer than all the rest
     daemon = Daemon(load.load(job.config, {}))
     daemon.start()
     report({"port": daemon.listeners[0].port})
