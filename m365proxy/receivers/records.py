@@ -6,22 +6,19 @@ import logging
 from typing import Any, Dict, Optional
 
 from ..system import log
+from ..system.groupwriter import UnlockedHandler
 from .channel import Channel
 
 # The word of their messages.
 RECORD = "record"
 
 
-class Sender(logging.Handler):
-    """Sends each record through a channel."""
+class Sender(UnlockedHandler):
+    """Sends each record through a channel, which needs no lock."""
 
     def __init__(self, channel: Channel):
         super().__init__()
         self._channel = channel
-
-    def createLock(self) -> None:
-        """No lock: the channel needs none."""
-        self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()

@@ -87,7 +87,7 @@ class GroupWriter(Generic[T]):
 
 
 class UnlockedHandler(logging.Handler):
-    """A handler of the log that needs no lock, because a GroupWriter does its writing."""
+    """A handler of the log that needs no lock: what it writes with has its own order."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As of all handlers, but without a lock."""
