@@ -1,4 +1,5 @@
 import logging
+import threading
 
 from m365proxy.receivers import records
 from m365proxy.system import events, log
@@ -55,5 +56,15 @@ def test_an_exception_is_in_the_text(caplog):
     assert log.clean(record.getMessage()) == record.getMessage()
 
 
-def test_the_handler_has_no_lock():
-    assert records.Sender(Wire()).lock is None
+def test_the_handler_waits_for_no_lock():
+    wire = Wire()
+    sender = records.Sender(wire)
+    record = logging.LogRecord("m365proxy.smtp", logging.INFO, "", 0, "said", None, None)
+    sender.acquire()
+    try:
+        thread = threading.Thread(target=sender.handle, args=(record,), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert len(wire.sent) == 1
+    finally:
+        sender.release()
