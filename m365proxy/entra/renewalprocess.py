@@ -27,6 +27,9 @@ from .tokenfile import Identity, KeyUnusable, TokenFile, TokenFileDamaged
 # Seconds until it is killed.  Its requests have time limits of their own; threads wait for a renewal a little longer.
 _SECONDS = 200.0
 
+# Seconds it has after its answer to tidy up: the single file removes the copy of certificates that it may have made.
+_END_SECONDS = 10.0
+
 # Octets of a line, of the question or the answer; a token has a few thousand.
 _LONGEST = 1024 * 1024
 
@@ -104,7 +107,7 @@ class RenewalProcess:
             raise
         finally:
             timer.cancel()
-            process.kill()  # if all is well it has nothing left to do
+            process.kill()  # if all is well it has ended
             for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):
                     cast("IO[bytes]", pipe).close()
@@ -129,6 +132,8 @@ def _answer(process: Any, note: Callable[[Holder], object]) -> Grant:
             raise _Died(f"{_IT} has died ({_status(process.wait())}). `m365proxy check` may say why.")
         try:
             said = jsontext.parse(line)
+            if "holder" not in said:
+                _let_end(process)
             if "grant" in said:
                 return _grant(said["grant"])
             if "refusal" in said:
@@ -136,6 +141,11 @@ def _answer(process: Any, note: Callable[[Holder], object]) -> Grant:
             note(Holder(*said["holder"]))
         except (ValueError, LookupError, TypeError, AttributeError):
             raise Temporary(f"{_IT} answers nonsense. `m365proxy check` may say why.") from None
+
+
+def _let_end(process: Any) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END_SECONDS)
 
 
 def _status(code: int) -> str:

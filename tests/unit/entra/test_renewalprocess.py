@@ -1,5 +1,6 @@
 """The renewal in another process: the same tokens and refusals as in this one, and what may go wrong with a process."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -221,11 +222,27 @@ def test_a_process_that_hangs_is_killed(harness, standing_in, tmp_path):
         os.kill(int(place.read_text()), 0)
 
 
-def test_a_process_that_hangs_after_its_answer_is_not_waited_for(harness, standing_in):
+GRANT = json.dumps({"grant": {"token": "t", "seconds": 3600, "fresh": True}})
+REFUSAL = json.dumps({"refusal": "SignInNeeded", "sentence": "no", "seconds": 0.0})
+
+
+def test_a_process_that_hangs_after_its_answer_is_not_waited_for(harness, standing_in, monkeypatch):
+    monkeypatch.setattr(renewalprocess, "_END_SECONDS", 0.01)
     harness.signed_in()
-    grant = json.dumps({"grant": {"token": "t", "seconds": 3600, "fresh": True}})
-    tokens = harness.tokens(renewing=standing_in(f"import time; print({grant!r}, flush=True); time.sleep(1000)"))
+    tokens = harness.tokens(renewing=standing_in(f"import time; print({GRANT!r}, flush=True); time.sleep(1000)"))
     assert tokens.access_token() == "t"
+
+
+@pytest.mark.parametrize("answer", [GRANT, REFUSAL])
+def test_a_process_may_tidy_up_after_its_answer(harness, standing_in, tmp_path, answer):
+    """The single file does: without it a copy of certificates would be left by each renewal."""
+    harness.signed_in()
+    place = tmp_path / "left"
+    place.touch()
+    code = f"import os, time; print({answer!r}, flush=True); time.sleep(0.3); os.unlink({str(place)!r})"
+    with contextlib.suppress(SignInNeeded):
+        harness.tokens(renewing=standing_in(code)).access_token()
+    assert not place.exists()
 
 
 def test_a_process_that_cannot_be_started(harness, monkeypatch, tmp_path):
