@@ -31,12 +31,17 @@ def apart(harness, **other):
 
 @pytest.fixture
 def standing_in(monkeypatch):
-    """Puts a program in the place of the process."""
+    """Puts a program in the place of the process; `put.begun` has a word for each time it was begun."""
 
     def put(code, seconds=60.0):
-        monkeypatch.setattr(ownprocess, "command", lambda word: [sys.executable, "-c", code])
+        def command(word):
+            put.begun.append(word)
+            return [sys.executable, "-c", code]
+
+        monkeypatch.setattr(ownprocess, "command", command)
         return lambda *given: RenewalProcess(*given, seconds)
 
+    put.begun = []
     return put
 
 
@@ -165,16 +170,16 @@ def test_who_is_signed_in_is_known_while_entra_keeps_silent(harness, wait_until)
     thread.join(60)
 
 
-def test_a_renewal_that_failed_is_not_begun_again_at_each_look(harness, standing_in):
+def test_a_renewal_that_failed_is_not_begun_again_at_each_look(harness, standing_in, wait_until):
     harness.signed_in()
     tokens = harness.tokens(renewing=standing_in("raise SystemExit(3)"))
     with pytest.raises(Temporary):
         tokens.renew()
-    begun = threading.active_count()
     for _ in range(3):
         state = tokens.state()
         assert state["user"] == USER and "died" in state["error"] and not state["needs_sign_in"]
-    assert threading.active_count() == begun
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "sign-in"])
+    assert standing_in.begun == [ownprocess.RENEWAL]
 
 
 # What may go wrong with a process
