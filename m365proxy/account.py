@@ -11,6 +11,7 @@ from .entra import tokens
 from .entra.renewer import Renewer
 from .entra.tokenfile import TokenFile
 from .graph.client import Graph
+from .graph.slots import share
 from .monitoring.counters import Counters
 from .monitoring.notices import Ways
 from .monitoring.snapshot import Watched
@@ -61,6 +62,7 @@ class Account:
             graph_url,
             user,
             app=config.client_id,
+            slots=share(config.limits.nodes),
             note_answer=counters.note_answer,
             note_throttling=counters.note_throttling,
         )

@@ -18,6 +18,7 @@ from .config.sections import Config, Socket
 from .config.sockets import status_addresses
 from .daily import Daily
 from .delivery.attempt import Delivery
+from .delivery.budget import MOST
 from .delivery.courier import Courier
 from .delivery.drafts import Drafts
 from .delivery.messageids import SeenIds
@@ -29,6 +30,7 @@ from .delivery.warningmail import WarningMail
 from .entra import renewalprocess
 from .entra.registration import private_key
 from .errors import CannotCreate, ConfigError, Temporary
+from .graph.slots import share
 from .listening import listener_settings, status_access, tls_contexts
 from .maildrop.maildrop import Maildrops
 from .monitoring.counters import Counters
@@ -204,14 +206,14 @@ class Daemon:
         )
 
     def _make_courier(self) -> Courier:
-        config, graph = self.config, self.account.graph
+        config, graph, nodes = self.config, self.account.graph, self.config.limits.nodes
         files.make_private(os.path.join(config.state_dir, "seen"))
         drafts = Drafts(graph, installation(config.state_dir))
         self._sent_copies = SentCopies(drafts, config.without_copies)
         delivery = Delivery(
             graph,
             drafts,
-            LargeDrafts(graph, sleep=self._pause),
+            LargeDrafts(graph, most=MOST // nodes, sleep=self._pause),
             Routes(config.state_dir, graph.user, config.permissions is Permissions.FULL),
             SeenIds(os.path.join(config.state_dir, "seen")),
             lambda mailbox, address: self._guard.users.may_send_as(mailbox, address),
@@ -224,7 +226,8 @@ class Daemon:
             [mailbox.username for mailbox in config.mailboxes],
             retry_interval=config.queue.retry_interval,
             lifetime=config.queue.lifetime_hours * 3600.0,
-            pace_per_minute=config.queue.pace_per_minute,
+            pace_per_minute=config.queue.pace_per_minute / nodes,
+            slots=share(nodes),
             probe=self._probe,
             failed=self._reporter.report_soon,
             sent=self._sent_copies.note,

@@ -7,15 +7,13 @@ by OPTIONS.  Ranges, choices and units are in the types (`option.type.words`).
 from __future__ import annotations
 
 from ..system.choices import Cloud, OnAmbiguous, Permissions, Service, TlsMode
+from .kinds import BIND, BOOLEAN, HASH, HTTPS, NETWORKS, NIL, PORT, SECRET, SERVICES, TEXT, TLS_VERSION
 from .option import Option
 from .types import (
     ADDRESS,
     ADDRESS_PATTERN,
     DOMAIN,
-    NETWORK,
     THUMBPRINT,
-    BindAddress,
-    Boolean,
     Choice,
     Date,
     Delete,
@@ -28,23 +26,13 @@ from .types import (
     Objects,
     Password,
     Path,
-    Port,
     ProxyUrl,
     RelayNetworks,
-    SecretText,
     SentItems,
     StatusPassword,
     Tenant,
-    Text,
-    Url,
     WordOf,
 )
-
-_TEXT, _SECRET, _BOOLEAN, _PORT = Text(), SecretText(), Boolean(), Port()
-_BIND, _NETWORKS = ListOf(BindAddress(), least=1), ListOf(NETWORK)
-_HTTPS, _SERVICES = Url("https"), ListOf(WordOf(Service), least=1)
-_TLS_VERSION = Choice("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-_NIL, _HASH = "00000000-0000-0000-0000-000000000000", "scrypt$16384$8$1$..."
 
 OPTIONS = (
     # The account and the app registration
@@ -63,7 +51,7 @@ OPTIONS = (
         None,
         "Directory (tenant) ID of the app registration, or a domain of the tenant.",
         required=True,
-        example=_NIL,
+        example=NIL,
         restart=True,
     ),
     Option(
@@ -72,12 +60,12 @@ OPTIONS = (
         None,
         "Application (client) ID of the app registration.",
         required=True,
-        example=_NIL,
+        example=NIL,
         restart=True,
     ),
     Option(
         "client_secret",
-        _SECRET,
+        SECRET,
         None,
         "Client secret: the application signs in as itself, without user.",
         restart=True,
@@ -122,10 +110,10 @@ OPTIONS = (
         restart=True,
     ),
     Option("cloud", WordOf(Cloud), "global", "The Microsoft cloud the tenant is in.", restart=True),
-    Option("graph_url", _HTTPS, None, "Address of Graph, if it is not the usual one of the cloud.", restart=True),
+    Option("graph_url", HTTPS, None, "Address of Graph, if it is not the usual one of the cloud.", restart=True),
     Option(
         "authority_url",
-        _HTTPS,
+        HTTPS,
         None,
         "Address of the sign-in service, if it is not the usual one of the cloud.",
         restart=True,
@@ -148,8 +136,8 @@ OPTIONS = (
     Option(
         "https_proxy.url", ProxyUrl(), None, "URL of the proxy.", required=True, example="http://proxy.contoso.com:3128"
     ),
-    Option("https_proxy.user", _TEXT, None, "User name at the proxy.", example="m365proxy"),
-    Option("https_proxy.password", _SECRET, None, "Password at the proxy.", example="...", needs=("user",)),
+    Option("https_proxy.user", TEXT, None, "User name at the proxy.", example="m365proxy"),
+    Option("https_proxy.password", SECRET, None, "Password at the proxy.", example="...", needs=("user",)),
     # The mailboxes
     Option("mailboxes", Objects(least=1), None, "The mailboxes for sending and for POP3.", required=True),
     Option(
@@ -168,7 +156,7 @@ OPTIONS = (
     ),
     Option(
         "mailboxes[].login",
-        _TEXT,
+        TEXT,
         None,
         "A second user name, for devices that do not accept an address as user name.",
         needs=("password",),
@@ -179,19 +167,19 @@ OPTIONS = (
         [],
         "More user names with passwords of their own, such as one for each device.",
     ),
-    Option("mailboxes[].logins[].login", _TEXT, None, "User name.", required=True, example="printer-2"),
+    Option("mailboxes[].logins[].login", TEXT, None, "User name.", required=True, example="printer-2"),
     Option(
         "mailboxes[].logins[].password",
         Password(),
         None,
         "Password of this user name.",
         required=True,
-        example=_HASH,
+        example=HASH,
     ),
-    Option("mailboxes[].logins[].networks", _NETWORKS, ["0.0.0.0/0", "::/0"], "Networks from which it may log in."),
+    Option("mailboxes[].logins[].networks", NETWORKS, ["0.0.0.0/0", "::/0"], "Networks from which it may log in."),
     Option(
         "mailboxes[].logins[].services",
-        _SERVICES,
+        SERVICES,
         None,
         "Services it may use. If not given: those of the mailbox.",
         example=["smtp"],
@@ -211,22 +199,22 @@ OPTIONS = (
     ),
     Option(
         "mailboxes[].rewrite_from",
-        _BOOLEAN,
+        BOOLEAN,
         False,
         "Replace a From address that is not allowed instead of refusing the mail. The original goes to Reply-To.",
     ),
-    Option("mailboxes[].services", _SERVICES, ["smtp", "pop3"], "What the mailbox is used for."),
-    Option("mailboxes[].folder", _TEXT, "inbox", "Folder that POP3 shows."),
+    Option("mailboxes[].services", SERVICES, ["smtp", "pop3"], "What the mailbox is used for."),
+    Option("mailboxes[].folder", TEXT, "inbox", "Folder that POP3 shows."),
     Option(
         "mailboxes[].pop3_delete",
         Delete(),
         "trash",
         'What happens to mail that a POP3 client deletes: "trash", "permanent", "keep" or "move:FOLDER".',
     ),
-    Option("mailboxes[].pop3_mark_read", _BOOLEAN, False, "Mark mail that the client deletes as read."),
+    Option("mailboxes[].pop3_mark_read", BOOLEAN, False, "Mark mail that the client deletes as read."),
     Option(
         "mailboxes[].pop3_fold_lines",
-        _BOOLEAN,
+        BOOLEAN,
         False,
         "Fold lines longer than 2,048 octets, for clients that cannot read them.",
     ),
@@ -240,15 +228,15 @@ OPTIONS = (
     # Where we listen
     Option(
         "bind",
-        _BIND,
+        BIND,
         ["127.0.0.1"],
         'Addresses to listen on; "0.0.0.0" is all of IPv4, "::" all of IPv6.',
         restart=True,
     ),
-    Option("smtp_port", _PORT, 2525, "Port for SMTP. With a certificate it offers STARTTLS.", restart=True),
-    Option("smtps_port", _PORT, None, "Port for SMTP with TLS from the first octet, usually 465.", restart=True),
-    Option("pop3_port", _PORT, None, "Port for POP3. With a certificate it offers STLS.", restart=True),
-    Option("pop3s_port", _PORT, None, "Port for POP3 with TLS from the first octet, usually 995.", restart=True),
+    Option("smtp_port", PORT, 2525, "Port for SMTP. With a certificate it offers STARTTLS.", restart=True),
+    Option("smtps_port", PORT, None, "Port for SMTP with TLS from the first octet, usually 465.", restart=True),
+    Option("pop3_port", PORT, None, "Port for POP3. With a certificate it offers STLS.", restart=True),
+    Option("pop3s_port", PORT, None, "Port for POP3 with TLS from the first octet, usually 995.", restart=True),
     Option(
         "listeners",
         Objects(),
@@ -267,12 +255,12 @@ OPTIONS = (
     ),
     Option(
         "listeners[].bind",
-        _BIND,
+        BIND,
         None,
         "Addresses to listen on. If not given: those of bind.",
         example=["192.168.10.1"],
     ),
-    Option("listeners[].port", _PORT, None, "Port number.", required=True, example=25),
+    Option("listeners[].port", PORT, None, "Port number.", required=True, example=25),
     Option(
         "listeners[].tls",
         WordOf(TlsMode),
@@ -282,16 +270,16 @@ OPTIONS = (
     ),
     Option(
         "listeners[].min_version",
-        _TLS_VERSION,
+        TLS_VERSION,
         None,
         "Minimum TLS version. If not given: that of tls.",
         example="TLSv1",
     ),
     Option(
-        "listeners[].required", _BOOLEAN, None, "Refuse everything without TLS. If not given: as in tls.", example=False
+        "listeners[].required", BOOLEAN, None, "Refuse everything without TLS. If not given: as in tls.", example=False
     ),
     Option(
-        "listeners[].lf_only_clients", _BOOLEAN, False, "Accept clients that end every line with LF instead of CRLF."
+        "listeners[].lf_only_clients", BOOLEAN, False, "Accept clients that end every line with LF instead of CRLF."
     ),
     Option("tls", Object(), {}, "Encryption between devices and this program."),
     Option(
@@ -303,17 +291,17 @@ OPTIONS = (
     Option("tls.tls_key", Path(), None, 'File with the private key (PEM); not with "auto".', needs=("tls_cert",)),
     Option(
         "tls.min_version",
-        _TLS_VERSION,
+        TLS_VERSION,
         "TLSv1.2",
         "Minimum TLS version. Versions below TLSv1.2 are unsafe: only for devices that support nothing newer.",
         restart=True,
     ),
-    Option("tls.required", _BOOLEAN, False, "Refuse everything without TLS, also in plaintext_networks.", restart=True),
-    Option("tls_first", _NETWORKS, [], "Networks of devices that start TLS with the first octet on a STARTTLS port."),
+    Option("tls.required", BOOLEAN, False, "Refuse everything without TLS, also in plaintext_networks.", restart=True),
+    Option("tls_first", NETWORKS, [], "Networks of devices that start TLS with the first octet on a STARTTLS port."),
     # Who may
     Option(
         "plaintext_networks",
-        _NETWORKS,
+        NETWORKS,
         ["127.0.0.0/8", "::1/128"],
         "Networks from which devices may log in without TLS.",
     ),
@@ -324,10 +312,10 @@ OPTIONS = (
         "Networks whose devices may send without login, each with the mailbox they send as, such as "
         '{"192.168.10.7": "scanner@contoso.com"}.',
     ),
-    Option("allowed_networks", _NETWORKS, ["0.0.0.0/0", "::/0"], "Networks that may connect. All others are refused."),
+    Option("allowed_networks", NETWORKS, ["0.0.0.0/0", "::/0"], "Networks that may connect. All others are refused."),
     Option(
         "proxy_protocol_from",
-        _NETWORKS,
+        NETWORKS,
         [],
         "Load balancers. They must send a PROXY protocol header (version 1 or 2); all rules then apply to the "
         "client address in it.",
@@ -396,7 +384,7 @@ OPTIONS = (
         restart=True,
     ),
     Option("pop3", Object(), {}, "Fetching mail by POP3.", restart=True),
-    Option("pop3.exact_sizes", _BOOLEAN, False, "Fetch every message at login to report its exact size. This is slow."),
+    Option("pop3.exact_sizes", BOOLEAN, False, "Fetch every message at login to report its exact size. This is slow."),
     Option(
         "pop3.read_ahead_mb", Integer(0, 1024, "MB"), 32, "MB of the next messages to fetch in advance; 0 fetches none."
     ),
@@ -405,6 +393,14 @@ OPTIONS = (
     ),
     Option(
         "limits", Object(), {}, "Limits. Those for each client do not apply to loopback and to proxy_protocol_from."
+    ),
+    Option(
+        "limits.nodes",
+        Integer(1, 16),
+        1,
+        "Number of gateways that use the same mailboxes at the same time. Each takes its share of what Exchange "
+        "allows a mailbox.",
+        restart=True,
     ),
     Option("limits.connections", Integer(1, 10000), 500, "Maximum number of connections at a time.", restart=True),
     Option(
@@ -454,13 +450,13 @@ OPTIONS = (
     ),
     Option(
         "notify_command",
-        ListOf(_SECRET, least=1),
+        ListOf(SECRET, least=1),
         None,
         "Program to run for warnings, and its arguments. It gets the text on its standard input.",
     ),
     Option(
         "status_port",
-        _PORT,
+        PORT,
         None,
         "Port for the status page, health and metrics over HTTP: on this machine only or, with a certificate and "
         "status_password, over HTTPS on the addresses of bind.",
@@ -475,7 +471,7 @@ OPTIONS = (
         "Least important messages to log: DEBUG, INFO, WARNING or ERROR.",
     ),
     Option("logging.file", Path(), None, "File for the log. If not given: standard error."),
-    Option("logging.syslog", _BOOLEAN, False, "Send the log to syslog too."),
+    Option("logging.syslog", BOOLEAN, False, "Send the log to syslog too."),
     Option(
         "logging.events_mb",
         Integer(0, 10_000, "MB"),

@@ -99,6 +99,7 @@ class Pop3Config:
 @dataclass(frozen=True)
 class LimitsConfig:
     key: str
+    nodes: int
     connections: int
     connections_per_client: int
     errors: int

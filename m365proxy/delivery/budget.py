@@ -14,8 +14,15 @@ MOST, WINDOW = 140_000_000, 300.0
 class UploadBudget:
     """Makes uploads wait for their turn.  Any thread may call; all uploads to a mailbox share its budget."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep):
-        """`sleep` may raise to end a wait early, as when the program stops."""
+    def __init__(
+        self,
+        *,
+        most: int = MOST,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        """`most`: octets in a window; `sleep` may raise to end a wait early, as when the program stops."""
+        self._most = most
         self._monotonic = monotonic
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -36,7 +43,7 @@ class UploadBudget:
             spent = self._spent.setdefault(mailbox, deque())
             while spent and spent[0][0] <= now - WINDOW:
                 spent.popleft()
-            if spent and sum(size for _, size in spent) + octets > MOST:
+            if spent and sum(size for _, size in spent) + octets > self._most:
                 return max(spent[0][0] + WINDOW - now, 0.01)
             spent.append((now, octets))
             return 0.0

@@ -14,6 +14,7 @@ from typing import Callable, Dict, List, Optional, Tuple, TypedDict
 from ..errors import SignInNeeded, Temporary, TokenRefused
 from ..graph.answer import GraphTrouble, NoAnswer, Throttled
 from ..graph.client import Graph
+from ..graph.slots import SLOTS
 from ..spool.envelope import DamagedMessage
 from ..spool.spool import Claim, Spool, tag_of
 from ..spool.state import Entry, Phase, Place, State
@@ -52,7 +53,8 @@ class Courier:
         *,
         retry_interval: float = 300.0,
         lifetime: float = 120 * 3600.0,
-        pace_per_minute: int = 0,
+        pace_per_minute: float = 0,
+        slots: int = SLOTS,
         workers: int = _WORKERS,
         probe: Callable[[], None],
         failed: Callable[[], None] = lambda: None,
@@ -67,6 +69,7 @@ class Courier:
         `retry_interval`: seconds between later tries.
         `lifetime`: seconds after which a message is given up.
         `pace_per_minute`: the most messages a minute of each mailbox (0: any number).
+        `slots`: the most messages of a mailbox at a time.
         `workers`: the most messages at a time, over all mailboxes.
         `probe`: raises while nothing can be sent at all.
         `failed`: called whenever a message was given up.
@@ -75,7 +78,9 @@ class Courier:
         """
         self._spool = spool
         self._delivery = delivery
-        self._lanes = Lanes(mailboxes, graph.throttled_for, pace_per_minute=pace_per_minute, monotonic=monotonic)
+        self._lanes = Lanes(
+            mailboxes, graph.throttled_for, pace_per_minute=pace_per_minute, slots=slots, monotonic=monotonic
+        )
         self._conclusions = Conclusions(
             graph,
             delivery,

@@ -83,7 +83,7 @@ class LaneStatus(TypedDict):
 class Lane:
     """One mailbox's messages.  Any thread may call the public methods."""
 
-    def __init__(self, mailbox: str, lock: threading.RLock, monotonic: Callable[[], float]):
+    def __init__(self, mailbox: str, lock: threading.RLock, monotonic: Callable[[], float], slots: int):
         self.mailbox = mailbox
         self.waiting: List[Tuple[float, str]] = []  # a heap of (due by the monotonic clock, id)
         self.kept: Dict[str, Turn] = {}  # by id, of the waiting: the turns that are for something else than to send
@@ -92,6 +92,7 @@ class Lane:
         self._sent: Deque[Tuple[str, SentMail]] = collections.deque(maxlen=_SENT_KEPT)
         self._last_error = ""
         self._last_error_time = 0.0  # wall clock
+        self._slots = slots
         self._lock = lock
         self._monotonic = monotonic
         # Nothing starts before these moments (monotonic):
@@ -144,7 +145,7 @@ class Lane:
 
     def next_start(self) -> Optional[float]:
         """When the next message may start (monotonic), as far as it is for the lane to say; None if none may."""
-        if not self.waiting or self.active >= SLOTS:
+        if not self.waiting or self.active >= self._slots:
             return None
         return max(self.waiting[0][0], self._paced_until, self._rests_until, self._paused_until)
 
@@ -188,13 +189,16 @@ class Lanes:
         mailboxes: Iterable[str],
         throttled_for: Callable[[str], float],
         *,
-        pace_per_minute: int = 0,
+        pace_per_minute: float = 0,
+        slots: int = SLOTS,
         monotonic: Callable[[], float] = time.monotonic,
     ):
         """`throttled_for(mailbox)`: seconds for which Graph wants a mailbox left alone;
-        `pace_per_minute`: the most messages a minute of each mailbox (0: any number)."""
+        `pace_per_minute`: the most messages a minute of each mailbox (0: any number);
+        `slots`: the most messages of a mailbox at a time."""
         self.lock = threading.RLock()
         self._throttled_for = throttled_for
+        self._slots = slots
         self._pace = 60.0 / pace_per_minute if pace_per_minute else 0.0
         self._monotonic = monotonic
         self._by_tag: Dict[str, Lane] = {}
@@ -212,7 +216,7 @@ class Lanes:
             new = {tag for tag in wanted if tag not in self._by_tag}
             for tag, name in wanted.items():
                 if tag in new:
-                    self._by_tag[tag] = Lane(name, self.lock, self._monotonic)
+                    self._by_tag[tag] = Lane(name, self.lock, self._monotonic, self._slots)
             self._order = [lane for tag, lane in self._by_tag.items() if tag in wanted]
         return new
 

@@ -20,7 +20,7 @@ from ..graph.body import REQUEST_LIMIT, Body, base64_body
 from ..graph.client import Graph
 from ..graph.items import IMMUTABLE, item_of, message_path
 from ..system import log
-from .budget import UploadBudget
+from .budget import MOST, UploadBudget
 from .jsonmail import Attachment, LargeMail
 
 logger = log.get("largedrafts")
@@ -116,13 +116,14 @@ class LargeDrafts:
         self,
         graph: Graph,
         *,
+        most: int = MOST,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        """`sleep` may raise to end a wait early, as when the program stops; an upload is then cancelled."""
+        """`most`: as in UploadBudget; `sleep` may raise to end a wait, as at a stop: an upload is then cancelled."""
         self._graph = graph
         self._patience = _Patience(sleep)
-        self.budget = UploadBudget(monotonic=monotonic, sleep=sleep)
+        self.budget = UploadBudget(most=most, monotonic=monotonic, sleep=sleep)
 
     def create(
         self,

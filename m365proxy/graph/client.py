@@ -1,7 +1,7 @@
 """A minimal client of Microsoft Graph: one call at a time; what its answer means is for others to say.
 
 Keeps the rules of Graph that every caller shares: at most four requests at a
-time per mailbox; no request to a throttled mailbox; a refused token is renewed
+time per mailbox, or the share of them that is ours; no request to a throttled mailbox; a refused token is renewed
 once; nothing is retried or redirected by itself.
 """
 
@@ -49,9 +49,9 @@ class Tokens(Protocol):
 class _Mailbox:
     """What is kept of one mailbox; times are monotonic."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, slots: int) -> None:
         self.name = name
-        self.slots = Slots()
+        self.slots = Slots(number=slots)
         self.throttled_until = 0.0
         self.logged_until = 0.0  # the end of the throttling that is in the log
 
@@ -69,12 +69,15 @@ class Graph:
         app: str = "",
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        slots: int = SLOTS,
         slot_seconds: float = _SLOT_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
         note_answer: Callable[[int], object] = lambda status: None,
         note_throttling: Callable[[float], object] = lambda seconds: None,
     ):
         """`url`: "https://graph.microsoft.com"; `user`: the signed-in address, "" when app-only; `app`: its ID.
+
+        `slots`: requests at a time for a mailbox.
 
         `note_answer` is told the HTTP status of each request, 0 if there was no answer; `note_throttling`, for how
         many seconds longer than before a mailbox is throttled.
@@ -90,6 +93,7 @@ class Graph:
         self._outbound = outbound
         self._clock = clock
         self._monotonic = monotonic
+        self._slots = slots
         self._slot_seconds = slot_seconds
         self._note_answer = note_answer
         self._note_throttling = note_throttling
@@ -345,7 +349,9 @@ class Graph:
         """Take a slot; Throttled if there is none in time, or the mailbox is throttled."""
         if not mailbox.slots.enter(self._slot_seconds):
             raise Throttled(
-                mailbox.name, 1.0, f"All {SLOTS} requests that Graph allows at a time for {mailbox.name} are in use."
+                mailbox.name,
+                1.0,
+                f"All requests ({mailbox.slots.number}) that may run at a time for {mailbox.name} are in use.",
             )
         try:
             self._check_throttling(mailbox)  # no connection is made in vain
@@ -392,4 +398,4 @@ class Graph:
 
     def _mailbox(self, name: str) -> _Mailbox:
         with self._lock:
-            return self._mailboxes.setdefault(name.lower(), _Mailbox(name))
+            return self._mailboxes.setdefault(name.lower(), _Mailbox(name, self._slots))

@@ -20,13 +20,19 @@ BROKEN_OFF = 0.05
 UNANSWERED = 1.0
 
 
+def share(nodes: int) -> int:
+    """The places of one of several programs that send for the same mailboxes, at least one."""
+    return max(1, SLOTS // nodes)
+
+
 class Slots:
-    """At most SLOTS requests at a time, counted as Exchange may count them.  Any thread may call.
+    """At most so many requests at a time, counted as Exchange may count them.  Any thread may call.
 
     The gap costs nothing as long as a place is free that was not used a moment ago.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, number: int = SLOTS) -> None:
+        self.number = number
         self._monotonic = monotonic
         self._changed = threading.Condition()
         self._running = 0
@@ -38,7 +44,7 @@ class Slots:
         """Places that no call has or waits for, and that may be taken in a moment."""
         with self._changed:
             soon = self._monotonic() + BROKEN_OFF
-            return max(0, SLOTS - self.wanted - sum(1 for until in self._empty if until > soon))
+            return max(0, self.number - self.wanted - sum(1 for until in self._empty if until > soon))
 
     def enter(self, seconds: float) -> bool:
         """Take a place, waiting at most `seconds` for it; whether there was one."""
@@ -48,13 +54,13 @@ class Slots:
             while True:
                 now = self._monotonic()
                 del self._empty[: bisect.bisect_right(self._empty, now)]
-                if self._running + len(self._empty) < SLOTS:
+                if self._running + len(self._empty) < self.number:
                     self._running += 1
                     return True
                 if now >= deadline:
                     self.wanted -= 1
                     return False
-                until = self._empty[0] if self._running < SLOTS else deadline
+                until = self._empty[0] if self._running < self.number else deadline
                 self._changed.wait(max(0.0, min(until, deadline) - now))
 
     def leave(self, gap: float = GAP) -> None:

@@ -185,6 +185,7 @@ def test_the_defaults(load):
         },
         "pop3": {"exact_sizes": False, "read_ahead_mb": 32, "max_messages": 0},
         "limits": {
+            "nodes": 1,
             "connections": 500,
             "connections_per_client": 100,
             "errors": 10,

@@ -36,6 +36,7 @@ OTHERS = {
     "queue.on_ambiguous": "hold",
     "queue.max_waiting": 7,
     "pop3": {"read_ahead_mb": 7},
+    "limits.nodes": 7,
     "limits.connections": 7,
     "limits.connections_per_client": 7,
     "limits.auth_failures": 7,

@@ -74,3 +74,9 @@ def test_a_window_that_ends_within_the_clocks_rounding_lets_nothing_through_unco
     harness.now = WINDOW
     assert 0 < harness.spend(MOST) < 1
     assert harness.spend(MOST) == pytest.approx(WINDOW)
+
+
+def test_a_share_of_the_budget():
+    h = Harness()
+    h.budget = UploadBudget(most=HALF, monotonic=lambda: h.now, sleep=h._sleep)
+    assert [h.spend(HALF), h.spend(1)] == [0, WINDOW]

@@ -226,3 +226,16 @@ def test_status_names_the_latest_messages_that_were_sent(make):
     for number in range(20):
         lane.note_delivery(5.0, str(number), MAIL)
     assert list(lanes.status()[A]["sent"]) == [str(number) for number in range(12, 20)]
+
+
+def test_a_share_of_the_slots_is_all_that_is_in_hand(make):
+    lanes = make(A, slots=1)
+    fill(lanes, 2)
+    assert taken(lanes) == [id_of(0)]
+
+
+def test_a_share_of_the_pace_may_be_less_than_one(make, clock):
+    lanes = make(A, pace_per_minute=0.5)
+    fill(lanes, 2)
+    assert taken(lanes) == [id_of(0)]
+    assert lanes.outlook().wait == 120

@@ -2,7 +2,7 @@
 
 import pytest
 
-from m365proxy.graph.slots import BROKEN_OFF, GAP, SLOTS, UNANSWERED, Slots
+from m365proxy.graph.slots import BROKEN_OFF, GAP, SLOTS, UNANSWERED, Slots, share
 
 
 class Clock:
@@ -63,3 +63,16 @@ def test_a_place_whose_request_is_perhaps_still_at_work_is_not_spare(slots, cloc
     assert slots.enter(0) and not slots.enter(0)
     clock.now += UNANSWERED
     assert slots.enter(0) and not slots.enter(0)
+
+
+def test_the_share_of_each_of_several_programs():
+    assert [share(nodes) for nodes in (1, 2, 3, 4, 5, 16)] == [4, 2, 1, 1, 1, 1]
+
+
+def test_a_share_is_all_there_is(clock):
+    slots = Slots(clock, 2)
+    assert [slots.enter(0) for _ in range(3)] == [True, True, False]
+    slots.leave()
+    assert slots.spare == 1 and not slots.enter(0)
+    clock.now += GAP
+    assert slots.enter(0)
