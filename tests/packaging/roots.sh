@@ -15,7 +15,7 @@ packages_of() {
     bare) echo python3 python3-cryptography ;;
     plain) echo ca-certificates python3 python3-cryptography python3-msal python3-requests ;;
     boot) echo python3-cryptography python3-msal python3-requests systemd systemd-sysv dbus ;;
-    windows) echo gcc-mingw-w64-x86-64-win32 libpython3.13-stdlib wine wine64 ;;
+    windows) echo gcc-mingw-w64-x86-64-win32 libpython3.13-stdlib libpython3.13-testsuite wine wine64 ;;
     full) echo python3 python3-cryptography python3-msal python3-requests ca-certificates \
             python3-pytest python3-pytest-timeout python3-pytest-xdist swaks libnet-ssleay-perl libauthen-sasl-perl \
             libauthen-ntlm-perl curl msmtp mpop fetchmail ;;
