@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--config",
         metavar="PATH",
-        help="config file (default: $M365PROXY_CONFIG, ~/.m365proxy/config.json or /etc/m365proxy.json)",
+        help="config file (default: $M365PROXY_CONFIG, ~/.m365proxy/config.json or /etc/m365proxy.json; "
+        "on Windows %%ProgramData%%\\m365proxy\\config.json in place of the last)",
     )
     top.add_argument("--version", action="version", version=f"m365proxy {__version__}")
     top.add_argument("--login", action="store_const", const="login", dest="command", help="the same as `login`")

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Mapping, NoReturn, Optional, Tuple
 
 from ..errors import ConfigError
+from ..system import machine
 from ..system.interfaces import default_gateways
 from . import jsonmistakes
 from .consistency import contradictions, doubts, plain_passwords
@@ -29,7 +30,15 @@ MIB = 1048576
 # Ten thousand mailboxes fit; a wrong file given by mistake is not read into a small machine's memory.
 _LONGEST_FILE = 4 * MIB
 
-_PLACES = (os.path.join("~", ".m365proxy", "config.json"), "/etc/m365proxy.json")
+
+def _of_machine(platform: str, environ: Mapping[str, str]) -> str:
+    """Where the configuration of a service is."""
+    if platform != "win32":
+        return "/etc/m365proxy.json"
+    return "\\".join((environ.get("ProgramData", "C:\\ProgramData"), "m365proxy", "config.json"))
+
+
+_PLACES = (os.path.join("~", ".m365proxy", "config.json"), _of_machine(sys.platform, os.environ))
 
 _SAMPLE = "A sample is /usr/share/doc/m365proxy/examples/m365proxy.json, or etc/m365proxy.json in the source."
 
@@ -49,12 +58,14 @@ def find(explicit: Optional[str], environ: Mapping[str, str]) -> str:
 
 
 def place(explicit: Optional[str], environ: Mapping[str, str]) -> str:
-    """Where the configuration is or, if there is none yet, where a new one belongs: root's is that of a service."""
+    """Where the configuration is or, if there is none yet, where a new one belongs: root's is that of a service.
+
+    On Windows an administrator's is, too.
+    """
     try:
         return find(explicit, environ)
     except ConfigError:
-        is_root = sys.platform != "win32" and os.geteuid() == 0
-        return _PLACES[1] if is_root else os.path.expanduser(_PLACES[0])
+        return _PLACES[1] if machine.is_administrator() else os.path.expanduser(_PLACES[0])
 
 
 def size_limit(attachment_limit_mb: float) -> int:
@@ -86,7 +97,7 @@ def parsed(content: bytes, path: str, mode: int = 0o600, environ: Optional[Mappi
     del read.key  # the whole has no place of its own
     read.path, read.warnings = path, ()
     read.https_proxy = _proxy_url(read.https_proxy)
-    read.state_dir = read.state_dir or state_directory(os.environ if environ is None else environ)
+    read.state_dir = read.state_dir or state_directory(os.environ if environ is None else environ, path)
     config = Config(**_typed(read, ""))
     warnings = (*doubts(config), *_gateways(config), *_exposed(config, mode))
     return dataclasses.replace(config, warnings=warnings)
@@ -235,8 +246,10 @@ def _advice(name: str, known: List[str], path: str) -> str:
     return "remove it, or put # before its name to keep it as a comment"
 
 
-def state_directory(environ: Mapping[str, str]) -> str:
-    """That of a config which names none."""
+def state_directory(environ: Mapping[str, str], path: str) -> str:
+    """That of a config at `path` which names none."""
+    if sys.platform == "win32" and os.path.normcase(path) == os.path.normcase(_PLACES[1]):
+        return os.path.join(os.path.dirname(path), "state")  # the user of a service has another home
     # systemd gives a list with colons when a unit has several
     given = environ.get("STATE_DIRECTORY", "").split(":")[0] if sys.platform != "win32" else ""
     return given or os.path.expanduser(os.path.join("~", ".m365proxy"))

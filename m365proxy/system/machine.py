@@ -22,3 +22,12 @@ def is_openwrt() -> bool:
 def is_root() -> bool:
     """Whether this is root; the image's own user is not."""
     return sys.platform != "win32" and os.geteuid() == 0
+
+
+def is_administrator() -> bool:
+    """Whether this may change what is for all users of the machine: root, or a console run as administrator."""
+    if sys.platform == "win32":
+        import ctypes
+
+        return bool(ctypes.WinDLL("shell32", use_last_error=True).IsUserAnAdmin())  # Win32 API, shlobj_core.h
+    return is_root()

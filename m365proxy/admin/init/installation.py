@@ -222,7 +222,8 @@ def _places(path: str) -> Document:
     if machine.is_openwrt():  # as docs/openwrt.md has it: /var is in memory, and there is little of that and of flash
         return {"state_dir": os.path.splitext(path)[0], "queue": {"min_free_mb": 4}, "receivers": 0}
     if sys.platform == "win32" and not path.startswith(os.path.expanduser("~")):
-        return {"state_dir": "state"}  # a service's user has another home
+        # A service's user has another home, and nobody sees what it says.
+        return {"state_dir": "state", "logging": {"file": "m365proxy.log"}}
     return {}
 
 

@@ -131,7 +131,7 @@ class _Composer:
         given = (self._document or {}).get("state_dir")
         if isinstance(given, str) and given:
             return os.path.join(os.path.dirname(self._path), os.path.expanduser(given))
-        return configuration.state_directory(self._environ)
+        return configuration.state_directory(self._environ, self._path)
 
     def _versions(self) -> Iterator[str]:
         for what, which in machine.versions(self.pseudonyms):

@@ -48,6 +48,7 @@ def test_the_config_is_named_unless_it_is_found_anyway(at):
 def test_windows_quotes_only_what_has_blanks_and_by_double_quotes(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["-c"])
     monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(invocation.configuration.machine, "is_administrator", lambda: True)
     assert invocation.program(r"C:\m365\c.json", {}) == r"m365proxy --config C:\m365\c.json"
     assert invocation.program(r"C:\two words\c.json", {}) == r'm365proxy --config "C:\two words\c.json"'
 

@@ -67,7 +67,12 @@ def imports_of_windows(tree):
     branches = (node for node in ast.walk(tree) if isinstance(node, ast.If))
     windows = (branch for branch in branches if ast.unparse(branch.test) == "sys.platform == 'win32'")
     statements = (statement for branch in windows for statement in branch.body)
-    return (node for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Import))
+    return (
+        node
+        for statement in statements
+        for node in ast.walk(statement)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    )
 
 
 def imported_in_functions():

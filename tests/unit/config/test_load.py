@@ -406,7 +406,13 @@ def test_find_takes_the_first_place(tmp_path, monkeypatch):
 
 
 def test_the_usual_places():
-    assert [path.replace(os.sep, "/") for path in config._PLACES] == ["~/.m365proxy/config.json", "/etc/m365proxy.json"]
+    own, of_machine = config._PLACES
+    assert own.replace(os.sep, "/") == "~/.m365proxy/config.json"
+    assert of_machine == config._of_machine(sys.platform, os.environ)
+    assert config._of_machine("linux", {}) == "/etc/m365proxy.json"
+    there = {"ProgramData": "D:\\Data"}
+    assert config._of_machine("win32", there) == "D:\\Data\\m365proxy\\config.json"
+    assert config._of_machine("win32", {}) == "C:\\ProgramData\\m365proxy\\config.json"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="systemd's variable")
@@ -422,6 +428,14 @@ def test_state_directory(load, environ, expected):
     assert load(MINIMAL, environ).state_dir == expected
 
 
+def test_on_windows_the_state_of_a_service_is_beside_its_config(tmp_path, monkeypatch):
+    of_machine = tmp_path / "config.json"
+    monkeypatch.setattr(config.sys, "platform", "win32")
+    monkeypatch.setattr(config, "_PLACES", ("~/config.json", str(of_machine)))
+    assert config.state_directory({}, str(of_machine)) == str(tmp_path / "state")
+    assert config.state_directory({}, str(tmp_path / "other.json")).endswith(".m365proxy")
+
+
 @each("megabytes, octets", [(0.5, 1766022), (1, 2483469), (80, 115840053), (150, 216282597)])
 def test_size_limit(megabytes, octets):
     """limit x 4/3 x 78/76 + 1 MiB"""
@@ -434,13 +448,12 @@ def test_an_attachment_of_the_limit_fits():
     assert abs(config.size_limit(3) - 2**20 - len(attached)) < 78  # the text's MiB is still free
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no root")
 def test_a_new_config_belongs_where_it_will_be_found(monkeypatch):
-    own = os.path.expanduser(os.path.join("~", ".m365proxy", "config.json"))
+    own, of_machine = map(os.path.expanduser, config._PLACES)
     monkeypatch.setattr(config.os.path, "exists", lambda path: False)
-    for user, where in ((0, "/etc/m365proxy.json"), (1000, own)):
-        monkeypatch.setattr(config.os, "geteuid", lambda user=user: user)
+    for is_administrator, where in ((True, of_machine), (False, own)):
+        monkeypatch.setattr(config.machine, "is_administrator", lambda answer=is_administrator: answer)
         assert config.place(None, {}) == where
         assert config.place(None, {"M365PROXY_CONFIG": "/x"}) == "/x"
-    monkeypatch.setattr(config.os.path, "exists", lambda path: path.startswith("/etc"))
-    assert config.place(None, {}) == "/etc/m365proxy.json"
+    monkeypatch.setattr(config.os.path, "exists", lambda path: path == of_machine)
+    assert config.place(None, {}) == of_machine

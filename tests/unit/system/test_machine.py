@@ -27,4 +27,4 @@ def test_a_router(monkeypatch, files, found):
 @pytest.mark.parametrize("user", [0, 5525])
 def test_root(monkeypatch, user):
     monkeypatch.setattr(machine.os, "geteuid", lambda: user)
-    assert machine.is_root() == (user == 0)
+    assert machine.is_root() == machine.is_administrator() == (user == 0)

@@ -58,6 +58,7 @@ WINDOWS = """
     class Kernel32:
         def __init__(self, name, use_last_error):
             self.CreateFileW = lambda *values: create_file(*values)
+            self.IsUserAnAdmin = lambda: 0
     ctypes.WinDLL, ctypes.get_last_error = Kernel32, lambda: 2
     ctypes.WinError = lambda code: FileNotFoundError(code, "no such file")
     msvcrt.open_osfhandle = lambda handle, flags: handle

@@ -11,7 +11,7 @@ import sys
 import pytest
 from cases import each
 
-from m365proxy.admin.check import machine
+from m365proxy.admin.check import accesslists, machine
 from m365proxy.admin.check.subject import Subject
 from m365proxy.admin.terminal import Mark
 from m365proxy.config import load
@@ -141,9 +141,12 @@ def test_a_config_that_only_root_can_read(private, tmp_path, monkeypatch):
     assert "`chgrp " in line.remedy and f"`chmod 640 {path}`" in line.remedy
 
 
-def test_rights_are_not_looked_at_on_windows(private, monkeypatch):
+def test_on_windows_access_lists_are_looked_at(private, tmp_path, monkeypatch):
     monkeypatch.setattr(machine.sys, "platform", "win32")
-    assert [line.mark for line in lines(machine.rights, private)] == [Mark.SKIPPED]
+    monkeypatch.setattr(accesslists.accesslist, "text_of", {str(tmp_path / "state"): "D:(A;;FA;;;WD)"}.get)
+    monkeypatch.setattr(accesslists, "_places", lambda subject: [subject.config.state_dir])
+    (line,) = lines(machine.rights, private)
+    assert line.mark is Mark.ATTENTION and "Everyone" in line.sentence
 
 
 def test_room_on_the_disk(private, tmp_path, monkeypatch):

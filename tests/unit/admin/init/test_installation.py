@@ -200,7 +200,10 @@ def test_the_service_and_commands_have_one_state_directory(monkeypatch, path, gr
     assert {key: found.document[key] for key in ("state_dir", "queue", "receivers") if key in found.document} == places
 
 
-def test_on_windows_the_state_is_beside_the_config(monkeypatch):
+def test_on_windows_state_and_log_are_beside_the_config(monkeypatch):
     monkeypatch.setattr(installation.sys, "platform", "win32")
-    assert installation._places("/m365proxy/config.json") == {"state_dir": "state"}
+    assert installation._places("/m365proxy/config.json") == {
+        "state_dir": "state",
+        "logging": {"file": "m365proxy.log"},
+    }
     assert installation._places(installation.os.path.expanduser("~/.m365proxy/config.json")) == {}
