@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..errors import Permanent
 from . import addresses, encodings, words
@@ -116,14 +116,19 @@ class Block:
     """
 
     def __init__(self, fields: Sequence[Field], body: int, sound: bool):
-        self.fields = list(fields)
+        self._set_fields(fields)
         self.body = body
         self.sound = sound
 
-    def all(self, name: str) -> List[Field]:
+    def _set_fields(self, fields: Sequence[Field]) -> None:
+        self.fields = list(fields)
+        self._by_name: Dict[bytes, List[Field]] = {}
+        for field in fields:
+            self._by_name.setdefault(field.name.lower(), []).append(field)
+
+    def all(self, name: str) -> Sequence[Field]:
         """Every field of that name, in order."""
-        wanted = name.lower().encode("ascii")
-        return [field for field in self.fields if field.name.lower() == wanted]
+        return self._by_name.get(name.lower().encode("ascii"), ())
 
     def raw(self, name: str) -> Optional[bytes]:
         """The first such field's unfolded octets, or None."""
@@ -147,7 +152,7 @@ class Block:
 
     def set_charset(self, charset: str, doubted: bool) -> None:
         """Read octets that are not UTF-8 in this charset; `doubted`: not all octets of the message's header are."""
-        self.fields = [field._replace(charset=charset, doubted=doubted) for field in self.fields]
+        self._set_fields([field._replace(charset=charset, doubted=doubted) for field in self.fields])
 
     def mailboxes(self, name: str) -> List[Mailbox]:
         """The mailboxes of all such fields together, no more than of one list."""

@@ -98,6 +98,8 @@ def parse(text: str) -> Value:
 
     Of several parameters with one name the first counts, and the RFC 2231 form rather than the plain one.
     """
+    if not text:
+        return Value("", {}, strict=False)
     text = text[:_LONGEST]
     strict = bool(_STRICT.match(text))
     main = _MAIN.match(text)

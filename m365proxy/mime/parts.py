@@ -62,7 +62,7 @@ class Part:
         self.uuencoded: Optional[uuencode.File] = None
         self._raw_charset = ""
         self._read_fields()
-        self.encoding = parameters.parse(block.undecoded("Content-Transfer-Encoding") or "7bit").main or "7bit"
+        self.encoding = parameters.parse(block.undecoded("Content-Transfer-Encoding")).main or "7bit"
         self.content_type = self.content.main if _TYPE.match(self.content.main) else default_type
         self.boundary = self._boundary()
 

@@ -26,6 +26,7 @@ _WITH_DESCRIPTOR = b"+"
 Message = List[Any]
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
+_decoder = json.JSONDecoder()  # json.loads would look for the encoding of each line
 
 
 class Channel:
@@ -97,9 +98,9 @@ class Channel:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if line.startswith(_WITH_DESCRIPTOR):
-                    yield json.loads(line[1:]), descriptors.popleft()
+                    yield _decoder.decode(line[1:].decode()), descriptors.popleft()
                 else:
-                    yield json.loads(line), None
+                    yield _decoder.decode(line.decode()), None
         for descriptor in descriptors:
             os.close(descriptor)
 

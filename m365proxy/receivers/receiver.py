@@ -106,7 +106,8 @@ class Receiver:
             self._channel.send(Report.LEFT, peer)
 
     def _accept(self, envelope: Envelope) -> Incoming:
-        return self._spool.put(envelope, lambda id: self._channel.send(Report.QUEUED, id))
+        # Its log line follows at once, and takes the report along.
+        return self._spool.put(envelope, lambda id: self._channel.add(Report.QUEUED, id))
 
     def _first_seen(self, peer: str, what: str, level: int, habit: Optional[Habit]) -> None:
         self._channel.send(Report.QUIRK, peer, what, level, habit)
