@@ -39,7 +39,7 @@ _EXIT_STATUS = (
     (74, "The disk is full or failing."),
     (75, "Already running, or a port is in use."),
     (77, "A sign-in is needed; run never ends with this status."),
-    (78, "The config, a certificate or a key is wrong."),
+    (78, "The config, a certificate or a key is wrong, or the state directory is another machine's."),
 )
 
 _FILES = (
@@ -61,6 +61,11 @@ _FILES = (
 _ENVIRONMENT = (
     ("M365PROXY_CONFIG", "The config file, unless --config is given."),
     ("STATE_DIRECTORY", "The state directory, unless the config names one."),
+    (
+        "M365PROXY_MACHINE",
+        "The name of this machine, if it has no identity of its own, as containers: a copied state directory is "
+        "noticed by it.",
+    ),
     ("HTTPS_PROXY, NO_PROXY", "The proxy for connections to Microsoft, unless the config names one."),
     ("REQUESTS_CA_BUNDLE, SSL_CERT_FILE", "Certificates to trust, unless the config has ca_file."),
 )

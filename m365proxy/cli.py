@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("run", "init", "configure", "login", "logout", "check", "status", "queue", "trace", "test", "card", "devices"),
-    *("hash-password", "reload", "report", "demo"),
+    *("adopt", "hash-password", "reload", "report", "demo"),
 )
 
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 success, 1 attention (status only), 3 not running, 64 wrong usage, 67 a mailbox or a "
         "right in Exchange is missing, 69 Microsoft unreachable or a library missing, 70 unexpected error, 73 a port, "
         "directory or file cannot be opened or made, 74 disk full or failing, 75 already running, port in use, or mail "
-        "waiting, 77 sign-in needed, 78 config, certificate or key wrong.",
+        "waiting, 77 sign-in needed, 78 config, certificate or key wrong, or another machine's state directory.",
     )
     top.add_argument(
         "--config",
@@ -50,12 +50,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"m365proxy {__version__}")
     top.add_argument("--login", action="store_const", const="login", dest="command", help="the same as `login`")
     commands = top.add_subparsers(dest="named", metavar="COMMAND", parser_class=_Parser)
-    run = commands.add_parser("run", help="receive and deliver mail (the default)")
-    run.add_argument(
-        "--wait",
-        action="store_true",
-        help="if the config is still the sample, wait until it is filled in instead of failing (for services)",
-    )
+    _add_run(commands)
     _add_init(commands)
     commands.add_parser("login", help="sign in to Microsoft 365 with a device code")
     commands.add_parser("logout", help="delete the stored sign-in")
@@ -91,6 +86,21 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="try everything against a built-in stand-in tenant")
     demo.add_argument("--serve", action="store_true", help="keep running and print commands to try")
     return top
+
+
+def _add_run(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    run = commands.add_parser("run", help="receive and deliver mail (the default)")
+    run.add_argument(
+        "--wait",
+        action="store_true",
+        help="if the config is still the sample, wait until it is filled in instead of failing (for services)",
+    )
+    run.add_argument(
+        "--adopt",
+        action="store_true",
+        help="let this machine use the state directory of another one, which must never run again beside it",
+    )
+    commands.add_parser("adopt", help="let this machine use the state directory of another one")
 
 
 def _add_init(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -275,6 +285,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "test": _test,
         "card": _card,
         "devices": _devices,
+        "adopt": _adopt,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
         "reload": lambda arguments: commands.reload(_config(arguments, owner=True)),
         "report": _report,
@@ -309,7 +320,8 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
     wait = getattr(arguments, "wait", False)  # `run` is also what happens without any command
     if wait and not commands.wait_for_config(path, notifier, arguments.asked):
         return None
-    return commands.run(commands.config_to_run(path), notifier, arguments.asked)
+    adopt = getattr(arguments, "adopt", False)
+    return commands.run(commands.config_to_run(path), notifier, arguments.asked, adopt)
 
 
 def _init(arguments: argparse.Namespace) -> Optional[int]:
@@ -388,6 +400,12 @@ def _devices(arguments: argparse.Namespace) -> Optional[int]:
         raise UsageError("--json does not go with --learn.")
     # The config belongs to root, or to whoever else may change it.
     return learn.learn(_config(arguments, owner=not arguments.apply), arguments.learn, arguments.apply)
+
+
+def _adopt(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import adopt
+
+    return adopt.adopt_machine(_config(arguments, owner=True), os.environ)
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:

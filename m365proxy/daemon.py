@@ -52,10 +52,11 @@ from .spool.envelope import Envelope
 from .spool.incoming import Incoming
 from .spool.overview import Overview
 from .submission import Submission, guard_of
-from .system import files, log, memory
+from .system import files, log, machines, memory
 from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
 from .system.events import EventLog
+from .system.machineid import this_machine
 from .system.outbound import Outbound
 from .system.signals import Asked
 from .system.systemd import Notifier
@@ -93,8 +94,10 @@ class Daemon:
         asked: "Optional[Asked[str]]" = None,
         event_log: Optional[EventLog] = None,
         program: str = "m365proxy",
+        adopt: bool = False,
     ):
         """`asked` gets what signals ask for, `event_log` the log's steps; `program` starts this one in a shell.
+        `adopt`: this machine may use the state directory, whosever it was.
 
         Nothing is opened yet.  ConfigError if a certificate or key is wrong.
         """
@@ -103,6 +106,7 @@ class Daemon:
         self.config = config
         self._built = config  # that of the start, for what a reload cannot change
         self._state_dir = config.state_dir
+        self._machine, self._adopt = this_machine(environ), adopt
         self._control = Control(self._state_dir)
         self._notifier = notifier or Notifier({})
         self._counters = Counters()
@@ -140,9 +144,12 @@ class Daemon:
         memory.share_few_heaps()
         state_dir = self._state_dir
         files.make_directory(state_dir)
+        if not self._adopt:
+            machines.check(state_dir, self._machine)
         self._lock.acquire(2.0)  # a command may hold it for a moment
         self._lock.note_holder()
         try:
+            machines.note(state_dir, self._machine)
             self.spool.make()
             self._control.make()
             self._tls = self._tls or tls_contexts(self.config, self.config, state_dir)

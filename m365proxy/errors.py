@@ -64,6 +64,12 @@ class ConfigError(ProxyError):
         self.shown = shown
 
 
+class OtherMachine(ProxyError):
+    """The state directory belongs to another machine, or was given up: this program must not run on it."""
+
+    exit_status = 78
+
+
 class Temporary(ProxyError):
     """Trouble that may pass: the same thing may be tried again later.
 

@@ -83,6 +83,7 @@ class Program:
         self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _NOT_OURS}
         self.environ.update(HOME=str(self.directory), PYTHONUNBUFFERED="1", PYTHONWARNINGS="default")
         self.process = None
+        self.words = ()  # the command with its options, behind --config; `run` if there are none
         self._forked = forked
         self.log = self.directory / "log"
 
@@ -128,7 +129,7 @@ class Program:
         with open(self.log, "ab") as log:
             popen = spawner.popen if self._forked else subprocess.Popen
             self.process = popen(
-                [*(command or COMMAND), "--config", str(self.config)],
+                [*(command or COMMAND), "--config", str(self.config), *self.words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

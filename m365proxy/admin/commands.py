@@ -101,15 +101,18 @@ def _is_sample(content: bytes) -> bool:
     return bool(ids) and not "".join(ids).strip("0-")
 
 
-def run(config: Config, notifier: Notifier, asked: "Asked[str]") -> Optional[int]:
-    """Run until `asked` says "stop", which may be there already; then stop in an orderly way."""
+def run(config: Config, notifier: Notifier, asked: "Asked[str]", adopt: bool = False) -> Optional[int]:
+    """Run until `asked` says "stop", which may be there already; then stop in an orderly way.
+
+    `adopt`: see Daemon.
+    """
     from ..account import event_log
     from ..daemon import Daemon
 
     steps = event_log(config)
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog, steps)
     program = ("sudo " if packaged.is_service() else "") + invocation.program(config.path)
-    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=program)
+    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=program, adopt=adopt)
     daemon.start()
     daemon.serve()
     return None

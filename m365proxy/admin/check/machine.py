@@ -11,8 +11,9 @@ import time
 from typing import Iterator, List, Optional
 
 from ...errors import CannotCreate, ConfigError
-from ...system import files, log
+from ...system import files, log, machines
 from ...system.clock import clock_is_plausible
+from ...system.machineid import this_machine
 from ..terminal import Mark
 from .result import DISK, Result, of_text
 from .subject import Subject
@@ -158,6 +159,12 @@ def _group_of(path: str) -> str:
         return grp.getgrgid(number).gr_name
     except KeyError:
         return str(number)
+
+
+def machine(subject: Subject) -> Iterator[Result]:
+    """OtherMachine if the state directory is another machine's; no line else."""
+    machines.check(subject.config.state_dir, this_machine(os.environ))
+    yield from ()
 
 
 def disk(subject: Subject) -> Iterator[Result]:

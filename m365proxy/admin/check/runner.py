@@ -27,6 +27,7 @@ STAGES = (
     Stage("config", Group.MACHINE, machine.config),
     Stage("certificate", Group.MACHINE, certificate.certificate),
     Stage("files", Group.MACHINE, machine.rights),
+    Stage("machine", Group.MACHINE, machine.machine),
     Stage("disk", Group.MACHINE, machine.disk),
     Stage("log", Group.MACHINE, machine.log_file),
     Stage("notify", Group.MACHINE, machine.notify),

@@ -23,8 +23,8 @@ _PATHS_TEXT = """
 ~ . .. etc var lib log usr local bin sbin share opt srv home root run tmp dev mnt media data ssl certs private
 letsencrypt live archive acme python3 python venv .venv site-packages dist-packages users programdata windows
 programs program appdata roaming m365proxy .m365proxy m365proxy.py m365proxy.json config.json status.json
-counters.json routes.json tls_first.json tokens.enc token.key tokens.enc.bad installation lock queue new cur failed
-state events control maildrop seen fullchain.pem privkey.pem cert.pem key.pem chain.pem app-key.pem
+counters.json routes.json tls_first.json tokens.enc token.key tokens.enc.bad installation machines.json lock queue new
+cur failed state events control maildrop seen fullchain.pem privkey.pem cert.pem key.pem chain.pem app-key.pem
 ca-certificates.crt v1.0 livez readyz healthz metrics devices.json warnings.json doc examples
 """
 PATHS = frozenset(_PATHS_TEXT.split())
