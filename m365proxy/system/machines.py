@@ -89,7 +89,7 @@ def _refusal(state_dir: str, entry: Dict[str, Any], is_clone: bool) -> str:
     if is_clone:
         found = f"{state_dir} belongs to the machine {host}, of which this one seems to be a copy"
     return (
-        f"{found}. That one has used it since {day}, and may still run. If the original never runs again, or its disk was moved "
-        "to this machine, run `m365proxy adopt` once, then start again. If this is a copy, let it have a state "
-        "directory of its own: move this one away, then run `m365proxy login`."
+        f"{found}. It was first used there on {day}. If that never runs again, or its disk was moved to "
+        "this machine, run `m365proxy adopt` once, then start again. If this is a copy, let it have a state directory "
+        "of its own: move this one away, then run `m365proxy login`."
     )

@@ -68,7 +68,7 @@ def test_a_machine_cloned_with_its_id_is_refused(state_dir):
 
 def test_a_refusal_names_the_latest_machine_and_both_ways_out(state_dir):
     start(state_dir, HERE)
-    with pytest.raises(OtherMachine, match="gateway1, and.*since 2.*`m365proxy adopt`.*`m365proxy login`") as refused:
+    with pytest.raises(OtherMachine, match="gateway1, and.*on 2.*`m365proxy adopt`.*`m365proxy login`") as refused:
         machines.check(state_dir, THERE)
     assert refused.value.exit_status == 78
     machines.note(state_dir, THERE)
