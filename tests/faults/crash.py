@@ -60,6 +60,7 @@ class Job(NamedTuple):
     time: int = 1  # ... when it is done for this time
     reports: bool = False  # whether the sender is told of what fails; a report is mail of its own
     large: bool = False  # whether the message is large mail: of two texts and a file, for which limits are lowered
+    token: str = ""  # what a renewal of the sign-in gives
 
 
 class Outcome(NamedTuple):
@@ -151,14 +152,29 @@ def _watch(steps: _Steps) -> None:
     client.Graph._exchange = steps.wrapped(client.Graph._exchange, label)
 
 
+class _Granted:
+    """In place of a Renewer: a renewal is no step, and would take as long as a delivery."""
+
+    def __init__(self, token: str, file: Any):
+        self._token, self._file = token, file
+
+    def renew(self, force: bool, note: Callable[..., object]) -> Any:
+        from m365proxy.entra.renewer import Grant
+
+        return Grant(self._token, 3600.0, fresh=True, identity=self._file.identity())
+
+    def holder(self) -> None:
+        """Nobody asks."""
+
+
 def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None:
     """The fork: the program until its end."""
     from m365proxy.config import load
     from m365proxy.daemon import Daemon
     from m365proxy.delivery import uploads
     from m365proxy.delivery.reporter import Reporter
+    from m365proxy.entra import renewalprocess
     from m365proxy.mime import prepare
-    from m365proxy.system import ownprocess
 
     logging.basicConfig(
         filename=os.path.join(os.path.dirname(job.config), LOG), level=logging.INFO, format="%(asctime)s %(message)s"
@@ -171,7 +187,7 @@ def _live(job: Job, report: Callable[[Dict[str, Any]], None], told: int) -> None
     steps = _Steps(job, report)
     _watch(steps)
     Daemon._refresh_later = lambda self, seconds: None  # the renewal of the sign-in at start is no part of this
-    ownprocess.is_possible = lambda: False  # a new interpreter for each renewal would take longer than all the rest
+    renewalprocess.apart = lambda *which: _Granted(job.token, which[-1])
     daemon = Daemon(load.load(job.config, {}))
     daemon.start()
     report({"port": daemon.listeners[0].port})
@@ -222,7 +238,7 @@ def _run(job: Job) -> Outcome:
 
 def _deliver(port: int, job: Job) -> bool:
     """Whether the message got its 250."""
-    content = _LARGE if job.large else f"\r\n{'x' * 70}\r\n" + "x\r\n" * (job.size // 3)
+    content = _LARGE if job.large else "\r\n" + f"{'x' * 70}\r\n" * (1 + job.size // 72)
     mail = f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {job.subject}\r\n{content}"
     try:
         smtp = smtplib.SMTP("127.0.0.1", port, local_hostname="localhost", timeout=30)
