@@ -2,6 +2,9 @@
 
 A new interpreter takes a third of a second to import the program.  `popen` and `run` are as in subprocess, and do fork
 if what is started would be the same; see `_is_forkable`.  What is started is the program itself, or Python's -c.
+
+A fork renews its sign-in itself, as where no process can be started for it (ownprocess.is_possible), and not in a new
+interpreter.
 """
 
 from __future__ import annotations
@@ -259,6 +262,7 @@ def _import_all() -> None:
 def main() -> None:
     sys.path[0] = str(ROOT)
     _import_all()
+    sys.modules["m365proxy.system.ownprocess"].is_possible = lambda: False  # type: ignore[attr-defined]
     gc.freeze()  # no fork copies what it would look through
     control = socket.socket(fileno=int(sys.argv[1]))
     work = _Server(control).serve()
