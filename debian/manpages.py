@@ -30,7 +30,7 @@ _HEADLINES = {
 
 _EXIT_STATUS = (
     (0, "Success."),
-    (3, "status, reload: m365proxy is not running."),
+    (3, "status, reload, drain: m365proxy is not running."),
     (64, "The command line is wrong."),
     (67, "A mailbox, or a right in Exchange, is missing."),
     (69, "Microsoft cannot be reached, or a library is missing."),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("run", "init", "configure", "login", "logout", "check", "status", "queue", "trace", "test", "card", "devices"),
-    *("adopt", "hash-password", "reload", "report", "demo"),
+    *("adopt", "hash-password", "reload", "drain", "report", "demo"),
 )
 
 
@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("hash-password", help="hash a password for the config")
     commands.add_parser("reload", help="make the running program read its config and certificates again")
+    commands.add_parser("drain", help="accept no new mail until a restart, and wait until all that is queued is sent")
     report = commands.add_parser(
         "report", help="print a text for a question in public: versions, config, check, status, last errors, no names"
     )
@@ -94,6 +95,11 @@ def _add_run(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--wait",
         action="store_true",
         help="if the config is still the sample, wait until it is filled in instead of failing (for services)",
+    )
+    run.add_argument(
+        "--standby",
+        action="store_true",
+        help="if another machine uses the state directory, wait until that ends, and take over",
     )
     run.add_argument(
         "--adopt",
@@ -288,6 +294,7 @@ def _commands() -> Dict[str, Callable[[argparse.Namespace], Optional[int]]]:
         "adopt": _adopt,
         "hash-password": lambda arguments: commands.hash_password(_ask_password()),
         "reload": lambda arguments: commands.reload(_config(arguments, owner=True)),
+        "drain": _drain,
         "report": _report,
         "demo": _demo,
     }
@@ -311,7 +318,7 @@ def _login(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _run(arguments: argparse.Namespace) -> Optional[int]:
-    from .admin import commands
+    from .admin import commands, standby
     from .config import load
     from .system import systemd
 
@@ -321,7 +328,14 @@ def _run(arguments: argparse.Namespace) -> Optional[int]:
     if wait and not commands.wait_for_config(path, notifier, arguments.asked):
         return None
     adopt = getattr(arguments, "adopt", False)
-    return commands.run(commands.config_to_run(path), notifier, arguments.asked, adopt)
+    config = commands.config_to_run(path)
+    if not getattr(arguments, "standby", False):
+        return commands.run(config, notifier, arguments.asked, adopt)
+    turn = standby.wait(config, notifier, arguments.asked)
+    if turn is None:
+        return None
+    # Who has seen another machine hold the lock has its directory, and no copy of it.
+    return commands.run(config, notifier, arguments.asked, adopt or turn.has_waited, turn.lock)
 
 
 def _init(arguments: argparse.Namespace) -> Optional[int]:
@@ -381,6 +395,12 @@ def _card(arguments: argparse.Namespace) -> Optional[int]:
 
     card.show(_config(arguments, owner=True), arguments.login)
     return None
+
+
+def _drain(arguments: argparse.Namespace) -> Optional[int]:
+    from .admin import drain
+
+    return drain.drain(_config(arguments, owner=True))
 
 
 def _report(arguments: argparse.Namespace) -> Optional[int]:

@@ -12,6 +12,7 @@ import time
 from typing import Callable, Dict, List, Mapping, Optional
 
 from .account import Account, installation, notice_ways, spool_of, watched
+from .admission import Admission
 from .config import load as configuration
 from .config.restart import needing_restart
 from .config.sections import Config, Socket
@@ -95,9 +96,11 @@ class Daemon:
         event_log: Optional[EventLog] = None,
         program: str = "m365proxy",
         adopt: bool = False,
+        lock: Optional[files.Lock] = None,
     ):
         """`asked` gets what signals ask for, `event_log` the log's steps; `program` starts this one in a shell.
         `adopt`: this machine may use the state directory, whosever it was.
+        `lock`: that of the state directory, if it is held already.
 
         Nothing is opened yet.  ConfigError if a certificate or key is wrong.
         """
@@ -123,7 +126,8 @@ class Daemon:
         self._client_hellos: ClientHellos  # made by start(): it needs the state directory
         self._hellos_path = os.path.join(self._state_dir, "tls_first.json")
         self._receivers = self._make_receivers(config)
-        self._lock = files.Lock(os.path.join(self._state_dir, "lock"))
+        self._admission = Admission(self._connections, self._receivers, self._state_dir)
+        self._lock = lock or files.Lock(os.path.join(self._state_dir, "lock"))
         self._after_rush = memory.AfterRush()
         self._stopped = False
         self._maildrops: Maildrops  # made by start(), too
@@ -133,7 +137,7 @@ class Daemon:
         self._daily = Daily(config, self.account, self.spool)
         self._started = time.time()
         self._monitor = self._make_monitor(event_log)
-        self._status_port = StatusPort(self._monitor, self._guard, program)
+        self._status_port = StatusPort(self._monitor, self._guard, program, self._admission.is_ready)
         self._chores = self._make_chores()
 
     # Starting.
@@ -146,7 +150,8 @@ class Daemon:
         files.make_directory(state_dir)
         if not self._adopt:
             machines.check(state_dir, self._machine)
-        self._lock.acquire(2.0)  # a command may hold it for a moment
+        if not self._lock.is_held:
+            self._lock.acquire(2.0)  # a command may hold it for a moment
         self._lock.note_holder()
         try:
             machines.note(state_dir, self._machine)
@@ -393,6 +398,9 @@ class Daemon:
         elif word == "watch":
             self._connections.quirks.watch(float(id))
             self._receivers.tell(Task.WATCH, float(id))
+        elif word == "drain":
+            self._admission.drain()
+            self.write_status()
 
     def reload(self) -> None:
         """Put users, rules and certificates of the config file to use; a file with mistakes changes nothing."""
@@ -448,6 +456,7 @@ class Daemon:
             started=self._started,
             listeners=self.addresses(),
             deaf=[] if self._stopped else [one.place for one in self.listeners if not one.is_accepting],
+            draining=self._admission.is_draining,
             connections=len(self._connections),
             paused=courier["paused"],
             clock_skew=self.account.graph.skew_left(),

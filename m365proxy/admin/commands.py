@@ -101,10 +101,12 @@ def _is_sample(content: bytes) -> bool:
     return bool(ids) and not "".join(ids).strip("0-")
 
 
-def run(config: Config, notifier: Notifier, asked: "Asked[str]", adopt: bool = False) -> Optional[int]:
+def run(
+    config: Config, notifier: Notifier, asked: "Asked[str]", adopt: bool = False, lock: Optional[files.Lock] = None
+) -> Optional[int]:
     """Run until `asked` says "stop", which may be there already; then stop in an orderly way.
 
-    `adopt`: see Daemon.
+    `adopt`, `lock`: see Daemon.
     """
     from ..account import event_log
     from ..daemon import Daemon
@@ -112,7 +114,7 @@ def run(config: Config, notifier: Notifier, asked: "Asked[str]", adopt: bool = F
     steps = event_log(config)
     log.setup(config.logging.level, config.logging.file or "", config.logging.syslog, steps)
     program = ("sudo " if packaged.is_service() else "") + invocation.program(config.path)
-    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=program, adopt=adopt)
+    daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=program, adopt=adopt, lock=lock)
     daemon.start()
     daemon.serve()
     return None

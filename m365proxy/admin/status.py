@@ -28,7 +28,9 @@ from .terminal import Terminal
 _ATTENTION = 1
 
 # Of a program that has written nothing about itself.
-_UNKNOWN = ProgramView(pid=0, started=0.0, listeners=[], deaf=[], connections=0, paused="", clock_skew=0.0, sent={})
+_UNKNOWN = ProgramView(
+    pid=0, started=0.0, listeners=[], deaf=[], draining=False, connections=0, paused="", clock_skew=0.0, sent={}
+)
 
 
 def has_queue(config: Config) -> bool:

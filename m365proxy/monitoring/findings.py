@@ -110,6 +110,7 @@ def _all(snapshot: Snapshot) -> Iterator[_Found]:
     yield from _not_running(snapshot)
     disk_low, disk_full = _disk(snapshot)
     yield from _hanging(snapshot)
+    yield from _draining(snapshot)
     yield from disk_full or _refusing(snapshot)
     yield from _unreadable(snapshot)
     yield from _sending(snapshot)
@@ -138,6 +139,25 @@ def _hanging(snapshot: Snapshot) -> Iterator[_Found]:
             "into its log. If nothing there helps, restart it.",
             (),
         )
+
+
+def _draining(snapshot: Snapshot) -> Iterator[_Found]:
+    if snapshot["draining"]:
+        rest = still_to_do(snapshot)
+        sentence = (
+            f"Draining: no new mail is accepted, and {rest}. A restart accepts mail again."
+            if rest
+            else "Drained: no new mail is accepted, and the queue is empty. Stop m365proxy; a start accepts mail again."
+        )
+        yield "draining", sentence, ()
+
+
+def still_to_do(snapshot: Snapshot) -> str:
+    """What a drained program has not done yet: "1 message is still to be sent, 1 connection is open"; "" if nothing."""
+    left, connections = snapshot["queue"]["waiting"] + snapshot["queue"]["sending"], snapshot["connections"]
+    rest = [_messages(left, "is", "are") + " still to be sent"] if left else []
+    rest += [_count(connections, "connection is", "connections are") + " open"] if connections else []
+    return ", ".join(rest)
 
 
 def _refusing(snapshot: Snapshot) -> Iterator[_Found]:

@@ -56,6 +56,7 @@ class ProgramView(TypedDict):
     started: float  # seconds since 1970
     listeners: List[str]  # "smtps 192.0.2.1:465"
     deaf: List[str]  # those for mail that accept nobody, because their thread has ended
+    draining: bool  # no new mail is accepted, because an administrator wants the queue to run out
     connections: int
     paused: str  # why nothing can be sent at all; "" when it can
     clock_skew: float  # Graph's clock minus this machine's, seconds; 0 if Graph was not asked yet
@@ -91,6 +92,7 @@ class Snapshot(TypedDict):
     started: float
     listeners: List[str]
     deaf: List[str]
+    draining: bool
     stalled: int  # seconds since the daemon's loop last turned, which it does every 5; 0 if it does not run
     refusing: str  # why new mail is refused for now; "" if it is accepted
     unreadable: str  # why the queue cannot be listed, and is shown as it was seen last; "" if it can
@@ -126,6 +128,7 @@ def take(
         started=program["started"] if program else 0.0,
         listeners=program["listeners"] if program else [],
         deaf=program["deaf"] if program else [],
+        draining=program["draining"] if program else False,
         stalled=0,
         refusing="",
         unreadable="",

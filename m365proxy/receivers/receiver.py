@@ -77,6 +77,7 @@ class Receiver:
             Task.WATCH: self._connections.quirks.watch,
             Task.CLIENT_HELLO: self._hellos.learn,
             Task.WAITING: self._spool.set_waiting,
+            Task.SHUT: self._connections.shut,
             Task.LOOK: self._look,
         }
 

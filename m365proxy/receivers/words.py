@@ -14,6 +14,7 @@ class Task(Word):
     WATCH = "watch"  # what clients do: for so many seconds
     CLIENT_HELLO = "client hello"  # an address that begins TLS at once
     WAITING = "waiting"  # how many messages wait
+    SHUT = "shut"  # let nobody in: why, and the protocol whose waiting sessions end; "" ends it
     LOOK = "look"  # after memory that can be given back
     STOP = "stop"  # end all sessions within so many seconds
 

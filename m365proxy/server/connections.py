@@ -60,6 +60,7 @@ class Connections:
         self._most = 0
         self._by_client: Dict[str, int] = {}
         self._stopping = False
+        self._shut = ""  # why nobody is let in for now
         self._refusals = 0
         self._silent_until: Dict[str, float] = {}  # by client; "" is for lines about none
 
@@ -67,7 +68,20 @@ class Connections:
         return len(self._running) + self._elsewhere
 
     def is_stopping(self) -> bool:
-        return self._stopping
+        """Whether sessions that can end early are to do so, between two commands."""
+        return self._stopping or bool(self._shut)
+
+    def shut(self, why: str, wake: str = "") -> None:
+        """Let nobody in, and have sessions end as at a stop, until the reason is "" again; all without waiting.
+
+        `wake`: the protocol whose sessions that wait for a command end now.
+        """
+        with self._changed:
+            self._shut = why
+            waiting = [client for client in self._running if not client.receiving]
+        for client in waiting if why else ():
+            if client.settings.protocol.name == wake:
+                client.connection.interrupt()
 
     def set_networks(self, proxies: Sequence[Network], allowed: Optional[Sequence[Network]]) -> None:
         """Exchange them while running; they are valid from the next connection on."""
@@ -107,6 +121,8 @@ class Connections:
     def _enter(self, peer: str) -> str:
         if self._stopping:
             return "the program is being stopped"
+        if self._shut:
+            return self._shut
         if len(self) >= self._total:
             return f"{self._total} connections are open (limits.connections)"
         return self._count_in(peer)

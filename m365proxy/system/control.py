@@ -10,7 +10,7 @@ from . import files, log
 logger = log.get("control")
 
 # "queued" comes with a message's id, "login" with the digest of a one-time password, "watch" with seconds.
-WORDS = ("queued", "reload", "flush", "status", "login", "watch")
+WORDS = ("queued", "reload", "flush", "status", "login", "watch", "drain")
 
 
 class Control:

@@ -318,6 +318,10 @@ class Lock:
         self.path = path
         self._file: Optional[BinaryIO] = None
 
+    @property
+    def is_held(self) -> bool:
+        return self._file is not None
+
     def acquire(self, seconds: float = 0.0) -> None:
         """Take the lock, waiting up to `seconds`; InUse names the holder's pid where it is known."""
         file = self._open()

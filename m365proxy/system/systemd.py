@@ -30,6 +30,10 @@ class Notifier:
         self._status = status
         self._send("READY=1", f"STATUS={clean(status)}")
 
+    def wait(self, status: str, seconds: float) -> None:
+        """We cannot serve yet, and want to be given so many seconds more for the start."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}", f"STATUS={clean(status)}")
+
     def status(self, status: str) -> None:
         """What `systemctl status` shows; sent when it changed."""
         if status != self._status:

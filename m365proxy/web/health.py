@@ -21,6 +21,8 @@ def live(source: Source) -> Response:
 
 def ready(source: Source) -> Response:
     """Whether mail can be accepted, and put on the disk.  A lost sign-in makes no difference: it waits there."""
+    if not source.is_ready():
+        return _short(False)
     try:
         report = source.report()
     except (OSError, ProxyError):

@@ -47,8 +47,15 @@ class Kept:
 class Source:
     """Any thread may call."""
 
-    def __init__(self, monitor: Monitor, program: str = "m365proxy", monotonic: Callable[[], float] = time.monotonic):
-        """`program`: what starts this program in a shell."""
+    def __init__(
+        self,
+        monitor: Monitor,
+        program: str = "m365proxy",
+        monotonic: Callable[[], float] = time.monotonic,
+        is_ready: Callable[[], bool] = lambda: True,
+    ):
+        """`program`: what starts this program in a shell.  `is_ready`: whether devices are let in; it may take 5 s."""
+        self.is_ready = is_ready
         self.monitor = monitor
         self.program = program
         self.page, self.still_page = Kept(monotonic), Kept(monotonic)

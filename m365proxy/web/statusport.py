@@ -6,7 +6,7 @@ Nothing of HTTP is imported before a port is opened: most installations have non
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Sequence
 
 from ..errors import CannotCreate
 from ..logins.guard import Guard
@@ -44,8 +44,18 @@ class Access(NamedTuple):
 class StatusPort:
     """Has no listeners before `open`; `close` ends its clients, too."""
 
-    def __init__(self, monitor: Monitor, guard: Guard, program: str = "m365proxy"):
-        """`guard` makes guessing slow.  `program` starts this program in a shell; the page's commands begin so."""
+    def __init__(
+        self,
+        monitor: Monitor,
+        guard: Guard,
+        program: str = "m365proxy",
+        is_ready: Callable[[], bool] = lambda: True,
+    ):
+        """`guard` makes guessing slow.  `program` starts this program in a shell; the page's commands begin so.
+
+        `is_ready`: as in Source.
+        """
+        self._is_ready = is_ready
         self.listeners: List[Listener] = []
         self._monitor = monitor
         self._guard = guard
@@ -59,7 +69,7 @@ class StatusPort:
         from .site import Site
         from .source import Source
 
-        self._site = Site(Source(self._monitor, self._program), self._guard)
+        self._site = Site(Source(self._monitor, self._program, is_ready=self._is_ready), self._guard)
         mode = TlsMode.NONE if access.tls is None else TlsMode.IMPLICIT
         settings = ListenerSettings(PROTOCOL, tls_mode=mode, handshake_seconds=_HANDSHAKE_SECONDS)
         for address in addresses:

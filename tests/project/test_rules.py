@@ -35,8 +35,9 @@ MAY_IMPORT = {
     "listening": "config smtp pop3 web server system",
     "submission": "config smtp logins mime server spool system",
     "receivers": "account listening submission config server spool system errors",
-    "daemon": "account daily receivers listening submission config smtp pop3 web monitoring logins delivery maildrop "
-    "server mime spool entra graph system errors",
+    "admission": "receivers server smtp system",
+    "daemon": "account admission daily receivers listening submission config smtp pop3 web monitoring logins delivery "
+    "maildrop server mime spool entra graph system errors",
     "sandbox": "server system",
     "admin": "account daemon sandbox monitoring config logins delivery server mime spool entra graph system errors",
     "cli": "admin daemon config entra system errors",

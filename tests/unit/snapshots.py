@@ -17,6 +17,7 @@ PROGRAM = ProgramView(
     started=NOW - 7200,
     listeners=["smtp 127.0.0.1:2525"],
     deaf=[],
+    draining=False,
     connections=0,
     paused="",
     clock_skew=0.0,

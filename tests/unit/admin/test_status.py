@@ -25,6 +25,7 @@ PROGRAM = ProgramView(
     started=time.time() - 60,
     listeners=["smtp 127.0.0.1:2525"],
     deaf=[],
+    draining=False,
     connections=2,
     paused="",
     clock_skew=0,

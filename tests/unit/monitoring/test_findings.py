@@ -237,3 +237,16 @@ def test_a_program_that_writes_no_status(written, said):
     found = findings.stale(written, NOW)
     assert [finding["key"] for finding in found] == (["stale"] if said else [])
     assert said is None or said in found[0]["sentence"]
+
+
+@each(
+    "queue, connections, sentence",
+    [
+        ({"waiting": 1, "sending": 1}, 1, "Draining: no new mail is accepted, and 2 messages are still to be sent, 1 "),
+        ({}, 2, "Draining: no new mail is accepted, and 2 connections are open. A restart accepts mail again."),
+        ({"held": 1}, 0, "Drained: no new mail is accepted, and the queue is empty. Stop m365proxy; "),
+    ],
+)
+def test_draining(queue, connections, sentence):
+    found = findings.find(snapshot_of(queue=queue, draining=True, connections=connections))
+    assert [one["sentence"] for one in found if one["key"] == "draining"][0].startswith(sentence)

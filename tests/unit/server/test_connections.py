@@ -211,3 +211,27 @@ def test_who_comes_during_a_stop_is_turned_away(listen):
     listener._connections.stop(0)
     with connect(listener) as sock:
         assert line(sock) == BUSY
+
+
+# -- nobody is let in for a while ----------------------------------------------
+
+
+def test_shut_turns_new_clients_away_and_lets_them_in_again():
+    connections = Connections()
+    connections.shut("the disk does not answer")
+    assert connections.enter(client_of("192.0.2.1")) == "the disk does not answer"
+    assert connections.enter_elsewhere("192.0.2.1") == "the disk does not answer"
+    assert connections.is_stopping()
+    connections.shut("")
+    assert connections.enter(client_of("192.0.2.1")) == "" and not connections.is_stopping()
+
+
+def test_shut_wakes_the_waiting_sessions_of_a_protocol(listen):
+    connections = Connections()
+    smtp, pop3 = listen(connections=connections), listen(connections=connections, protocol="pop3")
+    with connect(smtp) as one, connect(pop3) as two:
+        line(one), line(two)
+        connections.shut("draining", "smtp")
+        assert line(one) == b""
+        two.sendall(b"end\r\n")
+        assert line(two) == b""

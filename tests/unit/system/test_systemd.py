@@ -29,6 +29,11 @@ def heard(manager):
     return said
 
 
+def test_a_start_that_takes_longer(manager):
+    Notifier({"NOTIFY_SOCKET": "notify"}).wait("waiting for its turn", 60.0)
+    assert heard(manager) == ["EXTEND_TIMEOUT_USEC=60000000\nSTATUS=waiting for its turn"]
+
+
 def test_a_life(manager):
     notifier = Notifier({"NOTIFY_SOCKET": "notify", "WATCHDOG_USEC": "120000000"})
     notifier.ready("smtp 127.0.0.1:2525")

@@ -49,3 +49,8 @@ def test_a_queue_that_cannot_be_listed_is_not_ready():
     monitor = StandInMonitor()
     monitor.error = OSError(5, "Input/output error")
     assert (live(Source(monitor)).status, ready(Source(monitor)).status) == (200, 503)
+
+
+def test_a_program_that_lets_nobody_in_is_not_ready():
+    source = Source(StandInMonitor(), is_ready=lambda: False)
+    assert (live(source).status, ready(source).status, healthy(source).status) == (200, 503, 200)
