@@ -150,6 +150,7 @@ def snapshot_program():
         "started": 0.0,
         "listeners": [],
         "deaf": [],
+        "draining": False,
         "connections": 0,
         "paused": "",
         "clock_skew": 0.0,
