@@ -25,6 +25,8 @@ def program(config_path: str, environ: Mapping[str, str] = os.environ) -> str:
 
 def _started() -> List[str]:
     started = sys.argv[0]
+    if not os.path.isfile(started) and os.path.isfile(started + ".exe"):  # pip's programs leave the ending out
+        started += ".exe"
     if not os.path.isfile(started):  # embedded, or by -c
         return ["m365proxy"]
     if os.path.basename(started) == "__main__.py":
@@ -37,4 +39,5 @@ def _started() -> List[str]:
 def _shortest(path: str) -> str:
     """A program's name if the shell finds this one by it (the same link, not only the same file), else its path."""
     name = os.path.basename(path)
-    return name if shutil.which(name) == os.path.abspath(path) else path
+    found = os.path.normcase(shutil.which(name) or "")
+    return name if found == os.path.normcase(os.path.abspath(path)) else path

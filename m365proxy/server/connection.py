@@ -209,9 +209,7 @@ class Connection:
 
     def interrupt(self) -> None:
         """Wake a reader from another thread: it sees the end of the client's data."""
-        # SSLSocket.shutdown would drop the TLS layer that the reader is using.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RD)
+        self._waits.end()
 
     def cut(self) -> None:
         """From another thread: end the connection while its session runs; every call fails from now on."""

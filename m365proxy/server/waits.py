@@ -8,7 +8,9 @@ the kernel keeps the limit.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import os
 import socket
 import ssl
@@ -18,6 +20,9 @@ from typing import Callable, Optional, Union
 
 # What a call raises whose limit is over.
 _IN_VAIN = (BlockingIOError, socket.timeout, ssl.SSLWantReadError)
+
+# On Windows it is not certain that ending a socket's input ends a wait for it: so often (seconds) a reader looks.
+_LOOK = 1.0
 
 # Send what the system has room for, and do not wait; nothing on Windows.
 _NO_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
@@ -33,9 +38,12 @@ class Waits:
     it would begin anew, for ever.
     """
 
-    def __init__(self, sock: socket.socket, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, sock: socket.socket, clock: Callable[[], float] = time.monotonic, look: float = math.inf):
+        """`look`: after so many seconds at most a wait notices that it was ended."""
         self._socket = sock
         self._clock = clock
+        self._look = look
+        self._ended = False
         self._limit = 0.0  # seconds; 0: to be set before the next wait
 
     def receive(self, most: int, deadline: float, flags: int = 0) -> bytes:
@@ -47,6 +55,7 @@ class Waits:
             remaining = deadline - self._clock()
             if remaining <= 0:
                 raise socket.timeout
+            remaining = min(remaining, self._look)
             if not 0 < self._limit <= remaining:  # one that is too short costs no more than another call
                 # Whole seconds: so it need not be set anew for the next command, which may take as long.
                 self._limit = remaining // 1 if remaining > 1 else remaining
@@ -54,7 +63,16 @@ class Waits:
             try:
                 return self._socket.recv(most, flags)
             except _IN_VAIN:
+                if self._ended:
+                    return b""
                 self._limit = 0.0  # the next wait is for all that remains
+
+    def end(self) -> None:
+        """From another thread: who waits to receive sees the end of the client's data."""
+        self._ended = True
+        # SSLSocket.shutdown would drop the TLS layer that the reader is using.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)
 
     def receive_now(self, most: int) -> Optional[bytes]:
         """What has come in already, at most so many octets; None if nothing has, b"" at the end.  Raises OSError."""
@@ -102,8 +120,9 @@ class KernelWaits(Waits):
 
 def waits_on(sock: socket.socket) -> Waits:
     """The cheapest there is for this socket."""
-    by_kernel = os.name == "posix" and not isinstance(sock, ssl.SSLSocket)
-    return KernelWaits(sock) if by_kernel else Waits(sock)
+    if os.name != "posix":
+        return Waits(sock, look=_LOOK)
+    return Waits(sock) if isinstance(sock, ssl.SSLSocket) else KernelWaits(sock)
 
 
 @functools.lru_cache(None)

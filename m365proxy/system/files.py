@@ -41,8 +41,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-# A virus scanner or indexer on Windows holds a fresh file open for a moment.
-_RENAME_PATIENCE = (0.05, 0.1, 0.2, 0.4)
+# A virus scanner or indexer on Windows holds a fresh file open for a moment, and no file is replaced while somebody
+# reads it: if there were few attempts, one who reads it again and again might meet all of them.
+_RENAME_PATIENCE = (0.01, 0.02) + (0.04,) * 18
 
 
 # The errors of a disk that is full, or failing.
@@ -262,12 +263,12 @@ def make_directory(path: str) -> None:
     mode = {} if sys.platform == "win32" else {"mode": 0o700}
     try:
         os.makedirs(path, exist_ok=True, **mode)
-    except (FileExistsError, NotADirectoryError):
-        raise CannotCreate(
-            f"The directory {path} cannot be created: a file is in its place, or in that of a directory above it. "
-            "Move the file away."
-        ) from None
     except OSError as error:
+        if _file_in_its_place(path):
+            raise CannotCreate(
+                f"The directory {path} cannot be created: a file is in its place, or in that of a directory above it. "
+                "Move the file away."
+            ) from None
         sentence = (
             f"The directory {path} cannot be created: {error.strerror}. Create it, or give this user the right to."
         )
@@ -279,6 +280,13 @@ def make_directory(path: str) -> None:
             f"The directory {path} cannot be written by this user. Run the command as root or as the user the service "
             "runs as, who must own it with the right to write."
         )
+
+
+def _file_in_its_place(path: str) -> bool:
+    """Whether there is something else than a directory; the errors differ, and Windows says that there is nothing."""
+    while not os.path.lexists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def _is_read_only(path: str) -> bool:

@@ -25,6 +25,10 @@ def at(tmp_path, monkeypatch):
     return started
 
 
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows quotes otherwise, and runs no file without ending")
+
+
+@posix
 @pytest.mark.parametrize(
     "name, on_path, words",
     [
@@ -40,6 +44,7 @@ def test_the_program(at, name, on_path, words):
     assert at(name, on_path, "config.json") == words
 
 
+@posix
 def test_the_config_is_named_unless_it_is_found_anyway(at):
     assert at("m365proxy", True, "other.json") == "m365proxy --config DIR/other.json"
     assert at("m365proxy", True, "two words.json") == "m365proxy --config 'DIR/two words.json'"
@@ -51,6 +56,15 @@ def test_windows_quotes_only_what_has_blanks_and_by_double_quotes(monkeypatch):
     monkeypatch.setattr(invocation.configuration.machine, "is_administrator", lambda: True)
     assert invocation.program(r"C:\m365\c.json", {}) == r"m365proxy --config C:\m365\c.json"
     assert invocation.program(r"C:\two words\c.json", {}) == r'm365proxy --config "C:\two words\c.json"'
+
+
+@pytest.mark.parametrize("on_path, words", [(True, "m365proxy.exe"), (False, "DIR/m365proxy.exe")])
+def test_a_program_of_windows_is_started_without_its_ending(at, monkeypatch, tmp_path, on_path, words):
+    at("m365proxy.exe", on_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "m365proxy")])
+    environ = {"M365PROXY_CONFIG": str(tmp_path / "config.json")}
+    said = invocation.program(str(tmp_path / "config.json"), environ).replace(str(tmp_path), "DIR")
+    assert said.replace("\\", "/") == words
 
 
 def test_without_a_file_it_has_its_own_name(at, monkeypatch, tmp_path):

@@ -72,4 +72,5 @@ def test_without_the_service_nothing_is_known(monkeypatch):
     assert packaged.obstacles("/nowhere") == []
     monkeypatch.setattr(packaged, "group", lambda: 7777)
     monkeypatch.setattr(packaged, "_user", lambda: 7777)
-    assert packaged.obstacles("/nowhere") == ["/nowhere"]
+    nowhere = os.path.abspath(os.path.join(os.sep, "nowhere"))
+    assert packaged.obstacles(nowhere) == [nowhere]

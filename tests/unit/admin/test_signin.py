@@ -14,7 +14,7 @@ from m365proxy.entra.devicecode import DeviceCode
 from m365proxy.errors import CannotCreate, SignInNeeded
 
 CODE = DeviceCode("https://microsoft.com/devicelogin", "GQ7B3MXK2", "relay@contoso.com", 900)
-XTERM = {"TERM": "xterm"}
+XTERM = {"TERM": "xterm", "WT_SESSION": "one of Windows Terminal"}
 
 
 class Tty(io.StringIO):

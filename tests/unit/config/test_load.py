@@ -168,7 +168,7 @@ def test_the_defaults(load):
         "notify": None,
         "status_port": None,
         "status_password": None,
-        "state_dir": "/var/lib/m365proxy",
+        "state_dir": "/var/lib/m365proxy" if sys.platform != "win32" else config.state_directory({}, ""),
     }
     assert {name: getattr(loaded, name) for name in expected} == expected
     sections = {

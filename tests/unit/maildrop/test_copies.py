@@ -246,7 +246,10 @@ def test_a_copy_that_cannot_be_removed_stops_no_start(tmp_path, monkeypatch, cap
         remove(path)
 
     monkeypatch.setattr(os, "unlink", held)
-    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    stays = ["1.copy"]
+    if os.name == "posix":  # on Windows it takes a right to make links
+        (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+        stays.append("gone.json")
     clear(str(tmp_path), 1000.0)
-    assert sorted(os.listdir(tmp_path)) == ["1.copy", "gone.json"]
+    assert sorted(os.listdir(tmp_path)) == stays
     assert "1.copy, left by an earlier run, cannot be removed: Sharing violation" in caplog.text

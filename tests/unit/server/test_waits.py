@@ -64,11 +64,40 @@ class Script:
         self.sent += data
 
 
+class Ended(Script):
+    """A socket whose waits go on when its input is ended, which is done to it during the first one."""
+
+    waiting = None
+
+    def recv(self, most, flags):
+        self.waiting.end()
+        return super().recv(most, flags)
+
+
 BOTH = [Waits, pytest.param(KernelWaits, marks=posix)]
 
 
 def receive(kind, script, seconds):
     return kind(script, lambda: script.now).receive(10, script.now + seconds)
+
+
+def test_a_wait_that_was_ended_is_left_at_the_next_look(monkeypatch):
+    """As on Windows, where ending a socket's input may not wake who waits for it."""
+    shut = []
+    monkeypatch.setattr(waits.socket.socket, "shutdown", lambda *which: shut.append(which))
+    script = Ended((300, b"QUIT"))
+    script.waiting = Waits(script, lambda: script.now, look=1.0)
+    assert script.waiting.receive(10, script.now + 300) == b""
+    assert (script.waits, script.limits, shut) == (1, [1.0], [(script, socket.SHUT_RD)])
+
+
+def test_looking_is_no_end():
+    script = Script((2.5, b"QUIT"))
+    assert Waits(script, lambda: script.now, look=1.0).receive(10, script.now + 300) == b"QUIT"
+    assert script.limits == [1.0, 1.0, 1.0]
+    with pytest.raises(socket.timeout):
+        script.events = [(300, b"")]
+        Waits(script, lambda: script.now, look=1.0).receive(10, script.now + 3)
 
 
 @pytest.mark.parametrize("kind", BOTH)

@@ -222,7 +222,7 @@ def test_an_envelope_that_is_larger_is_written_at_once(spool):
 # -- the directory -----------------------------------------------------------
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc/self/fd")
 def test_the_directory_is_open_until_the_spool_is_closed(spool):
     def opened():
         targets = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))

@@ -129,7 +129,7 @@ def test_one_holder_of_a_lock_and_its_pid(tmp_path):
     assert done.stdout.split("\n")[:2] == ["True", "taken over"], done.stderr
 
 
-@pytest.mark.parametrize("refusals,outcome", [(1, "moved"), (4, "moved"), (9, "PermissionError")])
+@pytest.mark.parametrize("refusals,outcome", [(1, "moved"), (20, "moved"), (21, "PermissionError")])
 def test_a_rename_that_a_scanner_refuses_is_tried_again(refusals, outcome, tmp_path):
     done = on_windows(
         """

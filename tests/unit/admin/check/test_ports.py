@@ -112,6 +112,7 @@ class Refusing(socket.socket):
         raise OSError(self.error, os.strerror(self.error))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows gives low ports to everybody")
 @pytest.mark.parametrize(
     "dropped, mark, words",
     [(True, Mark.ATTENTION, "the service may be allowed"), (False, Mark.WRONG, "may not use ports below 1024")],

@@ -1,7 +1,9 @@
 """The questions: what follows from which answer, and what is refused."""
 
 import ipaddress
+import os
 import pathlib
+import shlex
 
 import pytest
 from cases import each
@@ -89,6 +91,9 @@ def test_what_follows_from_an_answer(answers, expected):
     assert {name: getattr(found, name) for name in expected} == expected
 
 
+NOWHERE = os.path.abspath("/nowhere.pem")
+
+
 @each(
     "answers, sentence",
     [
@@ -99,7 +104,7 @@ def test_what_follows_from_an_answer(answers, expected):
         ({"smtp_ports": "none"}, "At least one port is needed"),
         ({"tls": "none", "smtp_ports": 465}, "there is no certificate"),
         ({"pop3_ports": 25}, "Port 25 is for SMTP already."),
-        ({"tls": "/nowhere.pem"}, "The answer tls: /nowhere.pem cannot be read"),
+        ({"tls": NOWHERE}, f"The answer tls: {NOWHERE} cannot be read"),
         ({"tls_key": "key.pem"}, "The answer tls_key has no effect"),
         ({"relay": "192.0.2.7=nobody@contoso.com"}, "is none of the mailboxes"),
     ],
@@ -172,7 +177,7 @@ def test_the_key_beside_a_certificate_is_found(tmp_path, certificate, names):
 def test_a_key_that_the_service_cannot_read(monkeypatch, certificate):
     monkeypatch.setattr(interview.packaged, "obstacles", lambda *paths: ["/etc/my keys", paths[1]])
     _, shown = answered(tls=certificate[0], tls_key=certificate[1])
-    files = f"'/etc/my keys' {certificate[1]}"
+    files = f"'/etc/my keys' {shlex.quote(certificate[1])}"
     assert f"`chgrp m365proxy {files}` and `chmod g+rX {files}`" in " ".join(shown.split())
 
 
