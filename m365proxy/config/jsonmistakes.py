@@ -11,6 +11,12 @@ from .options import OPTIONS
 _CURLY = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u00ab\u00bb"
 _COMMENT = re.compile(r"//|/\*|#")
 _PYTHON = {"True": "true", "False": "false", "None": "null"}
+_MISSING = {
+    "Expecting value": 'A value is missing: a number, true, false, or a text in double quotes (").',
+    "Expecting property name": 'A name in double quotes (") is missing.',
+    "Expecting ':'": "A colon (:) is missing before it.",
+    "Expecting ','": "A comma or a closing bracket is missing before it.",
+}
 
 # A line is shown as far as it certainly holds no secret: keys of the table and their values, except for these.
 _SECRET = re.compile(r"pass|secret|key|token|proxy|private|cert", re.IGNORECASE)
@@ -67,7 +73,12 @@ def _advice(error: json.JSONDecodeError) -> Tuple[int, str]:
         return position, 'Put names and texts in double quotes (").'
     if error.msg == "Extra data":
         return position, "Nothing may follow the last closing brace. Remove it, or a brace too many before it."
-    return position, f"{error.msg}."
+    if not text.strip():
+        return 0, "The file is empty. Fill it in, or remove it and make a new one with `m365proxy init`."
+    if not text[position:].strip():
+        return position, "The file ends too early. Put in what is missing, at the end a closing brace (})."
+    missing = (advice for expected, advice in _MISSING.items() if error.msg.startswith(expected))
+    return position, next(missing, f"{error.msg}.")
 
 
 def _beginning(pattern: str, text: str) -> str:

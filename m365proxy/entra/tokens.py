@@ -78,6 +78,7 @@ class SignInState(TypedDict):
     last_refresh: float  # by this program or another; of an application by this one
     error: str  # a sentence; "" if there is none
     needs_sign_in: bool
+    exit_status: int  # what a command ends with because of the error; 0 if there is none
 
 
 class Tokens:
@@ -206,6 +207,7 @@ class Tokens:
             last_refresh=last_refresh,
             error=str(trouble or ""),
             needs_sign_in=isinstance(trouble, SignInNeeded),
+            exit_status=trouble.exit_status if trouble else 0,
         )
 
     def login(

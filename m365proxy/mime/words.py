@@ -39,6 +39,7 @@ _SPECIAL = re.compile(rb'[()<>@,;:\\"\[\]]')
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 _PREFIX_B, _PREFIX_Q, _SUFFIX = b"=?utf-8?b?", b"=?utf-8?q?", b"?="
+_BLANK = _PREFIX_Q + b"_" + _SUFFIX
 
 
 class _Word(NamedTuple):
@@ -67,12 +68,16 @@ def mended(octets: bytes, fallback: str = "", in_phrases: bool = False) -> bytes
     """The octets with the same text as before in encoded words that are all proper; what is proper stays as it is."""
     if b"=?" not in octets:
         return octets
+    runs = list(_runs(octets))
     result, position = [], 0
-    for run in _runs(octets):
-        result.append(octets[position : run[0].start])
-        position = run[-1].end
+    for run, following in zip(runs, [*(run[0].start for run in runs[1:]), len(octets)]):
+        before, position = octets[position : run[0].start], run[-1].end
         written = octets[run[0].start : position]
-        result.append(written if _is_proper(written, run, in_phrases) else _rewritten(written, run, fallback))
+        if not _is_proper(written, run, in_phrases):
+            written = _rewritten(run, fallback)
+            if not written and b"=?" in before + octets[position:following]:
+                written = _BLANK  # without it, what stands before and behind might become a word
+        result += [before, written]
     result.append(octets[position:])
     return b"".join(result)
 
@@ -160,7 +165,7 @@ def _is_foreign(octets: bytes, charset: str) -> bool:
     return charsets.is_without_codec(charset) or charsets.known(charset) not in (None, "ascii", "utf_8")
 
 
-def _rewritten(written: bytes, run: Sequence[_Word], fallback: str) -> bytes:
+def _rewritten(run: Sequence[_Word], fallback: str) -> bytes:
     return b" ".join(encode(_tame(_decoded(run, fallback))))
 
 

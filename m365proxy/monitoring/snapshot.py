@@ -40,6 +40,7 @@ class SignInView(TypedDict):
     last_refresh: float
     error: str
     needs_sign_in: bool
+    exit_status: int
 
 
 class SentView(TypedDict):

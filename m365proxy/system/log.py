@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import logging.handlers
@@ -10,6 +11,7 @@ import os
 import sys
 import time
 import traceback
+from io import TextIOWrapper
 from typing import Any, List, Optional
 
 from ..errors import CannotCreate
@@ -139,6 +141,9 @@ class _LogFile(_Lines, logging.handlers.WatchedFileHandler):
     again after a rotation; a device would get a 451 for mail that is queued.
     """
 
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_open_without_waiting)
+
     def _append(self, text: str) -> None:
         try:
             self.reopenIfNeeded()
@@ -147,6 +152,15 @@ class _LogFile(_Lines, logging.handlers.WatchedFileHandler):
             super()._append(text)
         except (OSError, ValueError):
             print(text, end="", file=sys.stderr, flush=True)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """An opener that raises OSError (ENXIO) for a pipe nobody reads: the usual one would wait for a reader for ever."""
+    if sys.platform == "win32":
+        return os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 class _Syslog(logging.handlers.SysLogHandler):
@@ -210,6 +224,8 @@ def _log_file(file: str) -> _LogFile:
     try:
         return _LogFile(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise CannotCreate(f"logging.file: {file} is a pipe that nobody reads. Name a file.") from None
         raise CannotCreate(
             f"logging.file: {file} cannot be opened: {error.strerror}. Make its directory, and let the user the "
             "service runs as write there."

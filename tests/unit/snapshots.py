@@ -9,7 +9,12 @@ NOW = 1_800_000_000.0
 ALERTS = "alerts@contoso.com"
 
 SIGNED_IN = SignInView(
-    user="relay@contoso.com", signed_in_at=NOW - 86400, last_refresh=NOW - 3600, error="", needs_sign_in=False
+    user="relay@contoso.com",
+    signed_in_at=NOW - 86400,
+    last_refresh=NOW - 3600,
+    error="",
+    needs_sign_in=False,
+    exit_status=0,
 )
 
 PROGRAM = ProgramView(

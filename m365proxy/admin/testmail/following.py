@@ -6,7 +6,7 @@ import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from ...config.sections import Config
-from ...errors import NotRunning, ProxyError, SignInNeeded, Temporary
+from ...errors import NotRunning, ProxyError, Temporary
 from ...graph import refusals
 from ...graph.answer import GraphRefused
 from ...graph.client import Graph
@@ -115,7 +115,7 @@ class QueuedMail:
 
         `drafted(mailbox)` is called once there is a draft, `deferred(sentence)`
         for each failed attempt.  Failed if it is not sent now: `exit_status` is
-        67, 69, 75 or 77.
+        67, 69, 75, 77 or 78.
         """
         self._running.holds = self.id
         try:
@@ -163,11 +163,10 @@ class QueuedMail:
         """Failed if nothing can be sent at all; what else its mailbox waits for is told once."""
         status = self._running.status()
         if status.get("paused"):
-            needs_sign_in = bool(status.get("sign_in", {}).get("needs_sign_in"))
             raise Failed(
                 str(status["paused"]),
                 f"The mail is queued as {self.id}, and is sent once that works.",
-                SignInNeeded.exit_status if needs_sign_in else _UNREACHABLE,
+                status.get("sign_in", {}).get("exit_status") or _UNREACHABLE,
             )
         trouble = "" if state.error else self._trouble(status, entry)
         if trouble and not self._told:

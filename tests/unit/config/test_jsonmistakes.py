@@ -28,3 +28,23 @@ def test_a_line_is_shown_without_what_may_be_a_secret(load, line):
         load('{\n  "smtp_port": 25,\n  ' + line + "\n}")
     assert "not valid JSON" in str(caught.value)
     assert "hunter2" not in "".join([*caught.value.problems, *caught.value.shown])
+
+
+@each(
+    "content, words",
+    [
+        ("", "line 1, column 1: The file is empty"),
+        (" \n", "line 1, column 1: The file is empty"),
+        ('{\n  "smtp_port":', "line 2, column 15: The file ends too early"),
+        ('{"smtp_port": 25', "line 1, column 17: The file ends too early"),
+        ('{"smtp_port": 25,', "line 1, column 18: The file ends too early"),
+        ('{"smtp_port": }', "line 1, column 15: A value is missing"),
+        ('{"smtp_port": 25,, "user": ""}', "line 1, column 18: A name in double quotes"),
+        ('{"smtp_port" = 25}', "line 1, column 14: A colon"),
+        ('{"smtp_port": 25; "user": ""}', "line 1, column 17: A comma or a closing bracket"),
+    ],
+)
+def test_what_is_missing_is_named(load, content, words):
+    with pytest.raises(ConfigError, match="is not valid JSON") as caught:
+        load(content)
+    assert words in str(caught.value)

@@ -54,7 +54,7 @@ def test_kinds_of_refusals(harness, error, number, kind, status, words):
     assert caught.value.exit_status == status and words in sentence_of(caught)
     assert isinstance(caught.value, (SignInNeeded, Temporary))  # what callers of Graph know
     assert harness.content() == before
-    assert tokens.state()["error"] == str(caught.value)
+    assert tokens.state()["error"] == str(caught.value) and tokens.state()["exit_status"] == status
     assert tokens.state()["needs_sign_in"] is (kind is not Temporary)
     harness.time.now += 900
     assert harness.accepts(tokens.access_token()) == USER

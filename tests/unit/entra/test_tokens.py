@@ -554,6 +554,7 @@ def test_state(harness):
         "last_refresh": 5_000_000.0,
         "error": "",
         "needs_sign_in": False,
+        "exit_status": 0,
     }
     json.dumps(tokens.state())
     files.replace(harness.file.path, b"garbage")

@@ -60,6 +60,8 @@ MENDED = [
     ("nothing between", b"=?utf-8?q?=C3=BC?==?utf-8?q?a?=", "üa"),
     ("too long", b"=?utf-8?q?" + b"=C3=BC" * 20 + b"?=", "ü" * 20),
     ("empty", b"a =?utf-8?q??= b", "a  b"),
+    ("empty, but it keeps others from being a word", b"=?utf-8?q?=?utf-8?q??==?", "=?utf-8?q? =?"),
+    ("empty, between the halves of what a word begins with", b"==?utf-8?q?=E2=80=AA?=?utf-8?q?a?=", "= ?utf-8?q?a?="),
     ("no charset", b"=??q?M=FCller?=", "Müller"),
     ("charset in quotes", b'=?"utf-8"?q?=C3=BC?=', "ü"),
     ("no charset known", b"=?unknown-8bit?q?=C3=BC?=", "ü"),
@@ -125,6 +127,7 @@ def test_two_characters_that_might_be_utf_8():
 
 PIECES = [b"=?", b"?=", b"utf-8", b"iso-2022-jp", b"gb2312", b"?q?", b"?B?", b"=C3", b"w7w", b"=", b"?", b" ", b'"']
 PIECES += [b"\x1b$B", b"\x1b(B", b"\xc3", b"\xbc", b"a", b"<", b"(", b",", b"\r", b"utf-7", b"+2AA-", b"=?utf-8?q?"]
+PIECES += [b"=?utf-8?q??=", b"=?utf-8?q?=E2=80=AA?="]  # words without a text
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join) | st.binary(max_size=40), st.booleans())

@@ -1,5 +1,6 @@
 """A receiver in a thread of this process, whose main process is the test."""
 
+import contextlib
 import logging
 import smtplib
 import socket
@@ -146,11 +147,11 @@ def test_a_config_that_cannot_be_read_changes_nothing(make_main, tmp_path):
 
 def test_a_stop_ends_its_sessions(make_main):
     main = make_main()
-    smtp = main.smtp()
-    main.channel.send(Task.STOP, 5.0)
-    assert main.wait_for(Report.STOPPED) == [[0]]
-    assert smtp.getreply()[0] == 421
-    assert main.ended.wait(60)
+    with contextlib.closing(main.smtp()) as smtp:
+        main.channel.send(Task.STOP, 5.0)
+        assert main.wait_for(Report.STOPPED) == [[0]]
+        assert smtp.getreply()[0] == 421
+        assert main.ended.wait(60)
 
 
 def test_so_many_wait_already(make_main):

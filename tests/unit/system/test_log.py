@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import socket
+import sys
 import threading
 
 import pytest
@@ -69,6 +70,19 @@ def test_the_libraries_may_not_tell_urls(tmp_path, restored):
 def test_a_log_file_that_cannot_be_opened_is_said(tmp_path, restored):
     with pytest.raises(log.CannotCreate, match="logging.file"):
         log.setup("INFO", str(tmp_path / "no" / "log"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are no files there")
+def test_a_log_file_that_is_a_pipe_waits_for_no_reader(tmp_path, restored):
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    with pytest.raises(log.CannotCreate, match="nobody reads. Name a file"):
+        log.setup("INFO", str(path))
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as reader:
+        log.setup("INFO", str(path))
+        log.get("smtp").info("one")
+        assert reader.readline().endswith("INFO smtp: one\n")
+        log.setup("INFO")
 
 
 def test_a_log_file_that_is_lost_stops_nothing(tmp_path, restored, capsys):

@@ -164,9 +164,9 @@ def test_what_is_held_is_for_a_person_to_decide(harness):
     assert status == 75 and "Lost." in sentence and f"queue drop {harness.id}" in advice
 
 
-@pytest.mark.parametrize("needs_sign_in, exit_status", [(True, 77), (False, 69)])
-def test_if_nothing_can_be_sent_at_all_the_mail_is_queued(harness, needs_sign_in, exit_status):
-    harness.program.sign_in = {"needs_sign_in": needs_sign_in}
+@pytest.mark.parametrize("known, exit_status", [(77, 77), (78, 78), (0, 69)])
+def test_if_nothing_can_be_sent_at_all_the_mail_is_queued(harness, known, exit_status):
+    harness.program.sign_in = {"exit_status": known}
     status, sentence, advice = harness.failed(harness.pause)
     assert (status, sentence) == (exit_status, "Nothing goes.") and f"queued as {harness.id}" in advice
 
