@@ -130,6 +130,7 @@ class Answer:
         self._deadline = deadline
         self._seconds = seconds
         self._content: Optional[bytes] = None
+        self._value: Optional[Dict[str, Any]] = None  # of the content, once somebody has asked for it
         self._complete = False
         self._broken = False
 
@@ -153,7 +154,7 @@ class Answer:
 
     def forget_body(self) -> None:
         """Keep only the status and the headers: the body broke off."""
-        self._content = b""
+        self._content, self._value = b"", {}
         self._broken = True
 
     def chunks(self, size: int = 64 * 1024) -> Iterator[bytes]:
@@ -196,14 +197,15 @@ class Answer:
             yield piece
 
     def json(self) -> Dict[str, Any]:
-        """The answer as a JSON object; {} if it is none."""
-        if self._content is None:
+        """The answer as a JSON object, the same one each time; {} if it is none."""
+        if self._value is None:
             self.load()
-        try:
-            value = jsontext.parse(self._content or b"null")
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+            try:
+                value = jsontext.parse(self._content or b"null")
+            except ValueError:
+                value = None
+            self._value = value if isinstance(value, dict) else {}
+        return self._value
 
     @property
     def code(self) -> str:

@@ -45,6 +45,11 @@ class Snapshot(Sequence["Item"]):
     def __iter__(self) -> Iterator[Item]:
         return (Item(self, row) for row in self._rows)
 
+    @property
+    def octets(self) -> int:
+        """The sizes of all messages together."""
+        return sum(map(self.sizes.__getitem__, self._rows))
+
     def learnt(self, gone: Collection[Item]) -> Table:
         """The folder as it is known now: with the exact sizes, and without the messages that are `gone`."""
         exact = array("q", (size if known else 0 for size, known in zip(self.sizes, self.exact)))

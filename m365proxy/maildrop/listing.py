@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
@@ -203,12 +204,13 @@ def _delta_page(answer: Answer, followed: Set[str]) -> Tuple[List[Any], str, boo
 
 def _apply(found: Revision, entry: Any) -> None:
     """Apply one change.  It may be reported twice, and of a changed message nothing but the id may be there."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
+    id = entry.get("id") if isinstance(entry, dict) else None
+    if not id or not isinstance(id, str):
         return
     if "@removed" in entry:
-        found.remove(entry["id"])
+        found.remove(id)
     else:
-        found.note(entry["id"], max(0, int(seconds_of(entry.get("receivedDateTime")))), _estimate(entry))
+        found.note(id, max(0, int(seconds_of(entry.get("receivedDateTime")))), _estimate(entry))
 
 
 def _estimate(entry: Dict[str, Any]) -> int:
@@ -219,9 +221,14 @@ def _estimate(entry: Dict[str, Any]) -> int:
     properties = entry.get("singleValueExtendedProperties")
     for known in properties if isinstance(properties, list) else ():
         try:
-            # Graph writes the id in its own way: "Long 0xe08".
-            if int(known["id"].rpartition(" ")[2], 16) == _SIZE_TAG:
+            if _is_size(known["id"]):
                 return min(max(1, int(known["value"]) * 137 // 100), _SIZE_MOST)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             continue
     return 0
+
+
+@functools.lru_cache(16)
+def _is_size(id: str) -> bool:
+    """Whether an extended property is the size.  Graph writes the id in its own way: "Long 0xe08"."""
+    return int(id.rpartition(" ")[2], 16) == _SIZE_TAG

@@ -77,8 +77,9 @@ class Revision:
     def note(self, id: str, received: int, size: int) -> None:
         """A message is there; 0 stands for what is not said of it, or not anew."""
         rows, table = self._open(), self._table
-        row = rows.setdefault(id, len(table))
-        if row == len(table):
+        row = rows.get(id)
+        if row is None:
+            rows[id] = len(table)
             table.append(id, received, size)
             return
         self._gone.discard(row)
@@ -101,7 +102,7 @@ class Revision:
         """The messages by the time they were received."""
         if self._rows is None:
             return self._table
-        rows = [row for row in range(len(self._table)) if row not in self._gone]
+        rows = (row for row in range(len(self._table)) if row not in self._gone)
         return self._table.rows(sorted(rows, key=self._table.received.__getitem__))
 
     def _open(self) -> Dict[str, int]:

@@ -78,8 +78,9 @@ class Transaction:
         return number
 
     def _summary(self, form: str) -> Reply:
-        sizes = [item.size for _, item in self._remaining()]
-        return ok(form.format(len(sizes), sum(sizes)))
+        messages = self._maildrop.messages
+        marked = sum(messages[number - 1].size for number in self._marked)
+        return ok(form.format(self.count - len(self._marked), messages.octets - marked))
 
     def _scan(self, which: bytes, value: Callable[[Item], object]) -> Reply:
         if which:

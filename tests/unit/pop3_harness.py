@@ -87,14 +87,22 @@ class Message:
             yield piece
 
 
+class Messages(list):
+    """What a snapshot promises."""
+
+    @property
+    def octets(self):
+        return sum(message.size for message in self)
+
+
 class Drop:
     """What Maildrop promises, over a list of bytes."""
 
     def __init__(self, raws):
         self.raws = [b"".join(as_served([raw])) for raw in raws]
-        self.messages = [
+        self.messages = Messages(
             SimpleNamespace(uidl=f"{number:040x}", size=len(raw)) for number, raw in enumerate(self.raws, 1)
-        ]
+        )
         self.trouble = {}
         self.undeletable = 0
         self.deletions = []

@@ -88,6 +88,12 @@ def test_json_is_an_object_or_empty(body):
     assert answer_of(body).json() == {}
 
 
+def test_json_is_read_once():
+    answer = answer_of(b'{"value": []}', **{"request-id": "x"})
+    answer.load()
+    assert answer.from_graph and answer.json() is answer.json()
+
+
 @each(
     "status, body, request_id, from_graph",
     [

@@ -64,11 +64,13 @@ def test_items_are_places_in_their_snapshot():
     assert snapshot[1] == snapshot[1] != snapshot[2] and len({*snapshot, *snapshot}) == 4
     assert snapshot[1] != Snapshot(folder())[1]
     assert [item.id for item in snapshot[-2:]] == ["c", "d"]
+    assert snapshot.octets == 10 + 4096 + 33 + 40
 
 
 def test_what_is_left_out_is_not_shown_and_not_forgotten():
     snapshot = Snapshot(folder(), {"b", "c"})
     assert [item.id for item in snapshot] == ["a", "d"] and len(snapshot) == 2 and snapshot[1].id == "d"
+    assert snapshot.octets == 10 + 40
     assert snapshot.learnt(()) == folder()
 
 

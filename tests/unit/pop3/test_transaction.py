@@ -68,6 +68,7 @@ def test_deleted_at_quit_and_only_then():
     with Harness().logged_in() as harness:
         harness.ask(b"DELE 3")
         harness.ask(b"DELE 1")
+        assert harness.ask(b"STAT") == b"+OK 1 %d" % harness.drop.messages[1].size
         assert harness.drop.deletions == []
         assert harness.ask(b"QUIT") == b"+OK Bye."
         assert harness.line() == b""
