@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
-import os
 import re
 import typing
 import urllib.parse
@@ -268,7 +267,7 @@ class Path(Type):
             raise Mistake(("", "must be the path of a file, not what is in it"))
         if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
             raise self.mistake(value)
-        return value if value in self.special else value.replace("/", os.sep)
+        return value
 
 
 class NetworkRange(Type):

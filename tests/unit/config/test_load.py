@@ -242,7 +242,7 @@ def test_everything_set(load, tmp_path):
         },
         {"STATE_DIRECTORY": "/var/lib/m365proxy"},
     )
-    assert loaded.client_certificate.private_key == str(tmp_path / "keys" / "app.pem")
+    assert pathlib.Path(loaded.client_certificate.private_key) == tmp_path / "keys" / "app.pem"
     assert loaded.client_secret_expires == datetime.date(2027, 3, 31)
     assert loaded.graph_url == "https://127.0.0.1:8443"
     mailbox = loaded.mailboxes[0]

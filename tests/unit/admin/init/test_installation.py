@@ -177,6 +177,7 @@ def test_a_script_that_somebody_changed_is_kept(tmp_path):
     assert [file.keep for file in again.files()] == [True, False]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no packaged service")
 @pytest.mark.parametrize(
     "path, group, openwrt, places",
     [
