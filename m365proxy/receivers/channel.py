@@ -89,7 +89,10 @@ class Channel:
             self._socket.sendall(line[sent:])
 
     def messages(self) -> Iterator[Tuple[Message, Optional[int]]]:
-        """All messages until the other end is gone, and the descriptor that came with each."""
+        """All messages until the other end is gone, and the descriptor that came with each.
+
+        None came if the sender attached none, or if this process has no descriptor left: then the system drops it.
+        """
         rest, descriptors = b"", collections.deque[int]()
         while True:
             data = self._receive(descriptors)
@@ -98,7 +101,7 @@ class Channel:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if line.startswith(_WITH_DESCRIPTOR):
-                    yield _decoder.decode(line[1:].decode()), descriptors.popleft()
+                    yield _decoder.decode(line[1:].decode()), descriptors.popleft() if descriptors else None
                 else:
                     yield _decoder.decode(line.decode()), None
         for descriptor in descriptors:

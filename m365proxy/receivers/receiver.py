@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -96,6 +97,8 @@ class Receiver:
     def _do(self, task: str, values: List[Any], descriptor: Optional[int]) -> None:
         if descriptor is not None:
             self._serve(socket.socket(fileno=descriptor), *values)
+        elif task == Task.SERVE:
+            self._turn_away(*values)
         else:
             self._tasks[task](*values)
 
@@ -105,6 +108,11 @@ class Receiver:
         tls = self._tls.get(wanted.min_version) if wanted.tls is not TlsMode.NONE else None
         if not self._ports[index].begin(sock, peer, port, tls, proxy):
             self._channel.send(Report.LEFT, peer)
+
+    def _turn_away(self, index: int, peer: str, port: int, proxy: bool) -> None:
+        """The socket of a client was lost: all descriptors that this process may have are in use."""
+        self._ports[index].log_refused(peer, os.strerror(errno.EMFILE))
+        self._channel.send(Report.LEFT, peer)
 
     def _accept(self, envelope: Envelope) -> Incoming:
         # Its log line follows at once, and takes the report along.

@@ -52,6 +52,14 @@ def test_a_descriptor_comes_with_its_message(ends):
         assert next(found) == (["after"], None)
 
 
+def test_a_descriptor_that_the_system_has_dropped_costs_its_message_only(ends):
+    one, other = ends
+    one._socket.sendall(b'+["serve",1]\n')  # as it comes to a process that has no descriptor left
+    one.send("after")
+    found = other.messages()
+    assert [next(found), next(found)] == [(["serve", 1], None), (["after"], None)]
+
+
 def test_what_comes_while_a_descriptor_is_sent_is_not_forgotten(ends, monkeypatch):
     one, other = ends
     attach = one._attach

@@ -145,6 +145,16 @@ def test_a_config_that_cannot_be_read_changes_nothing(make_main, tmp_path):
         assert smtp.docmd(f"MAIL FROM:<{SCANNER}>")[0] == 250
 
 
+def test_a_client_for_whom_there_is_no_descriptor_is_turned_away_and_no_other(make_main):
+    main = make_main()
+    with main.smtp() as smtp:
+        main.channel.send(Task.SERVE, 0, "192.0.2.1", 2525, False)
+        assert main.wait_for(Report.LEFT) == [["192.0.2.1"]]
+        assert main.reports(Report.TURNED_AWAY) == [["smtp"]]
+        assert "refused from 192.0.2.1: Too many open files" in main.reports(Report.RECORD)[0][4]
+        assert smtp.docmd(f"MAIL FROM:<{SCANNER}>")[0] == 250
+
+
 def test_a_stop_ends_its_sessions(make_main):
     main = make_main()
     with contextlib.closing(main.smtp()) as smtp:
