@@ -216,9 +216,9 @@ class Receivers:
         if report == Report.READY:
             (pid,) = values
             _bind(pid, receiver.place)  # before its first thread, which is for its first client
-            receiver.pid = pid
             if self._config:
                 receiver.channel.send(Task.RELOAD, self._config)
+            receiver.pid = pid  # from now on clients are handed to it
         elif report == Report.LEFT:
             self._leave(receiver, *values)
         elif report == Report.RELOADED:
@@ -230,8 +230,11 @@ class Receivers:
 
     def _leave(self, receiver: _Receiver, peer: str) -> None:
         with self._lock:
-            is_known = receiver.clients[peer] > 0
-            if is_known:
-                receiver.clients[peer] -= 1
+            here = receiver.clients[peer]
+            is_known = here > 0
+            if here > 1:
+                receiver.clients[peer] = here - 1
+            else:
+                del receiver.clients[peer]  # there are more addresses than memory
         if is_known:
             self._connections.leave_elsewhere(peer)
