@@ -180,8 +180,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         words = sys.argv[1:] if argv is None else list(argv)
-        if words == [ownprocess.RENEWAL]:
-            return _renew_sign_in()
+        if words in ([ownprocess.RENEWAL], [ownprocess.CERTIFICATE]):
+            return _answer(words[0])
         arguments = _parse(words)
         if arguments.command == "run":
             arguments.asked = signals.listen()  # before anything that takes time: HUP would kill the program
@@ -219,11 +219,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 70
 
 
-def _renew_sign_in() -> int:
+def _answer(word: str) -> int:
     """What the running program starts this one for."""
-    from .entra import renewalprocess
+    if word == ownprocess.RENEWAL:
+        from .entra import renewalprocess
 
-    renewalprocess.answer()
+        renewalprocess.answer()
+    else:
+        from .server import certificate
+
+        certificate.answer()
     return 0
 
 

@@ -75,14 +75,13 @@ class RenewalProcess:
     @contextlib.contextmanager
     def _process(self) -> Iterator[Any]:
         """The process, which is killed if it takes too long; afterwards it has ended."""
-        environ = {name: value for name, value in os.environ.items() if name != "M365PROXY_KEY"}
         try:
             process = subprocess.Popen(
                 ownprocess.command(ownprocess.RENEWAL),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=environ,
+                env=ownprocess.environ(),
                 **ownprocess.APART,
             )
         except OSError as error:

@@ -7,12 +7,10 @@ If nothing runs, `status` takes one itself: then `program` is None.
 from __future__ import annotations
 
 import datetime
-import functools
-import os
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple, TypedDict
 
 from .. import __version__
-from ..server import tls
+from ..server import certificate
 from ..spool.overview import QueueView
 from ..spool.spool import mailbox_tag
 from ..system import files
@@ -183,15 +181,9 @@ def _certificate(path: str, now: float) -> Optional[CertificateView]:
 def _certificate_days(path: str, now: float) -> Optional[int]:
     """None if there is no certificate, or none that can be read."""
     try:
-        return int((_end_of(path, os.stat(path).st_mtime_ns) - now) // 86400) if path else None
+        return int((certificate.seen(path).end - now) // 86400) if path else None
     except (OSError, ValueError):
         return None
-
-
-@functools.lru_cache(4)
-def _end_of(path: str, changed: int) -> float:
-    """When a certificate ends, seconds since 1970; it is read again only if the file was `changed`."""
-    return tls.expiry(path).timestamp()
 
 
 def _secret_days(watched: Watched, now: float) -> Optional[int]:

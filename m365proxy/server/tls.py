@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import ipaddress
 import re
 import shlex
 import ssl
-from typing import TYPE_CHECKING, Any, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Tuple
 
 from ..errors import ConfigError
 from ..system import sockets
-from .x509 import CertificateNames, read
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -145,21 +145,52 @@ def first_der(pem: bytes) -> bytes:
     return der[: 2 + size + int.from_bytes(der[2 : 2 + size], "big")]
 
 
+def _first(pem: bytes) -> x509.Certificate:
+    """As first_der."""
+    from cryptography import x509
+
+    return x509.load_der_x509_certificate(first_der(pem))
+
+
 def expiry(cert: str) -> datetime.datetime:
-    """When the first certificate of a PEM file ends (UTC); OSError or ValueError if it cannot be read."""
+    """When the first certificate of a PEM file ends (UTC)."""
     with open(cert, "rb") as file:
         return end_of(file.read())
 
 
 def end_of(pem: bytes) -> datetime.datetime:
     """When the first certificate in `pem` ends (UTC)."""
-    return read(first_der(pem)).end
+    certificate = _first(pem)
+    if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+
+
+class CertificateNames(NamedTuple):
+    """Whom a certificate is for, as clients compare it; `is_self_signed`: clients trust it only if they are told to."""
+
+    names: Tuple[str, ...]
+    addresses: Tuple[str, ...]
+    is_self_signed: bool
 
 
 def names_in(cert: str) -> CertificateNames:
     """The names and IP addresses in the first certificate of a PEM file; OSError or ValueError if it cannot be read."""
     with open(cert, "rb") as file:
-        return read(first_der(file.read())).holder
+        return names_of(file.read())
+
+
+def names_of(pem: bytes) -> CertificateNames:
+    """The names and IP addresses in the first certificate in `pem`."""
+    from cryptography import x509
+
+    certificate = _first(pem)
+    names: Sequence[str] = ()
+    addresses: Sequence[object] = ()
+    with contextlib.suppress(x509.ExtensionNotFound):
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names, addresses = found.get_values_for_type(x509.DNSName), found.get_values_for_type(x509.IPAddress)
+    return CertificateNames(tuple(names), tuple(map(str, addresses)), certificate.issuer == certificate.subject)
 
 
 def self_signed(names: Sequence[str], key_pem: bytes = b"", days: int = _SELF_SIGNED_DAYS) -> Tuple[bytes, bytes]:

@@ -7,7 +7,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import ProxyError
 from ..logins.guard import Guard
-from ..server import tls
+from ..server import certificate
 from ..system import log
 from . import health, metrics, page, response
 from .gate import Gate
@@ -109,9 +109,8 @@ class Site:
             return response.refusal(503, why=_UNKNOWN.format(reason=error.strerror or error))
 
 
-def _names_in(certificate: str) -> List[str]:
+def _names_in(path: str) -> List[str]:
     try:
-        found = tls.names_in(certificate) if certificate else None
+        return certificate.seen(path).names if path else []
     except (OSError, ValueError):
-        found = None
-    return [*found.names] if found else []
+        return []

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "maildrop server mime spool entra graph system errors",
     "sandbox": "server system",
     "admin": "account daemon sandbox monitoring config logins delivery server mime spool entra graph system errors",
-    "cli": "admin daemon config entra system errors",
+    "cli": "admin daemon config entra server system errors",
     "__main__": "cli",
 }
 MAY_SEE_THE_SANDBOX = {"admin.demo", "sandbox"}

@@ -9,7 +9,6 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, 
 
 from ...config.sections import Config, Socket
 from ...server import tls
-from ...server.x509 import CertificateNames
 from ...system import interfaces
 from ...system.choices import Service, TlsMode
 from ...system.networks import Network, within
@@ -90,7 +89,7 @@ def plain_networks(config: Config, networks: Sequence[Network]) -> Tuple[Network
     return narrow if not networks and all(network.prefixlen for network in narrow) else ()
 
 
-def servers(entrance: Entrance, networks: Sequence[Network], certificate: Optional[CertificateNames]) -> List[str]:
+def servers(entrance: Entrance, networks: Sequence[Network], certificate: Optional[tls.CertificateNames]) -> List[str]:
     """By what the device reaches the entrance, the best first: names a certificate vouches for, then addresses.
 
     Asks the resolver for this machine's name, for a few seconds at most.
@@ -105,12 +104,12 @@ def servers(entrance: Entrance, networks: Sequence[Network], certificate: Option
     return list(dict.fromkeys([*names, *addresses]))[:_MOST_SERVERS]
 
 
-def certificate(config: Config) -> Optional[CertificateNames]:
+def certificate(config: Config) -> Optional[tls.CertificateNames]:
     """Whom the listeners' certificate is for; None if there is none, or none that this user can read."""
     if config.tls.tls_cert is None:
         return None
     if config.tls.tls_cert == "auto":
-        return CertificateNames((), (), True)  # perhaps not made yet
+        return tls.CertificateNames((), (), True)  # perhaps not made yet
     with contextlib.suppress(OSError, ValueError):
         return tls.names_in(config.tls.tls_cert)
     return None

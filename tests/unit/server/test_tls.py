@@ -8,7 +8,6 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 
 import pytest
 from cryptography import x509
@@ -153,12 +152,3 @@ def test_a_certificate_with_openssls_own_trust_in_it_is_read(directory, tmp_path
     assert tls.names_in(str(trusted)) == tls.names_in(str(plain))
     trusted.write_bytes(CERT + trusted.read_bytes())
     assert tls.names_in(str(trusted)) == tls.names_in(str(plain))
-
-
-def test_cryptography_is_not_loaded_to_read_a_certificate(tmp_path):
-    (tmp_path / "cert.pem").write_bytes(CERT)
-    path = str(tmp_path / "cert.pem")
-    code = f"import sys; from m365proxy.server import tls; tls.expiry({path!r}); tls.names_in({path!r})"
-    code += "; print([name for name in sys.modules if name.startswith('cryptography')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "[]\n", done.stderr

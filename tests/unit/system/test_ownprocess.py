@@ -61,3 +61,54 @@ def test_what_cannot_be_read_cannot_be_started(tmp_path, monkeypatch, what):
 def test_it_gets_no_signal_of_the_terminal():
     code = "import os, sys; sys.exit(os.getsid(0) != os.getpid())"
     assert subprocess.run([sys.executable, "-c", code], **ownprocess.APART).returncode == 0
+
+
+ANSWERS = "import sys; print(sys.stdin.read()[::-1])"
+
+
+@pytest.fixture
+def standing_in(monkeypatch):
+    """The process runs this code instead; at the end none is left."""
+    begun = []
+
+    class Seen(subprocess.Popen):
+        def __init__(self, *words, **more):
+            super().__init__(*words, **more)
+            begun.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Seen)
+    yield lambda code: monkeypatch.setattr(ownprocess, "command", lambda word: [sys.executable, "-c", code])
+    assert begun and all(process.returncode is not None for process in begun)
+
+
+def test_it_answers_a_question(standing_in):
+    standing_in(ANSWERS)
+    assert ownprocess.ask("word", b"abc", 60.0).strip() == b"cba"
+
+
+def test_it_does_not_know_the_key_of_the_sign_in(standing_in, monkeypatch):
+    monkeypatch.setenv("M365PROXY_KEY", "secret")
+    standing_in("import os; print(sorted(os.environ))")
+    assert b"M365PROXY_KEY" not in ownprocess.ask("word", b"", 60.0)
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(1)", "import os; os.kill(os.getpid(), 9)"])
+def test_it_fails(standing_in, code):
+    standing_in(code)
+    with pytest.raises(OSError, match="the process for word has failed"):
+        ownprocess.ask("word", b"", 60.0)
+
+
+def test_it_is_killed_if_it_hangs(standing_in):
+    standing_in("import time; time.sleep(600)")
+    with pytest.raises(OSError, match="timed out"):
+        ownprocess.ask("word", b"", 0.1)
+
+
+def test_it_cannot_be_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    command = ownprocess.command("word")
+    with pytest.raises(FileNotFoundError):
+        subprocess.run(command)
+    with pytest.raises(FileNotFoundError):
+        ownprocess.ask("word", b"", 60.0)

@@ -8,7 +8,7 @@ from configs import CERT, HASHED, configured
 from m365proxy.admin.card import card, entrances
 from m365proxy.admin.terminal import Terminal
 from m365proxy.errors import UsageError
-from m365proxy.server.x509 import CertificateNames
+from m365proxy.server import tls
 
 SHORT = {**HASHED, "login": "scan", "send_as": ["desk@contoso.com", "*@contoso.net"]}
 DEVICE = {"login": "mfp-1", "password": HASHED["password"], "networks": ["192.168.10.21"]}
@@ -185,7 +185,7 @@ def test_values(tmp_path, name):
 
 
 def test_a_certificate_of_a_ca_is_checked(tmp_path, monkeypatch):
-    names = CertificateNames(("mail.contoso.com",), (), False)
+    names = tls.CertificateNames(("mail.contoso.com",), (), False)
     monkeypatch.setattr(entrances, "certificate", lambda config: names)
     shown = rows(printed(tmp_path, "scan"))
     assert shown["Server"] == "mail.contoso.com or 192.168.10.1"

@@ -6,7 +6,7 @@ import pytest
 from configs import CERT, configured
 
 from m365proxy.admin.card import entrances
-from m365proxy.server.x509 import CertificateNames
+from m365proxy.server.tls import CertificateNames
 from m365proxy.system.choices import Service, TlsMode
 
 
