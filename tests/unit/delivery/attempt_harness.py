@@ -7,6 +7,7 @@ import time
 from courier_harness import workers
 from waiting import PATIENCE
 
+from m365proxy.delivery import uploads
 from m365proxy.delivery.attempt import Delivery
 from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.drafts import MARKER, Drafts
@@ -14,7 +15,9 @@ from m365proxy.delivery.messageids import SeenIds
 from m365proxy.delivery.routes import Routes
 from m365proxy.delivery.uploads import LargeDrafts
 from m365proxy.graph.client import Graph
+from m365proxy.mime import prepare
 from m365proxy.sandbox import Sandbox, resource
+from m365proxy.sandbox import uploads as sandbox_uploads
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
 from m365proxy.spool.state import Phase, Place
@@ -166,6 +169,18 @@ KEYWORDS = b"Keywords: scan\r\n"
 
 
 @functools.lru_cache(None)
+def lower_limits(monkeypatch):
+    """What is large mail, what is uploaded, and how much at a time, by thousandths: for large_mail(5_000)."""
+    limits = [
+        (prepare, "LARGE_MIME_CEILING"),
+        (uploads, "_SMALLEST_UPLOAD"),
+        (uploads, "CHUNK"),
+        (sandbox_uploads, "SMALLEST"),
+    ]
+    for module, name in limits:
+        monkeypatch.setattr(module, name, getattr(module, name) // 1000)
+
+
 def large_mail(octets=5_000_000, fields=b""):
     """A scanner's PDF that fits no single request."""
     pdf = base64.encodebytes(bytes(range(256)) * (octets // 256)).replace(b"\n", b"\r\n")

@@ -16,6 +16,7 @@ from attempt_harness import (
     crash_after_draft,
     harnesses,
     large_mail,
+    lower_limits,
     settle,
 )
 from courier_harness import workers
@@ -451,11 +452,14 @@ def test_a_revoked_sign_in_sends_nothing_and_loses_nothing(harness, wait_until):
     ids=str,
 )
 @pytest.mark.parametrize("mode, fields", [("keep", b""), ("keep", KEYWORDS), ("forget_mime", KEYWORDS)])
-def test_large_mail_goes_by_upload(harness, wait_until, fault, mode, fields):
+def test_large_mail_goes_by_upload(harness, wait_until, monkeypatch, fault, mode, fields):
+    octets = 5_000_000
     harness.tenant.mime_drafts_take_files = mode
     if fault:
         harness.sandbox.faults.add(fault[0], path=fault[1], status=503, code="ErrorServerBusy")
-    mail = large_mail(fields=fields)
+        lower_limits(monkeypatch)
+        octets //= 1000
+    mail = large_mail(octets, fields)
     harness.open().put(mail)
     settle(harness, wait_until)
     assert harness.places() == [] and len(harness.tenant.delivered) == 1

@@ -5,7 +5,7 @@ import email.policy
 import importlib
 
 import pytest
-from attempt_harness import ALERTS, MAIL, SCANS, harnesses, large_mail, settle, with_message_id
+from attempt_harness import ALERTS, MAIL, SCANS, harnesses, large_mail, lower_limits, settle, with_message_id
 
 from m365proxy.delivery import jsonmail
 from m365proxy.graph.answer import Throttled
@@ -85,7 +85,8 @@ def test_large_mail_that_cannot_be_taken_apart_goes_as_one_file(harness, monkeyp
         return real(*given)
 
     monkeypatch.setattr(owner, name, broken)
-    harness.open().put(large_mail())
+    lower_limits(monkeypatch)
+    harness.open().put(large_mail(5_000))
     settle(harness, wait_until)
     assert harness.places() == [] and calls
     assert [record.recipients for record in harness.tenant.delivered] == [(SCANS,)]
