@@ -201,6 +201,10 @@ class Config:
         """The mailboxes whose mail leaves no copy in Sent Items."""
         return [mailbox.username for mailbox in self.mailboxes if mailbox.sent_items == 0]
 
+    def keeps_copies(self, mailbox: str) -> bool:
+        """Whether the copies of this mailbox's mail stay in Sent Items."""
+        return all(one.sent_items is None for one in self.mailboxes if one.username.lower() == mailbox.lower())
+
 
 # The class of each section, by its path; https_proxy becomes a URL.
 SECTIONS: Dict[str, type] = {

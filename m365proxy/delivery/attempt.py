@@ -32,6 +32,7 @@ from .largesteps import LargeSteps
 from .messageids import SeenIds
 from .outcome import Outcome, Then, Verdict
 from .routes import Route, Routes
+from .sentids import SentIds
 from .uploads import DraftSpoiled, LargeDrafts, UploadDenied
 
 logger = log.get("delivery")
@@ -63,6 +64,7 @@ class Delivery:
         large: LargeDrafts,
         routes: Routes,
         seen: SeenIds,
+        sent_ids: SentIds,
         may_send_as: Callable[[str, str], bool],
         *,
         on_ambiguous: OnAmbiguous = OnAmbiguous.RETRY,
@@ -78,7 +80,8 @@ class Delivery:
         self._budget = large.budget
         self._routes = routes
         self._composer = Composer(seen, may_send_as)
-        self._steps = DraftSteps(graph, drafts, large.budget)
+        self._steps = DraftSteps(graph, drafts, large.budget, sent_ids)
+        self._sent_ids = sent_ids
         self._large = LargeSteps(drafts, large, self._composer, self._steps, routes)
         self._on_ambiguous = on_ambiguous
         self._looks = looks
@@ -104,6 +107,8 @@ class Delivery:
             self._large.end_attempt(claim, pause)
         if verdict.outcome is Outcome.SENT:
             self._routes.note_sent(envelope.mailbox)
+        if verdict is outcome.DELIVERED and claim.state.draft is not None:
+            self._sent_ids.note_sent(envelope.mailbox, claim.state.draft)
         return verdict
 
     def _attempt(self, claim: Claim, envelope: Envelope, file: BinaryIO) -> Verdict:
@@ -159,6 +164,7 @@ class Delivery:
         # A look may come early, as after a restart; the time for all of them has to pass nevertheless.
         early = 0 <= now - state.posted < sum(self._looks)
         if state.looks > len(self._looks) and not early:
+            self._sent_ids.contradict(state.draft.mailbox)
             return outcome.held(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
         wait = self._looks[min(state.looks, len(self._looks)) - 1]
         return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, state.error, "4.4.0", wait)
@@ -194,6 +200,7 @@ class Delivery:
         if draft.phase is DraftPhase.DELETING:
             self._steps.delete(claim, draft)
             return None if claim.state.draft is None else self._lost(claim, draft)
+        was_untouched = self._steps.is_untouched(claim)
         found = self._steps.find_again(claim, draft)
         if draft.phase is DraftPhase.FILLING and found is not Found.SENT:
             can_go_on = found is Found.DRAFT and message.prepared.is_large and self._large.can_be_filled(claim, draft)
@@ -206,6 +213,8 @@ class Delivery:
             return outcome.held("Somebody edited the draft of this message; it is left to them.")
         if found is not Found.DRAFT:
             return self._lost(claim, draft)
+        if draft.phase is DraftPhase.BARE and not was_untouched:
+            draft.phase = DraftPhase.MADE  # it may be found by anybody by now
         if draft.phase is DraftPhase.MADE:
             draft = self._steps.mark(message, draft)
         return self._send_draft(message, draft)

@@ -1,7 +1,8 @@
 """Drafts in Exchange: made, marked, sent, and looked for when nobody knows what became of them.
 
-Every draft has a marker property with this installation's id and the queue id,
-so that our drafts can be distinguished from all others.
+A marker property with this installation's id and the queue id distinguishes our
+drafts from all others.  A bare draft has none: where sentids.py knows that its
+id is enough to find it again.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Found(enum.Enum):
     """What became of a draft."""
 
     SENT = "sent"
+    COPY = "copy"  # sent: a copy in Sent Items shows it, and the draft's id does not
     DRAFT = "draft"  # it is in Drafts, untouched
     EDITED = "edited"
     ELSEWHERE = "elsewhere"  # not sent, and not in Drafts
@@ -59,6 +61,7 @@ class Found(enum.Enum):
 _NOT_COMPARED: Dict[DraftPhase, Sequence[Dict[str, Any]]] = {
     DraftPhase.MADE: [{"bccRecipients": []}],
     DraftPhase.FILLING: [{"hasAttachments": False}],
+    DraftPhase.BARE: [{}],
     DraftPhase.READY: [{}],
     DraftPhase.DELETING: [{}, {"bccRecipients": []}, {"hasAttachments": False}],
 }
@@ -174,6 +177,11 @@ class Drafts:
         """An item with what `draft_state` needs; None if there is none with this id."""
         return self._get(mailbox, id, {"$select": _FIELDS})
 
+    def is_sent(self, mailbox: str, id: str) -> bool:
+        """Whether a draft's id leads to an item that is no draft any more."""
+        value = self._get(mailbox, id, {"$select": "id,isDraft"})
+        return value is not None and value.get("isDraft") is False
+
     def get_with_files(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
         """Like `get`, with the names and sizes of its attachments."""
         return self._get(mailbox, id, {"$select": _FIELDS, "$expand": _OF_FILES})
@@ -213,10 +221,10 @@ class Drafts:
         if value is not None and not value.get("isDraft", True):
             return Found.SENT
         if self._has_marked_copy(draft.mailbox, queue_id):
-            return Found.SENT
+            return Found.COPY
         # Many devices put one Message-ID on all their mail: as long as ours is a draft, a copy is of another mail.
         if value is None and since is not None and self._has_copy(draft, queue_id, message_id, since):
-            return Found.SENT
+            return Found.COPY
         if value is None:
             return Found.GONE
         if value.get("parentFolderId") != self._folder(draft.mailbox):

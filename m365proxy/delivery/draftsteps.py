@@ -17,6 +17,7 @@ from ..system import log
 from .budget import UploadBudget
 from .composer import Outgoing
 from .drafts import Drafts, Found, draft_state
+from .sentids import SentIds
 
 logger = log.get("delivery")
 
@@ -27,10 +28,11 @@ _LEFT_ALONE = 600.0
 class DraftSteps:
     """Any thread may use it; a claim belongs to its caller.  Methods raise what Graph.read raises."""
 
-    def __init__(self, graph: Graph, drafts: Drafts, budget: UploadBudget):
+    def __init__(self, graph: Graph, drafts: Drafts, budget: UploadBudget, sent_ids: SentIds):
         self._graph = graph
         self._drafts = drafts
         self._budget = budget
+        self._sent_ids = sent_ids
         # Queue ids whose draft surely is as we made it: since then Graph has only asked to wait.
         self._untouched: Set[str] = set()
 
@@ -43,11 +45,15 @@ class DraftSteps:
     def find(self, claim: Claim, draft: DraftState) -> Found:
         """What became of a draft."""
         since = claim.state.posted if draft.posted else None
-        return self._drafts.look(draft, claim.id, claim.state.message_id, since)
+        found = self._drafts.look(draft, claim.id, claim.state.message_id, since)
+        if found is Found.COPY:
+            self._sent_ids.contradict(draft.mailbox)
+            return Found.SENT
+        return found
 
     def find_again(self, claim: Claim, draft: DraftState) -> Found:
         """What became of the draft of an earlier attempt; Graph is not asked if that attempt was only throttled."""
-        if claim.id in self._untouched:
+        if self.is_untouched(claim):
             return Found.DRAFT
         found = self.find(claim, draft)
         if found is Found.DRAFT and draft.phase is not DraftPhase.FILLING:
@@ -55,13 +61,26 @@ class DraftSteps:
         return found
 
     def make(self, message: Outgoing, mailbox: str) -> DraftState:
-        """Make the draft through a mailbox's URL, and mark it: asked, made, ready."""
+        """Make the draft through a mailbox's URL, and mark it: asked, made, ready.  Or asked and bare, if its id is
+        enough to find it again."""
+        is_bare = self._may_be_bare(message, mailbox)
         self.ask(message.claim, mailbox)
         self._budget.spend(mailbox, message.prepared.size * 4 // 3)
         value = self._drafts.create(mailbox, message.prepared)
-        draft = message.claim.state.draft = draft_state(DraftPhase.MADE, mailbox, value)
+        phase = DraftPhase.BARE if is_bare else DraftPhase.MADE
+        draft = message.claim.state.draft = draft_state(phase, mailbox, value)
         self._untouched.add(message.claim.id)
-        return self.mark(message, draft)
+        return draft if is_bare else self.mark(message, draft)
+
+    def _may_be_bare(self, message: Outgoing, mailbox: str) -> bool:
+        """Bcc comes with the marker, and an earlier draft may have to be told from this one."""
+        if message.prepared.top.bcc or message.claim.state.drafted:
+            return False
+        return self._sent_ids.are_kept(message.envelope.mailbox, mailbox)
+
+    def is_untouched(self, claim: Claim) -> bool:
+        """Whether its draft surely is as we made it: Graph has only asked to wait since."""
+        return claim.id in self._untouched
 
     def mark(self, message: Outgoing, draft: DraftState) -> DraftState:
         """Put marker and Bcc on a draft that was made: ready."""

@@ -19,11 +19,11 @@ logger = log.get("routes")
 # Seconds after which the ways are tried again, the best one first: rights may have been granted.
 _LEARN_AGAIN = 24 * 3600.0
 
-# Seconds after which it is tried again what a mailbox's Exchange does with large mail: it may have changed.
-_FORM_LEARNED_AGAIN = 7 * 24 * 3600.0
+# Seconds after which it is tried again what a mailbox's Exchange does: it may have changed.
+_HABIT_LEARNED_AGAIN = 7 * 24 * 3600.0
 
-# The key, no mail address, of what is known of large mail.
-_FORMS = "large mail"
+# The keys, no mail addresses, of what Exchange keeps: the form of large mail; a draft's id, when it is sent.
+_FORMS, _IDS = "large mail", "sent ids"
 
 # How often it is noted that mail was sent (seconds): `check` needs no more, and disks wear out.
 _NOTE_AGAIN = 24 * 3600.0
@@ -48,8 +48,14 @@ class Routes:
         self._lock = threading.Lock()
         loaded = self._load()
         self._known = {name: value for name, value in loaded.items() if _is_way(value)}
-        forms = loaded.get(_FORMS, {}).items()
-        self._forms = {name: value for name, value in forms if isinstance(value, dict) and _is_form(value)}
+        self._habits: Dict[str, Dict[str, Dict[str, object]]] = {
+            key: {
+                name: value
+                for name, value in loaded.get(key, {}).items()
+                if isinstance(value, dict) and _is_habit(value)
+            }
+            for key in (_FORMS, _IDS)
+        }
 
     def candidates(self, mailbox: str) -> List[Route]:
         """The ways to try, in this order; the next one only after a refusal for lack of a right."""
@@ -105,21 +111,36 @@ class Routes:
 
     def keeps_form(self, url_mailbox: str) -> Optional[bool]:
         """Whether Exchange keeps the form of a draft in this mailbox when files are added; None: to be found out."""
-        with self._lock:
-            known = self._forms.get(url_mailbox.lower())
-        if known is None or not 0 <= self._clock() - _seconds(known["learned"]) < _FORM_LEARNED_AGAIN:
-            return None
-        return bool(known["kept"])
+        return self._keeps(_FORMS, url_mailbox)
 
     def learn_form(self, url_mailbox: str, kept: bool) -> None:
         """Remember for a week whether it does."""
+        self._learn(_FORMS, url_mailbox, kept)
+
+    def keeps_ids(self, url_mailbox: str) -> Optional[bool]:
+        """Whether a draft's id leads to its sent copy in this mailbox; None: to be found out."""
+        return self._keeps(_IDS, url_mailbox)
+
+    def learn_ids(self, url_mailbox: str, kept: bool) -> None:
+        """Remember for a week whether it does."""
+        self._learn(_IDS, url_mailbox, kept)
+
+    def _keeps(self, what: str, url_mailbox: str) -> Optional[bool]:
         with self._lock:
-            self._forms[url_mailbox.lower()] = {"kept": kept, "learned": self._clock()}
+            known = self._habits[what].get(url_mailbox.lower())
+        if known is None or not 0 <= self._clock() - _seconds(known["learned"]) < _HABIT_LEARNED_AGAIN:
+            return None
+        return bool(known["kept"])
+
+    def _learn(self, what: str, url_mailbox: str, kept: bool) -> None:
+        with self._lock:
+            self._habits[what][url_mailbox.lower()] = {"kept": kept, "learned": self._clock()}
         self._save()
 
     def _save(self) -> None:
         with self._lock:
-            content = json.dumps({**self._known, **({_FORMS: self._forms} if self._forms else {})}, indent=1).encode()
+            habits = {key: known for key, known in self._habits.items() if known}
+            content = json.dumps({**self._known, **habits}, indent=1).encode()
         try:
             files.replace(self._path, content, durable=False)
         except OSError as error:
@@ -144,7 +165,7 @@ def _is_way(value: Dict[str, object]) -> bool:
     )
 
 
-def _is_form(value: Dict[str, object]) -> bool:
+def _is_habit(value: Dict[str, object]) -> bool:
     return isinstance(value.get("kept"), bool) and isinstance(value.get("learned"), (int, float))
 
 

@@ -78,6 +78,7 @@ class DraftPhase(Word):
     ASKED = "asked"  # Graph is asked to make it; its id is not known
     MADE = "made"  # it exists; whether marker and Bcc are on it is not known
     FILLING = "filling"  # it exists; not all files of a large message are in it, or it was not compared with it
+    BARE = "bare"  # it is whole, and has no marker and no Bcc
     READY = "ready"  # it is whole
     DELETING = "deleting"  # Graph was asked to delete it
 
