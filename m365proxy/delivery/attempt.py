@@ -64,24 +64,25 @@ class Delivery:
         large: LargeDrafts,
         routes: Routes,
         seen: SeenIds,
-        sent_ids: SentIds,
         may_send_as: Callable[[str, str], bool],
         *,
         on_ambiguous: OnAmbiguous = OnAmbiguous.RETRY,
+        keeps_copies: Callable[[str], bool] = lambda mailbox: False,
         looks: Sequence[float] = LOOKS,
         still_draft: Sequence[float] = (STILL_DRAFT_APART, STILL_DRAFT_AFTER),
     ):
         """`may_send_as(mailbox, address)`: whether the mailbox's From may be that address.
 
         `on_ambiguous`: "retry" or "hold" what was lost in a one-step sendMail.
+        `keeps_copies(mailbox)`: whether what a mailbox sent stays in Sent Items; if not, all of it needs the marker.
         """
         self._graph = graph
         self._drafts = drafts
         self._budget = large.budget
         self._routes = routes
         self._composer = Composer(seen, may_send_as)
-        self._steps = DraftSteps(graph, drafts, large.budget, sent_ids)
-        self._sent_ids = sent_ids
+        self._sent_ids = SentIds(drafts, routes, keeps_copies)
+        self._steps = DraftSteps(graph, drafts, large.budget, self._sent_ids)
         self._large = LargeSteps(drafts, large, self._composer, self._steps, routes)
         self._on_ambiguous = on_ambiguous
         self._looks = looks
@@ -340,6 +341,9 @@ class Delivery:
             claim.unpost()
             raise
         if answer.status == 404 and answer.from_graph:
+            if draft.phase is DraftPhase.BARE:  # made just now, and Exchange does not know it everywhere at once
+                claim.unpost()
+                return Verdict(Outcome.NOT_SENT, Then.TRANSIENT, "Exchange does not know the draft yet.", "4.4.0")
             return self._lost(claim, draft)
         if _is_throttling(answer):
             claim.unpost()

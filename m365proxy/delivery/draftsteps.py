@@ -61,8 +61,10 @@ class DraftSteps:
         return found
 
     def make(self, message: Outgoing, mailbox: str) -> DraftState:
-        """Make the draft through a mailbox's URL, and mark it: asked, made, ready.  Or asked and bare, if its id is
-        enough to find it again."""
+        """Make the draft through a mailbox's URL, and mark it: asked, made, ready.
+
+        Or asked and bare, if its id is enough to find it again.
+        """
         is_bare = self._may_be_bare(message, mailbox)
         self.ask(message.claim, mailbox)
         self._budget.spend(mailbox, message.prepared.size * 4 // 3)

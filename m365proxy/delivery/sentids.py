@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Callable, Dict, NamedTuple
 
-from ..graph.answer import GraphRefused, GraphTrouble, NoAnswer
+from ..errors import Permanent, SignInNeeded, Temporary
 from ..spool.state import DraftState
 from ..system import log
 from .drafts import Drafts
@@ -84,8 +84,8 @@ class SentIds:
             del self._samples[url_mailbox]  # other threads need not look, too
         try:
             found = self._drafts.is_sent(url_mailbox, sample.id)
-        except (GraphTrouble, GraphRefused, NoAnswer):
-            found = False
+        except (SignInNeeded, Temporary, Permanent):
+            found = False  # whatever it is, the message itself will meet it, too
         if found:
             self._routes.learn_ids(url_mailbox, True)
             logger.info("%s: sent copies are found by their drafts' ids; two requests send a message", url_mailbox)

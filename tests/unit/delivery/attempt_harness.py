@@ -13,7 +13,6 @@ from m365proxy.delivery.courier import Courier
 from m365proxy.delivery.drafts import MARKER, Drafts
 from m365proxy.delivery.messageids import SeenIds
 from m365proxy.delivery.routes import Routes
-from m365proxy.delivery.sentids import SentIds
 from m365proxy.delivery.uploads import LargeDrafts
 from m365proxy.graph.client import Graph
 from m365proxy.mime import prepare
@@ -57,8 +56,7 @@ class Harness:
         self.probes = 0  # how often it was asked whether Graph can be reached
         self.sent = lambda claim: None  # what the courier calls for a message that has left the queue
         self.ahead = 0.0  # seconds that the courier's monotonic clock is ahead of this machine's
-        self.keeps_copies = True
-        self.sent_ids_now = 0.0  # the clock by which sent copies are looked for by their drafts' ids
+        self.keeps_copies = False  # whether sent copies stay, so that two requests a message may be enough
         self.now = None  # where the monotonic clocks of courier and Graph stand still
 
     def open(self):
@@ -74,16 +72,15 @@ class Harness:
         )
         self.routes = Routes(str(self.path), RELAY, self.full)
         self.drafts = Drafts(self.graph, self.installation)
-        self.sent_ids = SentIds(self.drafts, self.routes, lambda mailbox: self.keeps_copies, lambda: self.sent_ids_now)
         self.delivery = Delivery(
             self.graph,
             self.drafts,
             LargeDrafts(self.graph),
             self.routes,
             SeenIds(str(self.path / "seen")),
-            self.sent_ids,
             lambda box, address: address == box,
             on_ambiguous=OnAmbiguous(self.on_ambiguous),
+            keeps_copies=lambda mailbox: self.keeps_copies,
             looks=self.looks,
             still_draft=self.still_draft,
         )
