@@ -165,7 +165,8 @@ class Delivery:
         # A look may come early, as after a restart; the time for all of them has to pass nevertheless.
         early = 0 <= now - state.posted < sum(self._looks)
         if state.looks > len(self._looks) and not early:
-            self._sent_ids.contradict(state.draft.mailbox)
+            if found is Found.GONE:
+                self._sent_ids.contradict(state.draft.mailbox)
             return outcome.held(f"{state.error} Neither its draft nor a copy in Sent Items tells whether it was sent.")
         wait = self._looks[min(state.looks, len(self._looks)) - 1]
         return Verdict(Outcome.AMBIGUOUS, Then.TRANSIENT, state.error, "4.4.0", wait)

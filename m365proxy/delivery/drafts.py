@@ -117,7 +117,7 @@ class Drafts:
         """`installation`: this installation's random id."""
         self._graph = graph
         self._installation = installation
-        self._folders: Dict[str, str] = {}  # mailbox -> id of its Drafts
+        self._folders: Dict[Tuple[str, str], str] = {}  # mailbox and the name of a folder of it -> the folder's id
 
     def mark(self, queue_id: str) -> str:
         """The marker's value for a queue id."""
@@ -177,10 +177,12 @@ class Drafts:
         """An item with what `draft_state` needs; None if there is none with this id."""
         return self._get(mailbox, id, {"$select": _FIELDS})
 
-    def is_sent(self, mailbox: str, id: str) -> bool:
-        """Whether a draft's id leads to an item that is no draft any more."""
-        value = self._get(mailbox, id, {"$select": "id,isDraft"})
-        return value is not None and value.get("isDraft") is False
+    def leads_to_copy(self, mailbox: str, id: str) -> bool:
+        """Whether a draft's id leads to a copy in Sent Items; while it is being sent it may be anywhere."""
+        value = self._get(mailbox, id, {"$select": "id,isDraft,parentFolderId"})
+        if value is None or not is_sent(value):
+            return False
+        return value.get("parentFolderId") == self._folder(mailbox, "sentitems")
 
     def get_with_files(self, mailbox: str, id: str) -> Optional[Dict[str, Any]]:
         """Like `get`, with the names and sizes of its attachments."""
@@ -227,7 +229,7 @@ class Drafts:
             return Found.COPY
         if value is None:
             return Found.GONE
-        if value.get("parentFolderId") != self._folder(draft.mailbox):
+        if value.get("parentFolderId") != self._folder(draft.mailbox, "drafts"):
             return Found.ELSEWHERE
         return Found.DRAFT if _is_unchanged(draft, value) else Found.EDITED
 
@@ -313,13 +315,13 @@ class Drafts:
             raise GraphTrouble("Graph's answer to a search is not readable.", answer)
         return value
 
-    def _folder(self, mailbox: str) -> str:
-        if mailbox not in self._folders:
+    def _folder(self, mailbox: str, name: str) -> str:
+        if (mailbox, name) not in self._folders:
             with self._graph.read(
-                "GET", mailbox, folder_path("drafts"), params={"$select": "id"}, headers=IMMUTABLE
+                "GET", mailbox, folder_path(name), params={"$select": "id"}, headers=IMMUTABLE
             ) as answer:
-                self._folders[mailbox] = str(item_of(answer)["id"])
-        return self._folders[mailbox]
+                self._folders[mailbox, name] = str(item_of(answer)["id"])
+        return self._folders[mailbox, name]
 
 
 def is_sent(item: Dict[str, Any]) -> bool:

@@ -78,7 +78,7 @@ class DraftSteps:
         """Bcc comes with the marker, and an earlier draft may have to be told from this one."""
         if message.prepared.top.bcc or message.claim.state.drafted:
             return False
-        return self._sent_ids.are_kept(message.envelope.mailbox, mailbox)
+        return self._sent_ids.check(message.envelope.mailbox, mailbox)
 
     def is_untouched(self, claim: Claim) -> bool:
         """Whether its draft surely is as we made it: Graph has only asked to wait since."""

@@ -21,6 +21,9 @@ logger = log.get("sentids")
 # Seconds until a sent copy is looked for: first after it was sent, then after each look that found none.
 _WAITS = (2.0, 30.0, 300.0)
 
+# Seconds after which a look that Graph did not answer is repeated.  It does not count.
+_UNANSWERED_WAIT = 30.0
+
 
 class _Sample(NamedTuple):
     """A draft that was sent."""
@@ -51,10 +54,10 @@ class SentIds:
         self._lock = threading.Lock()
         self._samples: Dict[str, _Sample] = {}  # by mailbox of the URL
 
-    def are_kept(self, mailbox: str, url_mailbox: str) -> bool:
+    def check(self, mailbox: str, url_mailbox: str) -> bool:
         """Whether mail of `mailbox` that is sent through `url_mailbox` needs no marker.
 
-        It is looked at now if it is not known yet and its time has come: one request, whose failure means nothing.
+        If it is not known yet, and it is time for it, Graph is asked now.  If Graph does not answer, that means nothing.
         """
         if not self._keeps_copies(mailbox):
             return False
@@ -83,9 +86,11 @@ class SentIds:
                 return
             del self._samples[url_mailbox]  # other threads need not look, too
         try:
-            found = self._drafts.is_sent(url_mailbox, sample.id)
-        except (SignInNeeded, Temporary, Permanent):
-            found = False  # whatever it is, the message itself will meet it, too
+            found = self._drafts.leads_to_copy(url_mailbox, sample.id)
+        except (SignInNeeded, Temporary, Permanent):  # the message itself will meet it, too
+            with self._lock:
+                self._samples[url_mailbox] = sample._replace(due=self._monotonic() + _UNANSWERED_WAIT)
+            return
         if found:
             self._routes.learn_ids(url_mailbox, True)
             logger.info("%s: sent copies are found by their drafts' ids; two requests send a message", url_mailbox)

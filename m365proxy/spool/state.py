@@ -73,7 +73,7 @@ class Entry(NamedTuple):
 
 
 class DraftPhase(Word):
-    """How far a message's draft is.  Only a ready draft is ever sent."""
+    """How far a message's draft is.  Only a ready or bare draft is ever sent."""
 
     ASKED = "asked"  # Graph is asked to make it; its id is not known
     MADE = "made"  # it exists; whether marker and Bcc are on it is not known

@@ -26,7 +26,7 @@ if MISHAPS:
 from program import Program, wait_until  # noqa: E402
 
 from m365proxy import cli, daemon  # noqa: E402
-from m365proxy.delivery import attempt, conclusions, drafts, outcome, reachability, sentcopies  # noqa: E402
+from m365proxy.delivery import attempt, conclusions, drafts, outcome, reachability, sentcopies, sentids  # noqa: E402
 from m365proxy.entra import http, tokens  # noqa: E402
 from m365proxy.graph import answer, client  # noqa: E402
 from m365proxy.maildrop import fetch  # noqa: E402
@@ -51,6 +51,8 @@ def hurry(haste: float = HASTE) -> None:
     reachability.FIRST, reachability.LONGEST = reachability.FIRST / haste, reachability.LONGEST / haste
     conclusions._DRAFT_KEPT = _DRAFT_KEPT
     sentcopies._WAITS = tuple(wait / haste for wait in sentcopies._WAITS)
+    sentids._WAITS = tuple(wait / haste for wait in sentids._WAITS)
+    sentids._UNANSWERED_WAIT /= haste
     outcome.ADMINISTRATOR_WAIT = _LONGEST_RETRY
     retry_delay = outcome.retry_delay
 

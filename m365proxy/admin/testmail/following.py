@@ -33,6 +33,10 @@ _STATUS_EVERY = 1.0
 _NOT_IN_EXCHANGE, _UNREACHABLE, _DISK, _WAITS = 67, 69, 74, 75
 
 
+# Phases of a draft that is about to be sent.
+_COMPLETE = (DraftPhase.BARE, DraftPhase.READY)
+
+
 class Unseen(Exception):
     """A mailbox cannot be looked into; str() says why."""
 
@@ -133,7 +137,7 @@ class QueuedMail:
                 return
             state = self._spool.state(self.id) or state
             self._check_ended(entry, state)
-            if not draft and state.draft is not None and state.draft.phase is DraftPhase.READY:
+            if not draft and state.draft is not None and state.draft.phase in _COMPLETE:
                 draft = state.draft.mailbox
                 drafted(draft)
             if state.attempts > attempts:

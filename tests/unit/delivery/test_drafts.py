@@ -19,9 +19,9 @@ def harness(tmp_path):
 
 # What is in Sent Items while our draft is gone -> whether ours was sent.
 COPIES = [
-    ("ours by its marker", dict(marker="installation ID", message_id="<new@x>"), Found.SENT),
+    ("ours by its marker", dict(marker="installation ID", message_id="<new@x>"), Found.COPY),
     ("a copy of the draft, put there by a person", dict(marker="installation ID", draft=True), Found.GONE),
-    ("with our Message-ID", {}, Found.SENT),
+    ("with our Message-ID", {}, Found.COPY),
     ("with our Message-ID, sent before we posted", dict(at=-60.0), Found.GONE),
     ("a draft with our Message-ID", dict(draft=True), Found.GONE),
     ("of another queue id of ours", dict(marker="installation other"), Found.GONE),
@@ -48,6 +48,7 @@ def test_what_proves_that_a_message_was_sent(harness, copy, found, posted):
     [
         (DraftPhase.MADE, {"Bcc added"}),
         (DraftPhase.FILLING, {"files added"}),
+        (DraftPhase.BARE, set()),
         (DraftPhase.READY, set()),
         (DraftPhase.DELETING, {"Bcc added", "files added"}),
     ],
@@ -67,6 +68,18 @@ def test_what_of_a_draft_is_compared_in_each_phase(harness, phase, ignored, chan
         harness.tenant.update(item, {"subject": "edited"}, {})
     untouched = change == "as it was" or change in ignored
     assert drafts.look(known, "ID", "<1@contoso.com>", None) is (Found.DRAFT if untouched else Found.EDITED)
+
+
+@pytest.mark.parametrize(
+    "folder, draft, found",
+    [("sentitems", False, True), ("sentitems", True, False), ("outbox", False, False), ("archive", False, False)],
+)
+def test_an_id_leads_to_a_copy_in_sent_items_only(harness, folder, draft, found):
+    an_item(harness.tenant, folder, draft=draft)
+    (item,) = harness.tenant.items(ALERTS, folder)
+    drafts = harness.open().drafts
+    assert drafts.leads_to_copy(ALERTS, item.immutable) is found
+    assert not drafts.leads_to_copy(ALERTS, new_id(IMMUTABLE_OCTETS))
 
 
 def test_anothers_draft_is_no_orphan_of_ours(harness):

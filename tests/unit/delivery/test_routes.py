@@ -192,6 +192,18 @@ def test_what_a_mailbox_does_with_large_mail_is_known_for_a_week(harness, kept):
     assert harness.routes.keeps_form(ALERTS) is None, "a clock that was ahead is not believed for ever"
 
 
+def test_what_a_mailbox_does_with_ids_is_known_for_a_week_too(harness):
+    harness.routes.learn_form(ALERTS, False)
+    harness.routes.learn_ids(ALERTS, True)
+    harness.open()
+    harness.now += WEEK - 1
+    assert harness.routes.keeps_ids(ALERTS) is True and harness.routes.keeps_form(ALERTS) is False
+    harness.routes.learn_ids(ALERTS, False)
+    assert harness.open().keeps_ids(ALERTS) is False and harness.routes.keeps_ids(RELAY) is None
+    harness.now += WEEK
+    assert harness.routes.keeps_ids(ALERTS) is None
+
+
 def test_a_file_of_an_older_version_is_read(harness):
     harness.file.write_text(json.dumps({ALERTS: {"url_mailbox": RELAY, "drafts": True, "learned": harness.now}}))
     assert harness.open().candidates(ALERTS)[0] == OWN and harness.routes.keeps_form(ALERTS) is None

@@ -117,8 +117,10 @@ def nothing():
     """Nothing happens."""
 
 
-def test_a_draft_is_seen_and_then_it_is_gone(harness):
-    assert harness.follow(nothing, harness.take, harness.draft, nothing, harness.send) == [("draft", ALERTS)]
+@pytest.mark.parametrize("phase", [DraftPhase.READY, DraftPhase.BARE])
+def test_a_draft_is_seen_and_then_it_is_gone(harness, phase):
+    steps = [nothing, harness.take, lambda: harness.draft(phase), nothing, harness.send]
+    assert harness.follow(*steps) == [("draft", ALERTS)]
 
 
 def test_it_may_be_gone_before_it_is_seen(harness):
