@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SI
 
 # In each, something else than in the others tells what became of a draft, and the last ones nothing.
 MODES = [
-    Mode("replace_at_create", id_survives=False, marker_survives=False, late=True, meanwhile="drafts"),
+    Mode("replace_at_create", id_survives=False, late=True, meanwhile="drafts", believed=True),
     Mode("replace_at_send", id_survives=False, late=True, meanwhile="outbox"),
     Mode("replace_at_send", marker_survives=False),
     Mode("replace_at_send", id_survives=False, marker_survives=False, late=True, meanwhile="drafts"),

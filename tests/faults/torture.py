@@ -56,7 +56,11 @@ TOKEN = re.compile(rb"token-[0-9a-z-]+")
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """One way Graph may behave; `one_step`: permissions "send", where a lost answer is held."""
+    """One way Graph may behave.
+
+    `one_step`: permissions "send", where a lost answer is held.  `believed`: the program believes at each start that a
+    draft's id leads to its sent copy, which is not so, and that two requests are enough.
+    """
 
     message_id: str = "keep"
     id_survives: bool = True
@@ -64,29 +68,39 @@ class Mode:
     late: bool = False
     meanwhile: str = "gone"
     one_step: bool = False
+    believed: bool = False
 
     @property
     def decidable(self) -> bool:
         """Whether something of a draft can be recognised in its sent copy."""
-        traceable = self.message_id != "replace_at_send" or self.id_survives or self.marker_survives
+        marked = self.marker_survives and not self.believed
+        traceable = self.message_id != "replace_at_send" or self.id_survives or marked
         return traceable and not self.one_step
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it was learned, rightly or wrongly, that two requests are enough."""
+        return self.believed or (self.id_survives and not self.one_step)
 
     def __str__(self) -> str:
         if self.one_step:
             return "one-step, hold"
         late = f"late, draft {self.meanwhile}" if self.late else "at once"
-        return f"{self.message_id}, id {_kept(self.id_survives)}, marker {_kept(self.marker_survives)}, {late}"
-
-
-def _kept(survives: bool) -> str:
-    return "kept" if survives else "lost"
+        lost = "believed" if self.believed else "lost"
+        id, marker = "kept" if self.id_survives else lost, "kept" if self.marker_survives else "lost"
+        return f"{self.message_id}, id {id}, marker {marker}, {late}"
 
 
 def modes() -> List[Mode]:
     """All ways that differ."""
     rights = itertools.product(("keep", "replace_at_create", "replace_at_send"), (True, False), (True, False))
     copies = [(False, "gone"), (True, "gone"), (True, "drafts"), (True, "outbox")]
-    return [Mode(*right, *copy) for right in rights for copy in copies] + [Mode(one_step=True)]
+    wrong = [
+        Mode(message_id, False, True, *copy, believed=True)
+        for message_id in ("keep", "replace_at_create", "replace_at_send")
+        for copy in copies
+    ]
+    return [Mode(*right, *copy) for right in rights for copy in copies] + wrong + [Mode(one_step=True)]
 
 
 @dataclasses.dataclass
@@ -336,7 +350,10 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         weather = program.sandbox.faults = Weather(seed)
         _set(program.sandbox.tenant, mode)
         program.sign_in()
-        other.sign_in().launch()
+        other.sign_in()
+        if mode.is_bare:
+            _believe(other)
+        other.launch()
         mishaps = Mishaps(program, other, dice, weather.calm)
         sites = Sites([Clients(program, password, seed), Clients(other, password, seed + 1, "b")])
         reader = Reader(program, SCANS, password, random.Random(seed))
@@ -344,7 +361,7 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         reader.start()
         try:
             weather.storm = True
-            _kill_again_and_again(program, other, sites, weather, mishaps, messages, kills)
+            _kill_again_and_again(program, other, sites, weather, mishaps, messages, kills, mode.is_bare)
             mishaps.end()
             wait_until(lambda: len(sites.accepted) >= messages, what="the last mail")
         finally:
@@ -361,7 +378,8 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         program.sandbox.offline()
         result = judge(program, sites.accepted, other)
         result.kills, result.seconds = kills, time.monotonic() - began
-        result.faults = {**weather.seen, **mishaps.seen, "read by POP3": reader.read}
+        bare = sum(not delivery.marker for delivery in program.sandbox.tenant.delivered)
+        result.faults = {**weather.seen, **mishaps.seen, "read by POP3": reader.read, "sent without a marker": bare}
         return result
     finally:
         other.close()
@@ -393,6 +411,12 @@ def _set(tenant: object, mode: Mode) -> None:
     tenant.keep_content = False
 
 
+def _believe(program: HastyProgram) -> None:
+    """As if the mailboxes' drafts had been found by their ids among their sent copies; no program runs."""
+    known = {address: {"kept": True, "learned": time.time()} for address in (ALERTS, SCANS)}
+    (program.directory / "state" / "routes.json").write_text(json.dumps({"sent ids": known}))
+
+
 def _kill_again_and_again(
     program: HastyProgram,
     other: HastyProgram,
@@ -401,9 +425,12 @@ def _kill_again_and_again(
     mishaps: Mishaps,
     messages: int,
     kills: int,
+    bare: bool,
 ) -> None:
     dice = mishaps.dice
     for number in range(kills + 1):
+        if bare and number % 3:
+            _believe(program)
         program.launch()
         if number < kills and dice.random() < 0.1:
             time.sleep(dice.uniform(0.05, 0.6))  # killed while it starts

@@ -284,13 +284,3 @@ def test_a_message_that_is_given_up_leaves_no_draft(harness, wait_until):
     wait_until(lambda: harness.settled() and not harness.tenant.items(ALERTS, "drafts"))
     assert harness.tenant.delivered == [] and harness.places() == [("failed", "")]
     assert calls(harness).count("PATCH") == 0
-
-
-def test_a_draft_whose_send_was_refused_is_marked_before_it_is_sent_again(harness, wait_until):
-    harness.sandbox.faults.add("answer", path="/send$", status=403, code="ErrorQuotaExceeded")
-    two_requests(harness).put()
-    wait_until(lambda: harness.places() == [("new", "")])
-    harness.courier.flush_all()
-    settle(harness, wait_until)
-    assert harness.places() == [] and len(harness.tenant.delivered) == 1
-    assert calls(harness)[:2] == TWO and calls(harness)[-2:] == ["PATCH", "POST"]
