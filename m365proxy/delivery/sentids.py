@@ -57,7 +57,7 @@ class SentIds:
     def check(self, mailbox: str, url_mailbox: str) -> bool:
         """Whether mail of `mailbox` that is sent through `url_mailbox` needs no marker.
 
-        If it is not known yet, and it is time for it, Graph is asked now.  If Graph does not answer, that means nothing.
+        If it is not known yet, and it is time for it, Graph is asked now; if it does not answer, that means nothing.
         """
         if not self._keeps_copies(mailbox):
             return False
