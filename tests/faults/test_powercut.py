@@ -153,6 +153,24 @@ def story_draft_sent(spool, id, world, done):
     done("sent")
 
 
+def story_two_requests(spool, id, world, done):
+    """Sent as it was made, after a 429."""
+    claim = spool.claim(id)
+    claim.state.draft = DraftState(DraftPhase.ASKED, A)
+    claim.note_intention()
+    claim.state.draft = DraftState(DraftPhase.BARE, A, "id")
+    claim.mark_posting()
+    claim.unpost()
+    claim.release()
+    claim = spool.claim(id)
+    assert claim.state.draft.phase is DraftPhase.BARE
+    post(claim, world)
+    done("posting")
+    claim.remove_sent()
+    spool.tidy()
+    done("sent")
+
+
 def story_deferred(spool, id, world, done):
     claim = spool.claim(id)
     claim.mark_posting()
@@ -188,7 +206,16 @@ def story_held(spool, id, world, done):
 
 
 @pytest.mark.parametrize(
-    "story", [story_sent, story_draft_sent, story_deferred, story_refused_token, story_failed, story_held]
+    "story",
+    [
+        story_sent,
+        story_draft_sent,
+        story_two_requests,
+        story_deferred,
+        story_refused_token,
+        story_failed,
+        story_held,
+    ],
 )
 def test_no_cut_loses_or_doubles_a_message(bench, story):
     for what, after, done, world in bench(put, story):
