@@ -230,7 +230,7 @@ class Daemon:
             SeenIds(os.path.join(config.state_dir, "seen")),
             lambda mailbox, address: self._guard.users.may_send_as(mailbox, address),
             on_ambiguous=config.queue.on_ambiguous,
-            keeps_copies=lambda mailbox: self.config.keeps_copies(mailbox),
+            may_be_unmarked=lambda mailbox: self.config.may_be_unmarked(mailbox),
         )
         return Courier(
             self.spool,

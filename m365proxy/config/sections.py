@@ -201,9 +201,10 @@ class Config:
         """The mailboxes whose mail leaves no copy in Sent Items."""
         return [mailbox.username for mailbox in self.mailboxes if mailbox.sent_items == 0]
 
-    def keeps_copies(self, mailbox: str) -> bool:
-        """Whether the copies of this mailbox's mail stay in Sent Items."""
-        return all(one.sent_items is None for one in self.mailboxes if one.username.lower() == mailbox.lower())
+    def may_be_unmarked(self, mailbox: str) -> bool:
+        """Whether the copies of this mailbox's mail in Sent Items are neither deleted nor beside another gateway's."""
+        stays = all(one.sent_items is None for one in self.mailboxes if one.username.lower() == mailbox.lower())
+        return stays and self.limits.nodes == 1
 
 
 # The class of each section, by its path; https_proxy becomes a URL.

@@ -67,21 +67,21 @@ class Delivery:
         may_send_as: Callable[[str, str], bool],
         *,
         on_ambiguous: OnAmbiguous = OnAmbiguous.RETRY,
-        keeps_copies: Callable[[str], bool] = lambda mailbox: False,
+        may_be_unmarked: Callable[[str], bool] = lambda mailbox: False,
         looks: Sequence[float] = LOOKS,
         still_draft: Sequence[float] = (STILL_DRAFT_APART, STILL_DRAFT_AFTER),
     ):
         """`may_send_as(mailbox, address)`: whether the mailbox's From may be that address.
 
         `on_ambiguous`: "retry" or "hold" what was lost in a one-step sendMail.
-        `keeps_copies(mailbox)`: whether what a mailbox sent stays in Sent Items; if not, all of it needs the marker.
+        `may_be_unmarked(mailbox)`: whether its sent copies need no marker, as none is deleted or another gateway's.
         """
         self._graph = graph
         self._drafts = drafts
         self._budget = large.budget
         self._routes = routes
         self._composer = Composer(seen, may_send_as)
-        self._sent_ids = SentIds(drafts, routes, keeps_copies)
+        self._sent_ids = SentIds(drafts, routes, may_be_unmarked)
         self._steps = DraftSteps(graph, drafts, large.budget, self._sent_ids)
         self._large = LargeSteps(drafts, large, self._composer, self._steps, routes)
         self._on_ambiguous = on_ambiguous

@@ -40,16 +40,16 @@ class SentIds:
         self,
         drafts: Drafts,
         routes: Routes,
-        keeps_copies: Callable[[str], bool],
+        may_be_unmarked: Callable[[str], bool],
         monotonic: Callable[[], float] = time.monotonic,
     ):
         """`routes`: remembers what was found.
 
-        `keeps_copies(mailbox)`: whether the sent copies of a mailbox stay; if not, they are found by their markers.
+        `may_be_unmarked(mailbox)`: as in Delivery.
         """
         self._drafts = drafts
         self._routes = routes
-        self._keeps_copies = keeps_copies
+        self._may_be_unmarked = may_be_unmarked
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._samples: Dict[str, _Sample] = {}  # by mailbox of the URL
@@ -59,7 +59,7 @@ class SentIds:
 
         If it is not known yet, and it is time for it, Graph is asked now; if it does not answer, that means nothing.
         """
-        if not self._keeps_copies(mailbox):
+        if not self._may_be_unmarked(mailbox):
             return False
         if self._routes.keeps_ids(url_mailbox) is None:
             self._look(url_mailbox)
@@ -67,7 +67,7 @@ class SentIds:
 
     def note_sent(self, mailbox: str, draft: DraftState) -> None:
         """The draft was sent, Graph said so: its copy may be looked for."""
-        if self._routes.keeps_ids(draft.mailbox) is None and self._keeps_copies(mailbox):
+        if self._routes.keeps_ids(draft.mailbox) is None and self._may_be_unmarked(mailbox):
             with self._lock:
                 self._samples.setdefault(draft.mailbox, _Sample(draft.id, self._monotonic() + _WAITS[0]))
 

@@ -65,3 +65,14 @@ def test_the_defaults_arrive(load):
         if option.section in ("", "tls", "queue", "pop3", "limits", "logging") and option.default not in (None, {}, []):
             section = getattr(loaded, option.section) if option.section else loaded
             assert getattr(section, option.name) == option.type(option.default), option.path
+
+
+@each(
+    "sent_items, nodes, unmarked",
+    [("keep", 1, True), ("keep", 2, False), ("none", 1, False), ("delete_after_days:30", 1, False)],
+)
+def test_mail_needs_a_marker_where_copies_are_deleted_or_another_gateways(load, sent_items, nodes, unmarked):
+    (box,) = MINIMAL["mailboxes"]
+    loaded = load({**MINIMAL, "mailboxes": [{**box, "sent_items": sent_items}], "limits": {"nodes": nodes}})
+    assert loaded.may_be_unmarked(box["username"].upper()) is unmarked
+    assert loaded.may_be_unmarked("relay@contoso.com") is (nodes == 1)

@@ -56,7 +56,7 @@ class Harness:
         self.probes = 0  # how often it was asked whether Graph can be reached
         self.sent = lambda claim: None  # what the courier calls for a message that has left the queue
         self.ahead = 0.0  # seconds that the courier's monotonic clock is ahead of this machine's
-        self.keeps_copies = False  # whether sent copies stay, so that two requests a message may be enough
+        self.may_be_unmarked = False  # whether two requests a message may be enough
         self.now = None  # where the monotonic clocks of courier and Graph stand still
 
     def open(self):
@@ -80,7 +80,7 @@ class Harness:
             SeenIds(str(self.path / "seen")),
             lambda box, address: address == box,
             on_ambiguous=OnAmbiguous(self.on_ambiguous),
-            keeps_copies=lambda mailbox: self.keeps_copies,
+            may_be_unmarked=lambda mailbox: self.may_be_unmarked,
             looks=self.looks,
             still_draft=self.still_draft,
         )

@@ -113,7 +113,7 @@ def test_the_first_contradiction_is_believed_and_logged_once(tmp_path, caplog):
 @pytest.fixture
 def harness(tmp_path):
     for made in harnesses(tmp_path):
-        made.keeps_copies = True
+        made.may_be_unmarked = True
         yield made
 
 
@@ -196,7 +196,7 @@ def interrupted(harness):
 
 
 def copies_go(harness):
-    harness.keeps_copies = False
+    harness.may_be_unmarked = False
     return harness.put()
 
 
