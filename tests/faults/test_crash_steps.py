@@ -244,7 +244,7 @@ def die_at_every_step(bench, way):
     bench.tenant.mime_drafts_take_files = way.large or "keep"
     bench.permissions(way.permissions)
     undisturbed = bench.play(way)
-    if TWO <= way.steps and not way.first:
+    if way.steps >= TWO and not way.first:
         assert ("PATCH message" in undisturbed.steps) == ("PATCH message" in way.steps), "it is another way"
     assert (undisturbed.delivered, undisturbed.queued) in way.good
     chosen = kills(undisturbed.steps[way.begin(undisturbed.steps) :], way.most)
