@@ -215,6 +215,7 @@ class Connection:
         """From another thread: end the connection while its session runs; every call fails from now on."""
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        self._waits.end()
 
     def close(self) -> None:
         with contextlib.suppress(WireError):

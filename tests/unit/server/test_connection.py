@@ -10,6 +10,7 @@ from server_harness import connected, server_context
 from waiting import wait_until
 
 from m365proxy.server.connection import Closed, Connection, Injection, LineTooLong, TimedOut
+from m365proxy.server.waits import Waits
 
 # -- Connection ------------------------------------------------------------
 
@@ -262,6 +263,17 @@ def test_a_reader_rests_when_a_client_sends_everything_ahead():
             assert connection.read_line(512, 5) == b"RSET"
         connection.close()
     assert 14 <= len(rests) <= 15
+
+
+@pytest.mark.parametrize("end", [Connection.interrupt, Connection.cut])
+def test_a_reader_whom_nothing_wakes_looks_by_itself(pair, monkeypatch, end):
+    """As on Windows, where a wait may go on when the socket is shut down."""
+    connection, _client = pair
+    monkeypatch.setattr(socket.socket, "shutdown", lambda *which: None)
+    connection._waits = Waits(connection._socket, look=0.01)
+    end(connection)
+    with pytest.raises(Closed):
+        connection.read_line(100, 30)
 
 
 def test_cut_ends_a_handshake(certificate):
