@@ -1,7 +1,8 @@
 """Acceptance: messages that are safely on disk before their 250, beside Postfix with its queue on the same disk.
 
-The client of both is smtp-source of Postfix, or for TLS and a login one in Python.  Postfix puts everything on hold, so
-that it delivers nothing meanwhile.
+The client of all is smtp-source of Postfix, or for TLS and a login one in Python.  Postfix puts everything on hold, so
+that it delivers nothing meanwhile; a second one relays, for a line like with like where this program delivers.  The
+other m365proxy of PyPI, 2.2.6, is not compared: it does not start without a sign-in at Microsoft itself.
 """
 
 from __future__ import annotations
@@ -13,15 +14,24 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from typing import Dict, Iterator, List, Sequence
+from typing import Dict, Iterator, List
 
 from bench.measuring import Bench, Sample, Skipped, by_turns, context_switches, line, sample, say, system_calls, title
-from bench.servers import Server, ours, postfix
+from bench.servers import Server, aiosmtpd, ours, postfix, relaying_postfix
 from program import ALERTS, PASSWORD, SCANS
 
 SESSIONS, SIZE = 20, 4096
 FORMS = {"a connection each": True, "kept": False}
 OURS, DELIVERING, POSTFIX = "m365proxy", "m365proxy, delivering", "Postfix"
+RELAYING, AIOSMTPD = "Postfix, relaying", "aiosmtpd"
+
+# What a line compares, what with, and what it says of that.
+COMPARISONS = (
+    (OURS, POSTFIX, ""),
+    (DELIVERING, POSTFIX, ", delivering"),
+    (DELIVERING, RELAYING, ", delivering; Postfix relays"),
+    (OURS, AIOSMTPD, "; aiosmtpd with a Maildir"),
+)
 
 
 def source_words(port: int, messages: int, one_each: bool, sessions: int = SESSIONS, size: int = SIZE) -> List[str]:
@@ -35,18 +45,21 @@ def source(port: int, messages: int, one_each: bool, sessions: int = SESSIONS, s
 
 
 @contextlib.contextmanager
-def compared(bench: Bench, delivering: bool = False) -> Iterator[Dict[str, Server]]:
-    """This program without a sign-in, and with one if `delivering`, and Postfix if it is here."""
+def compared(bench: Bench, more: bool = False) -> Iterator[Dict[str, Server]]:
+    """This program without a sign-in, and Postfix if it is here; `more`: both delivering, too, and aiosmtpd."""
     if not shutil.which("smtp-source"):
         raise Skipped("smtp-source is not installed (apt install postfix)")
     with contextlib.ExitStack() as stack:
         servers = {OURS: stack.enter_context(ours(bench.place("ours"), delivering=False))}
-        if delivering:
+        references = {POSTFIX: postfix}
+        if more:
             servers[DELIVERING] = stack.enter_context(ours(bench.place("delivering"), delivering=True))
-        try:
-            servers[POSTFIX] = stack.enter_context(postfix(bench.place("postfix")))
-        except Skipped as reason:
-            say(str(reason))
+            references.update({RELAYING: relaying_postfix, AIOSMTPD: aiosmtpd})
+        for name, reference in references.items():
+            try:
+                servers[name] = stack.enter_context(reference(bench.place("reference")))
+            except Skipped as reason:
+                say(str(reason))
         yield servers
 
 
@@ -60,23 +73,22 @@ def _turn(messages: int, *form):
     return work
 
 
-def report(what: str, found: Dict[str, List[Sample]], reference: str = POSTFIX) -> None:
-    """Rate and processor time of each server but the reference."""
-    against: Sequence[Sample] = found.get(reference, ())
-    for name, samples in found.items():
-        if name != reference:
-            said = what + name[len(OURS) :]
+def report(what: str, found: Dict[str, List[Sample]]) -> None:
+    """Rate and processor time of this program, beside each server that it is compared with."""
+    for name, reference, said in COMPARISONS:
+        if name in found and (reference == POSTFIX or reference in found):
+            samples, against = found[name], found.get(reference, [])
             others = [one.others for one in [*samples, *against]]
-            line(said, [one.rate for one in samples], [one.rate for one in against], others=others)
+            line(what + said, [one.rate for one in samples], [one.rate for one in against], others=others)
             costs = [[one.cost for one in samples], [one.cost for one in against]]
             line("  processor time a message", *costs, form="{:.2f} ms")
 
 
 def accept(bench: Bench) -> None:
-    """4 KB, 20 sessions: a connection each and kept, with delivery running and without"""
+    """4 KB, 20 sessions: a connection each and kept, with delivery running and without; beside aiosmtpd, too"""
     messages = bench.choose(1000, 600)
-    with compared(bench, delivering=True) as servers:
-        title(f"Acceptance: {messages} messages of 4 KB, {SESSIONS} sessions at once", OURS, POSTFIX)
+    with compared(bench, more=True) as servers:
+        title(f"Acceptance: {messages} messages of 4 KB, {SESSIONS} sessions at once", OURS, "reference")
         for form, one_each in FORMS.items():
             report(form, by_turns(servers, bench.rounds, _turn(messages, one_each)))
 

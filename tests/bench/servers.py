@@ -12,9 +12,10 @@ import signal
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 from dataclasses import dataclass
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Sequence
 
 from bench.measuring import Skipped, Tree
 from program import ALERTS, PASSWORD, SCANS, Program
@@ -114,13 +115,17 @@ class _Logins(socketserver.ThreadingUnixStreamServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
-def _configure_postfix(directory: pathlib.Path, port: int) -> None:
-    """main.cf and master.cf of a Postfix with its default durable queue, which puts everything on hold."""
+def _configure_postfix(directory: pathlib.Path, port: int, relay: int) -> None:
+    """main.cf and master.cf of a Postfix with its default durable queue.
+
+    `relay`: the port of the server that gets everything; 0: all is put on hold.
+    """
+    target = f"relayhost = [127.0.0.1]:{relay}" if relay else "smtpd_client_restrictions = static:HOLD"
     config, queue, data = (directory / name for name in ("config", "queue", "data"))
     (config / "main.cf").write_text(
         f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\n"
         "inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\nmydestination =\n"
-        "myhostname = bench.contoso.com\nsmtpd_client_restrictions = static:HOLD\nalias_maps =\n"
+        f"myhostname = bench.contoso.com\n{target}\nalias_maps =\n"
         "smtpd_relay_restrictions = permit_mynetworks, reject\ndefault_process_limit = 100\n"
         f"maillog_file = {directory}/log\nmaillog_file_prefixes = {directory}\n"
         "smtpd_client_connection_count_limit = 0\n"
@@ -135,8 +140,8 @@ def _configure_postfix(directory: pathlib.Path, port: int) -> None:
 
 
 @contextlib.contextmanager
-def postfix(directory: pathlib.Path) -> Iterator[Server]:
-    """A Postfix of its own that keeps all it accepts in its hold queue."""
+def postfix(directory: pathlib.Path, relay: int = 0) -> Iterator[Server]:
+    """A Postfix of its own that keeps all it accepts in its hold queue, or relays it to a port of this machine."""
     if not shutil.which("postfix") or os.geteuid() != 0 or "postfix" not in {entry.pw_name for entry in pwd.getpwall()}:
         raise Skipped("not compared with Postfix: it is not installed (apt install postfix), or this is not root")
     for name in ("config", "queue", "data"):
@@ -145,18 +150,53 @@ def postfix(directory: pathlib.Path) -> Iterator[Server]:
     certificate, key = tls.self_signed(["localhost"])
     (directory / "tls.pem").write_bytes(key + certificate)
     port = free_port()
-    _configure_postfix(directory, port)
+    _configure_postfix(directory, port, relay)
     words = ["postfix", "-c", str(directory / "config")]
     logins = _Logins(directory / "logins")
     subprocess.run([*words, "start"], check=True, capture_output=True)
     try:
         wait_until(lambda: answers(port), what="Postfix")
         master = int((directory / "queue/pid/master.pid").read_text())
-        yield Server(port, Tree(master), lambda: _files(directory / "queue/hold"))
+        yield Server(port, Tree(master), lambda: _files(directory / "queue/hold"), delivers=bool(relay))
     finally:
         subprocess.run([*words, "stop"], capture_output=True)
         logins.shutdown()
         logins.server_close()
+
+
+@contextlib.contextmanager
+def relaying_postfix(directory: pathlib.Path) -> Iterator[Server]:
+    """A Postfix that relays at once to a server that takes as long for a message as the tenant for a request."""
+    port = free_port()
+    sink = [sys.executable, str(pathlib.Path(__file__).with_name("sink.py")), str(port), str(LATENCY)]
+    with _process(sink, port), postfix(directory, relay=port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def aiosmtpd(directory: pathlib.Path) -> Iterator[Server]:
+    """What aiosmtpd brings along to store mail in a Maildir: about the least that a server in Python does."""
+    venv, maildir, port = directory / "venv", directory / "maildir", free_port()
+    for words in ([sys.executable, "-m", "venv", str(venv)], [f"{venv}/bin/pip", "install", "-q", "aiosmtpd"]):
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise Skipped(f"not compared with aiosmtpd: it cannot be installed here: {reason}")
+    handler = ["-c", "aiosmtpd.handlers.Mailbox", "-l", f"127.0.0.1:{port}", str(maildir)]
+    with _process([f"{venv}/bin/aiosmtpd", "-n", *handler], port) as process:
+        yield Server(port, Tree(process.pid), lambda: _files(maildir / "new"))
+
+
+@contextlib.contextmanager
+def _process(words: Sequence[str], port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server that runs meanwhile."""
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: answers(port), what=words[0])
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _files(directory: pathlib.Path) -> int:
