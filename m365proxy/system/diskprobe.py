@@ -12,8 +12,11 @@ from .threads import try_start
 
 logger = log.get("disk")
 
-# A file that takes longer to be on the disk (seconds) is late: whoever asks is told so, and may be waiting himself.
-DEADLINE = 5.0
+# Whoever asks is told after so many seconds that the file is not on the disk yet: load balancers wait for some ten.
+PATIENCE = 5.0
+
+# From so many seconds on the disk hangs; an SD card that is busy takes a few.
+DEADLINE = 10.0
 
 # An answer of the disk is good for so many seconds.
 _AGE = 5.0
@@ -29,14 +32,12 @@ class DiskProbe:
         directory: str,
         note_hanging: Callable[[bool], object] = lambda is_hanging: None,
         monotonic: Callable[[], float] = time.monotonic,
-        deadline: float = DEADLINE,
     ):
         """`note_hanging` is told when the disk begins to hang, and when it answers again."""
         self._directory = directory
         self._path = os.path.join(directory, _NAME)
         self._note_hanging = note_hanging
         self._monotonic = monotonic
-        self._deadline = deadline
         self._changed = threading.Condition()
         self._begun = 0.0  # monotonic, of the file that is being written
         self._is_running = False
@@ -45,17 +46,15 @@ class DiskProbe:
         self._fresh_until = -1.0  # monotonic
 
     def is_well(self) -> bool:
-        """Whether the disk has taken a small file within the last seconds.  Waits for at most `deadline` seconds."""
+        """Whether the disk has taken a small file within the last seconds.  Waits for at most PATIENCE."""
         with self._changed:
             if not self._is_running and self._monotonic() >= self._fresh_until:
                 self._begin()
-            while self._is_running and not self._is_hanging:
-                left = self._begun + self._deadline - self._monotonic()
-                if left <= 0:
-                    self._set_hanging(True)
-                    break
-                self._changed.wait(left)
-            return self._is_well and not self._is_hanging
+            end, deadline = self._monotonic() + PATIENCE, self._begun + DEADLINE
+            while self._is_running and not self._is_hanging and self._monotonic() < end:
+                self._changed.wait(max(0.0, min(end, deadline) - self._monotonic()))
+                self._set_hanging(self._is_running and self._monotonic() >= deadline)
+            return self._is_well and not self._is_running
 
     def _begin(self) -> None:
         self._begun, self._is_running = self._monotonic(), True
@@ -85,7 +84,7 @@ class DiskProbe:
                 "the disk of %s has not taken a small file for %d s: devices are turned away until it does. Look after "
                 "the volume; if another machine has taken it over, stop this m365proxy.",
                 self._directory,
-                self._deadline,
+                DEADLINE,
             )
         else:
             logger.warning("the disk of %s answers again: devices are served", self._directory)

@@ -2,11 +2,13 @@
 
 import collections
 import contextlib
+import pathlib
 import poplib
 import re
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import threading
 import urllib.error
@@ -15,6 +17,7 @@ import urllib.request
 import pytest
 import spawner
 from program import ALERTS, COMMAND, PASSWORD, SCANS, wait_until
+from tools import need
 
 # Messages of each node: enough for all of its slots, several times.
 MAILS = 12
@@ -206,3 +209,120 @@ def test_a_machine_that_waited_for_the_lock_needs_no_adoption(make_program, tmp_
     first.start(M365PROXY_MACHINE="one")
     assert first.stop() == 0
     assert first.command("run", "--standby", M365PROXY_MACHINE="three").returncode == 78
+
+
+# -- behind HAProxy ------------------------------------------------------------
+
+HAPROXY_CFG = pathlib.Path(__file__).resolve().parents[2] / "etc" / "haproxy.cfg"
+
+
+def free_ports(number):
+    with contextlib.ExitStack() as stack:
+        return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(number)]
+
+
+@pytest.fixture
+def haproxy(tmp_path):
+    """HAProxy with the file of etc/, before nodes of these tests; where it listens, by service."""
+    running = []
+
+    def start(nodes):
+        program = need("haproxy")
+        text = HAPROXY_CFG.read_text("utf-8")
+        ports = dict(zip(("smtp", "smtps", "pop3s"), free_ports(3)))
+        for service, usual in (("smtp", 25), ("smtps", 465), ("pop3s", 995)):
+            text = text.replace(f"    bind :{usual}\n", f"    bind 127.0.0.1:{ports[service]}\n")
+        for index, node in enumerate(nodes, 1):
+            for service, usual in (("smtp", 2525), ("smtps", 2465), ("pop3s", 2995)):
+                real = f"127.0.0.1:{node.port(service)} port {node.port('status')}"
+                text = text.replace(f"192.0.2.2{index}:{usual} port 8025", real)
+        (tmp_path / "haproxy.cfg").write_text(text.replace("inter 2s", "inter 100ms"))
+        running.append(subprocess.Popen([program, "-db", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.PIPE))
+        return ports
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def send_through(port, subject):
+    """A device that tries again until its mail is taken."""
+
+    def is_taken():
+        try:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
+                smtp.login(ALERTS, PASSWORD)
+                text = f"From: {ALERTS}\r\nTo: {SCANS}\r\nSubject: {subject}\r\n\r\nx\r\n"
+                return smtp.sendmail(ALERTS, [SCANS], text) == {}
+        except (OSError, smtplib.SMTPException):
+            return False
+
+    wait_until(is_taken, what="the 250")
+
+
+def uidls_through(port):
+    """What a POP3 client that tries again sees."""
+    found = []
+
+    def is_read():
+        try:
+            with contextlib.closing(poplib.POP3_SSL("127.0.0.1", port, context=unverified(), timeout=60)) as pop3:
+                pop3.user(SCANS)
+                pop3.pass_(PASSWORD)
+                found[:] = [line.split()[1] for line in pop3.uidl()[1]]
+                pop3.quit()
+                return True
+        except (OSError, poplib.error_proto):
+            return False
+
+    wait_until(is_read, what="POP3")
+    return found
+
+
+def unverified():
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def read_through(port, nodes):
+    """What a POP3 client sees, and on which node it does."""
+
+    def readers():
+        return [len(re.findall(r" logged in as .*: \d+ messages", node.said())) for node in nodes]
+
+    before = readers()
+    found = uidls_through(port)
+    after = wait_until(lambda: (now := readers()) != before and now, what="the log")
+    return found, next(node for node, one, other in zip(nodes, before, after) if one != other)
+
+
+def test_three_gateways_behind_haproxy(make_nodes, haproxy):
+    nodes = make_nodes(
+        3,
+        smtps_port=0,
+        pop3_port=None,
+        pop3s_port=0,
+        status_port=0,
+        status_password=PASSWORD,
+        proxy_protocol_from=["127.0.0.1"],
+    )
+    sandbox = nodes[0].sandbox
+    ports = haproxy(nodes)
+    subjects = [f"round-{number}" for number in range(6)]
+    for subject in subjects:
+        send_through(ports["smtp"], subject)
+    wait_until(lambda: sum(delivered(sandbox).values()) == 6, what="the delivery of all")
+    # One of them has all POP3 sessions.  It is drained: devices and POP3 clients go to the others.
+    first, drained = read_through(ports["pop3s"], nodes)
+    assert len(first) == len(set(first)) == 6
+    assert drained.command("drain", timeout=120).returncode == 0
+    second, dead = read_through(ports["pop3s"], nodes)
+    assert second == first and dead is not drained
+    dead.stop(signal.SIGKILL)
+    third, last = read_through(ports["pop3s"], nodes)
+    assert third == first and last not in (drained, dead)
+    send_through(ports["smtp"], "late")
+    wait_until(lambda: last.queue() == [], what="an empty queue")
+    assert delivered(sandbox) == dict.fromkeys([*subjects, "late"], 1)

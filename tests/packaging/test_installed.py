@@ -94,12 +94,13 @@ def test_the_config_is_the_sample_and_no_conffile():
     assert not pathlib.Path("/var/lib/dpkg/info/m365proxy.conffiles").exists()
 
 
+GATEWAYS = ("haproxy.cfg", "keepalived.conf", "kubernetes/gateways.yaml")
 MONITORING = ("prometheus/m365proxy.rules.yml", "grafana/m365proxy.json")
 
 
 def test_the_samples_and_the_manual_are_there():
     assert json.loads((DOC / "examples/m365proxy.json").read_text())["mailboxes"]
-    for name in ("m365proxy.logrotate", "haproxy.cfg", "fail2ban/jail.d/m365proxy.conf", *MONITORING):
+    for name in ("m365proxy.logrotate", *GATEWAYS, "fail2ban/jail.d/m365proxy.conf", *MONITORING):
         assert (DOC / "examples" / name).exists()
     for page in ("man1/m365proxy.1.gz", "man5/m365proxy.json.5.gz"):
         assert pathlib.Path("/usr/share/man", page).exists()

@@ -48,15 +48,15 @@ def probe(disk, noted, now):
     return DiskProbe("state", noted.append, lambda: now[0])
 
 
-def hang(probe, disk, now):
-    """Ask while the disk hangs, and let the deadline pass."""
+def hang(probe, disk, now, seconds):
+    """Ask while the disk hangs, and let so much time pass."""
     disk.answers.clear()
     answers = []
     asking = threading.Thread(target=lambda: answers.append(probe.is_well()))
     asking.start()
     wait_until(lambda: disk.writes, what="the write")
-    now[0] += diskprobe.DEADLINE
     with probe._changed:
+        now[0] += seconds
         probe._changed.notify_all()  # the clock that was set wakes nobody
     asking.join(60)
     return answers
@@ -71,7 +71,10 @@ def test_a_disk_that_answers_is_asked_once_in_five_seconds(probe, disk, noted, n
 
 
 def test_a_disk_that_hangs(probe, disk, noted, now, caplog):
-    assert hang(probe, disk, now) == [False]
+    assert hang(probe, disk, now, diskprobe.PATIENCE) == [False]
+    assert noted == []
+    now[0] += diskprobe.DEADLINE - diskprobe.PATIENCE
+    assert not probe.is_well()
     assert noted == [True]
     assert not probe.is_well()  # at once, and no second thread waits for the disk
     assert disk.writes == 1
