@@ -406,7 +406,8 @@ class Daemon:
     def reload(self) -> None:
         """Put users, rules and certificates of the config file to use; a file with mistakes changes nothing."""
         try:
-            config = configuration.load(self.config.path)
+            content, mode = configuration.content_of(self.config.path)
+            config = configuration.parsed(content, self.config.path, mode)
             contexts = tls_contexts(self._built, config, self._state_dir)
         except ConfigError as error:
             for problem in error.problems:
@@ -416,7 +417,7 @@ class Daemon:
             logger.error("not reloaded: %s", error)
             return
         self._set_certificate(contexts)
-        self._put_to_use(config)
+        self._put_to_use(config, content)
         logger.info("reloaded %s", config.path)
         for warning in config.warnings:
             logger.warning("%s", warning)
@@ -424,13 +425,13 @@ class Daemon:
         if needs_restart:
             logger.warning("a change of %s needs a restart", ", ".join(needs_restart))
 
-    def _put_to_use(self, config: Config) -> None:
-        """Everything that changes without a restart."""
+    def _put_to_use(self, config: Config, content: bytes) -> None:
+        """Everything that changes without a restart; `content` is that of the config's file."""
         self.config = config
         self._status_port.set_access(self._status_access(config))
         self._client_hellos.networks = config.tls_first
         self._submission.configure(config)
-        self._receivers.reload(config.path)
+        self._receivers.reload(config.path, content)
         addresses = [mailbox.username for mailbox in config.mailboxes]
         self._reporter.configure(addresses, config.notify)
         self._sent_copies.set_mailboxes(config.without_copies)

@@ -80,7 +80,7 @@ def size_limit(attachment_limit_mb: float) -> int:
 def load(path: str, environ: Optional[Mapping[str, str]] = None) -> Config:
     """Read and check a configuration file; ConfigError holds every mistake found in it."""
     path = os.path.abspath(path)
-    content, mode = _content(path)
+    content, mode = content_of(path)
     return parsed(content, path, mode, environ)
 
 
@@ -103,8 +103,8 @@ def parsed(content: bytes, path: str, mode: int = 0o600, environ: Optional[Mappi
     return dataclasses.replace(config, warnings=warnings)
 
 
-def _content(path: str) -> Tuple[bytes, int]:
-    """The file's octets and its mode."""
+def content_of(path: str) -> Tuple[bytes, int]:
+    """The octets of a configuration file, and its mode; ConfigError if it cannot be read."""
     try:
         with open(path, "rb") as file:
             content = file.read(_LONGEST_FILE + 1)

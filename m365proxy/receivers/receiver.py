@@ -121,19 +121,22 @@ class Receiver:
     def _first_seen(self, peer: str, what: str, level: int, habit: Optional[Habit]) -> None:
         self._channel.send(Report.QUIRK, peer, what, level, habit)
 
-    def _reload(self, path: str) -> None:
-        """As the main process has just done, which says what is wrong with the file."""
+    def _reload(self, path: str, content: str) -> None:
+        """As the main process has done, which found nothing wrong with it."""
+        config = configuration.parsed(content.encode("latin-1"), path)
+        self._set_certificate(config)
+        self._hellos.networks = config.tls_first
+        self._submission.configure(config)
+        self._channel.send(Report.RELOADED)
+
+    def _set_certificate(self, config: Config) -> None:
+        """What is configured may be no pair any more: no reason to let in whom the config does not know any more."""
         try:
-            config = configuration.load(path)
             contexts = tls_contexts(self._built, config, self._built.state_dir)
         except (ConfigError, CannotCreate) as error:
-            logger.error("a receiver keeps the config it has: %s", error)
+            logger.error("a receiver keeps the certificate it has: %s Then run `m365proxy reload`.", error)
         else:
-            if contexts or not self._tls:
-                self._tls = contexts
-            self._hellos.networks = config.tls_first
-            self._submission.configure(config)
-        self._channel.send(Report.RELOADED)
+            self._tls = contexts or self._tls
 
     def _look(self) -> None:
         self._after_rush.look(len(self._connections), self._connections.take_most())

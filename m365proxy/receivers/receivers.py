@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zlib
-from typing import Any, Callable, Counter, List, Mapping, Optional
+from typing import Any, Callable, Counter, List, Mapping, Optional, Tuple
 
 from ..server.connections import Connections
 from ..system import log
@@ -95,7 +95,7 @@ class Receivers:
         self._lock = threading.Lock()
         self._receivers: List[Optional[_Receiver]] = [None] * number
         self._turns = itertools.count()
-        self._config = ""  # the path of the config, once it was reloaded
+        self._config: Tuple[str, ...] = ()  # the values of Task.RELOAD, once there was a reload
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -141,13 +141,16 @@ class Receivers:
     def _running(self) -> List[_Receiver]:
         return [receiver for receiver in self._receivers if receiver is not None]
 
-    def reload(self, path: str) -> None:
-        """The config was reloaded: when this returns, each receiver has it, too, unless it hangs."""
-        self._config = path
+    def reload(self, path: str, content: bytes) -> None:
+        """The config was reloaded: when this returns, each receiver has it, too, unless it hangs.
+
+        They do not read the file: it may be another one by then, or a broken one when a later receiver is made.
+        """
+        self._config = (path, content.decode("latin-1"))
         running = self._running()
         for receiver in running:
             receiver.reloaded.clear()
-            receiver.channel.send(Task.RELOAD, path)
+            receiver.channel.send(Task.RELOAD, *self._config)
         deadline = time.monotonic() + _RELOAD_SECONDS
         for receiver in running:
             receiver.reloaded.wait(max(0.0, deadline - time.monotonic()))
@@ -217,7 +220,7 @@ class Receivers:
             (pid,) = values
             _bind(pid, receiver.place)  # before its first thread, which is for its first client
             if self._config:
-                receiver.channel.send(Task.RELOAD, self._config)
+                receiver.channel.send(Task.RELOAD, *self._config)
             receiver.pid = pid  # from now on clients are handed to it
         elif report == Report.LEFT:
             self._leave(receiver, *values)

@@ -9,7 +9,7 @@ class Task(Word):
     """What the main process says."""
 
     SERVE = "serve"  # a client, whose socket comes with it: the listener's index, its address, the port, proxy or not
-    RELOAD = "reload"  # the config: its path
+    RELOAD = "reload"  # the config: its path, and each octet of the file as a character
     ADMIT = "admit"  # a one-time password: its digest
     WATCH = "watch"  # what clients do: for so many seconds
     CLIENT_HELLO = "client hello"  # an address that begins TLS at once

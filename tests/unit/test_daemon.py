@@ -113,6 +113,13 @@ def test_sizes_stay_those_of_the_permissions_that_work(make_daemon, program, cap
     assert daemon._submission.policy.size_limit == before
 
 
+def test_receivers_get_the_config_that_was_read(make_daemon, program, caplog, monkeypatch):
+    daemon, heard = make_daemon(), []
+    monkeypatch.setattr(daemon._receivers, "reload", lambda *values: heard.append(values))
+    reload(daemon, program, caplog, notify=ALERTS)
+    assert heard == [(str(program.config), program.config.read_bytes())]
+
+
 def test_a_reload_logs_the_warnings_of_the_config(make_daemon, program, caplog):
     daemon = make_daemon()
     assert "hash-password" in reload(daemon, program, caplog)

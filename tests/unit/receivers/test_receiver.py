@@ -63,6 +63,10 @@ class Main:
         assert smtp.getreply()[0] == 220
         return smtp
 
+    def reload(self):
+        with open(self.config.path, encoding="latin-1") as file:
+            self.channel.send(Task.RELOAD, self.config.path, file.read())
+
     def close(self):
         self.channel.end()
         assert self.ended.wait(60)
@@ -122,7 +126,7 @@ def test_a_reload_ends_a_right_at_once(make_main, tmp_path):
         assert smtp.docmd(f"MAIL FROM:<{SCANNER}>")[0] == 250
         assert smtp.docmd("RCPT TO:<alerts@contoso.com>")[0] == 250
         configured(tmp_path, relay_networks={})
-        main.channel.send(Task.RELOAD, main.config.path)
+        main.reload()
         assert wait_until(lambda: _refused(main), what="the reload")
         smtp.docmd("DATA")
         smtp.send(f"{MAIL}.\r\n")
@@ -136,13 +140,13 @@ def _refused(main):
         return other.docmd(f"MAIL FROM:<{SCANNER}>")[0] == 530
 
 
-def test_a_config_that_cannot_be_read_changes_nothing(make_main, tmp_path):
-    main = make_main()
-    (tmp_path / "config.json").write_text("{")
-    main.channel.send(Task.RELOAD, main.config.path)
-    assert "keeps the config it has" in main.wait_for(Report.RECORD)[0][4]
-    with main.smtp() as smtp:
-        assert smtp.docmd(f"MAIL FROM:<{SCANNER}>")[0] == 250
+def test_a_certificate_that_cannot_be_used_keeps_no_right_alive(make_main, tmp_path):
+    main = make_main(tls={"tls_cert": "auto"})
+    (tmp_path / "cert.pem").write_text("half of it")
+    configured(tmp_path, relay_networks={}, tls={"tls_cert": "cert.pem", "tls_key": "cert.pem"})
+    main.reload()
+    assert "keeps the certificate it has" in main.wait_for(Report.RECORD)[0][4]
+    assert main.wait_for(Report.RELOADED) and _refused(main)
 
 
 def test_a_client_for_whom_there_is_no_descriptor_is_turned_away_and_no_other(make_main):

@@ -16,6 +16,9 @@ from m365proxy.server.connections import Connections
 
 PRINTER, SCANNER, LOOPBACK = "192.0.2.1", "192.0.2.77", "127.0.0.1"
 
+# Of a reload: path and content.
+CONFIG = ("config.json", b"{\xe4}")
+
 # Of the first receiver: no process has it.
 _PID = 2**30
 
@@ -186,7 +189,7 @@ def test_limits_hold(make):
 def test_one_that_dies_is_replaced_and_its_clients_are_counted_out(make, caplog):
     house = make(1).start()
     assert house.hand_over(PRINTER) and house.hand_over(SCANNER)
-    reloading = threading.Thread(target=house.receivers.reload, args=("config.json",))
+    reloading = threading.Thread(target=house.receivers.reload, args=CONFIG)
     reloading.start()
     house.forks.made[0].die()
     reloading.join(60)
@@ -196,15 +199,16 @@ def test_one_that_dies_is_replaced_and_its_clients_are_counted_out(make, caplog)
     house.forks.made[1].ready()
     wait_until(lambda: house.hand_over(PRINTER))
     # In this order, or a client would have the rights of the start.
-    assert [house.forks.made[1].next()[0] for _ in range(2)] == [Task.RELOAD, Task.SERVE]
+    assert house.forks.made[1].next() == [Task.RELOAD, "config.json", "{\u00e4}"]
+    assert house.forks.made[1].next()[0] == Task.SERVE
 
 
 def test_a_reload_ends_when_all_have_carried_it_out(make):
     house = make(2).start()
-    reloading = threading.Thread(target=house.receivers.reload, args=("config.json",))
+    reloading = threading.Thread(target=house.receivers.reload, args=CONFIG)
     reloading.start()
     for remote in house.forks.made:
-        assert remote.next() == [Task.RELOAD, "config.json"]
+        assert remote.next() == [Task.RELOAD, "config.json", "{\u00e4}"]
         assert reloading.is_alive()
         remote.channel.send(Report.RELOADED)
     reloading.join(60)
@@ -214,8 +218,8 @@ def test_a_reload_ends_when_all_have_carried_it_out(make):
 def test_a_reload_does_not_wait_for_one_that_hangs(make, monkeypatch):
     monkeypatch.setattr(module, "_RELOAD_SECONDS", 0.01)
     house = make(1).start()
-    house.receivers.reload("config.json")
-    assert house.forks.made[0].next() == [Task.RELOAD, "config.json"]
+    house.receivers.reload(*CONFIG)
+    assert house.forks.made[0].next() == [Task.RELOAD, "config.json", "{\u00e4}"]
 
 
 def test_one_that_hangs_is_killed_at_the_stop(make, monkeypatch):
