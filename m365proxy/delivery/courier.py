@@ -6,6 +6,7 @@ due.  Worker threads exist only while there is something to do.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -43,6 +44,8 @@ class CourierStatus(TypedDict):
 
 class Courier:
     """Any thread may call the public methods; the lock is held for memory work only."""
+
+    _has_missed = False  # there may be messages in new/ of which nobody has told
 
     def __init__(
         self,
@@ -157,8 +160,13 @@ class Courier:
         self.flush()
 
     def find_missed(self) -> None:
-        """Let everything wait that is in new/: nobody said of some of it that it is there."""
+        """Let everything wait that is in new/: nobody said of some of it that it is there.
+
+        OSError if it cannot be listed: it is tried again, as the program may run for months.
+        """
+        self._has_missed = True
         self._lanes.load(self._spool.entries(Place.NEW))
+        self._has_missed = False
         self.flush()
 
     def flush(self) -> None:
@@ -174,8 +182,11 @@ class Courier:
                 self._timer.start_within(outlook.wait)
 
     def tick(self) -> None:
-        """To be called now and then: does what no thread could be started for when it was due."""
+        """To be called now and then: does what no thread could be started for when it was due, or the disk refused."""
         self._reach.tick()
+        if self._has_missed:
+            with contextlib.suppress(OSError):  # it is in the log since the first time
+                self.find_missed()
         if not (self._workers or self._timer.is_running):
             self.flush()
 

@@ -11,7 +11,7 @@ from ..system import files
 # The disk is asked once in so many seconds, however many messages come in.
 _ASK_AGAIN = 1.0
 
-# Octets of all messages together that are in memory.  What goes beyond it is written to tmp/ as it comes in.
+# Octets of all messages together that a process has in memory.  What goes beyond it is written to tmp/ as it comes in.
 MOST_HELD = 8 * 1024 * 1024
 
 

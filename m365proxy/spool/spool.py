@@ -265,7 +265,10 @@ class Spool:
             gone, self._gone = self._gone, []
         files.sync_directory(self._path("cur"))
         for id, then in gone:
-            files.remove(self._path("state", id + ".json"))
+            try:
+                files.remove(self._path("state", id + ".json"))
+            except OSError as error:  # of a message that is sent: no trouble of the one whose claim this is for
+                logger.warning("state/%s.json cannot be removed: %s; it is swept later", id, error.strerror or error)
             then()
 
     @property

@@ -15,12 +15,33 @@ from courier_harness import (
 from m365proxy.delivery import reachability
 from m365proxy.errors import SignInNeeded
 from m365proxy.spool.envelope import Envelope
-from m365proxy.spool.spool import Claim
+from m365proxy.spool.spool import Claim, Spool
 
 
 @pytest.fixture
 def harness(tmp_path):
     yield from harnesses(tmp_path)
+
+
+def test_what_a_receiver_left_behind_is_looked_for_until_the_disk_answers(harness, monkeypatch):
+    h, entries, failures = harness(FakeDelivery()), Spool.entries, [OSError(24, "Too many open files")] * 2
+
+    def fail(spool, *places):
+        if failures:
+            raise failures.pop()
+        return entries(spool, *places)
+
+    h.courier.start()
+    incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))  # and the courier is not told
+    incoming.write(b"one")
+    incoming.commit()
+    monkeypatch.setattr(Spool, "entries", fail)
+    with pytest.raises(OSError):
+        h.courier.find_missed()
+    h.courier.tick()
+    h.courier.tick()
+    h.settle()
+    assert h.delivery.log == [("a@contoso.com", b"one")]
 
 
 @pytest.fixture

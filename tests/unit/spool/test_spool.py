@@ -180,6 +180,26 @@ def test_what_was_sent_is_synced_by_the_next_claim_and_kept_known_until_then(spo
     assert gone == ids and spool.is_tidy and everything(spool) == []
 
 
+def test_a_state_that_cannot_be_removed_is_no_trouble_of_another_message(spool, monkeypatch, caplog):
+    gone, kept, remove = [], put(spool), files.remove
+
+    def held(path):
+        if path.endswith(f"{kept}.json"):
+            raise PermissionError(13, "in use")
+        remove(path)
+
+    monkeypatch.setattr(files, "remove", held)
+    for id in (kept, put(spool)):
+        claim = spool.claim(id)
+        claim.state.draft = DraftState(DraftPhase.READY, ENVELOPE.mailbox, "x")
+        claim.mark_posting()  # the second one's tidies up after the first
+        claim.remove_sent(lambda id=id: gone.append(id))
+    spool.tidy()
+    assert gone[0] == kept and len(gone) == 2
+    assert os.listdir(os.path.join(spool.directory, "state")) == [f"{kept}.json"]
+    assert f"state/{kept}.json cannot be removed: in use" in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"attempts": "x", "unknown": 1}', b"\xff\xfe", b"null"])
 def test_a_broken_state_file_does_not_stop_a_message(spool, content):
     id = put(spool)
