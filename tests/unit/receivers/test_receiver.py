@@ -4,6 +4,7 @@ import contextlib
 import logging
 import smtplib
 import socket
+import sys
 import threading
 
 import pytest
@@ -16,6 +17,9 @@ from m365proxy.receivers.receiver import Receiver
 from m365proxy.receivers.words import Report, Task
 from m365proxy.spool.state import Place
 from m365proxy.system import files
+
+if sys.platform == "win32":
+    pytest.skip("there are no receivers without sockets that take descriptors", allow_module_level=True)
 
 SCANNER = "scanner@contoso.com"
 MAIL = f"From: {SCANNER}\r\nTo: alerts@contoso.com\r\nSubject: Scan\r\n\r\nA page.\r\n"

@@ -14,6 +14,9 @@ from m365proxy.receivers.receivers import Receivers, possible_number
 from m365proxy.receivers.words import Report, Task
 from m365proxy.server.connections import Connections
 
+if sys.platform == "win32":
+    pytest.skip("there are no receivers without sockets that take descriptors", allow_module_level=True)
+
 PRINTER, SCANNER, LOOPBACK = "192.0.2.1", "192.0.2.77", "127.0.0.1"
 
 # Of a reload: path and content.
