@@ -75,8 +75,12 @@ class Tree:
 
     def memory(self) -> float:
         """MB: what is resident of the root, and what the others have of their own beside it."""
-        own = sum(_kilobytes(f"/proc/{pid}/smaps_rollup", "Private_") for pid in self.pids() if pid != self.root)
-        return (_kilobytes(f"/proc/{self.root}/status", "VmRSS:") + own) / 1024
+        own = sum(Tree(pid).private() for pid in self.pids() if pid != self.root)
+        return _kilobytes(f"/proc/{self.root}/status", "VmRSS:") / 1024 + own
+
+    def private(self) -> float:
+        """MB that the root has in common with no other process."""
+        return _kilobytes(f"/proc/{self.root}/smaps_rollup", "Private_") / 1024
 
     def peak(self) -> float:
         """MB that were resident of the root at most since `forget_peak`, or since it was started."""
