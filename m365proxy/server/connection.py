@@ -156,8 +156,7 @@ class Connection:
             # Ours before the handshake begins, so that interrupt and cut reach it.
             self._socket = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
             self._waits = waits_on(self._socket)
-            self._socket.settimeout(seconds)
-            self._socket.do_handshake()
+            self._waits.handshake(self._socket, seconds)
         except (socket.timeout, ssl.SSLWantReadError):
             raise TimedOut("no TLS handshake in time") from None
         except (OSError, ValueError) as error:

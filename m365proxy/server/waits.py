@@ -67,6 +67,20 @@ class Waits:
                     return b""
                 self._limit = 0.0  # the next wait is for all that remains
 
+    def handshake(self, sock: ssl.SSLSocket, seconds: float) -> None:
+        """Do the server's part of TLS's beginning.  Raises socket.timeout, OSError."""
+        deadline = self._clock() + seconds
+        while True:
+            remaining = deadline - self._clock()
+            if remaining <= 0:
+                raise socket.timeout
+            sock.settimeout(min(remaining, self._look))
+            try:
+                return sock.do_handshake()
+            except _IN_VAIN:
+                if self._ended:
+                    raise ConnectionAbortedError("ended while TLS began") from None
+
     def end(self) -> None:
         """From another thread: who waits to receive sees the end of the client's data."""
         self._ended = True

@@ -91,6 +91,37 @@ def test_a_wait_that_was_ended_is_left_at_the_next_look(monkeypatch):
     assert (script.waits, script.limits, shut) == (1, [1.0], [(script, socket.SHUT_RD)])
 
 
+class Shaking(Script):
+    """A socket whose client takes some seconds to begin TLS; `ended` is called during the first wait for it."""
+
+    def __init__(self, seconds, ended=lambda: None):
+        super().__init__((seconds, b""))
+        self.ended = ended
+
+    def do_handshake(self):
+        self.ended()
+        self.recv(0, 0)
+
+
+def test_tls_begins_in_a_time_limit_of_its_own():
+    script = Shaking(2.5)
+    Waits(script, lambda: script.now, look=1.0).handshake(script, 60)
+    assert script.limits == [1.0, 1.0, 1.0] and script.now == 102.5
+    script = Shaking(100)
+    with pytest.raises(socket.timeout):
+        Waits(script, lambda: script.now).handshake(script, 60)
+    assert script.limits == [60] and script.now == 160
+
+
+def test_a_beginning_of_tls_that_was_ended_is_left_at_the_next_look(monkeypatch):
+    monkeypatch.setattr(waits.socket.socket, "shutdown", lambda *which: None)
+    script = Shaking(100, lambda: shaken.end())
+    shaken = Waits(script, lambda: script.now, look=1.0)
+    with pytest.raises(ConnectionAbortedError):
+        shaken.handshake(script, 60)
+    assert script.limits == [1.0]
+
+
 def test_looking_is_no_end():
     script = Script((2.5, b"QUIT"))
     assert Waits(script, lambda: script.now, look=1.0).receive(10, script.now + 300) == b"QUIT"
