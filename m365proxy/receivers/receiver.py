@@ -86,6 +86,7 @@ class Receiver:
         """Do what the main process says, until it wants no more or is gone; `sock` is the channel's."""
         self._channel = Channel(sock)
         logging.getLogger().handlers = [records.Sender(self._channel)]
+        self._hellos.load()
         self._channel.send(Report.READY, os.getpid())
         for (task, *values), descriptor in self._channel.messages():
             if task == Task.STOP:

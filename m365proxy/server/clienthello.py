@@ -40,7 +40,11 @@ class ClientHellos:
         self._tell = tell
         self.networks = networks  # may be exchanged while running
         self._lock = threading.Lock()
-        self._known: Dict[str, None] = dict.fromkeys(_load(path))
+        self.load()
+
+    def load(self) -> None:
+        """Know what is in the file: another process may have written it meanwhile."""
+        self._known: Dict[str, None] = dict.fromkeys(_load(self._path))
 
     def expected(self, peer: str) -> bool:
         """Whether this (normalised) address is allowed to speak first."""

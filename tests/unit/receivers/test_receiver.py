@@ -181,6 +181,19 @@ def test_so_many_wait_already(make_main):
         assert smtp.docmd("DATA")[0] == 452
 
 
+def test_what_was_learnt_since_the_start_is_known_to_one_that_is_made_later(tmp_path, caplog):
+    config = configured(tmp_path, relay_networks=RELAY)
+    receiver = Receiver(config, {}, str(tmp_path / "hellos"))
+    (tmp_path / "hellos").write_text('["192.0.2.9"]')
+    ours, theirs = socket.socketpair()
+    handlers = list(logging.getLogger().handlers)
+    with theirs:
+        ours.close()
+        receiver.run(theirs)
+    logging.getLogger().handlers = handlers
+    assert receiver._hellos.expected("192.0.2.9")
+
+
 def test_an_address_that_begins_tls_at_once_is_reported_and_learnt(make_main):
     main = make_main(tls={"tls_cert": "auto"})
     main.channel.send(Task.CLIENT_HELLO, "127.0.0.1")
