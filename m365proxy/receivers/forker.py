@@ -17,6 +17,8 @@ import sys
 import threading
 from typing import Callable, Optional
 
+from ..system import log
+
 # What is for the main process: it tells its receivers.
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 
@@ -82,6 +84,7 @@ class Forker:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets those that have ended
         work = self._prepare()
+        log.let_go()
         while True:
             octet, attached, _, _ = control.recvmsg(1, socket.CMSG_SPACE(4))
             if not octet:

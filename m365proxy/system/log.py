@@ -210,6 +210,16 @@ def setup(level: str = "INFO", file: str = "", syslog: bool = False, events: Opt
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
+def let_go() -> None:
+    """Close the log's files, for a process that has nothing to say: one that was rotated away would keep its room.
+
+    A line makes them open again.
+    """
+    for handler in logging.getLogger().handlers:
+        with contextlib.suppress(OSError):  # its disk may be full
+            handler.close()
+
+
 def _main_handler(file: str) -> logging.Handler:
     if not file:
         handler: logging.Handler = _Lines(sys.stderr)

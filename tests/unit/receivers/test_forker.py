@@ -1,6 +1,7 @@
 """The forker in a process of its own: this one has threads, and so cannot be forked."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -49,6 +50,27 @@ def test_all_are_children_of_one_process_which_prepares_once():
     (forker,) = set(parents)
     assert len(set(pids)) == 3 and main not in {*pids, forker}
     assert all(one == [forker] for one in prepared)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="there is no /proc here")
+def test_no_log_file_stays_open_that_may_be_rotated_away(tmp_path):
+    script = """
+import os, sys
+from m365proxy.receivers.forker import Forker
+from m365proxy.system import log
+
+def work(sock):
+    open_here = [os.path.realpath(f"/proc/{pid}/fd/{name}") for pid in (os.getpid(), os.getppid())
+                 for name in os.listdir(f"/proc/{pid}/fd")]
+    sock.sendall(str(open_here.count(sys.argv[1])).encode())
+
+log.setup(file=sys.argv[1])
+forker = Forker(lambda: work)
+forker.start()
+print(forker.make().recv(100).decode())
+"""
+    words = [sys.executable, "-c", script, str(tmp_path / "log")]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout == "0\n"
 
 
 def test_a_new_one_takes_the_place_of_one_that_was_killed():
