@@ -61,17 +61,18 @@ def _batch(program: Program, boxes: Sequence[str], count: int) -> Tuple[float, f
 
 
 def deliver(bench: Bench) -> None:
-    """what leaves 1, 4 and 16 mailboxes at 250 ms a request, of what 4 requests at a time allow; requests a message"""
+    """the ceiling: what leaves 1, 4 and 16 mailboxes at 250 ms a request, of what 4 requests at a time allow"""
     count = bench.choose(60, 30)
     with running(bench.place("deliver"), [ALERTS, SCANS, *BOXES]) as program:
         hold(program)
         _submit(program, BOXES, 1)
         release(program, len(BOXES))  # the ways are learnt, the libraries loaded
         title(f"Delivery: {count} messages of each mailbox, {1000 * LATENCY:.0f} ms a request", "m365proxy", "possible")
-        for boxes in (1, 4, 16):
+        for boxes, budget in ((1, 0.95), (4, 0.95), (16, 0.80)):
             rounds = [_batch(program, BOXES[:boxes], count) for _ in range(bench.choose(3, 1))]
             rates, possible, requests, others, refused = zip(*rounds)
-            note = f"{sum(requests) / len(requests):.2f} requests a message; {sum(refused)} answered 429"
+            note = f"budget {budget:.2f}; {sum(requests) / len(requests):.2f} requests a message"
+            note += f"; {sum(refused)} answered 429"
             line(f"mailboxes: {boxes}", rates, possible, form="{:.1f}/s", others=others, note=note)
 
 

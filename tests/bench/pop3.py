@@ -150,12 +150,17 @@ def drops(bench: Bench) -> None:
         for mailbox in boxes:
             fill(program, mailbox, 100)
             logged_in(program, mailbox).quit()  # each has been listed once
-        title("POP3: a session of a mailbox with 100 messages, from login to QUIT: processor time", "m365proxy")
+        title(
+            "POP3: a session of a mailbox with 100 messages, from login to QUIT: processor time",
+            "m365proxy",
+            f"{counts[0]} sessions",
+        )
         found = by_turns({count: count for count in counts}, 1, lambda count: _crowd(program, boxes[:count]))
         for count, rounds in found.items():
             cost, others, kilobytes, threads = rounds[-1]
+            reference = [found[counts[0]][-1][0]]
             note = f"{kilobytes:.0f} KB each, {threads:.2f} threads each"
-            line(f"{count} sessions at once", [cost], form="{:.2f} ms", others=[others], note=note)
+            line(f"{count} sessions at once", [cost], reference, form="{:.2f} ms", others=[others], note=note)
 
 
 def _crowd(program: Program, boxes: Sequence[str]) -> Tuple[float, float, float, float]:
