@@ -175,7 +175,8 @@ def test_prometheus_scrapes_it_and_loads_the_alerts(make_program, tmp_path, is_p
 
         def scraped():
             (target,) = json.loads(get(port, "/api/v1/targets"))["data"]["activeTargets"] or [{"health": "unknown"}]
-            assert target["health"] != "down", target["lastError"]
+            is_late = "deadline exceeded" in target.get("lastError", "")  # a busy machine needs more than a second
+            assert target["health"] != "down" or is_late, target["lastError"]
             return target["health"] == "up"
 
         wait_until(lambda: '"Server is ready' in log.read_text() and scraped(), what="a scrape")

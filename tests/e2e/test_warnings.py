@@ -20,18 +20,17 @@ from m365proxy.system import control
 HASTY = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-hold = float(sys.argv.pop(1))
+hold, again = float(sys.argv.pop(1)), float(sys.argv.pop(1))
 from m365proxy import daemon
 from m365proxy.cli import main
 from m365proxy.monitoring import notices
 from m365proxy.monitoring.warnings import Warnings
 daemon._STATUS_SECONDS = daemon._CONTROL_SECONDS = 0.05
-Warnings.hold = hold
-Warnings.again = 2 * hold
+Warnings.hold, Warnings.again = hold, again
 notices.Notices.__init__.__defaults__ = ((0.0, 0.2),)
 sys.exit(main())
 """
-COMMAND = [sys.executable, "-c", HASTY, str(ROOT), "0.5"]
+COMMAND = [sys.executable, "-c", HASTY, str(ROOT), "0.5", "1"]
 
 pytestmark = pytest.mark.skipif("M365PROXY_TEST_COMMAND" in os.environ, reason="needs the program from the source tree")
 posix = pytest.mark.skipif(os.name == "nt", reason="the program that is run is a shell script")
@@ -119,7 +118,7 @@ def test_a_warning_that_cannot_be_sent_is_no_reason_for_another(make_program):
     program.sandbox.faults.add(
         "answer", method="POST", path="/send$|/sendMail$", status=400, code="ErrorInvalidRecipients", times=None
     )
-    program.sign_in().start([*COMMAND[:-1], "7"])  # longer than a mail waits for its second attempt: 5 s
+    program.sign_in().start([*COMMAND[:-2], "7", "3600"])  # longer than a mail waits for its second attempt: 5 s
     wait_until(lambda: "a notice has reached nobody" in program.said())
     assert program.said().count("notify: no notice: Exchange refused the recipients") == 2
     assert program.queue() == [("failed", "")]
