@@ -106,7 +106,17 @@ def _add_run(commands: "argparse._SubParsersAction[_Parser]") -> None:
         action="store_true",
         help="let this machine use the state directory of another one, which must never run again beside it",
     )
-    commands.add_parser("adopt", help="let this machine use the state directory of another one")
+    adopt = commands.add_parser(
+        "adopt",
+        help="take over the queue of a gateway that is gone; or let this machine use another one's state directory",
+    )
+    adopt.add_argument(
+        "directory",
+        nargs="?",
+        type=_given,
+        metavar="DIRECTORY",
+        help="the state directory of a gateway that will never run again: all its mail is taken into this one's queue",
+    )
 
 
 def _add_init(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -430,7 +440,10 @@ def _devices(arguments: argparse.Namespace) -> Optional[int]:
 def _adopt(arguments: argparse.Namespace) -> Optional[int]:
     from .admin import adopt
 
-    return adopt.adopt_machine(_config(arguments, owner=True), os.environ)
+    config = _config(arguments, owner=True)
+    if arguments.directory is None:
+        return adopt.adopt_machine(config, os.environ)
+    return adopt.adopt_queue(config, os.path.abspath(arguments.directory), os.environ)
 
 
 def _demo(arguments: argparse.Namespace) -> Optional[int]:

@@ -53,7 +53,7 @@ from .spool.envelope import Envelope
 from .spool.incoming import Incoming
 from .spool.overview import Overview
 from .submission import Submission, guard_of
-from .system import files, log, machines, memory
+from .system import adopted, files, log, machines, memory
 from .system.choices import Permissions, Service, TlsMode
 from .system.control import Control
 from .system.events import EventLog
@@ -220,7 +220,7 @@ class Daemon:
     def _make_courier(self) -> Courier:
         config, graph, nodes = self.config, self.account.graph, self.config.limits.nodes
         files.make_private(os.path.join(config.state_dir, "seen"))
-        drafts = Drafts(graph, installation(config.state_dir))
+        drafts = Drafts(graph, installation(config.state_dir), adopted.settled(config.state_dir))
         self._sent_copies = SentCopies(drafts, config.without_copies)
         delivery = Delivery(
             graph,
@@ -387,6 +387,8 @@ class Daemon:
     def _carry_out(self, word: str, id: str = "") -> None:
         if word == "queued":
             self.courier.add(id)
+        elif word == "adopted":
+            self.courier.take_over(id)
         elif word == "reload":
             self.reload()
         elif word == "flush":

@@ -11,6 +11,7 @@ from .delivery.leftovers import Leftovers
 from .errors import ProxyError
 from .spool import sweep
 from .spool.spool import Spool, mailbox_tag
+from .system import adopted
 from .system.choices import Permissions
 
 
@@ -47,5 +48,5 @@ class Daily:
             for mailbox in config.mailboxes
             if mailbox.sent_items is not None
         }
-        drafts = Drafts(graph, installation(self._state_dir))
+        drafts = Drafts(graph, installation(self._state_dir), adopted.settled(self._state_dir))
         Leftovers(graph, drafts, self._spool, keep_days).sweep(mailboxes)

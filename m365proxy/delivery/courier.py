@@ -10,7 +10,7 @@ import contextlib
 import math
 import threading
 import time
-from typing import Callable, Dict, List, Optional, Tuple, TypedDict
+from typing import Callable, Dict, List, Optional, Set, Tuple, TypedDict
 
 from ..errors import SignInNeeded, Temporary, TokenRefused
 from ..graph.answer import GraphTrouble, NoAnswer, Throttled
@@ -102,11 +102,11 @@ class Courier:
         self._lock = self._lanes.lock
         self._idle = threading.Condition(self._lock)
         self._most_workers = workers
-        self._workers = 0
-        self._stopping = False
+        self._workers, self._stopping = 0, False
         self._timer = Timer(self.flush, "courier-timer")
         self._flushed = -math.inf  # wall clock of the last flush_all: what was last tried before it waits no longer
         self._strays: Dict[str, List[Entry]] = {}  # by tag: posting, of mailboxes that are not in the config
+        self._found: Set[str] = set()  # ids of messages that this run found posting
 
     def recover(self) -> None:
         """Take over what an earlier run had in hand; before new mail may come in, which would look the same."""
@@ -130,6 +130,7 @@ class Courier:
 
     def _find_out(self, entry: Entry) -> None:
         """A send was interrupted, nobody knows at which moment: the message has to be looked for."""
+        self._found.add(entry.id)
         lane = self._lanes.of_message(entry.id)
         if lane is None:
             self._strays.setdefault(tag_of(entry.id), []).append(entry)
@@ -158,6 +159,19 @@ class Courier:
         """
         self._lanes.add_now(id)
         self.flush()
+
+    def take_over(self, id: str) -> None:
+        """A message was adopted from another queue, and is in this one as it was in that."""
+        entry = self._spool.find(id)
+        if entry is None:
+            return
+        if entry.place is Place.NEW:
+            self.add(id)
+        elif entry.place is Place.FAILED:
+            self._failed()
+        elif entry.phase is Phase.POSTING and id not in self._found:  # or the start has found it, too
+            self._find_out(entry)
+            self.flush()
 
     def find_missed(self) -> None:
         """Let everything wait that is in new/: nobody said of some of it that it is there.

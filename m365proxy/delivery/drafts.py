@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from ..graph.answer import Answer, GraphRefused, GraphTrouble
 from ..graph.body import base64_body
@@ -113,15 +113,19 @@ def _addresses(recipients: Any) -> Iterator[str]:
 class Drafts:
     """The calls; any thread may use them.  They raise what Graph.read raises, unless said otherwise."""
 
-    def __init__(self, graph: Graph, installation: str):
-        """`installation`: this installation's random id."""
+    def __init__(self, graph: Graph, installation: str, adopted: Iterable[str] = ()):
+        """`installation`: this installation's random id; `adopted`: those whose queues it has taken over."""
         self._graph = graph
         self._installation = installation
+        self._ours = {installation, *adopted}
         self._folders: Dict[Tuple[str, str], str] = {}  # mailbox and the name of a folder of it -> the folder's id
 
-    def mark(self, queue_id: str) -> str:
-        """The marker's value for a queue id."""
-        return f"{self._installation} {queue_id}"
+    def mark(self, queue_id: str, owner: str = "") -> str:
+        """The marker's value for a queue id; `owner`: the installation it was adopted from, if it was.
+
+        Methods that have the argument `mark` want this.
+        """
+        return f"{owner or self._installation} {queue_id}"
 
     def create(self, mailbox: str, prepared: Prepared) -> Dict[str, Any]:
         """POST /messages with MIME (user-post-messages.md); the new draft's JSON.
@@ -139,9 +143,9 @@ class Drafts:
         ) as answer:
             return item_of(answer)
 
-    def put_marker(self, mailbox: str, id: str, queue_id: str, bcc: Sequence[Mailbox]) -> Dict[str, Any]:
+    def put_marker(self, mailbox: str, id: str, mark: str, bcc: Sequence[Mailbox]) -> Dict[str, Any]:
         """PATCH the marker and Bcc onto a draft (message-update.md); the draft's JSON afterwards."""
-        changes: Dict[str, Any] = {"singleValueExtendedProperties": [{"id": MARKER, "value": self.mark(queue_id)}]}
+        changes: Dict[str, Any] = {"singleValueExtendedProperties": [{"id": MARKER, "value": mark}]}
         if bcc:
             changes["bccRecipients"] = [{"emailAddress": {"address": hidden.address}} for hidden in bcc]
         with self._graph.read("PATCH", mailbox, message_path(id), headers=IMMUTABLE, json=changes) as answer:
@@ -213,7 +217,7 @@ class Drafts:
                     break
         return reader.form
 
-    def look(self, draft: DraftState, queue_id: str, message_id: str, since: Optional[float]) -> Found:
+    def look(self, draft: DraftState, mark: str, message_id: str, since: Optional[float]) -> Found:
         """What became of a draft.
 
         `since`: when it was posted, by Graph's clock; None if it was not, and then only the draft's id and the
@@ -222,10 +226,10 @@ class Drafts:
         value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
             return Found.SENT
-        if self._has_marked_copy(draft.mailbox, queue_id):
+        if self._has_marked_copy(draft.mailbox, mark):
             return Found.COPY
         # Many devices put one Message-ID on all their mail: as long as ours is a draft, a copy is of another mail.
-        if value is None and since is not None and self._has_copy(draft, queue_id, message_id, since):
+        if value is None and since is not None and self._has_copy(draft, mark, message_id, since):
             return Found.COPY
         if value is None:
             return Found.GONE
@@ -233,31 +237,30 @@ class Drafts:
             return Found.ELSEWHERE
         return Found.DRAFT if _is_unchanged(draft, value) else Found.EDITED
 
-    def orphans(self, mailbox: str, queue_id: str, message_id: str, since: float) -> Tuple[List[str], List[str]]:
+    def orphans(self, mailbox: str, mark: str, message_id: str, since: float) -> Tuple[List[str], List[str]]:
         """Ids of drafts whose creation was interrupted: those with our marker; those that may be ours by Message-ID.
 
         A mail program may keep a draft of its own under the Message-ID it sends with, and another gateway may be
         creating one.  So a draft can be ours only if it was created after `since` (when we requested ours, by Graph's
         clock) and does not have another marker.
         """
-        ours = [str(item["id"]) for item in self._search(mailbox, "drafts", _marker_filter(self.mark(queue_id)))]
+        ours = [str(item["id"]) for item in self._search(mailbox, "drafts", _marker_filter(mark))]
         doubtful = [
             str(item["id"])
             for item in self._search(mailbox, "drafts", _message_id_filter(message_id))
-            if seconds_of(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE
-            and not self._is_anothers(item, queue_id)
+            if seconds_of(item.get("createdDateTime")) >= since - _CLOCK_TOLERANCE and not _is_anothers(item, mark)
         ]
         return ours, [id for id in doubtful if id not in ours]
 
-    def delete_twins(self, draft: DraftState, queue_id: str, message_id: str, since: float) -> None:
+    def delete_twins(self, draft: DraftState, mark: str, message_id: str, since: float) -> None:
         """Delete what an interrupted attempt left: unmarked drafts with our Message-ID and the content of `draft`."""
-        for id in self.orphans(draft.mailbox, queue_id, message_id, since)[1]:
+        for id in self.orphans(draft.mailbox, mark, message_id, since)[1]:
             value = self.get(draft.mailbox, id) if id != draft.id else None
             if value is not None and value.get("isDraft", True) and fingerprint(value) == draft.print:
                 self.delete(draft.mailbox, id)
 
     def marked(self, mailbox: str, folder: str, since: float = 0.0) -> Iterator[Dict[str, Any]]:
-        """Items of a folder that have this installation's marker: id, queue_id, isDraft, sentDateTime, createdDateTime.
+        """Items of a folder with this installation's marker, or an adopted one's: id, queue_id, isDraft and two dates.
 
         `since`: only those that were made then or later, by Exchange's clock.
         """
@@ -276,29 +279,25 @@ class Drafts:
                 raise GraphTrouble("Graph's answer to a search is not readable.", answer)
             for item in page["value"]:
                 installation, _, queue_id = _marker_of(item).partition(" ")
-                if installation == self._installation:
+                if installation in self._ours:
                     yield {**item, "queue_id": queue_id}
             if not page.get("@odata.nextLink"):
                 return
             answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=IMMUTABLE)
 
-    def _has_marked_copy(self, mailbox: str, queue_id: str) -> bool:
+    def _has_marked_copy(self, mailbox: str, mark: str) -> bool:
         """Whether Sent Items has our mail, by its marker; if somebody copied the draft there, it is still a draft."""
-        found = self._search(mailbox, "sentitems", _marker_filter(self.mark(queue_id)))
+        found = self._search(mailbox, "sentitems", _marker_filter(mark))
         return any(map(is_sent, found))
 
-    def _has_copy(self, draft: DraftState, queue_id: str, message_id: str, since: float) -> bool:
+    def _has_copy(self, draft: DraftState, mark: str, message_id: str, since: float) -> bool:
         """Whether Sent Items has a mail with our Message-ID, sent since we posted and not known to be another's."""
         for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
             for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
                 late_enough = seconds_of(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
-                if late_enough and is_sent(item) and not self._is_anothers(item, queue_id):
+                if late_enough and is_sent(item) and not _is_anothers(item, mark):
                     return True
         return False
-
-    def _is_anothers(self, item: Dict[str, Any], queue_id: str) -> bool:
-        """Whether an item has the marker of another queue id, or of another installation."""
-        return _marker_of(item) not in ("", self.mark(queue_id))
 
     def _search(self, mailbox: str, folder: str, condition: str) -> List[Dict[str, Any]]:
         params = {
@@ -335,6 +334,11 @@ def _marker_filter(value: str) -> str:
 
 def _message_id_filter(message_id: str) -> str:
     return "internetMessageId eq '" + message_id.replace("'", "''") + "'"
+
+
+def _is_anothers(item: Dict[str, Any], mark: str) -> bool:
+    """Whether an item has the marker of another queue id, or of another installation."""
+    return _marker_of(item) not in ("", mark)
 
 
 def _marker_of(item: Dict[str, Any]) -> str:

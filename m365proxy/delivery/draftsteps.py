@@ -45,7 +45,7 @@ class DraftSteps:
     def find(self, claim: Claim, draft: DraftState) -> Found:
         """What became of a draft."""
         since = claim.state.posted if draft.posted else None
-        found = self._drafts.look(draft, claim.id, claim.state.message_id, since)
+        found = self._drafts.look(draft, self._mark(claim), claim.state.message_id, since)
         if found is Found.COPY:
             self._sent_ids.contradict(draft.mailbox)
             return Found.SENT
@@ -95,11 +95,11 @@ class DraftSteps:
         claim, state = message.claim, message.claim.state
         if state.stray == draft.mailbox:
             try:
-                self._drafts.delete_twins(draft, claim.id, state.message_id, state.strayed)
+                self._drafts.delete_twins(draft, self._mark(claim), state.message_id, state.strayed)
             except GraphRefused as error:
                 logger.info("%s: an interrupted draft stays: %s", claim.id, error)
             state.stray, state.strayed = "", 0.0
-        return self._drafts.put_marker(draft.mailbox, draft.id, claim.id, message.prepared.top.bcc)
+        return self._drafts.put_marker(draft.mailbox, draft.id, self._mark(claim), message.prepared.top.bcc)
 
     def ask(self, claim: Claim, mailbox: str) -> None:
         """The intention is on disk before a draft is asked for, so that an orphan can be found."""
@@ -114,7 +114,7 @@ class DraftSteps:
         """
         state, mailbox = claim.state, draft.mailbox
         try:
-            ours, doubtful = self._drafts.orphans(mailbox, claim.id, state.message_id, state.drafted)
+            ours, doubtful = self._drafts.orphans(mailbox, self._mark(claim), state.message_id, state.drafted)
             for id in ours:
                 self._drafts.delete(mailbox, id)
         except GraphRefused as error:
@@ -156,6 +156,9 @@ class DraftSteps:
         if found not in (Found.SENT, Found.DRAFT, Found.EDITED):
             claim.state.draft = None
             claim.save_state()
+
+    def _mark(self, claim: Claim) -> str:
+        return self._drafts.mark(claim.id, claim.state.owner)
 
 
 def is_asked(draft: Optional[DraftState]) -> bool:

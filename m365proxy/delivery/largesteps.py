@@ -142,7 +142,7 @@ class LargeSteps:
             self._large.go_on(mailbox, id, mail.attachments, filling.attached, attached)
         else:
             self._steps.ask(claim, mailbox)
-            marker = {MARKER: self._drafts.mark(claim.id)}
+            marker = {MARKER: self._drafts.mark(claim.id, claim.state.owner)}
             self._large.create(mailbox, mail, marker, partial(self._note_created, claim, mailbox, filling), attached)
         draft = self._ready(claim, mailbox, self._drafts.get(mailbox, self._draft_of(claim).id))
         if filling.lost:

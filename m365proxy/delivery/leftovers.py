@@ -1,6 +1,6 @@
 """Once a day: drafts of ours that nobody will send, and sent copies that are not to be kept, are deleted.
 
-Only items with this installation's marker are touched.
+Only items with the marker of this installation, or of one that was adopted, are touched.
 """
 
 from __future__ import annotations

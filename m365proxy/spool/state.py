@@ -142,6 +142,7 @@ class State:
     status: str = ""  # the enhanced code of the last failure (RFC 3463)
     code: str = ""  # Graph's error.code
     request_id: str = ""
+    owner: str = ""  # the installation it was adopted from, whose marker its drafts have; "" for this one
     message_id: str = ""  # the Message-ID it is sent with
     left_out: str = ""  # what it is sent without, if it is sent as JSON
     whole_drafts: int = 0  # how many drafts of MIME were made of it, if it is large

@@ -9,8 +9,8 @@ from . import files, log
 
 logger = log.get("control")
 
-# "queued" comes with a message's id, "login" with the digest of a one-time password, "watch" with seconds.
-WORDS = ("queued", "reload", "flush", "status", "login", "watch", "drain")
+# "queued" and "adopted" come with a message's id, "login" with the digest of a one-time password, "watch" with seconds.
+WORDS = ("queued", "adopted", "reload", "flush", "status", "login", "watch", "drain")
 
 
 class Control:

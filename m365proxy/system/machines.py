@@ -12,7 +12,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from ..errors import OtherMachine
-from . import files, jsontext, log
+from . import adopted, files, jsontext, log
 from .machineid import UNKNOWN, Machine
 
 logger = log.get("machines")
@@ -30,7 +30,11 @@ def check(state_dir: str, machine: Machine) -> None:
 
 
 def note(state_dir: str, machine: Machine) -> None:
-    """Write this machine down, with the directory's lock held: it runs here, or somebody has decided so."""
+    """Write this machine down, with the directory's lock held: it runs here, or somebody has decided so.
+
+    OtherMachine if the directory was given up: nobody may take it.
+    """
+    adopted.check_not_retired(state_dir)
     known = _read(state_dir)
     if _is_free(known, machine):
         known = []
@@ -89,7 +93,7 @@ def _refusal(state_dir: str, entry: Dict[str, Any], is_clone: bool) -> str:
     if is_clone:
         found = f"{state_dir} belongs to the machine {host}, of which this one seems to be a copy"
     return (
-        f"{found}. It was first used there on {day}. If that never runs again, or its disk was moved to "
-        "this machine, run `m365proxy adopt` once, then start again. If this is a copy, let it have a state directory "
+        f"{found}. It was first used there on {day}. If that machine never runs again, or its disk is "
+        "in this one, run `m365proxy adopt` once, then start again. If this is a copy, let it have a state directory "
         "of its own: move this one away, then run `m365proxy login`."
     )

@@ -14,14 +14,14 @@ def _closed(program):
 def make_program(tmp_path):
     made = []
 
-    def make(**settings):
+    def make(beside=None, **settings):
         directory = tmp_path / f"program{len(made)}"
         directory.mkdir()
-        made.append(Program(directory, **settings))
+        made.append(Program(directory, beside, **settings))
         return made[-1]
 
     yield make
-    for program in made:
+    for program in reversed(made):  # first those that use another's tenant
         _closed(program)
 
 

@@ -1,8 +1,10 @@
-"""A copied state directory is refused on another machine, and what the refusal says works."""
+"""A state directory that was another machine's, and the queue of a gateway that is gone for good."""
 
 import shutil
+import signal
 import smtplib
 
+import pytest
 from program import ALERTS, PASSWORD, SCANS, wait_until
 
 VARIABLE = "M365PROXY_MACHINE"
@@ -60,3 +62,62 @@ def test_a_copy_with_a_state_directory_of_its_own_works_beside_the_original(make
     wait_until(lambda: delivered(program) == 1, what="delivery")
     ids = [(program.directory / name / "installation").read_text() for name in ("state", "state-of-gateway1")]
     assert ids[0] != ids[1]
+
+
+def texts(program):
+    with program.sandbox.tenant.lock:
+        return sorted(sent.raw.partition(b"Subject: ")[2].split(b"\r")[0] for sent in program.sandbox.tenant.delivered)
+
+
+@pytest.fixture
+def gone(make_program):
+    """A gateway killed for good: one message is sent and not known to be, three wait, one of them with a draft."""
+    program = make_program()
+    faults, tenant = program.sandbox.faults, program.sandbox.tenant
+    tenant.draft_id_survives = False  # only the marker tells
+    program.sign_in().start()
+    faults.add("hang_after", path="/send$", method="POST", times=1)
+    submit(program, "sent")
+    wait_until(lambda: len(tenant.delivered) == 1 and program.queue() == [("cur", "posting")], what="a send")
+    faults.add("answer", path="/send$", status=429, code="ApplicationThrottled", retry_after="600")
+    submit(program, "with a draft")
+    wait_until(lambda: ("new", "") in program.queue() and tenant.items(ALERTS, "drafts"), what="a draft")
+    for number in (1, 2):
+        submit(program, f"waits {number}")
+    program.stop(signal.SIGKILL)
+    faults.clear()
+    return program
+
+
+WANTED = [b"sent", b"waits 1", b"waits 2", b"with a draft"]
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["into a running one", "into one at rest"])
+def test_the_queue_of_a_gateway_that_is_gone_is_taken_over(make_program, gone, running):
+    heir = make_program(beside=gone)
+    heir.sign_in()
+    if running:
+        heir.start()
+    directory = str(gone.directory / "state")
+    done = heir.command("adopt", directory)
+    assert done.returncode == 0 and "taken over" in done.stdout and "1 to be looked for" in done.stdout, done.stderr
+    if not running:
+        assert "not running" in done.stdout
+        heir.start()
+    wait_until(lambda: heir.queue() == [], what="an empty queue")
+    assert texts(gone) == WANTED
+    assert gone.sandbox.tenant.items(ALERTS, "drafts") == []
+    assert gone.queue() == []
+    again = heir.command("adopt", directory)
+    assert again.returncode == 0 and ": 0." in again.stdout, again.stderr
+    refused = gone.command("run")
+    assert refused.returncode == 78 and "given up" in refused.stderr and "Traceback" not in refused.stderr
+    assert texts(gone) == WANTED
+
+
+def test_a_gateway_that_runs_is_not_taken_over(make_program, program):
+    heir = make_program(beside=program)
+    done = heir.command("adopt", str(program.directory / "state"))
+    assert done.returncode == 75 and f"pid {program.process.pid}" in done.stderr, done.stderr
+    submit(program, "as ever")
+    wait_until(lambda: texts(program) == [b"as ever"], what="delivery")

@@ -19,7 +19,8 @@ def nodes(tmp_path):
     made = [first, other]
     for node in made:
         node.settings.pop("pop3_port")
-        node.configure(queue={"min_free_mb": 0, "retry_interval": 60, "on_ambiguous": "hold"})
+        queue = {"min_free_mb": 0, "retry_interval": 60, "on_ambiguous": "hold"}
+        node.configure(queue=queue, limits={"nodes": 2})
         node.sign_in().start()
     yield made
     for node in reversed(made):

@@ -26,6 +26,7 @@ programs program appdata roaming m365proxy .m365proxy m365proxy.py m365proxy.jso
 counters.json routes.json tls_first.json tokens.enc token.key tokens.enc.bad installation machines.json lock queue new
 cur failed state events control maildrop seen fullchain.pem privkey.pem cert.pem key.pem chain.pem app-key.pem
 ca-certificates.crt v1.0 livez readyz healthz metrics devices.json warnings.json doc examples
+adopted.json retired adopting
 """
 PATHS = frozenset(_PATHS_TEXT.split())
 

@@ -1,6 +1,7 @@
 """Draft, send, look: the real spool, courier, client and the stand-in tenant, in every combination."""
 
 import itertools
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -477,6 +478,32 @@ def test_uploads_denied_to_the_shared_mailbox_go_through_the_own(harness, wait_u
     harness.put()
     settle(harness, wait_until)
     assert harness.routes.candidates(ALERTS)[0] == Route(ALERTS, True), "small mail keeps its own way"
+
+
+@pytest.mark.parametrize("owner", ["gone", ""])
+def test_an_adopted_message_is_known_by_the_marker_of_its_first_owner(harness, wait_until, owner):
+    """Only the marker tells that it was sent, and by whom it was."""
+    harness.tenant.draft_id_survives = False
+    harness.tenant.message_id = "replace_at_send"
+    harness.installation = "gone"
+    harness.sandbox.faults.add("hang_after", path="/send$", seconds=30)
+    harness.open().put()
+    wait_until(lambda: harness.tenant.delivered and harness.places() == [("cur", "posting")])
+    left = harness.path / "left"
+    shutil.copytree(harness.path / "queue", left)
+    harness.sandbox.faults.clear()
+    harness.close()
+    shutil.rmtree(harness.path / "queue")
+    shutil.copytree(left, harness.path / "queue")
+    id = next((harness.path / "queue" / "state").iterdir()).name.partition(".")[0]
+    state = harness.spool.state(id)
+    state.owner = owner
+    harness.spool.save_state(id, state)
+    harness.installation = "installation"
+    harness.open()
+    settle(harness, wait_until)
+    assert harness.places() == ([] if owner else [("cur", "held")])
+    assert len(harness.tenant.delivered) == 1
 
 
 def test_posting_without_its_state_is_held(harness, wait_until):

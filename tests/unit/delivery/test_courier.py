@@ -93,6 +93,32 @@ def test_a_message_that_was_being_sent_when_the_program_died_is_looked_for(harne
     assert h.delivery.looked == [id]
 
 
+def test_what_is_adopted_is_taken_in_the_state_it_is_in_and_once(harness):
+    """Also what the start has found, because it was put there a moment before."""
+    failed = []
+    h = harness(FakeDelivery())
+    h.courier._failed = lambda: failed.append(1)
+
+    def put():
+        incoming = h.spool.put(Envelope("a@contoso.com", "", ("x@example.org",)))
+        incoming.write(b"x")
+        return incoming.commit()
+
+    before, after, waiting, given_up, held = ids = [put() for _ in range(5)]
+    h.spool.claim(before).mark_posting()
+    h.courier.recover()
+    h.delivery.found = [SENT, SENT]
+    h.spool.claim(after).mark_posting()
+    h.spool.claim(given_up).fail()
+    h.spool.claim(held).hold()
+    for id in (*ids, "20260101T000000-gone-00000000"):
+        h.courier.take_over(id)
+    h.courier.start()
+    h.settle([("cur", "held"), ("failed", "")])
+    assert sorted(h.delivery.looked) == sorted([before, after])
+    assert len(h.delivery.log) == 1 and len(failed) == 1
+
+
 def test_looking_waits_while_graph_is_away(quick_probes, harness):
     away = [Temporary("no route")]
     h = harness(FakeDelivery(lambda body: WHO_KNOWS))

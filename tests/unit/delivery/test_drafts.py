@@ -39,7 +39,7 @@ def test_what_proves_that_a_message_was_sent(harness, copy, found, posted):
     since = harness.tenant.clock() if posted else None
     if not posted and copy.get("marker") != "installation ID":
         found = Found.GONE
-    assert drafts.look(gone, "ID", "<always@printer.local>", since) is found
+    assert drafts.look(gone, drafts.mark("ID"), "<always@printer.local>", since) is found
 
 
 @pytest.mark.parametrize("change", ["as it was", "Bcc added", "files added", "subject edited"])
@@ -58,7 +58,7 @@ def test_what_of_a_draft_is_compared_in_each_phase(harness, phase, ignored, chan
     item = harness.tenant.create_draft(harness.tenant.mailbox(ALERTS), raw=MAIL)
     known = draft_state(phase, ALERTS, drafts.get(ALERTS, item.immutable))
     if change == "Bcc added":
-        drafts.put_marker(ALERTS, item.immutable, "ID", [Mailbox("", HIDDEN)])
+        drafts.put_marker(ALERTS, item.immutable, drafts.mark("ID"), [Mailbox("", HIDDEN)])
     elif change == "files added":
         content = base64.b64encode(b"x").decode()
         file = {"@odata.type": "#microsoft.graph.fileAttachment", "name": "x", "contentBytes": content}
@@ -67,7 +67,9 @@ def test_what_of_a_draft_is_compared_in_each_phase(harness, phase, ignored, chan
     elif change == "subject edited":
         harness.tenant.update(item, {"subject": "edited"}, {})
     untouched = change == "as it was" or change in ignored
-    assert drafts.look(known, "ID", "<1@contoso.com>", None) is (Found.DRAFT if untouched else Found.EDITED)
+    assert drafts.look(known, drafts.mark("ID"), "<1@contoso.com>", None) is (
+        Found.DRAFT if untouched else Found.EDITED
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,9 @@ def test_anothers_draft_is_no_orphan_of_ours(harness):
     harness.open()
     for marker in ("other ID", "installation other", "installation ID", ""):
         an_item(harness.tenant, "drafts", marker=marker, draft=True)
-    ours, doubtful = harness.drafts.orphans(ALERTS, "ID", "<always@printer.local>", harness.tenant.clock() - 5)
+    ours, doubtful = harness.drafts.orphans(
+        ALERTS, harness.drafts.mark("ID"), "<always@printer.local>", harness.tenant.clock() - 5
+    )
     assert len(ours) == len(doubtful) == 1
 
 

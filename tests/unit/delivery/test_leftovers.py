@@ -48,6 +48,15 @@ def test_orphan_drafts(harness, installation, days, left):
     assert subjects(harness, "drafts") == left
 
 
+def test_orphans_of_an_installation_that_was_adopted_are_ours(harness):
+    for installation in ("gone", "another"):
+        draft(harness, "20260101T000000-aaaa-bbbbbbbb", installation)
+    later(harness, 2)
+    drafts = Drafts(harness.graph, "installation", ["gone"])
+    Leftovers(harness.graph, drafts, harness.spool, {}).sweep([ALERTS])
+    assert subjects(harness, "drafts") == 1
+
+
 def test_a_draft_the_queue_still_needs_stays(harness):
     harness.courier.stop(5)
     id = harness.put()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from m365proxy.errors import OtherMachine
-from m365proxy.system import machines
+from m365proxy.system import adopted, machines
 from m365proxy.system.machineid import UNKNOWN, Machine
 
 HERE = Machine("aaaa", frozenset({"eth-a", "wlan-a"}), "gateway1")
@@ -118,3 +118,10 @@ def test_a_hash_and_a_name_are_all_that_is_kept(tmp_path):
     start(str(tmp_path), HERE)
     (kept,) = json.loads((tmp_path / "machines.json").read_text())
     assert set(kept) == {"id", "adapters", "host", "since"}
+
+
+def test_nobody_may_take_a_directory_that_was_given_up(state_dir):
+    start(state_dir, HERE)
+    adopted.retire(state_dir, "c0ffee")
+    with pytest.raises(OtherMachine, match="given up"):
+        machines.note(state_dir, THERE)
