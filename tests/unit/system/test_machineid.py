@@ -13,8 +13,9 @@ ID = "3d1219c7c4c5404aaa1f6d2a48adfda4"
 @pytest.fixture
 def system(tmp_path, monkeypatch):
     """No container, with /etc and /sys of its own; a function writes files there."""
+    if sys.platform == "win32":
+        pytest.skip("Windows keeps its id in the registry")
     monkeypatch.setattr(machineid, "is_container", lambda: False)
-    monkeypatch.setattr(sys, "platform", "linux")
 
     def put(path, content):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +68,11 @@ def test_a_name_given_is_the_machine_anywhere(system, monkeypatch, inside):
     first, other = (this_machine({machineid.VARIABLE: name}, root) for name in ("relay-0", "relay-1"))
     assert first.id != other.id and UNKNOWN not in (first.id, other.id) and first.host == "relay-0"
     assert this_machine({machineid.VARIABLE: "  "}, root) == this_machine({}, root)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows has a registry")
+def test_windows_has_its_id_in_the_registry():
+    assert this_machine({}).id not in ("", UNKNOWN)
 
 
 def test_adapters_are_real_ones_with_an_address_of_their_own(system):
