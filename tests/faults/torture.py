@@ -271,8 +271,8 @@ class Clients:
                 with smtplib.SMTP("127.0.0.1", port, timeout=30) as smtp:
                     smtp.login(mailbox, self._password)
                     for _ in range(dice.randint(1, 4)):
-                        message_id = _message_id(token, dice)
-                        said = _send(smtp, mailbox, _recipient(dice), _mail(mailbox, token, message_id, dice))
+                        message_id, recipient = _message_id(token, dice), _recipient(dice)
+                        said = _send(smtp, mailbox, recipient, _mail(mailbox, recipient, token, message_id, dice))
                         with self._lock:
                             self.accepted[token] = said
                         token = ""
@@ -330,9 +330,10 @@ def _message_id(token: str, dice: random.Random) -> str:
     return dice.choice((f"<{token.split('-')[2]}@printer.local>", "<1@printer.local>", ""))
 
 
-def _mail(mailbox: str, token: str, message_id: str, dice: random.Random) -> bytes:
-    """The clock of some devices writes the name of its zone in a language of its own."""
-    fields = f"From: {mailbox}\r\nTo: somebody@example.org\r\nSubject: {token}\r\n".encode()
+def _mail(mailbox: str, recipient: str, token: str, message_id: str, dice: random.Random) -> bytes:
+    """The clock of some devices writes the name of its zone in a language of its own; some mail has a Bcc."""
+    shown = dice.choice((recipient, recipient, "somebody@example.org"))
+    fields = f"From: {mailbox}\r\nTo: {shown}\r\nSubject: {token}\r\n".encode()
     if message_id:
         fields += f"Message-ID: {message_id}\r\n".encode()
     fields += dice.choice((b"", b"Date: Sat, 20 Sep 2008 20:04:30 +0300 (\xd6\xe5\xed\xf2\xf0)\r\n"))
