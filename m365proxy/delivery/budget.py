@@ -11,6 +11,22 @@ from typing import Callable, Deque, Dict, Tuple
 MOST, WINDOW = 140_000_000, 300.0
 
 
+class _Window:
+    """What was uploaded to a mailbox lately."""
+
+    def __init__(self) -> None:
+        self.uploads: Deque[Tuple[float, int]] = deque()  # (when by the monotonic clock, octets)
+        self.octets = 0  # of all of them
+
+    def book(self, now: float, octets: int) -> None:
+        self.uploads.append((now, octets))
+        self.octets += octets
+
+    def expire(self, now: float) -> None:
+        while self.uploads and self.uploads[0][0] <= now - WINDOW:
+            self.octets -= self.uploads.popleft()[1]
+
+
 class UploadBudget:
     """Makes uploads wait for their turn.  Any thread may call; all uploads to a mailbox share its budget."""
 
@@ -26,7 +42,7 @@ class UploadBudget:
         self._monotonic = monotonic
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._spent: Dict[str, Deque[Tuple[float, int]]] = {}
+        self._windows: Dict[str, _Window] = {}
 
     def spend(self, mailbox: str, octets: int) -> None:
         """Wait until `octets` more may be sent to the mailbox, and count them as sent."""
@@ -40,10 +56,9 @@ class UploadBudget:
         """Seconds until another try makes sense; 0 if the octets are booked."""
         with self._lock:
             now = self._monotonic()
-            spent = self._spent.setdefault(mailbox, deque())
-            while spent and spent[0][0] <= now - WINDOW:
-                spent.popleft()
-            if spent and sum(size for _, size in spent) + octets > self._most:
-                return max(spent[0][0] + WINDOW - now, 0.01)
-            spent.append((now, octets))
+            window = self._windows.setdefault(mailbox, _Window())
+            window.expire(now)
+            if window.uploads and window.octets + octets > self._most:
+                return max(window.uploads[0][0] + WINDOW - now, 0.01)
+            window.book(now, octets)
             return 0.0

@@ -397,5 +397,9 @@ class Graph:
         self.throttle(mailbox, answer.throttled_for)
 
     def _mailbox(self, name: str) -> _Mailbox:
+        key = name.lower()
         with self._lock:
-            return self._mailboxes.setdefault(name.lower(), _Mailbox(name, self._slots))
+            known = self._mailboxes.get(key)
+            if known is None:  # not setdefault: it is asked for ten times a message, and would make one each time
+                known = self._mailboxes[key] = _Mailbox(name, self._slots)
+            return known

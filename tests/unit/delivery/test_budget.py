@@ -80,3 +80,22 @@ def test_a_share_of_the_budget():
     h = Harness()
     h.budget = UploadBudget(most=HALF, monotonic=lambda: h.now, sleep=h._sleep)
     assert [h.spend(HALF), h.spend(1)] == [0, WINDOW]
+
+
+class Octets(int):
+    """Counts how often it is added to something."""
+
+    added = 0
+
+    def __add__(self, other):
+        Octets.added += 1
+        return int(self) + other
+
+    __radd__ = __add__
+
+
+def test_an_upload_costs_the_same_however_many_there_were():
+    harness = Harness()
+    for _ in range(100):
+        harness.spend(Octets(1))
+    assert Octets.added <= 200

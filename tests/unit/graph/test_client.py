@@ -14,6 +14,7 @@ import pytest
 from graph_harness import ALERTS, INBOX, MAIL, RELAY, SCANNER, all_on_their_way, together
 
 from m365proxy.errors import Permanent, SignInNeeded
+from m365proxy.graph import client
 from m365proxy.graph.answer import Cancellation, Cancelled, GraphRefused, GraphTrouble, NoAnswer, Throttled
 from m365proxy.graph.slots import BROKEN_OFF, GAP, SLOTS, UNANSWERED
 
@@ -22,6 +23,12 @@ clock = graph_harness.clock
 
 
 # Slots
+
+
+def test_what_is_kept_of_a_mailbox_is_made_once(harness, monkeypatch):
+    assert harness.graph.throttled_for(ALERTS) == 0
+    monkeypatch.setattr(client, "_Mailbox", None)
+    assert harness.graph.throttled_for(ALERTS.upper()) == 0 and harness.graph.spare(ALERTS) == SLOTS
 
 
 def test_four_at_a_time_whoever_calls(harness):
