@@ -71,6 +71,10 @@ class Connections:
         """Whether sessions that can end early are to do so, between two commands."""
         return self._stopping or bool(self._shut)
 
+    @property
+    def is_shut(self) -> bool:
+        return bool(self._shut)
+
     def shut(self, why: str, wake: str = "") -> None:
         """Let nobody in, and have sessions end as at a stop, until the reason is "" again; all without waiting.
 

@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import time
-from typing import Callable, Optional
+from typing import Callable, Mapping, Optional
 
 from ..system import events, log
 from ..system.choices import TlsMode
@@ -80,7 +80,9 @@ class Sessions:
         """Log that a client was turned away, and why; `proxy`: the one it came through."""
         self._connections.note_refused(self._protocol)
         who = f"{peer} through {proxy}" if proxy else peer
-        extra = events.step("refused", service=self._protocol, client=peer, reason=refusal)
+        extra: Optional[Mapping[str, object]] = None
+        if not self._connections.is_shut:  # the disk of the event log may hang, and with it the thread that accepts
+            extra = events.step("refused", service=self._protocol, client=peer, reason=refusal)
         self._connections.log_refusal(f"connection refused from {who}: {refusal}", peer, extra)
 
     def _serve(self, client: Client, proxy: bool) -> None:

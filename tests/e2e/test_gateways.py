@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import os
 import pathlib
 import poplib
 import re
@@ -87,11 +88,18 @@ def test_with_more_nodes_than_slots_each_has_one(make_program):
 
 
 def readiness(node):
+    return readiness_at(node.port("status"))
+
+
+def readiness_at(port, seconds=60):
+    """The status; 0 if there is none in time, which to a load balancer is as red as 503."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{node.port('status')}/readyz", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=seconds) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+    except TimeoutError:
+        return 0
 
 
 @pytest.mark.parametrize("receivers", [0, 2])
@@ -326,3 +334,60 @@ def test_three_gateways_behind_haproxy(make_nodes, haproxy):
     send_through(ports["smtp"], "late")
     wait_until(lambda: last.queue() == [], what="an empty queue")
     assert delivered(sandbox) == dict.fromkeys([*subjects, "late"], 1)
+
+
+# -- a volume that hangs -------------------------------------------------------
+
+
+@pytest.fixture
+def volume(tmp_path):
+    """A directory on a file system of its own: (its path, a function that lets it hang, one that ends that)."""
+    bindfs = need("bindfs")
+    if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
+        pytest.skip("mounting needs root and /dev/fuse")
+    for name in ("real", "volume"):
+        (tmp_path / name).mkdir()
+    mounted = str(tmp_path / "volume")
+    process = subprocess.Popen([bindfs, "-f", str(tmp_path / "real"), mounted], stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: os.path.ismount(mounted) or process.poll() is not None, what="the mount")
+        if process.poll() is not None:
+            pytest.skip(f"bindfs cannot mount: {process.stderr.read().decode()[-200:]}")
+        yield mounted, lambda: process.send_signal(signal.SIGSTOP), lambda: process.send_signal(signal.SIGCONT)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        subprocess.run(["umount", "-l", mounted], check=False)
+        process.terminate()
+        process.communicate()
+
+
+@pytest.mark.parametrize("receivers", [0, 1])
+def test_a_volume_that_hangs_turns_devices_away(make_program, volume, receivers):
+    mounted, hang, go_on = volume
+    node = make_program(status_port=0, tls={}, receivers=receivers, state_dir=f"{mounted}/state")
+    node.sign_in()
+    (node.directory / "state").symlink_to(f"{mounted}/state")
+    node.start()
+    smtp, status = node.port("smtp"), node.port("status")
+    submit(node, ["before"])
+    wait_until(lambda: node.queue() == [], what="an empty queue")
+    assert readiness_at(status) == 200
+    hang()
+    try:
+        # One that asked right before may wait for the listing of the queue, as long as it likes.
+        wait_until(lambda: readiness_at(status, 10) == 503, what="a red /readyz")
+        wait_until(lambda: readiness_at(status, 10) == 503 and greeting(smtp) == b"421", what="the 421")
+    finally:
+        go_on()
+    wait_until(lambda: readiness_at(status) == 200, what="a green /readyz")
+    wait_until(lambda: greeting(smtp) == b"220", what="the greeting")
+    submit(node, ["after"])
+    wait_until(lambda: node.queue() == [], what="an empty queue")
+    assert delivered(node.sandbox) == {"before": 1, "after": 1}
+    assert "has not taken a small file" in node.said() and "answers again" in node.said()
+    assert node.stop() == 0
+
+
+def greeting(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        return sock.makefile("rb").read(3)
