@@ -2,10 +2,12 @@ import ipaddress
 
 import pytest
 from cases import each
-from server_harness import BUSY, client_of, connect, line, server_context, session_threads
+from server_harness import BUSY, PROTOCOLS, client_of, connect, line, server_context, session_threads
 
+from m365proxy.server.client import ListenerSettings
 from m365proxy.server.connection import Closed, WireError
 from m365proxy.server.connections import Connections
+from m365proxy.server.sessions import Sessions
 
 # -- limits ----------------------------------------------------------------
 
@@ -235,3 +237,12 @@ def test_shut_wakes_the_waiting_sessions_of_a_protocol(listen):
         assert line(one) == b""
         two.sendall(b"end\r\n")
         assert line(two) == b""
+
+
+@pytest.mark.parametrize("why, steps", [("", 1), ("the disk does not answer", 0)])
+def test_who_is_turned_away_while_shut_is_in_the_log_only(caplog, why, steps):
+    connections = Connections()
+    connections.shut(why)
+    Sessions(ListenerSettings(PROTOCOLS["smtp"]), lambda client: None, connections).log_refused("192.0.2.1", "no")
+    assert "connection refused from 192.0.2.1: no" in caplog.text
+    assert sum(hasattr(record, "event") for record in caplog.records) == steps
