@@ -300,8 +300,7 @@ class Daemon:
     def _listen(self, index: int, wanted: Socket) -> None:
         settings = listener_settings(wanted, self._client_hellos)
         tls_context = self._tls.get(wanted.min_version) if wanted.tls is not TlsMode.NONE else None
-        is_received = wanted.protocol is Service.SMTP
-        hand_over = functools.partial(self._receivers.hand_over, index) if is_received else None
+        hand_over = functools.partial(self._receivers.hand_over, index) if wanted.protocol is Service.SMTP else None
         self.listeners.append(
             Listener(wanted.address, wanted.port, settings, self._session, self._connections, tls_context, hand_over)
         )
@@ -357,6 +356,7 @@ class Daemon:
             survive(self._obey, "control")
             survive(self.courier.tick, "courier")
             survive(self._count_waiting, "queue")
+            survive(self._receivers.tick, "receiver")
             if time.monotonic() - written >= _STATUS_SECONDS:
                 survive(self.write_status, "status")
                 self._after_rush.look(len(self._connections), self._connections.take_most())

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import functools
 import itertools
+import math
 import os
 import socket
 import sys
@@ -32,6 +33,9 @@ _MOST = 4
 # worked to be replaced at once.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _LONG = 60.0
+
+# A thread that takes so many seconds for one report hangs in it, as if nobody takes what is written to the log.
+_HANGING = 2.0
 
 # How long a reload waits for receivers to have it, seconds: one that hangs must not hold up the main process.
 _RELOAD_SECONDS = 5.0
@@ -68,6 +72,9 @@ class _Receiver:
         self.pid = 0  # until it is ready
         self.clients: Counter[str] = collections.Counter()  # handed over, and not left yet: by address
         self.cut = 0  # connections, at the stop
+        self.reports = channel.messages()
+        self.hearer = threading.current_thread()
+        self.hears_since = math.inf  # monotonic: when its hearer began with the present report
         self.reloaded = threading.Event()
         self.ended = threading.Event()
 
@@ -104,7 +111,10 @@ class Receivers:
             return
         self._forker.start()
         for place in range(self._number):
-            threading.Thread(target=self._keep, args=(place,), name=f"receiver {place + 1}", daemon=True).start()
+            self._make_keeper(place).start()
+
+    def _make_keeper(self, place: int, receiver: Optional[_Receiver] = None) -> threading.Thread:
+        return threading.Thread(target=self._keep, args=(place, receiver), name=f"receiver {place + 1}", daemon=True)
 
     def hand_over(self, index: int, sock: socket.socket, peer: str, port: int, proxy: bool) -> bool:
         """Give a client of the config's listener of this index to a receiver; False if none takes it.
@@ -155,6 +165,15 @@ class Receivers:
         for receiver in running:
             receiver.reloaded.wait(max(0.0, deadline - time.monotonic()))
 
+    def tick(self) -> None:
+        """To be called now and then: what hangs in one report, as in the log, must not hold up all others."""
+        for receiver in self._running():
+            with self._lock:
+                if time.monotonic() - receiver.hears_since > _HANGING:
+                    thread = self._make_keeper(receiver.place, receiver)
+                    thread.start()
+                    receiver.hearer, receiver.hears_since = thread, math.inf
+
     def ask_stop(self, seconds: float) -> None:
         """Have them end their sessions within so many seconds, and themselves."""
         self._stopping.set()
@@ -175,13 +194,17 @@ class Receivers:
 
     # In the thread of each place.
 
-    def _keep(self, place: int) -> None:
-        """Have a receiver in a place, one after the other."""
+    def _keep(self, place: int, receiver: Optional[_Receiver]) -> None:
+        """Have a receiver in a place, one after the other; the first one may be there already."""
         pause = 0.0
-        while not self._stopping.wait(pause):
+        while receiver is not None or not self._stopping.wait(pause):
             begun = time.monotonic()
             try:
-                self._follow(_Receiver(place, Channel(self._forker.make())))
+                receiver = receiver or self._begin(place)
+                if not self._hear_all(receiver):
+                    return
+                ended, receiver = receiver, None
+                self._end(ended)
             except OSError as error:
                 logger.error(
                     "no process can be started that receives mail: %s. The main process receives it; restart the "
@@ -193,11 +216,22 @@ class Receivers:
             is_old = time.monotonic() - begun > _LONG
             pause = 0.0 if is_old else min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
 
-    def _follow(self, receiver: _Receiver) -> None:
-        """Hear what a receiver reports, to its end."""
-        self._receivers[receiver.place] = receiver
-        for (report, *values), _ in receiver.channel.messages():
+    def _begin(self, place: int) -> _Receiver:
+        receiver = self._receivers[place] = _Receiver(place, Channel(self._forker.make()))
+        return receiver
+
+    def _hear_all(self, receiver: _Receiver) -> bool:
+        """Hear what a receiver reports, to its end; False if another thread does that by now."""
+        for (report, *values), _ in receiver.reports:
+            receiver.hears_since = time.monotonic()
             survive(functools.partial(self._hear, receiver, report, values), "receiver")
+            with self._lock:
+                if receiver.hearer is not threading.current_thread():
+                    return False
+                receiver.hears_since = math.inf
+        return True
+
+    def _end(self, receiver: _Receiver) -> None:
         self._receivers[receiver.place] = None
         with self._lock:
             left, receiver.clients = receiver.clients, collections.Counter()
@@ -207,13 +241,13 @@ class Receivers:
         receiver.ended.set()
         receiver.channel.close()
         if not self._stopping.is_set():
+            survive(self._find_missed, "courier")
             logger.warning(
                 "a process that receives mail (pid %d) has ended unexpectedly, and so have its %d sessions; clients "
                 "try again. Another one takes its place.",
                 receiver.pid,
                 sum(left.values()),
             )
-            survive(self._find_missed, "courier")
 
     def _hear(self, receiver: _Receiver, report: str, values: List[Any]) -> None:
         if report == Report.READY:

@@ -259,6 +259,28 @@ def test_a_stop_is_told_and_waited_for(make):
     assert ends == [3]
 
 
+def test_a_report_that_hangs_holds_up_no_other(make, monkeypatch):
+    """As the log does if nobody takes what is written to it."""
+    house, hanging, began = make(1), threading.Event(), threading.Event()
+    house.receivers._reports[Report.REFUSAL] = lambda reason: (began.set(), hanging.wait(60))
+    (remote,) = house.start().forks.made
+    hearers = [one.hearer for one in house.receivers._receivers]
+    remote.channel.send(Report.REFUSAL, "550")
+    remote.channel.send(Report.QUEUED, "ID")
+    assert began.wait(60)
+    monkeypatch.setattr(module, "_HANGING", 1e9)
+    house.receivers.tick()  # too early
+    assert house.queued == []
+    monkeypatch.setattr(module, "_HANGING", -1.0)
+    house.receivers.tick()
+    wait_until(lambda: house.queued == ["ID"])
+    hanging.set()
+    hearers[0].join(60)
+    assert not hearers[0].is_alive()
+    remote.die()
+    wait_until(lambda: len(house.forks.made) == 2, what="the next one")
+
+
 def test_a_report_that_cannot_be_followed_stops_no_other(make, caplog):
     house = make(1).start()
     remote = house.forks.made[0]
