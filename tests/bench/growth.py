@@ -83,7 +83,7 @@ def _report_queue(program: Program, waiting: int, starts: dict, found: dict) -> 
     seconds, resident = starts[waiting]
     (seconds_first, resident_first), note = starts[first], "budget 0.5 s"
     line(f"{waiting} waiting: start", [seconds], [seconds_first], form="{:.2f} s", note=note)
-    note = f"at most {peak:.1f} MB (budget 64 MB more)"
+    note = f"the main process at most {peak:.1f} MB (budget 64 MB more)"
     line(f"{waiting} waiting: resident", [resident], [resident_first], form="{:.1f} MB", note=note)
 
 
