@@ -11,13 +11,17 @@ import json
 import os
 import ssl
 import sys
-from typing import List, NamedTuple
+import time
+from typing import List, NamedTuple, Union
 
 from ..system import jsontext, ownprocess
 from . import tls
 
 # Seconds until the process is killed.  A small router takes three.
 _SECONDS = 30.0
+
+# Seconds for which an answer, or the lack of one, is remembered.
+_AGAIN = 3600.0
 
 # Octets that the process reads; a certificate has a few thousand.
 _LONGEST = 1024 * 1024
@@ -29,15 +33,25 @@ class Seen(NamedTuple):
 
 
 def seen(path: str) -> Seen:
-    """What the first certificate of a PEM file says.  It is read again only when the file has changed.
+    """What the first certificate of a PEM file says; OSError or ValueError if it cannot be read.
 
-    OSError or ValueError if it cannot be read.
+    It is read again when the file has changed, and once an hour, because the process may have failed.
     """
-    return _seen(path, os.stat(path).st_mtime_ns)
+    found = _seen(path, os.stat(path).st_mtime_ns, int(time.monotonic() // _AGAIN))
+    if isinstance(found, Seen):
+        return found
+    raise found
 
 
 @functools.lru_cache(4)
-def _seen(path: str, changed: int) -> Seen:
+def _seen(path: str, changed: int, hour: int) -> Union[Seen, OSError, ValueError]:
+    try:
+        return _read_apart(path)
+    except (OSError, ValueError) as error:  # remembered: whoever asks again soon must not wait for another process
+        return error.with_traceback(None)
+
+
+def _read_apart(path: str) -> Seen:
     with open(path, "rb") as file:
         der = tls.first_der(file.read())
     pem = ssl.DER_cert_to_PEM_cert(der).encode()  # alone: there may be a key beside it

@@ -81,6 +81,25 @@ def test_the_process_is_not_given_the_key(path, asked):
     assert b"KEY" in KEY and b"KEY" not in asked[0] and tls.first_der(asked[0]) == tls.first_der(CERT)
 
 
+def test_a_process_that_fails_is_not_begun_again_for_an_hour(path, monkeypatch):
+    begun, now = [], [10_000.0]
+    monkeypatch.setattr(certificate.time, "monotonic", lambda: now[0])
+
+    def ask(word, question, seconds):
+        begun.append(word)
+        raise OSError("no memory")
+
+    monkeypatch.setattr(ownprocess, "ask", ask)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no memory"):
+            certificate.seen(str(path))
+    assert len(begun) == 1
+    now[0] += 3600
+    with pytest.raises(OSError):
+        certificate.seen(str(path))
+    assert len(begun) == 2
+
+
 @pytest.mark.parametrize("answer", [b"", b"nonsense", b"[]", b"{}", b'{"end": 1.0}', b"7"])
 def test_nonsense_is_no_answer(path, asked, answer):
     asked.answer = answer
