@@ -145,7 +145,7 @@ def test_what_a_mailbox_does_is_remembered_for_a_week(harness, wait_until, mode)
     assert (first, harness.tenant.created_drafts - first) == ((1, 1) if mode == KEEP else (2, 1))
     known = json.loads((harness.path / "routes.json").read_bytes())["large mail"]
     assert known[ALERTS]["kept"] is (mode == KEEP)
-    harness.routes._clock = lambda: known[ALERTS]["learned"] + routes._FORM_LEARNED_AGAIN
+    harness.routes._clock = lambda: known[ALERTS]["learned"] + routes._HABIT_LEARNED_AGAIN
     assert harness.routes.keeps_form(ALERTS) is None
     harness.tenant.mime_drafts_take_files = KEEP
     harness.put(one_file())
