@@ -265,7 +265,9 @@ def main() -> None:
     import msal  # noqa: F401
 
     import m365proxy.system.httpsession  # noqa: F401
+    from m365proxy.system import ownprocess
 
+    ownprocess.is_possible = lambda: False  # a new interpreter for each fork would take longer than all its steps
     hurry(_HASTE)
     gc.freeze()  # no fork copies what it would look through
     for line in sys.stdin:

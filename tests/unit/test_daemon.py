@@ -19,7 +19,7 @@ from m365proxy.config import load as configuration
 from m365proxy.daemon import Daemon
 from m365proxy.delivery import sentcopies
 from m365proxy.errors import SignInNeeded
-from m365proxy.system import signals
+from m365proxy.system import ownprocess, signals
 from m365proxy.system.outbound import Outbound
 
 # What takes half a megabyte and more each.
@@ -34,8 +34,9 @@ def program(tmp_path):
 
 
 @pytest.fixture
-def make_daemon(program, caplog):
+def make_daemon(program, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "m365proxy")
+    monkeypatch.setattr(ownprocess, "is_possible", lambda: False)  # a new interpreter would take longer than most tests
     made = []
 
     def make(asked=None, **settings):

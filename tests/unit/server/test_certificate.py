@@ -107,9 +107,16 @@ def test_nonsense_is_no_answer(path, asked, answer):
         certificate.seen(str(path))
 
 
-@pytest.mark.parametrize("content", [b"", KEY, b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"])
-def test_what_cannot_be_read(path, read_here, content):
-    path.write_bytes(content)
+CONTENT = {
+    "nothing": b"",
+    "a key": KEY,
+    "something else": b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+}
+
+
+@pytest.mark.parametrize("what", CONTENT)
+def test_what_cannot_be_read(path, read_here, what):
+    path.write_bytes(CONTENT[what])
     with pytest.raises(ValueError):
         certificate.seen(str(path))
 

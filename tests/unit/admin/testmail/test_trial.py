@@ -16,6 +16,7 @@ from m365proxy.config import load as configuration
 from m365proxy.daemon import Daemon
 from m365proxy.delivery import attempt
 from m365proxy.errors import NotRunning, UsageError
+from m365proxy.system import ownprocess
 from m365proxy.system.outbound import Outbound
 
 
@@ -30,6 +31,7 @@ def program(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(running, "_CONTROL_SECONDS", 0.01)
+    monkeypatch.setattr(ownprocess, "is_possible", lambda: False)  # a new interpreter would take longer than most tests
     for module, names in (
         (following, ("_QUEUE_LOOK", "_MAILBOX_LOOK", "_STATUS_EVERY")),
         (trial, ("_SENT_SECONDS", "_INBOX_SECONDS", "_FETCH_PAUSE")),
