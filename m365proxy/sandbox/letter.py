@@ -15,7 +15,7 @@ import functools
 import os
 import re
 from email.message import EmailMessage
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 RECIPIENT_FIELDS = ("to", "cc", "bcc")
 
@@ -180,8 +180,12 @@ def recipients(raw: bytes) -> List[str]:
     return list(found)
 
 
-def properties(raw: bytes) -> Dict[str, Any]:
-    """A MIME message's header as the properties of Graph's message resource; as lenient as a mail reader."""
+@functools.lru_cache(1)  # a resource has eight of them
+def properties(raw: bytes) -> Mapping[str, Any]:
+    """A MIME message's header as the properties of Graph's message resource; as lenient as a mail reader.
+
+    They are not to be changed.
+    """
     found: Dict[str, Any] = {"subject": text("".join(values(raw, "subject")[:1]))}
     for name, key in (("from", "from"), ("sender", "sender")):
         people = _people(raw, name)
@@ -199,6 +203,7 @@ def _people(raw: bytes, name: str) -> List[Dict[str, Any]]:
     return [{"emailAddress": {"name": text(n) or a, "address": a}} for n, a in pairs if a]
 
 
+@functools.lru_cache(1)  # a resource has it whole and its beginning
 def body_of(raw: bytes) -> Tuple[str, str]:
     """("text" or "html", content) of what a mail reader would show."""
     message = email.message_from_bytes(raw, policy=_READING)

@@ -7,7 +7,7 @@ import binascii
 import os
 import re
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import letter
 from .mailstore import Folder, Item, Mailbox, Refusal
@@ -183,7 +183,7 @@ def _header(key: str, default: Any = None) -> Callable[[Item], Any]:
     return lambda item: properties_of(item).get(key, default)
 
 
-def properties_of(item: Item) -> Dict[str, Any]:
+def properties_of(item: Item) -> Mapping[str, Any]:
     """The properties that come from the header, whichever way the item came."""
     return letter.properties(item.raw) if item.raw is not None else item.properties
 

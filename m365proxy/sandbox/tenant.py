@@ -7,6 +7,7 @@ set by the modes.  Any thread may call anything.
 from __future__ import annotations
 
 import calendar
+import copy
 import email.utils
 import threading
 import time
@@ -188,7 +189,7 @@ class Tenant(Modes):
             if "internetMessageId" in changes:
                 self._rename(item, changes.pop("internetMessageId"))
             if "body" in changes and item.raw is not None:
-                item.properties, item.raw = letter.properties(item.raw), None
+                item.properties, item.raw = copy.deepcopy(dict(letter.properties(item.raw))), None
             item.properties.update(changes)
             if item.raw is None:
                 return
@@ -206,7 +207,8 @@ class Tenant(Modes):
             self._touch(item)
             if item.raw is not None and self.mime_drafts_take_files == "forget_mime":
                 kind, content = letter.body_of(item.raw)
-                item.properties = dict(letter.properties(item.raw), body={"contentType": kind, "content": content})
+                header = copy.deepcopy(dict(letter.properties(item.raw)))
+                item.properties = dict(header, body={"contentType": kind, "content": content})
                 item.attachments, item.raw = letter.files(item.raw), None
             item.attachments.append(attachment)
 

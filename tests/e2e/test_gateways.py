@@ -99,7 +99,7 @@ def readiness_at(port, seconds=60):
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
-    except TimeoutError:
+    except socket.timeout:  # a TimeoutError from Python 3.10 on
         return 0
 
 
