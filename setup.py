@@ -78,7 +78,7 @@ sys.exit(main())
 '''
 
 TEST = [
-    *("setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "pytest-cov", "hypothesis>=6"),
+    *("setuptools", "pytest>=7", "pytest-timeout", "pytest-xdist", "pytest-cov", "hypothesis>=6", "pyyaml"),
     "ruff>=0.17,<0.18",
 ]
 

@@ -226,11 +226,12 @@ class Drafts:
         value = self.get(draft.mailbox, draft.id)
         if value is not None and not value.get("isDraft", True):
             return Found.SENT
-        if self._has_marked_copy(draft.mailbox, mark):
-            return Found.COPY
+        copies = self._marked_copies(draft.mailbox, mark)
         # Many devices put one Message-ID on all their mail: as long as ours is a draft, a copy is of another mail.
-        if value is None and since is not None and self._has_copy(draft, mark, message_id, since):
-            return Found.COPY
+        if not copies and value is None and since is not None:
+            copies = self._copies(draft, mark, message_id, since)
+        if copies:  # the draft itself may have become one since it was asked for
+            return Found.SENT if draft.id in copies else Found.COPY
         if value is None:
             return Found.GONE
         if value.get("parentFolderId") != self._folder(draft.mailbox, "drafts"):
@@ -285,19 +286,21 @@ class Drafts:
                 return
             answer = self._graph.follow(mailbox, page["@odata.nextLink"], headers=IMMUTABLE)
 
-    def _has_marked_copy(self, mailbox: str, mark: str) -> bool:
-        """Whether Sent Items has our mail, by its marker; if somebody copied the draft there, it is still a draft."""
+    def _marked_copies(self, mailbox: str, mark: str) -> List[str]:
+        """Ids of our mail in Sent Items, by its marker; if somebody copied the draft there, it is still a draft."""
         found = self._search(mailbox, "sentitems", _marker_filter(mark))
-        return any(map(is_sent, found))
+        return [str(item["id"]) for item in found if is_sent(item)]
 
-    def _has_copy(self, draft: DraftState, mark: str, message_id: str, since: float) -> bool:
-        """Whether Sent Items has a mail with our Message-ID, sent since we posted and not known to be another's."""
-        for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id))):
-            for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted)):
-                late_enough = seconds_of(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
-                if late_enough and is_sent(item) and not _is_anothers(item, mark):
-                    return True
-        return False
+    def _copies(self, draft: DraftState, mark: str, message_id: str, since: float) -> List[str]:
+        """Ids of mail in Sent Items with our Message-ID, sent since we posted and not known to be another's."""
+        return [
+            str(item["id"])
+            for wanted in dict.fromkeys(filter(None, (draft.message_id, message_id)))
+            for item in self._search(draft.mailbox, "sentitems", _message_id_filter(wanted))
+            if seconds_of(item.get("sentDateTime")) >= since - _CLOCK_TOLERANCE
+            and is_sent(item)
+            and not _is_anothers(item, mark)
+        ]
 
     def _search(self, mailbox: str, folder: str, condition: str) -> List[Dict[str, Any]]:
         params = {

@@ -42,6 +42,16 @@ def test_what_proves_that_a_message_was_sent(harness, copy, found, posted):
     assert drafts.look(gone, drafts.mark("ID"), "<always@printer.local>", since) is found
 
 
+@pytest.mark.parametrize("marker", ["installation ID", ""], ids=["marked", "bare"])
+def test_a_draft_that_became_the_copy_while_it_was_looked_for(harness, marker):
+    drafts = harness.open().drafts
+    an_item(harness.tenant, "sentitems", marker=marker)
+    (item,) = harness.tenant.items(ALERTS, "sentitems")
+    harness.sandbox.faults.add("answer", path="/messages/", method="GET", status=404, code="ErrorItemNotFound")
+    draft = DraftState(DraftPhase.READY, ALERTS, item.immutable, "<always@printer.local>")
+    assert drafts.look(draft, drafts.mark("ID"), draft.message_id, harness.tenant.clock()) is Found.SENT
+
+
 @pytest.mark.parametrize("change", ["as it was", "Bcc added", "files added", "subject edited"])
 @pytest.mark.parametrize(
     "phase,ignored",
