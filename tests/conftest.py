@@ -26,6 +26,10 @@ from m365proxy.server import tls
 
 TESTS = pathlib.Path(__file__).parent
 
+# With this, each program that a test starts would compile the whole package once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell that runs the tests in the background makes them ignore Ctrl-C, and with them the programs they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,11 +97,24 @@ def _is_of_tests(value) -> bool:
 
 
 def pytest_configure(config):
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and not _is_fast_tier(config):
+        _compile()
     gc.disable()  # until all is collected: nothing of that goes before the end, and looking through it again takes long
     if _is_fast_tier(config):
         for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
             os.environ.pop(name, None)  # each Outbound would read the whole file, and nothing here goes out
     config.addinivalue_line("markers", "slow: not of the fast tier; set by tests/conftest.py, never by hand")
+
+
+def _compile():
+    """On a fresh clone, the tests' modules are compiled here, before each of several processes compiles them all."""
+    if any((TESTS / "unit" / "__pycache__").glob(f"*.{sys.implementation.cache_tag}-pytest-{pytest.__version__}.pyc")):
+        return
+    files = sorted(TESTS.rglob("test_*.py"))
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    running = [subprocess.Popen([*words, *half], stdout=subprocess.DEVNULL) for half in (files[::2], files[1::2])]
+    for one in running:
+        one.wait()
 
 
 def pytest_ignore_collect(collection_path, config):

@@ -30,6 +30,7 @@ from m365proxy.delivery import attempt, conclusions, drafts, outcome, reachabili
 from m365proxy.entra import http, tokens  # noqa: E402
 from m365proxy.graph import answer, client  # noqa: E402
 from m365proxy.maildrop import fetch  # noqa: E402
+from m365proxy.system import ownprocess  # noqa: E402
 
 HASTE = 20.0
 
@@ -103,6 +104,9 @@ class HastyProgram(Program):
 
 
 if __name__ == "__main__":
+    ownprocess.is_possible = lambda: (
+        False
+    )  # a new interpreter for each sign-in would take longer than most of its lives
     hurry()
     shorten_limits()
     if MISHAPS:
