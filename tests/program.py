@@ -125,7 +125,8 @@ class Program:
             tenant.outside.clear()
         self.sandbox.forget()
 
-    def start(self, command=None, **environ):
+    def launch(self, command=None, **environ):
+        """Start it, and wait for nothing."""
         with open(self.log, "ab") as log:
             popen = spawner.popen if self._forked else subprocess.Popen
             self.process = popen(
@@ -136,6 +137,13 @@ class Program:
                 env=dict(self.environ, **environ),
                 cwd=self.directory,
             )
+        return self
+
+    def start(self, command=None, **environ):
+        return self.launch(command, **environ).await_status()
+
+    def await_status(self):
+        """Wait until it says in its status file that it runs."""
         wait_until(self._is_up, what="start")
         return self
 

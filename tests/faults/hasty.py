@@ -23,7 +23,7 @@ MISHAPS = os.environ.get(mishaps.ENVIRON) if __name__ == "__main__" else None
 if MISHAPS:
     mishaps.set_clock(MISHAPS)
 
-from program import Program, wait_until  # noqa: E402
+from program import Program  # noqa: E402
 
 from m365proxy import cli, daemon  # noqa: E402
 from m365proxy.delivery import attempt, conclusions, drafts, outcome, reachability, sentcopies, sentids  # noqa: E402
@@ -98,8 +98,7 @@ class HastyProgram(Program):
 
     def start(self, **environ: str) -> "HastyProgram":
         self.environ.update(environ)
-        self.launch()
-        wait_until(self._is_up, what="start")
+        self.launch().await_status()
         return self
 
 
