@@ -252,7 +252,7 @@ def test_everything_set(load, tmp_path):
     assert mailbox.logins[0].services == ("smtp",)
     assert loaded.allowed_networks == (ipaddress.ip_network("10.0.0.0/8"),) * 2
     assert loaded.logging.level == "DEBUG"
-    assert loaded.logging.file == str(tmp_path / "log" / "m365proxy.system.log")
+    assert pathlib.Path(loaded.logging.file) == tmp_path / "log" / "m365proxy.system.log"
     assert loaded.state_dir == str(tmp_path / "state")
 
 

@@ -143,6 +143,8 @@ def steps_of(monkeypatch, nodes, kill_at=None, before=True):
                 raise Killed
             result = function(*values, **more)
             if count == kill_at:
+                if hasattr(result, "close"):
+                    result.close()  # the system closes what a process had open
                 raise Killed
             return result
 
