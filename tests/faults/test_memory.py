@@ -53,7 +53,7 @@ def test_memory_does_not_grow_with_the_message(program, capsys, megabytes, field
         smtp.login(ALERTS, PASSWORD)
         smtp.sendmail(ALERTS, [SCANS], mail(block, megabytes, fields))
     tenant = program.sandbox.tenant
-    wait_until(lambda: tenant.delivered and program.queue() == [], 100, "the delivery")
+    wait_until(lambda: tenant.delivered and program.queue() == [], 250, "the delivery")
     most = peak(program.process)
     with capsys.disabled():
         print(f"\n  {megabytes} MB relayed: peak {most:.0f} MB, {idle:.0f} MB before (budget {IDLE} + {RELAYING})")
