@@ -97,7 +97,8 @@ def _is_of_tests(value) -> bool:
 
 
 def pytest_configure(config):
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and not _is_fast_tier(config):
+    is_whole = config.args == config.getini("testpaths") and not _is_fast_tier(config)
+    if is_whole and config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         _compile()
     gc.disable()  # until all is collected: nothing of that goes before the end, and looking through it again takes long
     if _is_fast_tier(config):
