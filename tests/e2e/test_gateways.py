@@ -170,6 +170,8 @@ def squeezed(text):
 def test_a_standby_takes_over(make_program, tmp_path):
     first = make_program(receivers=1).sign_in().start()
     submit(first, ["before"])
+    # What is being sent at a kill is looked for during minutes: it may be a draft for so long.
+    wait_until(lambda: first.queue() == [], what="an empty queue")
     with open(tmp_path / "standby", "wb") as log:
         words = [*COMMAND, "--config", str(first.config), "run", "--standby"]
         second = spawner.popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=first.environ, cwd=tmp_path)

@@ -155,6 +155,14 @@ def test_a_send_that_may_have_begun_is_known_by_the_state_too(spool):
     assert Spool(spool.directory).recover() == [] and places(spool) == [("new", "")]
 
 
+def test_a_send_that_may_have_begun_is_known_by_the_name_where_the_state_is_lost(spool):
+    claim = spool.claim(put(spool))
+    claim.mark_posting()
+    os.unlink(os.path.join(spool.directory, "state", claim.id + ".json"))
+    [entry] = Spool(spool.directory).recover()
+    assert entry.phase == "posting" and places(spool) == [("cur", "posting")]
+
+
 def test_what_was_sent_is_synced_by_the_next_claim_and_kept_known_until_then(spool, monkeypatch):
     steps, gone = [], []
     for name in ("sync_file", "sync_directory"):
