@@ -103,9 +103,8 @@ class HastyProgram(Program):
 
 
 if __name__ == "__main__":
-    ownprocess.is_possible = lambda: (
-        False
-    )  # a new interpreter for each sign-in would take longer than most of its lives
+    # A new interpreter for each renewal of the sign-in would take longer than most of the program's lives here.
+    ownprocess.is_possible = lambda: False
     hurry()
     shorten_limits()
     if MISHAPS:

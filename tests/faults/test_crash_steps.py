@@ -205,14 +205,20 @@ def bench(tmp_path_factory):
     made.close()
 
 
-def sides(step):
-    """Where to die, seen from a step, so that each state is met that may outlive the process.
+def leaves_all(step):
+    """Whether after a step all that outlives the process is as before it.
 
-    Steps follow each other, so before a step on disk it is as after the one before it.  Not before a request: what is
-    kept of a mailbox, outside the queue, may have been noted meanwhile.  What only reads leaves nothing; what is
-    written stays, synced or not, as the system goes on; if it does not: test_powercut.py.
+    What is written stays, synced or not, as the system goes on; if it does not: test_powercut.py.
     """
-    if step.startswith(("GET ", "sync_")):
+    return step.startswith(("GET ", "sync_"))
+
+
+def sides(step):
+    """Where there is a kill in any case, seen from a step.
+
+    Before a request, too: what is kept of a mailbox, outside the queue, may have been noted since the step before it.
+    """
+    if leaves_all(step):
         return []
     return ["after"] if step[0].islower() else ["before", "after"]
 
@@ -223,10 +229,41 @@ def is_part(step):
 
 
 def kills(steps, most):
-    """Each step on its sides, up to its `most`th time; the parts of replace once."""
-    for step, count in Counter(steps).items():
-        for time in range(1, min(count, 1 if is_part(step) else most) + 1):
-            yield from ((side, step, time) for side in sides(step))
+    """Before and after each step, up to its `most`th time, but once in each state that outlives the process: before a
+    step it mostly is what it was after an earlier one.  The parts of replace, and what only reads, once."""
+    times, is_met = Counter(), False  # whether there is a kill in the state before the step
+    for step in steps:
+        times[step] += 1
+        is_tried = times[step] <= (1 if is_part(step) or step.startswith("GET ") else most)
+        if is_tried and (not is_met or "before" in sides(step)):
+            is_met = True
+            yield "before", step, times[step]
+        if not leaves_all(step):
+            is_met = is_tried
+            if is_tried:
+                yield "after", step, times[step]
+
+
+@pytest.mark.parametrize(
+    "steps, expected",
+    [
+        (["create tmp", "sync_file tmp"], ["before create tmp 1", "after create tmp 1"]),
+        (["move new>cur", "GET message"], ["before move new>cur 1", "after move new>cur 1"]),
+        (
+            ["remove cur", "remove cur", "remove cur", "GET message", "move cur>cur"],
+            [
+                *("before remove cur 1", "after remove cur 1", "after remove cur 2"),
+                *("before GET message 1", "after move cur>cur 1"),
+            ],
+        ),
+        (
+            ["remove cur", "POST send"],
+            ["before remove cur 1", "after remove cur 1", "before POST send 1", "after POST send 1"],
+        ),
+    ],
+)
+def test_each_state_is_met_once(steps, expected):
+    assert [f"{side} {step} {time}" for side, step, time in kills(steps, 2)] == expected
 
 
 @pytest.mark.parametrize("name", WAYS)
