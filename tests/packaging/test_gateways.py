@@ -32,6 +32,9 @@ def test_keepalived_reads_its_file(tmp_path):
     (tmp_path / "keepalived.conf").write_text(text.replace("interface eth0", f"interface {interfaces[0]}"))
     done = subprocess.run([keepalived, "-t", "-f", tmp_path / "keepalived.conf"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    # keepalived starts what a link leads to, under that name: pidof would be killall5, which always fails here.
+    check = re.search(r'script "(\S+) ', text).group(1)
+    assert not os.path.islink(need(check)), f"{check} leads to {os.path.realpath(check)}"
     machines = re.findall(r"unicast_src_ip ([\d.]+)|unicast_peer \{\s+([\d.]+)", text)
     addresses = json.dumps([one or other for one, other in machines])
     assert f'"proxy_protocol_from": {addresses}' in (ETC / "haproxy.cfg").read_text("utf-8")
