@@ -29,6 +29,10 @@ COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.exec
 # A line as an administrator types it, where the program is: the single file is tested in a root of its own.
 SHELL = [*(COMMAND[:2] if COMMAND[0] == "chroot" else ()), "sh", "-c"]
 
+# Windows has no signal that tells a program to end: it is ended there, as Task Scheduler does it.  A kill is the same.
+STOPPED = 1 if sys.platform == "win32" else 0  # its exit status
+KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
+
 RELAY, ALERTS, SCANS = "relay@contoso.com", "alerts@contoso.com", "scans@contoso.com"
 PASSWORD = "drawer full of devices"
 
@@ -153,10 +157,8 @@ class Program:
         return status.get("pid") == self.process.pid and status["listeners"]
 
     def status(self):
-        try:
-            return json.loads((self.directory / "state" / "status.json").read_text())
-        except FileNotFoundError:
-            return {}
+        content = files.read(str(self.directory / "state" / "status.json"))
+        return json.loads(content) if content else {}
 
     def port(self, protocol):
         found = (line for line in self.status()["listeners"] if line.startswith(f"{protocol} "))

@@ -11,11 +11,14 @@ import os
 import pathlib
 import random
 import signal
+import sys
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
 from processes import tree_of
+
+from m365proxy.system import control, files  # neither keeps the clock that set_clock sets
 
 if TYPE_CHECKING:
     from program import Program
@@ -28,8 +31,10 @@ _FULL, _CLOCK = "full", "clock"
 # Seconds a clock is set forth or back at most: less than the day after which leftovers are removed.
 _CLOCK_STEP = 12 * 3600
 
-# "" is nothing.
-_NAMES = ("process killed", "full disk", "clock", "reload", "sign-in", "reload and sign-in", "")
+# "" is nothing.  On Windows the program is one process, which the torture itself kills.
+_NAMES = ("full disk", "clock", "reload", "sign-in", "reload and sign-in", "")
+if sys.platform != "win32":
+    _NAMES = ("process killed", *_NAMES)
 
 
 # The child's side.
@@ -43,7 +48,7 @@ def set_clock(directory: str) -> None:
         try:
             with open(path, encoding="ascii") as file:
                 return true_time() + float(file.read() or 0)
-        except FileNotFoundError:
+        except OSError:  # there is none; or, on Windows, the parent exchanges it
             return true_time()
 
     time.time = wrong_time
@@ -96,7 +101,7 @@ class Mishaps:
         if name == "clock":
             self._clock(self.dice.uniform(-_CLOCK_STEP, _CLOCK_STEP))
         if "reload" in name:
-            self._program.process.send_signal(signal.SIGHUP)
+            self._reload()
         if "sign-in" in name:
             self._sign_in_again()
 
@@ -113,6 +118,12 @@ class Mishaps:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.dice.choice(others), signal.SIGKILL)
 
+    def _reload(self) -> None:
+        if sys.platform == "win32":
+            control.request(str(self._directory.parent / "state"), "reload")
+        else:
+            self._program.process.send_signal(signal.SIGHUP)
+
     def _fill_disk(self) -> None:
         (self._directory / _FULL).touch()
         time.sleep(self.dice.uniform(0.05, 0.5))
@@ -121,7 +132,7 @@ class Mishaps:
     def _clock(self, seconds: float) -> None:
         new = self._directory / (_CLOCK + ".new")
         new.write_text(repr(seconds), encoding="ascii")
-        new.replace(self._directory / _CLOCK)
+        files.move(str(new), str(self._directory / _CLOCK))
 
     def _sign_in_again(self) -> None:
         """Microsoft ends the sign-in, and after a while somebody signs in anew."""

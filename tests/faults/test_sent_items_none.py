@@ -1,13 +1,10 @@
 """The real program with sent_items: none, killed when the proof of a message is still needed."""
 
-import signal
 import smtplib
 
 import pytest
 from faults.hasty import HastyProgram
-from program import ALERTS, PASSWORD, SCANS, wait_until
-
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+from program import ALERTS, KILL, PASSWORD, SCANS, wait_until
 
 
 @pytest.fixture
@@ -30,7 +27,7 @@ def test_a_kill_after_sending_sends_once_and_leaves_no_copy(program):
     program.sandbox.faults.add("answer", path="/messages", method="GET", status=503, times=1000)  # no look helps
     submit(program)
     wait_until(lambda: tenant.delivered)
-    program.stop(signal.SIGKILL)
+    program.stop(KILL)
     assert program.queue() == [("cur", "posting")] and len(tenant.items(ALERTS, "sentitems")) == 1
     program.sandbox.faults.clear()
     program.sandbox.forget()

@@ -3,13 +3,10 @@
 import dataclasses
 import os
 import secrets
-import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faults.torture import Mode, judge, modes, torment
-
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 
 # In each, something else than in the others tells what became of a draft, and the last ones nothing.
 MODES = [

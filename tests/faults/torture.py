@@ -4,7 +4,7 @@ The real program takes mail for two mailboxes from several clients and serves
 one by POP3, while a second one uses the same mailboxes and its clients the same
 Message-IDs, the stand-in tenant has every fault there is and throttles a
 mailbox for a while, the disk is full for a moment, the clock is set, the
-program is reloaded and signed in anew, and SIGKILL comes at random moments. One
+program is reloaded and signed in anew, and kills come at random moments. One
 run for each way Graph may treat drafts and sent copies.
 The long form, about a quarter of an hour: python tests/faults/torture.py
 (--help for less, or the same once more).
@@ -23,7 +23,6 @@ import random
 import re
 import secrets
 import shutil
-import signal
 import smtplib
 import subprocess
 import sys
@@ -41,7 +40,7 @@ if __name__ == "__main__":
 from faults.hasty import HASTE, HastyProgram  # noqa: E402
 from faults.mishaps import Mishaps  # noqa: E402
 from faults.readers import Reader  # noqa: E402
-from program import ALERTS, SCANS, wait_until  # noqa: E402
+from program import ALERTS, KILL, SCANS, STOPPED, wait_until  # noqa: E402
 
 from m365proxy.sandbox.faults import Fault, Faults  # noqa: E402
 
@@ -373,7 +372,7 @@ def torment(mode: Mode, seed: int, messages: int, kills: int, directory: str) ->
         wait_until(lambda: settled(program) and settled(other), 120, "an empty queue")
         reader.stop()
         for one in (program, other):
-            assert one.stop() == 0
+            assert one.stop() == STOPPED
             assert "Traceback" not in one.said(), one.said()
         # What is still being processed there ends now.
         program.sandbox.offline()
@@ -446,9 +445,9 @@ def _kill_again_and_again(
                 return
             _pass(weather, dice.randint(0, 50), 3.0)
             time.sleep(dice.uniform(0, 0.02))
-        program.stop(signal.SIGKILL)
+        program.stop(KILL)
         if dice.random() < 0.3:
-            other.stop(signal.SIGKILL)
+            other.stop(KILL)
             other.launch()
 
 
