@@ -93,17 +93,18 @@ class Channel:
 
         None came if the sender attached none, or if this process has no descriptor left: then the system drops it.
         """
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> Iterator[List[Tuple[Message, Optional[int]]]]:
+        """As `messages`, those together that were there already."""
         rest, descriptors = b"", collections.deque[int]()
         while True:
             data = self._receive(descriptors)
             if not data:
                 break
             *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                if line.startswith(_WITH_DESCRIPTOR):
-                    yield _decoder.decode(line[1:].decode()), descriptors.popleft() if descriptors else None
-                else:
-                    yield _decoder.decode(line.decode()), None
+            yield [_message_of(line, descriptors) for line in lines]
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -127,3 +128,9 @@ class Channel:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _message_of(line: bytes, descriptors: Deque[int]) -> Tuple[Message, Optional[int]]:
+    if line.startswith(_WITH_DESCRIPTOR):
+        return _decoder.decode(line[1:].decode()), descriptors.popleft() if descriptors else None
+    return _decoder.decode(line.decode()), None

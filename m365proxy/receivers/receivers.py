@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 import zlib
-from typing import Any, Callable, Counter, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Counter, Deque, List, Mapping, Optional, Tuple
 
 from ..server.connections import Connections
-from ..system import log
+from ..system import groupwriter, log
 from ..system.networks import client_network, is_loopback
 from ..system.threads import survive
 from . import records
-from .channel import Channel
+from .channel import Channel, Message
 from .forker import Forker, Work, kill
 from .words import Report, Task
 
@@ -36,6 +36,9 @@ _LONG = 60.0
 
 # A thread that takes so many seconds for one report hangs in it, as if nobody takes what is written to the log.
 _HANGING = 2.0
+
+# Seconds for which reports are left to gather after some were heard, so that one write to the log is enough for many.
+_GATHERING = 0.005
 
 # How long a reload waits for receivers to have it, seconds: one that hangs must not hold up the main process.
 _RELOAD_SECONDS = 5.0
@@ -72,11 +75,18 @@ class _Receiver:
         self.pid = 0  # until it is ready
         self.clients: Counter[str] = collections.Counter()  # handed over, and not left yet: by address
         self.cut = 0  # connections, at the stop
-        self.reports = channel.messages()
+        self.batches = channel.batches()
+        self.reports: Deque[Message] = collections.deque()  # those of a batch that are still to be heard
         self.hearer = threading.current_thread()
         self.hears_since = math.inf  # monotonic: when its hearer began with the present report
         self.reloaded = threading.Event()
         self.ended = threading.Event()
+
+    def receive(self) -> bool:
+        """Wait for more reports; False if none will come."""
+        batch = next(self.batches, None)
+        self.reports.extend(message for message, _ in batch or ())
+        return batch is not None
 
 
 class Receivers:
@@ -222,14 +232,23 @@ class Receivers:
 
     def _hear_all(self, receiver: _Receiver) -> bool:
         """Hear what a receiver reports, to its end; False if another thread does that by now."""
-        for (report, *values), _ in receiver.reports:
-            receiver.hears_since = time.monotonic()
-            survive(functools.partial(self._hear, receiver, report, values), "receiver")
-            with self._lock:
-                if receiver.hearer is not threading.current_thread():
-                    return False
-                receiver.hears_since = math.inf
+        while receiver.reports or receiver.receive():
+            with groupwriter.together():
+                while receiver.reports and self._is_hearer(receiver, time.monotonic()):
+                    report, *values = receiver.reports.popleft()
+                    survive(functools.partial(self._hear, receiver, report, values), "receiver")
+            if not self._is_hearer(receiver, math.inf):
+                return False
+            self._stopping.wait(_GATHERING)
         return True
+
+    def _is_hearer(self, receiver: _Receiver, since: float) -> bool:
+        """Whether this thread hears it still; if so, it begins with a report now, or waits (inf)."""
+        with self._lock:
+            if receiver.hearer is not threading.current_thread():
+                return False
+            receiver.hears_since = since
+            return True
 
     def _end(self, receiver: _Receiver) -> None:
         self._receivers[receiver.place] = None

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import threading
-from typing import Callable, Deque, Generic, Iterator, List, TypeVar
+from typing import Any, Callable, Deque, Generic, Iterator, List, Optional, Set, TypeVar
 
 T = TypeVar("T")
 
@@ -20,6 +20,33 @@ _ROUNDS = 20
 
 # What may wait while a write hangs; what comes then is lost.
 _MOST = 1000
+
+# What may wait for the end of a `together`.
+_TOGETHER = 100
+
+
+class _Gathered(threading.local):
+    """Of each thread: the writers into which it has put something; None outside of `together`."""
+
+    writers: Optional[Set[GroupWriter[Any]]] = None
+
+
+_gathered = _Gathered()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A with block at whose end all is written that this thread has put into any writer; it cannot be nested.
+
+    Another thread may write it sooner.
+    """
+    _gathered.writers = set()
+    try:
+        yield
+    finally:
+        writers, _gathered.writers = _gathered.writers, None
+        for writer in writers:
+            writer.write_waiting()
 
 
 class GroupWriter(Generic[T]):
@@ -38,12 +65,22 @@ class GroupWriter(Generic[T]):
         self._lost = 0
 
     def put(self, item: T) -> None:
-        """It is written when this returns, unless another thread is writing, which does it at once after that."""
+        """It is written when this returns, unless another thread is writing, which does it at once after that.
+
+        In `together` it waits for the end of the block, if not too much waits already.
+        """
         if len(self._waiting) >= _MOST:
             with self._counting:
                 self._lost += 1
             return
         self._waiting.append(item)
+        if _gathered.writers is None or len(self._waiting) >= _TOGETHER:
+            self.write_waiting()
+        else:
+            _gathered.writers.add(self)
+
+    def write_waiting(self) -> None:
+        """Write what waits, unless another thread is writing, which does it at once after that."""
         self._write_waiting(_ROUNDS)
 
     @contextlib.contextmanager

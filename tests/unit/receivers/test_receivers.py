@@ -13,6 +13,7 @@ from m365proxy.receivers.channel import Channel
 from m365proxy.receivers.receivers import Receivers, possible_number
 from m365proxy.receivers.words import Report, Task
 from m365proxy.server.connections import Connections
+from m365proxy.system.groupwriter import GroupWriter
 
 if sys.platform == "win32":
     pytest.skip("there are no receivers without sockets that take descriptors", allow_module_level=True)
@@ -259,13 +260,13 @@ def test_a_stop_is_told_and_waited_for(make):
     assert ends == [3]
 
 
-def test_a_report_that_hangs_holds_up_no_other(make, monkeypatch):
-    """As the log does if nobody takes what is written to it."""
+@pytest.mark.parametrize("say", [Channel.send, Channel.add], ids=["alone", "with others"])
+def test_a_report_that_hangs_holds_up_no_other(make, monkeypatch, say):
     house, hanging, began = make(1), threading.Event(), threading.Event()
     house.receivers._reports[Report.REFUSAL] = lambda reason: (began.set(), hanging.wait(60))
     (remote,) = house.start().forks.made
     hearers = [one.hearer for one in house.receivers._receivers]
-    remote.channel.send(Report.REFUSAL, "550")
+    say(remote.channel, Report.REFUSAL, "550")
     remote.channel.send(Report.QUEUED, "ID")
     assert began.wait(60)
     monkeypatch.setattr(module, "_HANGING", 1e9)
@@ -279,6 +280,32 @@ def test_a_report_that_hangs_holds_up_no_other(make, monkeypatch):
     assert not hearers[0].is_alive()
     remote.die()
     wait_until(lambda: len(house.forks.made) == 2, what="the next one")
+
+
+def test_a_log_that_nobody_takes_holds_up_no_report(make, monkeypatch):
+    house, goes_on, began = make(1), threading.Event(), threading.Event()
+    writer = GroupWriter(lambda lines: (began.set(), goes_on.wait(60)), None)
+    house.receivers._reports[Report.REFUSAL] = writer.put
+    (remote,) = house.start().forks.made
+    remote.channel.send(Report.REFUSAL, "550")
+    assert began.wait(60)
+    remote.channel.send(Report.QUEUED, "ID")
+    monkeypatch.setattr(module, "_HANGING", -1.0)
+    house.receivers.tick()
+    wait_until(lambda: house.queued == ["ID"])
+    goes_on.set()
+
+
+def test_what_comes_together_is_one_write_to_the_log(make):
+    house, writes = make(1), []
+    writer = GroupWriter(writes.append, None)
+    house.receivers._reports[Report.REFUSAL] = writer.put
+    (remote,) = house.start().forks.made
+    for number in range(5):
+        remote.channel.add(Report.REFUSAL, number)
+    remote.channel.send(Report.QUEUED, "ID")
+    wait_until(lambda: writes)
+    assert writes == [[0, 1, 2, 3, 4]] and house.queued == ["ID"]
 
 
 def test_a_report_that_cannot_be_followed_stops_no_other(make, caplog):

@@ -128,6 +128,44 @@ def test_nobody_writes_for_others_without_end():
     assert busy.threads == [mine] * groupwriter._ROUNDS + ["log-writer"] * (50 - groupwriter._ROUNDS)
 
 
+def test_what_a_thread_puts_in_together_is_one_write_of_each_writer(disk):
+    other = Disk()
+    with groupwriter.together():
+        for number in range(3):
+            disk.writer.put(number)
+            other.writer.put(-number)
+        assert disk.writes == other.writes == []
+    assert disk.writes == [[0, 1, 2]] and other.writes == [[0, -1, -2]]
+    disk.writer.put("alone")
+    assert disk.writes[-1] == ["alone"]
+
+
+def test_what_another_thread_puts_in_takes_along_what_is_gathered(disk):
+    with groupwriter.together():
+        disk.writer.put("gathered")
+        thread = threading.Thread(target=disk.writer.put, args=("other",))
+        thread.start()
+        thread.join(30)
+        assert disk.writes == [["gathered", "other"]]
+    assert disk.writes == [["gathered", "other"]]
+
+
+def test_what_is_gathered_has_a_limit_and_nothing_is_lost(disk, monkeypatch):
+    monkeypatch.setattr(groupwriter, "_TOGETHER", 3)
+    with groupwriter.together():
+        for number in range(4):
+            disk.writer.put(number)
+        assert disk.writes == [[0, 1, 2]]
+    assert disk.writes == [[0, 1, 2], [3]] and disk.lost == []
+
+
+def test_after_an_error_what_was_gathered_is_written(disk):
+    with pytest.raises(KeyError), groupwriter.together():
+        disk.writer.put("a")
+        raise KeyError
+    assert disk.writes == [["a"]]
+
+
 def test_without_a_thread_to_hand_over_to_all_is_written_all_the_same(monkeypatch):
     def no_thread(thread):
         raise RuntimeError("can't start new thread")
