@@ -107,6 +107,7 @@ def test_after_a_kill(program):
     wait_until(lambda: program.queue() == [] and seen(program)[2]["mailboxes"][ALERTS]["sent_24h"], what="the delivery")
     delivered = seen(program)[2]["mailboxes"][ALERTS]["last_delivery"]
     program.stop(signal.SIGKILL)
+    wait_until(lambda: seen(program)[0] == 3, what="the end of its receivers, which hold the lock, too")
     exit_status, keys, report = seen(program)
     assert (exit_status, keys, report["verdict"]) == (3, ["stopped"], "Not running")
     assert abs(report["mailboxes"][ALERTS]["last_delivery"] - delivered) < 1 and delivered
