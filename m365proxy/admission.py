@@ -12,6 +12,7 @@ from .server.connections import Connections
 from .smtp import session as smtp
 from .system import log
 from .system.diskprobe import DiskProbe
+from .system.readiness import Readiness
 
 logger = log.get("daemon")
 
@@ -37,9 +38,11 @@ class Admission:
     def is_draining(self) -> bool:
         return _Closure.DRAINING in self._closures
 
-    def is_ready(self) -> bool:
+    def readiness(self) -> Readiness:
         """Whether devices are let in, and their mail would get on the disk; it may take as long as DiskProbe waits."""
-        return not self.is_draining and self._disk.is_well()
+        if self.is_draining:
+            return Readiness.DRAINING
+        return Readiness.READY if self._disk.is_well() else Readiness.NOT_READY
 
     def drain(self) -> None:
         """Take no new mail and no new session until the end of the program; POP3 sessions may go on to their QUIT."""

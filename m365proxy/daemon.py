@@ -101,7 +101,6 @@ class Daemon:
         """`asked` gets what signals ask for, `event_log` the log's steps; `program` starts this one in a shell.
         `adopt`: this machine may use the state directory, whosever it was.
         `lock`: that of the state directory, if it is held already.
-
         Nothing is opened yet.  ConfigError if a certificate or key is wrong.
         """
         if config.client_certificate:
@@ -137,7 +136,7 @@ class Daemon:
         self._daily = Daily(config, self.account, self.spool)
         self._started = time.time()
         self._monitor = self._make_monitor(event_log)
-        self._status_port = StatusPort(self._monitor, self._guard, program, self._admission.is_ready)
+        self._status_port = StatusPort(self._monitor, self._guard, program, self._admission.readiness)
         self._chores = self._make_chores()
 
     # Starting.
@@ -343,7 +342,7 @@ class Daemon:
     # Running.
 
     def serve(self) -> None:
-        """Run until `asked` says "stop" or `ask_stop` is called; then stop in an orderly way."""
+        """Run until `asked` says "stop" or `ask_stop` is called; then stop in order.  InUse: see Lock.confirm."""
         self.write_status()
         written = time.monotonic()
         self._notifier.ready("; ".join(self.addresses()))
@@ -358,6 +357,7 @@ class Daemon:
             survive(self._count_waiting, "queue")
             survive(self._receivers.tick, "receiver")
             if time.monotonic() - written >= _STATUS_SECONDS:
+                self._lock.confirm()
                 survive(self.write_status, "status")
                 self._after_rush.look(len(self._connections), self._connections.take_most())
                 self._receivers.tell(Task.LOOK)

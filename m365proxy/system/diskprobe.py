@@ -12,14 +12,15 @@ from .threads import try_start
 
 logger = log.get("disk")
 
-# Whoever asks is told after so many seconds that the file is not on the disk yet: load balancers wait for some ten.
-PATIENCE = 5.0
+# So many seconds after the file was begun, whoever asks is told that it is not on the disk yet.  With HAProxy's two
+# checks, devices on a disk that hangs are sent to another gateway before they have waited for 10 s.
+PATIENCE = 3.0
 
 # From so many seconds on the disk hangs; an SD card that is busy takes a few.
 DEADLINE = 10.0
 
-# An answer of the disk is good for so many seconds.
-_AGE = 5.0
+# An answer of the disk is good for so many seconds: each of HAProxy's checks asks anew, but not for each port.
+_AGE = 1.5
 
 _NAME = "probe"
 
@@ -46,14 +47,13 @@ class DiskProbe:
         self._fresh_until = -1.0  # monotonic
 
     def is_well(self) -> bool:
-        """Whether the disk has taken a small file within the last seconds.  Waits for at most PATIENCE."""
+        """Whether the disk has taken a small file within the last seconds.  Waits until that takes PATIENCE."""
         with self._changed:
             if not self._is_running and self._monotonic() >= self._fresh_until:
                 self._begin()
-            end, deadline = self._monotonic() + PATIENCE, self._begun + DEADLINE
-            while self._is_running and not self._is_hanging and self._monotonic() < end:
-                self._changed.wait(max(0.0, min(end, deadline) - self._monotonic()))
-                self._set_hanging(self._is_running and self._monotonic() >= deadline)
+            while self._is_running and self._monotonic() < self._begun + PATIENCE:
+                self._changed.wait(self._begun + PATIENCE - self._monotonic())
+            self._set_hanging(self._is_running and self._monotonic() >= self._begun + DEADLINE)
             return self._is_well and not self._is_running
 
     def _begin(self) -> None:

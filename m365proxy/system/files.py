@@ -342,6 +342,14 @@ class Lock:
             time.sleep(0.02)
         self._file = file
 
+    def confirm(self) -> None:
+        """InUse if the lock is another machine's now: a volume gives it away while it does not reach this machine.
+
+        It is asked for anew, which on a disk of this machine's own costs nothing.
+        """
+        if sys.platform != "win32" and self._file is not None and _is_locked_by_others(self._file.fileno()):
+            raise InUse(f"{os.path.dirname(self.path)} is in use by another m365proxy now: its lock was lost.")
+
     def note_holder(self) -> None:
         """Write our pid into the lock file, for the message that others get."""
         assert self._file is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import ProxyError
 from ..monitoring.findings import Finding
 from ..system import log
+from ..system.readiness import Readiness
 from . import response
 from .render import as_typed
 from .response import Response
@@ -21,8 +22,9 @@ def live(source: Source) -> Response:
 
 def ready(source: Source) -> Response:
     """Whether mail can be accepted, and put on the disk.  A lost sign-in makes no difference: it waits there."""
-    if not source.is_ready():
-        return _short(False)
+    readiness = source.readiness()
+    if readiness is not Readiness.READY:
+        return _said(readiness)
     try:
         report = source.report()
     except (OSError, ProxyError):
@@ -44,5 +46,9 @@ def _line(finding: Finding, program: str) -> str:
 
 
 def _short(well: bool) -> Response:
-    """Everybody who may connect may read it: it gives no reason."""
-    return response.text(200, ["ok"]) if well else response.text(503, ["not ok"])
+    return _said(Readiness.READY if well else Readiness.NOT_READY)
+
+
+def _said(readiness: Readiness) -> Response:
+    """Everybody who may connect may read it: it gives no reason but draining, which leaves open sessions alone."""
+    return response.text(200 if readiness is Readiness.READY else 503, [readiness.value])

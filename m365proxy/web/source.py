@@ -8,6 +8,7 @@ from typing import Callable, Optional
 
 from ..errors import Temporary
 from ..monitoring.monitor import Monitor, Report
+from ..system.readiness import Readiness
 
 # A report is given to everybody who asks within so many seconds after it was begun.
 _AGE = 1.0
@@ -52,10 +53,10 @@ class Source:
         monitor: Monitor,
         program: str = "m365proxy",
         monotonic: Callable[[], float] = time.monotonic,
-        is_ready: Callable[[], bool] = lambda: True,
+        readiness: Callable[[], Readiness] = lambda: Readiness.READY,
     ):
-        """`program`: what starts this program in a shell.  `is_ready`: whether devices are let in; it may take 5 s."""
-        self.is_ready = is_ready
+        """`program`: what starts this program in a shell.  `readiness` may take some seconds."""
+        self.readiness = readiness
         self.monitor = monitor
         self.program = program
         self.page, self.still_page = Kept(monotonic), Kept(monotonic)

@@ -15,6 +15,7 @@ from ..server.client import Client, ListenerSettings, ServedProtocol, Session
 from ..server.listener import Listener
 from ..system.choices import TlsMode
 from ..system.networks import Network
+from ..system.readiness import Readiness
 from .visitors import Visitors
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ class StatusPort:
         monitor: Monitor,
         guard: Guard,
         program: str = "m365proxy",
-        is_ready: Callable[[], bool] = lambda: True,
+        readiness: Callable[[], Readiness] = lambda: Readiness.READY,
     ):
         """`guard` makes guessing slow.  `program` starts this program in a shell; the page's commands begin so.
 
-        `is_ready`: as in Source.
+        `readiness`: as in Source.
         """
-        self._is_ready = is_ready
+        self._readiness = readiness
         self.listeners: List[Listener] = []
         self._monitor = monitor
         self._guard = guard
@@ -69,7 +70,7 @@ class StatusPort:
         from .site import Site
         from .source import Source
 
-        self._site = Site(Source(self._monitor, self._program, is_ready=self._is_ready), self._guard)
+        self._site = Site(Source(self._monitor, self._program, readiness=self._readiness), self._guard)
         mode = TlsMode.NONE if access.tls is None else TlsMode.IMPLICIT
         settings = ListenerSettings(PROTOCOL, tls_mode=mode, handshake_seconds=_HANDSHAKE_SECONDS)
         for address in addresses:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import ctypes
 import os
 import pathlib
 import poplib
@@ -11,6 +12,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -19,6 +21,8 @@ import pytest
 import spawner
 from program import ALERTS, COMMAND, PASSWORD, SCANS, wait_until
 from tools import need
+
+from m365proxy.system import files
 
 # Messages of each node: enough for all of its slots, several times.
 MAILS = 12
@@ -220,6 +224,38 @@ def test_a_machine_that_waited_for_the_lock_needs_no_adoption(make_program, tmp_
     first.start(M365PROXY_MACHINE="one")
     assert first.stop() == 0
     assert first.command("run", "--standby", M365PROXY_MACHINE="three").returncode == 78
+
+
+def unlock(program, path):
+    """Take its lock from a running program, as a volume does that has not reached its machine for long."""
+    fcntl = pytest.importorskip("fcntl")
+    (number,) = [
+        int(name)
+        for name in os.listdir(f"/proc/{program.pid}/fd")
+        if os.path.realpath(f"/proc/{program.pid}/fd/{name}") == os.path.realpath(path)
+    ]
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    opened = syscall(434, program.pid, 0)  # pidfd_open(2), pidfd_getfd(2): of the program's own open file
+    handle = syscall(438, opened, number, 0)
+    if min(opened, handle) < 0:
+        pytest.skip(f"no file of another process can be had here: {os.strerror(ctypes.get_errno())}")
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
+    os.close(opened)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="takes the program's lock by means of Linux")
+@pytest.mark.parametrize("receivers", [0, 1])
+def test_a_program_whose_lock_went_to_another_ends(make_program, receivers):
+    node = make_program(receivers=receivers).sign_in().start()
+    path = node.directory / "state" / "lock"
+    unlock(node.process, path)
+    with files.locked(str(path), 60):
+        assert node.process.wait(60) == 75
+    node.process = None
+    assert "its lock was lost" in node.said() and "Traceback" not in node.said()
+    # With all of its processes, and nothing is amiss for the next one.
+    assert node.start().stop() == 0
 
 
 # -- behind HAProxy ------------------------------------------------------------

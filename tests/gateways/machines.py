@@ -11,7 +11,7 @@ import os
 import pathlib
 import signal
 import subprocess
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from waiting import wait_until
 
@@ -120,9 +120,9 @@ class Running:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def wait(self) -> int:
-        """The exit status, as subprocess has it."""
-        return self._process.wait()
+    def wait(self, seconds: Optional[float] = None) -> int:
+        """The exit status, as subprocess has it; TimeoutExpired after `seconds`."""
+        return self._process.wait(seconds)
 
     def send(self, how: int) -> None:
         """A signal to the program itself, which nsenter waits for."""

@@ -60,7 +60,7 @@ def prove(directory: pathlib.Path, seconds: float) -> bool:
     began = time.monotonic()
     events.run()
     devices.send(signal.SIGTERM)
-    devices.wait()
+    devices.wait(_SETTLING)
     sent = time.monotonic() - began
     events.say("devices have ended")
     settle(site)

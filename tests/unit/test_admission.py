@@ -2,6 +2,7 @@
 
 from m365proxy.admission import Admission
 from m365proxy.receivers.words import Task
+from m365proxy.system.readiness import Readiness
 
 
 class Shut:
@@ -23,12 +24,12 @@ def test_draining_lasts_and_a_hanging_disk_does_not(caplog, tmp_path):
     admission = Admission(connections, receivers, str(tmp_path))
     admission.set_hanging(True)
     admission.set_hanging(False)
-    assert not admission.is_draining and admission.is_ready()
+    assert not admission.is_draining and admission.readiness() is Readiness.READY
     admission.drain()
     admission.set_hanging(True)
     admission.set_hanging(False)
     admission.drain()
-    assert admission.is_draining
+    assert admission.is_draining and admission.readiness() is Readiness.DRAINING
     drained = ("m365proxy is being drained", "smtp")
     assert connections.said == [("the disk does not answer", ""), ("", ""), drained, drained, drained, drained]
     assert receivers.said == connections.said

@@ -62,16 +62,17 @@ def hang(probe, disk, now, seconds):
     return answers
 
 
-def test_a_disk_that_answers_is_asked_once_in_five_seconds(probe, disk, noted, now):
+def test_a_disk_that_answers_is_not_asked_at_once_again(probe, disk, noted, now):
     assert probe.is_well() and probe.is_well()
     assert disk.writes == 1
-    now[0] += 5.0
+    now[0] += 2.0
     assert probe.is_well()
     assert (disk.writes, noted) == (2, [])
 
 
 def test_a_disk_that_hangs(probe, disk, noted, now, caplog):
     assert hang(probe, disk, now, diskprobe.PATIENCE) == [False]
+    assert not probe.is_well()  # at once: a second check of a load balancer waits for no more
     assert noted == []
     now[0] += diskprobe.DEADLINE - diskprobe.PATIENCE
     assert not probe.is_well()

@@ -130,6 +130,24 @@ def test_lock_is_refused_to_another_process_and_names_the_pid(tmp_path):
     assert said.stdout == said.stderr == ""
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there, only this process can end its lock")
+def test_a_lock_that_went_to_another_is_noticed(tmp_path):
+    import fcntl
+
+    lock = files.Lock(str(tmp_path / "lock"))
+    lock.confirm()
+    lock.acquire()
+    lock.confirm()
+    fcntl.flock(lock._file, fcntl.LOCK_UN)  # as a volume does while it does not reach this machine
+    lock.confirm()  # nobody has taken it: it is this one's again
+    with pytest.raises(InUse):
+        files.Lock(str(tmp_path / "lock")).acquire()
+    fcntl.flock(lock._file, fcntl.LOCK_UN)
+    with files.locked(str(tmp_path / "lock")), pytest.raises(InUse, match="its lock was lost"):
+        lock.confirm()
+    lock.release()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows locks no directories")
 def test_a_directory_is_locked_without_a_file(tmp_path):
     with files.locked_directory(str(tmp_path), 0):

@@ -3,6 +3,7 @@
 from cases import each
 from web_harness import StandInMonitor
 
+from m365proxy.system.readiness import Readiness
 from m365proxy.web.health import healthy, live, ready
 from m365proxy.web.source import Source
 
@@ -51,6 +52,8 @@ def test_a_queue_that_cannot_be_listed_is_not_ready():
     assert (live(Source(monitor)).status, ready(Source(monitor)).status) == (200, 503)
 
 
-def test_a_program_that_lets_nobody_in_is_not_ready():
-    source = Source(StandInMonitor(), is_ready=lambda: False)
+@each("readiness, text", [(Readiness.NOT_READY, b"not ok\n"), (Readiness.DRAINING, b"draining\n")])
+def test_a_program_that_lets_nobody_in_is_not_ready(readiness, text):
+    source = Source(StandInMonitor(), readiness=lambda: readiness)
     assert (live(source).status, ready(source).status, healthy(source).status) == (200, 503, 200)
+    assert ready(source).body == text
