@@ -262,6 +262,15 @@ def test_a_program_whose_lock_went_to_another_ends(make_program, receivers):
 
 HAPROXY_CFG = pathlib.Path(__file__).resolve().parents[2] / "etc" / "haproxy.cfg"
 
+BEHIND_HAPROXY = {
+    "smtps_port": 0,
+    "pop3_port": None,
+    "pop3s_port": 0,
+    "status_port": 0,
+    "status_password": PASSWORD,
+    "proxy_protocol_from": ["127.0.0.1"],
+}
+
 
 def free_ports(number):
     with contextlib.ExitStack() as stack:
@@ -276,14 +285,16 @@ def haproxy(tmp_path):
     def start(nodes):
         program = need("haproxy")
         text = HAPROXY_CFG.read_text("utf-8")
-        ports = dict(zip(("smtp", "smtps", "pop3s"), free_ports(3)))
+        ports = dict(zip(("smtp", "smtps", "pop3s", "stats"), free_ports(4)))
+        text = text.replace("global\n", f"global\n    stats socket ipv4@127.0.0.1:{ports['stats']}\n")
         for service, usual in (("smtp", 25), ("smtps", 465), ("pop3s", 995)):
             text = text.replace(f"    bind :{usual}\n", f"    bind 127.0.0.1:{ports[service]}\n")
         for index, node in enumerate(nodes, 1):
             for service, usual in (("smtp", 2525), ("smtps", 2465), ("pop3s", 2995)):
                 real = f"127.0.0.1:{node.port(service)} port {node.port('status')}"
                 text = text.replace(f"192.0.2.2{index}:{usual} port 8025", real)
-        (tmp_path / "haproxy.cfg").write_text(text.replace("inter 2s", "inter 100ms"))
+        # `inter` is also the time in which a check's connection must be made: a busy machine needs some.
+        (tmp_path / "haproxy.cfg").write_text(text.replace("inter 2s fastinter 1s", "inter 500ms fastinter 100ms"))
         running.append(subprocess.Popen([program, "-db", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.PIPE))
         return ports
 
@@ -346,15 +357,7 @@ def read_through(port, nodes):
 
 
 def test_three_gateways_behind_haproxy(make_nodes, haproxy):
-    nodes = make_nodes(
-        3,
-        smtps_port=0,
-        pop3_port=None,
-        pop3s_port=0,
-        status_port=0,
-        status_password=PASSWORD,
-        proxy_protocol_from=["127.0.0.1"],
-    )
+    nodes = make_nodes(3, **BEHIND_HAPROXY)
     sandbox = nodes[0].sandbox
     ports = haproxy(nodes)
     subjects = [f"round-{number}" for number in range(6)]
@@ -373,6 +376,43 @@ def test_three_gateways_behind_haproxy(make_nodes, haproxy):
     send_through(ports["smtp"], "late")
     wait_until(lambda: last.queue() == [], what="an empty queue")
     assert delivered(sandbox) == dict.fromkeys([*subjects, "late"], 1)
+
+
+def state(ports):
+    """What HAProxy thinks of the first gateway, as far as SMTP goes; "" as long as there is no HAProxy."""
+    try:
+        with socket.create_connection(("127.0.0.1", ports["stats"]), timeout=60) as sock:
+            sock.sendall(b"show stat\n")
+            lines = sock.makefile("r").read().splitlines()
+    except ConnectionRefusedError:
+        return ""
+    rows = [dict(zip(lines[0].lstrip("# ").split(","), line.split(","))) for line in lines[1:]]
+    return next(row["status"] for row in rows if (row.get("pxname"), row["svname"]) == ("smtp", "gateway1"))
+
+
+def test_haproxy_ends_the_sessions_of_a_silent_gateway_and_not_those_of_a_draining_one(make_nodes, haproxy):
+    (node,) = make_nodes(1, **BEHIND_HAPROXY)
+    ports = haproxy([node])
+    wait_until(lambda: state(ports) == "UP", what="a gateway that is up")
+    with smtplib.SMTP("127.0.0.1", ports["smtp"], timeout=60) as waiting:
+        waiting.ehlo()
+        node.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(smtplib.SMTPServerDisconnected) as ended:
+                waiting.getreply()
+            assert "timed out" not in str(ended.value)
+        finally:
+            node.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: state(ports) == "UP", what="a gateway that is up again")
+    with contextlib.closing(smtplib.SMTP("127.0.0.1", ports["smtp"], timeout=60)) as coming:
+        begin_data(coming)
+        draining = threading.Thread(target=lambda: node.command("drain", timeout=120))
+        draining.start()
+        wait_until(lambda: state(ports) == "NOLB", what="HAProxy's notice of the draining")
+        coming.send(b"From: alerts@contoso.com\r\nSubject: last\r\n\r\nx\r\n.\r\n")
+        assert [coming.getreply()[0], coming.getreply()[0]] == [250, 421]
+    draining.join(120)
+    assert delivered(node.sandbox) == {"last": 1}
 
 
 # -- a volume that hangs -------------------------------------------------------
