@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 from typing import Dict
 
 from gateways.machines import Machine, Running
@@ -48,6 +49,7 @@ class Balancer:
         self._directory.mkdir()
         (self._directory / "haproxy.cfg").write_text(haproxy_text(standbys))
         (self._directory / "keepalived.conf").write_text(keepalived_text(number))
+        (self._directory / "stats.cfg").write_text(f"global\n    stats socket {self._directory / 'stats'}\n")
         self.haproxy: Running
 
     def start(self) -> None:
@@ -59,12 +61,25 @@ class Balancer:
         self.keepalived = self.machine.start(words, place / "keepalived.log")
 
     def start_haproxy(self) -> None:
-        words = ["haproxy", "-db", "-f", self._directory / "haproxy.cfg"]
+        words = ["haproxy", "-db", "-f", self._directory / "haproxy.cfg", "-f", self._directory / "stats.cfg"]
         self.haproxy = self.machine.start(words, self._directory / "haproxy.log")
 
     def kill_haproxy(self) -> None:
         self.haproxy.send(signal.SIGKILL)
         self.haproxy.wait()
+
+    def has_up(self, server: str) -> bool:
+        """Whether mail is sent to a gateway; False as long as there is no HAProxy."""
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(self._directory / "stats"))
+                sock.sendall(b"show stat\n")
+                lines = sock.makefile("r").read().splitlines()
+        except OSError:
+            return False
+        rows = [dict(zip(lines[0].lstrip("# ").split(","), line.split(","))) for line in lines[1:]]
+        found = [row["status"] for row in rows if row.get("pxname") in ("smtp", "smtps") and row["svname"] == server]
+        return found == ["UP", "UP"]
 
     def has_address(self) -> bool:
         return f" {ADDRESS}/" in self.machine.run("ip", "address", "show", "dev", "eth0")

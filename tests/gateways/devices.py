@@ -34,6 +34,11 @@ AGAIN = 0.5
 _SMALL, _SCAN = 2_000, 300_000
 
 
+def own_address(number: int) -> str:
+    """That of a device."""
+    return f"192.0.2.{100 + number}"
+
+
 class Log:
     def __init__(self, file: TextIO):
         self._file = file
@@ -84,7 +89,7 @@ class Device:
         port = 465 if is_at_once else 25
         kind = smtplib.SMTP_SSL if is_at_once else smtplib.SMTP
         more = {"context": self._context} if is_at_once else {}
-        with kind(ADDRESS, port, timeout=PATIENCE, **more) as smtp:
+        with kind(ADDRESS, port, timeout=PATIENCE, source_address=(own_address(self._number), 0), **more) as smtp:
             if not is_at_once:
                 smtp.starttls(context=self._context)
             smtp.login(self._mailbox, PASSWORD)

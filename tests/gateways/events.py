@@ -19,9 +19,6 @@ from gateways.nodes import Gateway
 from gateways.site import Site
 from waiting import wait_until
 
-# HAProxy has a gateway back after two good checks, which are two seconds apart.
-_SEEN = 7.0
-
 # How long a cable is out, and a program that is being drained may take.
 _CUT, _DRAIN = 15.0, 40
 
@@ -103,7 +100,7 @@ class _Others(Row):
 
     def _back(self, gateway: Gateway) -> None:
         gateway.await_serving()
-        time.sleep(_SEEN)
+        self._site.await_up(gateway)
 
     def _kill(self) -> None:
         gateway = self._next()
@@ -119,7 +116,7 @@ class _Others(Row):
         wait_until(lambda: not active.has_address(), what="the address leaving")
         await_one(self._site.balancers)
         active.start_haproxy()
-        time.sleep(_SEEN)
+        self._site.await_up(*self._site.gateways)
 
     def _cut_from_devices(self) -> None:
         self._cut("cut between a gateway and the devices", "eth0")
@@ -203,13 +200,13 @@ class _OnTheVolume(Row):
         began = time.monotonic()
         wait_until(new.is_serving, 300, f"the takeover by {new.name}")
         self._scene.note("takeover by the standby", f"{new.name}, after {time.monotonic() - began:.1f} s")
+        self._site.await_up(new)
 
     def _kill(self) -> None:
         serving, _ = self._pair()
         self._scene.note("kill -9 of a gateway", serving.name)
         serving.kill()
         self._await_takeover(serving)
-        time.sleep(_SEEN)
 
     def _upgrade(self) -> None:
         serving, _ = self._pair()
@@ -218,7 +215,6 @@ class _OnTheVolume(Row):
         serving.stop()
         self._await_takeover(serving)
         serving.start()
-        time.sleep(_SEEN)
 
     def _cut_from_storage(self) -> None:
         """Shorter than the storage keeps the lock."""
@@ -227,7 +223,7 @@ class _OnTheVolume(Row):
         serving.machine.unplug("eth2")
         time.sleep(_CUT)
         serving.machine.plug("eth2")
-        time.sleep(_SEEN)
+        self._site.await_up(serving)
 
     def _cut_for_long(self) -> None:
         """Until the storage has given its lock to the standby; then it is back, and so are all of its writes."""
@@ -237,7 +233,6 @@ class _OnTheVolume(Row):
         self._await_takeover(serving)
         serving.machine.plug("eth2")
         wait_until(lambda: not serving.is_serving(), 240, f"the end of {serving.name}, which has lost its lock")
-        time.sleep(_SEEN)
 
     def _power_off(self) -> None:
         serving, _ = self._pair()
@@ -245,4 +240,3 @@ class _OnTheVolume(Row):
         serving.power_off()
         self._await_takeover(serving)
         self._site.boot_on_volume(serving)
-        time.sleep(_SEEN)

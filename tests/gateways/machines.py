@@ -79,6 +79,13 @@ class Machine:
         wait_until(lambda: self.run("hostname", checked=False).strip() == self.name, what=what)
         for adapter in self._cables:
             self.plug(adapter)
+            self._announce(adapter)
+
+    def _announce(self, adapter: str) -> None:
+        """Others forget a machine that had this address before, as they do when a real one starts."""
+        self.run("sh", "-c", f"echo 1 >/proc/sys/net/ipv4/conf/{adapter}/arp_notify")
+        self.run("ip", "link", "set", adapter, "down")
+        self.run("ip", "link", "set", adapter, "up")
 
     def power_off(self) -> None:
         for adapter in self._cables:

@@ -55,9 +55,11 @@ class Gateway:
         directory: pathlib.Path,
         state_dir: pathlib.Path,
         settings: Dict[str, Any],
+        server: str,
         words: "tuple[str, ...]" = ("run",),
     ):
-        """`words`: `run`, with its options."""
+        """`server`: its name in etc/haproxy.cfg.  `words`: `run`, with its options."""
+        self.server = server
         self.name = name
         self.machine = machine
         self.state_dir = state_dir

@@ -9,12 +9,13 @@ import sys
 from typing import Any, Dict, List
 
 import spawner
-from gateways import machines
+from gateways import devices, machines
 from gateways.balancers import Balancer, await_one, relay
 from gateways.machines import Machine, Running
 from gateways.nodes import Gateway, Networks
 from gateways.storage import Storage
 from program import PASSWORD, RELAY
+from waiting import wait_until
 
 from m365proxy.logins import passwords
 from m365proxy.sandbox import Sandbox
@@ -27,6 +28,9 @@ _LATENCY = 0.03
 
 # Those that use the same mailboxes at the same time: a standby does not.
 _NODES = 3
+
+# The names that HAProxy has for them, by the last number of the address.
+_SERVERS = {21: "gateway1", 22: "gateway2", 23: "gateway3", 24: "gateway3-standby"}
 
 _HOSTS = ("login.contoso.com", "graph.contoso.com")
 _FRONT = "10.77.2.1"
@@ -103,7 +107,10 @@ class Site:
         for balancer in self.balancers:
             balancer.start()
         await_one(self.balancers)
+        self.await_up(*self.gateways, first)
         self._office.boot()
+        for number in range(devices.DEVICES):
+            self._office.run("ip", "address", "add", f"{devices.own_address(number)}/24", "dev", "eth0")
 
     def _make(self, number: int, on_volume: bool = False) -> Gateway:
         """The machine with the address 192.0.2.`number`, or one that takes its place."""
@@ -113,12 +120,20 @@ class Site:
         state_dir = self.storage.mounted / "state" if on_volume else self._directory / f"disk-{name}"
         machine = Machine(name, self.networks.cables(number, on_volume))
         words = ("run", "--standby") if on_volume else ("run",)
-        return Gateway(name, machine, directory, state_dir, self._settings, words)
+        return Gateway(name, machine, directory, state_dir, self._settings, _SERVERS.get(number, ""), words)
 
     def start_devices(self, log: pathlib.Path) -> Running:
         words = [sys.executable, "-m", "gateways.devices", log, *MAILBOXES]
         path = os.pathsep.join((str(spawner.ROOT / "tests"), str(spawner.ROOT)))
         return self._office.start(words, self._directory / "devices.log", PYTHONPATH=path)
+
+    def await_up(self, *gateways: Gateway) -> None:
+        """Until both HAProxy send devices there."""
+
+        def are_up() -> bool:
+            return all(balancer.has_up(gateway.server) for gateway in gateways for balancer in self.balancers)
+
+        wait_until(are_up, 120, f"HAProxy's checks of {' '.join(gateway.name for gateway in gateways)}")
 
     def boot_on_volume(self, gateway: Gateway) -> None:
         gateway.machine.boot()

@@ -7,6 +7,7 @@ import re
 import subprocess
 
 import pytest
+from gateways.balancers import haproxy_text, keepalived_text
 from program import PASSWORD
 from tools import need
 
@@ -18,17 +19,22 @@ ETC = pathlib.Path(__file__).resolve().parents[2] / "etc"
 KUBERNETES = (ETC / "kubernetes" / "gateways.yaml").read_text("utf-8")
 
 
-def test_haproxy_reads_its_file():
-    done = subprocess.run([need("haproxy"), "-c", "-f", ETC / "haproxy.cfg"], capture_output=True, text=True)
+@pytest.mark.parametrize("standbys", [{}, {"192.0.2.23": "192.0.2.24"}], ids=["as it is", "with a standby"])
+def test_haproxy_reads_its_file(tmp_path, standbys):
+    text = haproxy_text(standbys)
+    assert text.count("192.0.2.24:") == 3 * len(standbys)
+    (tmp_path / "haproxy.cfg").write_text(text)
+    done = subprocess.run([need("haproxy"), "-c", "-f", tmp_path / "haproxy.cfg"], capture_output=True, text=True)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
 
 
-def test_keepalived_reads_its_file(tmp_path):
+@pytest.mark.parametrize("number", [1, 2])
+def test_keepalived_reads_its_file(tmp_path, number):
     keepalived = need("keepalived")
     interfaces = [name for name in os.listdir("/sys/class/net") if name != "lo"]
     if not interfaces or os.geteuid() != 0:
         pytest.skip("keepalived needs root, and a network interface that is not lo")
-    text = (ETC / "keepalived.conf").read_text("utf-8")
+    text = keepalived_text(number)
     (tmp_path / "keepalived.conf").write_text(text.replace("interface eth0", f"interface {interfaces[0]}"))
     done = subprocess.run([keepalived, "-t", "-f", tmp_path / "keepalived.conf"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -36,7 +42,7 @@ def test_keepalived_reads_its_file(tmp_path):
     check = re.search(r'script "(\S+) ', text).group(1)
     assert not os.path.islink(need(check)), f"{check} leads to {os.path.realpath(check)}"
     machines = re.findall(r"unicast_src_ip ([\d.]+)|unicast_peer \{\s+([\d.]+)", text)
-    addresses = json.dumps([one or other for one, other in machines])
+    addresses = json.dumps(sorted(one or other for one, other in machines))
     assert f'"proxy_protocol_from": {addresses}' in (ETC / "haproxy.cfg").read_text("utf-8")
 
 
