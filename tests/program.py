@@ -20,14 +20,14 @@ from m365proxy.account import Account
 from m365proxy.config import load as configuration
 from m365proxy.sandbox import Sandbox
 from m365proxy.server import tls
-from m365proxy.system import files
+from m365proxy.system import control, files
 from m365proxy.system.outbound import Outbound
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMMAND = shlex.split(os.environ.get("M365PROXY_TEST_COMMAND", "")) or [sys.executable, spawner.PROGRAM]
 
-# A line as an administrator types it, where the program is: the single file is tested in a root of its own.
-SHELL = [*(COMMAND[:2] if COMMAND[0] == "chroot" else ()), "sh", "-c"]
+# What runs a line of a shell, where the program is: the single file is tested in a root of its own.
+_SHELL = [*(COMMAND[:2] if COMMAND[0] == "chroot" else ()), "sh", "-c"]
 
 # Windows has no signal that tells a program to end: it is ended there, as Task Scheduler does it.  A kill is the same.
 STOPPED = 1 if sys.platform == "win32" else 0  # its exit status
@@ -103,6 +103,13 @@ class Program:
         run = spawner.run if self._forked else spawner.run_new
         return run([*COMMAND, *chosen, *words], stdin, env=env, cwd=self.directory, timeout=timeout)
 
+    def type(self, line):
+        """Run a line that the program has printed, as an administrator types it; the completed process."""
+        words = line if sys.platform == "win32" else [*_SHELL, line]
+        return subprocess.run(
+            words, shell=sys.platform == "win32", env=self.environ, capture_output=True, text=True, timeout=60
+        )
+
     def login(self):
         """The login command; the completed process."""
         done = self.command("login")
@@ -175,6 +182,13 @@ class Program:
             for name in os.listdir(path) if path.exists() else ():
                 found[name.partition(".")[0]] = (place, name.rpartition(".")[2] if place == "cur" else "")
         return sorted(found.values())
+
+    def reload(self):
+        """Let it read its config anew, whatever that is like: the command looks at it first."""
+        if sys.platform == "win32":
+            control.request(str(self.directory / "state"), "reload")
+        else:
+            self.process.send_signal(signal.SIGHUP)
 
     def stop(self, how=signal.SIGTERM):
         """End it; its exit status."""

@@ -168,6 +168,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
+    def handle_one_request(self) -> None:
+        if os.name == "nt" and not self._comes():
+            self.close_connection = True
+        else:
+            super().handle_one_request()
+
+    def _comes(self) -> bool:
+        """Wait for a request; False if there is none.  On Windows `sever` does not end a wait for input."""
+        deadline = time.monotonic() + self.server.sandbox.idle_seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            while not (self.connection.pending() or selector.select(0.02)):
+                if self.server.stopping.is_set() or time.monotonic() > deadline:
+                    return False
+        return True
+
     def finish(self) -> None:
         # One at a time: a stream that can no longer be flushed must not keep the socket open.
         for stream in (self.wfile, self.rfile):

@@ -5,13 +5,12 @@ import email.policy
 import json
 import os
 import re
-import signal
 import smtplib
 import threading
 import time
 
 import pytest
-from program import ALERTS, PASSWORD, SCANS, wait_until
+from program import ALERTS, KILL, PASSWORD, SCANS, wait_until
 
 from m365proxy.spool.envelope import Envelope
 from m365proxy.spool.spool import Spool
@@ -133,7 +132,7 @@ def test_what_is_being_sent_is_left_alone(program, action):
     assert done.returncode == 75 and "being sent" in done.stderr and told["id"] in done.stderr
     assert [entry for entry in program.queue() if entry[0] == "cur"]
     fault.release()
-    program.stop(signal.SIGKILL)
+    program.stop(KILL)
 
 
 def test_retry_all_leaves_held_ones_alone(make_program):

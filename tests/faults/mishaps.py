@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict
 
 from processes import tree_of
 
-from m365proxy.system import control, files  # neither keeps the clock that set_clock sets
+from m365proxy.system import files  # which does not keep the clock that set_clock sets
 
 if TYPE_CHECKING:
     from program import Program
@@ -101,7 +101,7 @@ class Mishaps:
         if name == "clock":
             self._clock(self.dice.uniform(-_CLOCK_STEP, _CLOCK_STEP))
         if "reload" in name:
-            self._reload()
+            self._program.reload()
         if "sign-in" in name:
             self._sign_in_again()
 
@@ -117,12 +117,6 @@ class Mishaps:
         if others:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.dice.choice(others), signal.SIGKILL)
-
-    def _reload(self) -> None:
-        if sys.platform == "win32":
-            control.request(str(self._directory.parent / "state"), "reload")
-        else:
-            self._program.process.send_signal(signal.SIGHUP)
 
     def _fill_disk(self) -> None:
         (self._directory / _FULL).touch()

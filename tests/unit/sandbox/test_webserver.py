@@ -437,6 +437,12 @@ def test_a_silent_connection_is_closed(sandbox):
     client.close()
 
 
+def test_a_client_that_stays_keeps_no_thread(sandbox, graph):
+    assert graph("GET", "/me").status == 200
+    sandbox.stop()
+    assert [thread for thread in threading.enumerate() if thread.name == "sandbox-connection"] == []
+
+
 def test_garbage_is_survived_in_silence(sandbox, graph, capfd):
     for junk in (b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(200)):
         with socket.create_connection(("127.0.0.1", sandbox.port)) as sock:
