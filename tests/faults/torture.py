@@ -528,6 +528,8 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the modes, each in a process of its own, and print the table; 1 if anything was lost or came twice."""
     arguments = _arguments()
+    if arguments.keep:
+        os.makedirs(arguments.keep, exist_ok=True)
     chosen = [(number, mode) for number, mode in enumerate(modes()) if arguments.mode in str(mode)]
     messages, kills = -(-arguments.messages // len(chosen)), -(-arguments.kills // len(chosen))
     if arguments.one is not None:
