@@ -199,6 +199,7 @@ class Daemon:
 
     def _make_chores(self) -> List[Repeating]:
         return [
+            Repeating(files.CONFIRM_SECONDS, self._lock.keep, "lock", first=files.CONFIRM_SECONDS),
             Repeating(_REFRESH_SECONDS, self.account.tokens.refresh_daily, "refresh", first=0.0),
             # Not at once: there is much to do after a start.
             Repeating(_SWEEP_SECONDS, lambda: self._daily.run(self.config), "sweep", first=600.0),
@@ -342,7 +343,7 @@ class Daemon:
     # Running.
 
     def serve(self) -> None:
-        """Run until `asked` says "stop" or `ask_stop` is called; then stop in order.  InUse: see Lock.confirm."""
+        """Run until `asked` says "stop" or `ask_stop` is called; then stop in an orderly way."""
         self.write_status()
         written = time.monotonic()
         self._notifier.ready("; ".join(self.addresses()))
@@ -357,7 +358,6 @@ class Daemon:
             survive(self._count_waiting, "queue")
             survive(self._receivers.tick, "receiver")
             if time.monotonic() - written >= _STATUS_SECONDS:
-                self._lock.confirm()
                 survive(self.write_status, "status")
                 self._after_rush.look(len(self._connections), self._connections.take_most())
                 self._receivers.tell(Task.LOOK)

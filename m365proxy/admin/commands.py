@@ -12,7 +12,7 @@ from typing import List, Optional
 
 from ..config import load as configuration
 from ..config.sections import Config
-from ..errors import CannotCreate, ConfigError, InUse, NotRunning, UsageError
+from ..errors import CannotCreate, ConfigError, NotRunning, UsageError
 from ..logins.passwords import hash_password as hashed
 from ..system import files, jsontext, log
 from ..system.signals import Asked
@@ -116,12 +116,7 @@ def run(
     program = ("sudo " if packaged.is_service() else "") + invocation.program(config.path)
     daemon = Daemon(config, notifier=notifier, asked=asked, event_log=steps, program=program, adopt=adopt, lock=lock)
     daemon.start()
-    try:
-        daemon.serve()
-    except InUse as error:
-        # Nothing is put in order: all of that is the other one's now, which goes by what a kill leaves behind.
-        log.get("run").critical("%s This one ends.", error)
-        os._exit(error.exit_status)
+    daemon.serve()
     return None
 
 

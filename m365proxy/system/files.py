@@ -18,6 +18,7 @@ import time
 from typing import Any, BinaryIO, Iterator, Optional, Union
 
 from ..errors import CannotCreate, InUse
+from . import log
 
 if sys.platform == "win32":
     import ctypes
@@ -41,9 +42,14 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+logger = log.get("disk")
+
 # A virus scanner or indexer on Windows holds a fresh file open for a moment, and no file is replaced while somebody
 # reads it: if there were few attempts, one who reads it again and again might meet all of them.
 _RENAME_PATIENCE = (0.01, 0.02) + (0.04,) * 18
+
+# How often (seconds) the holder of a lock asks whether it is still its own.
+CONFIRM_SECONDS = 5.0
 
 
 # The errors of a disk that is full, or failing.
@@ -347,8 +353,20 @@ class Lock:
 
         It is asked for anew, which on a disk of this machine's own costs nothing.
         """
-        if sys.platform != "win32" and self._file is not None and _is_locked_by_others(self._file.fileno()):
+        file = self._file
+        if sys.platform != "win32" and file is not None and _is_locked_by_others(file.fileno()):
             raise InUse(f"{os.path.dirname(self.path)} is in use by another m365proxy now: its lock was lost.")
+
+    def keep(self) -> None:
+        """For a timer, as whoever writes may hang: the end of the program if `confirm` fails.
+
+        Nothing is put in order: all of that is the other one's now, which goes by what a kill leaves behind.
+        """
+        try:
+            self.confirm()
+        except InUse as error:
+            logger.critical("%s This one ends.", error)
+            os._exit(error.exit_status)
 
     def note_holder(self) -> None:
         """Write our pid into the lock file, for the message that others get."""

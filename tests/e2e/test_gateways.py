@@ -294,7 +294,7 @@ def haproxy(tmp_path):
                 real = f"127.0.0.1:{node.port(service)} port {node.port('status')}"
                 text = text.replace(f"192.0.2.2{index}:{usual} port 8025", real)
         # `inter` is also the time in which a check's connection must be made: a busy machine needs some.
-        (tmp_path / "haproxy.cfg").write_text(text.replace("inter 2s fastinter 1s", "inter 500ms fastinter 100ms"))
+        (tmp_path / "haproxy.cfg").write_text(text.replace("inter 2s fastinter 500ms", "inter 500ms fastinter 100ms"))
         running.append(subprocess.Popen([program, "-db", "-f", str(tmp_path / "haproxy.cfg")], stderr=subprocess.PIPE))
         return ports
 

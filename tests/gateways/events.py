@@ -19,6 +19,9 @@ from gateways.nodes import Gateway
 from gateways.site import Site
 from waiting import wait_until
 
+# The least time between two events: what is measured is how long a device waits because of one.
+_APART = 10.0
+
 # How long a cable is out, and a program that is being drained may take.
 _CUT, _DRAIN = 15.0, 40
 
@@ -54,6 +57,8 @@ class Events:
         self.counts: "Counter[str]" = Counter()
         self._site = site
         self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._last = -_APART  # monotonic
         self._rows = [_Others(self, seconds), _OnTheVolume(self, seconds)]
 
     def run(self) -> None:
@@ -64,6 +69,17 @@ class Events:
 
     def errors(self) -> List[str]:
         return [row.error for row in self._rows if row.error]
+
+    def begin(self, what: str, detail: str = "") -> None:
+        """Something is about to happen; it waits until devices have found a way round what happened before."""
+        while True:
+            with self._lock:
+                left = self._last + _APART - time.monotonic()
+                if left <= 0:
+                    self._last = time.monotonic()
+                    break
+            time.sleep(left)
+        self.note(what, detail)
 
     def note(self, what: str, detail: str = "") -> None:
         self.counts[what] += 1
@@ -104,14 +120,14 @@ class _Others(Row):
 
     def _kill(self) -> None:
         gateway = self._next()
-        self._scene.note("kill -9 of a gateway", gateway.name)
+        self._scene.begin("kill -9 of a gateway", gateway.name)
         gateway.kill()
         wait_until(lambda: not gateway.is_serving(), what="its end")
         self._back(gateway)
 
     def _kill_haproxy(self) -> None:
         active = await_one(self._site.balancers)
-        self._scene.note("kill -9 of HAProxy", active.machine.name)
+        self._scene.begin("kill -9 of HAProxy", active.machine.name)
         active.kill_haproxy()
         wait_until(lambda: not active.has_address(), what="the address leaving")
         await_one(self._site.balancers)
@@ -126,7 +142,7 @@ class _Others(Row):
 
     def _cut(self, what: str, adapter: str) -> None:
         gateway = self._next()
-        self._scene.note(what, gateway.name)
+        self._scene.begin(what, gateway.name)
         gateway.machine.unplug(adapter)
         time.sleep(_CUT)
         gateway.machine.plug(adapter)
@@ -134,7 +150,7 @@ class _Others(Row):
 
     def _power_off(self) -> None:
         gateway = self._next()
-        self._scene.note("power cut of a machine that comes back", gateway.name)
+        self._scene.begin("power cut of a machine that comes back", gateway.name)
         gateway.power_off()
         time.sleep(_CUT)
         gateway.machine.boot()
@@ -153,10 +169,11 @@ class _Others(Row):
     def _lose_for_good(self) -> None:
         """With mail in its queue, which another machine in its place takes over."""
         dead = self._next()
-        self._scene.note("machine that dies for good, its queue adopted", dead.name)
         dead.machine.unplug("eth1")
         wait_until(lambda: len(dead.queue()) >= _WAITING, what="mail in its queue")
+        self._scene.begin("machine that dies for good, its queue adopted", dead.name)
         dead.power_off()
+        self._site.await_down(dead)
         successor = self._site.replace(dead)
         self._scene.say(successor.command("adopt", dead.state_dir).partition("\n")[0])
         shutil.rmtree(dead.state_dir)
@@ -169,7 +186,7 @@ class _Others(Row):
 
 
 def _upgrade(scene: Events, gateway: Gateway) -> None:
-    scene.note("upgrade by drain", gateway.name)
+    scene.begin("upgrade by drain", gateway.name)
     gateway.drain(_DRAIN)
     gateway.stop()
     gateway.start()
@@ -204,13 +221,13 @@ class _OnTheVolume(Row):
 
     def _kill(self) -> None:
         serving, _ = self._pair()
-        self._scene.note("kill -9 of a gateway", serving.name)
+        self._scene.begin("kill -9 of a gateway", serving.name)
         serving.kill()
         self._await_takeover(serving)
 
     def _upgrade(self) -> None:
         serving, _ = self._pair()
-        self._scene.note("upgrade by drain", serving.name)
+        self._scene.begin("upgrade by drain", serving.name)
         serving.drain(_DRAIN)
         serving.stop()
         self._await_takeover(serving)
@@ -219,7 +236,7 @@ class _OnTheVolume(Row):
     def _cut_from_storage(self) -> None:
         """Shorter than the storage keeps the lock."""
         serving, _ = self._pair()
-        self._scene.note("cut between a gateway and its storage", serving.name)
+        self._scene.begin("cut between a gateway and its storage", serving.name)
         serving.machine.unplug("eth2")
         time.sleep(_CUT)
         serving.machine.plug("eth2")
@@ -228,7 +245,7 @@ class _OnTheVolume(Row):
     def _cut_for_long(self) -> None:
         """Until the storage has given its lock to the standby; then it is back, and so are all of its writes."""
         serving, _ = self._pair()
-        self._scene.note("cut between a gateway and its storage", f"{serving.name}, until the standby has taken over")
+        self._scene.begin("cut between a gateway and its storage", f"{serving.name}, until the standby has taken over")
         serving.machine.unplug("eth2")
         self._await_takeover(serving)
         serving.machine.plug("eth2")
@@ -236,7 +253,7 @@ class _OnTheVolume(Row):
 
     def _power_off(self) -> None:
         serving, _ = self._pair()
-        self._scene.note("power cut of a machine that comes back", serving.name)
+        self._scene.begin("power cut of a machine that comes back", serving.name)
         serving.power_off()
         self._await_takeover(serving)
         self._site.boot_on_volume(serving)

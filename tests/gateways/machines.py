@@ -71,7 +71,8 @@ class Machine:
     def boot(self) -> None:
         inner = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
         self._holder = subprocess.Popen(
-            ["ip", "netns", "exec", self.name, *inner, "sh", "-c", f"hostname {self.name}; exec sleep infinity"]
+            ["ip", "netns", "exec", self.name, *inner, "sh", "-c", f"hostname {self.name}; exec sleep infinity"],
+            stderr=subprocess.DEVNULL,  # unshare complains when its child is killed
         )
         (self._first,) = wait_until(lambda: children(self._holder.pid), what=f"the start of {self.name}")
         # unshare mounts /proc before it becomes the shell.

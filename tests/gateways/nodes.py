@@ -22,6 +22,7 @@ from m365proxy.monitoring import counters  # noqa: F401  the import that fails f
 
 # As in etc/m365proxy.service, but for the time until a restart.
 _WATCHDOG = 120
+_STOP = 20
 _NOT_AGAIN = (64, 78)
 _RESTART_AFTER = 2.0
 
@@ -64,6 +65,7 @@ class Gateway:
         self.machine = machine
         self.state_dir = state_dir
         self.statuses: List[int] = []  # with which the program has ended, signals negative
+        self.forced = 0  # how often stop() had to kill it
         self._words = words
         directory.mkdir(parents=True)
         self._config = directory / "config.json"
@@ -93,9 +95,14 @@ class Gateway:
         self._supervisor.start()
 
     def stop(self) -> None:
-        """In order; returns at its end."""
+        """In order, or by force if that takes too long; returns at its end."""
         self._is_wanted = False
         self.kill(signal.SIGTERM)
+        assert self._supervisor is not None
+        self._supervisor.join(_STOP)
+        if self._supervisor.is_alive():
+            self.forced += 1
+            self.kill()
         self._join()
 
     def _join(self) -> None:

@@ -97,6 +97,7 @@ class Count:
             for head in heads  # type: ignore[union-attr]
         )
         self._held = {token for gateway in site.all_gateways() for token in gateway.tokens(list(gateway.queue()))}
+        self._refused = sum(request.status == 429 for request in site.sandbox.requests)
         self._peak = max(site.sandbox.peak_concurrency.values())
 
     @property
@@ -129,6 +130,7 @@ class Count:
             ("99 of 100 waited less than", f"{waits[len(waits) * 99 // 100]:.1f} s"),
             ("half of them less than", f"{waits[len(waits) // 2]:.2f} s"),
             ("requests at a time for one mailbox, at the most", self._peak),
+            ("requests that the tenant refused because there were more than four", self._refused),
             *((name, number) for name, number in events.items()),
         ]
         width = max(len(name) for name, _ in rows)

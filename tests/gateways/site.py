@@ -135,6 +135,11 @@ class Site:
 
         wait_until(are_up, 120, f"HAProxy's checks of {' '.join(gateway.name for gateway in gateways)}")
 
+    def await_down(self, gateway: Gateway) -> None:
+        """Until neither HAProxy takes it for one that is up."""
+        what = f"HAProxy's notice of the end of {gateway.name}"
+        wait_until(lambda: not any(balancer.has_up(gateway.server) for balancer in self.balancers), 120, what)
+
     def boot_on_volume(self, gateway: Gateway) -> None:
         gateway.machine.boot()
         self.storage.mount(gateway.machine)
