@@ -7,6 +7,7 @@ import pathlib
 import re
 import xml.etree.ElementTree as ElementTree
 
+import windowsskips
 import windowstask
 
 from m365proxy import cli
@@ -80,3 +81,22 @@ def test_it_runs_what_the_page_installs():
     assert arguments[:2] == ["-m", "m365proxy"]
     chosen = cli.parser().parse_args(arguments[2:])
     assert (chosen.named, chosen.wait) == ("run", True)
+
+
+REPORT = """
+.s..
+SKIPPED [2] tests\\unit\\a\\test_b.py:10: no modes there
+SKIPPED [1] tests/e2e/test_c.py:5: no modes there
+SKIPPED [1] tests/e2e/test_c.py:7: other: words
+4 passed, 4 skipped in 1.00s
+"""
+
+
+def test_a_skip_on_windows_is_of_a_fixed_list(capsys):
+    said = REPORT.replace("\n", "\r\n")
+    assert windowsskips.main([said], ["no modes there", "other: words"]) == 0
+    assert capsys.readouterr().out == "    3 no modes there\n    1 other: words\n"
+    assert windowsskips.main([said], ["no modes there"]) == 1
+    assert "not in the list of tests/windowsskips.py: other: words" in capsys.readouterr().out
+    assert windowsskips.main([said], ["no modes there", "other: words", "third"]) == 1
+    assert "given by no test: third" in capsys.readouterr().out
