@@ -453,11 +453,11 @@ def _demo(arguments: argparse.Namespace) -> Optional[int]:
 
 
 def _ask_password() -> str:
-    from .admin import commands
+    from .admin import commands, terminal
 
     if sys.stdin is None:  # started with it closed
         return ""
-    if not sys.stdin.isatty():
+    if not terminal.is_terminal(sys.stdin):
         return commands.read_password()
     first = _typed("Password: ")
     if first and _typed("Password again: ") != first:
@@ -466,9 +466,9 @@ def _ask_password() -> str:
 
 
 def _ask_password_of(login: str) -> str:
-    from .admin import commands
+    from .admin import commands, terminal
 
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not terminal.is_terminal(sys.stdin):
         return "" if sys.stdin is None else commands.read_password()
     return _typed(f"Password of {login}: ")
 

@@ -13,7 +13,7 @@ from ..errors import CannotCreate
 from ..system import files, signals
 from . import invocation
 from .blockletters import enlarged
-from .terminal import Terminal
+from .terminal import Terminal, is_terminal
 
 
 def login(config: Config) -> Optional[int]:
@@ -64,7 +64,7 @@ class Screen:
         self._stream = stream
         self._lose = lose
         self._program = program
-        self._counts = stream is not None and stream.isatty() and environ.get("TERM") != "dumb"
+        self._counts = is_terminal(stream) and environ.get("TERM") != "dumb"
         self._counting = ""  # what stands on the line of the countdown
 
     def show(self, code: DeviceCode) -> None:

@@ -10,6 +10,10 @@ from typing import Mapping, Optional, TextIO
 
 from ..system.choices import Word
 
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+
 # Columns if nobody says how many there are, and the fewest that are believed.
 _WIDTH, _MIN_WIDTH = 80, 20
 
@@ -52,11 +56,11 @@ class Terminal:
     def __init__(self, stream: Optional[TextIO], environ: Mapping[str, str]):
         """`stream` is None if the program was started with it closed: nothing is shown then."""
         self._stream = stream
-        is_terminal = _is_terminal(stream)
-        self.colour = is_terminal and not environ.get("NO_COLOR") and _knows_escapes(environ)
-        self.unicode = _is_encoded(stream) and not (is_terminal and _has_a_small_font(environ))
+        is_screen = is_terminal(stream)
+        self.colour = is_screen and not environ.get("NO_COLOR") and _knows_escapes(environ)
+        self.unicode = _is_encoded(stream) and not (is_screen and _has_a_small_font(environ))
         self.width = max(_MIN_WIDTH, _columns(stream, environ))
-        self.interactive = is_terminal and _is_terminal(sys.stdin)
+        self.interactive = is_screen and is_terminal(sys.stdin)
 
     def mark(self, kind: Mark) -> str:
         """One column; two in ASCII, so that lines of all kinds are aligned."""
@@ -97,11 +101,23 @@ class Terminal:
         return f"\x1b[{colour}m{text}\x1b[0m" if colour and self.colour else text
 
 
-def _is_terminal(stream: Optional[TextIO]) -> bool:
+def is_terminal(stream: Optional[TextIO]) -> bool:
+    """Whether somebody may sit there; False for a stream that is missing or closed."""
     try:
-        return stream is not None and stream.isatty()
+        return stream is not None and stream.isatty() and not _is_nul(stream)
     except ValueError:  # it is closed
         return False
+
+
+def _is_nul(stream: TextIO) -> bool:
+    """Windows counts NUL among the terminals, but only a console has a mode (Microsoft: GetConsoleMode)."""
+    if sys.platform == "win32":
+        try:
+            handle, mode = ctypes.c_void_p(msvcrt.get_osfhandle(stream.fileno())), ctypes.c_uint32()
+        except OSError:  # it has no descriptor
+            return False
+        return not ctypes.windll.kernel32.GetConsoleMode(handle, ctypes.byref(mode))
+    return False
 
 
 def _knows_escapes(environ: Mapping[str, str]) -> bool:

@@ -45,7 +45,7 @@ _DEAREST = 20
 # RFC 3206.
 PROTOCOL = ServedProtocol(
     "pop3",
-    busy=b"-ERR [SYS/TEMP] Too many connections, try again in a minute\r\n",
+    busy=b"-ERR [SYS/TEMP] No more connections are taken for now, try again in a minute\r\n",
     not_allowed=b"-ERR [SYS/PERM] This address may not connect here (allowed_networks)\r\n",
 )
 

@@ -16,7 +16,7 @@ class ServedProtocol:
     """What a listener knows about the protocol it serves: its name, and its words for a client without a session."""
 
     name: str  # in log lines and names of threads: "smtp", "pop3"
-    busy: bytes  # the line for a client that comes while there are too many
+    busy: bytes  # the line for a client that cannot come in now: too many are here, or nobody is let in
     not_allowed: bytes  # the line for an address outside allowed_networks
 
 

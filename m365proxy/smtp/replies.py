@@ -105,7 +105,7 @@ TOO_MUCH_JUNK = _reply(421, "4.7.0", "Too many commands without a message, closi
 RIGHT_LOST = _reply(421, "4.7.0", "The configuration has changed: connect and log in again")
 NOT_SMTP = _reply(421, "4.7.0", "This is a mail server (SMTP), closing")
 NOT_ALLOWED = _reply(554, "5.7.1", "This address may not connect here (allowed_networks)")  # RFC 5321 3.1
-TOO_MANY_CONNECTIONS = _reply(421, "4.3.2", "Too many connections, try again in a minute")
+NO_CONNECTION_NOW = _reply(421, "4.3.2", "No more connections are taken for now, try again in a minute")
 OUR_FAULT = _reply(451, "4.3.0", "Internal error, see the log of the server; try again later")  # RFC 5321 4.2.2
 CLOSING = _reply(421, "4.3.0", "Closing after an internal error")
 

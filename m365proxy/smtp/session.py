@@ -35,7 +35,7 @@ from .transaction import Transaction, choose_recipient, choose_sender
 
 logger = log.get("smtp")
 
-PROTOCOL = ServedProtocol("smtp", busy=bytes(replies.TOO_MANY_CONNECTIONS), not_allowed=bytes(replies.NOT_ALLOWED))
+PROTOCOL = ServedProtocol("smtp", busy=bytes(replies.NO_CONNECTION_NOW), not_allowed=bytes(replies.NOT_ALLOWED))
 
 # Octets of a command with its line end: RFC 5321 4.5.3.1.4 asks for 512, extensions add to it.
 _COMMAND_LIMIT = 4096

@@ -14,11 +14,13 @@ from m365proxy.server.connections import Connections
 from m365proxy.server.listener import Listener
 from m365proxy.system.choices import TlsMode
 
-BUSY = b"421 4.3.2 Too many connections, try again in a minute\r\n"
+BUSY = b"421 4.3.2 No more connections are taken for now, try again in a minute\r\n"
 PROTOCOLS = {
     "smtp": ServedProtocol("smtp", busy=BUSY, not_allowed=b"554 5.7.1 Not allowed\r\n"),
     "pop3": ServedProtocol(
-        "pop3", busy=b"-ERR [SYS/TEMP] Too many connections\r\n", not_allowed=b"-ERR [SYS/PERM] Not allowed\r\n"
+        "pop3",
+        busy=b"-ERR [SYS/TEMP] No more connections are taken for now\r\n",
+        not_allowed=b"-ERR [SYS/PERM] Not allowed\r\n",
     ),
 }
 

@@ -90,6 +90,12 @@ def test_interactive_is_with_somebody_at_both_ends(monkeypatch):
         assert not made(tty=False).interactive
 
 
+def test_nobody_sits_at_the_null_device():
+    """Windows counts NUL among the terminals: a command started without input would wait for a password for ever."""
+    with open(os.devnull) as null:
+        assert not terminal.is_terminal(null)
+
+
 @each(
     "kind, plain, ascii, coloured",
     [
