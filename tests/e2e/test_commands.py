@@ -92,7 +92,7 @@ def test_status_and_queue_for_people(make_program):
     told = json.loads(program.command("queue", "list", "--json").stdout)
     shown = program.command("queue", "show", told["id"])
     assert shown.returncode == 0 and "Subject: t" in shown.stdout and "504" in shown.stdout
-    assert "1 held" in program.command("status").stdout
+    wait_until(lambda: "1 held" in program.command("status").stdout, what="a status that has seen it")
     # held stays held, also over a restart
     assert program.stop() == STOPPED
     assert program.command("status").stdout.startswith("Not running\n")
