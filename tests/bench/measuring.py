@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from waiting import wait_until
 
@@ -94,13 +94,6 @@ class Tree:
 
     def descriptors(self) -> int:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids())
-
-    def bind(self, cores: Iterable[int]) -> None:
-        """Let all its threads, and those that they will start, run on these cores only."""
-        for pid in self.pids():
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.sched_setaffinity(int(task), cores)
 
     def signal(self, number: int) -> None:
         for pid in self.pids():
